@@ -15,7 +15,7 @@ from typing import Any
 from tools.crds import all_definitions
 
 from footplate_contracts.directives import LIMIT_FIELDS
-from footplate_contracts.rules import Refusal
+from footplate_contracts.rules import FieldValueErrorReason
 
 Schema = dict[str, Any]
 
@@ -101,7 +101,7 @@ def _unsupported(node: Schema) -> Iterator[tuple[str, str]]:
     for rule in node.get("x-kubernetes-validations", []):
         text = rule.get("message") or rule.get("messageExpression", "")
         found = _UNSUPPORTED.search(text)
-        if found and rule["reason"] == Refusal.FORBIDDEN:
+        if found and rule["reason"] == FieldValueErrorReason.FORBIDDEN:
             remedy = found["remedy"]
             field = rule["fieldPath"].removeprefix(".")
             yield field, "later:" if remedy == "remove it" else f"now: {remedy}."

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from footplate_contracts.model import Contract
 from footplate_contracts.rules import PLACEHOLDER, Rule, literal
-from footplate_contracts.v1alpha1.types import Part
+from footplate_contracts.v1alpha1.types import ApiModel
 
 Schema = dict[str, Any]
 
@@ -81,7 +81,7 @@ def _structural(raw: Schema, definitions: Schema) -> Schema:
 
 def _decorate(schema: Schema, model: type[BaseModel]) -> None:
     """Adds rules, one-line descriptions and list types, model by model."""
-    if issubclass(model, Part) and model.rules:
+    if issubclass(model, ApiModel) and model.rules:
         schema["x-kubernetes-validations"] = [validation(rule) for rule in model.rules]
     schema.setdefault("description", first_line(model))
     schema["description"] = _first_line_of(schema["description"])
@@ -100,7 +100,7 @@ def _decorate(schema: Schema, model: type[BaseModel]) -> None:
         if own is None and not within:
             child.pop("description", None)
         _decorate(target, part)
-        if within == "items" and issubclass(part, Part) and part.list_key:
+        if within == "items" and issubclass(part, ApiModel) and part.list_key:
             child["x-kubernetes-list-type"] = "map"
             child["x-kubernetes-list-map-keys"] = [part.list_key]
 

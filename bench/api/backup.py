@@ -34,7 +34,7 @@ from bench.api.history import fill, sizes
 from bench.api.senders import Load
 from bench.api.serving import Usage, process
 
-from footplate_api.backups.copying import copy
+from footplate_api.backups.copying import copy_database
 from footplate_api.backups.soundness import verify
 
 SETTLED: Final = 30.0  # seconds after which all coordinators have their pace: at first they all come at once
@@ -61,7 +61,7 @@ def commits(database: Path, done: Callable[[], bool]) -> list[float]:
 def alone(database: Path, folder: Path, seconds: float) -> None:
     """Prints what commits take by themselves, and beside each part of a back-up."""
     target = folder / "probe.partial"
-    parts = {"copied": (copy, database, target), "verified": (verify, target)}
+    parts = {"copied": (copy_database, database, target), "verified": (verify, target)}
     for name, (work, *arguments) in parts.items():
         until = time.monotonic() + seconds
         median, high = percentiles(commits(database, lambda until=until: time.monotonic() > until))

@@ -26,21 +26,21 @@ from bench.api.serving import databases
 from footplate_api import migrate
 from footplate_api.bulk import insert_missing
 from footplate_api.costs import reckoning
-from footplate_api.costs.reckoning import Keys
+from footplate_api.costs.reckoning import KeyFunctions
 from footplate_api.costs.rows import edges
 from footplate_api.database import WORK_SECONDS, Database
-from footplate_api.models import UsedNode, UsedPod
+from footplate_api.models import NodeUsageRow, PodUsageRow
 from footplate_api.models.base import table_of
 from footplate_api.settings import with_driver
-from footplate_api.tariff.service import Tariffs
+from footplate_api.tariff.service import TariffReader
 from footplate_api.usage import record
-from footplate_api.usage.record import ToldNode, ToldPod
+from footplate_api.usage.record import NamedPodUsage, ProviderNodeUsage
 from footplate_ledger.account import Tariff
-from footplate_ledger.prices import Entry
-from footplate_ledger.tally import Rates, Tallies
-from footplate_ledger.time import Span
-from footplate_ledger.units import Energy, Rate, Seconds
-from footplate_ledger.usage import TOLD, Evidence, Measured, Owner
+from footplate_ledger.prices import PriceBookEntry
+from footplate_ledger.tally import CostAggregator, PeriodRates
+from footplate_ledger.time import Interval
+from footplate_ledger.units import Energy, HourlyRate, Seconds
+from footplate_ledger.usage import TOLD, EndTime, MeasuredEnergy, Owner
 from tests.component.footplate_api.usages import enter_all
 from tests.support.usage_worlds import DAY, H100, HOUR, SPOT, T0, node, pod
 
@@ -49,11 +49,11 @@ ATTEMPTS: Final = 5
 PODS: Final = 8  # of an attempt
 CHANGES: Final = 20  # of prices
 NODES: Final = 2400
-TIME: Final = Span(T0, T0 + 90 * DAY)
+TIME: Final = Interval(T0, T0 + 90 * DAY)
 ROWS_AT_ONCE: Final = 5000
 
 
-def pods(runs: int) -> Iterator[ToldPod]:
+def pods(runs: int) -> Iterator[NamedPodUsage]:
     """Each holds four or all of eight devices for some hours, and one in two was measured."""
     for number in range(runs):
         owner = Owner("TrainingRun", f"team-{number % 50}", f"run-{number}", f"uid-{number}")
@@ -71,28 +71,28 @@ def pods(runs: int) -> Iterator[ToldPod]:
                     node=f"n{where}",
                     goods=SPOT if where % 2 else H100,
                     start=start,
-                    end=Evidence(TOLD, start + length),
+                    end=EndTime(TOLD, start + length),
                     devices=devices,
-                    measured=Measured(joules, Seconds(Fraction(length * devices if part % 2 else 0))),
+                    measured=MeasuredEnergy(joules, Seconds(Fraction(length * devices if part % 2 else 0))),
                 )
-                yield ToldPod(usage)
+                yield NamedPodUsage(usage)
             start += length + 60
 
 
-def nodes() -> Iterator[ToldNode]:
+def nodes() -> Iterator[ProviderNodeUsage]:
     """Two thirds of those that pods are on: of the others only pods tell."""
     for number in range(NODES * 2 // 3):
         there = node(f"n{number}", start=TIME.start - DAY, goods=SPOT if number % 2 else H100)
-        yield ToldNode(replace(there, end=Evidence(TOLD, TIME.end)), "aws")
+        yield ProviderNodeUsage(replace(there, end=EndTime(TOLD, TIME.end)), "aws")
 
 
-def prices() -> list[Entry]:
+def prices() -> list[PriceBookEntry]:
     """Changes of both kinds of goods, some of them corrections."""
     return [
-        Entry(
+        PriceBookEntry(
             f"e{number}",
             SPOT if number % 2 else H100,
-            Rate(Fraction(10**10 + number * 123_456_789)),
+            HourlyRate(Fraction(10**10 + number * 123_456_789)),
             TIME.start + (number // 2 - 1) * 9 * DAY,
             created_at=TIME.start + number * 4 * DAY,
             supersedes=f"e{number - 2}" if number % 5 == 4 else None,
@@ -105,14 +105,14 @@ async def fill(database: Database, runs: int) -> int:
     """Puts the rows into the database; how many pods."""
     count = 0
     for model, rows in (
-        (UsedNode, map(record.node_row, nodes())),
-        (UsedPod, map(record.pod_row, pods(runs))),
+        (NodeUsageRow, map(record.node_row, nodes())),
+        (PodUsageRow, map(record.pod_row, pods(runs))),
     ):
         for part in parts(rows):
             async with database.write(None) as session:
                 values = [tuple(row.values()) for row in part]
                 await insert_missing(session, table_of(model), tuple(part[0]), values)
-            count = count + len(part) if model is UsedPod else 0
+            count = count + len(part) if model is PodUsageRow else 0
     await enter_all(database, prices())
     return count
 
@@ -131,19 +131,19 @@ def parts(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 async def rebuilt(database: Database) -> tuple[str, int]:
     """A digest of all amounts, exact, and how many attempts there are."""
-    tariff = await Tariffs(database).now()
-    tallies = Tallies(tariff, TIME.end, edges(TIME, [TIME]))
-    keys = Keys(lambda used: (used.owner.uid, used.attempt))
+    tariff = await TariffReader(database).read()
+    tallies = CostAggregator(tariff, TIME.end, edges(TIME, [TIME]))
+    keys = KeyFunctions(lambda used: (used.owner.uid, used.attempt))
     async with database.read(WORK_SECONDS * 10) as session:
-        await reckoning.add_all(session, tallies, TIME, keys)
+        await reckoning.add_usage(session, tallies, TIME, keys)
     digest = await asyncio.to_thread(digested, tallies, tariff)
     return digest, len({key for key, _ in tallies.found})
 
 
-def digested(tallies: Tallies, tariff: Tariff) -> str:
+def digested(tallies: CostAggregator, tariff: Tariff) -> str:
     """Of every amount of every attempt in every month."""
     made = hashlib.sha256()
-    rates = Rates(tariff.book)
+    rates = PeriodRates(tariff.book)
     for (key, slot), tally in sorted(tallies.found.items()):
         money = tally.priced(rates).money.exact
         carbon = sorted((rank.value, grams.exact) for rank, grams in tally.carbon.items())

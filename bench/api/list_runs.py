@@ -29,7 +29,7 @@ from sqlalchemy import text
 
 from footplate_api.database import Database
 from footplate_api.runs import record, repository
-from footplate_api.runs.ordering import Sort
+from footplate_api.runs.ordering import RunSort
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_api.settings import with_driver
 from tests.support.review_server import of_pod
@@ -198,7 +198,7 @@ def measure(client: httpx.Client, path: str, query: dict[str, Any], pages: int) 
 
 
 def all_of(
-    client: httpx.Client, pages: int, sorts: Iterable[Sort], labels: Mapping[str, str | None]
+    client: httpx.Client, pages: int, sorts: Iterable[RunSort], labels: Mapping[str, str | None]
 ) -> dict[tuple[str, str], dict[str, list[float]]]:
     """Seconds of the pages of each list: by scope and filter, and there by order and labels."""
     found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(dict)
@@ -220,7 +220,7 @@ def main() -> int:
     parser.add_argument("--database-url", help="default: a new SQLite file")
     parser.add_argument("--smoke", action="store_true", help="few runs, in seconds: shows that it runs")
     arguments = parser.parse_args()
-    sorts, labels = tuple(Sort), LABELS
+    sorts, labels = tuple(RunSort), LABELS
     if arguments.smoke:
         sorts, labels = sorts[-1:], dict(list(LABELS.items())[:3])
         arguments.runs, arguments.pages, arguments.points = 300, 1, 150

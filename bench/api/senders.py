@@ -21,7 +21,7 @@ import aiohttp
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.rendezvous import AgentIdentity
 from footplate_contracts.reports import GenerationId, TelemetryItem
-from footplate_elastic.coordinator.shipping import Destination, Shipper
+from footplate_elastic.coordinator.shipping import TelemetryDestination, TelemetrySender
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.support.review_server import of_pod
 
@@ -90,7 +90,7 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class Loopback(Destination):
+class Loopback(TelemetryDestination):
     """Over plain HTTP a real coordinator shows its token to nobody; this one has one of this bench alone."""
 
     def headers(self) -> dict[str, str]:
@@ -99,17 +99,17 @@ class Loopback(Destination):
 
 
 @dataclass
-class TimedShipper(Shipper):
+class TimedShipper(TelemetrySender):
     """A shipper that notes how long its batches took to be stored."""
 
     receipts: list[Receipt] = field(default_factory=list)
     again: int = 0  # batches that had to be sent again
 
-    async def ship(self, session: aiohttp.ClientSession) -> float | None:
+    async def send_batch(self, session: aiohttp.ClientSession) -> float | None:
         """Send the oldest batch; seconds after which to send again, None where that batch is settled."""
         started, before = time.monotonic(), len(self.buffer)
         offered = self.offered
-        pause = await super().ship(session)
+        pause = await super().send_batch(session)
         if pause is None:
             rows = before - len(self.buffer) + self.offered - offered
             self.receipts.append(Receipt(time.monotonic(), time.monotonic() - started, rows))
@@ -122,7 +122,7 @@ class TimedShipper(Shipper):
     def offer(self, first: int, count: int) -> None:
         """Rank 0 has finished the steps from `first` on."""
         items = [item(step) for step in range(first, first + count)]
-        self.buffer.offer(_AGENT, items, first, _GENERATION)
+        self.buffer.add_items(_AGENT, items, first, _GENERATION)
         self.offered += count
         self.wake()
 

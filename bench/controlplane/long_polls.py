@@ -27,9 +27,13 @@ from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import RunUid
 from footplate_contracts.tls_buffers import limit_tls_buffers
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, Endpoint, Watchers
-from footplate_operator.trainingrun.credentials import KEY_BYTES, derived
-from footplate_operator.trainingrun.observed import Credentials
+from footplate_operator.trainingrun.coordinator_client import (
+    CoordinatorClient,
+    CoordinatorEndpoint,
+    CoordinatorPoller,
+)
+from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials
+from footplate_operator.trainingrun.observed import RunCredentials
 
 BAR_MEGABYTES: Final = 0.12
 BEFORE: Final = 20  # runs that are there before anything is measured
@@ -42,9 +46,9 @@ def host(number: int) -> str:
     return f"run-{number}-coordinator.default.svc"
 
 
-def credentials(number: int) -> Credentials:
+def credentials(number: int) -> RunCredentials:
     """Of a run."""
-    return derived(bytes(KEY_BYTES), f"uid-{number}", [host(number)], _CREATED)
+    return derive_credentials(bytes(KEY_BYTES), f"uid-{number}", [host(number)], _CREATED)
 
 
 async def serve(runs: int) -> None:
@@ -73,7 +77,7 @@ async def serve(runs: int) -> None:
     await asyncio.Event().wait()
 
 
-def _context(of: Credentials) -> ssl.SSLContext:
+def _context(of: RunCredentials) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     with tempfile.TemporaryDirectory() as folder:
         certificate, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
@@ -93,7 +97,7 @@ async def follow(runs: int, settled: float) -> float:
     try:
         async with aiohttp.ClientSession(connector=connector) as session:
             news = asyncio.Event()
-            watchers = Watchers(partial(CoordinatorClient, session), lambda key: news.set())
+            watchers = CoordinatorPoller(partial(CoordinatorClient, session), lambda key: news.set())
             before = await _grown(watchers, news, port, range(BEFORE), settled)
             after = await _grown(watchers, news, port, range(BEFORE, runs + BEFORE), settled)
             await watchers.close()
@@ -103,11 +107,13 @@ async def follow(runs: int, settled: float) -> float:
     return (after - before) / runs
 
 
-async def _grown(watchers: Watchers, news: asyncio.Event, port: int, numbers: range, settled: float) -> float:
+async def _grown(
+    watchers: CoordinatorPoller, news: asyncio.Event, port: int, numbers: range, settled: float
+) -> float:
     """Resident megabytes once these runs are followed, too, and nothing more happens."""
     for number in numbers:
         known = credentials(number)
-        endpoint = Endpoint(
+        endpoint = CoordinatorEndpoint(
             pod_uid=f"pod-{number}",
             epoch=1,
             address="127.0.0.1",
@@ -117,7 +123,7 @@ async def _grown(watchers: Watchers, news: asyncio.Event, port: int, numbers: ra
             port=port,
         )
         watchers.follow(Key("default", f"run-{number}"), RunUid(f"uid-{number}"), endpoint)
-    while not all(watchers.state(RunUid(f"uid-{number}")).heard for number in numbers):
+    while not all(watchers.state(RunUid(f"uid-{number}")).is_received for number in numbers):
         news.clear()
         await news.wait()
     await asyncio.sleep(settled)

@@ -14,9 +14,9 @@ from random import Random
 from typing import Any, Final
 
 from footplate_api.system import gauges, spending
-from footplate_api.system.gauges import Fingerprint, Gauged, Shown, Written
-from footplate_api.system.numbers import Numbers, Spent
-from footplate_api.system.spending import Month, Pod, Pods, Spending, Totals
+from footplate_api.system.gauges import Fingerprint, RunLines, RunSnapshot, ScrapedRuns
+from footplate_api.system.numbers import RunTotals, StatusNumbers
+from footplate_api.system.spending import CostSnapshot, Month, MonthTotals, Pod, Pods
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Phase, Role
 
@@ -115,7 +115,7 @@ class Exposition:
 
     def __init__(self, lives: Sequence[Life], begin: float, chance: Random) -> None:
         self._lives, self._begin, self._chance = lives, begin, chance
-        self._written: dict[str, Written] = {}  # by run, as the API keeps them until something changes
+        self._written: dict[str, RunLines] = {}  # by run, as the API keeps them until something changes
 
     def at(self, at: float) -> tuple[str, list[Pod]]:
         """The text, and the pods that there are."""
@@ -125,14 +125,14 @@ class Exposition:
         for life in shown:
             phase = life.phase(at)
             phases[phase] = phases.get(phase, 0) + 1
-        runs = gauges.exposition(Shown([self._run(life, at) for life in shown], phases))
-        return runs + spending.exposition(Spending(self._month(at), Pods(pods))), pods
+        runs = gauges.exposition(ScrapedRuns([self._run(life, at) for life in shown], phases))
+        return runs + spending.exposition(CostSnapshot(self._month(at), Pods(pods))), pods
 
-    def _run(self, life: Life, at: float) -> Written:
+    def _run(self, life: Life, at: float) -> RunLines:
         run = _gauged(life, at, self._chance)
         known = self._written.get(life.name)
         if known is None or known.fingerprint != run.fingerprint:
-            self._written[life.name] = known = gauges.written(run, known)
+            self._written[life.name] = known = gauges.format_run(run, known)
         return known
 
     def _month(self, at: float) -> Month:
@@ -140,37 +140,37 @@ class Exposition:
         for life in self._lives:
             group = life.namespace, life.profile
             held[group] = held.get(group, 0.0) + life.workers * life.held(at)
-        idle = {profile: Totals(DOLLARS * (at - self._begin) / 3600) for profile in PROFILES}
+        idle = {profile: MonthTotals(DOLLARS * (at - self._begin) / 3600) for profile in PROFILES}
         return Month(
             int(self._begin), int(at), {group: _totals(seconds) for group, seconds in held.items()}, idle
         )
 
 
-def _totals(pod_seconds: float) -> Totals:
+def _totals(pod_seconds: float) -> MonthTotals:
     joules = WATTS * pod_seconds
-    return Totals(DOLLARS * pod_seconds / 3600, joules, GRAMS * joules)
+    return MonthTotals(DOLLARS * pod_seconds / 3600, joules, GRAMS * joules)
 
 
-def _gauged(life: Life, at: float, chance: Random) -> Gauged:
+def _gauged(life: Life, at: float, chance: Random) -> RunSnapshot:
     """As the mirror and the newest row of its history have it."""
     phase, trained, restarts = life.phase(at), life.trained(at), life.restarts(at)
     step = int(trained / life.step_seconds)
     length = life.ended - life.created
     spent = _totals(life.workers * life.held(at))
     assert spent.joules is not None
-    told = Numbers(
+    told = StatusNumbers(
         progress_ratio=min(1.0, trained / length),
-        estimated_end=None if phase.terminal else life.ended + chance.uniform(-60, 60),
+        estimated_end=None if phase.is_terminal else life.ended + chance.uniform(-60, 60),
         last_checkpoint=at - at % BETWEEN_CHECKPOINTS if trained else None,
         checkpointing=15.0 * (trained // BETWEEN_CHECKPOINTS),
         goodput_ratio=trained / max(1.0, min(at, life.ended) - life.created),
         restarts=restarts,
-        spent=Spent(spent.dollars, (0.7 * spent.joules, 0.0, 0.3 * spent.joules), spent.grams),
+        spent=RunTotals(spent.dollars, (0.7 * spent.joules, 0.0, 0.3 * spent.joules), spent.grams),
     )
     # A status is written when the phase changes, and every half a minute at least.
     fingerprint = Fingerprint(int(at // 30) * 16 + list(Phase).index(phase), (restarts, step), (0, 0))
     row = _MEASURED(_row(life, step, at, chance)) if step else None
-    return Gauged(fingerprint, life.namespace, life.name, phase, step, None, told, row)
+    return RunSnapshot(fingerprint, life.namespace, life.name, phase, step, None, told, row)
 
 
 def _row(life: Life, step: int, at: float, chance: Random) -> StepMetrics:

@@ -16,13 +16,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from tools.monitoring.names import Foreign
 
 from footplate_api.app import ROUTERS
-from footplate_api.observation import Metrics as ApiMetrics
+from footplate_api.observation import ApiMetrics as ApiMetrics
 from footplate_api.system.spending import Pod
 from footplate_contracts.names import Cause, Phase
 from footplate_contracts.v1alpha1.status import TimeStatus
 from footplate_operator.runtime.metrics import Metrics as OperatorMetrics
 from footplate_operator.trainingrun.metrics import RunMetrics
-from footplate_operator.trainingrun.recovery import Part, Recovered
+from footplate_operator.trainingrun.recovery import CompletedRecovery, RecoveryPart
 
 SCRAPED: Final = {  # what Prometheus itself adds of each scrape, and about what it is
     "up": 1.0,
@@ -144,7 +144,9 @@ def _lead(metrics: OperatorMetrics, registry: CollectorRegistry, chance: Random)
     runs.count_restarts({}, {cause.value: chance.randint(0, 300) for cause in Cause})
     for cause in Cause:
         for _ in range(60):
-            runs.count_recovery(Recovered(cause, {part: chance.expovariate(0.3) for part in Part}))
+            runs.count_recovery(
+                CompletedRecovery(cause, {part: chance.expovariate(0.3) for part in RecoveryPart})
+            )
     runs.count_time(None, TimeStatus(**{name: chance.uniform(1e3, 1e6) for name in TimeStatus.model_fields}))
     metrics.reconciles.labels("success").inc(2_000_000)
     metrics.reconciles.labels("error").inc(900)

@@ -23,34 +23,35 @@ from bench.posttraining.generation import PROMPTS, SHAPE, decoder, prompts
 from torch import Tensor
 
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineRoom
-from footplate_trainer.generation.requests import Answer, Request, StopRule
+from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
-from footplate_trainer.model.batch_invariance import batch_invariant
+from footplate_trainer.model.batch_invariance import make_batch_invariant
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
 from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.tile_check import checked_tiles
-from footplate_trainer.model.token_loss import Scores, summed_token_loss
+from footplate_trainer.model.tile_check import find_invariant_tiles
+from footplate_trainer.model.token_loss import TokenScores, summed_token_loss
 from footplate_trainer.model.transformer import Decoder
 
 BARS = {"rollout": 1.3, "training step": 1.2}
 MICRO_BATCH = 4
 
 
-def answered(model: Decoder) -> list[Answer]:
+def answered(model: Decoder) -> list[GeneratedAnswer]:
     """All answers, by prompt."""
     engine = Engine(
-        model, EngineRoom(blocks=PROMPTS * 16, at_once=PROMPTS), SamplingRule(), StopRule(), seed=0
+        model, EngineLimits(blocks=PROMPTS * 16, at_once=PROMPTS), SamplingRule(), StopRule(), seed=0
     )
     requests = [
-        Request(number, 0, tokens, most) for number, (tokens, most) in enumerate(zip(*prompts(), strict=True))
+        GenerationRequest(number, 0, tokens, most)
+        for number, (tokens, most) in enumerate(zip(*prompts(), strict=True))
     ]
     return sorted(engine.answers(requests), key=lambda answer: answer.request.prompt)
 
 
-def rows_of(answers: list[Answer]) -> list[tuple[Inputs, Tensor]]:
+def rows_of(answers: list[GeneratedAnswer]) -> list[tuple[Inputs, Tensor]]:
     """Micro-batches of packed rows, with labels of the answers' tokens."""
-    rows: list[list[Answer]] = [[]]
+    rows: list[list[GeneratedAnswer]] = [[]]
     for answer in answers:
         used = sum(len(row.request.tokens) + len(row.tokens) for row in rows[-1])
         if used + len(answer.request.tokens) + len(answer.tokens) > SHAPE.context:
@@ -78,12 +79,12 @@ def step(model: Decoder, rows: list[tuple[Inputs, Tensor]]) -> None:
     """Gradients of the mean log-probability of all answers."""
     vocabulary = VocabularyShard(SHAPE.vocabulary, tiles=model.tiles)
     for inputs, labels in rows:
-        (hidden,) = model.advance(inputs=inputs)
+        (hidden,) = model.forward_stage(inputs=inputs)
         summed_token_loss(hidden, model.head_weight, labels, _mean, vocabulary=vocabulary).backward()
     model.zero_grad()
 
 
-def _mean(scores: Scores) -> Tensor:
+def _mean(scores: TokenScores) -> Tensor:
     return -scores.log_probabilities.mean()
 
 
@@ -103,9 +104,9 @@ def main() -> int:
         parameter.data = parameter.data.to(dtype)
     invariant = copy.deepcopy(plain)
     begun = time.process_time()
-    tiles = checked_tiles(invariant, dtype, torch.device("cpu")).tiles
+    tiles = find_invariant_tiles(invariant, dtype, torch.device("cpu")).tiles
     print(f"tiles of {', '.join(map(str, tiles.sizes))} rows; checked in {time.process_time() - begun:.1f} s")
-    batch_invariant(invariant, tiles)
+    make_batch_invariant(invariant, tiles)
     rows = rows_of(answered(plain))
     work: dict[str, Callable[[Decoder], object]] = {
         "rollout": answered,

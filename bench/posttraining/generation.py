@@ -24,8 +24,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from footplate_planning.shape import ModelShape
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineRoom
-from footplate_trainer.generation.requests import Request, StopRule
+from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.requests import GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.transformer import Decoder
@@ -53,11 +53,11 @@ def decoder() -> Decoder:
 
 def answered(model: Decoder, at_once: int, siblings: int = 1) -> Engine:
     """An engine that has answered all prompts."""
-    room = EngineRoom(blocks=PROMPTS * siblings * 16, at_once=at_once)
+    room = EngineLimits(blocks=PROMPTS * siblings * 16, at_once=at_once)
     engine = Engine(model, room, SamplingRule(top_k=TOP_K), StopRule(), seed=0)
     for number, (tokens, most) in enumerate(zip(*prompts(), strict=True)):
         for sibling in range(siblings):
-            engine.submit(Request(number, sibling, tokens, most))
+            engine.submit(GenerationRequest(number, sibling, tokens, most))
     for _ in engine.answers():
         pass
     return engine

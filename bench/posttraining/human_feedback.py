@@ -40,7 +40,7 @@ from bench.posttraining.stage_runs import (
 )
 from tokenizers import Tokenizer
 
-from footplate_trainer.commands.answers import prompt_tokens
+from footplate_trainer.commands.answers import tokenize_prompt
 
 WORDS: Final = 3  # of a review, in a prompt
 LONGEST: Final = 40  # tokens of an answer
@@ -145,7 +145,7 @@ def answers(folder: Path, checkpoints: Path, name: str, prompts: Sequence[str], 
     told = [json.loads(line) for line in file.read_text().rstrip("\n").split("\n")]
     tokenizer = Tokenizer.from_file(str(judge.writer / "tokenizer.json"))
     answered = [
-        (prompt_tokens(tokenizer, prompt), answer["tokens"])
+        (tokenize_prompt(tokenizer, prompt), answer["tokens"])
         for prompt, answer in zip(prompts, told, strict=True)
     ]
     words = len(prompt_of("film"))

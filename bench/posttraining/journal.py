@@ -30,8 +30,8 @@ from bench.posttraining.generation import PROMPTS, TOP_K, decoder, prompts
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineRoom
-from footplate_trainer.generation.requests import Answer, Request, StopRule
+from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.rewards.samples import SampleKey
@@ -61,13 +61,14 @@ def measured(model: Decoder, folder: Path, step: int) -> Share:
         call()
         spent += time.perf_counter() - begun
 
-    room = EngineRoom(blocks=PROMPTS * 16, at_once=PROMPTS)
+    room = EngineLimits(blocks=PROMPTS * 16, at_once=PROMPTS)
     engine = Engine(model, room, SamplingRule(top_k=TOP_K), StopRule(), seed=step)
     requests = [
-        Request(number, 0, tokens, most) for number, (tokens, most) in enumerate(zip(*prompts(), strict=True))
+        GenerationRequest(number, 0, tokens, most)
+        for number, (tokens, most) in enumerate(zip(*prompts(), strict=True))
     ]
     begun, worked, own = time.perf_counter(), time.process_time(), time.thread_time()
-    timed(lambda: journal.begin(step, JournalKey("answers")))
+    timed(lambda: journal.start_rollout(step, JournalKey("answers")))
     samples = []
     for answer in engine.answers(requests):
         samples.append(_record(step, answer))
@@ -83,7 +84,7 @@ def measured(model: Decoder, folder: Path, step: int) -> Share:
     return Share(spent / seconds, others / cpu_seconds)
 
 
-def _record(step: int, answer: Answer) -> SampleRecord:
+def _record(step: int, answer: GeneratedAnswer) -> SampleRecord:
     return SampleRecord(
         SampleKey(step, answer.request.prompt, answer.request.sibling),
         np.array(answer.tokens, dtype=np.int32),

@@ -24,7 +24,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
 from footplate_planning.config import model_shape
 from footplate_planning.memory import FP32
-from footplate_planning.relayout import Relayout
+from footplate_planning.relayout import ReshardPlan
 from footplate_trainer.parallel.local_shard import to_local
 from tests.support.ranks import run_ranks
 from tests.support.rollouts import opened, rollout_ranks
@@ -73,14 +73,14 @@ def measured(config: RunConfig, degrees: tuple[int, int]) -> Measured:
     with opened(config) as (model, world):
         ranks = rollout_ranks(config, model, world, degrees, dtype)
         topologies = (model.grid.topology, ranks.copy.grid.topology)
-        plan = Relayout.of(model_shape(config), *topologies, dtype.itemsize)
+        plan = ReshardPlan.of(model_shape(config), *topologies, dtype.itemsize)
         with PeakTracker(to_local(parameter) for parameter in model.module.parameters()) as tracker:
             before = tracker.now()
-            with ranks.weights(model.module):
+            with ranks.laid_out_model(model.module):
                 pass
             left = tracker.now() - before
-        both = plan.held_before(world.rank, FP32) + plan.held_behind(world.rank)
-        return Measured(ranks.received_bytes, plan.received(world.rank), tracker.peak, both, left)
+        both = plan.source_bytes(world.rank, FP32) + plan.target_bytes(world.rank)
+        return Measured(ranks.received_bytes, plan.received_bytes(world.rank), tracker.peak, both, left)
 
 
 def main() -> int:

@@ -44,7 +44,7 @@ class Footplate:
 
         from footplate_contracts.metrics import StepMetrics
         from footplate_contracts.runconfig import World
-        from footplate_contracts.samples import ShownSample
+        from footplate_contracts.samples import LoggedSample
         from footplate_elastic.protocol.agent_client import AgentClient
         from footplate_trainer.manifest.run_file import read_run
         from footplate_trainer.stages.catalogue import train
@@ -54,7 +54,7 @@ class Footplate:
 
             learnt = 0
 
-            def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+            def metrics(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
                 learnt, self.learnt = self.learnt, row.tokens
                 gate.passes(row.tokens - learnt)
 

@@ -32,17 +32,17 @@ from footplate_planning import bubble
 from footplate_planning.config import model_shape
 from footplate_planning.plan import step_of
 from footplate_planning.topology import Topology
-from footplate_planning.traffic import Call, Load, traffic
+from footplate_planning.traffic import CallTotals, CommunicationOp, estimate_traffic
 from tests.support.layout_list import LAYOUTS, SGD, Layout
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config
 
 CALLS: Final = {
-    "_allgather_base_": Call.ALL_GATHER,
-    "_reduce_scatter_base_": Call.REDUCE_SCATTER,
-    "allreduce_": Call.ALL_REDUCE,
-    "send": Call.SEND,
-    "recv_": Call.RECEIVE,
+    "_allgather_base_": CommunicationOp.ALL_GATHER,
+    "_reduce_scatter_base_": CommunicationOp.REDUCE_SCATTER,
+    "allreduce_": CommunicationOp.ALL_REDUCE,
+    "send": CommunicationOp.SEND,
+    "recv_": CommunicationOp.RECEIVE,
 }
 COUNTED: Final = tuple(
     layout
@@ -52,7 +52,7 @@ COUNTED: Final = tuple(
 )
 """A compiled block's collectives are torch.compile's own, and for adapters there is no formula."""
 
-Loads = dict[Call, Load]
+Loads = dict[CommunicationOp, CallTotals]
 
 
 class Traffic(TorchDispatchMode):
@@ -67,7 +67,7 @@ class Traffic(TorchDispatchMode):
             call = CALLS[func._schema.name.removeprefix("c10d::")]
             # all-gather and reduce-scatter: (output, input, …); the others: a list of what goes in
             source = args[1] if isinstance(args[0], Tensor) else args[0][0]
-            self.loads[call] = self.loads.get(call, Load(0, 0)) + Load(1, source.nbytes)
+            self.loads[call] = self.loads.get(call, CallTotals(0, 0)) + CallTotals(1, source.nbytes)
         return func(*args, **(kwargs or {}))
 
 
@@ -77,7 +77,7 @@ class Counted:
 
     pipeline: int
     loads: Loads
-    collectives: Counter[Call] | None  # by CommDebugMode
+    collectives: Counter[CommunicationOp] | None  # by CommDebugMode
     actions: list[schedule.Action]
 
 
@@ -99,8 +99,8 @@ def _splits(config: RunConfig) -> bool:
     return config.parallelism.pipeline > 1 and config.parallelism.pipeline_schedule in schedules
 
 
-def _collectives(debug: CommDebugMode) -> Counter[Call]:
-    found: Counter[Call] = Counter()
+def _collectives(debug: CommDebugMode) -> Counter[CommunicationOp]:
+    found: Counter[CommunicationOp] = Counter()
     for operation, number in debug.get_comm_counts().items():
         found[CALLS[str(operation).split(".")[-1]]] += number
     return found
@@ -111,8 +111,8 @@ def foreseen(config: RunConfig, ranks: int, pipeline: int) -> Loads:
     topology = Topology.of(ranks, config.parallelism)
     loads: Loads = {}
     step = step_of(config, topology, "cpu")
-    for (_, call), load in traffic(model_shape(config), topology, pipeline, step).items():
-        loads[call] = loads.get(call, Load(0, 0)) + load
+    for (_, call), load in estimate_traffic(model_shape(config), topology, pipeline, step).items():
+        loads[call] = loads.get(call, CallTotals(0, 0)) + load
     return loads
 
 
@@ -141,7 +141,7 @@ def rows(layout: Layout, shards: Path, folder: Path) -> Iterator[Row]:
         orders = {answer.pipeline: answer.actions for answer in answers}
         micro_batches = step_of(config, topology, "cpu").batch.count
         waited = schedule.idle(orders, topology.stages)
-        yield Row("idle units", waited, bubble.idle(topology, micro_batches))
+        yield Row("idle units", waited, bubble.idle_units(topology, micro_batches))
 
 
 def _loads(config: RunConfig, ranks: int, answers: list[Counted]) -> Iterator[Row]:
@@ -149,18 +149,18 @@ def _loads(config: RunConfig, ranks: int, answers: list[Counted]) -> Iterator[Ro
     for pipeline in sorted({answer.pipeline for answer in answers}):
         formula = foreseen(config, ranks, pipeline)
         alike = [answer for answer in answers if answer.pipeline == pipeline]
-        for call in Call:
-            should = formula.get(call, Load(0, 0))
-            for load in {answer.loads.get(call, Load(0, 0)) for answer in alike} - {Load(0, 0)} or {
-                Load(0, 0)
-            }:
+        for call in CommunicationOp:
+            should = formula.get(call, CallTotals(0, 0))
+            for load in {answer.loads.get(call, CallTotals(0, 0)) for answer in alike} - {
+                CallTotals(0, 0)
+            } or {CallTotals(0, 0)}:
                 if load.calls or should.calls:
                     yield Row(f"{pipeline} {call} calls", load.calls, should.calls)
                     yield Row(f"{pipeline} {call} bytes", load.bytes, should.bytes)
         debugged = [answer.collectives for answer in alike if answer.collectives is not None]
-        for call in (Call.ALL_GATHER, Call.REDUCE_SCATTER, Call.ALL_REDUCE):
+        for call in (CommunicationOp.ALL_GATHER, CommunicationOp.REDUCE_SCATTER, CommunicationOp.ALL_REDUCE):
             for number in {collectives[call] for collectives in debugged}:
-                should = formula.get(call, Load(0, 0))
+                should = formula.get(call, CallTotals(0, 0))
                 yield Row(f"{pipeline} {call} calls by CommDebugMode", number, should.calls)
 
 

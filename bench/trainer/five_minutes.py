@@ -142,13 +142,13 @@ class AgentOfTurns(AgentClient):
 
 def train_footplate(folder: Path, turns: Turns) -> Trained:
     """The trainer as a user starts it."""
-    from footplate_trainer.checkpoint.place import newest_whole
-    from footplate_trainer.huggingface.export import export
+    from footplate_trainer.checkpoint.place import find_newest_whole
+    from footplate_trainer.huggingface.export import export_checkpoint
     from footplate_trainer.stages import learning
 
     metrics = folder / "metrics.jsonl"
     learning.main(run_config(folder, "train"), AgentOfTurns(turns), metrics)
-    export(newest_whole(str(folder / "checkpoints")), folder / "footplate")
+    export_checkpoint(find_newest_whole(str(folder / "checkpoints")), folder / "footplate")
     last = json.loads(metrics.read_text().splitlines()[-1])
     return Trained(last["step"], last["tokens"], folder / "footplate")
 
@@ -186,9 +186,9 @@ def batches(folder: Path, shards: str) -> Iterator[tuple[Any, Any]]:
 
     from footplate_trainer.data.loader import BatchLoader
     from footplate_trainer.data.sources import RunShards, dataset_of
-    from footplate_trainer.huggingface.initial import completed
+    from footplate_trainer.huggingface.initial import complete_config
 
-    config = completed(run_config(folder, shards))
+    config = complete_config(run_config(folder, shards))
     dataset = dataset_of(
         RunShards.open(config.data, verify=None, local_rank=0),
         config.data,

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.loop.stepper import Flags, Stepper
+from footplate_trainer.loop.stepper import StepFlags, Stepper
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import ParallelModel, build_model
-from footplate_trainer.parallel.world import World, open_world, read_environment
+from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of
 
@@ -20,7 +20,7 @@ from footplate_trainer.stages.losses import objective_of
 class Laid:
     """Everything that a step needs."""
 
-    world: World
+    world: DistributedContext
     model: ParallelModel
     stepper: Stepper
     step: Callable[[int], None]
@@ -29,7 +29,7 @@ class Laid:
 @contextmanager
 def laid(config: RunConfig) -> Iterator[Laid]:
     """The layout of `config` over the ranks that the environment names."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
+    with init_distributed(read_environment(os.environ), config.world.backend) as world:
         model = build_model(config, world)
         optimizer = build_optimizer(model.module, config.training.optimizer)
         training = config.training
@@ -39,6 +39,6 @@ def laid(config: RunConfig) -> Iterator[Laid]:
         loader = open_loader(config, open_shards(config, world, verify=False), model.grid)
 
         def step(number: int) -> None:
-            stepper.step(number, loader.build(number - 1), 1e-3, Flags())
+            stepper.step(number, loader.build(number - 1), 1e-3, StepFlags())
 
         yield Laid(world, model, stepper, step)

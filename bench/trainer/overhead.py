@@ -32,16 +32,16 @@ from footplate_trainer.callbacks.diagnostics import Diagnostics
 from footplate_trainer.callbacks.limits import LimitsFollower
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.suspension import Suspension
+from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.checkpoint import state
 from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.loop.stepper import StepFlags
 from footplate_trainer.loop.train import train
 from footplate_trainer.stages.inputs import open_loader, open_shards
-from footplate_trainer.stages.start import Start, open_store, state_writer
+from footplate_trainer.stages.start import StartPosition, open_store, state_writer
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config
 from tests.support.training import FakeAgent
@@ -79,7 +79,7 @@ class Pairs(Callback):
         self.bare.append(self._begun - started)
         self.callbacks.before_data(step)
 
-    def before_compute(self, step: int) -> Flags:
+    def before_compute(self, step: int) -> StepFlags:
         """As the run has it."""
         return self.callbacks.before_compute(step)
 
@@ -113,23 +113,23 @@ def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], l
             clock=time.time,
         )
         rows = open_metric_rows(config, agent, limits, reporter, world, folder / "metrics.jsonl")
-        described = state_writer(config, Start(), shards, world)
+        described = state_writer(config, StartPosition(), shards, world)
 
         def state_now() -> TrainingState:
-            return described.at(reporter.step, reporter.tokens)
+            return described.build(reporter.step, reporter.tokens)
 
         callbacks = Callbacks(
             reporter,
-            Suspension(agent),
+            SuspensionCallback(agent),
             Diagnostics(config.checkpoint.uri, agent, world, reporter),
             LimitsFollower(limits, agent, world, 0),
             rows,
             DurableCheckpoints(saver, state_now, limits, reporter, stopwatch, rows.flush),
         )
         ready = batches.build(0)
-        pairs = Pairs(callbacks, lambda number: here.stepper.step(number, ready, 1e-4, Flags()))
+        pairs = Pairs(callbacks, lambda number: here.stepper.step(number, ready, 1e-4, StepFlags()))
         measured = RunLimits(config)
-        measured.take(measured.in_force.model_copy(update={"steps": steps}), 0)
+        measured.apply(measured.in_force.model_copy(update={"steps": steps}), 0)
         train(here.stepper, batches, measured, pairs, 0)
         batches.close()
         pairs.close()

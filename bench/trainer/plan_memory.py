@@ -17,7 +17,7 @@ from bench.trainer.laid import laid
 from bench.trainer.tracking import PeakTracker
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_planning.plan import plan
+from footplate_planning.plan import build_plan
 from footplate_trainer.parallel.local_shard import to_local
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config
@@ -68,7 +68,7 @@ def compare(name: str, shards: Path, folder: Path) -> list[tuple[int, int, int]]
     ranks, overrides = ROWS[name]
     config = tiny_config(shards, folder, [*MODEL, *overrides])
     tracked = dict(run_ranks(tracked_peak, ranks, config))
-    foreseen = plan(config, ranks, "cpu").ranks
+    foreseen = build_plan(config, ranks, "cpu").ranks
     return [(rank.pipeline, rank.memory.peak, tracked[rank.pipeline]) for rank in foreseen]
 
 

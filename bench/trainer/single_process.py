@@ -79,11 +79,11 @@ def footplate_step(chunked: bool) -> Iterator[Step]:
     from footplate_contracts.runconfig import RunIdentity, World, resolve
     from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
     from footplate_trainer.data.loader import MicroBatch, StepBatch
-    from footplate_trainer.loop.stepper import Flags, Stepper
+    from footplate_trainer.loop.stepper import StepFlags, Stepper
     from footplate_trainer.optim.optimizer import build_optimizer
     from footplate_trainer.parallel.apply import build_model
     from footplate_trainer.parallel.objective import PerMicroBatch
-    from footplate_trainer.parallel.world import open_world, read_environment
+    from footplate_trainer.parallel.world import init_distributed, read_environment
     from footplate_trainer.stages.losses import objective_of
 
     config = resolve(TrainingRunSpec.from_json(run_spec()), RunIdentity(name="bench"), World())
@@ -99,14 +99,14 @@ def footplate_step(chunked: bool) -> Iterator[Step]:
         places=np.arange(BATCH),
     )
     batch = StepBatch([micro], np.arange(BATCH), {"tokens": BATCH * (SEQUENCE - 1)})
-    with open_world(read_environment({}), Backend.GLOO) as world:
+    with init_distributed(read_environment({}), Backend.GLOO) as world:
         model = build_model(config, world)
         optimizer = build_optimizer(model.module, config.training.optimizer)
         objective = objective_of(config) if chunked else PerMicroBatch(all_logits)
         stepper = Stepper(model, optimizer, world, CLIP, objective, config.training.seed)
 
         def step() -> float:
-            return stepper.step(1, batch, LEARNING_RATE, Flags()).loss
+            return stepper.step(1, batch, LEARNING_RATE, StepFlags()).loss
 
         yield step
 

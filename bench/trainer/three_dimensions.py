@@ -30,7 +30,7 @@ from torch import Tensor
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.data.loader import MicroBatch, StepBatch
-from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.loop.stepper import StepFlags
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.parallel.local_shard import local_shard
 from tests.support.ranks import run_ranks
@@ -85,7 +85,7 @@ def compare(config: RunConfig, sizes: Sizes, steps: int) -> tuple[Pairs, Pairs]:
             theirs = other.step(tokens, labels)
             dist.barrier()
             between = cpu_seconds()
-            ours = here.stepper.step(number, batch, RATE, Flags()).loss
+            ours = here.stepper.step(number, batch, RATE, StepFlags()).loss
             dist.barrier()
             ended = cpu_seconds()
             seconds.append((between - begun, ended - between))

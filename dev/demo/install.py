@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from demo.kube import DemoError, Kube, run, show
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.verify import admission, wait_for
+from footplate_operator.verify import check_admission, wait_for
 
 ADMISSION_SECONDS = 60.0
 NAMESPACE = "footplate-system"
@@ -52,7 +52,7 @@ def wait_for_admission(kube: Kube, seconds: float = ADMISSION_SECONDS) -> None:
     An API server that has just started refuses whatever a policy with parameters must judge, until
     it has looked for the parameters' kind again, which it does every 30 seconds.
     """
-    asked = {"a run would be admitted": lambda: admission(ByKubectl(kube), "default")}
+    asked = {"a run would be admitted": lambda: check_admission(ByKubectl(kube), "default")}
     if missing := asyncio.run(wait_for(asked, seconds)):
         raise DemoError(*missing)
 

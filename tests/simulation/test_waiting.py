@@ -7,7 +7,7 @@ import random
 import pytest
 
 from footplate_contracts.names import ROLE_LABEL
-from footplate_operator.errors import Forbidden
+from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import POD, PRIORITY_CLASS, Json
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.operator_fakes import run_manifest
@@ -183,7 +183,7 @@ async def test_a_quota_that_refuses_half_of_a_gang_keeps_none_of_it(world: Simul
 
     def admit(body: Json) -> Exception | None:
         full = _is_worker(body) and len(_workers(world, "tiny")) >= 2
-        return Forbidden(refusal, 403) if full else None
+        return RequestForbidden(refusal, 403) if full else None
 
     world.objects.admit = admit
     _apply(world, "tiny", nodes=4)

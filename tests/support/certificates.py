@@ -13,12 +13,12 @@ from secrets import token_bytes
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from footplate_operator.certificates.issue import new_authority, new_serving
-from footplate_operator.certificates.manifests import Place, bundle_of
-from footplate_operator.certificates.policy import Pair, names_of
+from footplate_operator.certificates.issue import new_authority, new_serving_certificate
+from footplate_operator.certificates.manifests import CertificateNames, bundle_of
+from footplate_operator.certificates.policy import CertificateKeyPair, service_dns_names
 from footplate_operator.certificates.x509 import certificate_text, key_text
-from footplate_operator.trainingrun.credentials import KEY_BYTES, derived
-from footplate_operator.trainingrun.observed import Credentials
+from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials
+from footplate_operator.trainingrun.observed import RunCredentials
 
 
 def vouches(bundle: str, certificate: bytes, name: str, now: datetime) -> bool:
@@ -37,7 +37,7 @@ def vouches(bundle: str, certificate: bytes, name: str, now: datetime) -> bool:
     return True
 
 
-def serials(pairs: Sequence[Pair]) -> list[int]:
+def serials(pairs: Sequence[CertificateKeyPair]) -> list[int]:
     """By which certificates are told apart."""
     return [pair.certificate.serial_number for pair in pairs]
 
@@ -65,9 +65,9 @@ class Volume:
         return self.folder / name
 
 
-def any_credentials(*names: str) -> Credentials:
+def any_credentials(*names: str) -> RunCredentials:
     """Those of some run whose coordinator has these names, and of nobody else."""
-    return derived(token_bytes(KEY_BYTES), "uid", names, datetime.now(UTC))
+    return derive_credentials(token_bytes(KEY_BYTES), "uid", names, datetime.now(UTC))
 
 
 class Issuer:
@@ -75,7 +75,7 @@ class Issuer:
 
     def __init__(self, now: datetime | None = None) -> None:
         self._now = now or datetime.now(UTC)
-        self._authority = new_authority(Place("default", "api"), self._now)
+        self._authority = new_authority(CertificateNames("default", "api"), self._now)
 
     @property
     def bundle(self) -> str:
@@ -87,7 +87,9 @@ class Issuer:
     ) -> dict[str, bytes]:
         """The files of another certificate for localhost, 127.0.0.1, that Service and these addresses."""
         more = (x509.IPAddress(ipaddress.ip_address(address)) for address in addresses)
-        made = new_serving(self._authority, (*names_of(service, namespace), *more), self._now)
+        made = new_serving_certificate(
+            self._authority, (*service_dns_names(service, namespace), *more), self._now
+        )
         return {"tls.crt": certificate_text(made.certificate), "tls.key": key_text(made.key)}
 
     def trusting(self) -> ssl.SSLContext:

@@ -9,17 +9,17 @@ import torch
 
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import CommitMarker, Manifest
-from footplate_trainer.checkpoint.record import StateWriter
+from footplate_trainer.checkpoint.record import StateBuilder
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.checkpoint.tensors import index_of, load
+from footplate_trainer.checkpoint.tensors import load_tensors, read_index
 from tests.support.tiny import tiny_config
 
 
 def write_checkpoint(folder: Path, step: int, *overrides: str, commit: bool = True) -> Path:
     """A whole step directory of the tiny run in `folder`, written by generation 1.2 on two ranks."""
     config = tiny_config(folder / "shards", folder.parent, overrides)
-    described = StateWriter(49_312, 2, config.training.global_batch_size, 0, {"threads": 1}).at(
+    described = StateBuilder(49_312, 2, config.training.global_batch_size, 0, {"threads": 1}).build(
         step, 31 * step
     )
     directory, store = f"step-{step}.e1g2", CheckpointStore(folder)
@@ -45,7 +45,7 @@ def whole_tensors(store: CheckpointStore, step: int) -> dict[str, torch.Tensor]:
     checkpoint = StepCheckpoint(store, marker.directory)
     tensors = {
         name: torch.empty(tensor.shape, dtype=tensor.dtype)
-        for name, tensor in index_of(checkpoint).tensors.items()
+        for name, tensor in read_index(checkpoint).tensors.items()
     }
-    load(checkpoint, tensors)
+    load_tensors(checkpoint, tensors)
     return tensors

@@ -6,12 +6,12 @@ import json
 
 from tokenizers import AddedToken, Tokenizer, models
 
-from footplate_trainer.huggingface.companions import Companions
+from footplate_trainer.huggingface.companions import SavedProcessors
 
 
-def companions(**files: object) -> Companions:
+def companions(**files: object) -> SavedProcessors:
     """By names without their endings: a text is a template, all else goes into JSON."""
-    return Companions(dict(_file(name, content) for name, content in files.items()))
+    return SavedProcessors(dict(_file(name, content) for name, content in files.items()))
 
 
 def _file(name: str, content: object) -> tuple[str, bytes]:

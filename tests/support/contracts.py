@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from footplate_contracts.rules import Rule
-from footplate_contracts.v1alpha1.types import Part
+from footplate_contracts.v1alpha1.types import ApiModel
 
 
 def parts(annotation: object, path: str) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -28,6 +28,6 @@ def parts(annotation: object, path: str) -> Iterator[tuple[str, type[BaseModel]]
 def every_rule(annotation: object, path: str) -> Iterator[tuple[str, Rule]]:
     """Each rule at or below `annotation`, with the path of the node that it binds."""
     for where, model in parts(annotation, path):
-        if issubclass(model, Part):
+        if issubclass(model, ApiModel):
             for rule in model.rules:
                 yield where, rule

@@ -158,7 +158,7 @@ def cost_of_answers(agents: int) -> float:
     watch = Stopwatch()
     with watch:
         for agent in spoken:
-            coordinator.answer(agent)
+            coordinator.build_heartbeat_response(agent)
     return watch.seconds
 
 
@@ -182,7 +182,7 @@ def cost_of_news(agents: int) -> float:
 
 async def _news(agents: int) -> float:
     service = Service(sealed(agents), lambda: None, lambda: _NOW)
-    known = wire.known(service.coordinator.answer(identity(0)))
+    known = wire.answer_token(service.coordinator.build_heartbeat_response(identity(0)))
     words = heartbeats(agents, service.coordinator.state.generation)
     polls = [asyncio.create_task(service.heartbeat(word, known, 60.0)) for word in words]
     await asyncio.sleep(0)
@@ -234,6 +234,6 @@ def _joined(coordinator: Coordinator, requests: Sequence[JoinRequest]) -> float:
     with watch:
         for request in requests:
             coordinator.join(request, _NOW)
-        answers = [coordinator.sealed_for(request) for request in requests]
+        answers = [coordinator.find_generation(request) for request in requests]
     assert None not in answers
     return watch.seconds

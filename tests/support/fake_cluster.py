@@ -16,7 +16,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from footplate_contracts.names import MANAGED_BY_LABEL
-from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Forbidden, Invalid, NotFound
+from footplate_operator.errors import (
+    AlreadyExists,
+    ClusterError,
+    Conflict,
+    NotFound,
+    ObjectInvalid,
+    RequestForbidden,
+)
 from footplate_operator.runtime import kinds
 from footplate_operator.runtime.cluster import PAGE
 from footplate_operator.runtime.kinds import POD, SECRET, Json, Kind, kind_of
@@ -136,7 +143,7 @@ class FakeCluster:
         def end() -> Json:
             known = self.objects.get((kind, name))
             if kind == SECRET and known is not None and not _is_managed(known):
-                raise Forbidden(
+                raise RequestForbidden(
                     f"Secret {name} is not Footplate's", 403, "Forbidden"
                 )  # a policy of the chart
             if known is not None and uid in ("", known["metadata"]["uid"]):
@@ -237,7 +244,7 @@ class FakeCluster:
         if body["metadata"].get("resourceVersion", version) != version:
             raise Conflict("the object has been modified", 409, "Conflict")
         if subresource != "status":
-            raise Invalid("only status is applied")
+            raise ObjectInvalid("only status is applied")
         return self.put({**known, "status": body["status"]})
 
     def _found(self, kind: Kind, name: str) -> Json:

@@ -7,20 +7,20 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from footplate_trainer.generation.requests import Answer
+from footplate_trainer.generation.requests import GeneratedAnswer
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.model.token_loss import Asked, token_scores
+from footplate_trainer.model.token_loss import ScoreRequest, token_scores
 from footplate_trainer.model.transformer import Decoder
 
 Place = tuple[int, slice]
 """A row, and where in it an answer's tokens are predicted."""
 
 
-def packed(answers: Iterable[Answer], length: int) -> tuple[Inputs, Targets, list[Place]]:
+def packed(answers: Iterable[GeneratedAnswer], length: int) -> tuple[Inputs, Targets, list[Place]]:
     """Prompts with their answers, one behind another in rows of `length`; and where each answer is."""
-    rows: list[list[Answer]] = [[]]
+    rows: list[list[GeneratedAnswer]] = [[]]
     used = 0
     for answer in answers:
         size = len(answer.request.tokens) + len(answer.tokens)
@@ -47,14 +47,16 @@ def packed(answers: Iterable[Answer], length: int) -> tuple[Inputs, Targets, lis
     return Inputs(tokens, documents), targets, places
 
 
-def recomputed(model: Decoder, inputs: Inputs, labels: Tensor, asked: Asked, micro_batch: int) -> Tensor:
+def recomputed(
+    model: Decoder, inputs: Inputs, labels: Tensor, asked: ScoreRequest, micro_batch: int
+) -> Tensor:
     """Scores of each label, `micro_batch` rows at a time: fp32 [numbers, rows, length]."""
     vocabulary = VocabularyShard(len(model.head_weight), tiles=model.tiles)
     found = []
     for some in micro_batches(len(labels), micro_batch):
         assert inputs.documents is not None
         with torch.no_grad():
-            (hidden,) = model.advance(inputs=Inputs(inputs.tokens[some], inputs.documents[some]))
+            (hidden,) = model.forward_stage(inputs=Inputs(inputs.tokens[some], inputs.documents[some]))
         found.append(
             token_scores(hidden, model.head_weight, labels[some], asked=asked, vocabulary=vocabulary)
         )

@@ -11,19 +11,19 @@ from torch.nn import functional
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
-from footplate_trainer.model.judge import Judge, JudgedTokens, Span, StepTotals
+from footplate_trainer.model.judge import LossInputs, LossSpan, SequenceLoss, StepTotals
 from footplate_trainer.model.sequence_field import SequenceField
 from footplate_trainer.model.tally import Counts
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.model.token_loss import Asked, Scores
+from footplate_trainer.model.token_loss import ScoreRequest, TokenScores
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 from tests.support.toy_pairs import ToyPairs
 
 
-def toy_loader(config: RunConfig, _: World, grid: Grid) -> BatchLoader:
+def toy_loader(config: RunConfig, _: DistributedContext, grid: Grid) -> BatchLoader:
     """This rank's batches of them."""
     return BatchLoader(
         ToyPairs(),
@@ -36,13 +36,13 @@ def toy_loader(config: RunConfig, _: World, grid: Grid) -> BatchLoader:
 
 
 @dataclass(frozen=True)
-class Policy(Judge):
+class Policy(SequenceLoss):
     """Of each token by itself: log-probability at a temperature, less a reward for entropy."""
 
-    asked = Asked(entropy=True, temperature=0.8)
+    asked = ScoreRequest(entropy=True, temperature=0.8)
     names = ("policy/entropy",)
 
-    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+    def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
         assert tokens.entropies is not None and tokens.tempered is not None
         weights = tokens.values["weight"]
         totals.tally.add("policy/entropy", tokens.entropies.double().sum(), len(weights))
@@ -52,16 +52,16 @@ class Policy(Judge):
 
 
 @dataclass(frozen=True)
-class Preference(Judge):
+class Preference(SequenceLoss):
     """Of pairs, against a reference; with cross-entropy of the chosen, a mean over all tokens of the step."""
 
-    span = Span.SEQUENCE
+    span = LossSpan.SEQUENCE
     names = ("preference/accuracy", "preference/margin")
 
     def divisor(self, counts: Counts) -> Tensor:
         return counts["pairs"].clamp(min=1)
 
-    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+    def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
         sums = tokens.by_sequence(tokens.log_probabilities)
         ratios = sums - tokens.sequence_values["reference"]
         chosen, rejected = ratios[tokens.pairs()].unbind(1)
@@ -75,25 +75,25 @@ class Preference(Judge):
 
 
 @dataclass(frozen=True)
-class Centred(Judge):
+class Centred(SequenceLoss):
     """Of sequences by themselves, against the mean of the whole global batch."""
 
-    span = Span.STEP
+    span = LossSpan.STEP
     surveyed = 2
 
     def divisor(self, counts: Counts) -> Tensor:
         return 2 * counts["pairs"].clamp(min=1)
 
-    def _ratios(self, tokens: JudgedTokens) -> tuple[Tensor, Tensor]:
+    def _ratios(self, tokens: LossInputs) -> tuple[Tensor, Tensor]:
         there = tokens.field(SequenceField.SAMPLE) >= 0
         ratios = tokens.by_sequence(tokens.log_probabilities) - tokens.sequence_values["reference"]
         return ratios[there], tokens.field(SequenceField.SIDE)[there]
 
-    def survey(self, tokens: JudgedTokens) -> Tensor:
+    def step_sums(self, tokens: LossInputs) -> Tensor:
         ratios, _ = self._ratios(tokens)
         return torch.stack((ratios.sum(), ratios.new_tensor(len(ratios))))
 
-    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+    def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
         assert totals.survey is not None
         total, count = totals.survey
         ratios, sides = self._ratios(tokens)
@@ -105,7 +105,7 @@ class Centred(Judge):
 class Dense(Objective):
     """A judge's loss by autograd through all logits; one process, and all of a step in one micro-batch."""
 
-    judge: Judge
+    judge: SequenceLoss
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,27 +114,27 @@ class Dense(Objective):
     def divisor(self, counts: Counts) -> Tensor:
         return self.judge.divisor(counts)
 
-    def begin(self, batch: GlobalBatch) -> Criterion:
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
         def criterion(
             hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
         ) -> Tensor:
             tokens = dense_tokens(hidden, head, targets, self.judge.asked)
-            survey = self.judge.survey(tokens).detach() if self.judge.surveyed else None
+            survey = self.judge.step_sums(tokens).detach() if self.judge.surveyed else None
             return self.judge(tokens, StepTotals(batch.counts, batch.tally, survey))
 
         return criterion
 
 
-def dense_tokens(hidden: Tensor, head: Tensor, targets: Targets, asked: Asked) -> JudgedTokens:
+def dense_tokens(hidden: Tensor, head: Tensor, targets: Targets, asked: ScoreRequest) -> LossInputs:
     """What a judge sees, with autograd's history back to hidden states and head."""
     logits = functional.linear(hidden, head)
     shares, labels = logits.log_softmax(-1), targets.labels.clamp(min=0)[..., None]
     where = (targets.labels != IGNORED).flatten().nonzero().squeeze(1)
     tempered = (logits / (asked.temperature or 1.0)).log_softmax(-1).gather(-1, labels)
-    scores = Scores(
+    scores = TokenScores(
         where,
         shares.gather(-1, labels).flatten()[where],
         -(shares.exp() * shares).sum(-1).flatten()[where] if asked.entropy else None,
         tempered.flatten()[where] if asked.temperature is not None else None,
     )
-    return JudgedTokens.of(targets, scores, where)
+    return LossInputs.of(targets, scores, where)

@@ -15,18 +15,18 @@ import torch
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.huggingface.load import load_initial
-from footplate_trainer.loop.stepper import Flags, Stepper, StepResult
+from footplate_trainer.loop.stepper import StepFlags, Stepper, StepResult
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import ParallelModel, build_model
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.stage_module import StageModules
-from footplate_trainer.parallel.world import World, open_world, read_environment
+from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.reference import StageReference
-from footplate_trainer.stages.start import Start
+from footplate_trainer.stages.start import StartPosition
 from tests.support.layout_list import STEPS, Layout
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
@@ -63,16 +63,16 @@ class Learning:
     """What is learnt, and from what; its functions are importable."""
 
     objective: Callable[[RunConfig], Objective]
-    loader: Callable[[RunConfig, World, Grid], BatchLoader]
-    against: Callable[[RunConfig, ParallelModel, World], StageReference] | None = None
+    loader: Callable[[RunConfig, DistributedContext, Grid], BatchLoader]
+    against: Callable[[RunConfig, ParallelModel, DistributedContext], StageReference] | None = None
 
 
-def _shards(config: RunConfig, world: World, grid: Grid) -> BatchLoader:
+def _shards(config: RunConfig, world: DistributedContext, grid: Grid) -> BatchLoader:
     return open_loader(config, open_shards(config, world, verify=False), grid)
 
 
-def _reference(config: RunConfig, model: ParallelModel, world: World) -> StageReference:
-    return StageReference(config, model, Start(), open_shards(config, world, verify=False), world)
+def _reference(config: RunConfig, model: ParallelModel, world: DistributedContext) -> StageReference:
+    return StageReference(config, model, StartPosition(), open_shards(config, world, verify=False), world)
 
 
 AS_CONFIGURED = Learning(objective_of, _shards, _reference)
@@ -139,14 +139,16 @@ def _train(config: RunConfig, learning: Learning) -> tuple[list[StepResult], Pie
     """One rank: five steps, and the pieces that it holds then."""
     with opened(config, learning) as (model, stepper, loader):
         rate = config.training.optimizer.learning_rate
-        results = [stepper.step(step, loader.build(step - 1), rate, Flags()) for step in range(1, STEPS + 1)]
+        results = [
+            stepper.step(step, loader.build(step - 1), rate, StepFlags()) for step in range(1, STEPS + 1)
+        ]
         return results, _pieces(model.module)
 
 
 @contextmanager
 def opened(config: RunConfig, learning: Learning) -> Iterator[tuple[ParallelModel, Stepper, BatchLoader]]:
     """As one rank: the model, what moves it, and its batches."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
+    with init_distributed(read_environment(os.environ), config.world.backend) as world:
         torch.manual_seed(config.training.seed)
         model = build_model(config, world)
         objective = learning.objective(config)
@@ -165,7 +167,7 @@ def opened(config: RunConfig, learning: Learning) -> Iterator[tuple[ParallelMode
 
 def initial(config: RunConfig) -> Pieces:
     """One rank of a completed `config`: the pieces that it begins with of the folder of initFrom."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
+    with init_distributed(read_environment(os.environ), config.world.backend) as world:
         model = build_model(config, world)
         load_initial(config, model.module, world)
         return _pieces(model.module)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_api.identity.access import Access
-from footplate_api.identity.rates import Rate, Rates
+from footplate_api.identity.access import AccessPolicy
+from footplate_api.identity.rates import RateLimit, RateLimits
 
-_HIGH: Final = Rate(1e6, 10**6)
-HASTE: Final = Access(rates=Rates(_HIGH, _HIGH))
+_HIGH: Final = RateLimit(1e6, 10**6)
+HASTE: Final = AccessPolicy(rates=RateLimits(_HIGH, _HIGH))
 HASTE_VARIABLES: Final = {
     f"FOOTPLATE_{kind}{name}": "1000000"
     for kind in ("", "TELEMETRY_")

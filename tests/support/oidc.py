@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm, get_default_algorithms
 
-from footplate_api.identity.oidc.keys import Key, published
+from footplate_api.identity.oidc.keys import JsonWebKey, parse_jwks
 
 CLIENT: Final = "footplate"
 
@@ -103,9 +103,9 @@ class Publisher:
         """Its JWK set."""
         return {"keys": [key.public for key in self.keys]}
 
-    def usable(self) -> tuple[Key, ...]:
+    def usable(self) -> tuple[JsonWebKey, ...]:
         """As the API reads it."""
-        return published(self.jwks())
+        return parse_jwks(self.jwks())
 
     def claims(self, now: float, **more: Any) -> dict[str, Any]:
         """Good ones for the next minutes; what is None in `more` is left out."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from footplate_operator.errors import ClusterError, OperatorError
 from footplate_operator.runtime.kinds import POD
-from footplate_operator.trainingrun.desired.run import desire
+from footplate_operator.trainingrun.desired.run import decide
 from tests.support.growth import Stopwatch
 from tests.support.operator_fakes import KEY, run_manifest
 from tests.support.operator_world import World
@@ -72,7 +72,7 @@ async def cost_of_desire(world: Machines) -> float:
     for _ in range(3):
         watch = Stopwatch()
         with watch:
-            desire(run, view.revision, view.observed, now)
+            decide(run, view.revision, view.observed, now)
         seconds.append(watch.seconds)
     return min(seconds)
 

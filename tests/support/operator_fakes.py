@@ -11,27 +11,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from footplate_contracts.coordinator_state import CoordinatorState, NumberedFailure, Progress, RunState
-from footplate_contracts.directives import LATER_DIRECTIVES, Directives, HangBounds
+from footplate_contracts.directives import LATER_DIRECTIVES, Directives, HangTimeouts
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import FIRST_SPARE, Cause, RunUid, WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Member
 from footplate_contracts.reports import (
     CheckpointRecord,
+    DroppedTelemetry,
     GenerationId,
-    GivenUp,
     RankPhase,
-    StandingCheckpoint,
+    RetainedCheckpoint,
 )
 from footplate_contracts.v1alpha1.types import MOST_STANDING
 from footplate_operator.api_access import ApiAccess
-from footplate_operator.errors import Forbidden
-from footplate_operator.keys.keyring import Keys
+from footplate_operator.errors import RequestForbidden
+from footplate_operator.keys.keyring import CredentialSource
 from footplate_operator.runtime.kinds import SECRET, Json
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.credentials import KEY_BYTES, derived, key_id
-from footplate_operator.trainingrun.history_client import FinalStatus, Histories
+from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials, key_id
+from footplate_operator.trainingrun.history_client import FinalStatus, RecordingTracker
 from footplate_operator.trainingrun.metadata import certificate_names
-from footplate_operator.trainingrun.observed import Credentials, Recorded
+from footplate_operator.trainingrun.observed import RecordingStatus, RunCredentials
 from footplate_operator.trainingrun.revision import Defaults
 from footplate_operator.trainingrun.run import Run
 from tests.support.fake_cluster import Clock, FakeCluster, copied
@@ -42,7 +42,7 @@ NAME = "tiny"
 RELEASE = "1.2.3"  # of the operator
 KEY = Key("default", NAME)
 EVERY_STEPS = 10
-HANG = HangBounds(factor=3.0, floor_seconds=60.0)
+HANG = HangTimeouts(factor=3.0, floor_seconds=60.0)
 PATIENCE = 10  # looks at a gang that is not complete before fewer go on
 
 
@@ -111,20 +111,20 @@ class FakeQueue:
 
 
 @dataclass
-class FakeHistories(Histories):
+class FakeHistories(RecordingTracker):
     """An API that is asked at once; it has every final status unless `missing` says why not."""
 
     missing: str = ""
     asked_for: float = 0.0
     asked: list[FinalStatus] = field(default_factory=list)  # what it is asked for now
 
-    def recorded(self, final: FinalStatus) -> Recorded:
-        return Recorded(not self.missing, self.missing, self.asked_for)
+    def get_status(self, final: FinalStatus) -> RecordingStatus:
+        return RecordingStatus(not self.missing, self.missing, self.asked_for)
 
-    def ask(self, final: FinalStatus) -> None:
+    def start_polling(self, final: FinalStatus) -> None:
         self.asked = [final]
 
-    def leave(self, uid: RunUid) -> None:
+    def stop_polling(self, uid: RunUid) -> None:
         self.asked = []
 
     def forget(self, uid: RunUid) -> None:
@@ -134,23 +134,23 @@ class FakeHistories(Histories):
 def hide_secrets(cluster: FakeCluster) -> None:
     """Refuse whatever a Secret could be read by, as the operator's role does."""
     for verb in ("get", "find", "delete_all", "merge", "replace"):
-        cluster.refuse[verb, SECRET] = Forbidden("secrets is forbidden", 403, "Forbidden")
+        cluster.refuse[verb, SECRET] = RequestForbidden("secrets is forbidden", 403, "Forbidden")
 
 
 @dataclass
-class FakeKeys(Keys):
+class FakeKeys(CredentialSource):
     """A key that is known from the beginning, and what was handed over."""
 
     key: bytes = bytes(KEY_BYTES)
-    handed_over: dict[str, Credentials] = field(default_factory=dict)  # by uid of the run
+    handed_over: dict[str, RunCredentials] = field(default_factory=dict)  # by uid of the run
 
     @property
-    def current(self) -> str:
+    def current_key_id(self) -> str:
         return key_id(self.key)
 
-    def credentials(self, run: Run, key: str | None) -> Credentials | None:
-        if key == self.current:
-            return derived(self.key, run.uid, certificate_names(run), run.created)
+    def credentials(self, run: Run, key: str | None) -> RunCredentials | None:
+        if key == self.current_key_id:
+            return derive_credentials(self.key, run.uid, certificate_names(run), run.created)
         return self.handed_over.get(run.uid)
 
 
@@ -176,7 +176,7 @@ class FakeCoordinator:
     saved: list[int] = field(default_factory=list)  # steps of all that became durable
     failures: list[NumberedFailure] = field(default_factory=list)
     backlog: int = 0
-    given_up: GivenUp = field(default_factory=GivenUp)
+    given_up: DroppedTelemetry = field(default_factory=DroppedTelemetry)
     refusals: dict[str, str] = field(default_factory=dict)
     total_steps: int = 0  # in force
     nodes: int = 0
@@ -263,7 +263,7 @@ class FakeCoordinator:
             uri=f"/shared/checkpoints/step-{self.step}.e{self.epoch}g{self.number}",
             time=now,
             standing=[
-                StandingCheckpoint(
+                RetainedCheckpoint(
                     step=step,
                     generation=generation,
                     digest=f"{step:064x}",

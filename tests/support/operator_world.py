@@ -24,8 +24,8 @@ from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.scope import Scope
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
-from footplate_operator.trainingrun.controller import TrainingRuns
-from footplate_operator.trainingrun.coordinator_client import Endpoint
+from footplate_operator.trainingrun.controller import TrainingRunController
+from footplate_operator.trainingrun.coordinator_client import CoordinatorEndpoint
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from footplate_operator.usage.writes import USAGE_RECORD
@@ -86,12 +86,12 @@ class World:
         """A new process: it knows what the API server tells, and nothing else."""
         self.queue = FakeQueue(self.clock)
         self.metrics = Metrics()
-        self.followed: dict[RunUid, Endpoint] = {}
+        self.followed: dict[RunUid, CoordinatorEndpoint] = {}
         self.key_of: dict[RunUid, Key] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
         metrics = RunMetrics(self.metrics.registry)
         beside = (self.defaults, metrics, RELEASE, self.histories, self.api, self.keys, self.clock)
-        controller = TrainingRuns(self.cluster, self, *beside, scope=self.scope)
+        controller = TrainingRunController(self.cluster, self, *beside, scope=self.scope)
         self.cache, self.usage, self.prices = Cache(controller), controller.usage, controller.prices
         actor = Actor(controller, self.cluster, self.cache)
         writer = StatusWriter(controller, self.cluster, self.cache, self.queue, self.clock, "operator")
@@ -119,17 +119,17 @@ class World:
     # -- Coordinators, as the operator sees them ------------------------------------------
 
     def state(self, uid: RunUid) -> CoordinatorState:
-        return self.heard.get(uid, CoordinatorState.silent())
+        return self.heard.get(uid, CoordinatorState.empty())
 
-    def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
+    def follow(self, key: Key, uid: RunUid, endpoint: CoordinatorEndpoint) -> None:
         self.followed[uid] = endpoint
         self.key_of[uid] = key
 
-    def leave(self, uid: RunUid) -> None:
+    def unfollow(self, uid: RunUid) -> None:
         self.followed.pop(uid, None)
 
     def forget(self, uid: RunUid) -> None:
-        self.leave(uid)
+        self.unfollow(uid)
         self.heard.pop(uid, None)
 
     def silence(self, uid: RunUid) -> float:
@@ -138,7 +138,7 @@ class World:
     def unanswered(self, uid: RunUid) -> tuple[str, float]:
         return "", 0.0
 
-    def tell(self, uid: RunUid, directives: Directives | None) -> None:
+    def send_directives(self, uid: RunUid, directives: Directives | None) -> None:
         coordinator = self._followed(uid)
         if coordinator is None or directives is None:
             return
@@ -151,7 +151,7 @@ class World:
         """Let the world go on, half a second at a time; `until` ends it, or the test fails."""
         for _ in range(int(seconds * 2)):
             await self.reconcile()
-            await self.usage.tend()
+            await self.usage.write_due()
             if until is not None and until():
                 return
             self.pass_unseen(0.5)

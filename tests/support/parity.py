@@ -14,12 +14,12 @@ from torch import Tensor
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.data import order
 from footplate_trainer.data.conversation_dataset import ConversationDataset
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.huggingface.export import export
+from footplate_trainer.huggingface.export import export_checkpoint
 from tests.support.ranks import run_ranks
 from tests.support.stages import pack_conversations
 from tests.support.tiny import tiny_config
@@ -80,7 +80,7 @@ def deviations(
 def _apart(checkpoints: Path, theirs: Path) -> float:
     """The largest difference of any weight."""
     exported = checkpoints.with_name("exported")
-    export(newest_whole(str(checkpoints)), exported)
+    export_checkpoint(find_newest_whole(str(checkpoints)), exported)
     ours, expected = load_file(str(exported / "model.safetensors")), load_file(str(theirs))
     assert ours.keys() == expected.keys()
     return furthest(ours, expected)

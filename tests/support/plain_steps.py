@@ -14,16 +14,21 @@ from torch import Tensor
 
 from footplate_trainer.model.objectives.advantages import group_deviation
 from footplate_trainer.model.objectives.divergence import k3
-from footplate_trainer.model.objectives.policy import clipped, sequence_log_ratio, sequence_mean, token_mean
+from footplate_trainer.model.objectives.policy import (
+    clipped_policy_loss,
+    sequence_log_ratio,
+    sequence_mean,
+    token_mean,
+)
 from footplate_trainer.model.objectives.preference import (
     ipo_average_loss,
     kto_divergence,
     kto_loss,
-    mismatched,
+    mismatched_answers,
     orpo_loss,
     simpo_loss,
 )
-from footplate_trainer.model.objectives.reward import centring, pairwise_loss
+from footplate_trainer.model.objectives.reward import centering_penalty, pairwise_loss
 from tests.support.plain_llama import END, Weights, log_probabilities, outputs, rendered, tokenizer
 from tests.support.trl_oracle import Rollout
 
@@ -81,7 +86,7 @@ def ipo(weights: Weights, start: Weights, rows: Any) -> Tensor:
 def kto(weights: Weights, start: Weights, rows: Any, undesirable: float = 1.0) -> Tensor:
     desirable = torch.tensor([row["label"] for row in rows])
     with torch.no_grad():
-        others = mismatched(len(rows)).tolist()
+        others = mismatched_answers(len(rows)).tolist()
         apart = [
             log_ratio(weights, start, row["prompt"], rows[other]["completion"])
             for row, other in zip(rows, others, strict=True)
@@ -122,7 +127,7 @@ def reward(weights: Weights, start: Weights, rows: Any) -> Tensor:
         for side in ("chosen", "rejected")
     )
     margins = torch.tensor([row["margin"] for row in rows], dtype=torch.float64)
-    losses = pairwise_loss(chosen, rejected, margins) + 0.01 * centring(chosen, rejected)
+    losses = pairwise_loss(chosen, rejected, margins) + 0.01 * centering_penalty(chosen, rejected)
     return losses.sum() / len(rows)
 
 
@@ -165,7 +170,7 @@ class Policy:
             ratio = log_p - then[n]
             if self.ratios == "sequence":
                 ratio = sequence_log_ratio(log_p.sum(), then[n].sum(), tokens[n]).expand_as(log_p)
-            losses, _ = clipped(ratio, advantages[n], 0.2, self.high)
+            losses, _ = clipped_policy_loss(ratio, advantages[n], 0.2, self.high)
             summed = summed + weighing[n] * (losses + self.divergence * k3(log_p, reference[n])).sum()
         return summed / (tokens.sum() if self.aggregation is token_mean else len(tokens))
 

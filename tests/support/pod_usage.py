@@ -9,15 +9,15 @@ from typing import Any, Final
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.usagerecord import NodeUsage, PodUsage, UsageRecordSpec
-from footplate_ledger.records import written
-from footplate_ledger.usage import Measured, Owner
+from footplate_ledger.records import format_time
+from footplate_ledger.usage import MeasuredEnergy, Owner
 from footplate_operator.runtime.kinds import NODE, POD, Json
 from footplate_operator.trainingrun.run import TRAINING_RUN
-from footplate_operator.usage.keeper import UsageKeeper
-from footplate_operator.usage.known import OwnUsage
-from footplate_operator.usage.node_keeper import NodeKeeper
-from footplate_operator.usage.pods import Terms
-from footplate_operator.usage.sighting import Sighting, sighted
+from footplate_operator.usage.keeper import UsageTracker
+from footplate_operator.usage.known import OwnerUsage
+from footplate_operator.usage.node_keeper import NodeUsageTracker
+from footplate_operator.usage.pods import PodProfile
+from footplate_operator.usage.sighting import PodObservation, observe_pod
 from footplate_operator.usage.sweep import Sweeper
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import Clock, FakeCluster, copied
@@ -55,9 +55,9 @@ def node(name: str, created: str, labels: Mapping[str, str] | None = None, **spe
     }
 
 
-def seen(pod: Json) -> Sighting:
+def seen(pod: Json) -> PodObservation:
     """A pod as its kind tells of it."""
-    return sighted(pod, pod["metadata"]["labels"]["footplate.dev/role"], "h100")
+    return observe_pod(pod, pod["metadata"]["labels"]["footplate.dev/role"], "h100")
 
 
 class Bookkeeping:
@@ -69,13 +69,13 @@ class Bookkeeping:
         self.profiles = {"h100": H100}
         self.priced: set[str] | None = set()  # profiles that have a price
         self.run = self.cluster.put(run_manifest())
-        self.measured: dict[str, Measured] = {}
+        self.measured: dict[str, MeasuredEnergy] = {}
         self.begin()
 
     def begin(self, days: float = 7.0) -> None:
         """Another operator, which knows nothing."""
-        nodes = NodeKeeper(self.cluster, self.clock, lambda: self.profiles, lambda at: self.priced)
-        self.keeper = UsageKeeper(self.cluster, self.clock, nodes, {TRAINING_RUN.name: TRAINING_RUN})
+        nodes = NodeUsageTracker(self.cluster, self.clock, lambda: self.profiles, lambda at: self.priced)
+        self.keeper = UsageTracker(self.cluster, self.clock, nodes, {TRAINING_RUN.name: TRAINING_RUN})
         self.sweeper = Sweeper(self.cluster, self.keeper, timedelta(days=days))
         for body in self.cluster.all(NODE):
             nodes.put(body)
@@ -88,7 +88,7 @@ class Bookkeeping:
     @property
     def now(self) -> str:
         """As Kubernetes writes it."""
-        return written(self.keeper.second())
+        return format_time(self.keeper.second())
 
     def bind(self, name: str, place: str = "a", role: Role = Role.WORKER, **requests: str) -> str:
         """A pod that is bound to a node now; its uid."""
@@ -113,17 +113,19 @@ class Bookkeeping:
         pod["status"] |= {"phase": "Succeeded", "containerStatuses": [{"state": {"terminated": ended}}]}
         self.cluster.put(pod)
 
-    async def note(self) -> OwnUsage | None:
+    async def note(self) -> OwnerUsage | None:
         """As a reconciliation does, which sees what there is."""
         pods = [
-            sighted(pod, pod["metadata"]["labels"]["footplate.dev/role"], "h100")
+            observe_pod(pod, pod["metadata"]["labels"]["footplate.dev/role"], "h100")
             for pod in self.cluster.all(POD)
         ]
-        return await self.keeper.note(self.owner, Terms("h100", H100), pods, lambda start: 1, self.measured)
+        return await self.keeper.record_pods(
+            self.owner, PodProfile("h100", H100), pods, lambda start: 1, self.measured
+        )
 
     def hear(self, body: Json, gone: bool = False) -> None:
         """As a watch tells of a pod."""
-        self.keeper.hear(self.owner, seen(body), gone)
+        self.keeper.observe_pod(self.owner, seen(body), gone)
 
     def records(self) -> dict[str, UsageRecordSpec]:
         """All that are there, by name."""

@@ -19,11 +19,11 @@ from torch.optim import Optimizer
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.data import order
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.generation.requests import EndReason
-from footplate_trainer.huggingface.export import export
+from footplate_trainer.huggingface.export import export_checkpoint
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout.records import Record, RewardsRecord, SampleRecord
 from tests.support import ppo_textbook as textbook
@@ -229,6 +229,6 @@ def _deviations(case: Case, rows: Sequence[StepMetrics], told: Expected, folder:
 
 def _apart(folder: Path, told: Expected) -> float:
     """The largest difference of a weight of the policy after the last step."""
-    export(newest_whole(str(folder / "checkpoints")), folder / "exported")
+    export_checkpoint(find_newest_whole(str(folder / "checkpoints")), folder / "exported")
     ours = load_file(str(folder / "exported" / "model.safetensors"))
     return furthest(ours, {name: weight.detach().float() for name, weight in told.policy.items()})

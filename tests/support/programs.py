@@ -38,7 +38,7 @@ class Program:
 
     def poll(self) -> int | None:
         """Its exit code, negative for a signal; None while it runs."""
-        end = self._zygote.end_of(self.pid)
+        end = self._zygote.find_exit(self.pid)
         return None if end is None else end.code
 
     def wait(self, timeout: float | None = None) -> int:

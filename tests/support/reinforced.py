@@ -22,16 +22,16 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode, LogFormat
 from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.gathering import Gatherer
+from footplate_trainer.rollout.gathering import RolloutCollector
 from footplate_trainer.rollout.groups import GroupPlan
 from footplate_trainer.rollout.identity import JournalKey
-from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
-from footplate_trainer.rollout.learning import all_sums
+from footplate_trainer.rollout.kept import CollectedRollout, RolloutState
+from footplate_trainer.rollout.learning import complete_reward_sums
 from footplate_trainer.rollout.records import Record, key_of
 from footplate_trainer.stages import reinforcing
 from tests.support.chat import chatml_model, user
@@ -120,7 +120,7 @@ class Mortal(FakeAgent):
         self._live()
         super().report(report)
 
-    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def metrics(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         self._live()
         super().metrics(row, samples)
 
@@ -217,13 +217,13 @@ def history(folder: Path, steps: int, *parts: Reinforced) -> History:
     )
 
 
-def kept_in(folder: Path, step: int) -> KeptRollout:
+def kept_in(folder: Path, step: int) -> RolloutState:
     """What the journal of a run in `folder` has of the rollout that began after `step`."""
     store = LocalFolder(str(folder / "checkpoints"))
-    assert journal.files_of(store, step), "somebody has begun it"
-    keys = [key for file in journal.files_of(store, step) if (key := key_of(store.read(file.name)))]
+    assert journal.list_journal_files(store, step), "somebody has begun it"
+    keys = [key for file in journal.list_journal_files(store, step) if (key := key_of(store.read(file.name)))]
     assert all(key == keys[0] for key in keys), "one run has written all"
-    return journal.read(store, step, keys[0])
+    return journal.read_rollout(store, step, keys[0])
 
 
 def killed_and_resumed(
@@ -246,37 +246,37 @@ def killed_and_resumed(
     return history(folder, steps, *end.parts)
 
 
-class NotingGatherer(Gatherer):
+class NotingGatherer(RolloutCollector):
     """Notes what it draws."""
 
     drawn: dict[int, int] = {}
 
-    def gather(
+    def collect(
         self, step: int, first: int, key: JournalKey, plan: GroupPlan | None = None
-    ) -> GatheredRollout | None:
-        found = super().gather(step, first, key, plan)
+    ) -> CollectedRollout | None:
+        found = super().collect(step, first, key, plan)
         if found is not None:
             self.drawn[step] = found.drawn
         return found
 
 
-class PlayedGatherer(Gatherer):
+class PlayedGatherer(RolloutCollector):
     """Gives what was drawn and rewarded elsewhere."""
 
     rollouts: Mapping[int, Sequence[Record]] = {}  # by the step after which each begins
 
-    def gather(
+    def collect(
         self, step: int, first: int, key: JournalKey, plan: GroupPlan | None = None
-    ) -> GatheredRollout | None:
-        kept = KeptRollout()
+    ) -> CollectedRollout | None:
+        kept = RolloutState()
         kept.add(self.rollouts[step])
         places = sorted({known.prompt for known in kept.samples})
         assert places[0] == first
         if self._model is not None:
-            self._journal.begin(step, key)
+            self._journal.start_rollout(step, key)
             self._model.complete(kept, sorted(kept.samples), lambda: False)
-        sums = all_sums(kept, self._weights)
-        return GatheredRollout(step, first, len(places), places, 0, kept, sums, self._weights)
+        sums = complete_reward_sums(kept, self._weights)
+        return CollectedRollout(step, first, len(places), places, 0, kept, sums, self._weights)
 
 
 def reinforce(

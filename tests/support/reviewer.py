@@ -61,7 +61,7 @@ class FakeReviewer:
         caller, meant = self.tokens.get(token, (None, frozenset()))
         return caller if meant & set(audiences or ("kubernetes",)) else None
 
-    async def allowed(self, caller: Caller, right: Right) -> bool:
+    async def is_allowed(self, caller: Caller, right: Right) -> bool:
         self._answer(right)
         return self.grants[caller.username](right)
 

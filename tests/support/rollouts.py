@@ -15,24 +15,24 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 from footplate_planning.config import model_shape
 from footplate_planning.placement import placements
-from footplate_planning.relayout import Relayout
-from footplate_trainer.generation.dealing import deal
+from footplate_planning.relayout import ReshardPlan
+from footplate_trainer.generation.dealing import partition_requests
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineRoom
-from footplate_trainer.generation.requests import Answer, Request, StopRule
+from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.initialize import normal_rows
 from footplate_trainer.parallel.apply import ParallelModel, build_model
 from footplate_trainer.parallel.local_shard import local_shard
-from footplate_trainer.parallel.rollout import RolloutModel, RolloutRanks
+from footplate_trainer.parallel.rollout import RolloutLayout, RolloutModel
 from footplate_trainer.parallel.stage_module import StageModules
-from footplate_trainer.parallel.world import World, open_world, read_environment
+from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 from tests.support.layout_list import Layout
 from tests.support.layouts import Pieces, joined
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
 
-ROOM = EngineRoom(blocks=40, block_size=4, at_once=6, prompt_tokens=7)
+ROOM = EngineLimits(blocks=40, block_size=4, at_once=6, prompt_tokens=7)
 RULE = SamplingRule(repetition_penalty=1.1, temperature=0.9, top_k=50, top_p=0.95)
 _WIDE = ("model.layers=4", "training.microBatchSize=1", "model.initialization.standardDeviation=0.2")
 
@@ -42,7 +42,7 @@ class Rolled:
     """A rollout of one layout."""
 
     weights: dict[str, str]  # SHA-256 of each whole tensor
-    answers: list[Answer]  # by prompt and sibling
+    answers: list[GeneratedAnswer]  # by prompt and sibling
     received: list[int]  # bytes, by rank
     planned: list[int]
 
@@ -65,21 +65,21 @@ def rolled(layout: Layout, asked: Sequence[tuple[int, int]], shards: Path, folde
     ]
 
 
-def requests() -> list[Request]:
+def requests() -> list[GenerationRequest]:
     """Two answers to each of six prompts of 1 to 12 tokens, some of which begin alike."""
     system = [7, 8, 9, 10, 11]
     prompts = [[*system, 1, 2], [*system, 1, 2, 3], [5], [*system, *range(20, 27)], [30, 31, 32], system]
     return [
-        Request(prompt, sibling, tokens, most=4 + prompt)
+        GenerationRequest(prompt, sibling, tokens, most=4 + prompt)
         for prompt, tokens in enumerate(prompts)
         for sibling in range(2)
     ]
 
 
 @contextmanager
-def opened(config: RunConfig) -> Iterator[tuple[ParallelModel, World]]:
+def opened(config: RunConfig) -> Iterator[tuple[ParallelModel, DistributedContext]]:
     """As one rank: a model whose adapters, if it has any, are not nothing."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
+    with init_distributed(read_environment(os.environ), config.world.backend) as world:
         model = build_model(config, world)
         for name, parameter in model.module.named_parameters():
             if name.endswith("adapter.b"):
@@ -92,32 +92,39 @@ def opened(config: RunConfig) -> Iterator[tuple[ParallelModel, World]]:
 def rollout_ranks(
     config: RunConfig,
     model: ParallelModel,
-    world: World,
+    world: DistributedContext,
     degrees: tuple[int, int],
     dtype: torch.dtype = torch.float32,
-) -> RolloutRanks:
+) -> RolloutLayout:
     """A rollout by (tensor, pipeline)."""
     parallelism = RolloutParallelism(tensor=degrees[0], pipeline=degrees[1])
-    return RolloutRanks(model_shape(config), model.grid.topology, parallelism, world, dtype)
+    return RolloutLayout(model_shape(config), model.grid.topology, parallelism, world, dtype)
 
 
-def _roll(config: RunConfig, asked: Sequence[tuple[int, int]]) -> list[tuple[Pieces, list[Answer], int, int]]:
+def _roll(
+    config: RunConfig, asked: Sequence[tuple[int, int]]
+) -> list[tuple[Pieces, list[GeneratedAnswer], int, int]]:
     """One rank: what it holds of each rollout, and the answers that it hands on."""
     found = []
     with opened(config) as (model, world):
         before = _trained(model.module)
         for degrees in asked:
             ranks = rollout_ranks(config, model, world, degrees)
-            plan = Relayout.of(model_shape(config), model.grid.topology, ranks.copy.grid.topology, 4)
-            with ranks.weights(model.module) as rollout:
+            plan = ReshardPlan.of(model_shape(config), model.grid.topology, ranks.copy.grid.topology, 4)
+            with ranks.laid_out_model(model.module) as rollout:
                 held = _held(rollout)
-                mine = deal(requests(), ranks.copies)[ranks.copy.number]
+                mine = partition_requests(requests(), ranks.replica_count)[ranks.copy.number]
                 engine = Engine(rollout, ROOM, RULE, StopRule(frozenset((3, 50))), seed=4)
                 answers = list(engine.answers(mine))
             assert not list(rollout.network.parameters()), "the rollout's memory comes back"
             assert _trained(model.module) == before, "and the weights that train are what they were"
             found.append(
-                (held, answers if ranks.copy.leads else [], ranks.received_bytes, plan.received(world.rank))
+                (
+                    held,
+                    answers if ranks.copy.is_leader else [],
+                    ranks.received_bytes,
+                    plan.received_bytes(world.rank),
+                )
             )
     return found
 
@@ -132,9 +139,9 @@ def _stop(config: RunConfig, degrees: tuple[int, int]) -> list[int]:
     """One rank; the request to stop reaches only the one that draws, in its twelfth pass."""
     with opened(config) as (model, world):
         ranks, passes = rollout_ranks(config, model, world, degrees), iter(range(1000))
-        with ranks.weights(model.module) as rollout:
+        with ranks.laid_out_model(model.module) as rollout:
             engine = Engine(rollout, ROOM, RULE, StopRule(), seed=4)
-            first = list(engine.answers(requests(), lambda: ranks.copy.leads and next(passes) == 11))
+            first = list(engine.answers(requests(), lambda: ranks.copy.is_leader and next(passes) == 11))
             assert engine.stopped
             return [len(first), len(first) + len(list(engine.answers()))]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from footplate_contracts.samples import SampleEnd, ShownSample
+from footplate_contracts.samples import LoggedSample, SampleEnd
 
 
-def shown(prompt: int, sibling: int = 0, answer: str = "4", reward: float = 1.0) -> ShownSample:
+def shown(prompt: int, sibling: int = 0, answer: str = "4", reward: float = 1.0) -> LoggedSample:
     """One whose answer is right or not."""
-    return ShownSample(
+    return LoggedSample(
         prompt=prompt,
         sibling=sibling,
         prompt_text="2 + 2 =",
@@ -20,6 +20,6 @@ def shown(prompt: int, sibling: int = 0, answer: str = "4", reward: float = 1.0)
     )
 
 
-def longest(prompt: int = 0) -> ShownSample:
+def longest(prompt: int = 0) -> LoggedSample:
     """With as many characters as there may be, each of which takes as much room as any."""
     return shown(prompt, answer="\N{GRINNING FACE}" * 3000)

@@ -9,22 +9,22 @@ import torch
 
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import state
-from footplate_trainer.checkpoint.place import newest_whole
-from footplate_trainer.checkpoint.tensors import load
+from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.tensors import load_tensors
 from footplate_trainer.data.preference_dataset import PreferenceDataset
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.model.build import build
+from footplate_trainer.model.build import build_network
 from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.score import sequence_scores
+from footplate_trainer.model.score import compute_sequence_scores
 from footplate_trainer.model.targets import Targets
 
 
 def our_scores(checkpoints: Path, pairs: Path) -> tuple[list[list[int]], list[float]]:
     """All sequences of packed `pairs`, and what the newest of `checkpoints` gives them there."""
-    checkpoint = newest_whole(str(checkpoints))
+    checkpoint = find_newest_whole(str(checkpoints))
     config = checkpoint.config()
-    network = build(model_shape(config)).eval()
-    load(checkpoint, state.model_tensors(network))
+    network = build_network(model_shape(config)).eval()
+    load_tensors(checkpoint, state.model_tensors(network))
     data = PreferenceDataset(TokenShards.open(str(pairs)), config.model.context_length)
     sequences: list[list[int]] = []
     given: list[float] = []
@@ -36,8 +36,8 @@ def our_scores(checkpoints: Path, pairs: Path) -> tuple[list[list[int]], list[fl
         )
         targets = Targets(labels, documents, torch.zeros(1), torch.ones(1).bool(), sequences=table)
         with torch.inference_mode():
-            (hidden,) = network.advance(inputs=Inputs(tokens, documents))
-            scores = sequence_scores(hidden, network.head_weight, targets)[0]
+            (hidden,) = network.forward_stage(inputs=Inputs(tokens, documents))
+            scores = compute_sequence_scores(hidden, network.head_weight, targets)[0]
         there = np.flatnonzero(sample.sequences[:, 0] >= 0).tolist()
         sequences += [sample.tokens[sample.documents == number].tolist() for number in there]
         given += scores[there].tolist()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate_trainer.data.chat.model_template import read_template
-from footplate_trainer.data.chat.renderer import within_process
+from footplate_trainer.data.chat.renderer import in_process_renderer
 from footplate_trainer.data.chat.template import ChatTemplate
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
@@ -83,7 +83,7 @@ def pack_conversations(source: Path, out: Path, model: Path, **options: Any) -> 
     """Pack the rows of a file with the template of a model's folder, within this process."""
     found = read_template(model, None)
     assert found is not None
-    render = within_process(ChatTemplate(found.source, "t", found.special))
+    render = in_process_renderer(ChatTemplate(found.source, "t", found.special))
     chosen = SampleOptions(**{"format": ShardFormat.CHAT, "tokenizer": model, **options})
     pack_samples([str(source)], out, chosen, render=render)
     return out

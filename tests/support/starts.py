@@ -12,23 +12,23 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.state import tensors
+from footplate_trainer.checkpoint.state import snapshot_tensors
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
-from footplate_trainer.parallel.world import open_world, read_environment
-from footplate_trainer.stages.start import Start, find_start, open_store
+from footplate_trainer.parallel.world import init_distributed, read_environment
+from footplate_trainer.stages.start import StartPosition, load_newest_state, open_store
 from tests.support.training import FakeAgent
 
 Array = NDArray[Any]
 
 
-def begin(config: RunConfig) -> tuple[Start, dict[str, Array]]:
+def begin(config: RunConfig) -> tuple[StartPosition, dict[str, Array]]:
     """Where one rank of `config` starts, and those tensors that it holds a part of, whole."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
+    with init_distributed(read_environment(os.environ), config.world.backend) as world:
         model = build_model(config, world)
         optimizer = build_optimizer(model.module, config.training.optimizer)
-        start = find_start(config, open_store(config), model.module, optimizer, world, FakeAgent())
-        named = tensors(model.module, optimizer.moments())
+        start = load_newest_state(config, open_store(config), model.module, optimizer, world, FakeAgent())
+        named = snapshot_tensors(model.module, optimizer.moments())
         return start, {name: whole(tensor) for name, tensor in named.items()}
 
 

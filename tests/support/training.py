@@ -20,7 +20,7 @@ from footplate_contracts.reports import (
     RankReport,
 )
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.stages import learning
 
@@ -35,7 +35,7 @@ class FakeAgent(AgentClient):
     step: int = 0
     reports: list[RankReport] = field(default_factory=list)
     rows: list[StepMetrics] = field(default_factory=list)  # none of which is ever stored
-    samples: dict[int, list[ShownSample]] = field(default_factory=dict)  # by step
+    samples: dict[int, list[LoggedSample]] = field(default_factory=dict)  # by step
     rows_again: list[GenerationRow] = field(default_factory=list)
     checkpoints: list[CheckpointRecord] = field(default_factory=list)
     removals: list[CheckpointRemoval] = field(default_factory=list)
@@ -44,14 +44,14 @@ class FakeAgent(AgentClient):
         self.step = report.step
         self.reports.append(report)
 
-    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def metrics(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         self.rows.append(row)
         self.samples[row.step] = list(samples)
 
-    def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
+    def resend_metrics(self, rows: Sequence[GenerationRow]) -> None:
         self.rows_again.extend(rows)
 
-    def unstored(self) -> list[GenerationRow]:
+    def get_unstored_rows(self) -> list[GenerationRow]:
         generation = GenerationId(epoch=1, number=1)
         own = [
             GenerationRow(generation=generation, metrics=row, samples=self.samples.get(row.step) or None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from footplate_contracts.v1alpha1.data import Mask
+from footplate_contracts.v1alpha1.data import LossMask
 from footplate_trainer.data.layout import ShardFormat
 from tests.support.plain_llama import random_weights, write
 from tests.support.trl_oracle import Run, once
@@ -85,7 +85,7 @@ class Case:
     ours: tuple[str, ...]
     rows: Rows = field(default_factory=lambda: PAIRS)
     format: ShardFormat = ShardFormat.PREFERENCES
-    mask: Mask = Mask.ASSISTANT
+    mask: LossMask = LossMask.ASSISTANT
     packed: bool = False
 
     @property
@@ -94,7 +94,7 @@ class Case:
         return "score" if self.trainer == "reward" else "lm_head"
 
 
-def _sft(mask: Mask, rows: Rows = CHATS, *, packed: bool = False, **settings: Any) -> Case:
+def _sft(mask: LossMask, rows: Rows = CHATS, *, packed: bool = False, **settings: Any) -> Case:
     step = _PACKED if packed else _BY_TWO
     return Case("sft", {**step, **settings}, ("stage=sft",), rows, ShardFormat.CHAT, mask, packed)
 
@@ -109,10 +109,10 @@ def _dpo(preference: str, **settings: Any) -> Case:
 
 
 CASES: Final[Mapping[str, Case]] = {
-    "sft-assistant": _sft(Mask.ASSISTANT, assistant_only_loss=True),
-    "sft-completion": _sft(Mask.COMPLETION, ANSWERED, completion_only_loss=True),
-    "sft-all": _sft(Mask.ALL),
-    "sft-packed": _sft(Mask.ASSISTANT, packed=True, assistant_only_loss=True),
+    "sft-assistant": _sft(LossMask.ASSISTANT, assistant_only_loss=True),
+    "sft-completion": _sft(LossMask.COMPLETION, ANSWERED, completion_only_loss=True),
+    "sft-all": _sft(LossMask.ALL),
+    "sft-packed": _sft(LossMask.ASSISTANT, packed=True, assistant_only_loss=True),
     "reward": _reward(PAIRS),
     "reward-margin": _reward(MARGINS),
     "reward-centring": _reward(PAIRS, 0.01),

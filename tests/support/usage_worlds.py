@@ -10,36 +10,36 @@ from typing import Any, Final
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
-from footplate_ledger.carbon import Series
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.records import moment
-from footplate_ledger.units import Energy, Power, Rate, Seconds
+from footplate_ledger.carbon import IntensitySeries
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.records import parse_time
+from footplate_ledger.units import Energy, HourlyRate, Power, Seconds
 from footplate_ledger.usage import (
     RUNNING,
     TOLD,
-    Evidence,
-    Goods,
-    Measured,
-    NodeUsage,
+    EndTime,
+    MeasuredEnergy,
+    NodeLifetime,
     Owner,
-    PodUsage,
-    Site,
+    PodAllocation,
+    PowerProfile,
+    Sku,
 )
 
-T0: Final = moment("2026-11-25T10:00:00Z")
+T0: Final = parse_time("2026-11-25T10:00:00Z")
 HOUR: Final = 3600
 DAY: Final = 86400
-H100: Final = Goods("h100", Capacity.ON_DEMAND, "eu-1")
-SPOT: Final = Goods("h100", Capacity.SPOT, "eu-1")
-CPU: Final = Goods("local-cpu")
-SITE: Final = Site(Power(Fraction(700)), Power(Fraction(1000)), Fraction("1.2"), zone="FRA")
+H100: Final = Sku("h100", Capacity.ON_DEMAND, "eu-1")
+SPOT: Final = Sku("h100", Capacity.SPOT, "eu-1")
+CPU: Final = Sku("local-cpu")
+SITE: Final = PowerProfile(Power(Fraction(700)), Power(Fraction(1000)), Fraction("1.2"), zone="FRA")
 RUN: Final = Owner("TrainingRun", "research", "gpt", "uid-gpt")
 
 
-def pod(uid: str = "p1", **changed: Any) -> PodUsage:
+def pod(uid: str = "p1", **changed: Any) -> PodAllocation:
     """A worker that holds all eight devices of node n1 for an hour."""
     site = replace(SITE, region=H100.region, provider="aws")
-    usual = PodUsage(
+    usual = PodAllocation(
         uid,
         RUN,
         Role.WORKER,
@@ -47,7 +47,7 @@ def pod(uid: str = "p1", **changed: Any) -> PodUsage:
         "n1",
         H100,
         T0,
-        Evidence(TOLD, T0 + HOUR),
+        EndTime(TOLD, T0 + HOUR),
         devices=8,
         cpu=Fraction(4),
         site=site,
@@ -55,26 +55,28 @@ def pod(uid: str = "p1", **changed: Any) -> PodUsage:
     return replace(usual, **changed)
 
 
-def node(uid: str = "n1", **changed: Any) -> NodeUsage:
+def node(uid: str = "n1", **changed: Any) -> NodeLifetime:
     """A node of eight devices that is there."""
-    usual = NodeUsage(uid, f"name-of-{uid}", H100, T0, Evidence(RUNNING, T0), devices=8, cpu=Fraction(64))
+    usual = NodeLifetime(uid, f"name-of-{uid}", H100, T0, EndTime(RUNNING, T0), devices=8, cpu=Fraction(64))
     return replace(usual, **changed)
 
 
-SERIES: Final = Series({"series": [(T0 + day * DAY + day, Fraction(40 + day)) for day in range(0, 20, 3)]})
+SERIES: Final = IntensitySeries(
+    {"series": [(T0 + day * DAY + day, Fraction(40 + day)) for day in range(0, 20, 3)]}
+)
 
 
 @dataclass
 class World:
     """Pods of some runs on some nodes, and what they are priced by."""
 
-    nodes: list[NodeUsage] = field(default_factory=list)
-    pods: list[PodUsage] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
+    nodes: list[NodeLifetime] = field(default_factory=list)
+    pods: list[PodAllocation] = field(default_factory=list)
+    entries: list[PriceBookEntry] = field(default_factory=list)
 
     @property
-    def book(self) -> Book:
-        return Book(self.entries)
+    def book(self) -> PriceBook:
+        return PriceBook(self.entries)
 
 
 def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) -> World:
@@ -84,7 +86,7 @@ def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) 
         goods = chance.choice([H100, SPOT, CPU])
         devices = 0 if goods is CPU else 8
         start = T0 + chance.randrange(-DAY, DAY)
-        end = Evidence(chance.choice([RUNNING, TOLD]), start + chance.randrange(1, 40 * DAY))
+        end = EndTime(chance.choice([RUNNING, TOLD]), start + chance.randrange(1, 40 * DAY))
         made.nodes.append(node(f"n{number}", goods=goods, devices=devices, start=start, end=end))
     for number in range(pods):
         run = chance.randrange(runs)
@@ -102,11 +104,13 @@ def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) 
                 node=f"n{where}",
                 goods=goods,
                 start=start,
-                end=Evidence(ended, start + chance.randrange(1, 10 * DAY)),
+                end=EndTime(ended, start + chance.randrange(1, 10 * DAY)),
                 devices=0 if goods is CPU else chance.choice([0, 3, 4, 8]),
                 cpu=Fraction(chance.randrange(0, 9000), 1000),
                 site=replace(
-                    chance.choice([SITE, Site(), replace(SITE, zone="series"), replace(SITE, rest=None)]),
+                    chance.choice(
+                        [SITE, PowerProfile(), replace(SITE, zone="series"), replace(SITE, rest=None)]
+                    ),
                     provider="aws",
                     region=goods.region,
                 ),
@@ -117,10 +121,10 @@ def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) 
     for number in range(8):
         begins = T0 + chance.randrange(-DAY, 40 * DAY)
         made.entries.append(
-            Entry(
+            PriceBookEntry(
                 f"e{number}",
                 replace(chance.choice([H100, SPOT, CPU]), region=chance.choice(["", "eu-1"])),
-                Rate(Fraction(chance.randrange(10**11))),
+                HourlyRate(Fraction(chance.randrange(10**11))),
                 begins,
                 begins + chance.randrange(1, 60 * DAY),
                 T0 + chance.randrange(0, 50 * DAY),
@@ -130,22 +134,22 @@ def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) 
     return made
 
 
-def _measured(chance: random.Random) -> Measured:
+def _measured(chance: random.Random) -> MeasuredEnergy:
     if chance.random() < 0.5:
-        return Measured()
-    return Measured(
+        return MeasuredEnergy()
+    return MeasuredEnergy(
         Energy(Fraction(chance.randrange(10**12))),
         Seconds(Fraction(chance.randrange(10**5))),
         Seconds(Fraction(chance.randrange(10**4))),
     )
 
 
-def tellings(chance: random.Random, pods: Sequence[PodUsage]) -> list[PodUsage]:
+def tellings(chance: random.Random, pods: Sequence[PodAllocation]) -> list[PodAllocation]:
     """What an operator may have told of them on its way: earlier states, each any number of times."""
     told = []
     for known in pods:
         seen = known.start + chance.randrange(1, DAY)
-        early = replace(known, end=Evidence(RUNNING, seen), measured=Measured())
+        early = replace(known, end=EndTime(RUNNING, seen), measured=MeasuredEnergy())
         told += [early] * chance.randrange(0, 3) + [known] * chance.randrange(1, 3)
     chance.shuffle(told)
     return told

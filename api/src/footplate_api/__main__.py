@@ -17,19 +17,19 @@ import uvicorn
 
 from footplate_api import cluster, settings
 from footplate_api.app import create_app
-from footplate_api.backups.restoring import withdraw
+from footplate_api.backups.restoring import clear_restore_record
 from footplate_api.certificate import Certificate
 from footplate_api.connection_limits import ConnectionLimits
-from footplate_api.connections import Loop, Protocol
+from footplate_api.connections import LimitedHttpProtocol, ServerEventLoop
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.errors import MigrationFailed
-from footplate_api.identity.authentication import Issuer
-from footplate_api.identity.oidc.config import Oidc
+from footplate_api.identity.authentication import TokenIssuer
+from footplate_api.identity.oidc.config import OidcConfig
 from footplate_api.identity.reviewing import KubernetesReviewer
-from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.served import Served
-from footplate_api.settings import Settings
+from footplate_api.observation import ApiMetrics, MirrorHealth
+from footplate_api.served import NamespaceScope
+from footplate_api.settings import ApiSettings
 from footplate_api.sole_writer import sole_writer
 from footplate_api.startup import Startup
 from footplate_contracts import environment, logs
@@ -96,14 +96,14 @@ async def _serve(
     """
 
     async def end_on_failure() -> None:
-        await startup.over()
+        await startup.wait()
         if startup.failure is None:
             await mirror.refused.wait()
         server.should_exit = True
 
     beside = [asyncio.create_task(end_on_failure())]
     if certificate is not None:
-        beside.append(asyncio.create_task(certificate.keep()))
+        beside.append(asyncio.create_task(certificate.watch_files()))
     await server.serve()
     for task in beside:
         task.cancel()
@@ -113,7 +113,7 @@ async def _serve(
         raise ValueError(mirror.refusal)
 
 
-def _issuers(oidc: Oidc | None) -> tuple[Issuer, ...]:
+def _issuers(oidc: OidcConfig | None) -> tuple[TokenIssuer, ...]:
     """Return the OIDC issuer's authenticator, if one is configured.
 
     Raises ValueError where the certificates in the issuer's file cannot be used.
@@ -121,13 +121,13 @@ def _issuers(oidc: Oidc | None) -> tuple[Issuer, ...]:
     if oidc is None:
         return ()
     # Imported here: the cryptography takes 10 MB, which an installation without an issuer need not spend.
-    from footplate_api.identity.oidc.discovery import Discovery
+    from footplate_api.identity.oidc.discovery import OidcDiscovery
     from footplate_api.identity.oidc.issuer import OidcIssuer
 
-    return (OidcIssuer(oidc, Discovery(oidc).keys),)
+    return (OidcIssuer(oidc, OidcDiscovery(oidc).fetch_keys),)
 
 
-async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
+async def serve(chosen: ApiSettings, kubeconfig: Path | None) -> None:
     """Connect to Kubernetes and the database, and serve until a signal.
 
     Raises ValueError where it would serve in clear text, no cluster is configured, the issuer's certificates
@@ -140,13 +140,13 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
     try:
         database = Database(chosen.database_url)
-        served = Served(chosen.watch_namespaces, chosen.cluster_duties)
+        served = NamespaceScope(chosen.watch_namespaces, chosen.cluster_duties)
         context = Context(
             database,
             kubernetes,
             KubernetesReviewer(kubernetes),
-            Metrics(),
-            MirrorHealth.of(served.places),
+            ApiMetrics(),
+            MirrorHealth.of(served.watched_namespaces),
             revision=chosen.revision,
             limits=chosen.limits,
             patience=chosen.patience,
@@ -157,11 +157,11 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
             backups=backups,
         )
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, Loop)
+        assert isinstance(loop, ServerEventLoop)
         loop.connection_limits = ConnectionLimits(loop, context.metrics)
         config = uvicorn.Config(
             create_app(context),
-            http=Protocol,
+            http=LimitedHttpProtocol,
             host=chosen.api_host,
             port=chosen.api_port,
             log_config=None,
@@ -174,7 +174,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
         _return_buffers()
         with sole_writer(chosen.database_url):
             if chosen.restore_from is None and chosen.database_file is not None:
-                withdraw(chosen.database_file)
+                clear_restore_record(chosen.database_file)
             await _serve(_Server(config), context.startup, context.mirror, certificate)
     finally:
         await kubernetes.close()
@@ -184,12 +184,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; return 78 for an invalid configuration, 1 if the migration failed."""
     arguments = _arguments(argv)
     try:
-        chosen = environment.read(Settings)
+        chosen = environment.read_settings(ApiSettings)
         level = arguments.log_level or chosen.log_level
         logs.configure("footplate_api", "uvicorn", level=level, log_format=chosen.log_format)
         given = {"api_host": arguments.host, "api_port": arguments.port}
         chosen = chosen.model_copy(update={name: value for name, value in given.items() if value})
-        with asyncio.Runner(loop_factory=Loop) as runner:
+        with asyncio.Runner(loop_factory=ServerEventLoop) as runner:
             runner.run(serve(chosen, arguments.kubeconfig))
     except ValueError as error:
         print(f"footplate-api: {error}", file=sys.stderr)

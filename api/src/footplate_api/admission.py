@@ -30,14 +30,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from footplate_api import bodies
-from footplate_api.arrivals import Arrival, Arrivals, Patience
+from footplate_api.arrivals import BodyDeadline, BodyTimeout, PendingBodies
 from footplate_api.errors import TooBusy
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.gate import CALLER
-from footplate_api.identity.rates import sends_telemetry
-from footplate_api.late import Late
-from footplate_api.shares import Shares
-from footplate_api.turns import Turns
+from footplate_api.identity.rates import is_telemetry
+from footplate_api.late import PenaltyBox
+from footplate_api.shares import PerCallerLimit
+from footplate_api.turns import ConcurrencyLimit
 
 TELEMETRY_LIMIT: Final = 8 * 1024 * 1024  # bytes; 5000 rows, the most that a batch holds, are 3 MB
 LARGE_BYTES: Final = 64 * 1024  # a body that is longer waits for other long ones only
@@ -53,20 +53,20 @@ LATE_SECONDS: Final = 30.0  # for which a sender whose long body did not come ha
 WAIT_SECONDS: Final = 10.0  # for a turn, and for room; a coordinator waits for an answer for thirty
 
 
-class RoomOfBody:
-    """Bytes that one body has reserved in a `Lane`."""
+class ByteReservation:
+    """Bytes that one body has reserved in a `ByteLimit`."""
 
     def __init__(self) -> None:
         self._wanted = False
         self._tell: Callable[[], None] | None = None
 
-    def when_wanted(self, tell: Callable[[], None]) -> None:
+    def on_contention(self, tell: Callable[[], None]) -> None:
         """Call `tell` once others wait for memory, which may be at once."""
         self._tell = tell
         if self._wanted:
             tell()
 
-    def want(self) -> None:
+    def notify_contention(self) -> None:
         """Run the callback: others wait for memory."""
         self._wanted = True
         if self._tell is not None:
@@ -74,27 +74,27 @@ class RoomOfBody:
 
 
 @dataclass
-class Lane:
+class ByteLimit:
     """Limit of `capacity` bytes of bodies; further requests queue in order, for `seconds` at most."""
 
     capacity: int
     seconds: float = WAIT_SECONDS
     used: int = 0
-    _inside: set[RoomOfBody] = field(default_factory=set)
+    _inside: set[ByteReservation] = field(default_factory=set)
     _line: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
 
     @asynccontextmanager
-    async def room(self, size: int) -> AsyncIterator[RoomOfBody]:
+    async def reserve(self, size: int) -> AsyncIterator[ByteReservation]:
         """Reserve `size` bytes while the block runs; raises TooBusy after waiting too long.
 
         A body larger than the capacity reserves all of it.
         """
         size = min(size, self.capacity)
         await self._enter(size)
-        place = RoomOfBody()
+        place = ByteReservation()
         self._inside.add(place)
         if self._line:
-            place.want()
+            place.notify_contention()
         try:
             yield place
         finally:
@@ -109,7 +109,7 @@ class Lane:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append((size, turn))
         for place in self._inside:
-            place.want()
+            place.notify_contention()
         try:
             async with asyncio.timeout(self.seconds):
                 await self._let_in(size, turn)
@@ -144,7 +144,7 @@ def is_short(size: int | None) -> bool:
 
 
 @dataclass
-class Admission:
+class BodyMemoryLimits:
     """Memory limits of telemetry bodies, short and long ones apart.
 
     A run's batches during training do not wait for what others send after an outage. 16,384 rows under both
@@ -152,83 +152,83 @@ class Admission:
     a time: as text it takes a tenth of that.
     """
 
-    small: Lane = field(default_factory=lambda: Lane(capacity=2 * 1024 * 1024))
-    large: Lane = field(default_factory=lambda: Lane(capacity=6 * 1024 * 1024))
-    unknown: Lane = field(default_factory=lambda: Lane(capacity=1))
-    beginning: Arrivals = field(default_factory=lambda: Arrivals(BEGINNING))
-    beginning_unknown: Arrivals = field(default_factory=lambda: Arrivals(UNKNOWN_AT_ONCE // 2))
-    late: Late = field(default_factory=lambda: Late(LATE_SECONDS))
+    small: ByteLimit = field(default_factory=lambda: ByteLimit(capacity=2 * 1024 * 1024))
+    large: ByteLimit = field(default_factory=lambda: ByteLimit(capacity=6 * 1024 * 1024))
+    unknown: ByteLimit = field(default_factory=lambda: ByteLimit(capacity=1))
+    beginning: PendingBodies = field(default_factory=lambda: PendingBodies(BEGINNING))
+    beginning_unknown: PendingBodies = field(default_factory=lambda: PendingBodies(UNKNOWN_AT_ONCE // 2))
+    late: PenaltyBox = field(default_factory=lambda: PenaltyBox(LATE_SECONDS))
 
     @asynccontextmanager
-    async def body(self, request: Request, patience: Patience) -> AsyncIterator[bytes]:
+    async def body(self, request: Request, patience: BodyTimeout) -> AsyncIterator[bytes]:
         """Read the body of `request`, and hold its memory while the block runs.
 
         Raises TooBusy, Invalid, or a 408 or 413.
         """
         size, body = bodies.announced(request), bodies.Body(request, TELEMETRY_LIMIT)
-        arrival = Arrival(patience)
+        arrival = BodyDeadline(patience)
         async with AsyncExitStack() as stack:
             if not is_short(size):
                 caller: Caller = request.scope[CALLER]
-                stack.enter_context(self.late.noted(caller.sender))
+                stack.enter_context(self.late.guard(caller.sender_id))
                 beginning = self.beginning_unknown if size is None else self.beginning
                 await beginning.wait(arrival, body.begin(arrival))
             if size is None:
-                async with self.unknown.room(1) as place:
+                async with self.unknown.reserve(1) as place:
                     text = await _read(body, place, arrival)
-                    await stack.enter_async_context(self.large.room(len(text)))
+                    await stack.enter_async_context(self.large.reserve(len(text)))
             else:
-                place = await stack.enter_async_context(self.lane(size).room(size))
+                place = await stack.enter_async_context(self.limit_for(size).reserve(size))
                 text = await _read(body, place, arrival)
             yield text
 
-    def lane(self, size: int) -> Lane:
+    def limit_for(self, size: int) -> ByteLimit:
         """Return the limit for a body of `size` bytes."""
         return self.small if is_short(size) else self.large
 
 
-async def _read(body: bodies.Body, room: RoomOfBody, arrival: Arrival) -> bytes:
-    arrival.resume()
-    room.when_wanted(arrival.hurry)
+async def _read(body: bodies.Body, room: ByteReservation, arrival: BodyDeadline) -> bytes:
+    arrival.restart()
+    room.on_contention(arrival.shorten)
     return await body.read(arrival)
 
 
-class AdmissionGate:
+class TelemetryAdmissionMiddleware:
     """ASGI middleware before the router in which batches of telemetry wait."""
 
     def __init__(
-        self, app: ASGIApp, patience: Patience, at_once: int = AT_ONCE, seconds: float = WAIT_SECONDS
+        self, app: ASGIApp, patience: BodyTimeout, at_once: int = AT_ONCE, seconds: float = WAIT_SECONDS
     ) -> None:
         self._app = app
         self._patience = patience
-        self._shares = Shares(OF_ONE_SENDER, _too_many)
-        self._coming = Arrivals(COMING)
-        self._short = Turns(at_once, WAITING, seconds, _refusal)
-        self._long = Turns(LONG_AT_ONCE, 0, seconds, lambda _: _refusal(LONG_AT_ONCE))
-        self._unknown = Turns(UNKNOWN_AT_ONCE, 0, seconds, lambda _: _refusal(UNKNOWN_AT_ONCE))
+        self._shares = PerCallerLimit(OF_ONE_SENDER, _too_many)
+        self._coming = PendingBodies(COMING)
+        self._short = ConcurrencyLimit(at_once, WAITING, seconds, _refusal)
+        self._long = ConcurrencyLimit(LONG_AT_ONCE, 0, seconds, lambda _: _refusal(LONG_AT_ONCE))
+        self._unknown = ConcurrencyLimit(UNKNOWN_AT_ONCE, 0, seconds, lambda _: _refusal(UNKNOWN_AT_ONCE))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not sends_telemetry(scope["method"], scope["path"]):
+        if scope["type"] != "http" or not is_telemetry(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         caller: Caller = scope[CALLER]
         size = bodies.announced(Request(scope))
-        with self._shares.one(caller.sender):
+        with self._shares.acquire(caller.sender_id):
             turns = self._turns(size)
             turns.check()
             if is_short(size):
                 receive = await self._whole(receive)
-            async with turns.turn():
+            async with turns.acquire():
                 await self._app(scope, receive, send)
 
-    def _turns(self, size: int | None) -> Turns:
+    def _turns(self, size: int | None) -> ConcurrencyLimit:
         if size is None:
             return self._unknown
         return self._short if is_short(size) else self._long
 
     async def _whole(self, receive: Receive) -> Receive:
         """Wait for the whole body; return a `receive` that yields it as one message, then what follows."""
-        arrival = Arrival(self._patience)
+        arrival = BodyDeadline(self._patience)
         left = [await self._coming.wait(arrival, _gathered(arrival, receive))]
 
         async def again() -> Message:
@@ -237,15 +237,15 @@ class AdmissionGate:
         return again
 
 
-async def _gathered(arrival: Arrival, receive: Receive) -> Message:
+async def _gathered(arrival: BodyDeadline, receive: Receive) -> Message:
     """Return the parts of a body as one message; raises ClientDisconnect."""
     body, more = bytearray(), True
     while more:
-        message = await arrival.part(receive())
+        message = await arrival.wait_for(receive())
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         part, more = message.get("body", b""), message.get("more_body", False)
-        arrival.took(len(part))
+        arrival.add_received(len(part))
         body += part
     return {"type": "http.request", "body": bytes(body), "more_body": False}
 

@@ -12,44 +12,44 @@ from typing import Any, Final, Protocol
 from fastapi import FastAPI
 
 from footplate_api import bodies, document, edge, openapi, page
-from footplate_api.admission import Admission, AdmissionGate
+from footplate_api.admission import BodyMemoryLimits, TelemetryAdmissionMiddleware
 from footplate_api.attempts import routes as attempts
 from footplate_api.audit import routes as audit
 from footplate_api.chains import routes as chains
 from footplate_api.checkpoints import routes as checkpoints
-from footplate_api.coordinators.service import Coordinators
+from footplate_api.coordinators.service import CoordinatorAuthorizer
 from footplate_api.costs import routes as costs
-from footplate_api.costs.service import Costs
+from footplate_api.costs.service import CostService
 from footplate_api.database import Database
-from footplate_api.document import Document
+from footplate_api.document import OpenApiDocument
 from footplate_api.edge import Context
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.authorization import Authorization
-from footplate_api.identity.gate import IdentityGate
-from footplate_api.identity.rates import Buckets, RateGate
+from footplate_api.identity.gate import AuthenticationMiddleware
+from footplate_api.identity.rates import RateLimitMiddleware, TokenBuckets
 from footplate_api.metrics import routes as metrics
-from footplate_api.metrics.service import Histories
+from footplate_api.metrics.service import HistoryService
 from footplate_api.middleware import RequestEdge
 from footplate_api.observation import BackupMetrics
 from footplate_api.pipelines import kubernetes, migration
-from footplate_api.pipelines.backing_up import BackingUp
-from footplate_api.pipelines.carry_over import CarryOver
-from footplate_api.pipelines.exporting import Exporting
+from footplate_api.pipelines.backing_up import BackupTask
+from footplate_api.pipelines.carry_over import LegacyRowTask
+from footplate_api.pipelines.exporting import ExporterLease
 from footplate_api.pipelines.ingest import Ingest
-from footplate_api.pipelines.labelling import Labelling
-from footplate_api.pipelines.measuring import Measuring
-from footplate_api.pipelines.retention import Retention
-from footplate_api.pipelines.spending import SpendingFinder
+from footplate_api.pipelines.labelling import LabelBackfill
+from footplate_api.pipelines.measuring import DatabaseSizeTask
+from footplate_api.pipelines.retention import RetentionTask
+from footplate_api.pipelines.spending import MonthlyCostTask
 from footplate_api.runs import described
 from footplate_api.runs import routes as runs
-from footplate_api.runs.lists import Lists
+from footplate_api.runs.lists import RateLimitedLists
 from footplate_api.samples import routes as samples
 from footplate_api.staleness import Staleness
 from footplate_api.startup import StartupGate
 from footplate_api.system import routes as system
-from footplate_api.system.service import Scrapes
+from footplate_api.system.service import MetricsExporter
 from footplate_api.tariff import routes as tariff
-from footplate_api.tariff.service import Tariffs
+from footplate_api.tariff.service import TariffReader
 from footplate_contracts.loop_lag import LoopLag
 
 LEAVE_SECONDS: Final = 5.0  # for connections to be closed at the end
@@ -101,7 +101,7 @@ def create_app(context: Context) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        spending = SpendingFinder(
+        spending = MonthlyCostTask(
             context.database, app.state.costs, app.state.scrapes, context.replica, context.now
         )
         working = asyncio.create_task(_work(context, app.state.ingest, spending), name="work")
@@ -133,24 +133,28 @@ def create_app(context: Context) -> FastAPI:
         gauge.set_function(partial(_connections, context.database, place))
     context.metrics.database_full.set_function(lambda: float(context.database.full is not None))
     app.state.ingest = Ingest(context.database, context.metrics)
-    app.state.document = Document(app.openapi)
-    app.state.admission = Admission()
-    app.state.coordinators = Coordinators(context.database, context.cluster)
-    app.state.histories = Histories(context.database)
-    app.state.tariffs = Tariffs(context.database)
-    app.state.scrapes = Scrapes(context.database, context.metrics.registry, context.served, context.replica)
-    app.state.costs = Costs(context.database, app.state.tariffs)
-    edge.install(app)
-    requests = Buckets(context.access.rates.requests, context.clock)
-    app.state.lists = Lists(context.database, requests)
-    app.state.refusals = Buckets(context.access.rates.noted_refusals, context.clock)
+    app.state.document = OpenApiDocument(app.openapi)
+    app.state.admission = BodyMemoryLimits()
+    app.state.coordinators = CoordinatorAuthorizer(context.database, context.cluster)
+    app.state.histories = HistoryService(context.database)
+    app.state.tariffs = TariffReader(context.database)
+    app.state.scrapes = MetricsExporter(
+        context.database, context.metrics.registry, context.served, context.replica
+    )
+    app.state.costs = CostService(context.database, app.state.tariffs)
+    edge.install_error_handlers(app)
+    requests = TokenBuckets(context.access.rates.requests, context.clock)
+    app.state.lists = RateLimitedLists(context.database, requests)
+    app.state.refusals = TokenBuckets(context.access.rates.noted_refusals, context.clock)
     app.state.authorization = Authorization(context.reviewer, context.clock)
     authentication = Authentication(
         context.reviewer, context.access.audiences, context.issuers, context.clock
     )
-    app.add_middleware(AdmissionGate, patience=context.patience)
-    app.add_middleware(RateGate, rates=context.access.rates, clock=context.clock, requests=requests)
-    app.add_middleware(IdentityGate, authentication=authentication, public=context.access.public)
+    app.add_middleware(TelemetryAdmissionMiddleware, patience=context.patience)
+    app.add_middleware(
+        RateLimitMiddleware, rates=context.access.rates, clock=context.clock, requests=requests
+    )
+    app.add_middleware(AuthenticationMiddleware, authentication=authentication, public=context.access.public)
     app.add_middleware(Staleness, mirror=context.mirror, served=context.served, now=context.now)
     app.add_middleware(StartupGate, startup=context.startup)
     app.add_middleware(RequestEdge, metrics=context.metrics)
@@ -161,26 +165,26 @@ def _connections(database: Database, place: int) -> float:
     return float(database.connections[place])
 
 
-async def _work(context: Context, ingest: Ingest, spending: SpendingFinder) -> None:
+async def _work(context: Context, ingest: Ingest, spending: MonthlyCostTask) -> None:
     """Migrate the database, then run everything that writes to it beside requests."""
-    if not await migration.bring_up(context.database, context.migrations, context.startup):
+    if not await migration.ensure_schema(context.database, context.migrations, context.startup):
         return
-    following = kubernetes.follow(
+    following = kubernetes.run_reflectors(
         context.cluster, context.database, context.metrics, context.mirror, context.now, context.served
     )
     pipelines: list[_Pipeline] = [
         ingest,
-        CarryOver(context.database),
-        Labelling(context.database),
-        Retention(context.database, context.now, context.limits, context.room, context.metrics),
-        Exporting(context.database, context.replica),
-        Measuring(context.database, context.metrics, context.room),
+        LegacyRowTask(context.database),
+        LabelBackfill(context.database),
+        RetentionTask(context.database, context.now, context.limits, context.room, context.metrics),
+        ExporterLease(context.database, context.replica),
+        DatabaseSizeTask(context.database, context.metrics, context.room),
         spending,
     ]
     if context.backups is not None:
         url = context.database.engine.url.render_as_string(hide_password=False)
         instruments = BackupMetrics(context.metrics.registry)
-        pipelines.append(BackingUp(url, context.backups, instruments, context.now))
+        pipelines.append(BackupTask(url, context.backups, instruments, context.now))
     async with asyncio.TaskGroup() as group:
         group.create_task(following, name="kubernetes")
         for pipeline in pipelines:

@@ -19,7 +19,7 @@ Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
-class Patience:
+class BodyTimeout:
     """Read timeout of a request body.
 
     A body times out after `seconds` without a byte, or if it is slower than `least` bytes a second.
@@ -40,10 +40,10 @@ class Patience:
         return min(last + self.seconds, began + self.seconds + received / self.least)
 
 
-class Arrival:
+class BodyDeadline:
     """Progress and deadline of one request body."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: BodyTimeout) -> None:
         self._unhurried = self._patience = patience
         self._clock = asyncio.get_running_loop().time
         self._began = self._last = self._clock()
@@ -52,8 +52,8 @@ class Arrival:
         self._why = _for(patience)
         self._limit: asyncio.Timeout | None = None  # of the part that is waited for
 
-    def hurry(self, seconds: float = HURRIED_SECONDS) -> None:
-        """Limit the silence of the body to `seconds` until `resume`, as others wait for what it holds.
+    def shorten(self, seconds: float = HURRIED_SECONDS) -> None:
+        """Limit the silence of the body to `seconds` until `restart`, as others wait for what it holds.
 
         The silence so far counts.
         """
@@ -63,13 +63,13 @@ class Arrival:
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(self._deadline())
 
-    def resume(self) -> None:
+    def restart(self) -> None:
         """Restart the timers with the original timeout, after a while in which nobody read the body."""
         self._patience, self._why = self._unhurried, _for(self._unhurried)
         self._began = self._last = self._clock()
         self._before = self._received
 
-    async def part(self, coming: Awaitable[Part]) -> Part:
+    async def wait_for(self, coming: Awaitable[Part]) -> Part:
         """Return the result of `coming`; raises a 408 after the deadline."""
         try:
             async with asyncio.timeout_at(self._deadline()) as self._limit:
@@ -81,7 +81,7 @@ class Arrival:
         self._last = self._clock()
         return found
 
-    def took(self, size: int) -> None:
+    def add_received(self, size: int) -> None:
         """Add `size`, the bytes of the last part."""
         self._received += size
 
@@ -95,11 +95,11 @@ class Arrival:
         return error
 
 
-def _for(patience: Patience) -> str:
+def _for(patience: BodyTimeout) -> str:
     return f"for {patience.seconds:g} seconds"
 
 
-class Arrivals:
+class PendingBodies:
     """Bodies without reserved memory, as too little of them has arrived: `most` at once.
 
     Beyond half of that, new bodies time out after `HURRIED_SECONDS` of silence, and beyond all of it the
@@ -108,17 +108,17 @@ class Arrivals:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._waiting: dict[Arrival, None] = {}  # the oldest first
+        self._waiting: dict[BodyDeadline, None] = {}  # the oldest first
 
-    async def wait(self, arrival: Arrival, coming: Awaitable[Part]) -> Part:
+    async def wait(self, arrival: BodyDeadline, coming: Awaitable[Part]) -> Part:
         """Return the result of `coming`, timed by `arrival`; raises a 408 once the body is rejected."""
         self._waiting[arrival] = None
         if len(self._waiting) > self._most // 2:
-            arrival.hurry()
+            arrival.shorten()
         if len(self._waiting) > self._most:
             oldest = next(iter(self._waiting))
             del self._waiting[oldest]
-            oldest.hurry(0.0)
+            oldest.shorten(0.0)
         try:
             return await coming
         finally:

@@ -8,10 +8,10 @@ from fastapi import Header, Query
 from pydantic import Field
 
 from footplate_api.runs.idempotency import HEADER
-from footplate_api.schemas import Asked
+from footplate_api.schemas import QueryParameters
 
 
-class CreateOptions(Asked):
+class CreateOptions(QueryParameters):
     """Query parameter for a dry run; a misspelt name is refused, so that nothing is created by mistake."""
 
     dry_run: bool = Field(False, description="only ask what would come of it: nothing is created")

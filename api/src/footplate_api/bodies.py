@@ -2,7 +2,7 @@
 
 FastAPI reads and parses a body before its dependencies run, in the loop: a sender of eight megabytes would
 hold up everybody, authorized or not. So routes read their bodies through this module, and declare them
-in OpenAPI by `described`.
+in OpenAPI by `openapi_request_body`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from footplate_api.arrivals import Arrival, Patience
+from footplate_api.arrivals import BodyDeadline, BodyTimeout
 from footplate_api.errors import Invalid
 
 Parsed = TypeVar("Parsed")
@@ -26,7 +26,7 @@ _JSON: Final = ("application/json", "+json")
 _models: set[type[BaseModel]] = set()
 
 
-def described(model: type[BaseModel]) -> dict[str, Any]:
+def openapi_request_body(model: type[BaseModel]) -> dict[str, Any]:
     """Return the `openapi_extra` of a route whose body is a `model`."""
     _models.add(model)
     content = {"application/json": {"schema": {"$ref": f"{_SCHEMAS}{model.__name__}"}}}
@@ -34,7 +34,7 @@ def described(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def schemas() -> dict[str, Any]:
-    """Return the schemas to which `described` refers, by name."""
+    """Return the schemas to which `openapi_request_body` refers, by name."""
     asked = [(model, "validation") for model in sorted(_models, key=lambda model: model.__name__)]
     _, definitions = models_json_schema(asked, ref_template=f"{_SCHEMAS}{{model}}")  # type: ignore[arg-type]  # a list of literals
     found: dict[str, Any] = definitions["$defs"]
@@ -67,21 +67,21 @@ class Body:
         self._size = 0
         self._bound(announced(request) or 0)
 
-    async def begin(self, arrival: Arrival) -> None:
+    async def begin(self, arrival: BodyDeadline) -> None:
         """Read the first part, which is all of a short body."""
         await self._part(arrival)
 
-    async def read(self, arrival: Arrival) -> bytes:
+    async def read(self, arrival: BodyDeadline) -> bytes:
         """Read the rest; return the whole body."""
         while await self._part(arrival):
             pass
         return b"".join(self._parts)
 
-    async def _part(self, arrival: Arrival) -> bool:
-        part = await arrival.part(anext(self._coming, None))
+    async def _part(self, arrival: BodyDeadline) -> bool:
+        part = await arrival.wait_for(anext(self._coming, None))
         if part is None:
             return False
-        arrival.took(len(part))
+        arrival.add_received(len(part))
         self._size += len(part)
         self._bound(self._size)
         self._parts.append(part)
@@ -92,9 +92,9 @@ class Body:
             raise HTTPException(413, f"the body must be at most {self._limit} bytes")
 
 
-async def read(request: Request, limit: int, patience: Patience) -> bytes:
+async def read(request: Request, limit: int, patience: BodyTimeout) -> bytes:
     """Return the JSON body of at most `limit` bytes; raises Invalid, or a 408 or 413."""
-    return await Body(request, limit).read(Arrival(patience))
+    return await Body(request, limit).read(BodyDeadline(patience))
 
 
 async def parsed(body: bytes, parse: Callable[[bytes], Parsed]) -> Parsed:

@@ -9,7 +9,7 @@ SHOWN: Final = 200  # characters
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, default=repr)
 
 
-def brief(value: object, most: int = SHOWN) -> str:
+def truncated_text(value: object, most: int = SHOWN) -> str:
     """Return a text as it is, anything else as JSON, cut after `most` characters.
 
     The encoder stops at the cut: a body of megabytes costs as little as a word.
@@ -18,17 +18,17 @@ def brief(value: object, most: int = SHOWN) -> str:
     ('{"a": [1, null]}', 'xxx…')
     """
     if isinstance(value, str):
-        return cut(value, most)
+        return truncate(value, most)
     if isinstance(value, bytes):
-        return cut(repr(value[: most + 1]), most)
+        return truncate(repr(value[: most + 1]), most)
     text = ""
     for part in _ENCODER.iterencode(value):
         text += part[: most + 1]
         if len(text) > most:
             break
-    return cut(text, most)
+    return truncate(text, most)
 
 
-def cut(text: str, most: int) -> str:
+def truncate(text: str, most: int) -> str:
     """Return `text`, cut after `most` characters with an ellipsis."""
     return text if len(text) <= most else text[:most] + "…"

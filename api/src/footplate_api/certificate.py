@@ -51,7 +51,7 @@ class Certificate:
         except (OSError, ValueError) as error:
             raise ValueError(self._says(error)) from None
 
-    async def keep(self) -> None:
+    async def watch_files(self) -> None:
         """Check the files for changes until cancelled."""
         while True:
             await asyncio.sleep(self.look)

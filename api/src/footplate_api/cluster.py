@@ -58,7 +58,7 @@ _ADMISSION: Final = re.compile(r'is forbidden: (?!User ")')
 _DECODED_AT_ONCE: Final = 64 * 1024  # bytes of a watch; more would hold the event loop up
 
 
-async def connect(kubeconfig: Path | None, in_pod: bool) -> KubernetesCluster:
+async def connect(kubeconfig: Path | None, in_pod: bool) -> HttpKubernetesClient:
     """Return a client for `kubeconfig`, else for the pod's own cluster, else for kubectl's.
 
     Raises ValueError where none of these exists.
@@ -73,7 +73,7 @@ async def connect(kubeconfig: Path | None, in_pod: bool) -> KubernetesCluster:
             f"no Kubernetes API server is configured ({error}): pass --kubeconfig, set KUBECONFIG to a"
             " kubeconfig file, or run in a pod that has a service account token"
         ) from error
-    return KubernetesCluster(ApiClient(configuration))
+    return HttpKubernetesClient(ApiClient(configuration))
 
 
 async def _configure(configuration: Configuration, kubeconfig: Path | None, in_pod: bool) -> None:
@@ -86,7 +86,7 @@ async def _configure(configuration: Configuration, kubeconfig: Path | None, in_p
         )
 
 
-class KubernetesCluster:
+class HttpKubernetesClient:
     """Implementation of `ports.Cluster` over HTTP, limited to `namespace` if that is given."""
 
     def __init__(self, client: ApiClient, namespace: str = "") -> None:
@@ -99,10 +99,10 @@ class KubernetesCluster:
         """Close all connections."""
         await self._client.close()  # type: ignore[no-untyped-call]  # has no annotations
 
-    def within(self, namespace: str) -> KubernetesCluster:
-        return KubernetesCluster(self._client, namespace)
+    def in_namespace(self, namespace: str) -> HttpKubernetesClient:
+        return HttpKubernetesClient(self._client, namespace)
 
-    async def identity(self) -> str:
+    async def get_cluster_uid(self) -> str:
         found = await self._ask("GET", f"{NAMESPACES}/kube-system", {}, accept=METADATA)
         return str(found["metadata"]["uid"])
 

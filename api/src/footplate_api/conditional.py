@@ -21,7 +21,7 @@ _TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _HEADERS: Final = {"ETag": {"description": "for If-None-Match", "schema": {"type": "string"}}}
 
 
-def tagged(answer: Schema | bytes, if_none_match: str | None) -> Response:
+def etag_response(answer: Schema | bytes, if_none_match: str | None) -> Response:
     """Return `answer` as a JSON response with its ETag, or a 304; bytes are JSON already."""
     body = answer if isinstance(answer, bytes) else answer.model_dump_json(by_alias=True).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
@@ -41,7 +41,7 @@ def has(if_none_match: str, tag: str) -> bool:
     return if_none_match.strip() == "*" or tag in _TAG.findall(if_none_match)
 
 
-def described(responses: Responses) -> Responses:
+def with_etag_responses(responses: Responses) -> Responses:
     """Return a route's `responses` with the ETag header and the 304."""
     found: dict[str, Any] = responses.get(200, {})
     unchanged = {"description": "The caller has it: it named its tag", "headers": _HEADERS}

@@ -17,14 +17,14 @@ from enum import StrEnum
 from functools import partial
 from typing import Final, Literal
 
-from footplate_api.observation import Metrics
+from footplate_api.observation import ApiMetrics
 
 REPORT_SECONDS: Final = 60.0  # between two lines of the log
 
 log = logging.getLogger(__name__)
 
 
-class State(StrEnum):
+class ConnectionState(StrEnum):
     """State of a connection that has no request in progress."""
 
     NEW = "new"  # accepted: not a byte of a request has come, and TLS may not be agreed on
@@ -33,7 +33,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Limit:
+class ConnectionLimit:
     """Limit of the connections in one state; beyond it the address with the most loses its oldest."""
 
     connections: int
@@ -43,18 +43,18 @@ class Limit:
 
 
 LIMITS: Final = {
-    State.NEW: Limit(600, seconds=15.0),
+    ConnectionState.NEW: ConnectionLimit(600, seconds=15.0),
     # Behind a proxy or a translated address all peers are one.
-    State.HALF_SENT: Limit(128, 64, seconds=10.0, size=2 * 1024 * 1024),
-    State.IDLE: Limit(2500),
+    ConnectionState.HALF_SENT: ConnectionLimit(128, 64, seconds=10.0, size=2 * 1024 * 1024),
+    ConnectionState.IDLE: ConnectionLimit(2500),
 }
 
 
-class Connection:
+class LimitedConnection:
     """Connection of a peer, as the limits count it."""
 
     limits: ConnectionLimits
-    state: State | None = None  # None while a request is in progress, and at the end
+    state: ConnectionState | None = None  # None while a request is in progress, and at the end
     deadline = float("inf")
     size = 0  # bytes of a head that is not whole
     timer: asyncio.TimerHandle | None = None
@@ -64,7 +64,7 @@ class Connection:
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
         self.limits, self.abort = limits, transport.abort
-        limits.move(self, State.NEW)
+        limits.move(self, ConnectionState.NEW)
 
     def expire(self) -> None:
         """End the connection after its time in one state."""
@@ -75,17 +75,22 @@ class ConnectionLimits:
     """Connections of a server by state; those beyond the limits are closed."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, metrics: Metrics, limits: Mapping[State, Limit] = LIMITS
+        self,
+        loop: asyncio.AbstractEventLoop,
+        metrics: ApiMetrics,
+        limits: Mapping[ConnectionState, ConnectionLimit] = LIMITS,
     ) -> None:
         self._loop = loop
         self._limits = limits
-        self.connections: dict[State, dict[Connection, None]] = {state: {} for state in State}  # oldest first
+        self.connections: dict[ConnectionState, dict[LimitedConnection, None]] = {
+            state: {} for state in ConnectionState
+        }  # oldest first
         self._closed = {reason: metrics.closed_connections.labels(reason) for reason in ("slow", "crowded")}
         self._reported_at = float("-inf")
         for state, known in self.connections.items():
             metrics.http_connections.labels(state).set_function(partial(len, known))
 
-    def move(self, connection: Connection, state: State | None, size: int = 0) -> None:
+    def move(self, connection: LimitedConnection, state: ConnectionState | None, size: int = 0) -> None:
         """Count the connection in `state`, with `size` more bytes of a head; with None, stop counting it."""
         if state is not connection.state:
             self._change(connection, state)
@@ -93,7 +98,7 @@ class ConnectionLimits:
         while state is not None and (surplus := self._find_surplus(state)) is not None:
             self._close(surplus, "crowded")
 
-    def _change(self, connection: Connection, state: State | None) -> None:
+    def _change(self, connection: LimitedConnection, state: ConnectionState | None) -> None:
         before = connection.state
         if before is not None:
             del self.connections[before][connection]
@@ -106,10 +111,12 @@ class ConnectionLimits:
         seconds = self._limits[state].seconds
         if seconds is not None:
             deadline = self._loop.time() + seconds
-            connection.deadline = min(deadline, connection.deadline) if before is State.NEW else deadline
+            connection.deadline = (
+                min(deadline, connection.deadline) if before is ConnectionState.NEW else deadline
+            )
             connection.timer = self._loop.call_at(connection.deadline, self._close, connection, "slow")
 
-    def _find_surplus(self, state: State) -> Connection | None:
+    def _find_surplus(self, state: ConnectionState) -> LimitedConnection | None:
         known, limit = self.connections[state], self._limits[state]
         few = len(known) <= limit.connections
         if not known or (few and limit.of_one_address is None):
@@ -120,7 +127,7 @@ class ConnectionLimits:
             return None
         return next(connection for connection in known if connection.address == crowded)
 
-    def _close(self, connection: Connection, reason: Literal["slow", "crowded"]) -> None:
+    def _close(self, connection: LimitedConnection, reason: Literal["slow", "crowded"]) -> None:
         end = connection.expire if reason == "slow" else connection.abort
         end()
         self._change(connection, None)

@@ -24,8 +24,8 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvloop.loop import SSLProtocol  # type: ignore[attr-defined]  # not in its stubs
 
-from footplate_api.connection_limits import LIMITS, Connection, ConnectionLimits, State
-from footplate_api.observation import Metrics
+from footplate_api.connection_limits import LIMITS, ConnectionLimits, ConnectionState, LimitedConnection
+from footplate_api.observation import ApiMetrics
 
 HANDSHAKE_SECONDS: Final = 15.0
 GOODBYE_SECONDS: Final = 1.0
@@ -38,15 +38,15 @@ _HEADER_ITSELF: Final = 32  # that one header takes beside its text, as HTTP/2 c
 _URL_TOO_LONG: Final = f"The URL must have at most {URL_BYTES} bytes."
 _HEADERS_TOO_LONG: Final = f"The headers must have at most {HEADER_BYTES} bytes."
 _HEAD_TOO_SLOW: Final = (
-    f"The request line and headers must come within {LIMITS[State.HALF_SENT].seconds:g} seconds."
+    f"The request line and headers must come within {LIMITS[ConnectionState.HALF_SENT].seconds:g} seconds."
 )
 
 
-class TooLong(Exception):
+class RequestHeadTooLong(Exception):
     """Too many bytes before the body; the parser turns it into an error of its own."""
 
 
-class Protocol(Connection, HttpToolsProtocol):
+class LimitedHttpProtocol(LimitedConnection, HttpToolsProtocol):
     """HTTP protocol with bounds on the memory of a connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of uvloop
@@ -58,7 +58,7 @@ class Protocol(Connection, HttpToolsProtocol):
         self._silent_bytes = 0  # of which the parser has made nothing yet, as of half a header
         self._excess = ""
         self._is_head_open = False  # of the request that is read
-        assert isinstance(self.loop, Loop)
+        assert isinstance(self.loop, ServerEventLoop)
         if self.state is None:  # without TLS, which has counted it already
             self.accept(self.loop.connection_limits, transport)
         super().connection_made(transport)
@@ -76,11 +76,11 @@ class Protocol(Connection, HttpToolsProtocol):
             self._excess = _HEADERS_TOO_LONG
             self.send_400_response(_HEADERS_TOO_LONG)
         if (self._is_head_open or self.cycle is None) and not self.transport.is_closing():
-            self.limits.move(self, State.HALF_SENT, len(data))
+            self.limits.move(self, ConnectionState.HALF_SENT, len(data))
 
     def expire(self) -> None:
         """Refuse a head that is too slow, or close a connection on which none has begun."""
-        if self.state is not State.HALF_SENT:
+        if self.state is not ConnectionState.HALF_SENT:
             self.abort()
         elif not self.transport.is_closing():
             self._refuse(b"408 Request Timeout", _HEAD_TOO_SLOW)
@@ -98,20 +98,20 @@ class Protocol(Connection, HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Add a piece of the URL; raises TooLong."""
+        """Add a piece of the URL; raises RequestHeadTooLong."""
         self._silent_bytes = 0
         super().on_url(url)
         if len(self.url) > URL_BYTES:
             self._excess = _URL_TOO_LONG
-            raise TooLong(_URL_TOO_LONG)
+            raise RequestHeadTooLong(_URL_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header, or a trailer; raises TooLong."""
+        """Add a header, or a trailer; raises RequestHeadTooLong."""
         self._silent_bytes = 0
         self._headers_bytes += len(name) + len(value) + _HEADER_ITSELF
         if self._headers_bytes > HEADER_BYTES:
             self._excess = _HEADERS_TOO_LONG
-            raise TooLong(_HEADERS_TOO_LONG)
+            raise RequestHeadTooLong(_HEADERS_TOO_LONG)
         super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
@@ -123,7 +123,7 @@ class Protocol(Connection, HttpToolsProtocol):
         """Continue, and release everything of the finished request, as the next one may be long in coming."""
         super().on_response_complete()
         if not (self._is_head_open or self.pipeline or self.transport.is_closing()):
-            self.limits.move(self, State.IDLE)
+            self.limits.move(self, ConnectionState.IDLE)
         over = self.cycle  # or a later one, which is still read
         if over is None or over.more_body or not over.response_complete:
             return
@@ -150,7 +150,7 @@ class Protocol(Connection, HttpToolsProtocol):
 class _Encryption(SSLProtocol):  # type: ignore[misc]  # has no types
     """TLS of a connection that the limits count from its acceptance on."""
 
-    def __init__(self, loop: Loop, context: ssl.SSLContext, protocol: Protocol) -> None:
+    def __init__(self, loop: ServerEventLoop, context: ssl.SSLContext, protocol: LimitedHttpProtocol) -> None:
         super().__init__(
             *(loop, protocol, context, None),  # nobody waits for the handshake
             server_side=True,
@@ -172,12 +172,12 @@ class _Encryption(SSLProtocol):  # type: ignore[misc]  # has no types
         del self._protocol
 
 
-class Loop(uvloop.Loop):
+class ServerEventLoop(uvloop.Loop):
     """Event loop whose servers bound the buffers of connections and the time of TLS handshakes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.connection_limits = ConnectionLimits(self, Metrics())
+        self.connection_limits = ConnectionLimits(self, ApiMetrics())
 
     async def create_server(self, *arguments: Any, **named: Any) -> Any:
         """Create uvloop's server, with these bounds where there is TLS."""

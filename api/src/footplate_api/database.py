@@ -67,10 +67,10 @@ class Database:
         reads of milliseconds, and waits for no longer ones.
         """
         engine = (self._quick if quick else self.engine).execution_options(**{sqlite.SECONDS: seconds})
-        async with _translated(), self.patience(seconds), AsyncSession(engine) as session:
+        async with _translated(), self.timeout(seconds), AsyncSession(engine) as session:
             yield ReadSession(session)
 
-    def patience(self, seconds: float | None) -> asyncio.Timeout:
+    def timeout(self, seconds: float | None) -> asyncio.Timeout:
         """Return a timeout of `seconds`; None, or SQLite, means no timeout."""
         return asyncio.timeout(None if self.engine.dialect.name == "sqlite" else seconds)
 
@@ -85,7 +85,7 @@ class Database:
             async with (
                 _translated(),
                 self._turn_of_writer(),
-                self.patience(seconds),
+                self.timeout(seconds),
                 AsyncSession(self._writer) as session,
                 session.begin(),
             ):
@@ -138,14 +138,14 @@ async def _translated() -> AsyncIterator[None]:
     try:
         yield
     except (DBAPIError, PoolTimeout, TimeoutError, OSError, PostgresError) as error:
-        if full(error):
+        if is_disk_full(error):
             raise DatabaseFull("The database has no room left; nothing was stored.") from error
-        if not unavailable(error):
+        if not is_unreachable(error):
             raise
         raise DatabaseUnavailable("The database does not answer; nothing was stored.") from error
 
 
-def full(error: Exception) -> bool:
+def is_disk_full(error: Exception) -> bool:
     """Return whether `error` reports that the database's volume is full."""
     original = getattr(error, "orig", None)
     if getattr(original, "sqlite_errorname", None) in sqlite.FULL:
@@ -153,7 +153,7 @@ def full(error: Exception) -> bool:
     return getattr(original, "sqlstate", None) == _FULL_SQLSTATE
 
 
-def unavailable(error: Exception) -> bool:
+def is_unreachable(error: Exception) -> bool:
     """Return whether `error` is about reaching the database, not about a statement."""
     if not isinstance(error, DBAPIError):
         return True  # no connection from the pool, or none to the server, or no answer in time

@@ -13,7 +13,7 @@ from footplate_api import conditional
 from footplate_api.conditional import IfNoneMatch
 
 
-class Document:
+class OpenApiDocument:
     """JSON of the OpenAPI document; `made` takes some hundred milliseconds, so its result is cached."""
 
     def __init__(self, made: Callable[[], dict[str, Any]]) -> None:
@@ -38,4 +38,4 @@ router = APIRouter(include_in_schema=False)
 @router.get("/openapi.json")
 async def openapi_document(request: Request, if_none_match: IfNoneMatch = None) -> Response:
     """Return the OpenAPI document."""
-    return conditional.tagged(await request.app.state.document.text(), if_none_match)
+    return conditional.etag_response(await request.app.state.document.text(), if_none_match)

@@ -27,23 +27,23 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from footplate_api import bodies
-from footplate_api.admission import Admission
-from footplate_api.arrivals import Patience
+from footplate_api.admission import BodyMemoryLimits
+from footplate_api.arrivals import BodyTimeout
 from footplate_api.backups.plan import BackupPlan
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import ApiError, HttpError
-from footplate_api.identity.access import Access
-from footplate_api.identity.authentication import Issuer
+from footplate_api.identity.access import AccessPolicy
+from footplate_api.identity.authentication import TokenIssuer
 from footplate_api.identity.reviewing import Reviewer
-from footplate_api.metrics.retention import Limits
-from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.metrics.retention import RetentionLimits
+from footplate_api.observation import ApiMetrics, MirrorHealth
 from footplate_api.pipelines.ingest import Ingest
-from footplate_api.ports import Cluster
+from footplate_api.ports import KubernetesClient
 from footplate_api.problems import MEDIA_TYPE, invalid, problem
 from footplate_api.revisions import scripts
-from footplate_api.served import Served
+from footplate_api.served import NamespaceScope
 from footplate_api.startup import Startup
-from footplate_api.tariff.service import Tariffs
+from footplate_api.tariff.service import TariffReader
 
 log = logging.getLogger(__name__)
 
@@ -61,20 +61,20 @@ class Context:
     """Configuration and services of an application."""
 
     database: Database
-    cluster: Cluster
+    cluster: KubernetesClient
     reviewer: Reviewer
-    metrics: Metrics
+    metrics: ApiMetrics
     mirror: MirrorHealth
     revision: str | None = None
-    limits: Limits = field(default_factory=Limits)
-    patience: Patience = field(default_factory=Patience)
-    access: Access = field(default_factory=Access)
-    served: Served = field(default_factory=Served)
+    limits: RetentionLimits = field(default_factory=RetentionLimits)
+    patience: BodyTimeout = field(default_factory=BodyTimeout)
+    access: AccessPolicy = field(default_factory=AccessPolicy)
+    served: NamespaceScope = field(default_factory=NamespaceScope)
     room: int | None = None  # bytes that the database may take
     backups: BackupPlan | None = None  # None: none are made
     startup: Startup = field(default_factory=Startup)
     migrations: Path = field(default_factory=scripts)
-    issuers: Sequence[Issuer] = ()
+    issuers: Sequence[TokenIssuer] = ()
     now: Callable[[], datetime] = utc_now
     clock: Callable[[], float] = time.monotonic  # seconds that never step: of who calls, and how often
     replica: str = field(default_factory=lambda: uuid.uuid4().hex)  # among those of one database
@@ -102,15 +102,15 @@ def ingest(request: Request) -> Ingest:
     return found
 
 
-def tariffs(request: Request) -> Tariffs:
+def tariffs(request: Request) -> TariffReader:
     """Return the reader of prices and intensities of the application that serves `request`."""
     found = request.app.state.tariffs
-    assert isinstance(found, Tariffs)
+    assert isinstance(found, TariffReader)
     return found
 
 
 async def _admitted(request: Request, context: Contextual) -> AsyncIterator[bytes]:
-    admission: Admission = request.app.state.admission
+    admission: BodyMemoryLimits = request.app.state.admission
     async with admission.body(request, context.patience) as body:
         yield body
 
@@ -119,7 +119,7 @@ async def _run_body(request: Request, context: Contextual) -> bytes:
     return await bodies.read(request, RUN_LIMIT, context.patience)
 
 
-Pricing = Annotated[Tariffs, Depends(tariffs)]
+Pricing = Annotated[TariffReader, Depends(tariffs)]
 Ingesting = Annotated[Ingest, Depends(ingest)]
 AdmittedBody = Annotated[bytes, Depends(_admitted, scope="function")]
 """Of telemetry: it is not read before there is room for it, which it has until it is answered."""
@@ -129,7 +129,7 @@ RunBody = Annotated[bytes, Depends(_run_body)]
 Reading = Annotated[ReadSession, Depends(_read, scope="function")]
 
 
-def answer(error: ApiError, request_id: str) -> JSONResponse:
+def problem_response(error: ApiError, request_id: str) -> JSONResponse:
     """Return `error` as a problem+json response."""
     headers = {REQUEST_ID_HEADER: request_id, **error.headers}
     if error.retry_after is not None:
@@ -148,25 +148,25 @@ async def _on_api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
     if error.status >= 500:
         log.warning("%s %r", error.detail, error.__cause__)
-    return answer(error, request_id(request))
+    return problem_response(error, request_id(request))
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return answer(invalid(error.errors()), request_id(request))
+    return problem_response(invalid(error.errors()), request_id(request))
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    response = answer(HttpError(detail, status=error.status_code), request_id(request))
+    response = problem_response(HttpError(detail, status=error.status_code), request_id(request))
     response.headers.update(error.headers or {})
     if error.status_code == 405:  # the router's own header names the verbs of one route of several
-        response.headers["Allow"] = ", ".join(verbs(request))
+        response.headers["Allow"] = ", ".join(allowed_methods(request))
     return response
 
 
-def verbs(request: Request) -> list[str]:
+def allowed_methods(request: Request) -> list[str]:
     """Return the HTTP methods that the path of `request` has."""
     routes = request.app.router.routes
     return [
@@ -176,7 +176,7 @@ def verbs(request: Request) -> list[str]:
     ]
 
 
-def install(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI) -> None:
     """Register handlers that answer every error of `app` with a problem."""
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -29,7 +29,7 @@ AnotherCluster                 ends the process: the database is not this cluste
 BackupFailed                   of back-ups alone: none was made
 RestoreRefused                 of a restore alone: the database is unchanged
 Unsound                        a file is no intact database
-NoRoom                         a volume has too little space for a copy
+InsufficientSpace                         a volume has too little space for a copy
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from footplate_api.brief import brief
+from footplate_api.brief import truncated_text
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ApiError(Exception):
         self.status = status or self.status
 
     @classmethod
-    def answered(cls) -> tuple[int, ...]:
+    def all_statuses(cls) -> tuple[int, ...]:
         """Return every HTTP status that an error of this class may have."""
         return cls.statuses or (cls.status,)
 
@@ -131,8 +131,8 @@ class Invalid(ApiError, ValueError):
     @classmethod
     def field(cls, field: str, value: object, message: str) -> Invalid:
         """Return the error for one `field` that had `value`; `message` tells what is right."""
-        said = repr(brief(value)) if isinstance(value, str) else brief(value)
-        return cls(f"{field}: {message}, not {said}", [FieldError(field, brief(value), message)])
+        said = repr(truncated_text(value)) if isinstance(value, str) else truncated_text(value)
+        return cls(f"{field}: {message}, not {said}", [FieldError(field, truncated_text(value), message)])
 
 
 class RunNotFound(ApiError):
@@ -283,9 +283,9 @@ class RestoreRefused(Exception):
     """Refused restore, with the database unchanged; the message tells what would be right."""
 
 
-class Unsound(Exception):
+class UnusableDatabaseFile(Exception):
     """File that is damaged, in use, or no database of Footplate; the message names it."""
 
 
-class NoRoom(Exception):
+class InsufficientSpace(Exception):
     """Too little space for a copy; the message has the volume, both numbers and a remedy."""

@@ -15,7 +15,7 @@ MOST: Final = 20_000  # that are remembered
 _TOO_SLOW: Final = 408
 
 
-class Late:
+class PenaltyBox:
     """Senders whose requests are refused for `seconds` after a 408; `clock` is monotonic, in seconds."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic, most: int = MOST) -> None:
@@ -25,7 +25,7 @@ class Late:
         self._until: OrderedDict[str, float] = OrderedDict()  # the earliest first
 
     @contextmanager
-    def noted(self, name: str) -> Iterator[None]:
+    def guard(self, name: str) -> Iterator[None]:
         """Raise TooBusy if `name` is in the penalty box; put it there if the block raises a 408."""
         left = self._until.get(name, 0.0) - self._clock()
         if left > 0.0:

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from footplate_api.schemas import LARGEST
 
 
-def parsed(text: str) -> dict[str, Any]:
+def parse(text: str) -> dict[str, Any]:
     """Parse a JSON object, in half of the time that the standard library takes; any other value is empty.
 
     The standard library alone reads half a surrogate pair, which other releases have stored as it was sent.
@@ -44,7 +44,7 @@ def text(parent: Mapping[str, Any], key: str, most: int = 32) -> str | None:
     return value.replace("\0", "").encode("utf-8", "replace").decode()[:most]
 
 
-def whole(parent: Mapping[str, Any], key: str) -> int | None:
+def get_int(parent: Mapping[str, Any], key: str) -> int | None:
     """Return the integer under `key`, if a column can hold it."""
     value = parent.get(key)
     return value if isinstance(value, int) and abs(value) <= LARGEST else None
@@ -71,7 +71,7 @@ def time(parent: Mapping[str, Any], key: str) -> datetime | None:
         return None
 
 
-def instant(seconds: float | None) -> datetime | None:
+def from_timestamp(seconds: float | None) -> datetime | None:
     """Return the time `seconds` after the Unix epoch; None if no calendar has it."""
     try:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -19,10 +19,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from footplate_api.edge import REQUEST_ID_HEADER, answer
+from footplate_api.edge import REQUEST_ID_HEADER, problem_response
 from footplate_api.errors import ApiError
-from footplate_api.observation import Metrics
-from footplate_contracts.logs import bind, fields
+from footplate_api.observation import ApiMetrics
+from footplate_contracts.logs import bind, log_fields
 
 # 5000 rows, the most a batch holds, are 2 MB; the API server itself takes 3 MB.
 BODY_LIMIT: Final = 8 * 1024 * 1024
@@ -41,7 +41,7 @@ log = logging.getLogger("footplate_api.access")
 class RequestEdge:
     """Outermost middleware of the application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
         self._app = app
         self._metrics = metrics
 
@@ -72,7 +72,7 @@ class RequestEdge:
         if not isinstance(error, ApiError):
             log.exception("%s %s failed", scope["method"], scope["path"])
             error = ApiError("Something went wrong here; the log has it under this request id.")
-        await answer(error, tracker.request_id)(scope, receive, tracker.send)
+        await problem_response(error, tracker.request_id)(scope, receive, tracker.send)
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
         template = getattr(scope.get("route"), "path", "unmatched")
@@ -81,7 +81,7 @@ class RequestEdge:
         self._metrics.request_seconds.labels(method, template).observe(seconds)
         quiet = scope["path"] in _QUIET or scope["path"].endswith(_TELEMETRY)  # no route may be reached
         level = logging.DEBUG if quiet else logging.INFO
-        about = fields(status=status, milliseconds=round(seconds * 1e3, 1))
+        about = log_fields(status=status, milliseconds=round(seconds * 1e3, 1))
         log.log(level, "%s %s", scope["method"], scope["path"], extra=about)
 
 

@@ -31,7 +31,7 @@ from sqlalchemy import Connection, NullPool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from footplate_api.database import Database, unavailable
+from footplate_api.database import Database, is_unreachable
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.revisions import DATABASE_URL, MigrationReport, scripts
 from footplate_contracts import logs
@@ -84,7 +84,7 @@ async def _transaction(database: Database) -> AsyncIterator[AsyncConnection]:
         async with engine.begin() as connection:
             yield connection
     except (DBAPIError, OSError, PostgresError) as error:
-        if not unavailable(error):
+        if not is_unreachable(error):
             raise
         raise DatabaseUnavailable("The database does not answer; nothing was stored.") from error
     finally:

@@ -30,7 +30,7 @@ OF_COSTS: Final = frozenset({USAGE, PRICES, CARBON, PROFILES})  # what costs fol
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Metrics:
+class ApiMetrics:
     """Prometheus instruments of one application, which has a registry of its own."""
 
     def __init__(self) -> None:
@@ -185,11 +185,11 @@ class BackupMetrics:
 NO_LIST: Final = "no list of runs has been read yet"
 
 
-def titled(kind: str, place: str) -> str:
+def trouble_key(kind: str, place: str) -> str:
     """Return the key of `troubles` for a kind, with the namespace where each has its own reflector.
 
-    >>> titled("TrainingRuns", ""), titled("TrainingRuns", "team-a")
-    ('TrainingRuns', 'TrainingRuns in team-a')
+    >>> titled("TrainingRunController", ""), titled("TrainingRunController", "team-a")
+    ('TrainingRunController', 'TrainingRunController in team-a')
     """
     return f"{kind} in {place}" if place else kind
 
@@ -213,13 +213,13 @@ class MirrorHealth:
     @classmethod
     def of(cls, places: tuple[str, ...]) -> MirrorHealth:
         """Return the health at the start of the process, for `places`."""
-        return cls(places, {titled(RUNS, place): NO_LIST for place in places})
+        return cls(places, {trouble_key(RUNS, place): NO_LIST for place in places})
 
-    def trouble_with_runs(self, sentence: str) -> None:
+    def set_run_trouble(self, sentence: str) -> None:
         """Store `sentence` as the trouble with runs in all places."""
-        self.troubles.update((titled(RUNS, place), sentence) for place in self.places)
+        self.troubles.update((trouble_key(RUNS, place), sentence) for place in self.places)
 
-    def hear_of_runs(self, place: str, now: datetime) -> None:
+    def record_run_contact(self, place: str, now: datetime) -> None:
         """Store `now` as the time of Kubernetes' last response on runs in `place`."""
         self._heard_in[place] = now
         if self._heard_in.keys() >= set(self.places):
@@ -228,13 +228,13 @@ class MirrorHealth:
     refusal: str | None = None  # why this process must not go on
     refused: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def refuse(self, sentence: str) -> None:
+    def request_exit(self, sentence: str) -> None:
         """Make the process end, for the reason in `sentence`."""
         self.refusal = sentence
-        self.trouble_with_runs(sentence)
+        self.set_run_trouble(sentence)
         self.refused.set()
 
-    def stale(self, now: datetime, kinds: Collection[str] = (RUNS,)) -> str | None:
+    def stale_since(self, now: datetime, kinds: Collection[str] = (RUNS,)) -> str | None:
         """Return the time of the last news of these kinds, `unknown` before any; None if nothing is missing.
 
         >>> MirrorHealth().stale(datetime(2026, 1, 31))
@@ -250,7 +250,7 @@ class MirrorHealth:
         if heard_at is None:
             return "unknown"
         silent = (now - heard_at).total_seconds() > SILENT_SECONDS
-        troubled = any(titled(kind, place) in self.troubles for place in ("", *self.places))
+        troubled = any(trouble_key(kind, place) in self.troubles for place in ("", *self.places))
         return heard_at.isoformat(timespec="seconds") if troubled or silent else None
 
     @property

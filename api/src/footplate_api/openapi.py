@@ -25,7 +25,7 @@ from footplate_api.errors import (
     Unauthenticated,
 )
 from footplate_api.identity.gate import DOCUMENTS, OPEN, SCRAPED
-from footplate_api.problems import MEDIA_TYPE, Problem, kind
+from footplate_api.problems import MEDIA_TYPE, Problem, problem_type
 from footplate_api.staleness import HEADER as STALE
 from footplate_api.startup import SERVED
 
@@ -57,7 +57,7 @@ def raises(*errors: type[ApiError]) -> Responses:
     """Return the `responses` of a route that raises these errors."""
     found: Responses = {}
     for error in errors:
-        for status in error.answered():
+        for status in error.all_statuses():
             _add(found.setdefault(status, {}), error, status)
     return found
 
@@ -135,11 +135,11 @@ def _add(response: dict[str, Any], error: type[ApiError], status: int) -> None:
         schema = {"allOf": [{"$ref": _PROBLEM}, {"type": "object", "properties": kinds}]}
         response |= {"description": said, "content": {MEDIA_TYPE: {"schema": schema}}}
     known = response["content"][MEDIA_TYPE]["schema"]["allOf"][1]["properties"]["type"]["enum"]
-    if kind(error) in known:
+    if problem_type(error) in known:
         return
     if known:
         response["description"] += f"\n\n{said}"
-    known.append(kind(error))
+    known.append(problem_type(error))
     headers = {
         **({"Retry-After": _RETRY_AFTER} if error.retry_after is not None else {}),
         **({"Allow": _ALLOW} if status == 405 else {}),

@@ -56,8 +56,8 @@ class ListPage:
     next_token: str | None
 
 
-class Writer(Protocol):
-    """Writer of Kubernetes objects, which can also read them back; raises the errors of `Cluster`."""
+class KubernetesWriter(Protocol):
+    """Writer of Kubernetes objects, which can also read them back; raises the errors of `KubernetesClient`."""
 
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
         """Create a run under strict validation; return the object as stored.
@@ -89,8 +89,8 @@ class Writer(Protocol):
         ...
 
 
-class Cluster(Writer, Protocol):
-    """Kubernetes API client for TrainingRuns, their namespaces, and the objects that costs depend on.
+class KubernetesClient(KubernetesWriter, Protocol):
+    """Kubernetes API client for TrainingRunController, their namespaces, and the objects that costs depend on.
 
     Every method raises ClusterUnavailable when the API server does not answer, and
     InstallationLacksRights when it refuses this program's own account.
@@ -107,11 +107,11 @@ class Cluster(Writer, Protocol):
         """Return the ComputeProfile of this name, or None."""
         ...
 
-    def within(self, namespace: str) -> Cluster:
+    def in_namespace(self, namespace: str) -> KubernetesClient:
         """Return a client whose lists and watches of runs and namespaces show `namespace` alone."""
         ...
 
-    async def identity(self) -> str:
+    async def get_cluster_uid(self) -> str:
         """Return the cluster's identity: the uid of its namespace kube-system."""
         ...
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from footplate_api.brief import SHOWN, brief, cut
+from footplate_api.brief import SHOWN, truncate, truncated_text
 from footplate_api.errors import ApiError, FieldError, Invalid
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -39,7 +39,7 @@ class Problem(BaseModel):
     errors: list[ProblemField] = Field([], max_length=MOST_FIELDS)
 
 
-def kind(error: type[ApiError]) -> str:
+def problem_type(error: type[ApiError]) -> str:
     """Return the problem `type` of an error class, so that programs need not parse prose."""
     return "urn:footplate:problem:" + re.sub(r"(?<!^)(?=[A-Z])", "-", error.__name__).lower()
 
@@ -47,10 +47,10 @@ def kind(error: type[ApiError]) -> str:
 def problem(error: ApiError, request_id: str) -> dict[str, Any]:
     """Return the response body for `error`, with at most MOST_FIELDS wrong fields."""
     body = Problem(
-        type=kind(type(error)),
+        type=problem_type(type(error)),
         title=error.title,
         status=error.status,
-        detail=sayable(cut(error.detail, _LONGEST_DETAIL)),
+        detail=escape_surrogates(truncate(error.detail, _LONGEST_DETAIL)),
         requestId=request_id,
         errors=[_field(wrong) for wrong in error.fields[:MOST_FIELDS]],
     )
@@ -58,15 +58,15 @@ def problem(error: ApiError, request_id: str) -> dict[str, Any]:
 
 
 def _field(error: FieldError) -> ProblemField:
-    value = None if error.value is None else sayable(cut(error.value, SHOWN))
+    value = None if error.value is None else escape_surrogates(truncate(error.value, SHOWN))
     return ProblemField(
-        field=sayable(cut(error.field, _LONGEST_PATH)),
+        field=escape_surrogates(truncate(error.field, _LONGEST_PATH)),
         value=value,
-        message=sayable(cut(error.message, _LONGEST_MESSAGE)),
+        message=escape_surrogates(truncate(error.message, _LONGEST_MESSAGE)),
     )
 
 
-def sayable(text: str) -> str:
+def escape_surrogates(text: str) -> str:
     """Return `text` with lone surrogates escaped: JSON may contain them, and UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -92,11 +92,11 @@ def _said(error: Mapping[str, Any]) -> str:
 def path(location: Sequence[str | int]) -> str:
     """Return a pydantic location as a readable path."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return cut(text.removeprefix("."), _LONGEST_PATH)
+    return truncate(text.removeprefix("."), _LONGEST_PATH)
 
 
 def _shown(error: Mapping[str, Any]) -> str | None:
-    return None if error["type"] in ("missing", "json_invalid") else brief(error.get("input"))
+    return None if error["type"] in ("missing", "json_invalid") else truncated_text(error.get("input"))
 
 
 def summary(fields: Sequence[FieldError], total: int | None = None) -> str:

@@ -13,7 +13,7 @@ from footplate_api.problems import from_validation, summary
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def model(kind: type[ModelT], body: bytes) -> ModelT:
+def parse_model(kind: type[ModelT], body: bytes) -> ModelT:
     """Parse `body` as a `kind`; raises Invalid with the paths of wrong fields."""
     try:
         try:

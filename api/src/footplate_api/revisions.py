@@ -33,14 +33,14 @@ def scripts() -> Path:
     return installed if installed.is_dir() else here.parents[1] / "migrations"
 
 
-def known(folder: Path) -> frozenset[str]:
+def list_revisions(folder: Path) -> frozenset[str]:
     """Return the revisions of the migrations in `folder`, whose files are `<revision>_<what>.py`."""
     return frozenset(path.name.partition("_")[0] for path in (folder / "versions").glob("[0-9]*_*.py"))
 
 
 def newest(folder: Path) -> str:
     """Return the newest revision of the migrations in `folder`."""
-    return max(known(folder))
+    return max(list_revisions(folder))
 
 
 async def current(database: Database) -> str | None:

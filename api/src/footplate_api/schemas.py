@@ -33,7 +33,7 @@ class Schema(BaseModel):
     )
 
 
-class Asked(Schema):
+class QueryParameters(Schema):
     """Query parameters, by their names in OpenAPI and no others.
 
     A second name for a parameter would bypass the checks that read the first (identity.rights).
@@ -42,5 +42,5 @@ class Asked(Schema):
     model_config = ConfigDict(extra="forbid", populate_by_name=False)
 
 
-class NothingAsked(Asked):
+class NoQueryParameters(QueryParameters):
     """Empty query: a misspelt filter is refused, instead of a response that is not filtered."""

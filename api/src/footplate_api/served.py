@@ -12,7 +12,7 @@ from footplate_api.errors import BookKeptElsewhere, NamespaceNotServed
 
 
 @dataclass(frozen=True)
-class Served:
+class NamespaceScope:
     """Namespaces of an installation.
 
     >>> "team-a" in Served(), "team-a" in Served(("team-b",))
@@ -26,11 +26,11 @@ class Served:
         return not self.namespaces or namespace in self.namespaces
 
     @property
-    def places(self) -> tuple[str, ...]:
+    def watched_namespaces(self) -> tuple[str, ...]:
         """Namespaces to follow separately: the empty text stands for all."""
         return self.namespaces or ("",)
 
-    def check_book(self) -> None:
+    def check_owns_price_book(self) -> None:
         """Raise BookKeptElsewhere if another installation of the cluster owns the price book."""
         if not self.cluster:
             raise BookKeptElsewhere(

@@ -10,17 +10,17 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from footplate_api.arrivals import Patience
-from footplate_api.backups.plan import BackupPlan, Schedule
+from footplate_api.arrivals import BodyTimeout
+from footplate_api.backups.plan import BackupPlan, CronSchedule
 from footplate_api.certificate import LOOK_SECONDS, Files
-from footplate_api.identity.access import Access
+from footplate_api.identity.access import AccessPolicy
 from footplate_api.identity.oidc.config import is_loopback
 from footplate_api.identity.oidc.settings import OidcSettings
-from footplate_api.identity.rates import Rate, Rates
-from footplate_api.metrics.retention import Limits
+from footplate_api.identity.rates import RateLimit, RateLimits
+from footplate_api.metrics.retention import RetentionLimits
 from footplate_contracts.environment import PREFIX
 from footplate_contracts.names import API_AUDIENCE, Env, LogFormat
-from footplate_contracts.quantity import amount
+from footplate_contracts.quantity import parse_quantity
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:////data/footplate.db"
 DEFAULT_PORT = 8000
@@ -79,16 +79,16 @@ def _bytes(text: object) -> int | None:
     """Parse a quantity into bytes; raises ValueError with what would be right."""
     if text is None:
         return None
-    found = amount(text)
+    found = parse_quantity(text)
     if found is None or found < 1:
         raise ValueError(f"FOOTPLATE_DATABASE_SIZE must be a quantity such as 2Gi, not {text!r}")
     return int(found)
 
 
-def _schedule(text: object) -> Schedule:
+def _schedule(text: object) -> CronSchedule:
     """Parse a cron schedule; raises ValueError with what would be right."""
     try:
-        return Schedule(str(text))
+        return CronSchedule(str(text))
     except ValueError as error:
         raise ValueError(
             "FOOTPLATE_BACKUP_SCHEDULE must be minute, hour, day of month, month and day of week, such as"
@@ -109,7 +109,7 @@ def _usual_host(known: dict[str, Any]) -> str:
     return ALL_ADDRESSES if known["in_pod"] else "127.0.0.1"
 
 
-class Settings(OidcSettings):
+class ApiSettings(OidcSettings):
     """Settings that differ between installations; an empty variable counts as absent."""
 
     model_config = SettingsConfigDict(
@@ -129,26 +129,34 @@ class Settings(OidcSettings):
         None, description="a quantity such as 2Gi: what the database may take"
     )
     backup_folder: Path | None = None  # None: no back-ups are made
-    backup_schedule: Annotated[Schedule, NoDecode, BeforeValidator(_schedule)] = BackupPlan.schedule
+    backup_schedule: Annotated[CronSchedule, NoDecode, BeforeValidator(_schedule)] = BackupPlan.schedule
     backup_keep: int = Field(BackupPlan.keep, ge=1, description="a number of at least 1")
     restore_from: str | None = None  # while it is set, what was restored on its word is remembered
-    retention_rows_per_run: int = Field(Limits.rows_per_run, ge=1000, description="a number of at least 1000")
-    retention_full_days: float = Field(Limits.full / _DAY, ge=0, le=1e5, description="a number of days")
-    retention_rows_after: int = Field(Limits.rows_after, ge=100, description="a number of at least 100")
-    retention_kept_days: float = Field(Limits.kept / _DAY, ge=0, le=1e5, description="a number of days")
+    retention_rows_per_run: int = Field(
+        RetentionLimits.rows_per_run, ge=1000, description="a number of at least 1000"
+    )
+    retention_full_days: float = Field(
+        RetentionLimits.full / _DAY, ge=0, le=1e5, description="a number of days"
+    )
+    retention_rows_after: int = Field(
+        RetentionLimits.rows_after, ge=100, description="a number of at least 100"
+    )
+    retention_kept_days: float = Field(
+        RetentionLimits.kept / _DAY, ge=0, le=1e5, description="a number of days"
+    )
     body_seconds: float = Field(
-        Patience.seconds, gt=0, le=3600, description="a number of seconds, of which an hour has 3600"
+        BodyTimeout.seconds, gt=0, le=3600, description="a number of seconds, of which an hour has 3600"
     )
     token_audiences: str = Field(API_AUDIENCE, description="names separated by commas")
     rate_per_second: float = Field(
-        Rates.requests.per_second, gt=0, le=1e6, description="a number of requests of one caller"
+        RateLimits.requests.per_second, gt=0, le=1e6, description="a number of requests of one caller"
     )
-    rate_burst: int = Field(Rates.requests.burst, ge=1, le=10**6, description="a number of at least 1")
+    rate_burst: int = Field(RateLimits.requests.burst, ge=1, le=10**6, description="a number of at least 1")
     telemetry_rate_per_second: float = Field(
-        Rates.telemetry.per_second, gt=0, le=1e6, description="a number of batches of one coordinator"
+        RateLimits.telemetry.per_second, gt=0, le=1e6, description="a number of batches of one coordinator"
     )
     telemetry_rate_burst: int = Field(
-        Rates.telemetry.burst, ge=1, le=10**6, description="a number of at least 1"
+        RateLimits.telemetry.burst, ge=1, le=10**6, description="a number of at least 1"
     )
     watch_namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()  # empty: all
     cluster_duties: bool = Field(True, description="true or false")  # one of several installations has them
@@ -204,27 +212,27 @@ class Settings(OidcSettings):
         return BackupPlan(self.backup_folder, self.backup_schedule, self.backup_keep)
 
     @property
-    def patience(self) -> Patience:
+    def patience(self) -> BodyTimeout:
         """Read timeout of request bodies."""
-        return Patience(self.body_seconds)
+        return BodyTimeout(self.body_seconds)
 
     @property
-    def access(self) -> Access:
+    def access(self) -> AccessPolicy:
         """Token audiences, public paths and rate limits."""
-        return Access(_names(self.token_audiences), self.metrics_public, self.docs_public, self.rates)
+        return AccessPolicy(_names(self.token_audiences), self.metrics_public, self.docs_public, self.rates)
 
     @property
-    def rates(self) -> Rates:
+    def rates(self) -> RateLimits:
         """Rate limits of one caller."""
-        return Rates(
-            Rate(self.rate_per_second, self.rate_burst),
-            Rate(self.telemetry_rate_per_second, self.telemetry_rate_burst),
+        return RateLimits(
+            RateLimit(self.rate_per_second, self.rate_burst),
+            RateLimit(self.telemetry_rate_per_second, self.telemetry_rate_burst),
         )
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RetentionLimits:
         """Limits of retention."""
-        return Limits(
+        return RetentionLimits(
             rows_per_run=self.retention_rows_per_run,
             full=self.retention_full_days * _DAY,
             rows_after=self.retention_rows_after,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from footplate_api.errors import ApiError
 
 
-class Shares:
+class PerCallerLimit:
     """Limit of `most` concurrent requests a name; `refusal` creates the error beyond it."""
 
     def __init__(self, most: int, refusal: Callable[[], ApiError]) -> None:
@@ -18,7 +18,7 @@ class Shares:
         self._under_way: Counter[str] = Counter()
 
     @contextmanager
-    def one(self, name: str) -> Iterator[None]:
+    def acquire(self, name: str) -> Iterator[None]:
         """Count a request of `name` while the block runs; raises the refusal beyond the limit."""
         if self._under_way[name] >= self._most:
             raise self._refusal()

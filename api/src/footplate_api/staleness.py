@@ -15,7 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from footplate_api.observation import OF_COSTS, RUNS, MirrorHealth
-from footplate_api.served import Served
+from footplate_api.served import NamespaceScope
 
 HEADER: Final = "Footplate-Stale-Since"
 _READ: Final = ("GET", "HEAD")
@@ -28,7 +28,7 @@ class Staleness:
     """ASGI middleware that adds the header to GET and HEAD responses under /v1/."""
 
     def __init__(
-        self, app: ASGIApp, mirror: MirrorHealth, served: Served, now: Callable[[], datetime]
+        self, app: ASGIApp, mirror: MirrorHealth, served: NamespaceScope, now: Callable[[], datetime]
     ) -> None:
         self._app = app
         self._mirror = mirror
@@ -50,14 +50,14 @@ class Staleness:
         namespaced = _NAMESPACED.match(path)
         if namespaced is not None and namespaced[1] not in self._served:
             return "unknown"  # nobody follows the runs there any more
-        return self._mirror.stale(self._now(), kinds(path))
+        return self._mirror.stale_since(self._now(), kinds(path))
 
 
 def kinds(path: str) -> Collection[str]:
     """Return the Kubernetes kinds that the response to a path depends on.
 
     >>> kinds("/v1/namespaces/team-a/runs/gpt/metrics")
-    ('TrainingRuns',)
+    ('TrainingRunController',)
     >>> len(kinds("/v1/costs"))
     5
     """

@@ -19,7 +19,7 @@ from footplate_api.errors import Starting
 SERVED: Final = frozenset({"/healthz", "/version"})  # whatever the database is
 
 
-class Stage(StrEnum):
+class StartupStage(StrEnum):
     """Start-up stages, each a sentence without its full stop."""
 
     CONNECTING = "The database does not answer, and is asked again"
@@ -32,24 +32,24 @@ class Startup:
 
     def __init__(self, elapsed: Callable[[], float] = time.monotonic) -> None:
         self._elapsed = elapsed
-        self._stage: Stage | None = Stage.CONNECTING
+        self._stage: StartupStage | None = StartupStage.CONNECTING
         self._since = elapsed()
         self._over = asyncio.Event()
         self.failure: Exception | None = None
 
-    def enter(self, stage: Stage) -> None:
+    def enter(self, stage: StartupStage) -> None:
         """Set the stage, and its start time if it is a new one; callable from any thread."""
         if stage is not self._stage:
             self._stage, self._since = stage, self._elapsed()
 
-    def serve(self) -> None:
+    def mark_ready(self) -> None:
         """Mark the process as ready."""
         self._stage = None
         self._over.set()
 
-    def fail(self, error: Exception) -> None:
+    def mark_failed(self, error: Exception) -> None:
         """Mark the start as failed for good."""
-        self.enter(Stage.FAILED)
+        self.enter(StartupStage.FAILED)
         self.failure = error
         self._over.set()
 
@@ -59,7 +59,7 @@ class Startup:
             seconds = round(self._elapsed() - self._since)
             raise Starting(f"{self._stage}, for {seconds} s now; nothing else is served before.")
 
-    async def over(self) -> None:
+    async def wait(self) -> None:
         """Wait until the process is ready, or its start failed."""
         await self._over.wait()
 

@@ -13,7 +13,7 @@ Refusal = Callable[[int | None], ApiError]
 """For who gets no turn, as so many wait already, or, with None, after having waited."""
 
 
-class Turns:
+class ConcurrencyLimit:
     """Limit of `at_once` callers with one request each, round-robin; `most` wait, for `seconds` at most.
 
     `of_one` of the waiting requests may be one caller's. In a full queue, the caller with the most waiting
@@ -34,7 +34,7 @@ class Turns:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def turn(self, caller: str | None = None) -> AsyncIterator[None]:
+    async def acquire(self, caller: str | None = None) -> AsyncIterator[None]:
         """Wait for a place of `caller`, and hold it in the block; raises TooManyRequests or the `refusal`."""
         self.check(caller)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -13,7 +13,7 @@ from typing import Final
 _LARGEST_EXPONENT: Final = 64  # beyond any bound; a float would overflow after a thousand failures
 
 
-def backoff(
+def backoff_seconds(
     failures: int,
     *,
     first: float,

@@ -10,13 +10,13 @@ from pydantic import FailFast, Field
 from footplate_contracts.directives import Directives, Refusals
 from footplate_contracts.energy import MOST_PODS, ListedEnergy
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.model import IF_READABLE, Report, read_unknown_as
+from footplate_contracts.model import IF_READABLE, WireMessage, read_unknown_as
 from footplate_contracts.rendezvous import AgentIdentity, Member
-from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp, RankPhase
+from footplate_contracts.reports import CheckpointRecord, DroppedTelemetry, GenerationId, RankPhase
 from footplate_contracts.v1alpha1.types import DataDigest, Digest
 
 
-class Progress(Report):
+class Progress(WireMessage):
     """Training progress, from the newest rows."""
 
     step: int = 0
@@ -40,7 +40,7 @@ class Progress(Report):
     )
 
 
-class NumberedFailure(Report):
+class NumberedFailure(WireMessage):
     """A failure with its number in the coordinator's list."""
 
     number: int = Field(ge=1, description="counts up within one epoch")
@@ -61,7 +61,7 @@ class Verdict(StrEnum):
     UNREACHABLE = "unreachable"  # it is heard, but not by a peer: another one should have its place
 
 
-class MissedAgent(Report):
+class MissedAgent(WireMessage):
     """An agent that had a slot, and that the coordinator or a peer does not reach."""
 
     agent: AgentIdentity
@@ -69,7 +69,7 @@ class MissedAgent(Report):
     seconds: float = Field(description="since its last word")
 
 
-class UnreachablePair(Report):
+class UnreachablePair(WireMessage):
     """Two agents that do not reach each other, though both send heartbeats to the coordinator."""
 
     one: AgentIdentity
@@ -86,7 +86,7 @@ class RunState(StrEnum):
     FINISHED = "finished"
 
 
-class CoordinatorState(Report):
+class CoordinatorState(WireMessage):
     """Response to the operator's long-poll; `version` grows with each change.
 
     A coordinator reports one run, and the operator reads the reports of all runs: each list has a maximum
@@ -135,7 +135,7 @@ class CoordinatorState(Report):
         description="of all numbers so far; an earlier coordinator does not count them",
     )
     telemetry_backlog: int = 0
-    given_up: GivenUp = Field(default_factory=GivenUp)
+    given_up: DroppedTelemetry = Field(default_factory=DroppedTelemetry)
     energy: list[ListedEnergy] = Field(
         default_factory=list,
         max_length=MOST_PODS,
@@ -143,12 +143,12 @@ class CoordinatorState(Report):
     )
 
     @classmethod
-    def silent(cls) -> Self:
+    def empty(cls) -> Self:
         """Return the state of a coordinator that has not answered yet: version 0, which no answer has."""
         return cls(version=0, epoch=0, state=RunState.GATHERING)
 
     @property
-    def heard(self) -> bool:
+    def is_received(self) -> bool:
         """True if a coordinator sent this state."""
         return self.version > 0
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from footplate_contracts.model import Report
+from footplate_contracts.model import WireMessage
 
 
 class DiagnosisKind(StrEnum):
@@ -18,7 +18,7 @@ class DiagnosisKind(StrEnum):
     MEMORY = "memory"  # who holds which memory
 
 
-class DiagnosisRequest(Report):
+class DiagnosisRequest(WireMessage):
     """A person's request for a diagnosis; the recording covers `steps` steps."""
 
     kind: DiagnosisKind

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from pydantic.alias_generators import to_camel
 
 from footplate_contracts.energy import MOST_PODS
-from footplate_contracts.model import Report, read_unknown_as
+from footplate_contracts.model import WireMessage, read_unknown_as
 from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_contracts.v1alpha1.resilience import ROLLOUT_SECONDS, SCORING_SECONDS, Hang
 
@@ -62,7 +62,7 @@ class SpecField:
         return f"{to_camel(self.section)}.{to_camel(self.field)}"
 
 
-class HangBounds(Report):
+class HangTimeouts(WireMessage):
     """A standstill of max(factor x P99 of steps, floor) seconds is a hang; other phases have bounds too."""
 
     factor: Annotated[float, Since("0.1.0")] = Field(ge=1.0)
@@ -81,7 +81,7 @@ class HangBounds(Report):
         return _ABSENT[bound] if value is None else value
 
 
-class Limits(Report):
+class Limits(WireMessage):
     """Length of the run and intervals of its checkpoints."""
 
     steps: Annotated[int, Since("0.1.0")] = Field(ge=1)
@@ -137,12 +137,12 @@ class NumberedLimits(Limits):
     epoch: int = Field(default=0, description="of the coordinator that tells; 0: as the RunConfig says")
     number: int = Field(default=0, description="counts up within one epoch")
 
-    def newer_than(self, other: NumberedLimits) -> bool:
+    def is_newer_than(self, other: NumberedLimits) -> bool:
         """Return whether these were sent after `other`."""
         return (self.epoch, self.number) > (other.epoch, other.number)
 
 
-class GoneWorker(Report):
+class GoneWorker(WireMessage):
     """A pod that Kubernetes holds to be gone, by its slot and which pod of that slot it is."""
 
     index: int = Field(ge=0)
@@ -150,7 +150,7 @@ class GoneWorker(Report):
     ended: bool = Field(default=False, description="its containers have ended, as their kubelet said")
 
 
-class Directives(Report):
+class Directives(WireMessage):
     """Desired state of the gang; idempotent. A field that is absent changes nothing."""
 
     nodes: Annotated[int, Since("0.1.0")] = Field(
@@ -159,7 +159,7 @@ class Directives(Report):
     min_nodes: Annotated[int | None, Since("0.1.0")] = Field(
         default=None, ge=1, description="so few go on where some are lost; absent: as many as nodes"
     )
-    hang: Annotated[HangBounds | None, Since("0.1.0")] = Field(default=None, description="in force at once")
+    hang: Annotated[HangTimeouts | None, Since("0.1.0")] = Field(default=None, description="in force at once")
     limits: Annotated[Limits | None, Since("0.1.0")] = Field(
         default=None, description="in force after a step that all ranks agree upon"
     )
@@ -204,12 +204,12 @@ def _later(part: type[BaseModel], prefix: str) -> Iterator[LaterDirective]:
         if releases[0] != FIRST_RELEASE:
             yield LaterDirective(path, _spec_path(part, name))
         for section in get_args(field.annotation):
-            if isinstance(section, type) and issubclass(section, HangBounds | Limits):
+            if isinstance(section, type) and issubclass(section, HangTimeouts | Limits):
                 yield from _later(section, f"{path}.")
 
 
 def _spec_path(part: type[BaseModel], name: str) -> str:
-    if issubclass(part, HangBounds):
+    if issubclass(part, HangTimeouts):
         return f"resilience.hang.{to_camel(name)}"
     field = spec_fields(part).get(name) if issubclass(part, Limits) else None
     return field.path if field else ""

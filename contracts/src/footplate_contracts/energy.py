@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticOmit
 
-from footplate_contracts.model import Report, first_error
+from footplate_contracts.model import WireMessage, first_error
 from footplate_contracts.v1alpha1.types import Whole
 
 MOST_PODS: Final = (
@@ -23,7 +23,7 @@ MOST_PODS: Final = (
 )
 
 
-class PodEnergy(Report):
+class PodEnergy(WireMessage):
     """Energy of all devices of one pod together, since its agent began.
 
     Seconds are whole device-seconds: eight devices, measured for a minute, have 480. They are read from a
@@ -35,7 +35,7 @@ class PodEnergy(Report):
     counter_seconds: Whole = Field(description="for which the devices' own energy counters tell it")
     power_seconds: Whole = Field(description="for which it is their power between two samples")
 
-    def newest(self, other: Self) -> Self:
+    def merge(self, other: Self) -> Self:
         """Merge two reports of the pod, in whatever order they came: the larger of each sum."""
         return self.model_copy(
             update={

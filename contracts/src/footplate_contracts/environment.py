@@ -14,7 +14,7 @@ PREFIX: Final = "FOOTPLATE_"
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-def read(settings: type[Settings]) -> Settings:
+def read_settings(settings: type[Settings]) -> Settings:
     """Read the settings of this process; raises ValueError that names the variable."""
     try:
         return settings()

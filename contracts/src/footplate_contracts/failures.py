@@ -13,7 +13,7 @@ from typing import Annotated, Final, NamedTuple, Protocol
 from pydantic import BeforeValidator, Field
 
 from footplate_contracts.hardware_errors import BROKEN_DEVICES, BROKEN_LINKS, MISCONFIGURED_NODES
-from footplate_contracts.model import Report, read_unknown_as
+from footplate_contracts.model import WireMessage, read_unknown_as
 from footplate_contracts.names import Cause, ExitCode, Reason
 
 MESSAGE_LIMIT: Final = 1024  # characters, as in the status of a run
@@ -99,7 +99,7 @@ def outcome_of_text(text: str) -> Outcome | None:
     return next((outcome for pattern, outcome, _ in _TEXTS if pattern.search(text)), None)
 
 
-def fit(message: str, limit: int = MESSAGE_LIMIT) -> str:
+def truncate_message(message: str, limit: int = MESSAGE_LIMIT) -> str:
     """Cut a message that is too long for a report to its end: a traceback's last lines say most."""
     return message if len(message) <= limit else "…" + message[-(limit - 1) :]
 
@@ -118,7 +118,7 @@ Message = Annotated[str, BeforeValidator(_without_surrogates)]
 """A text of somebody else's program."""
 
 
-class FailureReport(Report):
+class FailureReport(WireMessage):
     """Failure of ranks or of a pod; a generation reports that of the first rank that failed."""
 
     # One that a newer release added counts as the user's error: never retried for ever.
@@ -139,7 +139,7 @@ def remedy_of(report: FailureReport) -> str:
     return remedy if same else ""
 
 
-class Explained(Protocol):
+class HasCause(Protocol):
     """Record of an end with its cause and reason: a FailureReport, or an attempt in a run's status."""
 
     @property
@@ -151,7 +151,7 @@ class Explained(Protocol):
         """Reason, in one word."""
 
 
-def is_secondary(failure: Explained) -> bool:
+def is_secondary(failure: HasCause) -> bool:
     """Return whether another failure caused `failure`: a rank has lost its connection to a failed one.
 
     A killed rank is not secondary, although it counts as communication too: it has lost more than a

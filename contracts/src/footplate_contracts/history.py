@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from footplate_contracts.model import Report
+from footplate_contracts.model import WireMessage
 
 
-class RecordedRun(Report):
+class RecordedRun(WireMessage):
     """A run as the API stores it: `GET /v1/namespaces/{namespace}/runs/{name}?uid={uid}`."""
 
     uid: str

@@ -58,7 +58,7 @@ def format_of(environment: Mapping[str, str], default: LogFormat = LogFormat.LOG
         raise ValueError(f"{Env.LOG_FORMAT} is {text!r}; one of {', '.join(LogFormat)} is right") from None
 
 
-def describe_process(**about: object) -> None:
+def set_process_fields(**about: object) -> None:
     """Add fields to every line from now on, unless None or ""; a function is called for each line."""
     _of_process.update(about)
 
@@ -73,7 +73,7 @@ def bind(**about: object) -> Iterator[None]:
         _of_task.reset(token)
 
 
-def fields(**about: object) -> dict[str, Any]:
+def log_fields(**about: object) -> dict[str, Any]:
     """Return fields of one line, to be passed as `extra`; `exception` is a traceback that is text already."""
     return {"fields": about}
 

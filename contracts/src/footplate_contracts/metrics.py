@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Self, get_args
 
 from pydantic import Field
 
-from footplate_contracts.model import Report
+from footplate_contracts.model import WireMessage
 
 Scalar = type[float] | type[int] | type[str]
 
@@ -34,7 +34,7 @@ class GaugeFamily:
 
 
 @dataclass(frozen=True)
-class Shown:
+class MetricExport:
     """Metadata of a field: the TensorBoard tag and the Prometheus gauge of its numbers."""
 
     tag: str  # of TensorBoard; what stands before the slash is a group of charts
@@ -51,7 +51,7 @@ _MFU: Final = GaugeFamily(
 )
 
 
-class StepMetrics(Report):
+class StepMetrics(WireMessage):
     """A row of the metric history: measurements of global rank 0 at one step.
 
     Values that were not measured are absent. The seconds are parts of `step_seconds`: time
@@ -60,20 +60,22 @@ class StepMetrics(Report):
 
     step: int
     time: float = Field(description="seconds since the Unix epoch")
-    loss: Annotated[float, Shown("training/loss")] = Field(
+    loss: Annotated[float, MetricExport("training/loss")] = Field(
         description="mean over the global batch's valid tokens, before the update"
     )
     gradient_norm: Annotated[
         float,
-        Shown("training/gradient_norm", GaugeFamily("gradient_norm", "Before clipping, of the newest step.")),
+        MetricExport(
+            "training/gradient_norm", GaugeFamily("gradient_norm", "Before clipping, of the newest step.")
+        ),
     ] = Field(description="global, before clipping")
     learning_rate: Annotated[
-        float, Shown("training/learning_rate", GaugeFamily("learning_rate", "Of the newest step."))
+        float, MetricExport("training/learning_rate", GaugeFamily("learning_rate", "Of the newest step."))
     ]
-    tokens: Annotated[int, Shown("training/tokens", GaugeFamily("tokens", "Valid tokens trained on."))] = (
-        Field(description="valid tokens since step 0")
-    )
-    tokens_per_second: Annotated[float, Shown("speed/tokens_per_second", _SPEED)] = Field(
+    tokens: Annotated[
+        int, MetricExport("training/tokens", GaugeFamily("tokens", "Valid tokens trained on."))
+    ] = Field(description="valid tokens since step 0")
+    tokens_per_second: Annotated[float, MetricExport("speed/tokens_per_second", _SPEED)] = Field(
         description="valid tokens of the step, by its seconds without rollout and scoring"
     )
     sample_digest: str = Field(
@@ -82,49 +84,50 @@ class StepMetrics(Report):
         " little-endian int64",
     )
     step_seconds: Annotated[
-        float | None, Shown("seconds/step", GaugeFamily("step_seconds", "From row to row of the history."))
+        float | None,
+        MetricExport("seconds/step", GaugeFamily("step_seconds", "From row to row of the history.")),
     ] = Field(default=None, description="since the row before")
-    data_seconds: Annotated[float | None, Shown("seconds/data", _PARTS, "data")] = Field(
+    data_seconds: Annotated[float | None, MetricExport("seconds/data", _PARTS, "data")] = Field(
         default=None, description="of these, waiting for data"
     )
-    compute_seconds: Annotated[float | None, Shown("seconds/compute", _PARTS, "compute")] = Field(
+    compute_seconds: Annotated[float | None, MetricExport("seconds/compute", _PARTS, "compute")] = Field(
         default=None, description="forward and backward, with the collectives that lie in them"
     )
     communication_seconds: Annotated[
-        float | None, Shown("seconds/communication", _PARTS, "communication")
+        float | None, MetricExport("seconds/communication", _PARTS, "communication")
     ] = Field(
         default=None, description="waiting for all ranks at the step's end; absent where it cannot be told"
     )
-    optimizer_seconds: Annotated[float | None, Shown("seconds/optimizer", _PARTS, "optimizer")] = Field(
-        default=None, description="clipping and update"
+    optimizer_seconds: Annotated[float | None, MetricExport("seconds/optimizer", _PARTS, "optimizer")] = (
+        Field(default=None, description="clipping and update")
     )
-    checkpoint_seconds: Annotated[float | None, Shown("seconds/checkpoint", _PARTS, "checkpoint")] = Field(
-        default=None, description="blocked by a checkpoint"
+    checkpoint_seconds: Annotated[float | None, MetricExport("seconds/checkpoint", _PARTS, "checkpoint")] = (
+        Field(default=None, description="blocked by a checkpoint")
     )
-    validation_seconds: Annotated[float | None, Shown("seconds/validation", _PARTS, "validation")] = Field(
-        default=None, description="computing the validation loss"
+    validation_seconds: Annotated[float | None, MetricExport("seconds/validation", _PARTS, "validation")] = (
+        Field(default=None, description="computing the validation loss")
     )
-    rollout_seconds: Annotated[float | None, Shown("seconds/rollout", _PARTS, "rollout")] = Field(
+    rollout_seconds: Annotated[float | None, MetricExport("seconds/rollout", _PARTS, "rollout")] = Field(
         default=None, description="sampling, in the step that a rollout precedes"
     )
-    scoring_seconds: Annotated[float | None, Shown("seconds/scoring", _PARTS, "scoring")] = Field(
+    scoring_seconds: Annotated[float | None, MetricExport("seconds/scoring", _PARTS, "scoring")] = Field(
         default=None, description="scoring the samples of that rollout"
     )
-    mfu: Annotated[float | None, Shown("speed/mfu", _MFU, "full")] = Field(
+    mfu: Annotated[float | None, MetricExport("speed/mfu", _MFU, "full")] = Field(
         default=None, description="model FLOPs utilisation, a ratio; full attention, as PaLM counts"
     )
-    mfu_causal: Annotated[float | None, Shown("speed/mfu_causal", _MFU, "causal")] = Field(
+    mfu_causal: Annotated[float | None, MetricExport("speed/mfu_causal", _MFU, "causal")] = Field(
         default=None, description="model FLOPs utilisation, a ratio; causal half, as Megatron counts"
     )
     memory_bytes: Annotated[
-        int | None, Shown("memory/bytes", GaugeFamily("memory_bytes", "Peak of rank 0."))
+        int | None, MetricExport("memory/bytes", GaugeFamily("memory_bytes", "Peak of rank 0."))
     ] = Field(default=None, description="peak of rank 0: device, or resident on CPU")
-    validation_loss: Annotated[float | None, Shown("validation/loss")] = Field(
+    validation_loss: Annotated[float | None, MetricExport("validation/loss")] = Field(
         default=None, description="token mean over the held-out batches, after this step's update"
     )
     checkpoints_left_out: Annotated[
         int | None,
-        Shown(
+        MetricExport(
             "checkpoints/left_out",
             GaugeFamily("checkpoints_left_out", "That could not be written, since the last durable one."),
         ),
@@ -149,7 +152,7 @@ VALUE_NAMES: Final = 1000  # the most a run has
 VALUE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,62}")
 
 
-def unfit(values: Mapping[str, float]) -> str | None:
+def values_error(values: Mapping[str, float]) -> str | None:
     """Return the error in the `values` of a row, and what would be right; None if there is none."""
     if len(values) > VALUES:
         return f"must be at most {VALUES} numbers, not {len(values)}"
@@ -165,7 +168,7 @@ def unfit(values: Mapping[str, float]) -> str | None:
 
 
 @dataclass(frozen=True)
-class Column:
+class MetricColumn:
     """A field of StepMetrics, with the details that storage and exporters need."""
 
     name: str  # in Python, and in the database
@@ -173,23 +176,23 @@ class Column:
     type: Scalar
     optional: bool  # whether a step may leave it unmeasured
     description: str | None = None
-    shown: Shown | None = None
+    shown: MetricExport | None = None
 
 
-def _columns() -> tuple[Column, ...]:
+def _columns() -> tuple[MetricColumn, ...]:
     found = []
     for name, field in StepMetrics.model_fields.items():
         if name == "values":
             continue
         types = get_args(field.annotation) or (field.annotation,)
         found.append(
-            Column(
+            MetricColumn(
                 name=name,
                 alias=field.alias or name,
                 type=next(scalar for scalar in (float, int, str) if scalar in types),
                 optional=not field.is_required(),
                 description=field.description,
-                shown=next((shown for shown in field.metadata if isinstance(shown, Shown)), None),
+                shown=next((shown for shown in field.metadata if isinstance(shown, MetricExport)), None),
             )
         )
     return tuple(found)

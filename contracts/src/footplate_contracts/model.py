@@ -50,7 +50,7 @@ class Contract(BaseModel):
         return cls.model_validate(value, extra="ignore")
 
     @classmethod
-    def passed_over(cls, value: object) -> list[str]:
+    def unknown_fields(cls, value: object) -> list[str]:
         """Return the paths of the keys that from_any_release leaves out of `value`."""
         try:
             cls.model_validate(value)
@@ -60,7 +60,7 @@ class Contract(BaseModel):
         return []
 
 
-class Report(Contract):
+class WireMessage(Contract):
     """A message between programs that may be of different releases.
 
     A newer sender may send more than an older receiver knows; the receiver drops unknown keys

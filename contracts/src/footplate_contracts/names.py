@@ -221,7 +221,7 @@ class Phase(StrEnum):
     FAILED = "Failed"
 
     @property
-    def terminal(self) -> bool:
+    def is_terminal(self) -> bool:
         """True if a run in this phase has ended for good."""
         return self in (Phase.SUCCEEDED, Phase.FAILED)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from footplate_contracts.model import Report
+from footplate_contracts.model import WireMessage
 from footplate_contracts.v1alpha1.types import ShortText
 
 
-class Peer(Report):
+class Peer(WireMessage):
     """Address on which an agent listens while it waits for the next generation."""
 
     pod_name: str
@@ -21,14 +21,14 @@ class Peer(Report):
     port: int
 
 
-class Probe(Report):
+class ConnectivityProbe(WireMessage):
     """Request to an agent to connect to its peers and report those that it does not reach."""
 
     number: int = Field(ge=1, description="of the round of questions, counts up within one epoch")
     peers: list[Peer]
 
 
-class ProbeResult(Report):
+class ConnectivityProbeResult(WireMessage):
     """Response to the probe `number` of the coordinator of `epoch`."""
 
     epoch: int

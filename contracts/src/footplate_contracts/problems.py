@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from footplate_contracts.model import Report
+from footplate_contracts.model import WireMessage
 
 
 class ProblemType(StrEnum):
@@ -18,7 +18,7 @@ class ProblemType(StrEnum):
     HTTP_ERROR = "urn:footplate:problem:http-error"  # the API's own edge: the status says what
 
 
-class Problem(Report):
+class ProblemBody(WireMessage):
     """Body of an error response of the API."""
 
     type: str  # a ProblemType, or another one

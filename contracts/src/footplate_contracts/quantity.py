@@ -11,7 +11,7 @@ _UNITS: Final = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P
 }
 
 
-def amount(text: object) -> float | None:
+def parse_quantity(text: object) -> float | None:
     """Parse a Kubernetes quantity, or a number; return None for anything else."""
     found = _QUANTITY.fullmatch(str(text))
     return float(found[1]) * _UNITS[found[2] or ""] if found else None

@@ -11,14 +11,14 @@ from footplate_contracts.diagnosis import KnownDiagnosis
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.energy import ReadableEnergy
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.model import Report, read_unknown_as
+from footplate_contracts.model import WireMessage, read_unknown_as
 from footplate_contracts.names import FIRST_SPARE, WorkerId
-from footplate_contracts.probes import Probe, ProbeResult
+from footplate_contracts.probes import ConnectivityProbe, ConnectivityProbeResult
 from footplate_contracts.reports import GenerationId, RankReport, TelemetryItem
 from footplate_contracts.v1alpha1.types import ShortText
 
 
-class AgentIdentity(Report):
+class AgentIdentity(WireMessage):
     """Identity of an agent: the slot in the gang and the process that fills it now."""
 
     index: int = Field(ge=0, description="worker index, the slot")
@@ -37,12 +37,12 @@ class AgentIdentity(Report):
         return WorkerId(self.index, self.incarnation)
 
     @property
-    def spare(self) -> bool:
+    def is_spare(self) -> bool:
         """True if the agent has no slot yet."""
         return self.index >= FIRST_SPARE
 
 
-class JoinRequest(Report):
+class JoinRequest(WireMessage):
     """Request of an agent that is ready for the next generation; answered when one is sealed."""
 
     agent: AgentIdentity
@@ -51,13 +51,13 @@ class JoinRequest(Report):
     failure: FailureReport | None = Field(default=None, description="why the last one ended here")
 
 
-class Farewell(AgentIdentity):
+class LeaveRequest(AgentIdentity):
     """Last message of an agent that ends on request; an earlier coordinator reads its identity alone."""
 
     energy: ReadableEnergy = None
 
 
-class Member(Report):
+class Member(WireMessage):
     """An agent of a sealed generation."""
 
     agent: AgentIdentity
@@ -66,7 +66,7 @@ class Member(Report):
     store_port: int
 
 
-class SealedGeneration(Report):
+class SealedGeneration(WireMessage):
     """Response to a join: the membership that all agents start with."""
 
     generation: GenerationId
@@ -82,7 +82,7 @@ class SealedGeneration(Report):
         return {member.agent.index: member for member in reversed(self.members)}
 
 
-class Heartbeat(Report):
+class Heartbeat(WireMessage):
     """Heartbeat of an agent to the coordinator; itself the long-poll for changes."""
 
     agent: AgentIdentity
@@ -109,11 +109,11 @@ class Heartbeat(Report):
     leaving: bool = Field(
         default=False, description="this agent was told to end, and waits until what its ranks did is saved"
     )
-    probed: ProbeResult | None = Field(default=None, description="the newest")
+    probed: ConnectivityProbeResult | None = Field(default=None, description="the newest")
     energy: ReadableEnergy = Field(default=None, description="absent where no device is measured")
 
 
-class HeartbeatAnswer(Report):
+class HeartbeatResponse(WireMessage):
     """Response to a heartbeat: the coordinator's state and commands for the agent."""
 
     epoch: int
@@ -124,19 +124,19 @@ class HeartbeatAnswer(Report):
     command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE
     limits: NumberedLimits | None = None
     diagnosis: KnownDiagnosis = Field(default=None, description="the newest one")
-    probe: Probe | None = Field(default=None, description="absent once it is answered")
+    probe: ConnectivityProbe | None = Field(default=None, description="absent once it is answered")
     received: int = Field(default=0, description="outbox items up to here need not be sent again")
     acknowledged: int = Field(default=0, description="outbox items up to here are durable")
 
 
-class GrantRequest(Report):
+class GrantRequest(WireMessage):
     """Request of `generation` to commit the checkpoint of `step`."""
 
     generation: GenerationId
     step: int
 
 
-class Grant(Report):
+class Grant(WireMessage):
     """Response to a GrantRequest; `granted` only for the newest generation."""
 
     granted: bool

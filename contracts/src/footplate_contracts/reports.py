@@ -15,12 +15,12 @@ from typing import Annotated
 from pydantic import FailFast, Field
 
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.model import IF_READABLE, Report, read_unknown_as
+from footplate_contracts.model import IF_READABLE, WireMessage, read_unknown_as
 from footplate_contracts.samples import ShownSamples
 from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, MOST_STANDING, DataDigest, Digest
 
 
-class GenerationId(Report):
+class GenerationId(WireMessage):
     """Identity of a sealed membership: (epoch of the coordinator, number within it)."""
 
     epoch: int = Field(ge=0)
@@ -29,7 +29,7 @@ class GenerationId(Report):
     def __str__(self) -> str:
         return f"{self.epoch}.{self.number}"
 
-    def newer_than(self, other: GenerationId) -> bool:
+    def is_newer_than(self, other: GenerationId) -> bool:
         """Return whether this generation was opened after `other`."""
         return (self.epoch, self.number) > (other.epoch, other.number)
 
@@ -56,7 +56,7 @@ class RankPhase(StrEnum):
     FINISHED = "finished"
 
 
-class RankReport(Report):
+class RankReport(WireMessage):
     """The latest state of one rank; a newer one replaces an older one."""
 
     rank: int
@@ -80,7 +80,7 @@ class RankReport(Report):
     )
 
 
-class StandingCheckpoint(Report):
+class RetainedCheckpoint(WireMessage):
     """A durable checkpoint that retention leaves."""
 
     step: int
@@ -91,7 +91,7 @@ class StandingCheckpoint(Report):
     validation_loss: float | None = Field(default=None, description="of its weights, where it was taken")
 
 
-class CheckpointRecord(Report):
+class CheckpointRecord(WireMessage):
     """A checkpoint that is durable: its commit marker exists."""
 
     step: int
@@ -107,7 +107,7 @@ class CheckpointRecord(Report):
     )
     digest: Annotated[Digest | None, IF_READABLE] = None
     validation_loss: float | None = Field(default=None, description="of its weights, where it was taken")
-    standing: Annotated[list[StandingCheckpoint] | None, IF_READABLE] = Field(
+    standing: Annotated[list[RetainedCheckpoint] | None, IF_READABLE] = Field(
         default=None,
         max_length=MOST_STANDING,
         description="those that retention leaves, this one among them, newest first; the best and those that"
@@ -115,7 +115,7 @@ class CheckpointRecord(Report):
     )
 
 
-class CheckpointRemoval(Report):
+class CheckpointRemoval(WireMessage):
     """A checkpoint that was durable: retention removed it, or a reader found it damaged."""
 
     step: int
@@ -123,7 +123,7 @@ class CheckpointRemoval(Report):
     time: float = Field(description="seconds since the Unix epoch")
 
 
-class TelemetryItem(Report):
+class TelemetryItem(WireMessage):
     """Entry of an agent's outbox: a row, a checkpoint or a removal, or none if it cannot be read."""
 
     sequence: int = Field(ge=1, description="counts up within one incarnation of an agent")
@@ -134,19 +134,19 @@ class TelemetryItem(Report):
     removal: Annotated[CheckpointRemoval | None, IF_READABLE] = None
 
     @property
-    def unreadable(self) -> bool:
+    def is_unreadable(self) -> bool:
         """True if the entry's content could not be read."""
         return self.metrics is None and self.checkpoint is None and self.removal is None
 
 
-class GivenUp(Report):
+class DroppedTelemetry(WireMessage):
     """Numbers of telemetry entries that will never be in the history, since the coordinator began."""
 
     refused: int = Field(default=0, description="that the API will never take")
     overflowed: int = Field(default=0, description="that an outbox had no room for")
 
 
-class TelemetryBatch(Report):
+class TelemetryBatch(WireMessage):
     """Rows that the API stores idempotently under (run uid, generation, step).
 
     A step that is trained again after a restart has a row of each generation; the history
@@ -159,10 +159,10 @@ class TelemetryBatch(Report):
     rows: Annotated[list[GenerationRow], FailFast()] = Field(default_factory=list, max_length=5000)
     checkpoints: Annotated[list[CheckpointRecord], FailFast()] = Field(default_factory=list, max_length=1000)
     removals: Annotated[list[CheckpointRemoval], FailFast()] = Field(default_factory=list, max_length=1000)
-    given_up: GivenUp = Field(default_factory=GivenUp)
+    given_up: DroppedTelemetry = Field(default_factory=DroppedTelemetry)
 
 
-class GenerationRow(Report):
+class GenerationRow(WireMessage):
     """A metric row and the generation that computed it."""
 
     generation: GenerationId
@@ -170,7 +170,7 @@ class GenerationRow(Report):
     samples: ShownSamples = Field(default=None, description="some of the step's")
 
 
-class TelemetryReceipt(Report):
+class TelemetryReceipt(WireMessage):
     """Numbers of a batch's entries that are stored now, and the wait before the next batch."""
 
     rows: int

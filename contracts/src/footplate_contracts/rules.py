@@ -15,7 +15,7 @@ from typing import Final
 PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")  # in a message: CEL whose value stands there
 
 
-class Refusal(StrEnum):
+class FieldValueErrorReason(StrEnum):
     """Reason of a failed rule, as an API server writes it: `spec.queue: Forbidden: …`."""
 
     INVALID = "FieldValueInvalid"
@@ -36,7 +36,7 @@ class Rule:
     expression: str
     template: str
     field: str = ""
-    refusal: Refusal = Refusal.INVALID
+    refusal: FieldValueErrorReason = FieldValueErrorReason.INVALID
 
     @property
     def is_transition(self) -> bool:
@@ -62,23 +62,23 @@ def _one_of(field: str, values: tuple[str, ...]) -> str:
     return f"self.{field} in [{', '.join(literal(value) for value in values)}]"
 
 
-def refuse(field: str) -> Rule:
+def unsupported_field(field: str) -> Rule:
     """Return the rule for a field of the schema that has no behaviour yet: it must be absent."""
     return Rule(
         f"!has(self.{field})",
         f"{field} is not supported by this release; remove it",
         field=field,
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 
-def only(field: str, *allowed: str) -> Rule:
+def supported_values(field: str, *allowed: str) -> Rule:
     """Return the rule that a field holds one of the `allowed` values, the part that this release supports."""
     return Rule(
         _one_of(field, allowed),
         f"{field} {{self.{field}}} is not supported by this release; use {' or '.join(allowed)}",
         field=field,
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 
@@ -87,25 +87,30 @@ def positive(field: str) -> Rule:
     return Rule(f"self.{field} > 0.0", f"{field} must be above 0, not {{self.{field}}}", field=field)
 
 
-def belongs(field: str, of: str, *owners: str) -> Rule:
+def allowed_when(field: str, of: str, *owners: str) -> Rule:
     """Return the rule that a field is present only where `of` holds one of `owners`."""
     return Rule(
         f"!has(self.{field}) || {_one_of(of, owners)}",
         f"{field} is a field of {' and '.join(owners)}, and {of} is {{self.{of}}}; remove it",
         field=field,
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 
 def required(field: str, remedy: str) -> Rule:
     """Return the rule for a field that a later release will let be absent; `remedy` says what it is."""
-    return Rule(f"has(self.{field})", f"{field} is required: {remedy}", field=field, refusal=Refusal.REQUIRED)
+    return Rule(
+        f"has(self.{field})",
+        f"{field} is required: {remedy}",
+        field=field,
+        refusal=FieldValueErrorReason.REQUIRED,
+    )
 
 
 _ANOTHER_RUN = "; create another run instead"
 
 
-def unchanging(field: str, *, optional: bool = False, unless: str = "", remedy: str = _ANOTHER_RUN) -> Rule:
+def immutable(field: str, *, optional: bool = False, unless: str = "", remedy: str = _ANOTHER_RUN) -> Rule:
     """Return the rule that an update leaves a field as it is, unless the CEL condition `unless` holds.
 
     `field` may be a path, "training.seed"; its last part may be absent where `optional`.
@@ -117,5 +122,5 @@ def unchanging(field: str, *, optional: bool = False, unless: str = "", remedy: 
         f"{unless} || {same}" if unless else same,
         f"{field} cannot be changed{remedy}",
         field=field,
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     )

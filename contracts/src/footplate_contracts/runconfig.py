@@ -14,12 +14,12 @@ from typing import Final, TypedDict
 from pydantic import Field
 
 from footplate_contracts.families import resolve_model
-from footplate_contracts.lineage import with_folders
+from footplate_contracts.lineage import with_resolved_uris
 from footplate_contracts.model import Contract, digest
 from footplate_contracts.names import Backend
 from footplate_contracts.v1alpha1.compute import Checkpoint, ResumeFrom
 from footplate_contracts.v1alpha1.computeprofile import PeakTflops
-from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Overlong, Validation
+from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, OverlongPolicy, Validation
 from footplate_contracts.v1alpha1.model import Architecture, InitFrom, Model
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.preference import (
@@ -156,11 +156,11 @@ def resolve_data(data: Data, training: Training, architecture: Architecture) -> 
     return data.model_copy(update={"masking": Masking(name=name)})
 
 
-def resolve_samples(data: Data, stage: Stage) -> Data:
+def resolve_overlong(data: Data, stage: Stage) -> Data:
     """Fill in `overlong`, for stages that learn from samples."""
     if stage not in (Stage.SFT, Stage.REWARD, Stage.DPO) or data.overlong is not None:
         return data
-    return data.model_copy(update={"overlong": Overlong.REFUSE})
+    return data.model_copy(update={"overlong": OverlongPolicy.REFUSE})
 
 
 _OF_LOSSES: Final[Mapping[PreferenceLoss, Mapping[str, object]]] = {
@@ -191,7 +191,7 @@ def resolve_network(model: Model, data: Data, training: Training) -> tuple[Model
     return model, resolve_data(data, training, model.architecture)
 
 
-class LearningSections(TypedDict):
+class RolloutSections(TypedDict):
     """Sections of a stage that learns from its own answers."""
 
     reward: Reward | None
@@ -199,31 +199,31 @@ class LearningSections(TypedDict):
     rollout: Rollout | None
 
 
-def resolve_learning(spec: TrainingRunSpec) -> LearningSections:
+def resolve_rollout_sections(spec: TrainingRunSpec) -> RolloutSections:
     """Fill in all defaults of these sections for stages that generate; leave other stages' as they are."""
     if spec.stage is Stage.GENERATE and spec.rollout is not None:
-        return LearningSections(
+        return RolloutSections(
             reward=spec.reward and resolve_reward(spec.reward),
             reinforcement=None,
             rollout=resolve_rollout(spec.rollout, spec.training.global_batch_size, group=1),
         )
     if spec.stage not in (Stage.PPO, Stage.GRPO) or spec.rollout is None:
-        return LearningSections(reward=spec.reward, reinforcement=spec.reinforcement, rollout=spec.rollout)
+        return RolloutSections(reward=spec.reward, reinforcement=spec.reinforcement, rollout=spec.rollout)
     if spec.stage is Stage.PPO:
-        return LearningSections(
+        return RolloutSections(
             reward=resolve_reward(spec.reward or Reward(), RewardNormalization.HELD_OUT),
             reinforcement=resolve_ppo(spec.reinforcement or Reinforcement()),
             rollout=resolve_rollout(spec.rollout, spec.training.global_batch_size, group=1),
         )
     rollout = resolve_rollout(spec.rollout, spec.training.global_batch_size)
-    return LearningSections(
+    return RolloutSections(
         reward=resolve_reward(spec.reward or Reward()),
         reinforcement=resolve_reinforcement(spec.reinforcement or Reinforcement(), rollout.max_tokens),
         rollout=rollout,
     )
 
 
-def model_of(spec: TrainingRunSpec) -> Model:
+def require_model(spec: TrainingRunSpec) -> Model:
     """Return the model of a spec that passed the CRD's rules; ValueError for one that did not."""
     if spec.model is None:
         raise ValueError("model is required: the shape of the network")
@@ -237,8 +237,8 @@ def resolve(
 
     `lineage` has the folders of the other runs that the spec names; ValueError where one is missing.
     """
-    spec = with_folders(spec, lineage)
-    model, data = model_of(spec), resolve_samples(spec.data, spec.stage)
+    spec = with_resolved_uris(spec, lineage)
+    model, data = require_model(spec), resolve_overlong(spec.data, spec.stage)
     if spec.init_from is None:
         model, data = resolve_network(model, data, spec.training)
     return RunConfig(
@@ -250,7 +250,7 @@ def resolve(
         validation=spec.validation,
         training=resolve_training(spec.training, model.context_length),
         preference=resolve_preference(spec.preference, spec.stage),
-        **resolve_learning(spec),
+        **resolve_rollout_sections(spec),
         parallelism=spec.parallelism,
         checkpoint=spec.checkpoint,
         init_from=spec.init_from,

@@ -16,7 +16,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, TypeAdapter
 
 from footplate_contracts.metrics import VALUE_NAME
-from footplate_contracts.model import IF_READABLE, Report
+from footplate_contracts.model import IF_READABLE, WireMessage
 
 MOST: Final = 8  # of a step
 PROMPT_CHARACTERS: Final = 1000
@@ -39,7 +39,7 @@ _TURNING: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066
 _UNFIT: Final = {**_CONTROLS, **dict.fromkeys(_TURNING, 0xFFFD)}
 
 
-def plain(text: str, most: int) -> str:
+def sanitize_text(text: str, most: int) -> str:
     """Replace control characters in `text`, and keep at most `most` characters of its begin and its end.
 
     The end of an answer is worth as much as its begin: the result stands there.
@@ -72,15 +72,15 @@ class SampleEnd(StrEnum):
     LENGTH = "length"  # it has as many as were asked for, or as the context has room for
 
 
-class ShownSample(Report):
+class LoggedSample(WireMessage):
     """A prompt and an answer to it, with its rewards; values that a stage does not have are absent."""
 
     prompt: int = Field(ge=0, le=LARGEST, description="its number in the data, in each epoch the same")
     sibling: int = Field(0, ge=0, le=LARGEST, description="which of the answers to this prompt")
-    prompt_text: Annotated[str, AfterValidator(partial(plain, most=PROMPT_CHARACTERS))] = Field(
+    prompt_text: Annotated[str, AfterValidator(partial(sanitize_text, most=PROMPT_CHARACTERS))] = Field(
         description="at most 1,000 characters, control characters as signs; ' […] ' where more stood"
     )
-    answer_text: Annotated[str, AfterValidator(partial(plain, most=ANSWER_CHARACTERS))] = Field(
+    answer_text: Annotated[str, AfterValidator(partial(sanitize_text, most=ANSWER_CHARACTERS))] = Field(
         description="likewise, at most 2,000 characters"
     )
     tokens: int = Field(ge=0, le=LARGEST, description="of the answer, its end among them")
@@ -96,32 +96,35 @@ class ShownSample(Report):
     )
 
 
-ShownSamples = Annotated[list[ShownSample] | None, Field(max_length=MOST), IF_READABLE]
+ShownSamples = Annotated[list[LoggedSample] | None, Field(max_length=MOST), IF_READABLE]
 """Samples beside a row: whatever is wrong with them, the row is taken."""
 
-_SHOWN: Final[TypeAdapter[list[ShownSample] | None]] = TypeAdapter(ShownSamples)
+_SHOWN: Final[TypeAdapter[list[LoggedSample] | None]] = TypeAdapter(ShownSamples)
 
 
-def read(given: object) -> list[ShownSample]:
+def parse_samples(given: object) -> list[LoggedSample]:
     """Parse the samples in `given` (decoded JSON); return none if anything is wrong with them."""
-    return fitting(_SHOWN.validate_python(given) or [])
+    return truncate_samples(_SHOWN.validate_python(given) or [])
 
 
-def size(samples: Sequence[ShownSample]) -> int:
+def json_bytes(samples: Sequence[LoggedSample]) -> int:
     """Return the bytes of `samples` in the longest form of JSON, in which a character has up to twelve."""
     return len(json.dumps([sample.to_json() for sample in samples]))
 
 
-def fitting(samples: Sequence[ShownSample]) -> list[ShownSample]:
+def truncate_samples(samples: Sequence[LoggedSample]) -> list[LoggedSample]:
     """Return the first MOST of `samples`, their texts cut until together they have at most BYTES."""
     shown, most = list(samples[:MOST]), ANSWER_CHARACTERS
-    while size(shown) > BYTES and most > _SHORTEST:
+    while json_bytes(shown) > BYTES and most > _SHORTEST:
         most = most * 3 // 4
         shown = [_cut(sample, most) for sample in shown]
     return shown
 
 
-def _cut(sample: ShownSample, most: int) -> ShownSample:
+def _cut(sample: LoggedSample, most: int) -> LoggedSample:
     """Cut the texts of `sample` to at most `most` characters."""
-    texts = {"prompt_text": plain(sample.prompt_text, most), "answer_text": plain(sample.answer_text, most)}
+    texts = {
+        "prompt_text": sanitize_text(sample.prompt_text, most),
+        "answer_text": sanitize_text(sample.answer_text, most),
+    }
     return sample.model_copy(update=texts)

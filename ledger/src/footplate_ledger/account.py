@@ -1,6 +1,6 @@
 """Dollars, energy and carbon of pods, for any window; pure.
 
-Operator and API call `accounts` with the pods and nodes that they have records of, and show its result. A
+Operator and API call `build_accounts` with the pods and nodes that they have records of, and show its result. A
 pod's energy counts as consumed evenly over its time: parts of the time add up to the whole.
 """
 
@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from footplate_contracts.names import Role
-from footplate_ledger.bill import ALWAYS, IDLE, Cost, Line, lines, of_node
-from footplate_ledger.carbon import Place, Rank, Series, emitted
-from footplate_ledger.energy import Consumption, Method, of_pod
-from footplate_ledger.prices import Book
-from footplate_ledger.sharing import told_by
-from footplate_ledger.time import Span
+from footplate_ledger.bill import ALWAYS, IDLE, BillLine, Cost, bill_lines, node_lines
+from footplate_ledger.carbon import GridLocation, IntensitySeries, IntensitySource, compute_emissions
+from footplate_ledger.energy import Consumption, EnergyMethod, pod_consumption
+from footplate_ledger.prices import PriceBook
+from footplate_ledger.sharing import infer_nodes
+from footplate_ledger.time import Interval
 from footplate_ledger.units import Carbon, Seconds
-from footplate_ledger.usage import NodeUsage, PodUsage
+from footplate_ledger.usage import NodeLifetime, PodAllocation
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Account:
 
     cost: Cost = field(default_factory=Cost)
     consumption: Consumption = field(default_factory=Consumption)
-    carbon: Mapping[Rank, Carbon] = field(default_factory=dict)
+    carbon: Mapping[IntensitySource, Carbon] = field(default_factory=dict)
     device_seconds: Seconds = field(default_factory=Seconds)
 
     def __add__(self, other: Account) -> Account:
@@ -48,12 +48,12 @@ class Account:
         return sum(self.carbon.values(), Carbon())
 
     @property
-    def energy_known(self) -> bool:
+    def is_energy_known(self) -> bool:
         """True if the energy of any second of a device is known, or that of the rest of a node."""
         return bool(self.consumption.energies) or any(
             seconds.exact
             for method, seconds in self.consumption.seconds.items()
-            if method is not Method.UNKNOWN
+            if method is not EnergyMethod.UNKNOWN
         )
 
 
@@ -61,25 +61,29 @@ class Account:
 class Tariff:
     """Prices and intensities that turn usage into amounts."""
 
-    book: Book
-    series: Series = field(default_factory=Series)
+    book: PriceBook
+    series: IntensitySeries = field(default_factory=IntensitySeries)
 
 
-def accounts(
-    nodes: Iterable[NodeUsage], pods: Iterable[PodUsage], tariff: Tariff, now: int, window: Span = ALWAYS
+def build_accounts(
+    nodes: Iterable[NodeLifetime],
+    pods: Iterable[PodAllocation],
+    tariff: Tariff,
+    now: int,
+    window: Interval = ALWAYS,
 ) -> dict[str, Account]:
     """Build an account for each pod, by its uid; idle time has the key IDLE.
 
-    The workers and spares on a node share it if `nodes` lacks it, as `told_by` infers it. A
+    The workers and spares on a node share it if `nodes` lacks it, as `infer_nodes` infers it. A
     coordinator costs what has a stated price, and is free otherwise: for it nothing is ever unpriced.
     """
     told = {node.uid: node for node in nodes}
     everybody = {pod.uid: pod for pod in pods}
     known = {uid: pod for uid, pod in everybody.items() if pod.node in told or not _is_free(pod)}
-    unseen = told_by((pod for pod in known.values() if pod.node not in told), now)
+    unseen = infer_nodes((pod for pod in known.values() if pod.node not in told), now)
     found: dict[str, Account] = defaultdict(Account)
-    of_told = lines(told.values(), known.values(), tariff.book, now, window)
-    of_unseen = (of_node(node, on, tariff.book, now, window) for node, on in unseen)
+    of_told = bill_lines(told.values(), known.values(), tariff.book, now, window)
+    of_unseen = (node_lines(node, on, tariff.book, now, window) for node, on in unseen)
     for line in chain(of_told, *of_unseen):
         if line.cost is None and line.pod != IDLE and _is_free(known[line.pod]):
             continue
@@ -91,33 +95,37 @@ def accounts(
     return dict(found)
 
 
-def _is_free(pod: PodUsage) -> bool:
+def _is_free(pod: PodAllocation) -> bool:
     return pod.role is Role.COORDINATOR
 
 
-def _of_devices(pod: PodUsage, series: Series, now: int, window: Span) -> Account:
+def _of_devices(pod: PodAllocation, series: IntensitySeries, now: int, window: Interval) -> Account:
     whole = pod.span(now)
     part = whole.within(window)
     if not part:
         return Account()
-    consumed = of_pod(pod, now).part(part.seconds.exact / whole.seconds.exact)
+    consumed = pod_consumption(pod, now).part(part.seconds.exact / whole.seconds.exact)
     account = _consumed(pod, consumed, part, series)
     return replace(account, device_seconds=part.seconds * pod.devices)
 
 
-def _of_rest(pod: PodUsage, line: Line, series: Series) -> Account:
+def _of_rest(pod: PodAllocation, line: BillLine, series: IntensitySeries) -> Account:
     """Return the energy of the rest of the node in the pod's part of it."""
     rest = pod.site.rest
     if rest is None:
         return Account(consumption=Consumption(devices_only=not _is_free(pod)))
     energy = rest * line.node_seconds
-    return _consumed(pod, Consumption({Method.RATED: energy} if energy.exact else {}), line.span, series)
+    return _consumed(
+        pod, Consumption({EnergyMethod.RATED: energy} if energy.exact else {}), line.span, series
+    )
 
 
-def _consumed(pod: PodUsage, consumption: Consumption, span: Span, series: Series) -> Account:
+def _consumed(
+    pod: PodAllocation, consumption: Consumption, span: Interval, series: IntensitySeries
+) -> Account:
     """Return energy consumed evenly over `span`, times PUE, and its emissions."""
     whole = consumption.times(pod.site.effectiveness)
     if not (energy := whole.energy).exact:
         return Account(consumption=whole)
-    place = Place(pod.site.grams, pod.site.zone, pod.site.provider, pod.site.region)
-    return Account(consumption=whole, carbon=emitted(energy, place, series, span))
+    place = GridLocation(pod.site.grams, pod.site.zone, pod.site.provider, pod.site.region)
+    return Account(consumption=whole, carbon=compute_emissions(energy, place, series, span))

@@ -15,47 +15,47 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from footplate_ledger.exact import Sum
-from footplate_ledger.prices import FOREVER, Book
-from footplate_ledger.tally import Stretch, Tally
-from footplate_ledger.time import Span, month_end
-from footplate_ledger.units import HOUR, Rate
+from footplate_ledger.exact import ExactSum
+from footplate_ledger.prices import FOREVER, PriceBook
+from footplate_ledger.tally import CostSum, PricePeriod
+from footplate_ledger.time import Interval, month_end
+from footplate_ledger.units import HOUR, HourlyRate
 
 
-def months(window: Span) -> Iterator[Span]:
+def split_by_month(window: Interval) -> Iterator[Interval]:
     """Split `window` into parts that lie in one month each."""
     start = window.start
     while start < window.end:
         end = min(month_end(start), window.end)
-        yield Span(start, end)
+        yield Interval(start, end)
         start = end
 
 
-class Closing:
+class ClosedMonthPrices:
     """Prices of a month when it was closed, and their later changes.
 
     A month that has not ended by `now` is open: all entries of the book count, also those written by a
     clock that is ahead.
     """
 
-    def __init__(self, book: Book, month: Span, now: int) -> None:
+    def __init__(self, book: PriceBook, month: Interval, now: int) -> None:
         self._book = book
         end = month_end(month.start)
         self._closed = end if end <= now else FOREVER
-        self._known: dict[Stretch, tuple[Fraction | None, Sequence[tuple[int, Fraction]]]] = {}
+        self._known: dict[PricePeriod, tuple[Fraction | None, Sequence[tuple[int, Fraction]]]] = {}
 
-    def __call__(self, stretch: Stretch) -> Fraction | None:
+    def __call__(self, stretch: PricePeriod) -> Fraction | None:
         """Return nano-dollars a second when the month was closed; None: the book had no price."""
         return self._said(stretch)[0]
 
-    def later(self, stretch: Stretch) -> Sequence[tuple[int, Fraction]]:
+    def later_changes(self, stretch: PricePeriod) -> Sequence[tuple[int, Fraction]]:
         """Return the later changes: when they were written, and by how much a second became dearer."""
         return self._said(stretch)[1]
 
-    def _said(self, stretch: Stretch) -> tuple[Fraction | None, Sequence[tuple[int, Fraction]]]:
+    def _said(self, stretch: PricePeriod) -> tuple[Fraction | None, Sequence[tuple[int, Fraction]]]:
         found = self._known.get(stretch)
         if found is None:
-            said = self._book.said(stretch.goods, stretch.since, self._closed)
+            said = self._book.rate_history(stretch.goods, stretch.since, self._closed)
             rates = [(at, None if rate is None else _a_second(rate)) for at, rate in said]
             changes = [
                 (at, (after or Fraction(0)) - (before or Fraction(0)))
@@ -65,16 +65,16 @@ class Closing:
         return found
 
 
-def _a_second(rate: Rate) -> Fraction:
+def _a_second(rate: HourlyRate) -> Fraction:
     return rate.exact / HOUR
 
 
-def adjustments(tallies: Iterable[Tally], closing: Closing) -> Mapping[int, Sum]:
+def sum_adjustments(tallies: Iterable[CostSum], closing: ClosedMonthPrices) -> Mapping[int, ExactSum]:
     """Sum the nano-dollars by which `tallies` became dearer, by the second of the change."""
-    found: dict[int, Sum] = defaultdict(Sum)
+    found: dict[int, ExactSum] = defaultdict(ExactSum)
     for tally in tallies:
         for held in (tally.paid, tally.free, tally.idle):
             for stretch, seconds in held.seconds.items():
-                for at, dearer in closing.later(stretch):
-                    found[at].take(seconds, dearer)
+                for at, dearer in closing.later_changes(stretch):
+                    found[at].add_sum(seconds, dearer)
     return found

@@ -13,27 +13,27 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from footplate_ledger.prices import FOREVER, Book
-from footplate_ledger.sharing import held
-from footplate_ledger.time import Span
-from footplate_ledger.units import Money, Rate, Seconds
-from footplate_ledger.usage import NodeUsage, PodUsage
+from footplate_ledger.prices import FOREVER, PriceBook
+from footplate_ledger.sharing import split_node_time
+from footplate_ledger.time import Interval
+from footplate_ledger.units import HourlyRate, Money, Seconds
+from footplate_ledger.usage import NodeLifetime, PodAllocation
 
 IDLE: Final = ""  # the uid of nobody's pod
 NOTHING: Final = Money()
 NO_TIME: Final = Seconds()
-ALWAYS: Final = Span(-FOREVER, FOREVER)
+ALWAYS: Final = Interval(-FOREVER, FOREVER)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BillLine:
     """Part of a node's time at one price, which one pod has, or is idle."""
 
     pod: str  # uid; IDLE
     node: str
-    span: Span
+    span: Interval
     share: Fraction
-    rate: Rate | None
+    rate: HourlyRate | None
     estimated: bool = False
 
     @property
@@ -65,7 +65,7 @@ class Cost:
         )
 
     @classmethod
-    def of(cls, line: Line) -> Cost:
+    def of(cls, line: BillLine) -> Cost:
         """Return the cost of one line."""
         cost, seconds = line.cost, line.node_seconds
         return cls(
@@ -76,25 +76,29 @@ class Cost:
         )
 
 
-def lines(
-    nodes: Iterable[NodeUsage], pods: Iterable[PodUsage], book: Book, now: int, window: Span = ALWAYS
-) -> Iterator[Line]:
+def bill_lines(
+    nodes: Iterable[NodeLifetime],
+    pods: Iterable[PodAllocation],
+    book: PriceBook,
+    now: int,
+    window: Interval = ALWAYS,
+) -> Iterator[BillLine]:
     """Yield all lines within `window`, node by node and in the order of time."""
-    on: dict[str, list[PodUsage]] = defaultdict(list)
+    on: dict[str, list[PodAllocation]] = defaultdict(list)
     for pod in pods:
         on[pod.node].append(pod)
     for node in nodes:
-        yield from of_node(node, on.get(node.uid, ()), book, now, window)
+        yield from node_lines(node, on.get(node.uid, ()), book, now, window)
 
 
-def of_node(
-    node: NodeUsage, pods: Iterable[PodUsage], book: Book, now: int, window: Span = ALWAYS
-) -> Iterator[Line]:
+def node_lines(
+    node: NodeLifetime, pods: Iterable[PodAllocation], book: PriceBook, now: int, window: Interval = ALWAYS
+) -> Iterator[BillLine]:
     """Yield the lines of one node and its pods."""
     known = {pod.uid: pod for pod in pods}
-    for part in held(node, known.values(), now):
-        for span, rate in book.priced(node.goods, part.span.within(window)):
+    for part in split_node_time(node, known.values(), now):
+        for span, rate in book.split_by_rate(node.goods, part.span.within(window)):
             for uid, share in part.shares.items():
-                yield Line(uid, node.uid, span, share, rate, known[uid].end.estimated)
+                yield BillLine(uid, node.uid, span, share, rate, known[uid].end.estimated)
             if part.idle:
-                yield Line(IDLE, node.uid, span, part.idle, rate, node.end.estimated)
+                yield BillLine(IDLE, node.uid, span, part.idle, rate, node.end.estimated)

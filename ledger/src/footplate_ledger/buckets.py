@@ -24,7 +24,7 @@ from typing import Final
 from footplate_ledger.units import Seconds
 
 
-class Bucket(StrEnum):
+class DeviceActivity(StrEnum):
     """Activity in a second of a device."""
 
     PRODUCTIVE = "productive"
@@ -36,23 +36,23 @@ class Bucket(StrEnum):
 
 
 _OF_TIME: Final = {
-    "queued": Bucket.WAITING,
-    "suspended": Bucket.WAITING,
+    "queued": DeviceActivity.WAITING,
+    "suspended": DeviceActivity.WAITING,
     **{
         bucket.value: bucket
         for bucket in (
-            Bucket.PRODUCTIVE,
-            Bucket.CHECKPOINTING,
-            Bucket.RECOMPUTED,
-            Bucket.STARTING,
-            Bucket.RESTARTING,
+            DeviceActivity.PRODUCTIVE,
+            DeviceActivity.CHECKPOINTING,
+            DeviceActivity.RECOMPUTED,
+            DeviceActivity.STARTING,
+            DeviceActivity.RESTARTING,
         )
     },
 }
-Sums = Mapping[Bucket, Seconds]
+Sums = Mapping[DeviceActivity, Seconds]
 
 
-def shared(workers: Seconds, spares: Seconds, passed: Mapping[str, Fraction]) -> Sums:
+def split_by_activity(workers: Seconds, spares: Seconds, passed: Mapping[str, Fraction]) -> Sums:
     """Split seconds of devices by bucket: those of `workers` as `passed` says, those of `spares` wait.
 
     `passed` is by how much each member of `status.time` grew, in seconds. Where none did, the run stood.
@@ -63,15 +63,15 @@ def shared(workers: Seconds, spares: Seconds, passed: Mapping[str, Fraction]) ->
     {'productive': 72, 'recomputed': 8, 'waiting': 8}
     """
     whole = sum(passed.values(), Fraction(0))
-    found: dict[Bucket, Seconds] = {}
+    found: dict[DeviceActivity, Seconds] = {}
     for name, seconds in passed.items():
         if seconds:
             _add(found, _OF_TIME[name], workers * (seconds / whole))
-    _add(found, Bucket.WAITING, spares if whole else workers + spares)
+    _add(found, DeviceActivity.WAITING, spares if whole else workers + spares)
     return {bucket: seconds for bucket, seconds in found.items() if seconds.exact}
 
 
-def joined(known: Sums, more: Sums) -> Sums:
+def add_sums(known: Sums, more: Sums) -> Sums:
     """Add two sums by bucket."""
     found = dict(known)
     for bucket, seconds in more.items():
@@ -79,5 +79,5 @@ def joined(known: Sums, more: Sums) -> Sums:
     return found
 
 
-def _add(sums: dict[Bucket, Seconds], bucket: Bucket, seconds: Seconds) -> None:
+def _add(sums: dict[DeviceActivity, Seconds], bucket: DeviceActivity, seconds: Seconds) -> None:
     sums[bucket] = sums.get(bucket, Seconds()) + seconds

@@ -27,7 +27,7 @@ from importlib.resources import files
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
-from footplate_ledger.time import Span
+from footplate_ledger.time import Interval
 from footplate_ledger.units import Carbon, Energy, Intensity
 
 CLOUDS: Final = ("aws", "azure", "gcp")
@@ -42,7 +42,7 @@ def zone_key(zone: str) -> str:
     return zone.upper()
 
 
-class Rank(StrEnum):
+class IntensitySource(StrEnum):
     """Sources of an intensity, best first."""
 
     PROFILE = "profile"
@@ -52,16 +52,16 @@ class Rank(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class SourcedIntensity:
     """An intensity with its source."""
 
     intensity: Intensity
-    rank: Rank
+    rank: IntensitySource
     source: str
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class GridLocation:
     """Location of a node, by its profile."""
 
     grams: Fraction | None = None  # a kilowatt-hour, as stated
@@ -98,7 +98,7 @@ class _Zone:
 
 
 @dataclass(frozen=True)
-class Series:
+class IntensitySeries:
     """Emissions of a kilowatt-hour in a zone from a second on; each zone and second once, in any order.
 
     Zones are compared by zone_key().
@@ -122,12 +122,12 @@ class Series:
         known = self._zones.get(zone_key(zone))
         return None if known is None else known.seconds[0]
 
-    def mean(self, zone: str, span: Span) -> Fraction:
+    def mean(self, zone: str, span: Interval) -> Fraction:
         """Return the mean over `span`, which is not empty and begins no earlier than the first second."""
         known = self._zones[zone_key(zone)]
         return (known.until(span.end) - known.until(span.start)) / (span.end - span.start)
 
-    def edges(self, zone: str, span: Span) -> Sequence[int]:
+    def edges(self, zone: str, span: Interval) -> Sequence[int]:
         """Return the seconds within `span` in which the intensity changes."""
         known = self._zones.get(zone_key(zone))
         if known is None:
@@ -136,7 +136,7 @@ class Series:
 
 
 @cache
-def table() -> Mapping[str, Any]:
+def load_intensity_table() -> Mapping[str, Any]:
     """Load the yearly means by country and by a cloud's region, with their sources."""
     found: Mapping[str, Any] = json.loads(
         (files("footplate_ledger") / "data" / "carbon_intensities.json").read_text("utf-8")
@@ -144,17 +144,19 @@ def table() -> Mapping[str, Any]:
     return found
 
 
-def known(place: Place, series: Series, second: int) -> Known:
+def find_intensity(place: GridLocation, series: IntensitySeries, second: int) -> SourcedIntensity:
     """Return the best known intensity of `place` in a second."""
     if place.grams is not None:
-        return Known(Intensity(place.grams), Rank.PROFILE, "the profile's gramsPerKilowattHour")
+        return SourcedIntensity(
+            Intensity(place.grams), IntensitySource.PROFILE, "the profile's gramsPerKilowattHour"
+        )
     loaded = series.at(place.zone, second) if place.zone else None
     if loaded is not None:
-        return Known(Intensity(loaded), Rank.SERIES, f"the series of zone {place.zone}")
-    return yearly(place)
+        return SourcedIntensity(Intensity(loaded), IntensitySource.SERIES, f"the series of zone {place.zone}")
+    return find_yearly_intensity(place)
 
 
-def yearly(place: Place) -> Known:
+def find_yearly_intensity(place: GridLocation) -> SourcedIntensity:
     """Return the yearly mean of the zone, else of the cloud's region, else of its country, else the world's.
 
     The result's source names a zone or region without a mean, such as a misspelt one.
@@ -168,54 +170,58 @@ def yearly(place: Place) -> Known:
         if of_region is not None:
             return replace(of_region, source=of_region.source + instead)
         instead += f"; nothing is known of {place.provider} region {place.region!r}" if place.region else ""
-    world = table()["world"]
+    world = load_intensity_table()["world"]
     source = f"world {world['year']}: {world['source']}{instead}"
-    return Known(Intensity(Fraction(world["grams"])), Rank.WORLD, source)
+    return SourcedIntensity(Intensity(Fraction(world["grams"])), IntensitySource.WORLD, source)
 
 
-def _mean_of_country(code: str) -> Known | None:
-    countries = table()["countries"]
+def _mean_of_country(code: str) -> SourcedIntensity | None:
+    countries = load_intensity_table()["countries"]
     country = countries["zones"].get(code)
     if country is None:
         return None
     source = f"{country['name']} {country['year']}: {countries['source']}"
-    return Known(Intensity(Fraction(country["grams"])), Rank.ZONE, source)
+    return SourcedIntensity(Intensity(Fraction(country["grams"])), IntensitySource.ZONE, source)
 
 
-def _mean_of_region(provider: str, region: str) -> Known | None:
+def _mean_of_region(provider: str, region: str) -> SourcedIntensity | None:
     """Return the intensity of the region, else of its country; the table has regions in lower case."""
-    cloud, key = table()[provider], region.lower()
+    cloud, key = load_intensity_table()[provider], region.lower()
     if key in cloud["zones"]:
         source = f"{provider} {region}: {cloud['source']}"
-        return Known(Intensity(Fraction(cloud["zones"][key])), Rank.ZONE, source)
+        return SourcedIntensity(Intensity(Fraction(cloud["zones"][key])), IntensitySource.ZONE, source)
     country = _mean_of_country(cloud["countries"].get(key, ""))
     if country is None:
         return None
     return replace(country, source=f"the country of {provider} {region}, {country.source}")
 
 
-def parts(place: Place, series: Series, span: Span) -> Iterator[tuple[Span, Known]]:
+def split_by_intensity(
+    place: GridLocation, series: IntensitySeries, span: Interval
+) -> Iterator[tuple[Interval, SourcedIntensity]]:
     """Split `span` into parts with one intensity each."""
     edges = () if place.grams is not None or not place.zone else series.edges(place.zone, span)
-    return ((part, known(place, series, part.start)) for part in span.cut(edges))
+    return ((part, find_intensity(place, series, part.start)) for part in span.cut(edges))
 
 
-def emitted(energy: Energy, place: Place, series: Series, span: Span) -> Mapping[Rank, Carbon]:
+def compute_emissions(
+    energy: Energy, place: GridLocation, series: IntensitySeries, span: Interval
+) -> Mapping[IntensitySource, Carbon]:
     """Return the emissions of `energy`, consumed evenly over `span`, by source of the intensity.
 
     The intensity of a series is its mean: a run of a month has some hundred hours of it for each of its pods.
     """
     since = series.since(place.zone) if place.zone else None
     if place.grams is not None or since is None or not span:
-        found = known(place, series, span.start)
+        found = find_intensity(place, series, span.start)
         return {found.rank: energy * found.intensity}
-    before, after = Span(span.start, min(since, span.end)), Span(max(since, span.start), span.end)
-    emissions: dict[Rank, Carbon] = {}
+    before, after = Interval(span.start, min(since, span.end)), Interval(max(since, span.start), span.end)
+    emissions: dict[IntensitySource, Carbon] = {}
     if before:
-        yearly_mean = yearly(place)
+        yearly_mean = find_yearly_intensity(place)
         share = before.seconds.exact / span.seconds.exact
         emissions[yearly_mean.rank] = energy * share * yearly_mean.intensity
     if after:
         share = after.seconds.exact / span.seconds.exact
-        emissions[Rank.SERIES] = energy * share * Intensity(series.mean(place.zone, after))
+        emissions[IntensitySource.SERIES] = energy * share * Intensity(series.mean(place.zone, after))
     return emissions

@@ -21,13 +21,13 @@ from fractions import Fraction
 from typing import Final
 
 from footplate_ledger.units import Energy, Power, Seconds
-from footplate_ledger.usage import PodUsage
+from footplate_ledger.usage import PodAllocation
 
 NO_ENERGY: Final = Energy()
 NO_TIME: Final = Seconds()
 
 
-class Method(StrEnum):
+class EnergyMethod(StrEnum):
     """Measuring method, best first."""
 
     COUNTER = "counter"
@@ -40,8 +40,8 @@ class Method(StrEnum):
 class Consumption:
     """Energy by method, none that is zero; and device-seconds by method."""
 
-    energies: Mapping[Method, Energy] = field(default_factory=dict)
-    seconds: dict[Method, Seconds] = field(default_factory=dict)
+    energies: Mapping[EnergyMethod, Energy] = field(default_factory=dict)
+    seconds: dict[EnergyMethod, Seconds] = field(default_factory=dict)
     devices_only: bool = False  # the rest of the node is not in it
 
     @property
@@ -69,17 +69,17 @@ class Consumption:
         seconds = {method: time * fraction for method, time in self.seconds.items()}
         return Consumption(_scaled(self.energies, fraction), seconds, self.devices_only)
 
-    def share(self, method: Method) -> Fraction:
+    def share(self, method: EnergyMethod) -> Fraction:
         """Return the method's share of the devices' time; 0 of no time."""
         whole = sum((seconds.exact for seconds in self.seconds.values()), Fraction(0))
         return self.seconds.get(method, NO_TIME).exact / whole if whole else Fraction(0)
 
 
-def _scaled(energies: Mapping[Method, Energy], factor: int | Fraction) -> Mapping[Method, Energy]:
+def _scaled(energies: Mapping[EnergyMethod, Energy], factor: int | Fraction) -> Mapping[EnergyMethod, Energy]:
     return {method: energy * factor for method, energy in energies.items()} if factor else {}
 
 
-def of_pod(usage: PodUsage, now: int) -> Consumption:
+def pod_consumption(usage: PodAllocation, now: int) -> Consumption:
     """Return the consumption of a pod's devices until `now`: as measured, and by rated power for the rest.
 
     A sum may cover a little more than the pod's seconds, which are whole; it is not cut. Where it was
@@ -87,7 +87,7 @@ def of_pod(usage: PodUsage, now: int) -> Consumption:
     """
     held = usage.span(now).seconds * usage.devices
     measured, device = usage.measured, usage.site.device
-    known = {Method.COUNTER: measured.counter, Method.POWER: measured.power}
+    known = {EnergyMethod.COUNTER: measured.counter, EnergyMethod.POWER: measured.power}
     seconds = {method: time for method, time in known.items() if time.exact}
     uncovered = held
     for time in seconds.values():
@@ -95,20 +95,20 @@ def of_pod(usage: PodUsage, now: int) -> Consumption:
     energies = _told_apart(measured.energy, seconds) if measured.energy.exact else {}
     if uncovered.exact <= 0:
         return Consumption(energies, seconds)
-    seconds[Method.UNKNOWN if device is None else Method.RATED] = uncovered
+    seconds[EnergyMethod.UNKNOWN if device is None else EnergyMethod.RATED] = uncovered
     if device is not None and device.exact:
-        energies[Method.RATED] = device * uncovered
+        energies[EnergyMethod.RATED] = device * uncovered
     return Consumption(energies, seconds)
 
 
-def _told_apart(measured: Energy, seconds: Mapping[Method, Seconds]) -> dict[Method, Energy]:
+def _told_apart(measured: Energy, seconds: Mapping[EnergyMethod, Seconds]) -> dict[EnergyMethod, Energy]:
     """Split `measured` by the seconds of each method; without any seconds it is the counter's."""
-    if len(seconds) < len((Method.COUNTER, Method.POWER)):
-        return {next(iter(seconds), Method.COUNTER): measured}
+    if len(seconds) < len((EnergyMethod.COUNTER, EnergyMethod.POWER)):
+        return {next(iter(seconds), EnergyMethod.COUNTER): measured}
     whole = sum(time.exact for time in seconds.values())
     return {method: measured * (time.exact / whole) for method, time in seconds.items()}
 
 
-def rated(devices: int | Fraction, seconds: Seconds, watts: Power, effectiveness: Fraction) -> Energy:
+def rated_energy(devices: int | Fraction, seconds: Seconds, watts: Power, effectiveness: Fraction) -> Energy:
     """Return the energy of devices at rated power, times PUE: devices x hours x watts x PUE."""
     return watts * seconds * devices * effectiveness

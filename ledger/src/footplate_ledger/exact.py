@@ -18,7 +18,7 @@ _FEW: Final = 8  # denominators: so many are brought to a common one at once
 _BITS: Final = 256  # of a quotient that is only near to the true one
 
 
-class Sum:
+class ExactSum:
     """A sum to which fractions are added.
 
     Most have one denominator for good, and there are very many: that one has no dictionary.
@@ -42,7 +42,7 @@ class Sum:
         else:
             self._denominator, self._numerator = denominator, numerator
 
-    def take(self, other: Sum, factor: Fraction = Fraction(1)) -> None:
+    def add_sum(self, other: ExactSum, factor: Fraction = Fraction(1)) -> None:
         """Add another sum, times `factor`."""
         for denominator, numerator in other._parts():
             if numerator:
@@ -67,7 +67,7 @@ class Sum:
             parts = [sum(parts[at : at + 2], Fraction(0)) for at in range(0, len(parts), 2)]
         return parts[0]
 
-    def shown(self, unit: int | Fraction, digits: int) -> Decimal:
+    def to_decimal(self, unit: int | Fraction, digits: int) -> Decimal:
         """Convert to a decimal in units of `unit` with `digits` decimal places; rounded once, half to even.
 
         >>> third = Sum()

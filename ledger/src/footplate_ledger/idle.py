@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 
-from footplate_ledger.exact import Sum
-from footplate_ledger.tally import Key, Stretch, Tally
+from footplate_ledger.exact import ExactSum
+from footplate_ledger.tally import CostSum, Key, PricePeriod
 
 
-def share(found: Mapping[tuple[Key, int], Tally], is_idle: Callable[[Key], bool]) -> None:
+def share_idle_time(found: Mapping[tuple[Key, int], CostSum], is_idle: Callable[[Key], bool]) -> None:
     """Move the idle time in `found`, by key and part of time, to `Tally.idle` of those who share it."""
-    parts: dict[int, tuple[list[Tally], list[Tally]]] = defaultdict(lambda: ([], []))
+    parts: dict[int, tuple[list[CostSum], list[CostSum]]] = defaultdict(lambda: ([], []))
     for (key, at), tally in found.items():
         idle, used = parts[at]
         (idle if is_idle(key) else used).append(tally)
@@ -28,8 +28,8 @@ def share(found: Mapping[tuple[Key, int], Tally], is_idle: Callable[[Key], bool]
                 _share(tally, stretch, holders.get(stretch, []))
 
 
-def _by_stretch(used: list[Tally]) -> Mapping[Stretch, list[Tally]]:
-    found: dict[Stretch, list[Tally]] = defaultdict(list)
+def _by_stretch(used: list[CostSum]) -> Mapping[PricePeriod, list[CostSum]]:
+    found: dict[PricePeriod, list[CostSum]] = defaultdict(list)
     for tally in used:
         for stretch, seconds in tally.paid.seconds.items():
             if seconds:
@@ -37,14 +37,14 @@ def _by_stretch(used: list[Tally]) -> Mapping[Stretch, list[Tally]]:
     return found
 
 
-def _share(idle: Tally, stretch: Stretch, holders: list[Tally]) -> None:
+def _share(idle: CostSum, stretch: PricePeriod, holders: list[CostSum]) -> None:
     if not holders:
         return
-    whole = Sum()
+    whole = ExactSum()
     for tally in holders:
-        whole.take(tally.paid.seconds[stretch])
+        whole.add_sum(tally.paid.seconds[stretch])
     held = whole.exact
     for sums in (attrgetter("seconds"), attrgetter("estimated")):
-        waited = sums(idle.paid).pop(stretch, Sum()).exact
+        waited = sums(idle.paid).pop(stretch, ExactSum()).exact
         for tally in holders if waited else ():
-            sums(tally.idle).setdefault(stretch, Sum()).take(tally.paid.seconds[stretch], waited / held)
+            sums(tally.idle).setdefault(stretch, ExactSum()).take(tally.paid.seconds[stretch], waited / held)

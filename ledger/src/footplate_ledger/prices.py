@@ -16,21 +16,21 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Final
 
-from footplate_ledger.time import Span
-from footplate_ledger.units import Rate
-from footplate_ledger.usage import Goods
+from footplate_ledger.time import Interval
+from footplate_ledger.units import HourlyRate
+from footplate_ledger.usage import Sku
 
 FOREVER: Final = 2**62
 _NEVER: Final = FOREVER + 1
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PriceBookEntry:
     """Entry of the book; times in seconds since 1970."""
 
     id: str
-    goods: Goods
-    rate: Rate
+    goods: Sku
+    rate: HourlyRate
     effective_from: int
     effective_to: int = FOREVER
     created_at: int = 0
@@ -40,19 +40,19 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Book:
+class PriceBook:
     """Entries in any order; each id once."""
 
-    entries: Sequence[Entry]
-    _by_goods: dict[Goods, list[Entry]] = field(init=False, repr=False, compare=False)
-    _written: dict[Goods, list[Entry]] = field(init=False, repr=False, compare=False)
-    _corrections: dict[str, Entry] = field(init=False, repr=False, compare=False)
-    _cuts: dict[Goods, list[int]] = field(init=False, repr=False, compare=False)
+    entries: Sequence[PriceBookEntry]
+    _by_goods: dict[Sku, list[PriceBookEntry]] = field(init=False, repr=False, compare=False)
+    _written: dict[Sku, list[PriceBookEntry]] = field(init=False, repr=False, compare=False)
+    _corrections: dict[str, PriceBookEntry] = field(init=False, repr=False, compare=False)
+    _cuts: dict[Sku, list[int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         superseded = corrections(self.entries)
-        by_goods: dict[Goods, list[Entry]] = {}
-        written: dict[Goods, list[Entry]] = {}
+        by_goods: dict[Sku, list[PriceBookEntry]] = {}
+        written: dict[Sku, list[PriceBookEntry]] = {}
         # Of two that begin in the same second the one that was written later holds.
         for entry in sorted(
             self.entries, key=lambda entry: (entry.effective_from, entry.created_at, entry.id)
@@ -69,14 +69,14 @@ class Book:
         object.__setattr__(self, "_corrections", superseded)
         object.__setattr__(self, "_cuts", cuts)
 
-    def rate(self, goods: Goods, moment: int) -> Rate | None:
+    def rate(self, goods: Sku, moment: int) -> HourlyRate | None:
         """Return the hourly price of `goods` in the second `moment`; None: no entry, which is not zero."""
         entry = self.entry(goods, moment)
         return None if entry is None else entry.rate
 
-    def entry(self, goods: Goods, moment: int) -> Entry | None:
+    def entry(self, goods: Sku, moment: int) -> PriceBookEntry | None:
         """Return the entry with the price of `goods` in the second `moment`; None if there is none."""
-        for wanted in candidates(goods):
+        for wanted in matching_skus(goods):
             entries = self._by_goods.get(wanted, [])
             at = bisect_right(entries, moment, key=lambda entry: entry.effective_from)
             for entry in reversed(entries[:at]):
@@ -84,11 +84,11 @@ class Book:
                     return entry
         return None
 
-    def corrected_by(self, name: str) -> Entry | None:
+    def corrected_by(self, name: str) -> PriceBookEntry | None:
         """Return the entry that superseded the entry of this name; None: it stands."""
         return self._corrections.get(name)
 
-    def said(self, goods: Goods, moment: int, closed: int) -> list[tuple[int, Rate | None]]:
+    def rate_history(self, goods: Sku, moment: int, closed: int) -> list[tuple[int, HourlyRate | None]]:
         """Return the price in the second `moment` by the book of the second `closed`, and its later values.
 
         Each has the second from which on the book had it; the first is `closed` itself.
@@ -98,7 +98,7 @@ class Book:
         changes = {entry.created_at for entry in found} | set(ended)
         waiting = sorted(range(len(found)), key=lambda place: -found[place].created_at)
         best: list[int] = []  # a heap of the places of those that were written
-        said: list[tuple[int, Rate | None]] = []
+        said: list[tuple[int, HourlyRate | None]] = []
         for at in [closed, *sorted(change for change in changes if closed < change < FOREVER)]:
             while waiting and found[waiting[-1]].created_at <= at:
                 heappush(best, waiting.pop())
@@ -109,12 +109,12 @@ class Book:
                 said.append((at, rate))
         return said
 
-    def _candidates(self, goods: Goods, moment: int, closed: int) -> Iterator[Entry]:
+    def _candidates(self, goods: Sku, moment: int, closed: int) -> Iterator[PriceBookEntry]:
         """Yield the entries that may price `goods` in a second, by whatever state since `closed`.
 
         The first of those that stand is in force. The last was there at `closed` and stands for good, if any.
         """
-        for wanted in candidates(goods):
+        for wanted in matching_skus(goods):
             entries = self._written.get(wanted, [])
             following = bisect_right(entries, moment, key=lambda entry: entry.effective_from)
             for at in range(following - 1, -1, -1):
@@ -124,17 +124,17 @@ class Book:
                     if entry.created_at <= closed and entry.id not in self._corrections:
                         return
 
-    def _ended(self, entry: Entry) -> int:
+    def _ended(self, entry: PriceBookEntry) -> int:
         by = self.corrected_by(entry.id)
         return _NEVER if by is None else by.created_at
 
-    def priced(self, goods: Goods, span: Span) -> Iterable[tuple[Span, Rate | None]]:
+    def split_by_rate(self, goods: Sku, span: Interval) -> Iterable[tuple[Interval, HourlyRate | None]]:
         """Split `span` into parts with one price each."""
-        cuts = [cut for wanted in candidates(goods) for cut in self._cuts.get(wanted, ())]
+        cuts = [cut for wanted in matching_skus(goods) for cut in self._cuts.get(wanted, ())]
         return ((part, self.rate(goods, part.start)) for part in span.cut(cuts))
 
 
-def corrections(entries: Iterable[Entry]) -> dict[str, Entry]:
+def corrections(entries: Iterable[PriceBookEntry]) -> dict[str, PriceBookEntry]:
     """Map each superseded id to the first entry that superseded it.
 
     Kubernetes cannot compare an object with another one, so it accepts an entry that supersedes an entry of
@@ -149,7 +149,7 @@ def corrections(entries: Iterable[Entry]) -> dict[str, Entry]:
     {'e1': 'e2'}
     """
     known = {entry.id: entry for entry in entries}
-    found: dict[str, Entry] = {}
+    found: dict[str, PriceBookEntry] = {}
     later = (entry for entry in known.values() if entry.supersedes)
     for entry in sorted(later, key=lambda entry: (entry.created_at, entry.id)):
         wrong = known.get(entry.supersedes or "")
@@ -158,6 +158,6 @@ def corrections(entries: Iterable[Entry]) -> dict[str, Entry]:
     return found
 
 
-def candidates(goods: Goods) -> list[Goods]:
+def matching_skus(goods: Sku) -> list[Sku]:
     """Return the goods whose entries price `goods`, the nearest first."""
     return [goods, replace(goods, region="")] if goods.region else [goods]

@@ -18,36 +18,36 @@ from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
 from footplate_contracts.v1alpha1.types import MOST_WHOLE
 from footplate_contracts.v1alpha1.usagerecord import (
     EnergyUsed,
-    Held,
-    Rating,
+    PowerRating,
+    UsageInterval,
     UsageOwner,
     UsageRecordSpec,
 )
 from footplate_contracts.v1alpha1.usagerecord import NodeUsage as NodeEntry
 from footplate_contracts.v1alpha1.usagerecord import PodUsage as PodEntry
-from footplate_ledger.carbon import Series, zone_key
-from footplate_ledger.prices import FOREVER, Entry
-from footplate_ledger.time import second
-from footplate_ledger.units import Energy, Money, Power, Rate, Seconds
+from footplate_ledger.carbon import IntensitySeries, zone_key
+from footplate_ledger.prices import FOREVER, PriceBookEntry
+from footplate_ledger.time import unix_second
+from footplate_ledger.units import Energy, HourlyRate, Money, Power, Seconds
 from footplate_ledger.usage import (
     LAST_SEEN,
     RUNNING,
     TOLD,
-    Evidence,
-    Goods,
-    Measured,
-    NodeUsage,
+    EndTime,
+    MeasuredEnergy,
+    NodeLifetime,
     Owner,
-    PodUsage,
-    Site,
+    PodAllocation,
+    PowerProfile,
+    Sku,
 )
 
 _MILLI: Final = 1000
 _MOST_CPU: Final = Fraction(MOST_WHOLE, _MILLI)
-Used = TypeVar("Used", PodUsage, NodeUsage)
+Used = TypeVar("Used", PodAllocation, NodeLifetime)
 
 
-def moment(text: str) -> int:
+def parse_time(text: str) -> int:
     """Parse an RFC 3339 time to its second; ValueError for anything else.
 
     >>> moment("1970-01-01T00:01:00.9Z")
@@ -56,10 +56,10 @@ def moment(text: str) -> int:
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:
         raise ValueError(f"{text!r} names no time zone; write it as 2026-11-28T12:00:00Z")
-    return second(found)
+    return unix_second(found)
 
 
-def written(moment: int) -> str:
+def format_time(moment: int) -> str:
     """Format a second as Kubernetes does; ValueError for one after the year 9999.
 
     >>> written(60), written(-62135596800)
@@ -68,7 +68,7 @@ def written(moment: int) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
 
 
-def exact(number: float) -> Fraction:
+def decimal_fraction(number: float) -> Fraction:
     """Convert to the decimal number that a person wrote, and not the binary one that is nearest to it.
 
     >>> exact(0.1) == Fraction(1, 10)
@@ -80,7 +80,7 @@ def exact(number: float) -> Fraction:
 # -- usage --------------------------------------------------------------------------------
 
 
-def pods_of(record: UsageRecordSpec) -> list[PodUsage]:
+def pods_of(record: UsageRecordSpec) -> list[PodAllocation]:
     """Return the pods of one record; ValueError for an invalid time."""
     if record.owner is None:
         return []
@@ -88,15 +88,17 @@ def pods_of(record: UsageRecordSpec) -> list[PodUsage]:
     return [_pod(uid, entry, owner) for uid, entry in record.pods.items()]
 
 
-def nodes_of(record: UsageRecordSpec) -> list[NodeUsage]:
+def nodes_of(record: UsageRecordSpec) -> list[NodeLifetime]:
     """Return the Nodes of one record; ValueError for an invalid time."""
     return [
-        NodeUsage(uid, entry.name, _goods(entry), moment(entry.start), _evidence(entry), *_capacity(entry))
+        NodeLifetime(
+            uid, entry.name, _goods(entry), parse_time(entry.start), _evidence(entry), *_capacity(entry)
+        )
         for uid, entry in record.nodes.items()
     ]
 
 
-def entry_of(pod: PodUsage, name: str) -> PodEntry:
+def build_pod_entry(pod: PodAllocation, name: str) -> PodEntry:
     """Build the record entry of a pod."""
     measured = pod.measured
     used = EnergyUsed(
@@ -112,16 +114,16 @@ def entry_of(pod: PodUsage, name: str) -> PodEntry:
         node=pod.node,
         node_devices=pod.node_devices,
         rating=_rating(pod.site),
-        energy=None if measured == Measured() else used,
+        energy=None if measured == MeasuredEnergy() else used,
     )
 
 
-def node_entry_of(node: NodeUsage, provider: str) -> NodeEntry:
+def build_node_entry(node: NodeLifetime, provider: str) -> NodeEntry:
     """Build the record entry of a Node."""
     return NodeEntry(**_held(node, provider), name=node.name)
 
 
-def holdable(used: Used) -> Used:
+def clamp_to_record(used: Used) -> Used:
     """Cap devices and CPU at the most that a record can hold."""
     if used.devices <= MOST_WHOLE and used.cpu <= _MOST_CPU:
         return used
@@ -133,36 +135,38 @@ def owner_of(owner: Owner) -> UsageOwner:
     return UsageOwner(kind=owner.kind, namespace=owner.namespace, name=owner.name, uid=owner.uid)
 
 
-def site_of(profile: ComputeProfileSpec, provider: str, region: str) -> Site:
+def build_power_profile(profile: ComputeProfileSpec, provider: str, region: str) -> PowerProfile:
     """Return a profile's power of its nodes, with the location of a node."""
     energy, gpu = profile.energy, profile.gpu
-    return Site(
-        device=None if gpu is None or not gpu.tdp_watts else Power(exact(gpu.tdp_watts)),
-        rest=None if energy is None or energy.node_watts is None else Power(exact(energy.node_watts)),
-        effectiveness=exact(1 if energy is None else energy.power_usage_effectiveness),
+    return PowerProfile(
+        device=None if gpu is None or not gpu.tdp_watts else Power(decimal_fraction(gpu.tdp_watts)),
+        rest=None
+        if energy is None or energy.node_watts is None
+        else Power(decimal_fraction(energy.node_watts)),
+        effectiveness=decimal_fraction(1 if energy is None else energy.power_usage_effectiveness),
         grams=None
         if energy is None or energy.grams_per_kilowatt_hour is None
-        else exact(energy.grams_per_kilowatt_hour),
+        else decimal_fraction(energy.grams_per_kilowatt_hour),
         zone="" if energy is None else energy.carbon_zone,
         provider=provider,
         region=region,
     )
 
 
-def _pod(uid: str, entry: PodEntry, owner: Owner) -> PodUsage:
+def _pod(uid: str, entry: PodEntry, owner: Owner) -> PodAllocation:
     used = entry.energy or EnergyUsed()
-    return PodUsage(
+    return PodAllocation(
         uid,
         owner,
         entry.role,
         entry.attempt,
         entry.node,
         _goods(entry),
-        moment(entry.start),
+        parse_time(entry.start),
         _evidence(entry),
         *_capacity(entry),
         site=_site(entry),
-        measured=Measured(
+        measured=MeasuredEnergy(
             Energy(Fraction(used.millijoules)),
             Seconds(Fraction(used.counter_seconds)),
             Seconds(Fraction(used.power_seconds)),
@@ -171,7 +175,7 @@ def _pod(uid: str, entry: PodEntry, owner: Owner) -> PodUsage:
     )
 
 
-def _held(used: PodUsage | NodeUsage, provider: str) -> dict[str, object]:
+def _held(used: PodAllocation | NodeLifetime, provider: str) -> dict[str, object]:
     running = used.end.known == RUNNING
     return {
         "profile": used.goods.profile,
@@ -180,42 +184,44 @@ def _held(used: PodUsage | NodeUsage, provider: str) -> dict[str, object]:
         "provider": provider,
         "devices": used.devices,
         "millicores": round(used.cpu * _MILLI),
-        "start": written(used.start),
-        "end": None if running else written(used.end.until),
-        "seen": written(used.end.until) if running else None,
+        "start": format_time(used.start),
+        "end": None if running else format_time(used.end.until),
+        "seen": format_time(used.end.until) if running else None,
         "estimated": used.end.estimated,
     }
 
 
-def _goods(entry: Held) -> Goods:
-    return Goods(entry.profile, entry.capacity, entry.region)
+def _goods(entry: UsageInterval) -> Sku:
+    return Sku(entry.profile, entry.capacity, entry.region)
 
 
-def _capacity(entry: Held) -> tuple[int, Fraction]:
+def _capacity(entry: UsageInterval) -> tuple[int, Fraction]:
     return entry.devices, Fraction(entry.millicores, _MILLI)
 
 
-def _evidence(entry: Held) -> Evidence:
+def _evidence(entry: UsageInterval) -> EndTime:
     if entry.end is None:
-        return Evidence(RUNNING, moment(entry.seen or entry.start))
-    return Evidence(LAST_SEEN if entry.estimated else TOLD, moment(entry.end))
+        return EndTime(RUNNING, parse_time(entry.seen or entry.start))
+    return EndTime(LAST_SEEN if entry.estimated else TOLD, parse_time(entry.end))
 
 
-def _site(entry: PodEntry) -> Site:
-    rating = entry.rating or Rating()
-    return Site(
-        device=None if rating.device_watts is None else Power(exact(rating.device_watts)),
-        rest=None if rating.node_watts is None else Power(exact(rating.node_watts)),
-        effectiveness=exact(rating.power_usage_effectiveness),
-        grams=None if rating.grams_per_kilowatt_hour is None else exact(rating.grams_per_kilowatt_hour),
+def _site(entry: PodEntry) -> PowerProfile:
+    rating = entry.rating or PowerRating()
+    return PowerProfile(
+        device=None if rating.device_watts is None else Power(decimal_fraction(rating.device_watts)),
+        rest=None if rating.node_watts is None else Power(decimal_fraction(rating.node_watts)),
+        effectiveness=decimal_fraction(rating.power_usage_effectiveness),
+        grams=None
+        if rating.grams_per_kilowatt_hour is None
+        else decimal_fraction(rating.grams_per_kilowatt_hour),
         zone=rating.carbon_zone,
         provider=entry.provider,
         region=entry.region,
     )
 
 
-def _rating(site: Site) -> Rating:
-    return Rating(
+def _rating(site: PowerProfile) -> PowerRating:
+    return PowerRating(
         device_watts=None if site.device is None else float(site.device.exact),
         node_watts=None if site.rest is None else float(site.rest.exact),
         power_usage_effectiveness=float(site.effectiveness),
@@ -227,31 +233,34 @@ def _rating(site: Site) -> Rating:
 # -- prices and intensities ----------------------------------------------------------------
 
 
-def price(name: str, created: str, spec: PriceEntrySpec) -> Entry:
+def build_price_entry(name: str, created: str, spec: PriceEntrySpec) -> PriceBookEntry:
     """Build an entry of the book; `created` is the creation time of the Kubernetes object.
 
     ValueError for an invalid time, and for one after the year 9999.
     """
     for told in (created, spec.effective_from, spec.effective_to):
         if told is not None:
-            written(moment(told))
-    return Entry(
+            format_time(parse_time(told))
+    return PriceBookEntry(
         id=name,
-        goods=Goods(spec.profile, spec.capacity, spec.region),
-        rate=Rate(Fraction(round(exact(spec.dollars_per_node_hour) * Money.NANO))),
-        effective_from=moment(spec.effective_from),
-        effective_to=FOREVER if spec.effective_to is None else moment(spec.effective_to),
-        created_at=moment(created),
+        goods=Sku(spec.profile, spec.capacity, spec.region),
+        rate=HourlyRate(Fraction(round(decimal_fraction(spec.dollars_per_node_hour) * Money.NANO))),
+        effective_from=parse_time(spec.effective_from),
+        effective_to=FOREVER if spec.effective_to is None else parse_time(spec.effective_to),
+        created_at=parse_time(created),
         supersedes=spec.supersedes or None,
         source=spec.source,
         created_by=spec.created_by,
     )
 
 
-def series(specs: Mapping[str, CarbonIntensitySpec]) -> Series:
+def build_series(specs: Mapping[str, CarbonIntensitySpec]) -> IntensitySeries:
     """Build the series of CarbonIntensity objects, by name; for the same second the last by name wins."""
     found: dict[str, dict[int, Fraction]] = {}
     for _, spec in sorted(specs.items()):
         points = found.setdefault(zone_key(spec.zone), {})
-        points.update((moment(at.effective_from), exact(at.grams_per_kilowatt_hour)) for at in spec.points)
-    return Series({zone: sorted(points.items()) for zone, points in found.items()})
+        points.update(
+            (parse_time(at.effective_from), decimal_fraction(at.grams_per_kilowatt_hour))
+            for at in spec.points
+        )
+    return IntensitySeries({zone: sorted(points.items()) for zone, points in found.items()})

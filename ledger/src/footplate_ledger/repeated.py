@@ -15,8 +15,8 @@ from typing import Final
 
 from footplate_ledger.account import Account, Tariff
 from footplate_ledger.prices import FOREVER
-from footplate_ledger.tally import Tallies
-from footplate_ledger.usage import RUNNING, TOLD, Evidence, NodeUsage, PodUsage
+from footplate_ledger.tally import CostAggregator
+from footplate_ledger.usage import RUNNING, TOLD, EndTime, NodeLifetime, PodAllocation
 
 _ALWAYS: Final = (-FOREVER, FOREVER)
 _OWN: Final = 0  # the key of the run's pods in a tally; nothing else is counted
@@ -26,12 +26,12 @@ _OWN: Final = 0  # the key of the run's pods in a tally; nothing else is counted
 class _Part:
     """Part of a node's usage; `node` is None where only pods report it."""
 
-    node: NodeUsage | None
-    pods: Sequence[PodUsage]
+    node: NodeLifetime | None
+    pods: Sequence[PodAllocation]
 
 
 @dataclass
-class Accounts:
+class RunCostCache:
     """Cache of one run: by node its ended usage, with the cost."""
 
     _tariff: Tariff | None = None
@@ -40,9 +40,9 @@ class Accounts:
 
     def of(
         self,
-        pods: Iterable[PodUsage],
-        others: Iterable[PodUsage],
-        nodes: Iterable[NodeUsage],
+        pods: Iterable[PodAllocation],
+        others: Iterable[PodAllocation],
+        nodes: Iterable[NodeLifetime],
         tariff: Tariff,
         at: int,
     ) -> Callable[[int], Account]:
@@ -67,7 +67,7 @@ class Accounts:
         return lambda second: so_far + _account(live, own, tariff, second)
 
     def _remember(
-        self, over: Mapping[str, _Part], own: Mapping[str, PodUsage], tariff: Tariff, at: int
+        self, over: Mapping[str, _Part], own: Mapping[str, PodAllocation], tariff: Tariff, at: int
     ) -> None:
         known = self._over if tariff is self._tariff else {}
         kept = {uid: known[uid] for uid, part in over.items() if uid in known and known[uid][0] == part}
@@ -80,14 +80,14 @@ class Accounts:
         self._sum = sum((account for _, account in self._over.values()), Account())
 
 
-def _by_node(pods: Iterable[PodUsage]) -> Mapping[str, Sequence[PodUsage]]:
-    on: defaultdict[str, list[PodUsage]] = defaultdict(list)
+def _by_node(pods: Iterable[PodAllocation]) -> Mapping[str, Sequence[PodAllocation]]:
+    on: defaultdict[str, list[PodAllocation]] = defaultdict(list)
     for pod in {pod.uid: pod for pod in pods}.values():
         on[pod.node].append(pod)
     return on
 
 
-def _split(pods: Sequence[PodUsage], at: int) -> tuple[Sequence[PodUsage], Sequence[PodUsage]]:
+def _split(pods: Sequence[PodAllocation], at: int) -> tuple[Sequence[PodAllocation], Sequence[PodAllocation]]:
     """Split into the pods that had ended before any of the others began, and the others."""
     live = [pod for pod in pods if pod.end.known == RUNNING or pod.end.until >= at]
     begins = min((pod.start for pod in live), default=FOREVER)
@@ -100,15 +100,15 @@ def _split(pods: Sequence[PodUsage], at: int) -> tuple[Sequence[PodUsage], Seque
     return ended, live
 
 
-def _until(node: NodeUsage | None, second: int, at: int) -> NodeUsage | None:
+def _until(node: NodeLifetime | None, second: int, at: int) -> NodeLifetime | None:
     """Return the node as if it had been gone in `second`."""
     if node is None:
         return None
-    return replace(node, end=Evidence(TOLD, min(node.span(at).end, second)))
+    return replace(node, end=EndTime(TOLD, min(node.span(at).end, second)))
 
 
-def _account(parts: Iterable[_Part], own: Mapping[str, PodUsage], tariff: Tariff, at: int) -> Account:
-    tallies = Tallies(tariff, at, _ALWAYS)
+def _account(parts: Iterable[_Part], own: Mapping[str, PodAllocation], tariff: Tariff, at: int) -> Account:
+    tallies = CostAggregator(tariff, at, _ALWAYS)
     for part in parts:
         tallies.add(part.node, part.pods, lambda pod: _OWN if pod.uid in own else None, lambda goods: None)
     found = tallies.found.get((_OWN, 0))

@@ -16,15 +16,15 @@ from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import pairwise
 
-from footplate_ledger.time import Span
-from footplate_ledger.usage import TOLD, Evidence, Goods, NodeUsage, PodUsage
+from footplate_ledger.time import Interval
+from footplate_ledger.usage import TOLD, EndTime, NodeLifetime, PodAllocation, Sku
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class NodeShares:
     """Part of a node's time, with the pods' shares of it and the idle rest."""
 
-    span: Span
+    span: Interval
     shares: Mapping[str, Fraction]  # by the pod's uid, of those that were asked about
     idle: Fraction
 
@@ -37,15 +37,15 @@ class _Sums:
     cpu: Fraction = Fraction(0)
     pods: int = 0
 
-    def add(self, pod: PodUsage, times: int) -> None:
+    def add(self, pod: PodAllocation, times: int) -> None:
         self.devices += times * pod.devices
         self.cpu += times * pod.cpu
         self.pods += times
 
 
-def held(
-    node: NodeUsage, pods: Iterable[PodUsage], now: int, wanted: Collection[str] | None = None
-) -> Iterator[Held]:
+def split_node_time(
+    node: NodeLifetime, pods: Iterable[PodAllocation], now: int, wanted: Collection[str] | None = None
+) -> Iterator[NodeShares]:
     """Yield parts of the time of `node` until `now` with the same pods; in order, without gaps.
 
     Yields nothing for a node that ends before it begins, or begins later than now: clocks differ.
@@ -57,7 +57,7 @@ def held(
     spans = [(pod, pod.span(now).within(whole)) for pod in pods]
     there = sorted(((span, pod) for pod, span in spans if span), key=lambda found: (found[0], found[1].uid))
     edges = {whole.start, whole.end} | {edge for span, _ in there for edge in (span.start, span.end)}
-    present: dict[str, PodUsage] = {}
+    present: dict[str, PodAllocation] = {}
     following, ending = 0, sorted(there, key=lambda found: (found[0].end, found[1].uid))
     ended, sums = 0, _Sums()
     for start, end in pairwise(sorted(edges)):
@@ -72,11 +72,11 @@ def held(
             sums.add(pod, -1)
             present.pop(pod.uid, None)
             ended += 1
-        yield Held(Span(start, end), *_shares(node, sums, present.values()))
+        yield NodeShares(Interval(start, end), *_shares(node, sums, present.values()))
 
 
 def _shares(
-    node: NodeUsage, sums: _Sums, pods: Iterable[PodUsage]
+    node: NodeLifetime, sums: _Sums, pods: Iterable[PodAllocation]
 ) -> tuple[Mapping[str, Fraction], Fraction]:
     """Return the share of each of the pods while `sums` is held on `node`, and the idle rest.
 
@@ -99,7 +99,9 @@ def _shares(
     return {uid: amount / whole for uid, amount in amounts.items() if amount}, 1 - taken / whole
 
 
-def told_by(pods: Iterable[PodUsage], now: int) -> list[tuple[NodeUsage, Sequence[PodUsage]]]:
+def infer_nodes(
+    pods: Iterable[PodAllocation], now: int
+) -> list[tuple[NodeLifetime, Sequence[PodAllocation]]]:
     """Infer nodes without records from their pods, with the pods on each.
 
     A node exists while one of its pods does. It follows, in each second, from the pods that are on it then,
@@ -108,21 +110,25 @@ def told_by(pods: Iterable[PodUsage], now: int) -> list[tuple[NodeUsage, Sequenc
     depends on records of other pods; the rest is idle. Where no profile states it, the node's size is not
     known, and nothing of it is ever idle.
     """
-    on: dict[str, list[tuple[Span, PodUsage]]] = defaultdict(list)
+    on: dict[str, list[tuple[Interval, PodAllocation]]] = defaultdict(list)
     for pod in pods:
         if span := pod.span(now):
             on[pod.node].append((span, pod))
     return [found for there in on.values() for found in _stretches(there)]
 
 
-def _stretches(there: Iterable[tuple[Span, PodUsage]]) -> Iterator[tuple[NodeUsage, Sequence[PodUsage]]]:
+def _stretches(
+    there: Iterable[tuple[Interval, PodAllocation]],
+) -> Iterator[tuple[NodeLifetime, Sequence[PodAllocation]]]:
     """Yield a node for each period in which pods of one node are there and imply the same node."""
     coming = deque(sorted(there, key=lambda at: (at[0].start, at[1].uid)))
     edges = sorted({edge for span, _ in coming for edge in (span.start, span.end)})
-    present: deque[tuple[Span, PodUsage]] = deque()  # in the order in which they came, and some who left
+    present: deque[tuple[Interval, PodAllocation]] = (
+        deque()
+    )  # in the order in which they came, and some who left
     devices: list[tuple[int, int]] = []  # a heap of minus what their profiles say, and until when
-    known: tuple[Goods, int] | None = None
-    on: list[PodUsage] = []
+    known: tuple[Sku, int] | None = None
+    on: list[PodAllocation] = []
     begun = 0
     for second in edges:
         came = []
@@ -140,10 +146,10 @@ def _stretches(there: Iterable[tuple[Span, PodUsage]]) -> Iterator[tuple[NodeUsa
             on.extend(pod for _, pod in came)
             continue
         if known is not None:
-            yield _told_by(on[0].node, known, Span(begun, second)), on
+            yield _told_by(on[0].node, known, Interval(begun, second)), on
         known, begun, on = said, second, [pod for span, pod in present if second < span.end]
 
 
-def _told_by(node: str, known: tuple[Goods, int], span: Span) -> NodeUsage:
+def _told_by(node: str, known: tuple[Sku, int], span: Interval) -> NodeLifetime:
     goods, devices = known
-    return NodeUsage(node, node, goods, span.start, Evidence(TOLD, span.end), devices)
+    return NodeLifetime(node, node, goods, span.start, EndTime(TOLD, span.end), devices)

@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 from footplate_contracts.v1alpha1.status import CostStatus, DeviceTime, EnergyByMethod
 from footplate_ledger.account import Account
 from footplate_ledger.buckets import Sums
-from footplate_ledger.energy import Consumption, Method
-from footplate_ledger.records import written
+from footplate_ledger.energy import Consumption, EnergyMethod
+from footplate_ledger.records import format_time
 from footplate_ledger.units import Amount, Seconds
 
 DOLLARS: Final = 4  # decimal places, here and below
@@ -24,28 +24,28 @@ _MILLI: Final = 1000
 Name = TypeVar("Name", bound=StrEnum)
 
 
-def summary(account: Account, buckets: Sums, until: int) -> CostStatus:
+def build_cost_status(account: Account, buckets: Sums, until: int) -> CostStatus:
     """Build `status.cost` of a run with this account, counted up to the second `until`."""
     cost, consumption = account.cost, account.consumption
     priced = cost.node_seconds > cost.unpriced
-    known = account.energy_known
+    known = account.is_energy_known
     return CostStatus(
-        dollars=float(cost.money.shown(DOLLARS)) if priced else None,
-        kilowatt_hours=float(consumption.energy.shown(KILOWATT_HOURS)) if known else None,
+        dollars=float(cost.money.to_decimal(DOLLARS)) if priced else None,
+        kilowatt_hours=float(consumption.energy.to_decimal(KILOWATT_HOURS)) if known else None,
         joules=_joules(consumption) if known else None,
-        carbon_kilograms=float(account.emitted.shown(KILOGRAMS)) if known else None,
-        method=shares({method: consumption.seconds.get(method, Seconds()) for method in Method}),
+        carbon_kilograms=float(account.emitted.to_decimal(KILOGRAMS)) if known else None,
+        method=format_shares({method: consumption.seconds.get(method, Seconds()) for method in EnergyMethod}),
         devices_only=known and consumption.devices_only,
-        carbon_source=shares(account.carbon),
+        carbon_source=format_shares(account.carbon),
         node_seconds=_seconds(cost.node_seconds),
         unpriced_node_seconds=_seconds(cost.unpriced),
         estimated_node_seconds=_seconds(cost.estimated),
         device_seconds=_buckets(buckets) if account.device_seconds.exact else None,
-        until=written(until),
+        until=format_time(until),
     )
 
 
-def shares(amounts: Mapping[Name, Amount]) -> str:
+def format_shares(amounts: Mapping[Name, Amount]) -> str:
     """Format shares in percent, the largest first, without those of zero.
 
     >>> from footplate_ledger.energy import Method

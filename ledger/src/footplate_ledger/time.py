@@ -12,7 +12,7 @@ from itertools import pairwise
 from footplate_ledger.units import Seconds
 
 
-def second(moment: datetime) -> int:
+def unix_second(moment: datetime) -> int:
     """Return the whole second in which `moment` lies, since 1970."""
     return math.floor(moment.timestamp())
 
@@ -29,7 +29,7 @@ def month_end(second: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Span:
+class Interval:
     """Interval from `start` up to, and without, `end`; seconds since 1970."""
 
     start: int
@@ -43,21 +43,21 @@ class Span:
     def __bool__(self) -> bool:
         return self.start < self.end
 
-    def within(self, other: Span) -> Span:
+    def within(self, other: Interval) -> Interval:
         """Return the part of it that lies in `other`."""
-        return Span(max(self.start, other.start), min(self.end, other.end))
+        return Interval(max(self.start, other.start), min(self.end, other.end))
 
-    def cut(self, at: Iterable[int]) -> Iterator[Span]:
+    def cut(self, at: Iterable[int]) -> Iterator[Interval]:
         """Split it at the seconds `at`.
 
         >>> [(part.start, part.end) for part in Span(0, 10).cut([7, 3, 3, 12])]
         [(0, 3), (3, 7), (7, 10)]
         """
         edges = [self.start, *sorted({edge for edge in at if self.start < edge < self.end}), self.end]
-        return (Span(*edge) for edge in pairwise(edges) if edge[0] < edge[1])
+        return (Interval(*edge) for edge in pairwise(edges) if edge[0] < edge[1])
 
 
-def segments(spans: Sequence[Span]) -> list[Span]:
+def segments(spans: Sequence[Interval]) -> list[Interval]:
     """Split at all edges of `spans`, in order."""
     edges = sorted({edge for span in spans for edge in (span.start, span.end)})
-    return [Span(start, end) for start, end in pairwise(edges)]
+    return [Interval(start, end) for start, end in pairwise(edges)]

@@ -80,7 +80,7 @@ class Money(Amount):
     def __mul__(self, factor: int | Fraction) -> Money:
         return self._times(factor)
 
-    def shown(self, digits: int = 2) -> Decimal:
+    def to_decimal(self, digits: int = 2) -> Decimal:
         """Convert to dollars, rounded half to even.
 
         >>> Money.dollars("0.125").shown(), Money.dollars("0.135").shown()
@@ -90,11 +90,11 @@ class Money(Amount):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Rate(Amount):
+class HourlyRate(Amount):
     """Price in nano-dollars an hour."""
 
     @classmethod
-    def dollars_per_hour(cls, text: str | int) -> Rate:
+    def dollars_per_hour(cls, text: str | int) -> HourlyRate:
         """Convert from a decimal number of dollars an hour; ValueError for more than nine places."""
         nano = Fraction(text) * Money.NANO
         if nano.denominator != 1:
@@ -104,8 +104,8 @@ class Rate(Amount):
     @overload
     def __mul__(self, factor: Seconds) -> Money: ...
     @overload
-    def __mul__(self, factor: int | Fraction) -> Rate: ...
-    def __mul__(self, factor: Seconds | int | Fraction) -> Money | Rate:
+    def __mul__(self, factor: int | Fraction) -> HourlyRate: ...
+    def __mul__(self, factor: Seconds | int | Fraction) -> Money | HourlyRate:
         return Money(self.exact * factor.exact / HOUR) if type(factor) is Seconds else self._times(factor)
 
 
@@ -134,7 +134,7 @@ class Energy(Amount):
             return Carbon(self.exact * factor.exact / self.PER_KILOWATT_HOUR)
         return self._times(factor)
 
-    def shown(self, digits: int = 3) -> Decimal:
+    def to_decimal(self, digits: int = 3) -> Decimal:
         """Convert to kilowatt-hours, rounded half to even."""
         return rounded(self.exact / self.PER_KILOWATT_HOUR, digits)
 
@@ -166,7 +166,7 @@ class Carbon(Amount):
     def __mul__(self, factor: int | Fraction) -> Carbon:
         return self._times(factor)
 
-    def shown(self, digits: int = 3) -> Decimal:
+    def to_decimal(self, digits: int = 3) -> Decimal:
         """Convert to kilograms, rounded half to even."""
         return rounded(self.exact / 1000, digits)
 

@@ -4,7 +4,7 @@ A pod counts from the moment a node was bound to it until its containers have en
 times. Where its end was not observed, the last evidence of it counts, and the usage is `estimated`.
 
 The same pod may be reported any number of times, in any order, by programs that were away in between:
-`merged` is associative, commutative and idempotent, so that the result does not depend on that.
+`merge_pods` is associative, commutative and idempotent, so that the result does not depend on that.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Final
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
-from footplate_ledger.time import Span
+from footplate_ledger.time import Interval
 from footplate_ledger.units import Energy, Power, Seconds
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Goods:
+class Sku:
     """Priced kind of node: nodes of one profile, bought in one way, in one region."""
 
     profile: str
@@ -40,7 +40,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Site:
+class PowerProfile:
     """Power and location of a node, by its profile when the pod was created; None is unknown."""
 
     device: Power | None = None  # rated power of one device (TDP)
@@ -53,7 +53,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Measured:
+class MeasuredEnergy:
     """Energy sums since the pod began; they only grow. The seconds are device-seconds, by each method."""
 
     energy: Energy = field(default_factory=Energy)
@@ -62,7 +62,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Evidence:
+class EndTime:
     """End of a pod's containers, and its certainty.
 
     `known` is 0 for a pod that has not ended as far as is known, 1 for an end by the last evidence, 2 for
@@ -83,7 +83,7 @@ RUNNING, LAST_SEEN, TOLD = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class PodUsage:
+class PodAllocation:
     """Usage of one node by one pod.
 
     `devices` are those that it holds there; `cpu` counts where it holds none. `node_devices` are those of the
@@ -95,41 +95,41 @@ class PodUsage:
     role: Role
     attempt: int
     node: str  # uid of the Node
-    goods: Goods
+    goods: Sku
     start: int
-    end: Evidence
+    end: EndTime
     devices: int = 0
     cpu: Fraction = Fraction(0)  # cores that it requests
-    site: Site = Site()
-    measured: Measured = field(default_factory=Measured)
+    site: PowerProfile = PowerProfile()
+    measured: MeasuredEnergy = field(default_factory=MeasuredEnergy)
     node_devices: int = 0
 
-    def span(self, now: int) -> Span:
+    def span(self, now: int) -> Interval:
         """Return the interval of its usage until `now`."""
-        return Span(self.start, now if self.end.known == RUNNING else min(self.end.until, now))
+        return Interval(self.start, now if self.end.known == RUNNING else min(self.end.until, now))
 
 
 @dataclass(frozen=True, slots=True)
-class NodeUsage:
+class NodeLifetime:
     """Lifetime of one node, from its creation until it was gone."""
 
     uid: str
     name: str
-    goods: Goods
+    goods: Sku
     start: int
-    end: Evidence
+    end: EndTime
     devices: int = 0
     cpu: Fraction = Fraction(0)  # cores that pods may request
 
-    def span(self, now: int) -> Span:
+    def span(self, now: int) -> Interval:
         """Return the interval of its lifetime until `now`."""
-        return Span(self.start, now if self.end.known == RUNNING else min(self.end.until, now))
+        return Interval(self.start, now if self.end.known == RUNNING else min(self.end.until, now))
 
 
 _ROLES: Final = (Role.COORDINATOR, Role.SPARE, Role.WORKER)  # which may become the ones after it
 
 
-def merged(known: PodUsage, told: PodUsage) -> PodUsage:
+def merge_pods(known: PodAllocation, told: PodAllocation) -> PodAllocation:
     """Merge two reports of one pod; ValueError for two pods.
 
     A start is Kubernetes' own and never changes; of two that differ, by a clock that was set, the
@@ -149,23 +149,23 @@ def merged(known: PodUsage, told: PodUsage) -> PodUsage:
     )
 
 
-def _rank(usage: PodUsage) -> tuple[object, ...]:
+def _rank(usage: PodAllocation) -> tuple[object, ...]:
     site = repr(usage.site)  # None has no order
     return usage.end, usage.node, usage.goods, usage.devices, usage.cpu, usage.owner, site
 
 
-def merged_node(known: NodeUsage, told: NodeUsage) -> NodeUsage:
-    """Merge two reports of one node, as `merged` does; ValueError for two nodes."""
+def merge_nodes(known: NodeLifetime, told: NodeLifetime) -> NodeLifetime:
+    """Merge two reports of one node, as `merge_pods` does; ValueError for two nodes."""
     if known.uid != told.uid:
         raise ValueError(f"usage of the node {told.uid} cannot be merged into that of {known.uid}")
     last = max(known, told, key=lambda node: (node.end, node.goods, node.devices, node.cpu, node.name))
     return replace(last, start=min(known.start, told.start))
 
 
-def gathered(tellings: Iterable[PodUsage]) -> dict[str, PodUsage]:
+def merge_by_uid(tellings: Iterable[PodAllocation]) -> dict[str, PodAllocation]:
     """Merge reports into one usage for each pod, by uid."""
-    found: dict[str, PodUsage] = {}
+    found: dict[str, PodAllocation] = {}
     for usage in tellings:
         known = found.get(usage.uid)
-        found[usage.uid] = usage if known is None else merged(known, usage)
+        found[usage.uid] = usage if known is None else merge_pods(known, usage)
     return found

@@ -20,26 +20,26 @@ import kopf
 from prometheus_client import CollectorRegistry
 
 from footplate_contracts import environment, logs
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.loop_lag import LoopLag
 from footplate_contracts.tls_buffers import limit_tls_buffers
 from footplate_operator.api_access import ApiAccess
-from footplate_operator.certificates.keeper import Keeper
-from footplate_operator.errors import ClusterError, Forbidden, NotFound, OperatorError
-from footplate_operator.keys.keyring import Keyring, Keys
+from footplate_operator.certificates.keeper import CertificateReconciler
+from footplate_operator.errors import ClusterError, NotFound, OperatorError, RequestForbidden
+from footplate_operator.keys.keyring import CredentialSource, Keyring
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.clock import SteadyClock
 from footplate_operator.runtime.cluster import Cluster, KubernetesCluster, login
 from footplate_operator.runtime.controller import Controller
-from footplate_operator.runtime.fence import Fenced
+from footplate_operator.runtime.fence import FencedCluster
 from footplate_operator.runtime.kinds import Kind
 from footplate_operator.runtime.leader import Leadership
 from footplate_operator.runtime.metrics import Metrics, application, serving
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
-from footplate_operator.runtime.sight import Sight, paths
+from footplate_operator.runtime.sight import WatchLiveness, watch_paths
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.scope import Scope
@@ -54,7 +54,7 @@ NewController = Callable[
         CollectorRegistry,
         Defaults,
         ApiAccess,
-        Keys,
+        CredentialSource,
         Callable[[], None],
         Callable[[], datetime],
         timedelta,
@@ -75,7 +75,7 @@ _LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
 def main(kinds: Sequence[NewController] = KINDS) -> int:
     """Return the exit code: 0 after SIGTERM, 78 for settings that cannot work, 1 otherwise."""
     try:
-        own = environment.read(Settings)
+        own = environment.read_settings(Settings)
     except ValueError as error:
         print(f"footplate-operator: {error}", file=sys.stderr)
         return 78
@@ -84,7 +84,7 @@ def main(kinds: Sequence[NewController] = KINDS) -> int:
     try:
         asyncio.run(operate(own, kinds))
     except OperatorError as error:
-        _log.error("ended", extra=fields(error=error))
+        _log.error("ended", extra=log_fields(error=error))
         return 1
     return 0
 
@@ -114,7 +114,7 @@ class _Replica:
 
     metrics: Metrics
     served: Sequence[_Kind]
-    sight: Sight
+    sight: WatchLiveness
     lag: LoopLag = field(default_factory=LoopLag)
     leading: bool = False
     missing: str = ""  # what it waits for before it can lead
@@ -124,15 +124,15 @@ class _Replica:
         self.metrics.leading.set(self.leading)
         self.metrics.depth.set(sum(len(kind.queue) for kind in self.served))
         self.metrics.loop_lag.set(self.lag.longest)
-        for name, age in self.sight.ages().items():
+        for name, age in self.sight.silence_seconds().items():
             self.metrics.watch_heard.labels(name).set(time.time() - age)
         if self.leading:
             for kind in self.served:
-                kind.handlers.controller.measure(kind.handlers.cache.count)
+                kind.handlers.controller.update_gauges(kind.handlers.cache.count)
 
     def unready(self) -> str:
         """Return why this replica is not ready; empty while it is."""
-        return self.missing or self.sight.blind()
+        return self.missing or self.sight.describe_silence()
 
     def without(self) -> str:
         """Return the kinds that it may not watch and can do without."""
@@ -151,15 +151,19 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
         lease = KubernetesCluster(await login(), metrics.count_request)
         stack.push_async_callback(lease.close)
         leadership = Leadership(lease, own.namespace, own.lease_name, own.identity, own.lease_seconds, now)
-        keeper = Keeper(Fenced(cluster, leadership.check), own.place, now, own.given)
-        bundle = (lambda: keeper.bundle) if own.keeps_certificates else (lambda: None)
+        keeper = CertificateReconciler(
+            FencedCluster(cluster, leadership.check), own.certificate_names, now, own.external_ca_bundle
+        )
+        bundle = (lambda: keeper.bundle) if own.manages_certificates else (lambda: None)
         api = ApiAccess(own.api_url, own.api_token_file, bundle)
-        keys = Keyring(Fenced(cluster, leadership.check), own.keys)
+        keys = Keyring(FencedCluster(cluster, leadership.check), own.keys)
         parts = _Parts(cluster, leadership, metrics, now, own, api, keys)
         served = [await _serve(kind, parts, stack) for kind in kinds]
         watched = [kind for own_kind in served for kind in own_kind.watched]
         hints = frozenset(kind for own_kind in served for kind in own_kind.hints)
-        replica = _Replica(metrics, served, Sight(paths(watched, own.watch_namespaces), hints=hints))
+        replica = _Replica(
+            metrics, served, WatchLiveness(watch_paths(watched, own.watch_namespaces), hints=hints)
+        )
         app = application(metrics, replica.bring_up_to_date, replica.unready, replica.without)
         await stack.enter_async_context(serving(app, own.metrics_port))
         measuring = asyncio.create_task(replica.lag.measure())
@@ -170,15 +174,21 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
         if stop.is_set():
             return
         replica.leading = True
-        _log.info("leading", extra=fields(identity=own.identity, namespace=own.namespace))
-        works = [work for kind in served for work in (kind.work(), kind.handlers.controller.keep())]
-        if own.keeps_certificates:
+        _log.info("leading", extra=log_fields(identity=own.identity, namespace=own.namespace))
+        works = [work for kind in served for work in (kind.work(), kind.handlers.controller.run_background())]
+        if own.manages_certificates:
             await keeper.begin()
             works.append(keeper.run())
         await keys.begin()
         works.append(keys.run())
         replica.sight.begin()
-        await _first_of(stop, _watch(replica, own, stop), replica.sight.keep(), leadership.keep(), *works)
+        await _first_of(
+            stop,
+            _watch(replica, own, stop),
+            replica.sight.check_forever(),
+            leadership.renew_forever(),
+            *works,
+        )
         if not stop.is_set():
             raise OperatorError("the watches ended by themselves")
 
@@ -193,13 +203,13 @@ class _Parts:
     now: Callable[[], datetime]
     own: Settings
     api: ApiAccess
-    keys: Keys
+    keys: CredentialSource
 
 
 async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _Kind:
     """Return the queue, handlers and workers of a kind, until `stack` ends; writes need the Lease."""
     own, metrics, now, check = parts.own, parts.metrics, parts.now, parts.leadership.check
-    cluster = Fenced(parts.cluster, check)
+    cluster = FencedCluster(parts.cluster, check)
     queue: WorkQueue[Key] = WorkQueue(random.Random(), metrics.waited.observe)
     kept_for = timedelta(days=own.usage_days)
     beside = (own.defaults, parts.api, parts.keys, check, now, kept_for, own.scope)
@@ -209,7 +219,7 @@ async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _K
     actor = Actor(controller, cluster, cache)
     writer = StatusWriter(controller, cluster, cache, queue, now, own.identity)
     reconciler = Reconciler(controller, cluster, cache, queue, actor, writer, now, own.resync_seconds)
-    work = partial(queue.run, own.workers, metrics.measured(reconciler))
+    work = partial(queue.run, own.workers, metrics.instrument(reconciler))
     return _Kind(queue, handlers.Handlers(controller, cache, queue), work)
 
 
@@ -222,14 +232,14 @@ async def _wait_for_kinds(cluster: Cluster, replica: _Replica, own: Settings) ->
                 await cluster.find(kind, namespace if kind.namespaced else "", fields=_NONE)
                 break
             except ClusterError as error:
-                most = _REFUSED_TRIES if isinstance(error, (Forbidden, NotFound)) else _FAILING_TRIES
+                most = _REFUSED_TRIES if isinstance(error, (RequestForbidden, NotFound)) else _FAILING_TRIES
                 if kind in served.hints and tries >= most:
-                    _log.warning("goes on without a kind", extra=fields(kind=kind.name, error=error))
+                    _log.warning("goes on without a kind", extra=log_fields(kind=kind.name, error=error))
                     served.handlers.unseen.add(kind)
-                    replica.sight.leave(kind)
+                    replica.sight.remove_kind(kind)
                     break
                 if not replica.missing.startswith(kind.name):
-                    about = fields(kind=kind.name, error=error)
+                    about = log_fields(kind=kind.name, error=error)
                     _log.warning("waiting for the API server to serve a kind", extra=about)
                 replica.missing = f"{kind.name} cannot be listed: {error}"
                 await asyncio.sleep(_DISCOVERY_SECONDS)
@@ -259,7 +269,7 @@ async def _watch(replica: _Replica, own: Settings, stop: asyncio.Event) -> None:
     """Run kopf.operator without its signal handlers, which end kopf only after seconds, not the process."""
     before, told = asyncio.all_tasks(), [kind.handlers for kind in replica.served]
     tasks = await kopf.spawn_tasks(
-        registry=handlers.registry(told, replica.sight.heard, replica.metrics.count_request),
+        registry=handlers.registry(told, replica.sight.record_answer, replica.metrics.count_request),
         settings=handlers.settings(told),
         standalone=True,
         clusterwide=not own.watch_namespaces,

@@ -18,7 +18,7 @@ class LeadershipLost(OperatorError):
     """Loss of the Lease: another replica holds it, or ours expired before its renewal."""
 
 
-class Blind(OperatorError):
+class WatchSilent(OperatorError):
     """A watch on which the API server has been silent for too long."""
 
 
@@ -72,9 +72,9 @@ class NameTaken(Conflict):
     """409 on create: a child of a deleted object of the same name still has the name."""
 
 
-class Forbidden(ClusterError):
+class RequestForbidden(ClusterError):
     """403: no right, or a quota is exhausted."""
 
 
-class Invalid(ClusterError):
+class ObjectInvalid(ClusterError):
     """422 or 400: the API server or one of its webhooks rejects the object as it is."""

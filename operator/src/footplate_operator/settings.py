@@ -13,9 +13,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from footplate_contracts.environment import PREFIX
 from footplate_contracts.names import LogFormat
 from footplate_contracts.v1alpha1.pods import PullPolicy
-from footplate_operator.certificates.keeper import Given
-from footplate_operator.certificates.manifests import Place
-from footplate_operator.keys.manifests import KeyPlace
+from footplate_operator.certificates.keeper import ExternalCaBundle
+from footplate_operator.certificates.manifests import CertificateNames
+from footplate_operator.keys.manifests import KeySecretNames
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET
 from footplate_operator.scope import Scope
 from footplate_operator.trainingrun.revision import Defaults
@@ -50,9 +50,9 @@ class InstallationSettings(BaseSettings):
     keys_name: str = "footplate-run-key"  # of a Secret, and the beginning of others' names
 
     @property
-    def keys(self) -> KeyPlace:
+    def keys(self) -> KeySecretNames:
         """The names of the Secrets for the key and handed over credentials."""
-        return KeyPlace(self.namespace, self.keys_name)
+        return KeySecretNames(self.namespace, self.keys_name)
 
 
 class Settings(InstallationSettings):
@@ -98,21 +98,21 @@ class Settings(InstallationSettings):
         return Scope(self.watch_namespaces, self.cluster_duties, self.namespace)
 
     @property
-    def keeps_certificates(self) -> bool:
+    def manages_certificates(self) -> bool:
         """True if this installation has an API of its own, which serves with a certificate."""
         return bool(self.api_service)
 
     @property
-    def place(self) -> Place:
+    def certificate_names(self) -> CertificateNames:
         """The Service and namespace of the API's certificate objects."""
-        return Place(self.namespace, self.api_service)
+        return CertificateNames(self.namespace, self.api_service)
 
     @property
-    def given(self) -> Given | None:
+    def external_ca_bundle(self) -> ExternalCaBundle | None:
         """The object with the CA bundle, where somebody else makes the certificate; else None."""
         if self.api_ca_config_map:
-            return Given(CONFIG_MAP, self.api_ca_config_map)
-        return Given(SECRET, self.api_ca_secret) if self.api_ca_secret else None
+            return ExternalCaBundle(CONFIG_MAP, self.api_ca_config_map)
+        return ExternalCaBundle(SECRET, self.api_ca_secret) if self.api_ca_secret else None
 
     @property
     def defaults(self) -> Defaults:

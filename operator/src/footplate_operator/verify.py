@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from footplate_contracts import environment, logs
 from footplate_contracts.environment import PREFIX
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.names import API_VERSION, LogFormat
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import ApiUnreachable, ClusterError
@@ -51,7 +51,7 @@ class VerifySettings(BaseSettings):
     api_ca_file: Path = Field(description="the file with who vouches for the API")
 
 
-class Kubernetes(Protocol):
+class VerificationCluster(Protocol):
     """The calls that verification needs. Every method may raise ClusterError."""
 
     async def find(self, kind: Kind, namespace: str) -> list[Json]:
@@ -83,7 +83,7 @@ def smallest_run(namespace: str, profile: str) -> Json:
     }
 
 
-async def admission(cluster: Kubernetes, namespace: str) -> str:
+async def check_admission(cluster: VerificationCluster, namespace: str) -> str:
     """Return why no run would be admitted in `namespace`; empty where one would be."""
     try:
         names = sorted(str(profile["metadata"]["name"]) for profile in await cluster.find(PROFILE, ""))
@@ -95,7 +95,7 @@ async def admission(cluster: Kubernetes, namespace: str) -> str:
     return ""
 
 
-async def answer(session: aiohttp.ClientSession, api: ApiAccess, namespace: str) -> str:
+async def check_api(session: aiohttp.ClientSession, api: ApiAccess, namespace: str) -> str:
     """Return why the API does not list the runs of a namespace; empty where it does."""
     try:
         async with session.get(
@@ -108,10 +108,10 @@ async def answer(session: aiohttp.ClientSession, api: ApiAccess, namespace: str)
     except (aiohttp.ClientError, ApiUnreachable, TimeoutError, OSError) as error:
         said = getattr(error, "strerror", None) or str(error)
         return f"the API at {api.url} does not answer: {type(error).__name__}: {said}".rstrip(": ")
-    return "" if response.status == 200 else f"the API answers with {problem(response.status, text)}"
+    return "" if response.status == 200 else f"the API answers with {describe_error(response.status, text)}"
 
 
-def problem(status: int, text: bytes) -> str:
+def describe_error(status: int, text: bytes) -> str:
     """Return an error answer as a message; of a server error, which will change, only its title."""
     try:
         said = json.loads(text)["detail" if status < 500 else "title"]
@@ -131,7 +131,7 @@ async def wait_for(checks: Mapping[str, Missing], seconds: float, pause: float =
                 _log.info(name)
                 del left[name]
             elif missing != told[name]:
-                _log.info("waiting", extra=fields(why=missing))
+                _log.info("waiting", extra=log_fields(why=missing))
             told[name] = missing
         if not left or asyncio.get_running_loop().time() >= until:
             return [told[name] for name in left]
@@ -152,8 +152,8 @@ async def _main(own: VerifySettings, seconds: float) -> list[str]:
     try:
         async with aiohttp.ClientSession() as session:
             checks: dict[str, Missing] = {
-                "a run would be admitted": lambda: admission(cluster, own.namespace),
-                "the API answers": lambda: answer(session, api, own.namespace),
+                "a run would be admitted": lambda: check_admission(cluster, own.namespace),
+                "the API answers": lambda: check_api(session, api, own.namespace),
             }
             return await wait_for(checks, seconds)
     finally:
@@ -168,7 +168,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for how long (default: %(default)s)")
     seconds = parser.parse_args().seconds
     try:
-        own = environment.read(VerifySettings)
+        own = environment.read_settings(VerifySettings)
     except ValueError as error:
         print(f"footplate-operator: {error}", file=sys.stderr)
         return 78
@@ -178,7 +178,7 @@ def main() -> int:
     except ClusterError as error:
         missing = [str(error)]
     for why in missing:
-        _log.error("missing", extra=fields(why=why))
+        _log.error("missing", extra=log_fields(why=why))
     return 1 if missing else 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from footplate_contracts.v1alpha1.model import Model, PositionName
 
 
-def agreed(stated: Model, folder: Model) -> Model:
+def apply_overrides(stated: Model, folder: Model) -> Model:
     """Return the folder's model with `stated`'s context, dropout, initialisation, kernel and adapter.
 
     It has the larger vocabulary of `stated` too, if that asks to grow: only then `grow_embeddings` stays.
@@ -20,8 +20,8 @@ def agreed(stated: Model, folder: Model) -> Model:
     folder = _grown(folder, stated)
     wrong = [
         _disagreement(path, ours, theirs)
-        for path, ours, theirs in differences(stated, folder)
-        if path in written and not free(path)
+        for path, ours, theirs in model_differences(stated, folder)
+        if path in written and not is_overridable(path)
     ]
     if folder.position.name is not PositionName.RELATIVE and stated.context_length > folder.context_length:
         wrong.append(
@@ -53,7 +53,7 @@ def _disagreement(path: str, ours: Any, theirs: Any) -> str:
     return f"{path} is {_shown(ours)}, in the folder {_shown(theirs)}{remedy}"
 
 
-def differences(ours: Model, theirs: Model) -> list[tuple[str, Any, Any]]:
+def model_differences(ours: Model, theirs: Model) -> list[tuple[str, Any, Any]]:
     """Return (path, ours, theirs) of each field in which two models differ."""
     left, right = _flat(ours.to_json()), _flat(theirs.to_json())
     return [
@@ -63,7 +63,7 @@ def differences(ours: Model, theirs: Model) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def free(path: str) -> bool:
+def is_overridable(path: str) -> bool:
     """Return whether a field configures training, and does not describe the weights."""
     return path in ("contextLength", "growEmbeddings") or path.startswith(
         ("dropout.", "initialization.", "attention.backend", "adapter.")

@@ -12,7 +12,7 @@ from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_planning.topology import Topology
 
 
-def idle(topology: Topology, count: int) -> int:
+def idle_units(topology: Topology, count: int) -> int:
     """Return the units that each rank waits in a step of `count` micro-batches, from first to last action.
 
     The first terms are the published ones (Huang et al. 2019 for GPipe, Narayanan
@@ -32,9 +32,9 @@ def idle(topology: Topology, count: int) -> int:
             return max(ranks - 1, 4 * ranks - 2 - 2 * count)
 
 
-def bubble(topology: Topology, count: int) -> float:
+def bubble_fraction(topology: Topology, count: int) -> float:
     """Return the share of a step's time that each rank waits; 0 without a pipeline."""
     if topology.pipeline == 1:
         return 0.0
-    waiting = idle(topology, count)
+    waiting = idle_units(topology, count)
     return waiting / (3 * topology.virtual_stages * count + waiting)

@@ -1,7 +1,7 @@
 """Compatibility of features, and errors for a run that combines others: before any rank starts.
 
 A table of refused pairs of features has the reason for each; all other pairs work. The
-documentation prints it, `problems` refuses by it, and the layout tests run the pairs that
+documentation prints it, `find_problems` refuses by it, and the layout tests run the pairs that
 work.
 """
 
@@ -18,7 +18,7 @@ from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 from footplate_contracts.v1alpha1.training import LossName, Precision, Recomputation
 from footplate_planning.config import model_shape
 from footplate_planning.shape import ModelShape, is_target
-from footplate_planning.topology import Topology, schedule_wants
+from footplate_planning.topology import Topology, schedule_problem
 
 
 class Feature(StrEnum):
@@ -125,7 +125,7 @@ def features(config: RunConfig) -> list[Feature]:
     return [feature for feature in Feature if asked[feature]]
 
 
-def problems(config: RunConfig, world_size: int) -> list[str]:
+def find_problems(config: RunConfig, world_size: int) -> list[str]:
     """Return the reasons why `config` cannot run on `world_size` ranks, a sentence each; empty if it can."""
     try:
         topology = Topology.of(world_size, config.parallelism)
@@ -140,7 +140,7 @@ def problems(config: RunConfig, world_size: int) -> list[str]:
     return [*conflicts, *(problem for check in _CHECKS for problem in check(config, shape, topology))]
 
 
-def rollout_problems(
+def find_rollout_problems(
     shape: ModelShape, parallelism: RolloutParallelism, world_size: int, of: str = "rollout.parallelism."
 ) -> list[str]:
     """Return the reasons why `world_size` ranks cannot generate with `shape` so, a sentence each.
@@ -169,7 +169,7 @@ def rollout_problems(
 def _rollout(config: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
     if config.rollout is None:
         return
-    yield from rollout_problems(shape, config.rollout.parallelism, topology.world_size)
+    yield from find_rollout_problems(shape, config.rollout.parallelism, topology.world_size)
     dropout, adapter = config.model.dropout, config.model.adapter
     rates = {
         "dropout.hidden": dropout.hidden,
@@ -227,7 +227,7 @@ def _stages(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str
 def _micro_batches(config: RunConfig, _: ModelShape, topology: Topology) -> Iterator[str]:
     training = config.training
     count = topology.micro_batches(training.global_batch_size, training.micro_batch_size)
-    wanted = schedule_wants(topology, count)
+    wanted = schedule_problem(topology, count)
     if wanted is not None:
         yield (
             f"globalBatchSize {training.global_batch_size} / microBatchSize {training.micro_batch_size} over "

@@ -22,10 +22,10 @@ Value = TypeVar("Value")
 def model_shape(config: RunConfig) -> ModelShape:
     """Return the network of a resolved RunConfig."""
     shape = replace(shape_of(config.model), embedding_noise=config.training.neftune or 0.0)
-    return scoring(shape) if config.stage is Stage.REWARD else shape
+    return with_score_head(shape) if config.stage is Stage.REWARD else shape
 
 
-def scoring(shape: ModelShape) -> ModelShape:
+def with_score_head(shape: ModelShape) -> ModelShape:
     """Return `shape` with a head that gives each sequence one score, not tied to the embedding."""
     return replace(shape, labels=1, tied_embeddings=False)
 

@@ -20,14 +20,14 @@ def key_value_bytes(shape: ModelShape, tokens: int, number_bytes: int) -> int:
     return 2 * shape.layers * shape.key_value_heads * shape.head_size * number_bytes * tokens
 
 
-def heads_here(shape: ModelShape, tensor: int) -> int:
+def local_key_value_heads(shape: ModelShape, tensor: int) -> int:
     """Return the key/value heads that one of `tensor` ranks holds; one, if heads are fewer than ranks."""
     return max(1, shape.key_value_heads // tensor)
 
 
 def rank_key_value_bytes(shape: ModelShape, topology: Topology, tokens: int, number_bytes: int) -> list[int]:
     """Return the bytes of `tokens` tokens on a rank of each pipeline stage: of its layers and its heads."""
-    of_layer = 2 * heads_here(shape, topology.tensor) * shape.head_size * number_bytes * tokens
+    of_layer = 2 * local_key_value_heads(shape, topology.tensor) * shape.head_size * number_bytes * tokens
     return [of_layer * len(layers) for layers in stage_layers(shape, topology)]
 
 
@@ -56,13 +56,13 @@ def cache_blocks(answers: int, longest: int, cache_tokens: int | None, most: int
     return blocks if most is None else max(one, min(blocks, most))
 
 
-def blocks_of_room(shape: ModelShape, topology: Topology, number_bytes: int, free: int, device: str) -> int:
+def available_blocks(shape: ModelShape, topology: Topology, number_bytes: int, free: int, device: str) -> int:
     """Return the blocks of a copy whose ranks each have `free` bytes left on their `device`."""
     room = int(CACHE_SHARE[device] * free)
     return blocks_within(shape, room, BLOCK_SIZE, number_bytes, topology)
 
 
-def too_small(
+def memory_shortage(
     shape: ModelShape,
     topology: Topology,
     number_bytes: int,

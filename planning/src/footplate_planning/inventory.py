@@ -23,7 +23,7 @@ from footplate_planning.topology import Topology, stage_layers
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageWeights:
     """Weights of one pipeline stage: of each block, and of the rest, each adapter's behind its layer's."""
 
     blocks: tuple[tuple[Weight, ...], ...]
@@ -35,14 +35,14 @@ class Stage:
         return (*self.blocks, self.outside) if self.outside else self.blocks
 
 
-def inventory(shape: ModelShape, topology: Topology) -> tuple[Stage, ...]:
+def list_stage_weights(shape: ModelShape, topology: Topology) -> tuple[StageWeights, ...]:
     """Return all stages, in the network's order."""
     layers = stage_layers(shape, topology)
     adapted = shape.adapted_layers() if shape.adapter else {}
     behind = _adapted(shape, adapted, weights_behind_blocks(shape))
     outside = [*weights_before_blocks(shape), *behind]
     return tuple(
-        Stage(
+        StageWeights(
             tuple(
                 tuple(
                     _shared(weight, topology.tensor)

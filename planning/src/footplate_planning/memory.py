@@ -33,7 +33,7 @@ _CPU_LOGITS: Final = 2**26
 _GPU_LOGITS: Final = 2**28
 
 
-class Kind(StrEnum):
+class MemoryKind(StrEnum):
     """Kind of memory."""
 
     PARAMETERS = "parameters"  # fp32 master shards
@@ -45,11 +45,11 @@ class Kind(StrEnum):
     WORKSPACE = "workspace"  # of the loss, of one block's backward pass, of reductions
 
 
-_RESIDENT: Final = (Kind.PARAMETERS, Kind.FROZEN, Kind.MOMENTS)
+_RESIDENT: Final = (MemoryKind.PARAMETERS, MemoryKind.FROZEN, MemoryKind.MOMENTS)
 
 
 @dataclass(frozen=True)
-class Batch:
+class MicroBatches:
     """Batch of a rank: micro-batches of `sequences`, `count` in a step."""
 
     sequences: int
@@ -57,10 +57,10 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepConfig:
     """Settings behind a rank's memory and traffic; `decoder_length` is 0 if no decoder follows an encoder."""
 
-    batch: Batch
+    batch: MicroBatches
     precision: Precision = Precision.FP32
     recomputation: Recomputation = Recomputation.NONE
     decoder_length: int = 0
@@ -73,10 +73,10 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """Bytes by kind at the moment of the peak."""
 
-    bytes: dict[Kind, int]
+    bytes: dict[MemoryKind, int]
 
     @property
     def peak(self) -> int:
@@ -88,29 +88,29 @@ class Estimate:
         """Bytes that a rank holds between two steps, too."""
         return sum(self.bytes.get(kind, 0) for kind in _RESIDENT)
 
-    def offloaded(self) -> Estimate:
+    def offloaded(self) -> MemoryEstimate:
         """Return the estimate with all shards and the optimizer's moments in the host's memory.
 
         Gradients stay counted, as each block's are on the device until they have been sent away.
         """
-        away: dict[Kind, int] = dict.fromkeys(_RESIDENT, 0)
-        return Estimate({kind: away.get(kind, held) for kind, held in self.bytes.items()})
+        away: dict[MemoryKind, int] = dict.fromkeys(_RESIDENT, 0)
+        return MemoryEstimate({kind: away.get(kind, held) for kind, held in self.bytes.items()})
 
-    def beside(self, frozen: int) -> Estimate:
+    def with_frozen(self, frozen: int) -> MemoryEstimate:
         """Return the estimate with `frozen` bytes of other models' shards; unchanged for 0.
 
         A frozen model's gathered parameters are freed before the trained model is computed, which
-        needs more. Where none is trained, see `scoring`.
+        needs more. Where none is trained, see `scoring_bytes`.
         """
         if not frozen:
             return self
-        kinds = {kind: self.bytes.get(kind, 0) for kind in Kind}
-        return Estimate({**kinds, Kind.FROZEN: frozen})
+        kinds = {kind: self.bytes.get(kind, 0) for kind in MemoryKind}
+        return MemoryEstimate({**kinds, MemoryKind.FROZEN: frozen})
 
-    def at_once(self, more: Mapping[Kind, int]) -> Estimate:
+    def at_once(self, more: Mapping[MemoryKind, int]) -> MemoryEstimate:
         """Return the estimate with `more` bytes by kind, of another model held at the same moment."""
-        kinds = [kind for kind in Kind if kind in self.bytes or kind in more]
-        return Estimate({kind: self.bytes.get(kind, 0) + more.get(kind, 0) for kind in kinds})
+        kinds = [kind for kind in MemoryKind if kind in self.bytes or kind in more]
+        return MemoryEstimate({kind: self.bytes.get(kind, 0) + more.get(kind, 0) for kind in kinds})
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class _Activations:
 
     shape: ModelShape
     tensor: int
-    step: Step
+    step: StepConfig
 
     def of_block(self) -> int:
         """Return the bytes that one block stores for its backward pass without recomputation.
@@ -213,7 +213,7 @@ class _Activations:
         that they gather for a matrix are whole.
         """
         shape, compute = self.shape, self.step.compute
-        inner = (4 if shape.gated else 2) * shape.feed_forward
+        inner = (4 if shape.is_gated else 2) * shape.feed_forward
         cut = compute * (3 * self._query + 2 * self._key_value + inner) + 2 * self.of_norm()
         if shape.attention_backend is AttentionBackend.EAGER:  # the softmax of a row of scores for each head
             cut += shape.heads * shape.context * (FP32 if compute == FP32 else FP32 + compute)
@@ -231,7 +231,7 @@ class _Activations:
             case Recomputation.FULL:
                 return 0
             case Recomputation.SELECTIVE:
-                inner = (2 if self.shape.gated else 1) * self.shape.feed_forward
+                inner = (2 if self.shape.is_gated else 1) * self.shape.feed_forward
                 numbers = 2 * self._query + 2 * self._key_value + inner + 2 * self.shape.hidden
                 return self.step.compute * numbers // self.tensor
 
@@ -268,7 +268,7 @@ def frozen_bytes(shape: ModelShape, topology: Topology, pipeline: int) -> int:
 
 def trained_bytes(
     shape: ModelShape, topology: Topology, pipeline: int, optimizer: Optimizer
-) -> dict[Kind, int]:
+) -> dict[MemoryKind, int]:
     """Return the bytes by kind of a network of `shape` that is trained beside another one, before any update.
 
     Its activations take turns with the other's; its gradients wait until those of both are known.
@@ -276,18 +276,20 @@ def trained_bytes(
     here = local_counts(shape, topology, pipeline)
     trained = -(-here.trained // topology.shards)
     return {
-        Kind.PARAMETERS: FP32 * -(-here.all // topology.shards),
-        Kind.MOMENTS: int(FP32 * moments_per_parameter(optimizer) * trained),
-        Kind.GRADIENTS: FP32 * trained,
+        MemoryKind.PARAMETERS: FP32 * -(-here.all // topology.shards),
+        MemoryKind.MOMENTS: int(FP32 * moments_per_parameter(optimizer) * trained),
+        MemoryKind.GRADIENTS: FP32 * trained,
     }
 
 
-def at_rest(shape: ModelShape, topology: Topology, pipeline: int) -> Estimate:
+def resting_estimate(shape: ModelShape, topology: Topology, pipeline: int) -> MemoryEstimate:
     """Estimate the memory of a network of which nothing is trained, between two rollouts."""
-    return Estimate({Kind.PARAMETERS: frozen_bytes(shape, topology, pipeline)})
+    return MemoryEstimate({MemoryKind.PARAMETERS: frozen_bytes(shape, topology, pipeline)})
 
 
-def scoring(shape: ModelShape, topology: Topology, pipeline: int, step: Step) -> dict[Kind, int]:
+def scoring_bytes(
+    shape: ModelShape, topology: Topology, pipeline: int, step: StepConfig
+) -> dict[MemoryKind, int]:
     """Return the bytes beside shards while a network of `shape` computes a micro-batch without gradients.
 
     These are one block's activations with its input, and the gathered parameters of the network.
@@ -299,8 +301,8 @@ def scoring(shape: ModelShape, topology: Topology, pipeline: int, step: Step) ->
     tokens = step.batch.sequences * shape.context // topology.context
     of_token = _Activations(shape, topology.tensor, step).of_block() + compute * shape.hidden
     return {
-        Kind.GATHERED: compute * ((here.all if stays else here.outside) + block) if wrapped else 0,
-        Kind.ACTIVATIONS: tokens * of_token,
+        MemoryKind.GATHERED: compute * ((here.all if stays else here.outside) + block) if wrapped else 0,
+        MemoryKind.ACTIVATIONS: tokens * of_token,
     }
 
 
@@ -332,15 +334,15 @@ class _Differentiated:
 
 
 def estimate(
-    shape: ModelShape, topology: Topology, pipeline: int, step: Step, optimizer: Optimizer
-) -> Estimate:
+    shape: ModelShape, topology: Topology, pipeline: int, step: StepConfig, optimizer: Optimizer
+) -> MemoryEstimate:
     """Estimate the peak of a rank with this `pipeline` coordinate."""
     here, batch, compute = local_counts(shape, topology, pipeline), step.batch, step.compute
     sharded, trained = -(-here.all // topology.shards), -(-here.trained // topology.shards)
     whole_gradients = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER or topology.shards == 1
     base = {
-        Kind.PARAMETERS: FP32 * sharded,
-        Kind.MOMENTS: int(FP32 * moments_per_parameter(optimizer) * trained),
+        MemoryKind.PARAMETERS: FP32 * sharded,
+        MemoryKind.MOMENTS: int(FP32 * moments_per_parameter(optimizer) * trained),
     }
     stays = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER
     # Without data ranks or casts FSDP is left out, and parameters and gradients are used where they lie.
@@ -364,28 +366,29 @@ def estimate(
     wide = tokens * shape.feed_forward // topology.tensor
     moments = [
         {
-            Kind.GRADIENTS: accumulated + FP32 * moved.projection,
-            Kind.GATHERED: gathered + gathered_block,
-            Kind.ACTIVATIONS: activations + hidden_gradient,
-            Kind.WORKSPACE: _loss_workspace(here.projection // shape.hidden, tokens, step),
+            MemoryKind.GRADIENTS: accumulated + FP32 * moved.projection,
+            MemoryKind.GATHERED: gathered + gathered_block,
+            MemoryKind.ACTIVATIONS: activations + hidden_gradient,
+            MemoryKind.WORKSPACE: _loss_workspace(here.projection // shape.hidden, tokens, step),
         },
         {
-            Kind.GRADIENTS: accumulated + FP32 * moved.projection + cast_head + compute * moved.block,
-            Kind.GATHERED: gathered + 2 * gathered_block,
-            Kind.ACTIVATIONS: activations + hidden_gradient + tokens * of_token.again(),
-            Kind.WORKSPACE: compute * (3 if shape.gated else 2) * wide,
+            MemoryKind.GRADIENTS: accumulated + FP32 * moved.projection + cast_head + compute * moved.block,
+            MemoryKind.GATHERED: gathered + 2 * gathered_block,
+            MemoryKind.ACTIVATIONS: activations + hidden_gradient + tokens * of_token.again(),
+            MemoryKind.WORKSPACE: compute * (3 if shape.is_gated else 2) * wide,
         },
         {
-            Kind.GRADIENTS: max(accumulated, FP32 * trained) + (compute * moved.outside if wrapped else 0),
-            Kind.GATHERED: gathered,
-            Kind.ACTIVATIONS: 0,
-            Kind.WORKSPACE: FP32 * reduced if topology.shards > 1 else 0,
+            MemoryKind.GRADIENTS: max(accumulated, FP32 * trained)
+            + (compute * moved.outside if wrapped else 0),
+            MemoryKind.GATHERED: gathered,
+            MemoryKind.ACTIVATIONS: 0,
+            MemoryKind.WORKSPACE: FP32 * reduced if topology.shards > 1 else 0,
         },
     ]
-    return max((Estimate({**base, **moment}) for moment in moments), key=attrgetter("peak"))
+    return max((MemoryEstimate({**base, **moment}) for moment in moments), key=attrgetter("peak"))
 
 
-def _loss_workspace(rows: int, tokens: int, step: Step) -> int:
+def _loss_workspace(rows: int, tokens: int, step: StepConfig) -> int:
     """Return the bytes of one chunk's logits, fp32; in bf16 with products and gradients of their size."""
     if rows == 0:
         return 0

@@ -13,35 +13,35 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from footplate_planning.inventory import inventory
+from footplate_planning.inventory import list_stage_weights
 from footplate_planning.shape import ModelShape, Weight
 from footplate_planning.topology import Topology
 
 
 @dataclass(frozen=True)
-class Box:
+class TensorRegion:
     """A range of each dimension of a tensor."""
 
     start: tuple[int, ...]
     size: tuple[int, ...]
 
     @property
-    def numbers(self) -> int:
+    def numel(self) -> int:
         """Count of the numbers in it."""
         return prod(self.size)
 
-    def common(self, other: Box) -> Box | None:
+    def intersection(self, other: TensorRegion) -> TensorRegion | None:
         """Return the intersection with `other`; None if it is empty."""
         start = tuple(max(mine, theirs) for mine, theirs in zip(self.start, other.start, strict=True))
         ends = zip(self._end, other._end, start, strict=True)
         size = tuple(min(mine, theirs) - first for mine, theirs, first in ends)
-        return Box(start, size) if all(length > 0 for length in size) else None
+        return TensorRegion(start, size) if all(length > 0 for length in size) else None
 
-    def piece(self, number: int, of: int) -> Box:
+    def piece(self, number: int, of: int) -> TensorRegion:
         """Return the rows of piece `number` of `of`, about equally many in each; some may have none."""
         rows = self.size[0]
         first, end = rows * number // of, rows * (number + 1) // of
-        return Box((self.start[0] + first, *self.start[1:]), (end - first, *self.size[1:]))
+        return TensorRegion((self.start[0] + first, *self.start[1:]), (end - first, *self.size[1:]))
 
     @property
     def _end(self) -> tuple[int, ...]:
@@ -49,17 +49,17 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Placement:
+class WeightPlacement:
     """A weight's placement in a layout."""
 
     name: str
     shape: tuple[int, ...]
-    boxes: dict[int, Box]  # by rank, in the order of ranks; of those that hold some of it
+    boxes: dict[int, TensorRegion]  # by rank, in the order of ranks; of those that hold some of it
 
     @cached_property
-    def holders(self) -> dict[Box, list[int]]:
+    def holders(self) -> dict[TensorRegion, list[int]]:
         """Ranks that hold each of its boxes."""
-        found: dict[Box, list[int]] = {}
+        found: dict[TensorRegion, list[int]] = {}
         for rank, box in self.boxes.items():
             found.setdefault(box, []).append(rank)
         return found
@@ -67,12 +67,12 @@ class Placement:
     @property
     def largest(self) -> int:
         """Count of the numbers in the largest of its boxes."""
-        return max(box.numbers for box in self.holders)
+        return max(box.numel for box in self.holders)
 
 
-def placements(shape: ModelShape, topology: Topology) -> Iterator[Placement]:
+def placements(shape: ModelShape, topology: Topology) -> Iterator[WeightPlacement]:
     """Yield all weights of a network, adapters' too, as `topology` lays them out; each once, by name."""
-    stages = inventory(shape, topology)
+    stages = list_stage_weights(shape, topology)
     ranks_of = _ranks_by_pipeline(topology)
     weights: dict[str, Weight] = {}
     where: dict[str, list[int]] = {}
@@ -95,8 +95,8 @@ def _ranks_by_pipeline(topology: Topology) -> dict[int, list[int]]:
     return found
 
 
-def _placed(weight: Weight, topology: Topology, ranks: list[int]) -> Placement:
-    boxes: dict[tuple[int, int], Box] = {}
+def _placed(weight: Weight, topology: Topology, ranks: list[int]) -> WeightPlacement:
+    boxes: dict[tuple[int, int], TensorRegion] = {}
     held = {}
     for rank in ranks:
         place = topology.coordinates(rank)
@@ -105,10 +105,10 @@ def _placed(weight: Weight, topology: Topology, ranks: list[int]) -> Placement:
         if (tensor, shard) not in boxes:
             boxes[tensor, shard] = _box(weight, topology, tensor, shard)
         held[rank] = boxes[tensor, shard]
-    return Placement(weight.name, weight.shape, held)
+    return WeightPlacement(weight.name, weight.shape, held)
 
 
-def _box(weight: Weight, topology: Topology, tensor: int, shard: int) -> Box:
+def _box(weight: Weight, topology: Topology, tensor: int, shard: int) -> TensorRegion:
     start, size = [0] * len(weight.shape), list(weight.shape)
     cuts = [] if weight.cut is None else [(weight.cut, topology.tensor, tensor)]
     for dimension, parts, index in (*cuts, (0, topology.shards, shard)):
@@ -117,4 +117,4 @@ def _box(weight: Weight, topology: Topology, tensor: int, shard: int) -> Box:
         first, end = min(index * share, length), min((index + 1) * share, length)
         start[dimension] += first
         size[dimension] = end - first
-    return Box(tuple(start), tuple(size))
+    return TensorRegion(tuple(start), tuple(size))

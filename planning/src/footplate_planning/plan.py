@@ -16,12 +16,12 @@ from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning import memory
 from footplate_planning.config import model_shape
 from footplate_planning.flops import Convention, block_flops, flops_per_token, head_flops
-from footplate_planning.memory import Batch, Estimate, Step
-from footplate_planning.rollout import PlannedRollout, planned_rollout
+from footplate_planning.memory import MemoryEstimate, MicroBatches, StepConfig
+from footplate_planning.rollout import PlannedRollout, plan_rollout
 from footplate_planning.shape import ModelShape
 from footplate_planning.spans import decoder_length
 from footplate_planning.topology import Topology, stage_layers
-from footplate_planning.traffic import Traffic, traffic
+from footplate_planning.traffic import Traffic, estimate_traffic
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PlannedRank:
     trained: int  # of these
     flops: float  # a step, full attention
     flops_causal: float
-    memory: Estimate
+    memory: MemoryEstimate
     traffic: Traffic  # a step's
 
 
@@ -45,7 +45,7 @@ class Plan:
     config: RunConfig
     shape: ModelShape
     topology: Topology
-    batch: Batch
+    batch: MicroBatches
     device: str
     ranks: list[PlannedRank]
     frozen: Sequence[ModelShape] = ()  # models that are computed and not trained, held beside it
@@ -69,7 +69,7 @@ class Plan:
         return flops_per_token(self.shape, self.shape.context, convention, decoder_length(self.config))
 
 
-def plan(
+def build_plan(
     config: RunConfig,
     ranks: int,
     device: str,
@@ -91,7 +91,7 @@ def plan(
     for pipeline in range(topology.pipeline):
         held = memory.local_counts(shape, topology, pipeline)
         others = sum(memory.frozen_bytes(other, topology, pipeline) for other in frozen)
-        estimate = memory.estimate(shape, topology, pipeline, step, training.optimizer).beside(others)
+        estimate = memory.estimate(shape, topology, pipeline, step, training.optimizer).with_frozen(others)
         if value is not None:
             estimate = estimate.at_once(memory.trained_bytes(value, topology, pipeline, training.optimizer))
         if config.parallelism.offload is Offload.CPU and device != "cpu":
@@ -102,7 +102,7 @@ def plan(
             sequences * _flops(shape, topology, step, numbers, topology.stages - 1 in stages, convention)
             for convention in (Convention.FULL, Convention.CAUSAL)
         )
-        moved = traffic(shape, topology, pipeline, step)
+        moved = estimate_traffic(shape, topology, pipeline, step)
         rows.append(PlannedRank(pipeline, numbers, held.all, held.trained, full, causal, estimate, moved))
     if config.stage is Stage.GENERATE:
         rows = [
@@ -120,26 +120,26 @@ def plan(
     if config.rollout is not None:
         left = rank_memory and rank_memory - max(row.memory.resident for row in rows)
         batch = training.global_batch_size
-        rollout = planned_rollout(shape, config.rollout, batch, ranks, step.compute, device, left)
+        rollout = plan_rollout(shape, config.rollout, batch, ranks, step.compute, device, left)
     return Plan(config, shape, topology, step.batch, device, rows, frozen, rollout, value)
 
 
 def _answering(
-    shape: ModelShape, topology: Topology, pipeline: int, step: Step, frozen: Sequence[ModelShape]
-) -> Estimate:
+    shape: ModelShape, topology: Topology, pipeline: int, step: StepConfig, frozen: Sequence[ModelShape]
+) -> MemoryEstimate:
     """Estimate the memory of a rank that trains nothing: the peak while one of `frozen` scores answers."""
     others = sum(memory.frozen_bytes(other, topology, pipeline) for other in frozen)
-    held = memory.at_rest(shape, topology, pipeline).beside(others)
-    moments = [held.at_once(memory.scoring(other, topology, pipeline, step)) for other in frozen]
+    held = memory.resting_estimate(shape, topology, pipeline).with_frozen(others)
+    moments = [held.at_once(memory.scoring_bytes(other, topology, pipeline, step)) for other in frozen]
     return max(moments, key=attrgetter("peak"), default=held)
 
 
-def step_of(config: RunConfig, topology: Topology, device: str) -> Step:
+def step_of(config: RunConfig, topology: Topology, device: str) -> StepConfig:
     """Return the settings of `config` behind a rank's memory and traffic on `topology`."""
     training = config.training
     count = topology.micro_batches(training.global_batch_size, training.micro_batch_size)
-    return Step(
-        Batch(training.micro_batch_size, count),
+    return StepConfig(
+        MicroBatches(training.micro_batch_size, count),
         training.precision,
         training.recomputation,
         decoder_length(config),
@@ -150,7 +150,7 @@ def step_of(config: RunConfig, topology: Topology, device: str) -> Step:
 def _flops(
     shape: ModelShape,
     topology: Topology,
-    step: Step,
+    step: StepConfig,
     numbers: Sequence[int],
     is_last: bool,
     convention: Convention,

@@ -15,7 +15,7 @@ from typing import Final
 
 from footplate_contracts.v1alpha1.parallelism import Sharding
 from footplate_contracts.v1alpha1.rollout import RolloutParallelism
-from footplate_planning.placement import Box, Placement, placements
+from footplate_planning.placement import TensorRegion, WeightPlacement, placements
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import RankCoordinates, Topology
 
@@ -36,31 +36,31 @@ def rollout_topology(world_size: int, parallelism: RolloutParallelism) -> Topolo
 
 
 @dataclass(frozen=True)
-class Move:
+class BlockTransfer:
     """Transfer of a weight's block, or a block that stays where sender and receiver are one."""
 
     name: str
     sender: int
     receiver: int
-    box: Box  # in the whole weight
+    box: TensorRegion  # in the whole weight
 
 
 @dataclass(frozen=True)
-class Exchange:
+class WeightTransfer:
     """A weight in both layouts."""
 
-    source: Placement
-    target: Placement
+    source: WeightPlacement
+    target: WeightPlacement
     copies: Topology  # whose data coordinate says which copy a receiver belongs to
 
-    def received(self, rank: int, piece: int = 0, pieces: int = 1) -> Iterator[Move]:
+    def incoming(self, rank: int, piece: int = 0, pieces: int = 1) -> Iterator[BlockTransfer]:
         """Yield the moves to `rank` in a piece, from itself too."""
         wanted = self.target.boxes.get(rank)
         for box in self.source.holders if wanted is not None else ():
             if found := self._move(box, rank, piece, pieces):
                 yield found
 
-    def sent(self, rank: int, piece: int = 0, pieces: int = 1) -> Iterator[Move]:
+    def outgoing(self, rank: int, piece: int = 0, pieces: int = 1) -> Iterator[BlockTransfer]:
         """Yield the moves from `rank` in a piece, to itself too; by receiver."""
         box = self.source.boxes.get(rank)
         for receiver in self.target.boxes if box is not None else ():
@@ -75,45 +75,45 @@ class Exchange:
         first = [rank for rank in self.target.boxes if self.copies.coordinates(rank).data == 0]
         sends = 0
         for box, holders in self.source.holders.items():
-            wanted = (self.target.boxes[rank].common(box) for rank in first)
+            wanted = (self.target.boxes[rank].intersection(box) for rank in first)
             copies = -(-self.copies.data // len(holders))
-            sends = max(sends, copies * sum(part.numbers for part in wanted if part is not None))
+            sends = max(sends, copies * sum(part.numel for part in wanted if part is not None))
         return max(sends, self.target.largest)
 
-    def _move(self, held: Box, receiver: int, piece: int, pieces: int) -> Move | None:
-        box = held.piece(piece, pieces).common(self.target.boxes[receiver])
+    def _move(self, held: TensorRegion, receiver: int, piece: int, pieces: int) -> BlockTransfer | None:
+        box = held.piece(piece, pieces).intersection(self.target.boxes[receiver])
         if box is None:
             return None
         holders = self.source.holders[held]
         if self.source.boxes.get(receiver) == held:
-            return Move(self.source.name, receiver, receiver, box)
+            return BlockTransfer(self.source.name, receiver, receiver, box)
         turn = self.copies.coordinates(receiver).data * len(holders) // self.copies.data
-        return Move(self.source.name, holders[turn], receiver, box)
+        return BlockTransfer(self.source.name, holders[turn], receiver, box)
 
 
 @dataclass(frozen=True)
-class Part:
+class TransferPiece:
     """Piece `number` of `of` of an exchange."""
 
-    exchange: Exchange
+    exchange: WeightTransfer
     number: int
     of: int
 
-    def received(self, rank: int) -> Iterator[Move]:
+    def incoming(self, rank: int) -> Iterator[BlockTransfer]:
         """Yield the moves to `rank`, as the exchange does."""
-        return self.exchange.received(rank, self.number, self.of)
+        return self.exchange.incoming(rank, self.number, self.of)
 
-    def sent(self, rank: int) -> Iterator[Move]:
+    def outgoing(self, rank: int) -> Iterator[BlockTransfer]:
         """Yield the moves from `rank`, as the exchange does."""
-        return self.exchange.sent(rank, self.number, self.of)
+        return self.exchange.outgoing(rank, self.number, self.of)
 
 
 @dataclass(frozen=True)
-class Relayout:
+class ReshardPlan:
     """Plan to move all weights from `source` to `target`; a number in transit takes `number_bytes`."""
 
-    exchanges: Sequence[Exchange]
-    rounds: Sequence[Sequence[Part]]
+    exchanges: Sequence[WeightTransfer]
+    rounds: Sequence[Sequence[TransferPiece]]
     number_bytes: int
 
     @classmethod
@@ -124,33 +124,33 @@ class Relayout:
         target: Topology,
         number_bytes: int,
         most_on_its_way: int = _MOST_ON_ITS_WAY,
-    ) -> Relayout:
+    ) -> ReshardPlan:
         """Plan rounds in which a rank sends and receives `most_on_its_way` bytes, or a few rows more."""
         assert source.world_size == target.world_size
         pairs = zip(placements(shape, source), placements(shape, target), strict=True)
-        exchanges = [Exchange(before, behind, target) for before, behind in pairs]
+        exchanges = [WeightTransfer(before, behind, target) for before, behind in pairs]
         leanest = min(
             _numbers((exchange.target for exchange in exchanges), rank) for rank in _one_copy(target)
         )
         room = max(1, min(most_on_its_way // number_bytes, leanest // _SHARE_ON_ITS_WAY))
         return cls(exchanges, list(_rounds(exchanges, room)), number_bytes)
 
-    def held_before(self, rank: int, number_bytes: int) -> int:
+    def source_bytes(self, rank: int, number_bytes: int) -> int:
         """Return the bytes of `rank`'s part of the source, whose numbers take `number_bytes`."""
         return number_bytes * _numbers((exchange.source for exchange in self.exchanges), rank)
 
-    def held_behind(self, rank: int) -> int:
+    def target_bytes(self, rank: int) -> int:
         """Return the bytes of `rank`'s part of the target."""
         return self.number_bytes * _numbers((exchange.target for exchange in self.exchanges), rank)
 
-    def received(self, rank: int) -> int:
+    def received_bytes(self, rank: int) -> int:
         """Return the bytes that `rank` receives from others: its part of the target but what it held."""
-        moves = (move for exchange in self.exchanges for move in exchange.received(rank))
-        return self.number_bytes * sum(move.box.numbers for move in moves if move.sender != rank)
+        moves = (move for exchange in self.exchanges for move in exchange.incoming(rank))
+        return self.number_bytes * sum(move.box.numel for move in moves if move.sender != rank)
 
 
-def _numbers(placed: Iterable[Placement], rank: int) -> int:
-    return sum(placement.boxes[rank].numbers for placement in placed if rank in placement.boxes)
+def _numbers(placed: Iterable[WeightPlacement], rank: int) -> int:
+    return sum(placement.boxes[rank].numel for placement in placed if rank in placement.boxes)
 
 
 def _one_copy(target: Topology) -> list[int]:
@@ -161,9 +161,9 @@ def _one_copy(target: Topology) -> list[int]:
     ]
 
 
-def _rounds(exchanges: Sequence[Exchange], room: int) -> Iterator[list[Part]]:
+def _rounds(exchanges: Sequence[WeightTransfer], room: int) -> Iterator[list[TransferPiece]]:
     """Yield parts that go together: `room` numbers of one rank at most, or one row of its blocks."""
-    together: list[Part] = []
+    together: list[TransferPiece] = []
     taken = 0
     for exchange in exchanges:
         most = exchange.most_at_once
@@ -172,9 +172,9 @@ def _rounds(exchanges: Sequence[Exchange], room: int) -> Iterator[list[Part]]:
             yield together
             together, taken = [], 0
         if pieces > 1:
-            yield from ([Part(exchange, number, pieces)] for number in range(pieces))
+            yield from ([TransferPiece(exchange, number, pieces)] for number in range(pieces))
         else:
-            together.append(Part(exchange, 0, 1))
+            together.append(TransferPiece(exchange, 0, 1))
             taken += most
     if together:
         yield together

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from footplate_contracts.v1alpha1.rollout import Rollout
 from footplate_planning.generation import (
     BLOCK_SIZE,
-    blocks_of_room,
+    available_blocks,
     cache_blocks,
+    memory_shortage,
     rank_key_value_bytes,
-    too_small,
 )
 from footplate_planning.memory import local_counts
 from footplate_planning.relayout import rollout_topology
@@ -30,7 +30,7 @@ class PlannedRollout:
     short: str = ""  # why not even one answer fits that fills the context with its prompt
 
 
-def planned_rollout(
+def plan_rollout(
     shape: ModelShape,
     rollout: Rollout,
     global_batch_size: int,
@@ -50,8 +50,8 @@ def planned_rollout(
     most, short = None, None
     if left is not None and rollout.cache_tokens is None:
         free = left - max(weights)
-        most = blocks_of_room(shape, topology, number_bytes, free, device)
-        short = too_small(shape, topology, number_bytes, free, shape.context)
+        most = available_blocks(shape, topology, number_bytes, free, device)
+        short = memory_shortage(shape, topology, number_bytes, free, shape.context)
     tokens = BLOCK_SIZE * cache_blocks(answers, shape.context, rollout.cache_tokens, most)
     cache = rank_key_value_bytes(shape, topology, tokens, number_bytes)
     return PlannedRollout(topology, answers, tokens, weights, cache, short or "")

@@ -84,7 +84,7 @@ class ModelShape:
     adapter: AdapterShape | None = None
 
     @property
-    def gated(self) -> bool:
+    def is_gated(self) -> bool:
         """True if the feed-forward layer has a gate, and so three matrices."""
         return self.activation in (Activation.SWIGLU, Activation.GEGLU)
 
@@ -167,13 +167,13 @@ class Weight:
     heads: int | None = None  # that it holds, where more ranks than these have the whole each
     linear: bool = False  # the matrix of a linear layer, [outputs, inputs]
 
-    def here(self, tensor: int) -> tuple[int, ...]:
+    def local_shape(self, tensor: int) -> tuple[int, ...]:
         """Return its shape on one of `tensor` ranks."""
         return tuple(size // tensor if axis == self.cut else size for axis, size in enumerate(self.shape))
 
     def shard(self, tensor: int, shards: int) -> int:
         """Count the numbers in the first and largest of `shards` pieces of rows of one tensor rank's part."""
-        rows, *others = self.here(tensor)
+        rows, *others = self.local_shape(tensor)
         return -(-rows // shards) * prod(others)
 
 
@@ -190,7 +190,7 @@ def block_weights(shape: ModelShape, number: int) -> Iterator[Weight]:
         yield from _norm(shape, f"{prefix}.cross_attention_norm")
         yield from _attention(shape, f"{prefix}.cross_attention")
     yield from _norm(shape, f"{prefix}.feed_forward_norm")
-    for name in ("gate", "up") if shape.gated else ("up",):
+    for name in ("gate", "up") if shape.is_gated else ("up",):
         yield from _linear(f"{prefix}.feed_forward.{name}", inner, shape.hidden, bias, ROWS)
     yield from _linear(f"{prefix}.feed_forward.down", shape.hidden, inner, bias, COLUMNS)
 

@@ -205,7 +205,7 @@ def stage_layers(shape: ModelShape, topology: Topology) -> tuple[range, ...]:
     return split_layers(costs, topology.stages, float(shape.hidden), float(shape.projection))
 
 
-def schedule_wants(topology: Topology, micro_batches: int) -> str | None:
+def schedule_problem(topology: Topology, micro_batches: int) -> str | None:
     """Return the requirement of the schedule that a rank's `micro_batches` a step fail; None if they fit."""
     schedule, stages = topology.schedule, topology.pipeline
     if stages == 1:
@@ -246,4 +246,4 @@ def _forms(world_size: int, parallelism: Parallelism, micro_batches: int) -> boo
         topology = Topology.of(world_size, parallelism)
     except ValueError:
         return False
-    return schedule_wants(topology, topology.micro_batches(micro_batches, 1)) is None
+    return schedule_problem(topology, topology.micro_batches(micro_batches, 1)) is None

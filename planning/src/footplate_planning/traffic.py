@@ -17,8 +17,8 @@ from typing import Final
 from footplate_contracts.v1alpha1.model import Architecture
 from footplate_contracts.v1alpha1.parallelism import Sharding
 from footplate_contracts.v1alpha1.training import Recomputation
-from footplate_planning.inventory import Stage, inventory
-from footplate_planning.memory import FP32, Step, loss_chunk
+from footplate_planning.inventory import StageWeights, list_stage_weights
+from footplate_planning.memory import FP32, StepConfig, loss_chunk
 from footplate_planning.shape import ModelShape, Weight
 from footplate_planning.topology import Topology
 
@@ -38,7 +38,7 @@ class Axis(StrEnum):
     WORLD = "world"
 
 
-class Call(StrEnum):
+class CommunicationOp(StrEnum):
     """Kind of a collective or message."""
 
     ALL_GATHER = "all-gather"
@@ -49,22 +49,22 @@ class Call(StrEnum):
 
 
 @dataclass(frozen=True)
-class Load:
+class CallTotals:
     """Number of calls, and their bytes all together."""
 
     calls: int
     bytes: int
 
-    def __add__(self, other: Load) -> Load:
-        return Load(self.calls + other.calls, self.bytes + other.bytes)
+    def __add__(self, other: CallTotals) -> CallTotals:
+        return CallTotals(self.calls + other.calls, self.bytes + other.bytes)
 
 
-Traffic = dict[tuple[Axis, Call], Load]
-_Part = tuple[Axis, Call, int, int]
+Traffic = dict[tuple[Axis, CommunicationOp], CallTotals]
+_Part = tuple[Axis, CommunicationOp, int, int]
 """(axis, call, how many, bytes of each)."""
 
 
-def traffic(shape: ModelShape, topology: Topology, pipeline: int, step: Step) -> Traffic:
+def estimate_traffic(shape: ModelShape, topology: Topology, pipeline: int, step: StepConfig) -> Traffic:
     """Estimate a rank with this `pipeline` coordinate that holds the first shard; absent calls are left out.
 
     The optimizer is elementwise (Adafactor sums more) and the loss cross-entropy, without
@@ -73,28 +73,33 @@ def traffic(shape: ModelShape, topology: Topology, pipeline: int, step: Step) ->
     """
     if shape.adapter is not None:
         return {}
-    stages, mine = inventory(shape, topology), topology.stages_of(pipeline)
+    stages, mine = list_stage_weights(shape, topology), topology.stages_of(pipeline)
     rank = _Rank(shape, topology, step)
     parts = [*rank.parameters([stages[number] for number in mine]), *rank.tied(stages, pipeline)]
     for number in mine:
         parts += rank.sequences(stages[number], number)
         parts += rank.messages(number, mine)
-    parts += [(Axis.WORLD, Call.ALL_REDUCE, 1, _COUNTS), (Axis.WORLD, Call.ALL_REDUCE, 1, _SUMS)]
+    parts += [
+        (Axis.WORLD, CommunicationOp.ALL_REDUCE, 1, _COUNTS),
+        (Axis.WORLD, CommunicationOp.ALL_REDUCE, 1, _SUMS),
+    ]
     return _summed(parts)
 
 
-def sent(traffic: Traffic, axis: Axis) -> int:
+def sent_bytes(traffic: Traffic, axis: Axis) -> int:
     """Return the bytes that go into all calls of `axis`."""
     return sum(
-        load.bytes for (along, call), load in traffic.items() if along is axis and call is not Call.RECEIVE
+        load.bytes
+        for (along, call), load in traffic.items()
+        if along is axis and call is not CommunicationOp.RECEIVE
     )
 
 
 def _summed(parts: Iterable[_Part]) -> Traffic:
-    loads: defaultdict[tuple[Axis, Call], Load] = defaultdict(lambda: Load(0, 0))
+    loads: defaultdict[tuple[Axis, CommunicationOp], CallTotals] = defaultdict(lambda: CallTotals(0, 0))
     for axis, call, calls, size in parts:
         if calls:
-            loads[axis, call] += Load(calls, calls * size)
+            loads[axis, call] += CallTotals(calls, calls * size)
     return dict(loads)
 
 
@@ -114,9 +119,9 @@ class _Rank:
 
     shape: ModelShape
     topology: Topology
-    step: Step
+    step: StepConfig
 
-    def parameters(self, stages: list[Stage]) -> Iterator[_Part]:
+    def parameters(self, stages: list[StageWeights]) -> Iterator[_Part]:
         """Yield gathers of parameters and sums of gradients, also of weights that tensor ranks have whole."""
         topology, count = self.topology, self.step.batch.count
         shards, tensor = topology.shards, topology.tensor
@@ -128,16 +133,16 @@ class _Rank:
                 # A block is gathered for its forward and for its backward pass, the rest once for both.
                 again = 1 if kept or group is stage.outside else 2
                 if shards > 1:
-                    yield Axis.DATA, Call.ALL_GATHER, gathers * again, self.step.compute * shard
-                    yield Axis.DATA, Call.REDUCE_SCATTER, reduces, FP32 * shard * shards
+                    yield Axis.DATA, CommunicationOp.ALL_GATHER, gathers * again, self.step.compute * shard
+                    yield Axis.DATA, CommunicationOp.REDUCE_SCATTER, reduces, FP32 * shard * shards
                 if topology.copies > 1:
-                    yield Axis.DATA, Call.ALL_REDUCE, reduces, FP32 * shard
+                    yield Axis.DATA, CommunicationOp.ALL_REDUCE, reduces, FP32 * shard
         if tensor > 1:
             uncut = {w.name: w for stage in stages for group in stage.groups for w in group if w.cut is None}
             numbers = sum(weight.shard(tensor, shards) for weight in uncut.values())
-            yield Axis.TENSOR, Call.ALL_REDUCE, 1 if numbers else 0, FP32 * numbers
+            yield Axis.TENSOR, CommunicationOp.ALL_REDUCE, 1 if numbers else 0, FP32 * numbers
 
-    def tied(self, stages: tuple[Stage, ...], pipeline: int) -> Iterator[_Part]:
+    def tied(self, stages: tuple[StageWeights, ...], pipeline: int) -> Iterator[_Part]:
         """Yield sums of gradients of a parameter in stages of several ranks: one for each set of holders."""
         topology = self.topology
         holders: defaultdict[Weight, set[int]] = defaultdict(set)
@@ -150,9 +155,9 @@ class _Rank:
             if len(ranks) > 1 and pipeline in ranks:
                 shared[frozenset(ranks)] += weight.shard(topology.tensor, topology.shards)
         for numbers in shared.values():
-            yield Axis.PIPELINE, Call.ALL_REDUCE, 1, FP32 * numbers
+            yield Axis.PIPELINE, CommunicationOp.ALL_REDUCE, 1, FP32 * numbers
 
-    def sequences(self, stage: Stage, number: int) -> Iterator[_Part]:
+    def sequences(self, stage: StageWeights, number: int) -> Iterator[_Part]:
         """Yield gathers and scatters of one stage's activations, by tensor and context ranks."""
         if self.topology.context > 1:
             yield from self._keys_and_values(len(stage.blocks))
@@ -173,7 +178,7 @@ class _Rank:
         for length in self._lengths():
             for neighbour in (number - 1, number + 1):
                 if 0 <= neighbour < self.topology.stages and neighbour not in mine:
-                    for call in (Call.SEND, Call.RECEIVE):
+                    for call in (CommunicationOp.SEND, CommunicationOp.RECEIVE):
                         yield Axis.PIPELINE, call, batch.count, self.step.compute * numbers * length
 
     def _lengths(self) -> list[int]:
@@ -201,8 +206,8 @@ class _Rank:
         count, both = self.step.batch.count, forward.gathers + forward.scatters
         whole = self.step.compute * self.step.batch.sequences * length * (width or self.shape.hidden)
         piece = whole // self.topology.tensor
-        yield Axis.TENSOR, Call.ALL_GATHER, count * (both + forward.gathers_again), piece
-        yield Axis.TENSOR, Call.REDUCE_SCATTER, count * (both + forward.scatters_again), whole
+        yield Axis.TENSOR, CommunicationOp.ALL_GATHER, count * (both + forward.gathers_again), piece
+        yield Axis.TENSOR, CommunicationOp.REDUCE_SCATTER, count * (both + forward.scatters_again), whole
 
     def _head(self) -> Iterator[_Part]:
         """Yield gathers of the last hidden states for the loss, and of a token's three normaliser numbers."""
@@ -214,8 +219,8 @@ class _Rank:
             return
         chunk = loss_chunk(shape.vocabulary // self.topology.tensor, self.step.device)
         full, left = divmod(batch.sequences * length, chunk)
-        yield Axis.TENSOR, Call.ALL_GATHER, batch.count * full, _STATISTICS * chunk
-        yield Axis.TENSOR, Call.ALL_GATHER, batch.count if left else 0, _STATISTICS * left
+        yield Axis.TENSOR, CommunicationOp.ALL_GATHER, batch.count * full, _STATISTICS * chunk
+        yield Axis.TENSOR, CommunicationOp.ALL_GATHER, batch.count if left else 0, _STATISTICS * left
 
     def _keys_and_values(self, blocks: int) -> Iterator[_Part]:
         """Yield gathers of each block's keys and values, and the reduce-scatters of their gradients."""
@@ -224,5 +229,10 @@ class _Rank:
         piece = 2 * batch.sequences * (shape.context // topology.context) * heads * shape.head_size
         forward = 1 if self.step.recomputation is Recomputation.NONE else 2
         calls = batch.count * blocks
-        yield Axis.CONTEXT, Call.ALL_GATHER, forward * calls, self.step.compute * piece
-        yield Axis.CONTEXT, Call.REDUCE_SCATTER, calls, self.step.compute * piece * topology.context
+        yield Axis.CONTEXT, CommunicationOp.ALL_GATHER, forward * calls, self.step.compute * piece
+        yield (
+            Axis.CONTEXT,
+            CommunicationOp.REDUCE_SCATTER,
+            calls,
+            self.step.compute * piece * topology.context,
+        )

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from footplate_contracts.names import API_AUDIENCE, API_TOKEN_FILE, API_TOKEN_MOUNT
-from footplate_operator.certificates.manifests import Place
+from footplate_operator.certificates.manifests import CertificateNames
 from tests.support.chart import NAMESPACE, container, environment, mounts, one, rendered, volumes
 
 ISSUED = ("api.tls.certManager.enabled=true", "api.tls.certManager.issuerRef.name=house")
-PLACE = Place(NAMESPACE, "footplate-api")
+PLACE = CertificateNames(NAMESPACE, "footplate-api")
 
 
 def test_the_api_serves_with_what_the_operator_makes() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from footplate_contracts.lineage import references
+from footplate_contracts.lineage import run_references
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
-from footplate_trainer.manifest.run_file import ManifestRefused, read_run
+from footplate_trainer.manifest.run_file import InvalidManifest, read_run
 from tests.component.contracts.kube import ROOT, Kubectl
 from tests.component.contracts.manifests import run_manifest
 from tests.component.contracts.row import Row
@@ -38,7 +38,7 @@ ALONE = [pytest.param(path, id=path.stem) for path, runs in FILES.items() if len
 
 def config(spec: TrainingRunSpec) -> RunConfig:
     """The RunConfig, identity and world aside; any folder stands for other runs."""
-    given = [LineageEntry(field=field, run="other", uid="u", uri="/other") for field in references(spec)]
+    given = [LineageEntry(field=field, run="other", uid="u", uri="/other") for field in run_references(spec)]
     return resolve(spec, IDENTITY, WORLD, given)
 
 
@@ -89,7 +89,7 @@ def test_trainer_refuses_what_the_server_refuses(tmp_path: Path, row: Row) -> No
     file = tmp_path / "run.json"
     with file.open("w") as stream:
         YAML(typ="safe", pure=True).dump(run_manifest(row.changes), stream)
-    with pytest.raises(ManifestRefused) as refused:
+    with pytest.raises(InvalidManifest) as refused:
         read_run(file)
     assert row.complaint in refused.value.problems
 

@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from footplate_contracts.names import WorkerId
-from footplate_operator.errors import ClusterError, Forbidden, Invalid
+from footplate_operator.errors import ClusterError, ObjectInvalid, RequestForbidden
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.manifests import coordinator
 from footplate_operator.trainingrun.manifests.pod import security_context
-from footplate_operator.trainingrun.observed import Api
+from footplate_operator.trainingrun.observed import ApiEndpoint
 from footplate_operator.trainingrun.policies.pod_refusals import refusal
 from footplate_operator.trainingrun.run import Run, decode_profile
 from tests.component.contracts.kube import Kubectl
@@ -70,7 +70,7 @@ def _pods(namespace: str, **profile: Any) -> list[Json]:
     return [
         worker_pod(subject, revision, WorkerId(0, 0), ""),
         spare_pod(subject, revision, WorkerId(0, 0), ""),
-        coordinator.pod(subject, revision, 1, Api("https://api", "who vouches")),
+        coordinator.pod(subject, revision, 1, ApiEndpoint("https://api", "who vouches")),
     ]
 
 
@@ -80,7 +80,7 @@ def _error(kubectl: Kubectl, namespace: str, **profile: Any) -> ClusterError | N
         path = POD.path(namespace) + "?dryRun=All&fieldValidation=Strict"
         status, answer = ask(kubectl.kubeconfig, "POST", path, pod)
         if refused(status):
-            types = {403: Forbidden, 422: Invalid}
+            types = {403: RequestForbidden, 422: ObjectInvalid}
             return types[status](answer["message"], status, answer["reason"])
     return None
 

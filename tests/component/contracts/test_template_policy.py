@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import API_TOKEN_MOUNT
-from footplate_operator.trainingrun.manifests.pod import base_mounts, keep_annotations
+from footplate_operator.trainingrun.manifests.pod import base_mounts, no_eviction_annotations
 from tests.component.contracts.kube import Kubectl
 from tests.component.contracts.manifests import profile_manifest
 
@@ -112,7 +112,7 @@ def test_labels_by_which_pods_are_found_are_refused(kubectl: Kubectl, label: str
     assert of_metadata(kubectl, labels={"team": "a"}) == ""
 
 
-@pytest.mark.parametrize("note", keep_annotations())
+@pytest.mark.parametrize("note", no_eviction_annotations())
 def test_annotations_of_autoscalers_are_refused(kubectl: Kubectl, note: str) -> None:
     assert of_metadata(kubectl, annotations={note: "false"}) == (
         f"spec.podTemplate.metadata.annotations {note} keeps autoscalers from evicting a run's pods; remove"

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from footplate_api.coordinators import repository
-from footplate_api.coordinators.record import Coordinator
+from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.metrics import repository as metrics
@@ -67,7 +67,7 @@ async def coordinator(
     token = f"token-of-{namespace}/{pod_uid}"
     if token not in reviewer.tokens:
         async with context.database.write() as session:
-            await repository.store(session, [Coordinator(pod_uid, uid, namespace, name, epoch)])
+            await repository.store(session, [CoordinatorPod(pod_uid, uid, namespace, name, epoch)])
     return reviewer.add_pod(token, pod_uid, namespace)
 
 
@@ -87,6 +87,6 @@ async def eventually(
 async def newest_row(database: Database, uid: str) -> Any:
     """The last row of the newest generation of a run, whose attributes are the columns."""
     async with database.read() as session:
-        places = await metrics.newest_places(session, [uid])
+        places = await metrics.newest_positions(session, [uid])
         row = (await metrics.rows_at(session, places, STORED))[uid]
     return SimpleNamespace(**dict(zip(STORED, row, strict=True)))

@@ -20,12 +20,12 @@ from footplate_api import migrate, revisions
 from footplate_api.app import create_app
 from footplate_api.database import Database
 from footplate_api.edge import Context
-from footplate_api.identity.access import Access
-from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.runs.lists import Lists
-from footplate_api.served import Served
+from footplate_api.identity.access import AccessPolicy
+from footplate_api.observation import ApiMetrics, MirrorHealth
+from footplate_api.runs.lists import RateLimitedLists
+from footplate_api.served import NamespaceScope
 from footplate_api.settings import with_driver
-from footplate_api.turns import Turns
+from footplate_api.turns import ConcurrencyLimit
 from tests.component.footplate_api import kube
 from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster
@@ -126,9 +126,9 @@ class Api:
     cluster: FakeCluster
     context: Context
     reviewer: FakeReviewer
-    turns: Turns  # of costs
-    histories: Turns
-    lists: Lists
+    turns: ConcurrencyLimit  # of costs
+    histories: ConcurrencyLimit
+    lists: RateLimitedLists
 
     async def coordinator(self, uid: str, name: str = "gpt", **more: Any) -> dict[str, str]:
         """Headers of the requests of a run's coordinator."""
@@ -147,14 +147,14 @@ class Api:
 
 @asynccontextmanager
 async def running(
-    url: str, cluster: FakeCluster, access: Access | None = None, **more: Any
+    url: str, cluster: FakeCluster, access: AccessPolicy | None = None, **more: Any
 ) -> AsyncIterator[Api]:
     """The application with its lifespan: its database looked at for migrations, mirroring.
 
     `more` goes to `starting`.
     """
     async with starting(url, cluster, access=access, **more) as started:
-        await started.context.startup.over()
+        await started.context.startup.wait()
         yield started
 
 
@@ -163,7 +163,7 @@ async def starting(
     url: str,
     cluster: FakeCluster,
     migrations: Path | None = None,
-    access: Access | None = None,
+    access: AccessPolicy | None = None,
     database: type[Database] = PatientDatabase,
     **more: Any,
 ) -> AsyncIterator[Api]:
@@ -176,8 +176,8 @@ async def starting(
         database(url),
         cluster,
         reviewer,
-        Metrics(),
-        MirrorHealth.of(more.get("served", Served()).places),
+        ApiMetrics(),
+        MirrorHealth.of(more.get("served", NamespaceScope()).places),
         revision="abc123",
         access=access or HASTE,
         migrations=migrations or revisions.scripts(),

@@ -1,4 +1,4 @@
-"""A Kubernetes API that behaves like one as far as TrainingRuns and their namespaces go."""
+"""A Kubernetes API that behaves like one as far as TrainingRunController and their namespaces go."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class FakeCluster:
 
     # -- what the API calls ----------------------------------------------------------
 
-    def within(self, namespace: str) -> FakeCluster:
+    def in_namespace(self, namespace: str) -> FakeCluster:
         return cast(FakeCluster, _Within(self, namespace))
 
-    async def identity(self) -> str:
+    async def get_cluster_uid(self) -> str:
         self._answer()
         return self.uid
 

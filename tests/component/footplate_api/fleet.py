@@ -17,7 +17,7 @@ from sqlalchemy import text
 from cluster.machine.ports import claim_ports
 from footplate_api.database import Database
 from footplate_api.settings import with_driver
-from footplate_contracts.quantity import amount
+from footplate_contracts.quantity import parse_quantity
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.test_process import ready, serving
 from tests.component.footplate_api.test_tls import client, told
@@ -44,7 +44,7 @@ def full(step: int) -> dict[str, Any]:
 def allowed() -> float:
     """Bytes that the chart lets the process take."""
     limits = yaml.safe_load(CHART.read_text())["api"]["resources"]["limits"]
-    found = amount(limits["memory"])
+    found = parse_quantity(limits["memory"])
     assert found is not None
     return found
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from footplate_api.database import Database
-from footplate_api.models import Run
-from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.pipelines.following import Follower
-from footplate_api.pipelines.mirror import Mirror
+from footplate_api.models import RunRow
+from footplate_api.observation import ApiMetrics, MirrorHealth
+from footplate_api.pipelines.following import Reflector
+from footplate_api.pipelines.mirror import RunMirror
 from footplate_api.pipelines.namespaces import NamespaceMirror
 from footplate_api.ports import EventType, WatchEvent
 from footplate_api.runs import repository
@@ -36,13 +36,13 @@ def mirror(
     database: Database,
     cluster: FakeCluster,
     now: Callable[[], datetime] | None = None,
-    of: type[Mirror] = Mirror,
-) -> Mirror:
+    of: type[RunMirror] = RunMirror,
+) -> RunMirror:
     """A mirror that is not running yet."""
     return of(
         cluster,
         database,
-        Metrics(),
+        ApiMetrics(),
         MirrorHealth(),
         now or Clock(),
         chance=lambda: 0.0,
@@ -51,7 +51,7 @@ def mirror(
 
 
 @asynccontextmanager
-async def following(mirror: Follower) -> AsyncIterator[None]:
+async def following(mirror: Reflector) -> AsyncIterator[None]:
     """Runs it for the block."""
     task = asyncio.create_task(mirror.run())
     try:
@@ -64,11 +64,11 @@ async def following(mirror: Follower) -> AsyncIterator[None]:
 def namespaces(database: Database, cluster: FakeCluster) -> NamespaceMirror:
     """A mirror of namespaces that is not running yet."""
     return NamespaceMirror(
-        cluster, database, Metrics(), MirrorHealth(), Clock(), chance=lambda: 0.0, gather_seconds=0.01
+        cluster, database, ApiMetrics(), MirrorHealth(), Clock(), chance=lambda: 0.0, gather_seconds=0.01
     )
 
 
-async def found(database: Database, name: str, namespace: str = "research") -> Run | None:
+async def found(database: Database, name: str, namespace: str = "research") -> RunRow | None:
     """The run as the table shows it."""
     async with database.read() as session:
         return await repository.find(session, namespace, name, None)

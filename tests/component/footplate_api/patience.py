@@ -38,5 +38,5 @@ class PatientDatabase(Database):
         ]:  # it may be closed twice
             _IDLE[self._url].append(engines)
 
-    def patience(self, seconds: float | None) -> asyncio.Timeout:
-        return super().patience(None if seconds is None else TIMES * seconds)
+    def timeout(self, seconds: float | None) -> asyncio.Timeout:
+        return super().timeout(None if seconds is None else TIMES * seconds)

@@ -12,7 +12,7 @@ from footplate_api.app import ROUTERS
 from footplate_api.identity.caller import READ_METRICS, RUNS, Caller, Right
 from footplate_api.identity.gate import OPEN
 from footplate_api.identity.reviewing import access_review
-from footplate_api.identity.rights import READS_METRICS, Demand
+from footplate_api.identity.rights import READS_METRICS, RequiredRight
 
 BOUND: Final = "team-a"
 OTHER: Final = "team-b"
@@ -70,15 +70,15 @@ def _right(route: APIRoute) -> tuple[str, Callable[[str, str], Right] | None]:
     asked = [dependency.dependency for dependency in route.dependencies]
     if READS_METRICS.dependency in asked:
         return f"`get` on the URL `{READ_METRICS.path}`", lambda namespace, name: READ_METRICS
-    demand = next((found for found in asked if isinstance(found, Demand)), None)
+    demand = next((found for found in asked if isinstance(found, RequiredRight)), None)
     if demand is not None:
-        return _said(demand), lambda namespace, name: demand.right({"namespace": namespace, "name": name})
+        return _said(demand), lambda namespace, name: demand.resolve({"namespace": namespace, "name": name})
     if not route.include_in_schema:
         return "", None
     return OTHERWISE[route.name], None
 
 
-def _said(demand: Demand) -> str:
+def _said(demand: RequiredRight) -> str:
     what = f"{demand.resource}/{demand.subresource}" if demand.subresource else demand.resource
     of_all = " in all namespaces" if demand.everywhere and demand.resource == RUNS else ""
     where = ", by its name" if demand.named else of_all

@@ -18,7 +18,7 @@ from footplate_api.database import Database
 from footplate_api.errors import ClusterUnavailable
 from footplate_api.identity.caller import Caller, Right
 from footplate_api.models.idempotency import IdempotencyKey
-from footplate_api.pipelines.retention import Retention
+from footplate_api.pipelines.retention import RetentionTask
 from footplate_api.ports import Manifest
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api, running
@@ -179,7 +179,7 @@ async def test_keys_are_kept_for_a_day(api: Api, clock: Clock, named: dict[str, 
     assert (again.content == first.content) is (hours < 24)
     assert len(api.cluster.objects) == (0 if hours < 24 else 1)
     assert await kept(database) == 1
-    await Retention(database, lambda: clock() + timedelta(hours=25)).look()
+    await RetentionTask(database, lambda: clock() + timedelta(hours=25)).enforce()
     assert await kept(database) == 0
 
 

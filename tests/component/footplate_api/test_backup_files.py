@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from footplate_api.backups import names
-from footplate_api.backups.copying import copy
-from footplate_api.backups.making import Backup, make
+from footplate_api.backups.copying import copy_database
+from footplate_api.backups.making import Backup, create_backup
 from footplate_api.backups.soundness import verify
-from footplate_api.errors import BackupFailed, NoRoom, Unsound
+from footplate_api.errors import BackupFailed, InsufficientSpace, UnusableDatabaseFile
 from tests.component.footplate_api.histories import holding, said
 from tests.support.killed import killed_before
 
@@ -38,7 +38,7 @@ def folder(database: Path) -> Path:
 
 
 def made(database: Path, folder: Path, days: int = 0, keep: int = 2) -> Backup:
-    return make(database, folder, keep, lambda: NIGHT + days * DAY)
+    return create_backup(database, folder, keep, lambda: NIGHT + days * DAY)
 
 
 def test_what_the_log_alone_holds_is_in_it_and_what_is_under_way_is_not(database: Path, folder: Path) -> None:
@@ -77,7 +77,7 @@ def test_killed_before_any_of_its_calls_it_leaves_no_half_that_counts(database: 
         if not killed_before(call, lambda: made(database, folder, 2)):
             break
         calls = call
-        there = names.complete(os.listdir(folder))
+        there = names.backup_names(os.listdir(folder))
         assert len(there) >= len(before), "none goes before there is one more"
         if there[0] not in before:
             verify(folder / there[0])
@@ -113,8 +113,8 @@ def test_room_that_ends_in_the_middle(database: Path, folder: Path) -> None:
 
 def test_it_gives_up_before_the_log_takes_the_room_of_the_database(database: Path, folder: Path) -> None:
     left = iter([100 << 20, 30 << 20])  # more than a copy takes, then less than half
-    with pytest.raises(NoRoom, match="it was given up, or the database would have none left"):
-        copy(database, folder / "x.partial", lambda _: next(left))
+    with pytest.raises(InsufficientSpace, match="it was given up, or the database would have none left"):
+        copy_database(database, folder / "x.partial", lambda _: next(left))
     assert said(database) == "mine"
 
 
@@ -150,12 +150,12 @@ def test_no_database_no_back_up(folder: Path) -> None:
 def test_what_is_no_back_up_is_told(tmp_path: Path, written: bytes, says: str) -> None:
     file = tmp_path / "x.db"
     file.write_bytes(written)
-    with pytest.raises(Unsound, match=says):
+    with pytest.raises(UnusableDatabaseFile, match=says):
         verify(file)
 
 
 def test_a_database_in_use_is_none(database: Path) -> None:
     with closing(sqlite3.connect(database)) as running:
         running.execute("SELECT * FROM said").fetchall()
-        with pytest.raises(Unsound, match="in use"):
+        with pytest.raises(UnusableDatabaseFile, match="in use"):
             verify(database)

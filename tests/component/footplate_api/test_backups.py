@@ -22,10 +22,10 @@ import pytest
 from cluster.machine.ports import claim_ports
 from footplate_api.backups import names
 from footplate_api.backups.__main__ import main
-from footplate_api.backups.copying import copy, free_at
-from footplate_api.backups.plan import BackupPlan, Schedule
-from footplate_api.observation import BackupMetrics, Metrics
-from footplate_api.pipelines.backing_up import BackingUp
+from footplate_api.backups.copying import copy_database, free_at
+from footplate_api.backups.plan import BackupPlan, CronSchedule
+from footplate_api.observation import ApiMetrics, BackupMetrics
+from footplate_api.pipelines.backing_up import BackupTask
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import RUNS, batch, checkpoint, eventually, row
 from tests.component.footplate_api.conftest import running
@@ -111,7 +111,7 @@ async def written_between_steps(database: Path, target: Path, senders: Sequence[
         return free_at(folder)
 
     before = [sender.receipts for sender in senders]
-    await asyncio.to_thread(copy, database, target, free)
+    await asyncio.to_thread(copy_database, database, target, free)
     assert len(asked) > (COPIED >> 22), "once at its beginning and after each step of 4 MiB but the last"
     found = [batches(target, sender.number) for sender in senders]
     for least, there, most in zip(before, found, asked[0], strict=True):
@@ -252,7 +252,7 @@ async def test_one_is_made_though_a_clock_that_was_ahead_has_named_another(
     async with running(sqlite_url, FakeCluster(), backups=BackupPlan(folder)):
         await eventually(
             lambda: asyncio.to_thread(os.listdir, folder),
-            lambda found: len(names.complete(found)) == 2,
+            lambda found: len(names.backup_names(found)) == 2,
             seconds=60,
         )
 
@@ -266,9 +266,9 @@ def making() -> set[int]:
 
 
 async def test_one_waits_for_another_and_ends_with_the_api(sqlite_url: str, tmp_path: Path) -> None:
-    instruments: Any = BackupMetrics(Metrics().registry)
-    plan = BackupPlan(tmp_path, Schedule("0 0 1 1 *"))
-    work = BackingUp(sqlite_url, plan, instruments, lambda: datetime.now(UTC))
+    instruments: Any = BackupMetrics(ApiMetrics().registry)
+    plan = BackupPlan(tmp_path, CronSchedule("0 0 1 1 *"))
+    work = BackupTask(sqlite_url, plan, instruments, lambda: datetime.now(UTC))
     with Path(f"{sqlite_url.partition('///')[2]}.backup.lock").open("w") as another:
         fcntl.flock(another, fcntl.LOCK_EX)
         waiting = asyncio.create_task(work.make())
@@ -281,6 +281,6 @@ async def test_one_waits_for_another_and_ends_with_the_api(sqlite_url: str, tmp_
         waiting.cancel()
         await asyncio.wait([waiting])
         assert making() == set() and waiting.cancelled()
-    assert names.complete(os.listdir(tmp_path)) == []
+    assert names.backup_names(os.listdir(tmp_path)) == []
     assert await work.make()
-    assert len(names.complete(os.listdir(tmp_path))) == 1
+    assert len(names.backup_names(os.listdir(tmp_path))) == 1

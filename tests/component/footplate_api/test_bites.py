@@ -20,13 +20,13 @@ from footplate_api.database import Database
 from footplate_api.edge import RUN_LIMIT, Context
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.schemas import MOST_ROWS
-from footplate_api.models import Attempt, MetricExtent
+from footplate_api.models import AttemptRow, MetricExtent
 from footplate_api.models.base import table_of
-from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.observation import ApiMetrics, MirrorHealth
 from footplate_api.pipelines import ingest
 from footplate_api.system.service import GAUGED_RUNS
 from footplate_ledger.units import Energy, Seconds
-from footplate_ledger.usage import TOLD, Evidence, Measured, Owner, PodUsage
+from footplate_ledger.usage import TOLD, EndTime, MeasuredEnergy, Owner, PodAllocation
 from tests.component.footplate_api import fleet
 from tests.component.footplate_api.builders import RUNS, batch, coordinator, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
@@ -51,7 +51,7 @@ async def with_runs(url: str, count: int) -> AsyncIterator[Served]:
     for number in range(count):
         about = {"uid": f"uid-{number}"}
         await cluster.put("research", f"run-{number}", metadata=about, status={"phase": "Running"})
-    async with served(Context(Database(url), cluster, FakeReviewer(), Metrics(), MirrorHealth())) as api:
+    async with served(Context(Database(url), cluster, FakeReviewer(), ApiMetrics(), MirrorHealth())) as api:
 
         async def known() -> bool:
             answers = [await api.client.get(f"{RUNS}/run-{number}") for number in (0, count - 1)]
@@ -77,7 +77,7 @@ def body(number: int, steps: Iterable[int]) -> bytes:
 
 async def store(api: Served, numbers: range, steps: range) -> None:
     """Rows of these runs, all like those that a batch brings."""
-    sent = telemetry.delivery("research", "run-0", body(0, steps[:1]))
+    sent = telemetry.parse_batch("research", "run-0", body(0, steps[:1]))
     [(generation, [like])] = sent.rows.items()
     rows = [replace(like, columns=(step, *like.columns[1:])) for step in steps]
     deliveries = [
@@ -149,13 +149,13 @@ LONG_AGO = T0 - 1000 * DAY
 
 def attempt(number: int) -> dict[str, Any]:
     """A row of the table."""
-    columns = {column.name: None if column.nullable else 0 for column in table_of(Attempt).columns}
+    columns = {column.name: None if column.nullable else 0 for column in table_of(AttemptRow).columns}
     texts = dict.fromkeys(("generation", "reason", "node", "message"), "")
     start = datetime.fromtimestamp(LONG_AGO + (number - 1) * MINUTES * 60, UTC)
     return {**columns, **texts, "run_uid": "uid-0", "number": number, "resource_version": 1, "start": start}
 
 
-def of_attempt(number: int) -> PodUsage:
+def of_attempt(number: int) -> PodAllocation:
     """The pod of this number, of as many in each attempt."""
     start = LONG_AGO + number * ATTEMPTS // PODS * MINUTES * 60
     return pod(
@@ -163,8 +163,8 @@ def of_attempt(number: int) -> PodUsage:
         owner=Owner("TrainingRun", "research", "run-0", "uid-0"),
         node=f"n{number % 64}",
         start=start,
-        end=Evidence(TOLD, start + MINUTES * 60),
-        measured=Measured(Energy.joules(10**6 + number), Seconds(Fraction(500 + number % 7))),
+        end=EndTime(TOLD, start + MINUTES * 60),
+        measured=MeasuredEnergy(Energy.joules(10**6 + number), Seconds(Fraction(500 + number % 7))),
     )
 
 

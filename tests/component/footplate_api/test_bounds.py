@@ -12,9 +12,9 @@ from footplate_api.database import WORK_SECONDS
 from footplate_api.metrics.retention import GENERATIONS
 from footplate_api.metrics.storage import GENERATIONS_HELD
 from footplate_api.metrics.telemetry import GENERATIONS_AT_ONCE
-from footplate_api.models.checkpoint import Checkpoint
+from footplate_api.models.checkpoint import CheckpointRow
 from footplate_api.models.metric import MetricExtent, MetricRow, MetricSegment
-from footplate_api.pipelines.retention import Retention
+from footplate_api.pipelines.retention import RetentionTask
 from tests.component.footplate_api.builders import batch, checkpoint, row
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.telemetry import GPT, created, sent
@@ -26,7 +26,7 @@ async def records(api: Api, uid: str, steps: range, **fields: Any) -> None:
     """Checkpoints as they may lie in the database."""
     async with api.context.database.write(WORK_SECONDS) as session:
         rows = [{**RECORD, **fields, "run_uid": uid, "step": step} for step in steps]
-        await session.execute(insert(Checkpoint), rows)
+        await session.execute(insert(CheckpointRow), rows)
 
 
 async def segments(api: Api, uid: str, numbers: range) -> None:
@@ -70,7 +70,7 @@ async def test_the_oldest_records_that_were_removed_go_first(api: Api) -> None:
     await records(api, uid, range(KEPT - 1, KEPT + 1), removed_at=2.0)
     await sent(api, batch(uid, [], [checkpoint(step) for step in range(KEPT + 1, KEPT + 4)]))
     async with api.context.database.read() as session:
-        left = (await session.scalars(select(Checkpoint.step).order_by(Checkpoint.step))).all()
+        left = (await session.scalars(select(CheckpointRow.step).order_by(CheckpointRow.step))).all()
     assert left == [*range(2, KEPT - 1), *range(KEPT + 1, KEPT + 4)]
 
 
@@ -111,7 +111,7 @@ async def test_of_more_generations_than_are_kept_the_oldest_go(api: Api) -> None
     await segments(api, uid, range(2, GENERATIONS + 2))
     newest = GENERATIONS + 2
     await sent(api, batch(uid, [row(2 * newest, (1, newest))]))
-    await Retention(api.context.database, api.context.now).look()
+    await RetentionTask(api.context.database, api.context.now).enforce()
     known = MetricSegment
     numbers = select(func.min(known.number), func.max(known.number), func.count()).where(known.run_uid == uid)
     async with api.context.database.read() as session:

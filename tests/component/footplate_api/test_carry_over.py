@@ -9,9 +9,9 @@ from sqlalchemy import insert, select, update
 
 from footplate_api.database import Database
 from footplate_api.metrics import repository
-from footplate_api.metrics.lineage import Extents, standing
+from footplate_api.metrics.lineage import Extents, effective_ranges
 from footplate_api.models.former import STEP_METRICS
-from footplate_api.pipelines.carry_over import BITE, CarryOver
+from footplate_api.pipelines.carry_over import BITE, LegacyRowTask
 from tests.component.footplate_api.builders import newest_row
 
 
@@ -36,9 +36,9 @@ async def write(database: Database, rows: list[dict[str, Any]]) -> None:
 
 async def carried(database: Database) -> list[int]:
     """Rows of each bite until none is left."""
-    pipeline, bites = CarryOver(database), [1]
+    pipeline, bites = LegacyRowTask(database), [1]
     while bites[-1]:
-        bites.append(await pipeline.bite())
+        bites.append(await pipeline.move_batch())
     return bites[1:]
 
 
@@ -48,7 +48,9 @@ async def test_all_rows_are_carried_over_once(database: Database) -> None:
     assert await carried(database) == [BITE, 1, 0]
     async with database.read() as session:
         found = await repository.segments(session, ["a", "b"])
-        history = {uid: [(s.first, s.last) for s in standing(segments)] for uid, segments in found.items()}
+        history = {
+            uid: [(s.first, s.last) for s in effective_ranges(segments)] for uid, segments in found.items()
+        }
         assert history == {"a": [(1, 1499), (1500, BITE)], "b": [(9, 9)]}
         assert (await session.execute(select(STEP_METRICS))).all() == []
     newest = await newest_row(database, "b")
@@ -62,7 +64,7 @@ async def test_what_a_former_release_writes_meanwhile_follows(database: Database
     assert await carried(database) == [1, 0]
     async with database.read() as session:
         [segment] = (await repository.segments(session, ["a"]))["a"]
-        found = await repository.extents(session, standing([segment]), 10)
+        found = await repository.extents(session, effective_ranges([segment]), 10)
     assert found == Extents({segment.id: [(1, 2)]})
 
 
@@ -70,7 +72,7 @@ async def test_what_a_former_release_trains_again_meanwhile_is_not_lost(database
     await write(database, [former("a", 1, 1)])
     async with database.write(60.0) as session:
         await session.execute(update(STEP_METRICS).values(number=2, tokens=8))
-        biting = asyncio.create_task(CarryOver(database).bite())
+        biting = asyncio.create_task(LegacyRowTask(database).move_batch())
         await asyncio.sleep(0.5)  # it has read the row as it was, and waits to delete it
     await biting
     await carried(database)

@@ -11,7 +11,7 @@ from sqlalchemy import event as events
 from footplate_api.chains import record, service
 from footplate_api.chains.schemas import DEPTH, MOST, LineageQuery, RunLineage
 from footplate_api.database import Database
-from footplate_api.models.reference import RunReference
+from footplate_api.models.reference import RunReferenceRow
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.fakes import FakeCluster
@@ -43,7 +43,7 @@ class Runs:
         if listed:
             await mirror(self.database, self.cluster).list()
         async with self.database.read() as session:
-            return await service.lineage(session, "research", name, LineageQuery())
+            return await service.read_lineage(session, "research", name, LineageQuery())
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ async def test_what_a_release_mirrored_that_knew_of_no_references_is_told_after_
     await rlhf(runs)
     told_first = await runs.lineage("ppo")
     async with runs.database.write() as session:
-        await session.execute(delete(RunReference))
+        await session.execute(delete(RunReferenceRow))
     assert told(await runs.lineage("ppo", listed=False)) == ([], [])
     assert await runs.lineage("ppo") == told_first
     asked_for = runs.cluster.gets

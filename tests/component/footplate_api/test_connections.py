@@ -16,7 +16,7 @@ import uvicorn
 
 from cluster.machine.ports import claim_ports
 from footplate_api.certificate import Certificate, Files
-from footplate_api.connections import URL_BYTES, Loop, Protocol
+from footplate_api.connections import URL_BYTES, LimitedHttpProtocol, ServerEventLoop
 from footplate_api.settings import ALL_ADDRESSES
 from tests.support.certificates import Issuer, Volume
 from tests.support.loopback import needs_ipv6
@@ -82,8 +82,8 @@ def flood(address: tuple[str, int], issuer: Issuer) -> int:
 
 def test_little_is_read_ahead_of_whoever_takes_it(tmp_path: Path) -> None:
     issuer = Issuer()
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        found = runner.run(taken(served(tmp_path, issuer, Protocol), issuer))
+    with asyncio.Runner(loop_factory=ServerEventLoop) as runner:
+        found = runner.run(taken(served(tmp_path, issuer, LimitedHttpProtocol), issuer))
     print(f"\n{found / 1024:.0f} KiB of a connection are held")
     assert 0 < found < BOUND
 
@@ -144,12 +144,12 @@ BEFORE_BODIES: Final = {
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
 def test_what_stands_before_a_body_is_bounded(tmp_path: Path, encrypted: bool) -> None:
     issuer = Issuer()
-    config = served(tmp_path, issuer, Protocol)
+    config = served(tmp_path, issuer, LimitedHttpProtocol)
     config.app = greeting
     if not encrypted:
         config.ssl_context_factory = None
     requests = [sent for sent, _ in BEFORE_BODIES.values()]
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    with asyncio.Runner(loop_factory=ServerEventLoop) as runner:
         answers = runner.run(answered(config, *requests, issuer=issuer if encrypted else None))
     statuses = dict(zip(BEFORE_BODIES, (answer[9:12] for answer in answers), strict=True))
     assert statuses == {what: status for what, (_, status) in BEFORE_BODIES.items()}
@@ -193,9 +193,9 @@ def test_nothing_is_held_of_a_request_that_is_over(tmp_path: Path) -> None:
         marks.append(weakref.ref(mark))
         await greeting(scope, receive, send)
 
-    config = served(tmp_path, Issuer(), Protocol)
+    config = served(tmp_path, Issuer(), LimitedHttpProtocol)
     config.app, config.ssl_context_factory = application, None
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    with asyncio.Runner(loop_factory=ServerEventLoop) as runner:
         assert runner.run(held(config, marks)) == [0, 0, 0, 0, 0]
     assert len(marks) == 6
 
@@ -213,5 +213,5 @@ def test_all_addresses_are_those_of_ipv4_and_of_ipv6() -> None:
             writer.close()
         return peers
 
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    with asyncio.Runner(loop_factory=ServerEventLoop) as runner:
         assert runner.run(reached()) == ["127.0.0.1", "::1"]

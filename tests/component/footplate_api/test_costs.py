@@ -15,18 +15,18 @@ import pytest
 import pytest_asyncio
 
 from footplate_api.costs import reckoning
-from footplate_api.costs.reckoning import Keys
+from footplate_api.costs.reckoning import KeyFunctions
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.identity.caller import Caller
-from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.tariff.service import Tariffs
+from footplate_api.observation import ApiMetrics, MirrorHealth
+from footplate_api.tariff.service import TariffReader
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION, Role
-from footplate_ledger.bill import lines
-from footplate_ledger.sharing import told_by
-from footplate_ledger.tally import Rates, Tallies
-from footplate_ledger.time import Span
-from footplate_ledger.usage import LAST_SEEN, TOLD, Evidence, Owner, Site
+from footplate_ledger.bill import bill_lines
+from footplate_ledger.sharing import infer_nodes
+from footplate_ledger.tally import CostAggregator, PeriodRates
+from footplate_ledger.time import Interval
+from footplate_ledger.usage import LAST_SEEN, TOLD, EndTime, Owner, PowerProfile
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -70,19 +70,19 @@ async def test_runs_and_idle_together_are_the_nodes_in_every_window(database: Da
     now = T0 + 45 * DAY
     await store(database, made.pods, made.nodes)
     await enter_all(database, made.entries)
-    tariff = await Tariffs(database).now()
+    tariff = await TariffReader(database).read()
     unseen = [used for used in made.pods if used.node == "n3" and used.role is not Role.COORDINATOR]
     for _ in range(4):
         start = T0 + chance.randrange(-DAY, 40 * DAY)
-        window = Span(start, start + chance.randrange(1, 20 * DAY))
-        tallies = Tallies(tariff, now, [window.start, window.end])
-        keys = Keys(lambda used: used.owner.namespace, lambda goods: "idle")
+        window = Interval(start, start + chance.randrange(1, 20 * DAY))
+        tallies = CostAggregator(tariff, now, [window.start, window.end])
+        keys = KeyFunctions(lambda used: used.owner.namespace, lambda goods: "idle")
         async with database.read() as session:
-            await reckoning.add_all(session, tallies, window, keys, idle=True)
-        rates = Rates(tariff.book)
+            await reckoning.add_usage(session, tallies, window, keys, idle=True)
+        rates = PeriodRates(tariff.book)
         told = sum((tally.priced(rates).cost().money for tally in tallies.found.values()), sum_of([]).money)
-        nodes = [*made.nodes, *(there for there, _ in told_by(unseen, now))]
-        assert told == sum_of(lines(nodes, [], made.book, now, window)).money
+        nodes = [*made.nodes, *(there for there, _ in infer_nodes(unseen, now))]
+        assert told == sum_of(bill_lines(nodes, [], made.book, now, window)).money
 
 
 async def test_costs_are_told_by_what_a_run_has_and_by_its_nodes(clocked: Api) -> None:
@@ -132,7 +132,7 @@ async def test_what_nobody_held_is_shared_out_among_those_who_held_such_nodes(cl
         pod("p2", owner=owner(2, "two"), node="n3", goods=SPOT),
     ]
     nodes = [node("n1"), node("n2"), node("n3", goods=SPOT), node("n4", goods=CPU)]
-    over = Evidence(TOLD, T0 + HOUR)
+    over = EndTime(TOLD, T0 + HOUR)
     await store(clocked.context.database, pods, [replace(there, end=over) for there in nodes])
     for name, goods, dollars in (("h100", H100, 12), ("spot", SPOT, 4), ("cpu", CPU, 1)):
         await enter(clocked.context.database, name, price(dollars, goods=goods))
@@ -156,8 +156,16 @@ async def test_a_row_says_what_is_known_of_it(clocked: Api) -> None:
         database,
         [
             pod("p0"),
-            pod("p1", node="n2", end=Evidence(LAST_SEEN, T0 + 60), goods=replace(H100, profile="other")),
-            pod("p2", node="n3", goods=CPU, devices=0, role=Role.COORDINATOR, cpu=Fraction(1), site=Site()),
+            pod("p1", node="n2", end=EndTime(LAST_SEEN, T0 + 60), goods=replace(H100, profile="other")),
+            pod(
+                "p2",
+                node="n3",
+                goods=CPU,
+                devices=0,
+                role=Role.COORDINATOR,
+                cpu=Fraction(1),
+                site=PowerProfile(),
+            ),
         ],
         [
             node("n1"),
@@ -177,7 +185,7 @@ async def test_a_row_says_what_is_known_of_it(clocked: Api) -> None:
 
 
 async def test_what_nobody_has_priced_is_null(clocked: Api) -> None:
-    await store(clocked.context.database, [pod(site=Site())], [node()])
+    await store(clocked.context.database, [pod(site=PowerProfile())], [node()])
     [row] = await rows(clocked)
     assert (row["dollars"], row["kilowattHours"], row["carbonKilograms"]) == (None, None, None)
     assert row["unpricedNodeSeconds"] == row["nodeSeconds"] == HOUR
@@ -193,7 +201,7 @@ STEPS = {
 
 
 async def test_steps_are_parts_of_the_whole(clocked: Api) -> None:
-    await store(clocked.context.database, [pod(start=T0 + 900, end=Evidence(TOLD, T0 + 4500))], [node()])
+    await store(clocked.context.database, [pod(start=T0 + 900, end=EndTime(TOLD, T0 + 4500))], [node()])
     await enter(clocked.context.database, "h100", price(24.6))
     for step, begins in STEPS.items():
         found = await rows(clocked, step=step)
@@ -206,8 +214,8 @@ async def test_a_closed_month_stands_and_what_changed_later_is_said_with_its_day
     october = T0 - 40 * DAY
     await store(
         database,
-        [pod("p0", start=october, end=Evidence(TOLD, october + HOUR)), pod("p1")],
-        [node(start=october, end=Evidence(TOLD, T0 + HOUR))],
+        [pod("p0", start=october, end=EndTime(TOLD, october + HOUR)), pod("p1")],
+        [node(start=october, end=EndTime(TOLD, T0 + HOUR))],
     )
     await enter(database, "wrong", price(10, since=october - DAY), created=october - DAY)
     asked = {"from": "2026-10-01T00:00:00Z", "groupBy": "namespace", "idle": False}
@@ -290,9 +298,7 @@ async def test_one_sees_the_costs_of_what_one_may_list(clocked: Api) -> None:
 
 async def test_a_namespace_that_was_made_anew_has_no_costs_of_its_predecessor(clocked: Api) -> None:
     database = clocked.context.database
-    await store(
-        database, [pod("p0"), pod("p1", start=T0 + HOUR, end=Evidence(TOLD, T0 + 2 * HOUR))], [node()]
-    )
+    await store(database, [pod("p0"), pod("p1", start=T0 + HOUR, end=EndTime(TOLD, T0 + 2 * HOUR))], [node()])
     await enter(database, "h100", price(10))
     assert by_group(await rows(clocked)) == {("usage", "research"): 20.0}
     await clocked.cluster.make_namespace("research", "2026-11-25T10:30:00Z")
@@ -317,7 +323,7 @@ async def test_a_month_of_many_runs_blocks_nobody(database_url: str, runs: int) 
                     owner=owner(number, f"team-{number % 20}"),
                     node=f"n{number % 300}-{part}",
                     start=T0 + 60 * number,
-                    end=Evidence(TOLD, T0 + 60 * number + 7 * number % 5000 + 1),
+                    end=EndTime(TOLD, T0 + 60 * number + 7 * number % 5000 + 1),
                 )
                 for number in numbers
                 for part in range(8)
@@ -329,7 +335,7 @@ async def test_a_month_of_many_runs_blocks_nobody(database_url: str, runs: int) 
         Database(database_url),
         FakeCluster(),
         FakeReviewer(),
-        Metrics(),
+        ApiMetrics(),
         MirrorHealth(),
         now=lambda: datetime.fromtimestamp(T0 + 30 * DAY, UTC),
     )

@@ -9,9 +9,9 @@ from itertools import islice
 
 import pytest
 
-from footplate_api.identity.access import Access
+from footplate_api.identity.access import AccessPolicy
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.rates import Rate, Rates
+from footplate_api.identity.rates import RateLimit, RateLimits
 from footplate_api.identity.turns import AT_ONCE, WAITING
 from footplate_api.identity.verdicts import FRESH_SECONDS, RETRY_SECONDS, STALE_SECONDS
 from tests.component.footplate_api.builders import RUNS
@@ -40,10 +40,10 @@ class HeldReviewer(FakeReviewer):
             await self.answers.wait()
         return await super().authenticate(token, audiences)
 
-    async def allowed(self, caller: Caller, right: object) -> bool:
+    async def is_allowed(self, caller: Caller, right: object) -> bool:
         if self.silent:
             await self.answers.wait()
-        return await super().allowed(caller, right)
+        return await super().is_allowed(caller, right)
 
 
 async def test_strangers_with_ever_new_tokens_keep_nobody_waiting(sqlite_url: str) -> None:
@@ -70,7 +70,7 @@ async def test_strangers_with_ever_new_tokens_keep_nobody_waiting(sqlite_url: st
 
 
 async def test_who_calls_too_often_is_told_when_to_come_back_before_a_body_is_read(sqlite_url: str) -> None:
-    clock, access = Clock(), Access(rates=Rates(Rate(0.5, 3), Rate(1.0, 2)))
+    clock, access = Clock(), AccessPolicy(rates=RateLimits(RateLimit(0.5, 3), RateLimit(1.0, 2)))
     read = 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -79,7 +79,7 @@ async def test_who_calls_too_often_is_told_when_to_come_back_before_a_body_is_re
         yield b"{}"
 
     async with running(sqlite_url, FakeCluster(), access, clock=clock) as api:
-        await api.context.startup.over()
+        await api.context.startup.wait()
         assert [await status(api) for _ in range(3)] == [200] * 3
         refused = await api.client.post(RUNS, content=body())
         assert refused.status_code == 429 and refused.headers["retry-after"] == "2"

@@ -11,12 +11,12 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import generate_latest
 
-from footplate_api.admission import Admission
+from footplate_api.admission import BodyMemoryLimits
 from footplate_api.cluster import refusal
 from footplate_api.database import Database
 from footplate_api.edge import AdmittedBody, Context
 from footplate_api.middleware import BODY_LIMIT, RequestEdge
-from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.observation import ApiMetrics, MirrorHealth
 from footplate_api.ports import Manifest
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
@@ -190,10 +190,10 @@ async def test_a_body_beyond_the_limit_is_refused(api: Api, announced: bool) -> 
 async def test_a_sender_that_leaves_is_no_failure_of_ours(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app, metrics, sent = FastAPI(), Metrics(), list[Any]()
+    app, metrics, sent = FastAPI(), ApiMetrics(), list[Any]()
     database = Database(with_driver(f"sqlite:///{tmp_path}/never-opened.db"))
     app.state.context = Context(database, FakeCluster(), FakeReviewer(), metrics, MirrorHealth())
-    app.state.admission = Admission()
+    app.state.admission = BodyMemoryLimits()
 
     @app.post("/")
     async def take(body: AdmittedBody) -> int:
@@ -221,7 +221,7 @@ async def test_our_own_mistakes_show_no_traceback(caplog: pytest.LogCaptureFixtu
     async def broken() -> None:
         raise RuntimeError("password is hunter2")
 
-    app.add_middleware(RequestEdge, metrics=Metrics())
+    app.add_middleware(RequestEdge, metrics=ApiMetrics())
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         answer = await client.get("/", headers={"X-Request-Id": "find-me"})

@@ -145,7 +145,7 @@ async def test_evidence_that_comes_later_moves_an_estimate(
 ) -> None:
     await went_unseen(database, LIVED)
     async with database.write() as session:
-        await repository.later_evidence(session, "uid-1", sent)
+        await repository.extend_estimated_end(session, "uid-1", sent)
     run = await found(database, "gpt")
     assert run is not None and (run.ended_at, run.end_estimated) == (ended or run.deleted_at, True)
 
@@ -154,7 +154,7 @@ async def test_evidence_moves_no_end_that_is_known(database: Database) -> None:
     status = {"phase": "Succeeded", "completionTime": "2026-11-25T11:30:00Z"}
     await mirror(database, FakeCluster()).apply([event(EventType.MODIFIED, 5, status)])
     async with database.write() as session:
-        await repository.later_evidence(session, "uid-1", NOW)
+        await repository.extend_estimated_end(session, "uid-1", NOW)
     assert await end(database) == (at("11:30"), False)
 
 

@@ -12,9 +12,9 @@ from sqlalchemy import text
 
 from footplate_api.database import Database
 from footplate_api.errors import DatabaseUnavailable
-from footplate_api.identity.access import Access
+from footplate_api.identity.access import AccessPolicy
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.rates import Rate, Rates
+from footplate_api.identity.rates import RateLimit, RateLimits
 from footplate_api.sqlite import READERS
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running
@@ -59,7 +59,7 @@ async def test_a_caller_with_all_places_gives_one_up_to_another(api: Api, ann: d
     turns = api.histories
     async with AsyncExitStack() as taken:
         for number in range(turns.at_once):
-            await taken.enter_async_context(turns.turn(f"user-{number}"))
+            await taken.enter_async_context(turns.acquire(f"user-{number}"))
         turns.most, turns.seconds = 2, 60.0
         waiting = [asyncio.create_task(api.client.get(f"{RUNS}/gpt/metrics", headers=ann)) for _ in range(2)]
         while turns.waiting < 2:
@@ -97,7 +97,7 @@ async def test_while_all_readers_are_busy_lists_probes_and_gauges_are_answered(s
 
 
 async def test_a_list_costs_its_caller_what_it_looks_at(sqlite_url: str) -> None:
-    clock, access = Clock(), Access(rates=Rates(Rate(1000.0, 4000)))
+    clock, access = Clock(), AccessPolicy(rates=RateLimits(RateLimit(1000.0, 4000)))
     async with running(sqlite_url, FakeCluster(), access, clock=clock) as api:
         for number in range(4):
             await api.mirrored(await api.cluster.put("research", f"run-{number}"))

@@ -11,11 +11,18 @@ from sqlalchemy import select
 
 from footplate_api.database import Database
 from footplate_api.metrics import repository, stocks, storage
-from footplate_api.metrics.lineage import Extent, Extents, Segment, Stretch, standing, superseded
-from footplate_api.metrics.retention import Limits
-from footplate_api.metrics.telemetry import STORED, Delivery, Row
+from footplate_api.metrics.lineage import (
+    Extent,
+    Extents,
+    Segment,
+    SegmentRange,
+    effective_ranges,
+    superseded_ranges,
+)
+from footplate_api.metrics.retention import RetentionLimits
+from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
 from footplate_api.models.metric import MetricRow
-from footplate_api.pipelines.retention import Retention
+from footplate_api.pipelines.retention import RetentionTask
 from tests.component.footplate_api.builders import newest_row
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -24,9 +31,9 @@ _REST = [_WHOLE.get(name) for name in STORED[1:]]
 
 
 async def store(database: Database, steps: Iterable[int], generation: tuple[int, int] = (1, 1)) -> None:
-    rows = [Row((step, *_REST)) for step in steps]
+    rows = [TelemetryRow((step, *_REST)) for step in steps]
     async with database.write() as session:
-        await storage.store(session, [Delivery("research", "gpt", "uid", 2, {generation: rows})])
+        await storage.store(session, [ParsedBatch("research", "gpt", "uid", 2, {generation: rows})])
 
 
 async def segments(database: Database) -> list[Segment]:
@@ -46,7 +53,7 @@ async def test_the_newest_row_is_the_last_one_of_the_newest_generation(database:
         await store(database, steps, generation)
     assert (await newest_row(database, "uid")).step == 5
     async with database.read() as session:
-        assert await repository.newest_places(session, ["nobody"]) == {}
+        assert await repository.newest_positions(session, ["nobody"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,7 @@ async def test_of_the_extents_those_of_a_part_are_read_and_no_more_than_are_aske
     await store(database, [n + more for n in range(10, 100, 10) for more in (0, 1)])
     [segment] = await segments(database)
     async with database.read() as session:
-        found = await repository.extents(session, [Stretch(segment, first, last)], most)
+        found = await repository.extents(session, [SegmentRange(segment, first, last)], most)
     assert found == Extents({segment.id: extents} if extents else {}, known)
 
 
@@ -76,7 +83,7 @@ async def test_what_is_known_of_the_extents_is_what_all_of_them_say(database: Da
         steps[1, number] = sorted(chance.sample(range(10 * number, 200), 60))
         await store(database, steps[1, number], (1, number))
     known = await segments(database)
-    for parts in (standing(known), superseded(known)):
+    for parts in (effective_ranges(known), superseded_ranges(known)):
         for most in (1, 7, 40, 1000):
             async with database.read() as session:
                 found = await repository.extents(session, parts, most)
@@ -90,7 +97,7 @@ async def test_what_is_known_of_the_extents_is_what_all_of_them_say(database: Da
 
 async def stored(database: Database) -> list[stocks.StoredSegment]:
     async with database.read() as session:
-        return await stocks.segments(session, 0, 9)
+        return await stocks.list_segments(session, 0, 9)
 
 
 async def left(database: Database) -> list[int]:
@@ -106,8 +113,8 @@ async def test_what_is_left_is_counted(database: Database, every: int) -> None:
         [segment] = await stored(database)
         assert segment.steps == 60 + 0.6 * begin
         async with database.write() as session:
-            assert await stocks.thin(session, segment, stocks.begin(segment, every), every) is None
-            await stocks.note_thinned(session, segment, every)
+            assert await stocks.thin(session, segment, stocks.thinning_start(segment, every), every) is None
+            await stocks.record_thinning(session, segment, every)
         rest = await left(database)
         assert [(known.rows, known.last) for known in await stored(database)] == [(len(rest), rest[-1])]
         assert all(step % every == 0 for step in rest[:-1])
@@ -121,7 +128,7 @@ async def test_thinning_goes_on_where_a_bite_ends(
     monkeypatch.setattr(stocks, "WINDOW", 4)
     await store(database, range(3, 100, 3))
     [segment] = await stored(database)
-    begins: list[int | None] = [stocks.begin(segment, 10)]
+    begins: list[int | None] = [stocks.thinning_start(segment, 10)]
     while (following := begins[-1]) is not None:
         async with database.write() as session:
             begins.append(await stocks.thin(session, segment, following, 10))
@@ -131,6 +138,6 @@ async def test_thinning_goes_on_where_a_bite_ends(
 
 async def test_rows_of_every_tenth_step_are_thinned_as_others_are(database: Database) -> None:
     await store(database, range(5, 3000, 10))
-    limits = Limits(full=timedelta(days=1), rows_after=30, kept=timedelta(days=2))
-    assert await Retention(database, lambda: NOW + timedelta(days=3), limits, None).look() == 1
+    limits = RetentionLimits(full=timedelta(days=1), rows_after=30, kept=timedelta(days=2))
+    assert await RetentionTask(database, lambda: NOW + timedelta(days=3), limits, None).enforce() == 1
     assert await left(database) == [2995]

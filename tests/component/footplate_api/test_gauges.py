@@ -17,17 +17,17 @@ from sqlalchemy import text, update
 
 from footplate_api.database import Database, ReadSession
 from footplate_api.metrics import storage
-from footplate_api.metrics.telemetry import STORED, Delivery, Row
+from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
 from footplate_api.models.exporter import RunExporter
-from footplate_api.observation import Metrics
-from footplate_api.pipelines.exporting import LEASE, RENEW_SECONDS, Exporting
+from footplate_api.observation import ApiMetrics
+from footplate_api.pipelines.exporting import LEASE, RENEW_SECONDS, ExporterLease
 from footplate_api.runs import record
 from footplate_api.runs import repository as runs
-from footplate_api.served import Served
+from footplate_api.served import NamespaceScope
 from footplate_api.settings import with_driver
 from footplate_api.system import repository, service
 from footplate_api.system.repository import Known
-from footplate_contracts.reports import GivenUp
+from footplate_contracts.reports import DroppedTelemetry
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -35,7 +35,7 @@ from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.postgres import Server
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
-EVERYWHERE = Served()
+EVERYWHERE = NamespaceScope()
 
 
 def row(name: str, phase: str | None, minutes: int, seen: datetime = NOW) -> dict[str, Any]:
@@ -60,10 +60,10 @@ async def stored(database: Database, rows: Sequence[dict[str, Any]]) -> None:
 
 
 async def scraped(
-    database: Database, replica: str = "a", served: Served = EVERYWHERE
+    database: Database, replica: str = "a", served: NamespaceScope = EVERYWHERE
 ) -> dict[str, dict[str, float]]:
     """Family -> the run's name or its phase -> value."""
-    scrapes = service.Scrapes(database, Metrics().registry, served, replica)
+    scrapes = service.MetricsExporter(database, ApiMetrics().registry, served, replica)
     return read(await scrapes.text(NOW))
 
 
@@ -82,7 +82,7 @@ def read(exposed: bytes) -> dict[str, dict[str, float]]:
 async def export(database: Database, replica: str = "a") -> bool:
     """Whether `replica` exports, having asked to."""
     async with database.write() as session:
-        return not repository.shared(database.engine.dialect) or await repository.claim(
+        return not repository.is_shared(database.engine.dialect) or await repository.claim(
             session, replica, LEASE
         )
 
@@ -145,7 +145,7 @@ async def test_a_scrape_reads_no_run_that_it_does_not_show(database: Database) -
     gone = [{**row(f"gone-{number}", "Succeeded", number), "deleted_at": NOW} for number in range(2_000)]
     over = [row(f"over-{number}", "Failed", number, NOW - timedelta(days=1)) for number in range(2_000)]
     await stored(database, [*gone, *over, row("trains", "Running", 1)])
-    explain = "EXPLAIN" if repository.shared(database.engine.dialect) else "EXPLAIN QUERY PLAN"
+    explain = "EXPLAIN" if repository.is_shared(database.engine.dialect) else "EXPLAIN QUERY PLAN"
     asked = (
         "SELECT name FROM runs WHERE deleted_at IS NULL AND phase IN ('Running', 'Restarting')",
         "SELECT name FROM runs WHERE deleted_at IS NULL AND phase IN ('Failed') AND seen_at > '2026-11-28'",
@@ -174,19 +174,19 @@ STATUS: dict[str, Any] = {
 }
 
 
-def telemetry(name: str, step: int, refused: int = 0) -> Delivery:
+def telemetry(name: str, step: int, refused: int = 0) -> ParsedBatch:
     """A row of a run, or that one was refused."""
     rest = {"tokens": 7, "sample_digest": "d", "time": NOW.timestamp() + step, "loss": 1 / step}
-    rows = [Row((step, *(rest.get(column) for column in STORED[1:])))]
-    given_up = GivenUp(refused=refused)
-    return Delivery("research", name, f"uid-of-{name}", 2, {(1, 1): rows}, given_up=given_up)
+    rows = [TelemetryRow((step, *(rest.get(column) for column in STORED[1:])))]
+    given_up = DroppedTelemetry(refused=refused)
+    return ParsedBatch("research", name, f"uid-of-{name}", 2, {(1, 1): rows}, given_up=given_up)
 
 
 async def test_a_scrape_reads_of_runs_that_changed_alone(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[set[str]] = []
-    known = repository.known
+    known = repository.get_runs
 
     async def noted(session: ReadSession, uids: Sequence[str]) -> Sequence[Known]:
         asked.append(set(uids))
@@ -196,7 +196,7 @@ async def test_a_scrape_reads_of_runs_that_changed_alone(
     names = ("rests", "trains", "reports", "refuses", "goes")
     await stored(database, [row(name, "Running", minutes) for minutes, name in enumerate(names, start=1)])
     await export(database)
-    scrapes = service.Scrapes(database, Metrics().registry, EVERYWHERE, "a")
+    scrapes = service.MetricsExporter(database, ApiMetrics().registry, EVERYWHERE, "a")
     first = read(await scrapes.text(NOW))
     assert read(await scrapes.text(NOW)) == first
 
@@ -207,7 +207,7 @@ async def test_a_scrape_reads_of_runs_that_changed_alone(
     await stored(database, [changed, gone])
     async with database.write() as session:
         await storage.store(session, [telemetry("reports", 80)])
-        await storage.note_given_up(session, [telemetry("refuses", 4, refused=3)])
+        await storage.store_dropped(session, [telemetry("refuses", 4, refused=3)])
     later = read(await scrapes.text(NOW))
 
     every = {f"uid-of-{name}" for name in names}
@@ -216,7 +216,7 @@ async def test_a_scrape_reads_of_runs_that_changed_alone(
     assert later["footplate_run_restarts"] == {"rests": 0, "trains": 1, "reports": 0, "refuses": 0}
     assert later["footplate_run_goodput_ratio"] == {"trains": 0.5}
     assert later["footplate_run_last_step_timestamp_seconds"] == {"reports": NOW.timestamp() + 80}
-    anew = service.Scrapes(database, Metrics().registry, EVERYWHERE, "a")
+    anew = service.MetricsExporter(database, ApiMetrics().registry, EVERYWHERE, "a")
     assert read(await anew.text(NOW)) == later
 
 
@@ -243,7 +243,7 @@ class Fleet:
             generation = (self._chance.choice((1, 2)), self._chance.choice((1, 2)))
             async with self._database.write() as session:
                 await storage.store(session, [replace(said, rows={generation: said.rows[1, 1]})])
-                await storage.note_given_up(session, [said])
+                await storage.store_dropped(session, [said])
         elif len(self._runs) > 2:
             await stored(self._database, [self._newer(name) | {"deleted_at": NOW}])
             del self._runs[name]
@@ -271,12 +271,12 @@ async def test_after_any_changes_a_scrape_says_what_one_says_that_has_kept_nothi
 ) -> None:
     fleet = Fleet(database, random.Random(11))
     await fleet.begin()
-    scrapes = service.Scrapes(database, CollectorRegistry(), EVERYWHERE, "a")
+    scrapes = service.MetricsExporter(database, CollectorRegistry(), EVERYWHERE, "a")
     for _ in range(50):
         await fleet.change()
         assert await export(database)  # for LEASE, which all of this may outlast
         text = await scrapes.text(NOW)
-        anew = service.Scrapes(database, CollectorRegistry(), EVERYWHERE, "a")
+        anew = service.MetricsExporter(database, CollectorRegistry(), EVERYWHERE, "a")
         assert text == await anew.text(NOW)
         assert scrapes.kept.keys() == anew.kept.keys()  # of runs that are gone nothing
 
@@ -331,7 +331,7 @@ async def test_a_replica_that_died_is_replaced(shared_url: str) -> None:
     async with replicas(shared_url, 2) as (one, other):
         async with one.write() as session:  # it claims, and is never heard of again
             assert await repository.claim(session, "a", timedelta(seconds=1))
-        task = asyncio.create_task(Exporting(other, "b", timedelta(seconds=1), 0.05).run())
+        task = asyncio.create_task(ExporterLease(other, "b", timedelta(seconds=1), 0.05).run())
         await eventually(lambda: scraped(other, "b"), lambda said: "footplate_runs" in said)
         assert (await scraped(one, "a"))["footplate_api_exports_runs"] == {"": 0}
         task.cancel()
@@ -341,7 +341,7 @@ async def test_a_replica_that_died_is_replaced(shared_url: str) -> None:
 
 async def test_a_replica_that_ends_leaves_the_lease_to_the_next(shared_url: str) -> None:
     async with replicas(shared_url, 2) as (one, other):
-        task = asyncio.create_task(Exporting(one, "a").run())
+        task = asyncio.create_task(ExporterLease(one, "a").run())
         await eventually(lambda: scraped(one, "a"), lambda said: "footplate_runs" in said)
         assert not await export(other, "b")
         task.cancel()

@@ -17,8 +17,8 @@ from footplate_api.app import create_app
 from footplate_api.database import ANSWER_SECONDS, Database, WriteSession
 from footplate_api.edge import Context
 from footplate_api.metrics import telemetry
-from footplate_api.metrics.telemetry import Delivery
-from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.metrics.telemetry import ParsedBatch
+from footplate_api.observation import ApiMetrics, MirrorHealth
 from footplate_api.pipelines.ingest import SMALL_ENTRIES, Ingest
 from tests.component.footplate_api.builders import RUNS, batch, coordinator, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
@@ -76,8 +76,8 @@ def body(uid: str, rows: int) -> bytes:
     return json.dumps(batch(uid, [row(step) for step in range(1, rows + 1)])).encode()
 
 
-def delivery(uid: str, rows: int) -> Delivery:
-    return telemetry.delivery("research", uid, body(uid, rows))
+def delivery(uid: str, rows: int) -> ParsedBatch:
+    return telemetry.parse_batch("research", uid, body(uid, rows))
 
 
 async def left(task: asyncio.Task[Any]) -> None:
@@ -96,7 +96,7 @@ async def stored(database: Database) -> dict[str, int]:
 
 @pytest.mark.parametrize("rows", [1, LARGE])
 async def test_who_left_before_the_writer_came_brings_nothing(gated: Gated, rows: int) -> None:
-    ingest = Ingest(gated, Metrics())
+    ingest = Ingest(gated, ApiMetrics())
     sent = {uid: asyncio.create_task(ingest.store(delivery(uid, rows))) for uid in ("a", "gone", "b")}
     await asyncio.sleep(0)
     await left(sent.pop("gone"))
@@ -107,7 +107,7 @@ async def test_who_left_before_the_writer_came_brings_nothing(gated: Gated, rows
 
 @pytest.mark.parametrize("rows", [1, LARGE])
 async def test_who_leaves_as_it_is_stored_has_it_stored(gated: Gated, rows: int) -> None:
-    ingest = Ingest(gated, Metrics())
+    ingest = Ingest(gated, ApiMetrics())
     await gated.close_gate()
     async with storing(ingest):
         sent = {uid: asyncio.create_task(ingest.store(delivery(uid, rows))) for uid in ("a", "gone")}
@@ -121,11 +121,11 @@ async def test_who_leaves_as_it_is_stored_has_it_stored(gated: Gated, rows: int)
 
 @pytest.mark.parametrize("rows", [1, LARGE])
 async def test_a_request_that_is_broken_off_gives_its_room_back_at_once(gated: Gated, rows: int) -> None:
-    context = Context(gated, FakeCluster(), FakeReviewer(), Metrics(), MirrorHealth())
+    context = Context(gated, FakeCluster(), FakeReviewer(), ApiMetrics(), MirrorHealth())
     app = create_app(context)
     admission = app.state.admission
     async with app.router.lifespan_context(app), caller(httpx.ASGITransport(app)) as client:
-        await context.startup.over()
+        await context.startup.wait()
         senders = {uid: await coordinator(context, uid, uid) for uid in ("gone", "later")}
         await gated.close_gate()
         sending = asyncio.create_task(post(client, "gone", rows, senders))
@@ -143,11 +143,11 @@ async def test_a_request_that_is_broken_off_gives_its_room_back_at_once(gated: G
 async def test_a_connection_that_ends_keeps_its_room_until_its_batch_is_stored(
     gated: Gated, rows: int
 ) -> None:
-    async with served(Context(gated, FakeCluster(), FakeReviewer(), Metrics(), MirrorHealth())) as api:
+    async with served(Context(gated, FakeCluster(), FakeReviewer(), ApiMetrics(), MirrorHealth())) as api:
         senders = {uid: await api.do(coordinator(api.context, uid, uid)) for uid in ("gone", "later")}
         await api.do(gated.close_gate())
         sending = asyncio.create_task(post(api.client, "gone", rows, senders))
-        lane = api.admission.lane(len(body("gone", rows)))
+        lane = api.admission.limit_for(len(body("gone", rows)))
         await eventually(lambda: asyncio.sleep(0, lane.used), bool)
         await left(sending)
         await api.do(gated.open_gate())

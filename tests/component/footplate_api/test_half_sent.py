@@ -13,9 +13,9 @@ import pytest
 from bench.api.half_sent import MEGABYTES, observe
 from bench.api.serving import Usage
 
-from footplate_api.connection_limits import ConnectionLimits, Limit, State
-from footplate_api.connections import Loop, Protocol
-from footplate_api.observation import Metrics
+from footplate_api.connection_limits import ConnectionLimit, ConnectionLimits, ConnectionState
+from footplate_api.connections import LimitedHttpProtocol, ServerEventLoop
+from footplate_api.observation import ApiMetrics
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.fleet import api
 from tests.component.footplate_api.test_connections import greeting, listening, served
@@ -23,7 +23,7 @@ from tests.support.certificates import Issuer
 from tests.support.half_sent import attacking, half_of_head, untrusting
 
 WHOLE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-MANY = Limit(100, 100)
+MANY = ConnectionLimit(100, 100)
 
 
 class Peers:
@@ -41,7 +41,7 @@ class Peers:
         writer.write(sent)
         return reader
 
-    async def counted(self, state: State, number: int) -> None:
+    async def counted(self, state: ConnectionState, number: int) -> None:
         """Wait until so many are in that state."""
         await eventually(lambda: _now(len(self.limits.connections[state])), lambda count: count == number)
 
@@ -53,53 +53,57 @@ async def _now(value: int) -> int:
 Scenario = Callable[[Peers], Awaitable[None]]
 
 
-def play(folder: Path, limits: Mapping[State, Limit], scenario: Scenario, app: Any = greeting) -> Metrics:
+def play(
+    folder: Path, limits: Mapping[ConnectionState, ConnectionLimit], scenario: Scenario, app: Any = greeting
+) -> ApiMetrics:
     """The metrics of a server with these limits, once `scenario` is over."""
-    config = served(folder, Issuer(), Protocol)
-    config.app, metrics = app, Metrics()
+    config = served(folder, Issuer(), LimitedHttpProtocol)
+    config.app, metrics = app, ApiMetrics()
 
     async def together() -> None:
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, Loop)
-        loop.connection_limits = ConnectionLimits(loop, metrics, dict.fromkeys(State, MANY) | limits)
+        assert isinstance(loop, ServerEventLoop)
+        loop.connection_limits = ConnectionLimits(
+            loop, metrics, dict.fromkeys(ConnectionState, MANY) | limits
+        )
         async with listening(config) as address, AsyncExitStack() as stack:
             await scenario(Peers(address[1], loop.connection_limits, stack))
 
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    with asyncio.Runner(loop_factory=ServerEventLoop) as runner:
         runner.run(together())
     return metrics
 
 
-def closed(metrics: Metrics, reason: str) -> float | None:
+def closed(metrics: ApiMetrics, reason: str) -> float | None:
     return metrics.registry.get_sample_value("footplate_api_closed_connections_total", {"reason": reason})
 
 
-HEADS = {State.HALF_SENT: Limit(4, 2, size=100_000)}
+HEADS = {ConnectionState.HALF_SENT: ConnectionLimit(4, 2, size=100_000)}
 
 
 @pytest.mark.parametrize(
     ("limit", "size", "addresses"),
     [
-        pytest.param(Limit(100, 2, size=1_000_000), 1000, [1, 1], id="of-one-address"),
-        pytest.param(Limit(3, 3, size=1_000_000), 1000, [1, 1, 2], id="of-all"),
-        pytest.param(Limit(100, 100, size=150_000), 60_000, [1, 1], id="bytes"),
+        pytest.param(ConnectionLimit(100, 2, size=1_000_000), 1000, [1, 1], id="of-one-address"),
+        pytest.param(ConnectionLimit(3, 3, size=1_000_000), 1000, [1, 1, 2], id="of-all"),
+        pytest.param(ConnectionLimit(100, 100, size=150_000), 60_000, [1, 1], id="bytes"),
     ],
 )
 def test_of_too_many_half_sent_heads_the_oldest_goes_and_a_whole_one_is_answered(
-    tmp_path: Path, limit: Limit, size: int, addresses: list[int]
+    tmp_path: Path, limit: ConnectionLimit, size: int, addresses: list[int]
 ) -> None:
     async def scenario(peers: Peers) -> None:
         readers = []
         for number, address in enumerate(addresses):
             readers.append(await peers.connect(half_of_head(size), f"127.0.0.{address}"))
-            await peers.counted(State.HALF_SENT, number + 1)
+            await peers.counted(ConnectionState.HALF_SENT, number + 1)
         await peers.connect(half_of_head(size), "127.0.0.1")
         assert await readers[0].read() == b"", "the oldest of the address with most is closed"
         answered = await peers.connect(WHOLE, "127.0.0.1")
         assert (await answered.readline()).startswith(b"HTTP/1.1 200")
         assert not any(reader.at_eof() for reader in readers[1:])
 
-    assert closed(play(tmp_path, {State.HALF_SENT: limit}, scenario), "crowded") == 1
+    assert closed(play(tmp_path, {ConnectionState.HALF_SENT: limit}, scenario), "crowded") == 1
 
 
 def test_a_head_that_does_not_come_in_time_is_told_so(
@@ -110,10 +114,10 @@ def test_a_head_that_does_not_come_in_time_is_told_so(
             reader = await peers.connect(sent)
             answer = await reader.read()
             assert b"HTTP/1.1 408 Request Timeout\r\n" in answer or sent == b"\r\n"
-        await peers.counted(State.HALF_SENT, 0)
+        await peers.counted(ConnectionState.HALF_SENT, 0)
 
-    limit = Limit(100, 100, seconds=0.3, size=1_000_000)
-    assert closed(play(tmp_path, {State.HALF_SENT: limit}, scenario), "slow") == 3
+    limit = ConnectionLimit(100, 100, seconds=0.3, size=1_000_000)
+    assert closed(play(tmp_path, {ConnectionState.HALF_SENT: limit}, scenario), "slow") == 3
     assert [record.message for record in caplog.records if "closed" in record.message] == [
         "closed a connection (slow); a metric counts those that follow"
     ], "a line a minute"
@@ -125,8 +129,8 @@ def test_a_head_has_no_more_time_than_its_new_connection(tmp_path: Path) -> None
         assert b" 408 " in await reader.readline()
 
     limits = {
-        State.NEW: Limit(9, 9, seconds=0.5),
-        State.HALF_SENT: Limit(9, 9, seconds=600.0, size=1_000_000),
+        ConnectionState.NEW: ConnectionLimit(9, 9, seconds=0.5),
+        ConnectionState.HALF_SENT: ConnectionLimit(9, 9, seconds=600.0, size=1_000_000),
     }
     play(tmp_path, limits, scenario)
 
@@ -138,18 +142,21 @@ def test_a_silent_connection_is_closed_before_and_after_its_handshake(tmp_path: 
         for reader in (bare, encrypted):
             assert await reader.read() == b""
         writer.close()
-        await peers.counted(State.NEW, 0)
+        await peers.counted(ConnectionState.NEW, 0)
 
-    assert closed(play(tmp_path, {State.NEW: Limit(9, 9, seconds=1.0)}, scenario), "slow") == 2
+    assert (
+        closed(play(tmp_path, {ConnectionState.NEW: ConnectionLimit(9, 9, seconds=1.0)}, scenario), "slow")
+        == 2
+    )
 
 
 def test_good_connections_of_one_address_are_not_limited_as_half_sent_ones(tmp_path: Path) -> None:
     async def scenario(peers: Peers) -> None:
         readers = [await peers.connect(WHOLE) for _ in range(8)]
-        await peers.counted(State.IDLE, 8)
+        await peers.counted(ConnectionState.IDLE, 8)
         for _ in range(3):
             await peers.connect(half_of_head(1000))
-        await peers.counted(State.HALF_SENT, 2)
+        await peers.counted(ConnectionState.HALF_SENT, 2)
         assert not any(reader.at_eof() for reader in readers)
 
     assert closed(play(tmp_path, HEADS, scenario), "crowded") == 1
@@ -158,12 +165,12 @@ def test_good_connections_of_one_address_are_not_limited_as_half_sent_ones(tmp_p
 def test_of_too_many_idle_connections_the_longest_idle_goes(tmp_path: Path) -> None:
     async def scenario(peers: Peers) -> None:
         first = await peers.connect(WHOLE)
-        await peers.counted(State.IDLE, 1)
+        await peers.counted(ConnectionState.IDLE, 1)
         for _ in range(2):
             await peers.connect(WHOLE)
         assert (await first.read()).startswith(b"HTTP/1.1 200")
 
-    assert closed(play(tmp_path, {State.IDLE: Limit(2, 2)}, scenario), "crowded") == 1
+    assert closed(play(tmp_path, {ConnectionState.IDLE: ConnectionLimit(2, 2)}, scenario), "crowded") == 1
 
 
 def test_a_request_in_progress_is_counted_nowhere(tmp_path: Path) -> None:
@@ -180,7 +187,7 @@ def test_a_request_in_progress_is_counted_nowhere(tmp_path: Path) -> None:
         assert not any(peers.limits.connections.values())
         over.set()
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-        await peers.counted(State.IDLE, 1)
+        await peers.counted(ConnectionState.IDLE, 1)
 
     play(tmp_path, {}, scenario, waiting)
 
@@ -198,7 +205,7 @@ def test_closed_connections_hold_no_memory_until_garbage_is_collected(tmp_path: 
         finally:
             gc.enable()
 
-    short = {state: Limit(9, 9, seconds=0.5, size=1_000_000) for state in State}
+    short = {state: ConnectionLimit(9, 9, seconds=0.5, size=1_000_000) for state in ConnectionState}
     play(tmp_path, short, scenario)
 
 

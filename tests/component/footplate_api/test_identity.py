@@ -10,9 +10,9 @@ import pytest
 from fastapi.routing import APIRoute
 
 from footplate_api.app import ROUTERS
-from footplate_api.identity.access import Access
+from footplate_api.identity.access import AccessPolicy
 from footplate_api.identity.caller import Caller, Right
-from footplate_api.identity.rights import LISTS_FORMER, READS_METRICS, SEES_ALL_COSTS, Demand
+from footplate_api.identity.rights import LISTS_FORMER, READS_METRICS, SEES_ALL_COSTS, RequiredRight
 from footplate_api.identity.senders import OF_ITS_COORDINATOR
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running
@@ -157,7 +157,7 @@ async def test_metrics_are_for_who_may_get_their_url(api: Api) -> None:
 
 
 async def test_metrics_and_documents_may_be_made_public(database_url: str) -> None:
-    access = Access(metrics_public=True, docs_public=True)
+    access = AccessPolicy(metrics_public=True, docs_public=True)
     async with running(database_url, FakeCluster(), access) as api:
         for path in ("/metrics", "/docs", "/docs/swagger-ui.css", "/openapi.json"):
             answer = await api.client.get(path, headers={"Authorization": ""})
@@ -183,7 +183,7 @@ async def test_two_headers_are_nobodys(api: Api) -> None:
 
 def rights(route: APIRoute) -> list[Any]:
     asked = [dependency.dependency for dependency in route.dependencies]
-    return [found for found in asked if isinstance(found, Demand) or found in OTHERS]
+    return [found for found in asked if isinstance(found, RequiredRight) or found in OTHERS]
 
 
 def test_every_route_says_which_right_it_takes() -> None:

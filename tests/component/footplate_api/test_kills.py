@@ -18,12 +18,12 @@ import pytest
 
 from cluster.machine.ports import claim_ports
 from footplate_api.costs import reckoning
-from footplate_api.costs.reckoning import Keys
-from footplate_api.tariff.service import Tariffs
-from footplate_ledger.prices import Book
-from footplate_ledger.tally import Rates, Tallies
-from footplate_ledger.time import Span
-from footplate_ledger.usage import RUNNING, TOLD, Evidence, Owner, PodUsage
+from footplate_api.costs.reckoning import KeyFunctions
+from footplate_api.tariff.service import TariffReader
+from footplate_ledger.prices import PriceBook
+from footplate_ledger.tally import CostAggregator, PeriodRates
+from footplate_ledger.time import Interval
+from footplate_ledger.usage import RUNNING, TOLD, EndTime, Owner, PodAllocation
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.fleet import backlog, plain, stored
 from tests.component.footplate_api.patience import PatientDatabase
@@ -77,7 +77,7 @@ class Operator:
 
     chance: random.Random
     records: Records = field(default_factory=Records)
-    pods: dict[str, PodUsage] = field(default_factory=dict)
+    pods: dict[str, PodAllocation] = field(default_factory=dict)
     over: bool = False
 
     async def run(self) -> None:
@@ -85,15 +85,15 @@ class Operator:
             number = len(self.pods)
             owner = Owner("TrainingRun", "research", f"run-{number}", f"gone-{number}")
             start = T0 + number * 60
-            end = Evidence(TOLD, start + self.chance.randrange(1, 60))
+            end = EndTime(TOLD, start + self.chance.randrange(1, 60))
             node = f"node-{number % 40}"
             ended = pod(f"pod-{number}", owner=owner, node=node, start=start, end=end)
             self.pods[ended.uid] = ended
             await self._tell(ended)
 
-    async def _tell(self, ended: PodUsage) -> None:
+    async def _tell(self, ended: PodAllocation) -> None:
         name = f"{ended.owner.uid}-0"
-        self.records.put(name, record([replace(ended, end=Evidence(RUNNING, ended.start))]))
+        self.records.put(name, record([replace(ended, end=EndTime(RUNNING, ended.start))]))
         await asyncio.sleep(self.chance.uniform(0, 0.04))
         self.records.put(name, record([ended], over=True))
 
@@ -182,16 +182,16 @@ def whole(last: int) -> tuple[int, ...] | None:
     return (last,) * 4 if last else None
 
 
-async def check_usage(url: str, told: Mapping[str, PodUsage]) -> None:
+async def check_usage(url: str, told: Mapping[str, PodAllocation]) -> None:
     """Each pod is there as it was told of last, and each of its seconds is billed once."""
     database = PatientDatabase(url)
     there = (await known(database, told)).pods
-    window = Span(T0, T0 + 400 * DAY)
-    tallies = Tallies(await Tariffs(database).now(), window.end, [window.start, window.end])
+    window = Interval(T0, T0 + 400 * DAY)
+    tallies = CostAggregator(await TariffReader(database).read(), window.end, [window.start, window.end])
     async with database.read(60) as session:
-        await reckoning.add_all(session, tallies, window, Keys(lambda usage: "all"))
+        await reckoning.add_usage(session, tallies, window, KeyFunctions(lambda usage: "all"))
     await database.close()
     assert {uid: found.usage for uid, found in there.items()} == told
-    billed = tallies.found["all", 0].priced(Rates(Book([])))
+    billed = tallies.found["all", 0].priced(PeriodRates(PriceBook([])))
     seconds = sum(usage.end.until - usage.start for usage in told.values())
     assert billed.unpriced.exact == seconds

@@ -19,21 +19,21 @@ from cluster.kubernetes.api_client import ApiClient, ApiError
 from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
 from footplate_api import cluster
-from footplate_api.cluster import KubernetesCluster
+from footplate_api.cluster import HttpKubernetesClient
 from footplate_api.database import Database
 from footplate_api.edge import utc_now
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, InstallationLacksRights, ListExpired
 from footplate_api.installation import repository as installation
 from footplate_api.labels.selector import parse
 from footplate_api.namespaces import repository as namespaces
-from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.pipelines.mirror import Mirror
+from footplate_api.observation import ApiMetrics, MirrorHealth
+from footplate_api.pipelines.mirror import RunMirror
 from footplate_api.pipelines.namespaces import NamespaceMirror
-from footplate_api.runs.estimate import Hourly, hourly
+from footplate_api.runs.estimate import HourlyCost, estimate_hourly
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_contracts.names import ExitCode
 from footplate_ledger.account import Tariff
-from footplate_ledger.prices import Book
+from footplate_ledger.prices import PriceBook
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.kube import kubectl
 from tests.component.footplate_api.mirrors import following, found
@@ -48,7 +48,7 @@ spec: {backend: gloo, price: {dollarsPerNodeHour: 0.25}}
 
 
 @pytest_asyncio.fixture
-async def client(kubernetes: ApiServer) -> AsyncIterator[KubernetesCluster]:
+async def client(kubernetes: ApiServer) -> AsyncIterator[HttpKubernetesClient]:
     connected = await cluster.connect(kubernetes.kubeconfig, in_pod=False)
     yield connected
     await connected.close()
@@ -64,7 +64,7 @@ def manifest(name: str, name_prefix: str = "", **spec: Any) -> dict[str, Any]:
     }
 
 
-async def test_the_example_of_the_documentation_is_a_valid_run(client: KubernetesCluster) -> None:
+async def test_the_example_of_the_documentation_is_a_valid_run(client: HttpKubernetesClient) -> None:
     created = await client.create_run("default", manifest("example"))
     assert created["metadata"]["managedFields"][0]["manager"] == "footplate-api"
     await client.delete_run("default", "example", created["metadata"]["uid"])
@@ -79,7 +79,7 @@ async def test_the_example_of_the_documentation_is_a_valid_run(client: Kubernete
     ],
 )
 async def test_refusals_keep_status_and_message(
-    client: KubernetesCluster, wrong: dict[str, Any], status: int, said: str
+    client: HttpKubernetesClient, wrong: dict[str, Any], status: int, said: str
 ) -> None:
     with pytest.raises(ClusterRefused) as refused:
         await client.create_run("default", wrong)
@@ -87,7 +87,7 @@ async def test_refusals_keep_status_and_message(
     assert said in refused.value.detail
 
 
-async def test_a_dry_run_is_filled_in_and_checked_and_stores_nothing(client: KubernetesCluster) -> None:
+async def test_a_dry_run_is_filled_in_and_checked_and_stores_nothing(client: HttpKubernetesClient) -> None:
     made = await client.try_run("default", manifest("dry"))
     assert made["metadata"]["name"] == "dry" and made["spec"]["checkpoint"]["keepLast"] == 3  # a default
     with pytest.raises(ClusterRefused) as refused:
@@ -99,15 +99,15 @@ async def test_a_dry_run_is_filled_in_and_checked_and_stores_nothing(client: Kub
     assert made["metadata"]["name"].startswith("dry-")
 
 
-async def test_a_list_of_nothing_is_one(client: KubernetesCluster) -> None:
+async def test_a_list_of_nothing_is_one(client: HttpKubernetesClient) -> None:
     """Of metadata the API server says null for it."""
-    nowhere = client.within("kube-system")
+    nowhere = client.in_namespace("kube-system")
     for page in (await nowhere.list_versions(None), await nowhere.list_runs(None)):
         assert list(page.manifests) == [] and page.resource_version and page.next_token is None
 
 
 async def test_a_run_and_a_profile_are_read(
-    kubernetes: ApiServer, client: KubernetesCluster, tmp_path: Path
+    kubernetes: ApiServer, client: HttpKubernetesClient, tmp_path: Path
 ) -> None:
     created = await client.create_run("default", manifest("read"))
     assert await client.get_run("default", "read") == created
@@ -118,7 +118,9 @@ async def test_a_run_and_a_profile_are_read(
     kubectl(kubernetes, "apply", "--filename", str(tmp_path / "profile.yaml"))
     found = await client.get_profile("small")
     assert found is not None
-    assert hourly("small", found["spec"], 2, Tariff(Book([])), (), 0) == Hourly(dollars=Decimal("0.5"))
+    assert estimate_hourly("small", found["spec"], 2, Tariff(PriceBook([])), (), 0) == HourlyCost(
+        dollars=Decimal("0.5")
+    )
 
 
 SELECTORS = (
@@ -174,7 +176,7 @@ def refused_by(ask: Callable[[], object]) -> str:
 
 
 @asynccontextmanager
-async def with_token(kubernetes: ApiServer, folder: Path, token: str) -> AsyncIterator[KubernetesCluster]:
+async def with_token(kubernetes: ApiServer, folder: Path, token: str) -> AsyncIterator[HttpKubernetesClient]:
     """A client that shows `token` and no certificate."""
     config = json.loads(kubectl(kubernetes, "config", "view", "--raw", "--flatten", "--output=json"))
     config["users"][0]["user"] = {"token": token}
@@ -225,7 +227,7 @@ spec: {policyName: never-this, validationActions: [Deny]}
 
 
 async def test_what_a_policy_forbids_is_the_callers(
-    kubernetes: ApiServer, client: KubernetesCluster, tmp_path: Path
+    kubernetes: ApiServer, client: HttpKubernetesClient, tmp_path: Path
 ) -> None:
     (tmp_path / "policy.yaml").write_text(POLICY)
     kubectl(kubernetes, "apply", "--filename", str(tmp_path / "policy.yaml"))
@@ -243,7 +245,7 @@ async def test_what_a_policy_forbids_is_the_callers(
     assert "not this one" in refused.detail
 
 
-async def test_deleting_needs_the_right_uid(client: KubernetesCluster) -> None:
+async def test_deleting_needs_the_right_uid(client: HttpKubernetesClient) -> None:
     await client.create_run("default", manifest("mine"))
     with pytest.raises(ClusterRefused) as refused:
         await client.delete_run("default", "mine", "another")
@@ -256,7 +258,7 @@ async def test_deleting_needs_the_right_uid(client: KubernetesCluster) -> None:
 
 @pytest.mark.parametrize("held", [False, True])
 async def test_a_deletion_tells_whom_it_met(
-    kubernetes: ApiServer, client: KubernetesCluster, held: bool
+    kubernetes: ApiServer, client: HttpKubernetesClient, held: bool
 ) -> None:
     wanted = manifest("held" if held else "free")
     wanted["metadata"]["finalizers"] = ["footplate.dev/test"] if held else []
@@ -268,7 +270,7 @@ async def test_a_deletion_tells_whom_it_met(
         kubectl(kubernetes, "patch", "trainingrun", name, *freed)
 
 
-async def test_an_expired_version_says_so(client: KubernetesCluster) -> None:
+async def test_an_expired_version_says_so(client: HttpKubernetesClient) -> None:
     async def answered() -> bool:
         try:
             async for _ in client.watch_runs("1"):
@@ -291,10 +293,10 @@ async def test_no_api_server_is_no_answer(kubernetes: ApiServer, tmp_path: Path)
 
 
 async def test_the_cluster_is_told_by_its_namespace_kube_system(
-    kubernetes: ApiServer, client: KubernetesCluster
+    kubernetes: ApiServer, client: HttpKubernetesClient
 ) -> None:
     uid = kubectl(kubernetes, "get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}")
-    assert await client.identity() == uid
+    assert await client.get_cluster_uid() == uid
 
 
 async def test_a_database_of_another_cluster_ends_the_process_with_a_sentence(
@@ -311,15 +313,15 @@ async def test_a_database_of_another_cluster_ends_the_process_with_a_sentence(
 
 
 async def test_namespaces_are_followed_by_their_metadata(
-    kubernetes: ApiServer, client: KubernetesCluster, sqlite_url: str
+    kubernetes: ApiServer, client: HttpKubernetesClient, sqlite_url: str
 ) -> None:
     database = Database(sqlite_url)
 
     async def uid(name: str) -> str | None:
         async with database.read() as session:
-            return await session.scalar(select(namespaces.present(name)))
+            return await session.scalar(select(namespaces.current_uid(name)))
 
-    async with following(NamespaceMirror(client, database, Metrics(), MirrorHealth(), utc_now)):
+    async with following(NamespaceMirror(client, database, ApiMetrics(), MirrorHealth(), utc_now)):
         await eventually(lambda: uid("default"), bool)
         await asyncio.to_thread(kubectl, kubernetes, "create", "namespace", "made-while-watched")
         known = await eventually(lambda: uid("made-while-watched"), bool)
@@ -331,10 +333,10 @@ async def test_namespaces_are_followed_by_their_metadata(
 
 
 async def test_the_mirror_follows_kubectl(
-    kubernetes: ApiServer, client: KubernetesCluster, sqlite_url: str
+    kubernetes: ApiServer, client: HttpKubernetesClient, sqlite_url: str
 ) -> None:
     database = Database(sqlite_url)
-    watcher = Mirror(client, database, Metrics(), MirrorHealth(), utc_now)
+    watcher = RunMirror(client, database, ApiMetrics(), MirrorHealth(), utc_now)
     async with following(watcher):
         await client.create_run("default", manifest("gpt"))
         await eventually(lambda: found(database, "gpt", "default"), lambda run: run is not None)

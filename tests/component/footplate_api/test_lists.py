@@ -17,12 +17,12 @@ from footplate_api.labels import repository as labels_of
 from footplate_api.labels import selector
 from footplate_api.labels.repository import FEW
 from footplate_api.labels.selector import Operator
-from footplate_api.models.run import Run
+from footplate_api.models.run import RunRow
 from footplate_api.namespaces import repository as namespaces
-from footplate_api.pipelines.labelling import Labelling
+from footplate_api.pipelines.labelling import LabelBackfill
 from footplate_api.runs import listing, pagination, record, repository
-from footplate_api.runs.listing import Within
-from footplate_api.runs.ordering import Position, Sort, order
+from footplate_api.runs.listing import NamespaceFilter
+from footplate_api.runs.ordering import CursorPosition, RunSort, order
 from footplate_api.runs.schemas import RunQuery
 
 NOW: Final = datetime(2026, 11, 28, tzinfo=UTC)
@@ -67,13 +67,13 @@ async def filled(database: Database, runs: int) -> list[dict[str, Any]]:
 
 
 async def listed(
-    database: Database, within: Within, query: RunQuery, after: Position | None = None
+    database: Database, within: NamespaceFilter, query: RunQuery, after: CursorPosition | None = None
 ) -> list[str]:
     async with database.read(60) as session:
         return [row.uid for row in await listing.page(session, within, query, after)]
 
 
-def expected(rows: list[dict[str, Any]], within: Within, query: RunQuery) -> list[str]:
+def expected(rows: list[dict[str, Any]], within: NamespaceFilter, query: RunQuery) -> list[str]:
     """What a list must have, by looking at every run."""
     kept = [row for row in rows if holds(row, within, query)]
     never = datetime.max.replace(tzinfo=UTC)
@@ -84,7 +84,7 @@ def expected(rows: list[dict[str, Any]], within: Within, query: RunQuery) -> lis
     return [row["uid"] for row in sorted(kept, key=place, reverse=query.sort.descending)]
 
 
-def holds(row: dict[str, Any], within: Within, query: RunQuery) -> bool:
+def holds(row: dict[str, Any], within: NamespaceFilter, query: RunQuery) -> bool:
     """Whether a run belongs to a list."""
     spec, asked = row["spec"], query
     begun, ended = row["created_at"], row["ended_at"]
@@ -144,15 +144,20 @@ SELECTORS: Final = (
     "nothing=x",
     "team=t1,team=t2",
 )
-SCOPES: Final = (Within("team-1"), Within(), Within(among=("team-0", "team-2")), Within(among=()))
+SCOPES: Final = (
+    NamespaceFilter("team-1"),
+    NamespaceFilter(),
+    NamespaceFilter(among=("team-0", "team-2")),
+    NamespaceFilter(among=()),
+)
 
 
-def queries(database: Database) -> Iterator[tuple[Within, RunQuery]]:
+def queries(database: Database) -> Iterator[tuple[NamespaceFilter, RunQuery]]:
     """Every scope, filter and selector, in one order after the other.
 
     PostgreSQL, which takes five times as long for it, has every seventh: all of each, but not all pairs.
     """
-    asked = zip(itertools.product(SCOPES, FILTERS, SELECTORS), itertools.cycle(Sort), strict=False)
+    asked = zip(itertools.product(SCOPES, FILTERS, SELECTORS), itertools.cycle(RunSort), strict=False)
     every = 7 if database.engine.dialect.name == "postgresql" else 1
     for (within, filtered, labelled), sort in itertools.islice(asked, 0, None, every):
         yield within, RunQuery(**filtered, labelSelector=labelled, sort=sort, limit=50)
@@ -167,21 +172,23 @@ async def test_each_list_has_the_runs_that_it_should_in_its_order(database: Data
             assert found == expected(rows, within, query), (within, query)
 
 
-@pytest.mark.parametrize("sort", Sort)
-async def test_pages_join_to_the_whole_list_though_runs_are_added(database: Database, sort: Sort) -> None:
+@pytest.mark.parametrize("sort", RunSort)
+async def test_pages_join_to_the_whole_list_though_runs_are_added(database: Database, sort: RunSort) -> None:
     rows = await filled(database, 24)
     query = RunQuery(sort=sort, limit=5, includeDeleted=True)
     seen: list[str] = []
-    after: Position | None = None
+    after: CursorPosition | None = None
     async with database.read(60) as session:
         while True:
-            page = await listing.page(session, Within(), query, after)
+            page = await listing.page(session, NamespaceFilter(), query, after)
             seen += [row.uid for row in page[: query.limit]]
             if len(page) <= query.limit:
                 break
-            after = Position(tuple(getattr(page[query.limit - 1], name) for name in order(sort).columns))
+            after = CursorPosition(
+                tuple(getattr(page[query.limit - 1], name) for name in order(sort).columns)
+            )
             after = pagination.decode(pagination.encode(after, "q"), "q", sort)
-    assert seen == expected(rows, Within(), query)
+    assert seen == expected(rows, NamespaceFilter(), query)
 
 
 class Explained(Executable, ClauseElement):
@@ -213,7 +220,7 @@ async def test_every_list_walks_an_index_or_looks_up_a_few_runs(database: Databa
         await session.execute(text("DROP TABLE IF EXISTS sqlite_stat1"))  # which nobody makes in production
     for within, query in queries(database):
         async with database.read(60) as session:
-            few = await labels_of.few(session, [*listing.requirements(query)], FEW)
+            few = await labels_of.find_few(session, [*listing.requirements(query)], FEW)
             for statement in await listing.statements(session, within, query, None):
                 rows = await (await session.connection()).execute(Explained(statement.limit(101)))
                 plan = "\n".join(" ".join(map(str, row)) for row in rows)
@@ -234,20 +241,22 @@ async def test_runs_of_former_namespaces_are_told_apart_in_lists_over_all(databa
     async with database.write() as session:
         await namespaces.store(session, [{**made, "uid": "anew"}])
     present = {"uid-000004", "uid-000002", "uid-000003", "uid-000005"}  # 1 was before, 0 is deleted
-    assert set(await listed(database, Within(), RunQuery())) == present
-    assert set(await listed(database, Within(), RunQuery(formerNamespaces=True))) == present | {"uid-000001"}
+    assert set(await listed(database, NamespaceFilter(), RunQuery())) == present
+    assert set(await listed(database, NamespaceFilter(), RunQuery(formerNamespaces=True))) == present | {
+        "uid-000001"
+    }
 
 
 async def test_labels_follow_what_kubernetes_has(database: Database) -> None:
     await filled(database, 1)
     query = RunQuery(labelSelector="tier=iron", includeDeleted=True)
-    assert await listed(database, Within(), query) == ["uid-000000"]
+    assert await listed(database, NamespaceFilter(), query) == ["uid-000000"]
     changed = {**run(0), "labels": {"tier": "gold"}, "digest": "changed", "resource_version": 9}
     async with database.write() as session:
         await repository.store(session, [changed])
-    assert await listed(database, Within(), query) == []
+    assert await listed(database, NamespaceFilter(), query) == []
     gold = RunQuery(labelSelector="tier=gold,!unique", includeDeleted=True)
-    assert await listed(database, Within(), gold) == ["uid-000000"]
+    assert await listed(database, NamespaceFilter(), gold) == ["uid-000000"]
 
 
 async def test_runs_of_former_releases_get_their_labels(database: Database) -> None:
@@ -258,10 +267,10 @@ async def test_runs_of_former_releases_get_their_labels(database: Database) -> N
         await session.execute(text("UPDATE run_specs SET labelled = NULL"))
         await session.execute(text("DELETE FROM run_specs WHERE uid = 'uid-000007'"))
         kept = {name: run(7)[name] for name in ("labels", "annotations", "spec")}
-        await session.execute(update(Run).where(Run.uid == "uid-000007").values(**kept))
+        await session.execute(update(RunRow).where(RunRow.uid == "uid-000007").values(**kept))
     everything = RunQuery(labelSelector="unique", includeDeleted=True, limit=200)
-    assert await listed(database, Within(), everything) == []
-    assert await Labelling(database).catch_up() == 130
-    assert len(await listed(database, Within(), everything)) == 130
-    assert await listed(database, Within(), RunQuery(labelSelector="unique=u7")) == ["uid-000007"]
-    assert await Labelling(database).catch_up() == 0
+    assert await listed(database, NamespaceFilter(), everything) == []
+    assert await LabelBackfill(database).catch_up() == 130
+    assert len(await listed(database, NamespaceFilter(), everything)) == 130
+    assert await listed(database, NamespaceFilter(), RunQuery(labelSelector="unique=u7")) == ["uid-000007"]
+    assert await LabelBackfill(database).catch_up() == 0

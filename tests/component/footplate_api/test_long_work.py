@@ -57,7 +57,7 @@ async def test_so_many_histories_wait_for_their_turn_and_the_others_are_told_to_
     turns = api.histories
     async with AsyncExitStack() as taken:
         for number in range(turns.at_once):
-            await taken.enter_async_context(turns.turn(f"user-{number}"))
+            await taken.enter_async_context(turns.acquire(f"user-{number}"))
         turns.most, turns.seconds = 1, 60.0
         first = asyncio.create_task(history(api))
         await eventually(lambda: asyncio.sleep(0, turns.waiting), lambda waiting: waiting == 1)

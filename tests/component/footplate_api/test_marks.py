@@ -25,7 +25,7 @@ GPT: Final[dict[str, Any]] = {"metadata": {"name": "gpt"}, "spec": {"stage": "pr
 def noted(caller: str) -> dict[str, str]:
     """Annotations of a run that `caller` asked for, with the mark of GPT asked for under KEY by the admin."""
     manifest = service.manifest("research", RunSubmission(**GPT))
-    mark = idempotency.asking("admin", KEY["Idempotency-Key"], manifest).mark
+    mark = idempotency.build_request("admin", KEY["Idempotency-Key"], manifest).annotation_value
     return {ASKED_UNDER: mark, REQUESTED_BY_ANNOTATION: caller}
 
 
@@ -67,7 +67,7 @@ async def test_a_run_of_the_same_name_is_the_answer_if_it_was_made_for_the_key(
 async def test_nobody_gives_a_key_back_while_another_attempt_reads_it(database: Database) -> None:
     if database.engine.dialect.name != "postgresql":
         pytest.skip("writers of SQLite come one after the other")
-    asking = idempotency.asking("admin", "key", service.manifest("research", RunSubmission(**GPT)))
+    asking = idempotency.build_request("admin", "key", service.manifest("research", RunSubmission(**GPT)))
     free = select(IdempotencyKey.id).with_for_update(skip_locked=True)
     now = utc_now()
     async with database.write() as first:

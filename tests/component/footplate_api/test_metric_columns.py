@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from footplate_api.database import Database
 from footplate_api.models.metric import MetricRow
-from footplate_contracts.metrics import COLUMNS, Shown, StepMetrics
+from footplate_contracts.metrics import COLUMNS, MetricExport, StepMetrics
 from footplate_trainer.metrics.report import TensorBoardSink
 from tests.component.footplate_api.builders import RUNS, batch, eventually
 from tests.component.footplate_api.conftest import Api
@@ -23,7 +23,7 @@ VALUES: dict[str, Any] = {
     for place, column in enumerate(COLUMNS)
 }
 ROW = StepMetrics.model_validate(VALUES)
-SHOWN: dict[str, Shown] = {column.name: column.shown for column in COLUMNS if column.shown is not None}
+SHOWN: dict[str, MetricExport] = {column.name: column.shown for column in COLUMNS if column.shown is not None}
 DOCS = Path(__file__).parents[3] / "docs" / "observability.md"
 
 

@@ -149,7 +149,7 @@ async def test_a_run_taken_for_deleted_by_mistake_comes_back(database: Database)
     watcher = mirror(database, cluster)
     await watcher.list()
     async with database.write() as session:
-        end, version = ending.Ending(NOW, True), int(stored["metadata"]["resourceVersion"])
+        end, version = ending.RunEnd(NOW, True), int(stored["metadata"]["resourceVersion"])
         await repository.mark_gone(session, stored["metadata"]["uid"], end, NOW, version)
     await watcher.list()
     run = await found(database, "gpt")

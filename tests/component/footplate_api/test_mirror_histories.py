@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from footplate_api.database import Database
 from footplate_api.errors import ListExpired
-from footplate_api.models import Run
+from footplate_api.models import RunRow
 from footplate_api.ports import ListPage, Manifest, WatchEvent
 from footplate_api.runs import service
 from tests.component.footplate_api.fakes import Backup, FakeCluster
@@ -160,5 +160,5 @@ async def test_the_table_shows_the_cluster(database: Database, seed: int) -> Non
 
 async def live(database: Database) -> set[tuple[str, int]]:
     async with database.read() as session:
-        rows = await session.execute(select(Run.uid, Run.step).where(Run.deleted_at.is_(None)))
+        rows = await session.execute(select(RunRow.uid, RunRow.step).where(RunRow.deleted_at.is_(None)))
     return {(row.uid, row.step) for row in rows}

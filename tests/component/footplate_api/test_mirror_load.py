@@ -15,7 +15,7 @@ from sqlalchemy import event as on
 
 from footplate_api import cluster
 from footplate_api.database import Database
-from footplate_api.models import Run
+from footplate_api.models import RunRow
 from footplate_api.ports import EventType, WatchEvent
 from footplate_api.runs import repository, service
 from footplate_api.runs.schemas import EXAMPLE
@@ -75,7 +75,7 @@ async def test_thousands_of_runs_block_nothing_and_are_written_once(
     assert max(longest) < LONGEST_BITE
 
 
-async def shown(database: Database, number: int) -> Run:
+async def shown(database: Database, number: int) -> RunRow:
     async with database.read() as session:
         run = await repository.by_uid(session, f"00000000-0000-4000-8000-{number:012x}")
     assert run is not None

@@ -17,11 +17,11 @@ import pytest_asyncio
 from cluster.machine.ports import claim_ports
 from footplate_api.errors import IssuerUnavailable
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.oidc.config import Oidc
-from footplate_api.identity.oidc.discovery import MOST_BYTES, Discovery
+from footplate_api.identity.oidc.config import OidcConfig
+from footplate_api.identity.oidc.discovery import MOST_BYTES, OidcDiscovery
 from footplate_api.identity.oidc.issuer import OidcIssuer
 from footplate_api.identity.oidc.keyring import PAUSE_SECONDS, REFRESH_SECONDS
-from footplate_api.identity.oidc.keys import Key
+from footplate_api.identity.oidc.keys import JsonWebKey
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -51,8 +51,8 @@ class World:
         return await self.api.client.get(RUNS, headers={"Authorization": f"Bearer {token}"})
 
 
-def believed(publisher: Publisher) -> Oidc:
-    return Oidc(
+def believed(publisher: Publisher) -> OidcConfig:
+    return OidcConfig(
         publisher.url,
         (CLIENT,),
         username_prefix="oidc:",
@@ -66,8 +66,8 @@ async def believing(url: str) -> AsyncIterator[World]:
     async with publishing() as publisher:
         oidc, clock, patience = believed(publisher), Clock(), [60.0]
 
-        async def keys() -> tuple[Key, ...]:
-            return await Discovery(oidc, patience[-1]).keys()
+        async def keys() -> tuple[JsonWebKey, ...]:
+            return await OidcDiscovery(oidc, patience[-1]).fetch_keys()
 
         issuer = OidcIssuer(oidc, keys, clock)
         async with running(url, FakeCluster(), issuers=(issuer,)) as api:
@@ -167,7 +167,7 @@ async def test_what_an_issuer_says_wrong_is_no_reason_to_believe_it(
     async with publishing() as publisher:
         publisher.discovery = discovery
         with pytest.raises(IssuerUnavailable, match=says):
-            await Discovery(believed(publisher)).keys()
+            await OidcDiscovery(believed(publisher)).fetch_keys()
         assert "/keys" not in publisher.asked
 
 
@@ -176,7 +176,7 @@ async def test_keys_that_are_elsewhere_or_no_keys_are_not_looked_for(path: str) 
     async with publishing() as publisher:
         publisher.discovery = {"jwks_uri": f"{publisher.url}{path}"}
         with pytest.raises(IssuerUnavailable, match="it answered"):
-            await Discovery(believed(publisher)).keys()
+            await OidcDiscovery(believed(publisher)).fetch_keys()
         assert publisher.asked[-1] == path
 
 
@@ -188,9 +188,9 @@ async def test_an_issuer_is_believed_by_the_certificates_given_and_no_others(
         oidc = believed(publisher)
         assert publisher.url.startswith("https://")
         with pytest.raises(IssuerUnavailable, match="Certificate"):
-            await Discovery(oidc).keys()
+            await OidcDiscovery(oidc).fetch_keys()
         assert publisher.asked == []
-        assert len(await Discovery(replace(oidc, ca_file=certificate)).keys()) == 2
+        assert len(await OidcDiscovery(replace(oidc, ca_file=certificate)).fetch_keys()) == 2
 
 
 @pytest.mark.parametrize(
@@ -207,13 +207,13 @@ async def test_an_issuer_behind_a_proxy_is_asked_through_it(
     async with publishing(files) as publisher, tunnelling() as tunnel:
         monkeypatch.setenv("HTTPS_PROXY", tunnel.url)
         monkeypatch.setenv("NO_PROXY", exempt)
-        discovery = Discovery(replace(believed(publisher), ca_file=certificate))
-        assert len(await discovery.keys()) == 2
+        discovery = OidcDiscovery(replace(believed(publisher), ca_file=certificate))
+        assert len(await discovery.fetch_keys()) == 2
         place = publisher.url.removeprefix("https://")
         assert set(tunnel.asked) == ({place} if tunnelled else set())
         tunnel.status = 403
         with nullcontext() if not tunnelled else pytest.raises(IssuerUnavailable, match="ProxyError"):
-            await discovery.keys()
+            await discovery.fetch_keys()
 
 
 async def test_through_the_proxy_the_issuer_is_asked_and_nobody_else(sqlite_url: str, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_certificates_that_cannot_be_read_are_told_at_the_start(tmp_path: Path) 
     (tmp_path / "ca.crt").write_text("nothing")
     for path in (tmp_path / "ca.crt", tmp_path / "none"):
         with pytest.raises(ValueError, match="FOOTPLATE_OIDC_CA_FILE must be a file of certificates"):
-            Discovery(Oidc("https://b.example.com", (CLIENT,), ca_file=path))
+            OidcDiscovery(OidcConfig("https://b.example.com", (CLIENT,), ca_file=path))
 
 
 async def test_a_process_is_told_of_its_issuer_by_its_environment_and_idles_small(

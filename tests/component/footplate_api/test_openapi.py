@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from footplate_api.errors import ApiError
-from footplate_api.problems import kind
+from footplate_api.problems import problem_type
 from footplate_api.runs import described
 from footplate_api.runs.schemas import EXAMPLE
 from tests.component.footplate_api.builders import RUNS
@@ -96,7 +96,7 @@ async def test_each_error_is_a_problem_that_names_its_kinds(operations: dict[str
                 assert narrowed["properties"]["status"] == {"const": int(status)}
                 assert response["description"]
                 named |= set(narrowed["properties"]["type"]["enum"])
-    assert named == {kind(error) for error in kinds(ApiError)}
+    assert named == {problem_type(error) for error in kinds(ApiError)}
 
 
 async def test_who_has_to_wait_is_told_for_how_long(operations: dict[str, Any]) -> None:

@@ -15,11 +15,11 @@ from footplate_api.identity.caller import Caller, Right
 from footplate_api.ports import Manifest, Resource
 from footplate_api.tariff import prices, record, repository
 from footplate_api.tariff.schemas import PriceQuery
-from footplate_api.tariff.service import Tariffs
+from footplate_api.tariff.service import TariffReader
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
-from footplate_ledger.records import written
-from footplate_ledger.units import Rate
-from footplate_ledger.usage import Goods
+from footplate_ledger.records import format_time
+from footplate_ledger.units import HourlyRate
+from footplate_ledger.usage import Sku
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -236,14 +236,14 @@ async def test_an_entry_of_another_profile_ends_none(priced: Api) -> None:
     """As kubectl may enter it: book, profiles and ledger say the same of it."""
     database = priced.context.database
     await enter(database, "of-h100", price(10))
-    await enter(database, "of-a100", price(20, goods=Goods("a100"), supersedes="of-h100"))
-    [known] = await book(priced, profile="h100", at=written(T0))
+    await enter(database, "of-a100", price(20, goods=Sku("a100"), supersedes="of-h100"))
+    [known] = await book(priced, profile="h100", at=format_time(T0))
     assert (known["id"], known["supersededBy"]) == ("of-h100", None)
-    assert {known["id"] for known in await book(priced, at=written(T0))} == {"of-h100", "of-a100"}
+    assert {known["id"] for known in await book(priced, at=format_time(T0))} == {"of-h100", "of-a100"}
     listed = (await priced.client.get("/v1/profiles")).json()["items"]
     for profile in (*listed, (await priced.client.get("/v1/profiles/h100")).json()):
         assert [known["id"] for known in profile["prices"]] == ["of-h100"]
-    assert (await Tariffs(database).now()).book.rate(H100, T0) == Rate.dollars_per_hour(10)
+    assert (await TariffReader(database).read()).book.rate(H100, T0) == HourlyRate.dollars_per_hour(10)
 
 
 @pytest.mark.long
@@ -253,7 +253,7 @@ async def test_a_large_book_keeps_nobody_waiting(priced: Api) -> None:
     rows = [
         record.price_row(
             {
-                "metadata": {"name": f"e{hour}", "uid": f"u{hour}", "creationTimestamp": written(T0)},
+                "metadata": {"name": f"e{hour}", "uid": f"u{hour}", "creationTimestamp": format_time(T0)},
                 "spec": price(1 + hour % 9, since=T0 - 10_000 * 3600 + hour * 3600),
             }
         )
@@ -263,7 +263,7 @@ async def test_a_large_book_keeps_nobody_waiting(priced: Api) -> None:
         async with database.write() as session:
             await repository.add_prices(session, rows[start : start + 500])
     async with loop_lag() as of_tariff:
-        await Tariffs(database).now()
+        await TariffReader(database).read()
     async with loop_lag() as of_list, database.read() as session:
         found = await prices.list_prices(session, PriceQuery(at=datetime.fromtimestamp(T0 - 1, UTC)))
     async with loop_lag() as of_entering:

@@ -10,7 +10,7 @@ import pytest
 from footplate_api.database import Database
 from footplate_api.errors import AnotherCluster
 from footplate_api.observation import MirrorHealth
-from footplate_api.pipelines.recognition import recognised
+from footplate_api.pipelines.recognition import verify_cluster
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -19,21 +19,21 @@ from tests.component.footplate_api.mirrors import found
 
 async def test_the_first_cluster_takes_the_database_and_comes_back_to_it(database: Database) -> None:
     for _ in range(2):
-        await recognised(FakeCluster(uid="a"), database, MirrorHealth())
+        await verify_cluster(FakeCluster(uid="a"), database, MirrorHealth())
 
 
 async def test_another_cluster_is_refused_with_both_uids_and_a_way_out(database: Database) -> None:
-    await recognised(FakeCluster(uid="a"), database, MirrorHealth())
+    await verify_cluster(FakeCluster(uid="a"), database, MirrorHealth())
     with pytest.raises(AnotherCluster) as refused:
-        await recognised(FakeCluster(uid="b"), database, MirrorHealth())
+        await verify_cluster(FakeCluster(uid="b"), database, MirrorHealth())
     assert all(word in str(refused.value) for word in ("'a'", "'b'", "FOOTPLATE_DATABASE_URL"))
-    await recognised(FakeCluster(uid="a"), database, MirrorHealth())
+    await verify_cluster(FakeCluster(uid="a"), database, MirrorHealth())
 
 
 async def test_it_waits_until_kubernetes_answers(database: Database) -> None:
     cluster, health = FakeCluster(), MirrorHealth()
     cluster.available = False
-    waiting = asyncio.create_task(recognised(cluster, database, health, chance=lambda: 0.0))
+    waiting = asyncio.create_task(verify_cluster(cluster, database, health, chance=lambda: 0.0))
 
     async def trouble() -> str | None:
         return health.failure
@@ -49,10 +49,10 @@ async def test_an_answer_without_sense_is_waited_out(database: Database) -> None
 
         async def identity(self) -> str:
             self.asked += 1
-            return {}["metadata"] if self.asked == 1 else await super().identity()
+            return {}["metadata"] if self.asked == 1 else await super().get_cluster_uid()
 
     health = MirrorHealth()
-    await recognised(Confused(), database, health, chance=lambda: 0.0)
+    await verify_cluster(Confused(), database, health, chance=lambda: 0.0)
     assert health.failure == "The mirror cannot begin (KeyError)."
 
 

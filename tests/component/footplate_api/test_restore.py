@@ -13,10 +13,10 @@ from cluster.machine.ports import claim_ports
 from footplate_api import migrate, revisions
 from footplate_api.backups import restoring
 from footplate_api.backups.__main__ import main
-from footplate_api.backups.making import make
-from footplate_api.backups.restoring import Restored
+from footplate_api.backups.making import create_backup
+from footplate_api.backups.restoring import RestoreResult
 from footplate_api.database import Database
-from footplate_api.errors import NoRoom, RestoreRefused, Unsound
+from footplate_api.errors import InsufficientSpace, RestoreRefused, UnusableDatabaseFile
 from footplate_api.settings import with_driver
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import eventually
@@ -25,7 +25,7 @@ from tests.component.footplate_api.test_process import client, ready, serving
 from tests.support.killed import killed_before
 
 NOW = datetime(2026, 2, 1, 9, tzinfo=UTC)
-KNOWN = revisions.known(revisions.scripts())
+KNOWN = revisions.list_revisions(revisions.scripts())
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def backup(migrated_file: Path, tmp_path: Path) -> Path:
     """A back-up of a database that said `then`."""
     there = holding(migrated_file, tmp_path / "earlier" / "footplate.db", "then")
     (tmp_path / "backups").mkdir()
-    return make(there, tmp_path / "backups", 1, lambda: NOW).file
+    return create_backup(there, tmp_path / "backups", 1, lambda: NOW).file
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def database(migrated_file: Path, tmp_path: Path) -> Path:
     return holding(migrated_file, tmp_path / "data" / "footplate.db", "now")
 
 
-def restored(backup: Path, database: Path) -> Restored:
+def restored(backup: Path, database: Path) -> RestoreResult:
     return restoring.restore(backup, database, KNOWN, datetime.now(UTC), replace=True)
 
 
@@ -127,7 +127,7 @@ def test_a_damaged_back_up_replaces_nothing(backup: Path, database: Path) -> Non
     with backup.open("r+b") as file:
         file.seek(-4096, 2)
         file.write(b"\xff" * 4096)
-    with pytest.raises(Unsound, match="damaged"):
+    with pytest.raises(UnusableDatabaseFile, match="damaged"):
         restored(backup, database)
     assert said(database) == "now"
     assert [path.name for path in database.parent.iterdir()] == ["footplate.db"]
@@ -136,7 +136,7 @@ def test_a_damaged_back_up_replaces_nothing(backup: Path, database: Path) -> Non
 def test_without_room_all_stays(backup: Path, database: Path) -> None:
     with backup.open("r+b") as file:
         file.truncate(1 << 43)  # of which a file system keeps nothing
-    with pytest.raises(NoRoom, match=r"bytes free, and \d+ are needed"):
+    with pytest.raises(InsufficientSpace, match=r"bytes free, and \d+ are needed"):
         restored(backup, database)
     assert said(database) == "now"
 
@@ -158,7 +158,7 @@ async def test_an_earlier_schema_is_migrated_as_the_api_starts(command: str, tmp
     opened = Database(with_driver(f"sqlite:///{old}"))
     await migrate.upgrade(opened, "0005")
     await opened.close()
-    made = make(old, tmp_path / "backups", 2, lambda: NOW).file
+    made = create_backup(old, tmp_path / "backups", 2, lambda: NOW).file
     assert main(["restore", made.name]) == ExitCode.SUCCESS
     [port] = claim_ports(1)
     with serving(tmp_path, port, command):

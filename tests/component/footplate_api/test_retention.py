@@ -10,27 +10,27 @@ import pytest
 from sqlalchemy import select, update
 
 from footplate_api.metrics import stocks
-from footplate_api.metrics.retention import Limits
+from footplate_api.metrics.retention import RetentionLimits
 from footplate_api.models.metric import MetricRow
-from footplate_api.models.run import Run
-from footplate_api.pipelines.retention import Retention
+from footplate_api.models.run import RunRow
+from footplate_api.pipelines.retention import RetentionTask
 from tests.component.footplate_api.builders import batch, row
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.telemetry import created, history, sent
 from tests.component.footplate_api.test_bounds import records
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
-LIMITS = Limits(rows_per_run=1000, full=timedelta(days=30), rows_after=25, kept=timedelta(days=365))
+LIMITS = RetentionLimits(rows_per_run=1000, full=timedelta(days=30), rows_after=25, kept=timedelta(days=365))
 
 
-async def look(api: Api, limits: Limits = LIMITS, room: int | None = None) -> int:
-    return await Retention(api.context.database, lambda: NOW, limits, room).look()
+async def look(api: Api, limits: RetentionLimits = LIMITS, room: int | None = None) -> int:
+    return await RetentionTask(api.context.database, lambda: NOW, limits, room).enforce()
 
 
 async def ended(api: Api, uid: str, days: int) -> None:
     async with api.context.database.write() as session:
         change = {"phase": "Succeeded", "ended_at": NOW - timedelta(days=days)}
-        await session.execute(update(Run).where(Run.uid == uid).values(**change))
+        await session.execute(update(RunRow).where(RunRow.uid == uid).values(**change))
 
 
 async def rows(api: Api, uid: str, steps: Iterable[int], generation: tuple[int, int] = (1, 1)) -> None:
@@ -85,7 +85,7 @@ async def test_without_room_an_ended_run_keeps_a_tenth_of_what_a_live_one_does(a
     await api.client.post("/v1/namespaces/research/runs/other/telemetry", json=lives, headers=headers)
     of_rows = 550 * stocks.ROW_BYTES[api.context.database.engine.dialect.name] + 50
     async with api.context.database.read() as session:
-        others = await stocks.other_bytes(session, 1500)
+        others = await stocks.non_metric_bytes(session, 1500)
     # Rows have what others leave of three quarters, and a quarter at least.
     await look(api, room=min(4 * (others + of_rows) // 3, 4 * of_rows))
     assert (await history(api))["step"] == [*range(20, 1001, 20)]
@@ -99,13 +99,13 @@ async def test_no_row_is_deleted_for_what_is_none(api: Api, caplog: pytest.LogCa
     await ended(api, uid, 1)
     await records(api, uid, range(1), uri="x" * 4_000_000)
     async with api.context.database.read() as session:
-        others = await stocks.other_bytes(session, 1000)
-    retention = Retention(api.context.database, lambda: NOW, LIMITS, int(1.2 * others))
+        others = await stocks.non_metric_bytes(session, 1000)
+    retention = RetentionTask(api.context.database, lambda: NOW, LIMITS, int(1.2 * others))
     said = []
     for room in (retention.room, retention.room, 2 * others):
         retention.room = room
         with caplog.at_level(logging.INFO):
-            assert await retention.look() == 0
+            assert await retention.enforce() == 0
         said.append(retention.metrics.registry.get_sample_value("footplate_api_database_crowded"))
     assert (await history(api))["step"] == list(range(1, 1001))
     assert said == [1.0, 1.0, 0.0]
@@ -123,18 +123,18 @@ async def test_a_run_that_the_mirror_has_not_seen_is_as_old_as_its_last_row(api:
 async def test_a_replica_that_is_behind_does_not_unsay_what_another_one_has_thinned(api: Api) -> None:
     await rows(api, "uid", range(1, 101))
     async with api.context.database.read() as session:
-        [behind] = await stocks.segments(session, 0, 1)
+        [behind] = await stocks.list_segments(session, 0, 1)
     for every in (10, 2):
         async with api.context.database.write() as session:
-            await stocks.note_thinned(session, behind, every)
+            await stocks.record_thinning(session, behind, every)
     async with api.context.database.read() as session:
-        [known] = await stocks.segments(session, 0, 1)
+        [known] = await stocks.list_segments(session, 0, 1)
     assert (known.kept_every, known.thinned_to) == (10, 100)
 
 
 async def looked(api: Api, days: int) -> list[int]:
     """The steps of the run that nobody has seen, so long after its last row."""
     now = datetime.fromtimestamp(1_790_000_100, UTC) + timedelta(days=days)
-    await Retention(api.context.database, lambda: now, LIMITS, None).look()
+    await RetentionTask(api.context.database, lambda: now, LIMITS, None).enforce()
     async with api.context.database.read() as session:
         return [*(await session.scalars(select(MetricRow.step).order_by(MetricRow.step)))]

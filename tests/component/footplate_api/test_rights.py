@@ -28,12 +28,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from cluster.kubernetes.envtest import ApiServer
 from footplate_api.app import create_app
-from footplate_api.cluster import KubernetesCluster
+from footplate_api.cluster import HttpKubernetesClient
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.identity.caller import Right
 from footplate_api.identity.reviewing import KubernetesReviewer
-from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.observation import ApiMetrics, MirrorHealth
 from footplate_contracts.names import API_AUDIENCE, REQUESTED_BY_ANNOTATION
 from tests.component.footplate_api import kube, rights_page
 from tests.component.footplate_api.builders import eventually
@@ -106,7 +106,7 @@ def binding(role: str) -> dict[str, Any]:
 
 
 @pytest_asyncio.fixture
-async def own(installation: Installation, tmp_path: Path) -> AsyncIterator[KubernetesCluster]:
+async def own(installation: Installation, tmp_path: Path) -> AsyncIterator[HttpKubernetesClient]:
     """Kubernetes as the API's own account reaches it, with the rights that the chart gives that."""
     token = installation.token("footplate-api", namespace=NAMESPACE)
     async with with_token(installation.server, tmp_path, token) as connected:
@@ -114,13 +114,13 @@ async def own(installation: Installation, tmp_path: Path) -> AsyncIterator[Kuber
 
 
 @pytest_asyncio.fixture
-async def caller(own: KubernetesCluster, sqlite_url: str) -> AsyncIterator[httpx.AsyncClient]:
+async def caller(own: HttpKubernetesClient, sqlite_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API in front of that API server."""
     database = Database(sqlite_url)
-    context = Context(database, own, KubernetesReviewer(own), Metrics(), MirrorHealth())
+    context = Context(database, own, KubernetesReviewer(own), ApiMetrics(), MirrorHealth())
     app = create_app(context)
     async with app.router.lifespan_context(app):
-        await context.startup.over()
+        await context.startup.wait()
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://api", timeout=60
         ) as client:
@@ -292,7 +292,7 @@ def of_kind(kind: str, name: str) -> dict[str, Any]:
 # -- whose a token is ------------------------------------------------------------------------
 
 
-async def test_a_token_for_others_is_nobodys(installation: Installation, own: KubernetesCluster) -> None:
+async def test_a_token_for_others_is_nobodys(installation: Installation, own: HttpKubernetesClient) -> None:
     reviewer = KubernetesReviewer(own)
     for flags in ((), ("--audience=others",)):
         assert await reviewer.authenticate(installation.token("view", *flags), [API_AUDIENCE]) is None
@@ -304,7 +304,7 @@ async def test_a_token_for_others_is_nobodys(installation: Installation, own: Ku
 
 
 async def test_a_token_of_a_deleted_account_is_nobodys(
-    installation: Installation, own: KubernetesCluster
+    installation: Installation, own: HttpKubernetesClient
 ) -> None:
     kubectl(installation.server, "create", "serviceaccount", "leaving", f"--namespace={BOUND}")
     # An API server remembers for ten seconds whose a token was: the second one is not shown before.
@@ -324,7 +324,7 @@ POD: Final = {
 
 
 async def test_a_token_of_a_pod_names_it_and_ends_with_it(
-    installation: Installation, own: KubernetesCluster
+    installation: Installation, own: HttpKubernetesClient
 ) -> None:
     apply(installation.server, installation.folder, [POD])
     where = ("pod", "coordinator", f"--namespace={BOUND}")
@@ -358,7 +358,7 @@ def encoded(data: bytes) -> str:
 
 @pytest.mark.parametrize(("left", "known"), [(1800, True), (-300, False)])
 async def test_a_token_that_has_ended_is_nobodys(
-    installation: Installation, own: KubernetesCluster, left: float, known: bool
+    installation: Installation, own: HttpKubernetesClient, left: float, known: bool
 ) -> None:
     token = installation.token("view", f"--audience={API_AUDIENCE}")
     found = await KubernetesReviewer(own).authenticate(
@@ -368,7 +368,7 @@ async def test_a_token_that_has_ended_is_nobodys(
 
 
 async def test_a_token_that_somebody_else_signed_is_nobodys(
-    installation: Installation, own: KubernetesCluster
+    installation: Installation, own: HttpKubernetesClient
 ) -> None:
     token = installation.token("view", f"--audience={API_AUDIENCE}")
     header, claims, signature = token.split(".")

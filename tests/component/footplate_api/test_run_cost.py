@@ -16,12 +16,12 @@ import pytest_asyncio
 
 from footplate_api.costs import service
 from footplate_contracts.names import Role
-from footplate_ledger.account import Account, Tariff, accounts
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.records import moment, written
-from footplate_ledger.summary import summary
-from footplate_ledger.units import Energy, Rate, Seconds
-from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, Evidence, Measured
+from footplate_ledger.account import Account, Tariff, build_accounts
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.records import format_time, parse_time
+from footplate_ledger.summary import build_cost_status
+from footplate_ledger.units import Energy, HourlyRate, Seconds
+from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, EndTime, MeasuredEnergy
 from tests.component.footplate_api.builders import RUNS, batch, checkpoint, eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -53,15 +53,15 @@ async def cost(api: Api, **asked: Any) -> dict[str, Any]:
 
 def told() -> World:
     """Two attempts, one of which shares its node with another run; a node that nobody told of."""
-    measured = Measured(Energy.joules(10**7), Seconds(Fraction(9000)), Seconds(Fraction(1000)))
+    measured = MeasuredEnergy(Energy.joules(10**7), Seconds(Fraction(9000)), Seconds(Fraction(1000)))
     other = replace(RUN, name="other", uid="uid-other")
     return World(
         [node("n1"), node("n2")],
         [
             pod("p1", measured=measured),
-            pod("p2", attempt=2, node="n2", devices=4, start=T0 + HOUR, end=Evidence(RUNNING, T0 + HOUR)),
-            pod("p3", attempt=2, node="n3", start=T0 + HOUR, end=Evidence(LAST_SEEN, T0 + 2 * HOUR)),
-            pod("q1", owner=other, node="n2", devices=8, start=T0 + 2 * HOUR, end=Evidence(RUNNING, T0)),
+            pod("p2", attempt=2, node="n2", devices=4, start=T0 + HOUR, end=EndTime(RUNNING, T0 + HOUR)),
+            pod("p3", attempt=2, node="n3", start=T0 + HOUR, end=EndTime(LAST_SEEN, T0 + 2 * HOUR)),
+            pod("q1", owner=other, node="n2", devices=8, start=T0 + 2 * HOUR, end=EndTime(RUNNING, T0)),
         ],
     )
 
@@ -72,10 +72,10 @@ async def test_its_numbers_are_those_of_its_status(clocked: Api) -> None:
     await store(clocked.context.database, world.pods, world.nodes)
     await enter(clocked.context.database, "h100", price(24.6))
     found = await cost(clocked, pods=True)
-    book = Book([Entry("h100", H100, Rate.dollars_per_hour("24.6"), T0 - DAY)])
-    each = accounts(world.nodes, world.pods, Tariff(book), NOW)
+    book = PriceBook([PriceBookEntry("h100", H100, HourlyRate.dollars_per_hour("24.6"), T0 - DAY)])
+    each = build_accounts(world.nodes, world.pods, Tariff(book), NOW)
     whole = sum((each[uid] for uid in ("p1", "p2", "p3")), Account())
-    said = summary(whole, {}, NOW).model_dump(by_alias=True, exclude={"device_seconds", "until"})
+    said = build_cost_status(whole, {}, NOW).model_dump(by_alias=True, exclude={"device_seconds", "until"})
     assert {name: found["total"][name] for name in said} == said
     assert found["total"]["heldDeviceSeconds"] == 8 * HOUR + 4 * 2 * HOUR + 8 * HOUR
     assert found["deviceSeconds"] == {
@@ -84,7 +84,7 @@ async def test_its_numbers_are_those_of_its_status(clocked: Api) -> None:
     }
     assert [(part["attempt"], part["dollars"]) for part in found["attempts"]] == [
         (1, 24.6),
-        (2, summary(each["p2"] + each["p3"], {}, NOW).dollars),
+        (2, build_cost_status(each["p2"] + each["p3"], {}, NOW).dollars),
     ]
     assert [(part["uid"], part["end"], part["estimated"]) for part in found["pods"]] == [
         ("p1", "2026-11-25T11:00:00Z", False),
@@ -120,9 +120,9 @@ async def test_the_pods_of_a_run_are_told_up_to_so_many(
 async def test_an_attempt_has_the_seconds_until_the_next_one_begins(clocked: Api) -> None:
     """The first pod trains in both; what there was before the first attempt is its own."""
     numbers = {1: T0 + 60, 2: T0 + HOUR // 2}
-    begun = [{"number": number, "start": written(start)} for number, start in numbers.items()]
+    begun = [{"number": number, "start": format_time(start)} for number, start in numbers.items()]
     await gpt(clocked, attempts=begun)
-    later = pod("p2", node="n2", start=T0 + HOUR // 2, end=Evidence(TOLD, T0 + HOUR))
+    later = pod("p2", node="n2", start=T0 + HOUR // 2, end=EndTime(TOLD, T0 + HOUR))
     await store(clocked.context.database, [pod("p1"), later], [node("n1"), node("n2")])
     await enter(clocked.context.database, "h100", price(36))
     found = await cost(clocked)
@@ -148,7 +148,7 @@ async def test_a_coordinator_is_told_apart_and_costs_what_has_a_price(clocked: A
 async def test_a_coordinator_among_thousands_on_one_node_is_told_quickly(clocked: Api) -> None:
     """Each second is shared with fifty others, and 4,000 come and go; in three months and by nine prices."""
     await gpt(clocked)
-    start, there = NOW - 80 * DAY, Evidence(TOLD, NOW)
+    start, there = NOW - 80 * DAY, EndTime(TOLD, NOW)
     mine = pod(
         "c", role=Role.COORDINATOR, node="n2", goods=CPU, devices=0, cpu=Fraction(1), start=start, end=there
     )
@@ -158,7 +158,7 @@ async def test_a_coordinator_among_thousands_on_one_node_is_told_quickly(clocked
         await store(
             database,
             [
-                replace(mine, uid=f"o{number}", owner=other, start=since, end=Evidence(TOLD, since + HOUR))
+                replace(mine, uid=f"o{number}", owner=other, start=since, end=EndTime(TOLD, since + HOUR))
                 for number, since in begin.items()
             ],
         )
@@ -181,7 +181,7 @@ async def test_so_many_wait_for_their_turn_and_the_others_are_told_to_come_back(
     turns = clocked.turns
     async with AsyncExitStack() as taken:
         for number in range(turns.at_once):
-            await taken.enter_async_context(turns.turn(f"user-{number}"))
+            await taken.enter_async_context(turns.acquire(f"user-{number}"))
         turns.most, turns.seconds = 1, 60.0
         first = asyncio.create_task(clocked.client.get(COST))
         await eventually(lambda: asyncio.sleep(0, turns.waiting), lambda waiting: waiting == 1)
@@ -208,11 +208,11 @@ async def test_what_a_checkpoint_cost(clocked: Api) -> None:
 
 
 async def test_months_and_adjustments_are_together_the_total(clocked: Api) -> None:
-    start = moment("2026-10-31T23:00:00Z")
+    start = parse_time("2026-10-31T23:00:00Z")
     await gpt(clocked)
     await store(
         clocked.context.database,
-        [pod(start=start, end=Evidence(TOLD, start + 3 * HOUR))],
+        [pod(start=start, end=EndTime(TOLD, start + 3 * HOUR))],
         [node(start=start)],
     )
     await enter(clocked.context.database, "wrong", price(10, since=start), created=start - DAY)

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import delete, func, select
 
 from footplate_api.metrics import stocks
-from footplate_api.metrics.retention import Limits
+from footplate_api.metrics.retention import RetentionLimits
 from footplate_api.models.metric import MetricSegment
 from footplate_api.models.sample import StepSample
-from footplate_api.pipelines.retention import Retention
-from footplate_contracts.samples import ShownSample, fitting
+from footplate_api.pipelines.retention import RetentionTask
+from footplate_contracts.samples import LoggedSample, truncate_samples
 from tests.component.footplate_api.builders import batch, row
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.telemetry import GPT, created, history, sent
@@ -22,7 +22,7 @@ from tests.component.footplate_api.test_retention import NOW, ended, look
 from tests.support.samples import longest, shown
 
 
-def sampled(step: int, *samples: ShownSample, generation: tuple[int, int] = (1, 1)) -> dict[str, Any]:
+def sampled(step: int, *samples: LoggedSample, generation: tuple[int, int] = (1, 1)) -> dict[str, Any]:
     """A row of `step` with samples; with one whose answer says its generation where none are given."""
     some = samples or (shown(step, answer=f"{step} of {generation[1]}"),)
     return {**row(step, generation), "samples": [sample.to_json() for sample in some]}
@@ -50,7 +50,7 @@ async def steps(api: Api) -> list[int]:
 
 async def test_what_was_sent_comes_back(api: Api) -> None:
     uid = await created(api)
-    wrong = ShownSample(prompt=7, sibling=1, prompt_text="2 + 2 =", answer_text="<b>5\x1b[2J", tokens=3)
+    wrong = LoggedSample(prompt=7, sibling=1, prompt_text="2 + 2 =", answer_text="<b>5\x1b[2J", tokens=3)
     await sent(api, batch(uid, [sampled(3, shown(7), wrong), row(4)]))
     right = shown(7).to_json()
     assert await samples(api) == {
@@ -188,13 +188,13 @@ async def rows(api: Api, uid: str, some: Iterable[int], generation: tuple[int, i
 async def test_a_long_run_keeps_samples_of_some_steps_all_along(api: Api) -> None:
     uid = await created(api)
     await rows(api, uid, range(1, 2001, 2))
-    await look(api, Limits())
+    await look(api, RetentionLimits())
     async with api.context.database.read() as session:
         found = list(await session.scalars(select(StepSample.step).order_by(StepSample.step)))
     assert found == [*range(3, 2000, 4)]
     assert len((await history(api))["step"]) == 1000  # no row goes for that
     await rows(api, uid, range(2001, 2011, 2))
-    await look(api, Limits())
+    await look(api, RetentionLimits())
     assert (await steps(api))[:5] == [2009, 2007, 1999, 1991, 1983]
 
 
@@ -210,7 +210,7 @@ async def test_of_a_run_that_ended_fewer_stay(api: Api, days: int, left: int) ->
     uid = await created(api)
     await rows(api, uid, range(1, 101))
     await ended(api, uid, days)
-    await look(api, Limits())
+    await look(api, RetentionLimits())
     async with api.context.database.read() as session:
         found = list(await session.scalars(select(StepSample.step)))
     assert (len(found), max(found)) == (left, 100)
@@ -221,10 +221,10 @@ async def test_of_many_generations_what_was_given_up_goes_first(api: Api) -> Non
     for number in range(1, 14):  # each trains steps 1 to 40 again, and the last one from step 21 on
         await rows(api, uid, range(1 if number < 13 else 21, 41), (1, number))
     assert await count(api) == 500
-    await look(api, Limits())
+    await look(api, RetentionLimits())
     assert await count(api) == 500  # as many as a run may keep
     await rows(api, uid, range(41, 43), (1, 13))
-    await look(api, Limits())
+    await look(api, RetentionLimits())
     assert await count(api) == 42
     assert await steps(api) == [*range(42, 0, -1)]
 
@@ -235,17 +235,17 @@ async def test_what_is_thin_already_is_left_at_rest(api: Api, caplog: pytest.Log
     await ended(api, uid, 366)
     caplog.set_level(logging.INFO)
     for _ in range(2):
-        await look(api, Limits())
+        await look(api, RetentionLimits())
     assert [text for text in caplog.messages if "samples" in text] == ["samples of 1 runs were thinned"]
     assert await steps(api) == [4]
 
 
 async def test_all_together_have_a_part_of_the_room(api: Api) -> None:
     uid = await created(api)
-    await sent(api, batch(uid, [sampled(step, *fitting([longest()] * 8)) for step in range(1, 201)]))
-    await Retention(api.context.database, lambda: NOW, Limits(), 1 << 30).look()
+    await sent(api, batch(uid, [sampled(step, *truncate_samples([longest()] * 8)) for step in range(1, 201)]))
+    await RetentionTask(api.context.database, lambda: NOW, RetentionLimits(), 1 << 30).enforce()
     assert await count(api) == 200
-    await Retention(api.context.database, lambda: NOW, Limits(), 1 << 24).look()  # 2 MB for 4
+    await RetentionTask(api.context.database, lambda: NOW, RetentionLimits(), 1 << 24).enforce()  # 2 MB for 4
     assert await count(api) == 100
 
 
@@ -259,7 +259,7 @@ async def test_samples_go_with_the_generation_whose_rows_go_whichever_release_de
     for number in range(1, 4):
         await rows(api, uid, [number], (1, number))
     async with api.context.database.write() as session:
-        oldest = (await stocks.segments(session, 0, 1))[0]
+        oldest = (await stocks.list_segments(session, 0, 1))[0]
         await session.execute(delete(MetricSegment).where(MetricSegment.id == oldest.id))
     assert await answers(api, limit=50) == [(3, "3 of 3"), (2, "2 of 2")]
     assert await count(api) == 2

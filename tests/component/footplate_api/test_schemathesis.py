@@ -17,12 +17,12 @@ from schemathesis.engine import events, from_schema
 from schemathesis.python.asgi import get_client
 
 from footplate_api.app import create_app
-from footplate_api.coordinators.record import Coordinator
-from footplate_api.coordinators.service import Coordinators
+from footplate_api.coordinators.record import CoordinatorPod
+from footplate_api.coordinators.service import CoordinatorAuthorizer
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.identity.caller import Caller
-from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.observation import ApiMetrics, MirrorHealth
 from footplate_api.schemas import LARGEST
 from footplate_api.tariff.schemas import EXAMPLE
 from tests.component.footplate_api.strict_cluster import StrictCluster
@@ -50,11 +50,11 @@ class AnyUid(str):
         return not self == other
 
 
-class Trusting(Coordinators):
+class Trusting(CoordinatorAuthorizer):
     """Takes everybody for the coordinator of everything: what is sent at random is a batch all the same."""
 
-    async def sender(self, caller: Caller, namespace: str, name: str) -> Coordinator:
-        return Coordinator("pod", AnyUid("any"), namespace, name, LARGEST)
+    async def authorize(self, caller: Caller, namespace: str, name: str) -> CoordinatorPod:
+        return CoordinatorPod("pod", AnyUid("any"), namespace, name, LARGEST)
 
 
 def configuration(examples: int) -> SchemathesisConfig:
@@ -79,7 +79,7 @@ def application(url: str, any_spec: bool = True) -> FastAPI:
     database = Database(url)
     cluster = StrictCluster(any_spec)
     cluster.profiles[str(EXAMPLE["profile"])] = {"spec": {}}
-    app = create_app(Context(database, cluster, FakeReviewer(), Metrics(), MirrorHealth(), access=HASTE))
+    app = create_app(Context(database, cluster, FakeReviewer(), ApiMetrics(), MirrorHealth(), access=HASTE))
     app.state.coordinators = Trusting(database, cluster)
     if any_spec:
         app.openapi()["components"]["schemas"]["TrainingRunSpec"] = {"type": "object"}

@@ -16,8 +16,8 @@ from sqlalchemy import func, select
 from footplate_api import migrate
 from footplate_api.cluster import refusal
 from footplate_api.coordinators import repository
-from footplate_api.coordinators.record import Coordinator
-from footplate_api.coordinators.service import STRANGE_SECONDS, Coordinators
+from footplate_api.coordinators.record import CoordinatorPod
+from footplate_api.coordinators.service import STRANGE_SECONDS, CoordinatorAuthorizer
 from footplate_api.database import Database
 from footplate_api.errors import ClusterUnavailable, NotItsCoordinator
 from footplate_api.identity.caller import POD_UID, Caller
@@ -224,21 +224,21 @@ async def cluster_with(**coordinator: Any) -> FakeCluster:
     return cluster
 
 
-async def sender(known: Coordinators, pod: str, name: str = "gpt") -> str:
-    return (await known.sender(of_pod(pod), "research", name)).run_uid
+async def sender(known: CoordinatorAuthorizer, pod: str, name: str = "gpt") -> str:
+    return (await known.authorize(of_pod(pod), "research", name)).run_uid
 
 
 async def test_what_kubernetes_said_is_known_when_the_run_is_gone(database: Database) -> None:
     cluster = await cluster_with(**SERVES)
-    assert await sender(Coordinators(database, cluster), "pod-2") == "uid-of-gpt"
+    assert await sender(CoordinatorAuthorizer(database, cluster), "pod-2") == "uid-of-gpt"
     await cluster.remove("research", "gpt")
-    assert await sender(Coordinators(database, cluster), "pod-2") == "uid-of-gpt"
+    assert await sender(CoordinatorAuthorizer(database, cluster), "pod-2") == "uid-of-gpt"
     assert cluster.gets == 1
 
 
 async def test_a_stranger_makes_kubernetes_be_asked_once_in_a_moment(database: Database) -> None:
     cluster, clock = await cluster_with(**SERVES), Clock()
-    known = Coordinators(database, cluster, clock)
+    known = CoordinatorAuthorizer(database, cluster, clock)
 
     async def refused(number: int) -> bool:
         try:
@@ -256,7 +256,7 @@ async def test_a_stranger_makes_kubernetes_be_asked_once_in_a_moment(database: D
 
 async def test_who_becomes_the_coordinator_is_let_in_a_moment_later(database: Database) -> None:
     cluster, clock = await cluster_with(podName="gpt-coordinator-2", epoch=2), Clock()
-    known = Coordinators(database, cluster, clock)
+    known = CoordinatorAuthorizer(database, cluster, clock)
     with pytest.raises(NotItsCoordinator):
         await sender(known, "pod-2")
     await cluster.put("research", "gpt", status={"coordinator": SERVES})
@@ -272,8 +272,8 @@ async def test_an_api_server_that_is_away_or_mute_refuses_nobody_for_good(databa
 
     cluster = await cluster_with(**SERVES)
     cluster.available = False
-    known = Coordinators(database, cluster)
-    for asked in (known, Coordinators(database, Mute(), patience=0.05)):
+    known = CoordinatorAuthorizer(database, cluster)
+    for asked in (known, CoordinatorAuthorizer(database, Mute(), patience=0.05)):
         with pytest.raises(ClusterUnavailable):
             await sender(asked, "pod-2")
     cluster.available = True
@@ -288,15 +288,15 @@ async def test_a_refusal_of_what_the_api_asked_is_no_verdict_on_the_senders_rows
         async def get_run(self, namespace: str, name: str) -> Manifest:
             raise refusal(status, "Bad Request, says a load balancer")
 
-    known = Coordinators(database, Refusing())
+    known = CoordinatorAuthorizer(database, Refusing())
     with pytest.raises(ClusterUnavailable, match=f"answered {status}: Bad Request, says a load balancer"):
         await sender(known, "pod-2")
 
 
 async def test_memory_is_bounded_and_the_database_has_the_rest(database: Database) -> None:
     cluster = await cluster_with(**SERVES)
-    known = Coordinators(database, cluster, most=2)
-    pods = [Coordinator(f"p{number}", f"u{number}", "research", f"r{number}", 1) for number in range(5)]
+    known = CoordinatorAuthorizer(database, cluster, most=2)
+    pods = [CoordinatorPod(f"p{number}", f"u{number}", "research", f"r{number}", 1) for number in range(5)]
     async with database.write() as session:
         await repository.store(session, pods)
         await repository.store(session, [*pods, pods[0]._replace(epoch=7)])
@@ -344,11 +344,11 @@ async def test_the_migration_takes_over_the_coordinators_of_runs_that_live(
     async with database.write() as session:
         await session.execute(sa.insert(RUN), stored)
     await migrate.upgrade(database)
-    columns = [getattr(RunCoordinator, column) for column in Coordinator._fields]
+    columns = [getattr(RunCoordinator, column) for column in CoordinatorPod._fields]
     async with database.read() as session:
-        found = [Coordinator(*known) for known in await session.execute(select(*columns))]
+        found = [CoordinatorPod(*known) for known in await session.execute(select(*columns))]
     assert sorted(found) == [
-        Coordinator("pod-1", "uid-z", "research", "z", 1),
-        Coordinator("pod-2", "uid-a", "research", "a", 2),
+        CoordinatorPod("pod-1", "uid-z", "research", "z", 1),
+        CoordinatorPod("pod-2", "uid-a", "research", "a", 2),
     ]
     await database.close()

@@ -12,16 +12,16 @@ import yaml
 from sqlalchemy import select
 
 from cluster.kubernetes.envtest import ApiServer
-from footplate_api.cluster import KubernetesCluster
+from footplate_api.cluster import HttpKubernetesClient
 from footplate_api.database import Database
-from footplate_api.models import Run
-from footplate_api.models.usage import UsedNode
+from footplate_api.models import RunRow
+from footplate_api.models.usage import NodeUsageRow
 from footplate_api.observation import RUNS as KIND
-from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.observation import ApiMetrics, MirrorHealth
 from footplate_api.pipelines import kubernetes as pipelines
-from footplate_api.ports import Cluster, Resource
-from footplate_api.served import Served
-from footplate_ledger.usage import TOLD, Evidence
+from footplate_api.ports import KubernetesClient, Resource
+from footplate_api.served import NamespaceScope
+from footplate_ledger.usage import TOLD, EndTime
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running as serving
 from tests.component.footplate_api.fakes import FakeCluster
@@ -34,17 +34,17 @@ from tests.support.chart import NAMESPACE, rendered
 from tests.support.usage_worlds import RUN, T0, node, pod
 
 TEAMS = ("team-a", "team-b", "team-c")
-TWO = Served(TEAMS[:2])
+TWO = NamespaceScope(TEAMS[:2])
 Asking = Callable[[], Awaitable[bool]]
 
 
 @asynccontextmanager
 async def followed(
-    database: Database, cluster: Cluster, served: Served, health: MirrorHealth | None = None
+    database: Database, cluster: KubernetesClient, served: NamespaceScope, health: MirrorHealth | None = None
 ) -> AsyncIterator[MirrorHealth]:
     """All that is followed in Kubernetes, for the block."""
-    health = health or MirrorHealth.of(served.places)
-    following = pipelines.follow(cluster, database, Metrics(), health, Clock(), served)
+    health = health or MirrorHealth.of(served.watched_namespaces)
+    following = pipelines.run_reflectors(cluster, database, ApiMetrics(), health, Clock(), served)
     task = asyncio.create_task(following)
     try:
         await eventually(_heard(health), bool, seconds=30)
@@ -64,7 +64,7 @@ def _heard(health: MirrorHealth) -> Asking:
 async def shown(database: Database) -> Mapping[str, bool]:
     """Namespace -> whether its run is known to be gone."""
     async with database.read() as session:
-        return {run.namespace: run.deleted_at is not None for run in await session.scalars(select(Run))}
+        return {run.namespace: run.deleted_at is not None for run in await session.scalars(select(RunRow))}
 
 
 async def in_all(cluster: FakeCluster) -> None:
@@ -88,7 +88,7 @@ async def test_runs_of_the_namespaces_that_are_served(database: Database) -> Non
 async def test_what_is_not_served_any_more_is_not_taken_for_gone(database: Database) -> None:
     cluster = FakeCluster()
     await in_all(cluster)
-    async with followed(database, cluster, Served()):
+    async with followed(database, cluster, NamespaceScope()):
         assert await shown(database) == dict.fromkeys(TEAMS, False)
     await cluster.remove("team-a", "gpt")  # while nobody looks: the next list lacks it
     cluster.forget()
@@ -114,7 +114,7 @@ async def test_a_cluster_that_was_set_back_is_taken_over_in_all_places(database:
 
         async def live() -> list[tuple[str, str, int | None]]:
             async with database.read() as session:
-                runs = await session.scalars(select(Run).where(Run.deleted_at.is_(None)))
+                runs = await session.scalars(select(RunRow).where(RunRow.deleted_at.is_(None)))
                 return sorted((run.namespace, run.name, run.step) for run in runs)
 
         expected = [("team-a", "gpt", 1), ("team-b", "gpt", 1)]
@@ -129,7 +129,7 @@ async def test_usage_of_runs_elsewhere_is_left_to_whom_it_belongs(database: Data
     async with followed(database, cluster, TWO) as health:
         await eventually(_known(health, "UsageRecords"), bool)
         assert set(cluster.others[Resource.USAGE]) == {"theirs", "ours"}
-    async with followed(database, cluster, Served(("research",))):
+    async with followed(database, cluster, NamespaceScope(("research",))):
 
         async def left() -> set[str]:
             return set(cluster.others[Resource.USAGE])
@@ -138,8 +138,8 @@ async def test_usage_of_runs_elsewhere_is_left_to_whom_it_belongs(database: Data
 
 
 async def test_one_installation_of_several_keeps_what_the_cluster_has_once(sqlite_url: str) -> None:
-    cluster, other = FakeCluster(), Served(TEAMS[:1], cluster=False)
-    over = node_record([node(end=Evidence(TOLD, T0 + 60))], over=True)
+    cluster, other = FakeCluster(), NamespaceScope(TEAMS[:1], cluster=False)
+    over = node_record([node(end=EndTime(TOLD, T0 + 60))], over=True)
     async with serving(sqlite_url, cluster, served=other) as api:
         await cluster.put_object(Resource.USAGE, "node-1", over, {})
         asked = {"profile": "small", "dollarsPerNodeHour": "0.1"}
@@ -148,7 +148,7 @@ async def test_one_installation_of_several_keeps_what_the_cluster_has_once(sqlit
 
         async def stored() -> int:
             async with api.context.database.read() as session:
-                return len((await session.scalars(select(UsedNode))).all())
+                return len((await session.scalars(select(NodeUsageRow))).all())
 
         await eventually(stored, lambda count: count == 1)
         assert set(cluster.others[Resource.USAGE]) == {"node-1"}, "the other one takes it away"
@@ -164,13 +164,13 @@ def _known(health: MirrorHealth, kind: str) -> Asking:
 async def test_of_several_places_the_one_that_is_worst_off_counts() -> None:
     now, health = Clock()(), MirrorHealth.of(TEAMS[:2])
     assert health.failure == "no list of runs has been read yet"
-    health.hear_of_runs("team-a", now)
-    assert health.stale(now) == "unknown"
+    health.record_run_contact("team-a", now)
+    assert health.stale_since(now) == "unknown"
     health.troubles.clear()
-    health.hear_of_runs("team-b", now)
-    assert health.stale(now) is None
+    health.record_run_contact("team-b", now)
+    assert health.stale_since(now) is None
     health.troubles[f"{KIND} in team-b"] = "away"
-    assert health.stale(now) == now.isoformat(timespec="seconds")
+    assert health.stale_since(now) == now.isoformat(timespec="seconds")
 
 
 async def test_nothing_is_written_where_nobody_would_act_upon_it(sqlite_url: str) -> None:
@@ -213,8 +213,8 @@ async def test_it_needs_no_right_elsewhere(
     token = kubectl(kubernetes, "create", "token", "footplate-api", "--namespace", NAMESPACE).strip()
     database = Database(sqlite_url)
     async with with_token(kubernetes, tmp_path, token) as client:
-        assert isinstance(client, KubernetesCluster)
-        async with followed(database, client, Served(("served",))) as health:
+        assert isinstance(client, HttpKubernetesClient)
+        async with followed(database, client, NamespaceScope(("served",))) as health:
             assert await shown(database) == {"served": False}
             await asyncio.to_thread(kubectl, kubernetes, "delete", "trun", "gpt", "--namespace", "served")
             await eventually(lambda: shown(database), lambda found: found == {"served": True}, seconds=30)

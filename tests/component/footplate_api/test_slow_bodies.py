@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from footplate_api.admission import AT_ONCE, OF_ONE_SENDER
-from footplate_api.arrivals import Patience
+from footplate_api.arrivals import BodyTimeout
 from footplate_api.database import Database
 from footplate_api.edge import Context
-from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.observation import ApiMetrics, MirrorHealth
 from tests.component.footplate_api import fleet
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
@@ -61,7 +61,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, str, dict[str, Any]
 
 
 @asynccontextmanager
-async def patient(url: str, patience: Patience) -> AsyncIterator[Served]:
+async def patient(url: str, patience: BodyTimeout) -> AsyncIterator[Served]:
     database = Database(url)
     cluster, reviewer = FakeCluster(), FakeReviewer()
     for name in ("gpt", *(f"run-{number}" for number in range(SILENT))):
@@ -69,14 +69,14 @@ async def patient(url: str, patience: Patience) -> AsyncIterator[Served]:
         await cluster.put("research", name, metadata={"uid": uid(name)}, status=status)
         token = of_pod(uid(name), "research")["Authorization"].removeprefix("Bearer ")
         reviewer.add_pod(token, uid(name), "research")
-    context = Context(database, cluster, reviewer, Metrics(), MirrorHealth(), patience=patience)
+    context = Context(database, cluster, reviewer, ApiMetrics(), MirrorHealth(), patience=patience)
     async with served(context) as running:
         yield running
 
 
 @pytest.mark.parametrize("path", [f"{GPT}/telemetry", RUNS], ids=["telemetry", "a-run"])
 async def test_a_body_that_stops_is_a_408(sqlite_url: str, path: str) -> None:
-    patience = Patience(seconds=0.2)
+    patience = BodyTimeout(seconds=0.2)
     async with patient(sqlite_url, patience) as api, announcing(api.port, path) as (reader, writer):
         writer.write(b'{"runUid"')
         status, headers, problem = await answer(reader)
@@ -86,7 +86,7 @@ async def test_a_body_that_stops_is_a_408(sqlite_url: str, path: str) -> None:
 
 
 async def test_a_body_that_trickles_is_a_408(sqlite_url: str) -> None:
-    patience = Patience(seconds=0.5, least=1e6)
+    patience = BodyTimeout(seconds=0.5, least=1e6)
     async with patient(sqlite_url, patience) as api, announcing(api.port) as (reader, writer):
         answered = asyncio.create_task(reader.readline())  # more may be lost: the connection is closed
         while not answered.done():
@@ -99,7 +99,7 @@ async def test_a_body_that_trickles_is_a_408(sqlite_url: str) -> None:
 async def test_senders_whose_bodies_do_not_come_leave_room_to_those_behind_them(
     sqlite_url: str, begun: bytes
 ) -> None:
-    async with patient(sqlite_url, Patience(seconds=600)) as api, AsyncExitStack() as stack:
+    async with patient(sqlite_url, BodyTimeout(seconds=600)) as api, AsyncExitStack() as stack:
         for number in range(SILENT):
             path = f"{RUNS}/run-{number}/telemetry"
             _, writer = await stack.enter_async_context(announcing(api.port, path))
@@ -120,7 +120,7 @@ async def test_short_batches_that_do_not_come_hold_up_nobody(sqlite_url: str) ->
     async def under_way() -> int:
         return len(asyncio.all_tasks())
 
-    async with patient(sqlite_url, Patience(seconds=600)) as api, AsyncExitStack() as stack:
+    async with patient(sqlite_url, BodyTimeout(seconds=600)) as api, AsyncExitStack() as stack:
         for number in range(2 * AT_ONCE):
             path = f"{RUNS}/run-{number % SILENT}/telemetry"
             await stack.enter_async_context(announcing(api.port, path, length=100))
@@ -137,7 +137,7 @@ async def test_short_batches_that_do_not_come_hold_up_nobody(sqlite_url: str) ->
 
 
 async def test_a_sender_with_too_much_under_way_is_told_to_come_back(sqlite_url: str) -> None:
-    async with patient(sqlite_url, Patience(seconds=600)) as api, AsyncExitStack() as stack:
+    async with patient(sqlite_url, BodyTimeout(seconds=600)) as api, AsyncExitStack() as stack:
         for _ in range(OF_ONE_SENDER):
             await stack.enter_async_context(announcing(api.port))
         await eventually(lambda: asyncio.sleep(0, len(api.admission.beginning)), OF_ONE_SENDER.__eq__)
@@ -147,7 +147,7 @@ async def test_a_sender_with_too_much_under_way_is_told_to_come_back(sqlite_url:
 
 
 async def test_a_sender_that_goes_away_as_its_body_is_read_leaves_its_room(sqlite_url: str) -> None:
-    async with patient(sqlite_url, Patience(seconds=600)) as api:
+    async with patient(sqlite_url, BodyTimeout(seconds=600)) as api:
         async with announcing(api.port) as (_, writer):
             writer.write(b"{")
             await eventually(lambda: asyncio.sleep(0, api.admission.large.used), bool)

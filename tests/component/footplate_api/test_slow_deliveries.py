@@ -14,8 +14,8 @@ from sqlalchemy import text
 from footplate_api.database import ANSWER_SECONDS, Database, WriteSession
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.metrics import telemetry
-from footplate_api.metrics.telemetry import Delivery
-from footplate_api.observation import Metrics
+from footplate_api.metrics.telemetry import ParsedBatch
+from footplate_api.observation import ApiMetrics
 from footplate_api.pipelines.ingest import ENTRIES_A_SECOND, MOST_ENTRIES, SMALL_ENTRIES, Ingest
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import batch, checkpoint, row
@@ -41,24 +41,24 @@ class Noting(PatientDatabase):
             yield session
 
 
-def delivery(uid: str, body: dict[str, Any]) -> Delivery:
-    return telemetry.delivery("research", uid, json.dumps(body).encode())
+def delivery(uid: str, body: dict[str, Any]) -> ParsedBatch:
+    return telemetry.parse_batch("research", uid, json.dumps(body).encode())
 
 
-def rows(uid: str, *steps: int) -> Delivery:
+def rows(uid: str, *steps: int) -> ParsedBatch:
     return delivery(uid, batch(uid, map(row, steps)))
 
 
-def checkpoints(uid: str, count: int, removals: bool) -> Delivery:
+def checkpoints(uid: str, count: int, removals: bool) -> ParsedBatch:
     gone = [{"step": step, "generation": GENERATION, "time": 2.0} for step in range(count)]
     body = batch(uid, checkpoints=() if removals else map(checkpoint, range(count)))
     return delivery(uid, {**body, "removals": gone if removals else []})
 
 
-async def committed(url: str, *deliveries: Delivery) -> list[int]:
+async def committed(url: str, *deliveries: ParsedBatch) -> list[int]:
     """Entries of each commit, in order, of deliveries that came together."""
     database = Noting(url)
-    ingest = Ingest(database, Metrics())
+    ingest = Ingest(database, ApiMetrics())
     async with storing(ingest):
         await asyncio.gather(*map(ingest.store, deliveries))
     await database.close()
@@ -84,7 +84,7 @@ async def test_a_large_delivery_that_nothing_goes_with_is_taken(database_url: st
 
 async def test_one_that_waits_for_a_lock_takes_no_other_with_it(postgres: Server) -> None:
     database = Database(with_driver(postgres.remembered()))
-    ingest = Ingest(database, Metrics())
+    ingest = Ingest(database, ApiMetrics())
     runs = ("locked", "a", "b")
     async with storing(ingest):
         for uid in runs:

@@ -14,18 +14,18 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from footplate_api.costs.rows import CostLine
-from footplate_api.costs.service import Costs, Question
+from footplate_api.costs.service import CostService, ResolvedCostQuery
 from footplate_api.database import Database
 from footplate_api.errors import Invalid
-from footplate_api.observation import Metrics
+from footplate_api.observation import ApiMetrics
 from footplate_api.pipelines.exporting import LEASE
-from footplate_api.pipelines.spending import SpendingFinder
-from footplate_api.served import Served
+from footplate_api.pipelines.spending import MonthlyCostTask
+from footplate_api.served import NamespaceScope
 from footplate_api.system import repository
-from footplate_api.system.service import Scrapes
-from footplate_api.tariff.service import Tariffs
+from footplate_api.system.service import MetricsExporter
+from footplate_api.tariff.service import TariffReader
 from footplate_contracts.names import Role
-from footplate_ledger.usage import RUNNING, TOLD, Evidence, Owner
+from footplate_ledger.usage import RUNNING, TOLD, EndTime, Owner
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.usages import enter, price, store
 from tests.support.usage_worlds import DAY, HOUR, T0, node, pod
@@ -40,9 +40,9 @@ class World:
     def __init__(self, database: Database, replica: str = "a") -> None:
         self.database, self.replica = database, replica
         self.now = T0 + 2 * HOUR
-        self.scrapes = Scrapes(database, Metrics().registry, Served(), replica)
-        costs = Costs(database, Tariffs(database))
-        self.finder = SpendingFinder(
+        self.scrapes = MetricsExporter(database, ApiMetrics().registry, NamespaceScope(), replica)
+        costs = CostService(database, TariffReader(database))
+        self.finder = MonthlyCostTask(
             database, costs, self.scrapes, replica, self._moment, lambda: float(self.now)
         )
 
@@ -51,7 +51,7 @@ class World:
 
     async def look(self) -> dict[str, dict[tuple[str, ...], float]]:
         """What is scraped after a look: name -> values of labels in the order of their names -> value."""
-        await self.finder.look()
+        await self.finder.refresh()
         text = (await self.scrapes.text(self._moment())).decode()
         return {
             family.name: {
@@ -63,7 +63,7 @@ class World:
 
 
 async def export(database: Database, replica: str = "a") -> None:
-    if repository.shared(database.engine.dialect):
+    if repository.is_shared(database.engine.dialect):
         async with database.write() as session:
             await repository.claim(session, replica, LEASE)
 
@@ -76,7 +76,7 @@ async def test_costs_of_the_month_and_pods_that_are_there(database: Database) ->
         owner=RUNS,
         node="n1",
         start=T0 + HOUR,
-        end=Evidence(RUNNING, T0 + HOUR),
+        end=EndTime(RUNNING, T0 + HOUR),
         devices=4,
         role=Role.SPARE,
     )
@@ -92,7 +92,7 @@ async def test_costs_of_the_month_and_pods_that_are_there(database: Database) ->
     assert found["footplate_run_membership_info"] == {("tiny", "serving", "name-of-p2", "spare"): 1.0}
 
     world.now += 60
-    await store(database, [replace(small, end=Evidence(TOLD, T0 + 2 * HOUR))])
+    await store(database, [replace(small, end=EndTime(TOLD, T0 + 2 * HOUR))])
     await enter(database, "corrected", price(8.0, supersedes="h100"), created=T0 + HOUR)
     corrected = await world.look()
     assert corrected["footplate_run_membership_info"] == {}
@@ -100,7 +100,7 @@ async def test_costs_of_the_month_and_pods_that_are_there(database: Database) ->
     assert corrected["footplate_costs_counted_timestamp_seconds"] == {(): T0 + 2 * HOUR + 60}
 
     world.now = T0 + 2 * HOUR + WEEK
-    await store(database, [pod("p3", start=T0 + WEEK + HOUR, end=Evidence(RUNNING, T0 + WEEK + HOUR))])
+    await store(database, [pod("p3", start=T0 + WEEK + HOUR, end=EndTime(RUNNING, T0 + WEEK + HOUR))])
     december = await world.look()
     assert december["footplate_cost_dollars"] == {("research", "h100"): 8.0}, "of the new month alone"
 
@@ -109,14 +109,14 @@ async def test_counting_begins_when_its_turn_has_come(database: Database) -> Non
     await export(database)
     world = World(database)
     turns = world.finder.costs.turns
-    async with turns.turn("ann"), turns.turn("ben"):
-        looking = asyncio.create_task(world.finder.look())
+    async with turns.acquire("ann"), turns.acquire("ben"):
+        looking = asyncio.create_task(world.finder.refresh())
         await eventually(lambda: asyncio.sleep(0, turns.waiting), bool)
         world.now += 10
     await looking
     counted = world.scrapes.spending.month
     world.now += 1
-    await world.finder.look()
+    await world.finder.refresh()
     assert world.scrapes.spending.month != counted, "nobody has to rest after having waited"
 
 
@@ -127,7 +127,7 @@ async def test_a_month_that_takes_long_is_counted_seldom(database: Database, ref
     world, asked = World(database), 0
 
     async def rows(
-        question: Question, among: Collection[str] | None, caller: str, begun: Callable[[], None]
+        question: ResolvedCostQuery, among: Collection[str] | None, caller: str, begun: Callable[[], None]
     ) -> list[CostLine]:
         nonlocal asked
         asked += 1
@@ -142,7 +142,7 @@ async def test_a_month_that_takes_long_is_counted_seldom(database: Database, ref
     world.finder.costs = costs
     with pytest.raises(Invalid) if refused else nullcontext():
         await world.look()
-    await store(database, [pod(end=Evidence(RUNNING, T0))])
+    await store(database, [pod(end=EndTime(RUNNING, T0))])
     world.now += 59
     assert len((await world.look())["footplate_run_membership_info"]) == 1
     assert asked == 1
@@ -153,16 +153,16 @@ async def test_a_month_that_takes_long_is_counted_seldom(database: Database, ref
 
 
 async def test_only_the_replica_that_exports_says_anything_of_it(database: Database) -> None:
-    if not repository.shared(database.engine.dialect):
+    if not repository.is_shared(database.engine.dialect):
         return
-    await store(database, [pod(end=Evidence(RUNNING, T0))], [node()])
+    await store(database, [pod(end=EndTime(RUNNING, T0))], [node()])
     first, second = World(database, "a"), World(database, "b")
     await export(database, "a")
     shown, silent = await first.look(), await second.look()
     assert "footplate_run_membership_info" in shown and "footplate_costs_counted_timestamp_seconds" in shown
     assert not {name for name in silent if "pod" in name or "costs" in name}
     async with database.write() as session:
-        await repository.give_up(session, "a")
+        await repository.release(session, "a")
     await export(database, "b")
     assert "footplate_costs_counted_timestamp_seconds" in await second.look()
     assert "footplate_costs_counted_timestamp_seconds" not in await first.look()

@@ -31,7 +31,7 @@ def health(**changed: object) -> MirrorHealth:
     ],
 )
 def test_since_when_it_may_be_old(mirror: MirrorHealth, seconds: float, says: str | None) -> None:
-    assert mirror.stale(THEN + timedelta(seconds=seconds)) == says
+    assert mirror.stale_since(THEN + timedelta(seconds=seconds)) == says
 
 
 async def test_reads_go_on_and_say_so_until_kubernetes_is_back(api: Api) -> None:

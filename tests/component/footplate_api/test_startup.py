@@ -96,7 +96,7 @@ async def test_a_migration_that_fails_ends_the_start_and_leaves_nothing(
     failing = slow_migrations(tmp_path, end="raise RuntimeError('row 7 is odd')")
     (tmp_path / "enough").touch()
     async with starting(empty_url, FakeCluster(), failing) as api:
-        await asyncio.wait_for(api.context.startup.over(), 30)
+        await asyncio.wait_for(api.context.startup.wait(), 30)
         assert isinstance(api.context.startup.failure, MigrationFailed)
         assert "RuntimeError: row 7 is odd" in str(api.context.startup.failure)
         status, problem = await readiness(api)
@@ -113,7 +113,7 @@ async def test_a_migration_whose_process_is_killed_ends_the_start(empty_url: str
     killed = slow_migrations(tmp_path, end="__import__('os').kill(__import__('os').getpid(), 9)")
     (tmp_path / "enough").touch()
     async with starting(empty_url, FakeCluster(), killed) as api:
-        await asyncio.wait_for(api.context.startup.over(), 30)
+        await asyncio.wait_for(api.context.startup.wait(), 30)
         assert "ended with exit code -9; it is as it was" in str(api.context.startup.failure)
     async with starting(empty_url, FakeCluster()) as api:
         await ready(api)

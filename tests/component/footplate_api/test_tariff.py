@@ -10,12 +10,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from footplate_api.database import Database
-from footplate_api.models.tariff import CarbonSeries, Profile
-from footplate_api.pipelines.tariff import CarbonFollower, PriceFollower, ProfileFollower
+from footplate_api.models.tariff import CarbonSeries, ComputeProfileRow
+from footplate_api.pipelines.tariff import CarbonReflector, PriceReflector, ProfileReflector
 from footplate_api.ports import EventType, Resource, WatchEvent
 from footplate_api.tariff import record, repository
-from footplate_ledger.prices import Entry
-from footplate_ledger.units import Rate
+from footplate_ledger.prices import PriceBookEntry
+from footplate_ledger.units import HourlyRate
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.usages import follower, price
 from tests.support.usage_worlds import DAY, H100, T0
@@ -24,39 +24,39 @@ SERIES = {"zone": "FRA", "points": [{"from": "2026-11-01T00:00:00Z", "gramsPerKi
 PROFILE = {"backend": "gloo", "energy": {"carbonZone": "FRA"}}
 
 
-async def book(database: Database) -> dict[str, Entry]:
+async def book(database: Database) -> dict[str, PriceBookEntry]:
     async with database.read() as session:
         return {row.name: record.entry_of(row) for row in await repository.book(session)}
 
 
 async def test_an_entry_that_is_gone_from_the_cluster_stays_in_the_book(database: Database) -> None:
     cluster = FakeCluster()
-    watcher = follower(PriceFollower, database, cluster)
+    watcher = follower(PriceReflector, database, cluster)
     made = await cluster.put_object(Resource.PRICES, "h100-1", price(24.6))
     await watcher.list()
-    entry = Entry("h100-1", H100, Rate.dollars_per_hour("24.6"), T0 - DAY, created_at=T0)
+    entry = PriceBookEntry("h100-1", H100, HourlyRate.dollars_per_hour("24.6"), T0 - DAY, created_at=T0)
     assert await book(database) == {"h100-1": entry}
     await cluster.remove_object(Resource.PRICES, "h100-1")
     await watcher.apply([WatchEvent(EventType.DELETED, made)])
     await watcher.list()
-    await follower(PriceFollower, database, cluster).list()
+    await follower(PriceReflector, database, cluster).list()
     assert await book(database) == {"h100-1": entry}
 
 
 async def test_an_entry_that_came_and_went_unseen_but_is_told_of_is_in_the_book(database: Database) -> None:
     cluster = FakeCluster()
     made = await cluster.put_object(Resource.PRICES, "h100-1", price(24.6))
-    await follower(PriceFollower, database, cluster).apply([WatchEvent(EventType.DELETED, made)])
+    await follower(PriceReflector, database, cluster).apply([WatchEvent(EventType.DELETED, made)])
     assert list(await book(database)) == ["h100-1"]
 
 
 async def test_the_first_entry_of_a_name_stands(database: Database) -> None:
     cluster = FakeCluster()
-    watcher = follower(PriceFollower, database, cluster)
+    watcher = follower(PriceReflector, database, cluster)
     for dollars in (1, 2):
         await cluster.put_object(Resource.PRICES, "h100-1", price(dollars))
         await watcher.list()
-    assert (await book(database))["h100-1"].rate == Rate.dollars_per_hour(1)
+    assert (await book(database))["h100-1"].rate == HourlyRate.dollars_per_hour(1)
 
 
 CHANGES = {
@@ -69,7 +69,7 @@ CHANGES = {
 async def test_nobody_changes_the_book(database: Database, which: int) -> None:
     cluster = FakeCluster()
     await cluster.put_object(Resource.PRICES, "h100-1", price(24.6))
-    await follower(PriceFollower, database, cluster).list()
+    await follower(PriceReflector, database, cluster).list()
     before = await book(database)
     change = CHANGES[database.engine.dialect.name][which].replace("{}", "price_entries")
     with pytest.raises(DBAPIError, match="append-only"):
@@ -81,8 +81,8 @@ async def test_nobody_changes_the_book(database: Database, which: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "resource", "model", "spec"),
     [
-        pytest.param(CarbonFollower, Resource.CARBON, CarbonSeries, SERIES, id="carbon"),
-        pytest.param(ProfileFollower, Resource.PROFILES, Profile, PROFILE, id="profiles"),
+        pytest.param(CarbonReflector, Resource.CARBON, CarbonSeries, SERIES, id="carbon"),
+        pytest.param(ProfileReflector, Resource.PROFILES, ComputeProfileRow, PROFILE, id="profiles"),
     ],
 )
 async def test_what_is_shown_comes_changes_and_goes(
@@ -112,16 +112,16 @@ async def test_what_is_shown_comes_changes_and_goes(
 @pytest.mark.parametrize(
     ("kind", "resource", "spec"),
     [
-        pytest.param(PriceFollower, Resource.PRICES, price(1, effectiveFrom="soon"), id="prices"),
+        pytest.param(PriceReflector, Resource.PRICES, price(1, effectiveFrom="soon"), id="prices"),
         pytest.param(
-            PriceFollower,
+            PriceReflector,
             Resource.PRICES,
             price(1, effectiveFrom="9999-12-31T23:59:59-01:00"),
             id="in-a-year-of-five-digits",
         ),
-        pytest.param(CarbonFollower, Resource.CARBON, {**SERIES, "points": []}, id="carbon"),
-        pytest.param(ProfileFollower, Resource.PROFILES, {**PROFILE, "backend": "smoke"}, id="profiles"),
-        pytest.param(ProfileFollower, Resource.PROFILES, {"energy": {"carbonZone": "\0"}}, id="unstorable"),
+        pytest.param(CarbonReflector, Resource.CARBON, {**SERIES, "points": []}, id="carbon"),
+        pytest.param(ProfileReflector, Resource.PROFILES, {**PROFILE, "backend": "smoke"}, id="profiles"),
+        pytest.param(ProfileReflector, Resource.PROFILES, {"energy": {"carbonZone": "\0"}}, id="unstorable"),
     ],
 )
 async def test_what_cannot_be_read_is_skipped_and_said_once(

@@ -186,7 +186,7 @@ async def test_what_was_given_up_is_summed_over_epochs_and_only_grows(api: Api) 
         given_up = {"refused": refused, "overflowed": overflowed}
         await sent(api, {**batch(uid), "epoch": epoch, "givenUp": given_up})
     async with api.context.database.read() as session:
-        assert await repository.given_up(session, [uid]) == {uid: (3, 5)}
+        assert await repository.dropped_counts(session, [uid]) == {uid: (3, 5)}
     exposition = (await api.client.get("/metrics")).text
     family = "footplate_run_telemetry_given_up_total"
     assert f"# TYPE {family} counter" in exposition

@@ -11,26 +11,26 @@ from typing import Any
 from sqlalchemy import func, select
 
 from footplate_api.checkpoints import repository as checkpoints
-from footplate_api.coordinators.record import Coordinator
+from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.database import Database
 from footplate_api.metrics import repository, storage
-from footplate_api.metrics.lineage import Extents, Segment, Stretch
-from footplate_api.metrics.telemetry import STORED, Delivery, Row
+from footplate_api.metrics.lineage import Extents, Segment, SegmentRange
+from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
 from footplate_api.models.metric import MetricRow
-from footplate_api.observation import Metrics
+from footplate_api.observation import ApiMetrics
 from footplate_api.pipelines.ingest import Ingest
 from footplate_api.schemas import LARGEST
-from footplate_contracts.reports import CheckpointRecord, GivenUp
+from footplate_contracts.reports import CheckpointRecord, DroppedTelemetry
 from tests.component.footplate_api.builders import batch, row
 from tests.component.footplate_api.patience import PatientDatabase
 
-SENDER = Coordinator("pod", "uid", "research", "gpt", 1)
+SENDER = CoordinatorPod("pod", "uid", "research", "gpt", 1)
 _WHOLE = {"tokens": 7, "sample_digest": "d"}
 _REST = [_WHOLE.get(name) for name in STORED[1:]]
 
 
-def whole(segment: Segment) -> Stretch:
-    return Stretch(segment, segment.first, segment.last)
+def whole(segment: Segment) -> SegmentRange:
+    return SegmentRange(segment, segment.first, segment.last)
 
 
 def body(chance: random.Random, number: int) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def body(chance: random.Random, number: int) -> dict[str, Any]:
 async def test_two_replicas_store_what_both_are_sent(database_url: str) -> None:
     chance = random.Random(5)
     replicas = [PatientDatabase(database_url) for _ in range(2)]
-    writers = [Ingest(replica, Metrics()) for replica in replicas]
+    writers = [Ingest(replica, ApiMetrics()) for replica in replicas]
     tasks = [asyncio.create_task(writer.run()) for writer in writers]
     bodies = [body(chance, number) for number in range(40)]
     sending = [
@@ -65,7 +65,7 @@ async def test_two_replicas_store_what_both_are_sent(database_url: str) -> None:
         }
         assert stored == sent
         assert (await session.execute(select(func.count()).select_from(MetricRow))).scalar_one() == len(sent)
-        names = await repository.names(session, "uid")
+        names = await repository.value_names(session, "uid")
     told = {name for known in all_rows for name in known["metrics"]["values"]}
     assert sorted(names.values()) == sorted(told)  # each has one number; some number may be nobody's
     for task in tasks:
@@ -88,18 +88,20 @@ async def test_two_replicas_that_are_told_of_checkpoints_in_any_order_do_not_sto
 
 
 async def test_the_most_that_was_given_up_stands_whichever_delivery_comes_last(database: Database) -> None:
-    said = [Delivery("research", "gpt", "uid", 1, given_up=GivenUp(refused=count)) for count in (7, 5)]
+    said = [
+        ParsedBatch("research", "gpt", "uid", 1, given_up=DroppedTelemetry(refused=count)) for count in (7, 5)
+    ]
     async with database.write() as session:
-        await storage.note_given_up(session, said)
+        await storage.store_dropped(session, said)
     async with database.read() as session:
-        assert await repository.given_up(session, ["uid"]) == {"uid": (7, 0)}
+        assert await repository.dropped_counts(session, ["uid"]) == {"uid": (7, 0)}
 
 
 async def test_rows_with_gaps_are_joined_by_those_that_lie_between(database: Database) -> None:
     for steps in ([1, 3, 5, 9, LARGEST], [4], [2, 8, LARGEST - 1], [0]):
-        rows = [Row((step, *_REST)) for step in steps]
+        rows = [TelemetryRow((step, *_REST)) for step in steps]
         async with database.write() as session:
-            await storage.store(session, [Delivery("research", "gpt", "uid", 1, {(1, 1): rows})])
+            await storage.store(session, [ParsedBatch("research", "gpt", "uid", 1, {(1, 1): rows})])
     async with database.read() as session:
         [[segment]] = (await repository.segments(session, ["uid"])).values()
         found = await repository.extents(session, [whole(segment)], 10)

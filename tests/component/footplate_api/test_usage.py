@@ -14,10 +14,10 @@ from sqlalchemy import event as on
 
 from footplate_api.database import Database
 from footplate_api.errors import ApiError, ClusterUnavailable, DatabaseUnavailable, InstallationLacksRights
-from footplate_api.models import UsedPod
-from footplate_api.pipelines.usage import UsageFollower
+from footplate_api.models import PodUsageRow
+from footplate_api.pipelines.usage import UsageReflector
 from footplate_api.ports import EventType, Resource, WatchEvent
-from footplate_ledger.usage import RUNNING, TOLD, Evidence, PodUsage, gathered
+from footplate_ledger.usage import RUNNING, TOLD, EndTime, PodAllocation, merge_by_uid
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import mirror
 from tests.component.footplate_api.usages import follower, known, node_record, put, record, store
@@ -27,10 +27,10 @@ from tests.support.usage_worlds import HOUR, T0, node, pod, tellings, world
 LONGEST_BITE = 0.1  # seconds of CPU
 
 
-async def stored(database: Database) -> dict[str, PodUsage]:
+async def stored(database: Database) -> dict[str, PodAllocation]:
     """All pods, by uid."""
     async with database.read() as session:
-        uids = (await session.scalars(select(UsedPod.uid))).all()
+        uids = (await session.scalars(select(PodUsageRow.uid))).all()
     return {uid: told.usage for uid, told in (await known(database, uids)).pods.items()}
 
 
@@ -46,7 +46,7 @@ async def test_any_order_any_repetition_and_any_split_are_the_same_rows(
     every = tellings(chance, world(chance).pods)
     told = list(every)
     cluster = FakeCluster(page_size=2)
-    followers = [follower(UsageFollower, database, cluster) for _ in range(2)]
+    followers = [follower(UsageReflector, database, cluster) for _ in range(2)]
     while told:
         part = [told.pop() for _ in range(min(len(told), chance.randrange(1, 4)))]
         for owner in {usage.owner for usage in part}:
@@ -57,13 +57,13 @@ async def test_any_order_any_repetition_and_any_split_are_the_same_rows(
                 await replica.list()
             else:
                 await replica.apply([WatchEvent(EventType.MODIFIED, made)])
-    assert await stored(database) == gathered(every)
+    assert await stored(database) == merge_by_uid(every)
 
 
 async def test_who_is_told_late_what_another_replica_knows_better_does_not_forget_it(
     database: Database,
 ) -> None:
-    early = pod(end=Evidence(RUNNING, T0 + 60))
+    early = pod(end=EndTime(RUNNING, T0 + 60))
     for told in (pod(), early):  # both had read the table before either wrote it
         await store(database, [told], [node(end=told.end)])
     assert await stored(database) == {"p1": pod()}
@@ -72,7 +72,7 @@ async def test_who_is_told_late_what_another_replica_knows_better_does_not_forge
 
 async def test_what_nobody_tells_of_any_more_stands(database: Database) -> None:
     cluster = FakeCluster()
-    watcher = follower(UsageFollower, database, cluster)
+    watcher = follower(UsageReflector, database, cluster)
     await put(cluster, "uid-gpt-0", record([pod()]))
     await watcher.list()
     cluster.silent = True
@@ -83,10 +83,10 @@ async def test_what_nobody_tells_of_any_more_stands(database: Database) -> None:
 
 async def test_a_record_goes_once_it_is_over_and_its_run_is_gone(database: Database) -> None:
     cluster = FakeCluster()
-    watcher = follower(UsageFollower, database, cluster)
+    watcher = follower(UsageReflector, database, cluster)
     await cluster.put("research", "gpt", metadata={"uid": "uid-gpt"})
     await mirror(database, cluster).list()
-    running = replace(pod(), end=Evidence(RUNNING, T0 + 60))
+    running = replace(pod(), end=EndTime(RUNNING, T0 + 60))
     await put(cluster, "uid-gpt-0", record([running]))
     await put(cluster, "uid-gpt-1", record([pod("p2")], over=True))
     await watcher.list()
@@ -116,16 +116,16 @@ async def test_of_a_run_that_was_never_seen_kubernetes_is_asked(
     if standing:
         await cluster.put("research", "gpt", metadata=standing)
     await put(cluster, "uid-gpt-0", record([pod()], over=True))
-    await follower(UsageFollower, database, cluster).list()
+    await follower(UsageReflector, database, cluster).list()
     assert records(cluster) == left
 
 
 async def test_a_record_of_nodes_goes_when_it_is_over(database: Database) -> None:
     cluster = FakeCluster()
-    gone = node(end=Evidence(TOLD, T0 + HOUR))
+    gone = node(end=EndTime(TOLD, T0 + HOUR))
     await put(cluster, "node-n1", node_record([gone], over=True))
     await put(cluster, "node-n2", node_record([node("n2")]))
-    await follower(UsageFollower, database, cluster).list()
+    await follower(UsageReflector, database, cluster).list()
     assert records(cluster) == ["node-n2"]
     told = await known(database, [], ["n1", "n2"])
     assert {uid: found.usage for uid, found in told.nodes.items()} == {"n1": gone, "n2": node("n2")}
@@ -148,7 +148,7 @@ async def test_a_record_goes_only_after_the_commit(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = Reluctant(database)
-    watcher = follower(UsageFollower, database, cluster)
+    watcher = follower(UsageReflector, database, cluster)
     await put(cluster, "uid-gpt-0", record([pod()], over=True))
     with monkeypatch.context() as patch:
         patch.setattr(database, "write", _refuses)
@@ -182,7 +182,7 @@ async def test_a_record_that_cannot_be_deleted_keeps_no_other_from_being_stored(
     cluster.trouble = trouble
     for number in range(3):
         await put(cluster, f"uid-{number}", record([pod(f"p{number}")], over=True))
-    watcher = follower(UsageFollower, database, cluster)
+    watcher = follower(UsageReflector, database, cluster)
     await watcher.list()
     assert set(await stored(database)) == {"p0", "p1", "p2"}
     late = await put(cluster, "uid-3", record([pod("p3")], over=True))
@@ -205,7 +205,7 @@ class Changing(FakeCluster):
 async def test_a_record_that_has_changed_meanwhile_stays(database: Database) -> None:
     cluster = Changing()
     await put(cluster, "uid-gpt-0", record([pod()], over=True))
-    await follower(UsageFollower, database, cluster).list()
+    await follower(UsageReflector, database, cluster).list()
     assert records(cluster) == ["uid-gpt-0"]
 
 
@@ -222,7 +222,7 @@ async def test_what_cannot_be_read_is_skipped_and_said_once(
     database: Database, caplog: pytest.LogCaptureFixture, wrong: dict[str, Any]
 ) -> None:
     cluster = FakeCluster()
-    watcher = follower(UsageFollower, database, cluster)
+    watcher = follower(UsageReflector, database, cluster)
     bad = record([pod("p2")], over=True)
     bad["pods"]["p2"] |= wrong
     await put(cluster, "bad", bad)
@@ -240,7 +240,7 @@ async def test_a_node_that_cannot_be_seen_is_told_of_by_its_name(database: Datab
     there = pod(node="n" * 253)
     cluster = FakeCluster()
     await put(cluster, "uid-gpt-0", record([there]))
-    await follower(UsageFollower, database, cluster).list()
+    await follower(UsageReflector, database, cluster).list()
     assert await stored(database) == {"p1": there}
 
 
@@ -249,7 +249,7 @@ async def test_what_a_newer_release_adds_is_passed_over(database: Database) -> N
     newer = record([pod()])
     newer["pods"]["p1"]["colour"] = "green"
     await put(cluster, "uid-gpt-0", {**newer, "more": 1})
-    await follower(UsageFollower, database, cluster).list()
+    await follower(UsageReflector, database, cluster).list()
     assert await stored(database) == {"p1": pod()}
 
 
@@ -265,7 +265,7 @@ async def test_thousands_of_records_block_nothing_and_are_written_once(
             "metadata": {"name": f"{number}", "uid": f"{number}", "resourceVersion": "1"},
             "spec": record(pods),
         }
-    watcher = follower(UsageFollower, database, cluster)
+    watcher = follower(UsageReflector, database, cluster)
     written: Counter[str] = Counter()
 
     def count_writes(_c: Any, _cursor: Any, statement: str, _p: Any, _context: Any, _many: bool) -> None:
@@ -277,7 +277,7 @@ async def test_thousands_of_records_block_nothing_and_are_written_once(
     try:
         async with loop_lag() as again:
             await watcher.list()
-        restarted = follower(UsageFollower, database, cluster)
+        restarted = follower(UsageReflector, database, cluster)
         async with loop_lag() as after_restart:
             await restarted.list()
     finally:

@@ -17,7 +17,7 @@ import httpx
 import uvicorn
 import uvloop
 
-from footplate_api.admission import Admission
+from footplate_api.admission import BodyMemoryLimits
 from footplate_api.app import create_app
 from footplate_api.edge import Context
 from tests.support.loop_lag import loop_lag
@@ -33,7 +33,7 @@ class Served:
     client: httpx.AsyncClient
     port: int
     context: Context
-    admission: Admission
+    admission: BodyMemoryLimits
     loop: asyncio.AbstractEventLoop
 
     async def do(self, work: Coroutine[Any, Any, Answer]) -> Answer:
@@ -77,7 +77,7 @@ async def served(context: Context) -> AsyncIterator[Served]:
             base_url=f"http://127.0.0.1:{port}", timeout=60, headers=BEARER
         ) as client:
             found = Served(client, port, context, app.state.admission, await asyncio.wrap_future(loop))
-            await found.do(context.startup.over())
+            await found.do(context.startup.wait())
             yield found
     finally:
         server.should_exit = True

@@ -6,57 +6,57 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from footplate_api.database import Database
-from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.pipelines.objects import ObjectFollower
+from footplate_api.observation import ApiMetrics, MirrorHealth
+from footplate_api.pipelines.objects import ObjectReflector
 from footplate_api.ports import Resource
 from footplate_api.tariff import repository as tariff
 from footplate_api.tariff.record import price_row
 from footplate_api.usage import repository
-from footplate_api.usage.record import Tellings, ToldNode, ToldPod
+from footplate_api.usage.record import NamedPodUsage, ProviderNodeUsage, UsageBatch
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
-from footplate_ledger.prices import FOREVER, Entry
-from footplate_ledger.records import entry_of, node_entry_of, owner_of, written
+from footplate_ledger.prices import FOREVER, PriceBookEntry
+from footplate_ledger.records import build_node_entry, build_pod_entry, format_time, owner_of
 from footplate_ledger.units import Money
-from footplate_ledger.usage import Goods, NodeUsage, PodUsage
+from footplate_ledger.usage import NodeLifetime, PodAllocation, Sku
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import Clock
 from tests.support.usage_worlds import DAY, H100, T0
 
 
-def record(pods: Iterable[PodUsage], over: bool = False) -> dict[str, Any]:
+def record(pods: Iterable[PodAllocation], over: bool = False) -> dict[str, Any]:
     """The spec of a UsageRecord of one owner's pods."""
     those = list(pods)
     [owner] = {known.owner for known in those}
     return UsageRecordSpec(
         owner=owner_of(owner),
-        pods={known.uid: entry_of(known, f"name-of-{known.uid}") for known in those},
+        pods={known.uid: build_pod_entry(known, f"name-of-{known.uid}") for known in those},
         over=over,
     ).to_json()
 
 
-def node_record(nodes: Iterable[NodeUsage], over: bool = False) -> dict[str, Any]:
+def node_record(nodes: Iterable[NodeLifetime], over: bool = False) -> dict[str, Any]:
     """The spec of a UsageRecord of Nodes."""
     return UsageRecordSpec(
-        nodes={known.uid: node_entry_of(known, "aws") for known in nodes}, over=over
+        nodes={known.uid: build_node_entry(known, "aws") for known in nodes}, over=over
     ).to_json()
 
 
-def price(dollars: float, since: int = T0 - DAY, goods: Goods = H100, **changed: Any) -> dict[str, Any]:
+def price(dollars: float, since: int = T0 - DAY, goods: Sku = H100, **changed: Any) -> dict[str, Any]:
     """The spec of a PriceEntry."""
     return {
         "profile": goods.profile,
         "capacity": goods.capacity.value,
         "region": goods.region,
         "dollarsPerNodeHour": dollars,
-        "effectiveFrom": written(since),
+        "effectiveFrom": format_time(since),
         **changed,
     }
 
 
-def follower(kind: type[ObjectFollower], database: Database, cluster: FakeCluster) -> Any:
+def follower(kind: type[ObjectReflector], database: Database, cluster: FakeCluster) -> Any:
     """A follower that is not running yet."""
     return kind(
-        cluster, database, Metrics(), MirrorHealth(), Clock(), chance=lambda: 0.0, gather_seconds=0.01
+        cluster, database, ApiMetrics(), MirrorHealth(), Clock(), chance=lambda: 0.0, gather_seconds=0.01
     )
 
 
@@ -65,35 +65,37 @@ async def put(cluster: FakeCluster, name: str, spec: Mapping[str, Any]) -> dict[
     return await cluster.put_object(Resource.USAGE, name, spec)
 
 
-async def store(database: Database, pods: Iterable[PodUsage], nodes: Iterable[NodeUsage] = ()) -> None:
+async def store(
+    database: Database, pods: Iterable[PodAllocation], nodes: Iterable[NodeLifetime] = ()
+) -> None:
     """Puts usage into the database as the follower does."""
-    told = Tellings(
-        {known.uid: ToldPod(known, f"name-of-{known.uid}") for known in pods},
-        {known.uid: ToldNode(known, "aws") for known in nodes},
+    told = UsageBatch(
+        {known.uid: NamedPodUsage(known, f"name-of-{known.uid}") for known in pods},
+        {known.uid: ProviderNodeUsage(known, "aws") for known in nodes},
     )
     async with database.write(None) as session:
         await repository.store(session, told)
 
 
-async def known(database: Database, uids: Iterable[str], nodes: Iterable[str] = ()) -> Tellings:
+async def known(database: Database, uids: Iterable[str], nodes: Iterable[str] = ()) -> UsageBatch:
     """What the database has of them."""
-    asked = Tellings(dict.fromkeys(uids), dict.fromkeys(nodes))
+    asked = UsageBatch(dict.fromkeys(uids), dict.fromkeys(nodes))
     async with database.read() as session:
-        return await repository.known(session, asked)
+        return await repository.get_stored(session, asked)
 
 
 async def enter(database: Database, name: str, spec: Mapping[str, Any], created: int = T0 - DAY) -> None:
     """Puts an entry into the book as the follower does."""
-    about = {"name": name, "uid": f"uid-of-{name}", "creationTimestamp": written(created)}
+    about = {"name": name, "uid": f"uid-of-{name}", "creationTimestamp": format_time(created)}
     async with database.write() as session:
         await tariff.add_prices(session, [price_row({"metadata": about, "spec": spec})])
 
 
-async def enter_all(database: Database, entries: Iterable[Entry]) -> None:
+async def enter_all(database: Database, entries: Iterable[PriceBookEntry]) -> None:
     """As enter(), of entries of the ledger."""
     for entry in entries:
         dollars = float(entry.rate.exact / Money.NANO)
-        ends = {} if entry.effective_to == FOREVER else {"effectiveTo": written(entry.effective_to)}
+        ends = {} if entry.effective_to == FOREVER else {"effectiveTo": format_time(entry.effective_to)}
         more = {**ends, **({"supersedes": entry.supersedes} if entry.supersedes else {})}
         spec = price(dollars, entry.effective_from, entry.goods, **more)
         await enter(database, entry.id, spec, entry.created_at)

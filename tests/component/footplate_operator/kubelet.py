@@ -30,7 +30,7 @@ from footplate_contracts.names import Env
 from footplate_contracts.rendezvous import (
     AgentIdentity,
     Heartbeat,
-    HeartbeatAnswer,
+    HeartbeatResponse,
     JoinRequest,
     SealedGeneration,
 )
@@ -331,7 +331,9 @@ class StandIn:
             self._sequence += 1
             self._outbox.append(TelemetryItem(sequence=self._sequence, metrics=row))
 
-    def _beat(self, sealed: SealedGeneration, step: int, finished: bool, suspended: bool) -> HeartbeatAnswer:
+    def _beat(
+        self, sealed: SealedGeneration, step: int, finished: bool, suspended: bool
+    ) -> HeartbeatResponse:
         saved = self.saved[self._folder]
         ranks = [
             RankReport(
@@ -358,7 +360,7 @@ class StandIn:
         if status == 409:
             self.code = 80
             raise OSError("turned away")
-        answer = HeartbeatAnswer.model_validate_json(text)
+        answer = HeartbeatResponse.model_validate_json(text)
         self._steps = answer.limits.steps if answer.limits else self._steps
         self._outbox = [item for item in self._outbox if item.sequence > answer.acknowledged]
         return answer

@@ -12,8 +12,8 @@ from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
 from footplate_contracts.v1alpha1.status import Condition
 from footplate_operator.__main__ import KINDS
 from footplate_operator.__main__ import main as operator
-from footplate_operator.runtime.controller import Controller, Owned
-from footplate_operator.runtime.decision import Create, Decision, Delete, Problem
+from footplate_operator.runtime.controller import Controller, OwnedKind
+from footplate_operator.runtime.decision import Create, Decision, Delete, ReconcileProblem
 from footplate_operator.runtime.kinds import CONFIG_MAP, Json, Kind
 from footplate_operator.runtime.objects import Child, Object, owner_reference
 
@@ -51,7 +51,7 @@ class Parcels(Controller[Parcel, Sequence[Child], Decision[ParcelStatus]]):
     kind = PARCEL
     noun = "parcel"
     uid_label = UID_LABEL
-    owns = (Owned(CONFIG_MAP, watched=True),)
+    owns = (OwnedKind(CONFIG_MAP, watched=True),)
 
     def decode(self, body: Json) -> Parcel:
         return Parcel.read(body, ParcelSpec, ParcelStatus)
@@ -62,7 +62,7 @@ class Parcels(Controller[Parcel, Sequence[Child], Decision[ParcelStatus]]):
         return children
 
     def desire(
-        self, parcel: Parcel, packed: Sequence[Child], problem: Problem | None, now: datetime
+        self, parcel: Parcel, packed: Sequence[Child], problem: ReconcileProblem | None, now: datetime
     ) -> Decision[ParcelStatus]:
         wanted = {f"{parcel.name}-{item}" for item in parcel.spec.items}
         there = {child.name for child in packed}

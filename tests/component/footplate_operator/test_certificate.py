@@ -15,8 +15,8 @@ import pytest
 
 from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
-from footplate_operator.certificates.keeper import Keeper
-from footplate_operator.certificates.manifests import Place
+from footplate_operator.certificates.keeper import CertificateReconciler
+from footplate_operator.certificates.manifests import CertificateNames
 from footplate_operator.runtime.cluster import KubernetesCluster, login
 from footplate_operator.runtime.kinds import POD
 from tests.component.footplate_operator.api import Api, wait_for
@@ -26,7 +26,7 @@ from tests.support.certificates import vouches
 from tests.support.chart import NAMESPACE
 from tests.support.operator_fakes import run_manifest
 
-PLACE = Place(NAMESPACE, "footplate-api")
+PLACE = CertificateNames(NAMESPACE, "footplate-api")
 OBJECTS = (f"secret/{PLACE.authority}", f"secret/{PLACE.serving}", f"configmap/{PLACE.bundle}")
 HOST = f"{PLACE.service}.{NAMESPACE}.svc"
 
@@ -41,10 +41,10 @@ def home(server: ApiServer) -> Iterator[Api]:
 
 
 @pytest.fixture
-async def keeper(server: ApiServer, home: Api) -> AsyncIterator[Keeper]:
+async def keeper(server: ApiServer, home: Api) -> AsyncIterator[CertificateReconciler]:
     """A keeper with the operator's rights."""
     cluster = KubernetesCluster(await login(str(server.kubeconfig.with_name("operator.kubeconfig"))))
-    yield Keeper(cluster, PLACE, lambda: datetime.now(UTC))
+    yield CertificateReconciler(cluster, PLACE, lambda: datetime.now(UTC))
     await cluster.close()
 
 
@@ -90,15 +90,15 @@ def test_it_is_there_a_moment_after_the_operator_leads(server: ApiServer, home: 
         pytest.param('{"data": {"tls.crt": "", "tls.key": ""}, "immutable": true}', id="immutable"),
     ],
 )
-async def test_an_edited_secret_is_set_right(keeper: Keeper, home: Api, patch: str) -> None:
-    await keeper.look()
+async def test_an_edited_secret_is_set_right(keeper: CertificateReconciler, home: Api, patch: str) -> None:
+    await keeper.reconcile()
     if "null" in patch:
         home("delete", OBJECTS[1])
         home("create", "secret", "generic", PLACE.serving)  # of another type, which cannot be changed
     else:
         home("patch", OBJECTS[1], "--type=merge", "-p", patch)
     assert not holds_or_false(home)
-    await keeper.look()
+    await keeper.reconcile()
     assert holds(home)
     kind = home("get", OBJECTS[1], "-o", "jsonpath={.type}")
     assert kind == "kubernetes.io/tls"
@@ -113,9 +113,9 @@ def holds_or_false(home: Api) -> bool:
 
 
 async def test_python_servers_and_clients_take_what_is_made(
-    keeper: Keeper, home: Api, tmp_path: Path
+    keeper: CertificateReconciler, home: Api, tmp_path: Path
 ) -> None:
-    await keeper.look()
+    await keeper.reconcile()
     serving, bundle = read(home, OBJECTS[1]), read(home, OBJECTS[2])
     for name in ("tls.crt", "tls.key"):
         (tmp_path / name).write_bytes(base64.b64decode(serving[name]))

@@ -11,7 +11,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
-from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
+from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, NotFound, ObjectInvalid
 from footplate_operator.runtime.cluster import KubernetesCluster, login
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
 from footplate_operator.runtime.metrics import serving
@@ -100,7 +100,7 @@ async def test_errors_are_types(cluster: KubernetesCluster, api: Api) -> None:
         await cluster.create(CONFIG_MAP, _config_map(api, a="2"))
     with pytest.raises(NotFound):
         await cluster.get(CONFIG_MAP, api.namespace, "y")
-    with pytest.raises(Invalid, match="Invalid value"):
+    with pytest.raises(ObjectInvalid, match="Invalid value"):
         await cluster.create(CONFIG_MAP, _config_map(api, name="Not_A_Name"))
     with pytest.raises(ClusterError, match="not found"):
         await cluster.create(
@@ -132,7 +132,7 @@ async def test_a_pod_that_was_made_can_be_told_to_stop(cluster: KubernetesCluste
     patch = {"metadata": {"uid": made["metadata"]["uid"]}, "spec": {"activeDeadlineSeconds": 1}}
     stopped = await cluster.merge(POD, api.namespace, "p", patch)
     assert stopped["spec"]["activeDeadlineSeconds"] == 1
-    with pytest.raises(Invalid, match="field is immutable"):
+    with pytest.raises(ObjectInvalid, match="field is immutable"):
         await cluster.merge(POD, api.namespace, "p", {**patch, "metadata": {"uid": "another"}})
 
 

@@ -25,7 +25,7 @@ from footplate_contracts.coordinator_state import (
     UnreachablePair,
     Verdict,
 )
-from footplate_contracts.directives import Command, Directives, GoneWorker, HangBounds, Limits
+from footplate_contracts.directives import Command, Directives, GoneWorker, HangTimeouts, Limits
 from footplate_contracts.energy import MOST_PODS, PodEnergy
 from footplate_contracts.failures import MESSAGE_LIMIT, FailureReport
 from footplate_contracts.names import FIRST_SPARE, Cause, RunUid
@@ -36,10 +36,10 @@ from footplate_operator.trainingrun.coordinator_client import (
     ANSWER_BYTES,
     ANSWER_VALUES,
     CoordinatorClient,
-    Endpoint,
-    Watchers,
+    CoordinatorEndpoint,
+    CoordinatorPoller,
 )
-from footplate_operator.trainingrun.observed import Credentials
+from footplate_operator.trainingrun.observed import RunCredentials
 from tests.support.certificates import any_credentials
 from tests.support.loopback import needs_ipv6
 
@@ -49,7 +49,7 @@ RUN = RunUid("r")
 DIRECTIVES = Directives(
     nodes=3,
     min_nodes=2,
-    hang=HangBounds(factor=2.0, floor_seconds=600.0),
+    hang=HangTimeouts(factor=2.0, floor_seconds=600.0),
     limits=Limits(steps=9, every_steps=3, keep_last=2),
     command=Command.CHECKPOINT_AND_EXIT,
 )
@@ -59,7 +59,7 @@ DIRECTIVES = Directives(
 class Served:
     """A coordinator of a few lines; `version` grows when the test says so."""
 
-    credentials: Credentials
+    credentials: RunCredentials
     port: int
     address: str = "127.0.0.1"
     version: int = 1
@@ -75,7 +75,7 @@ class Served:
     def __post_init__(self) -> None:
         self.answering.set()
 
-    def endpoint(self, **changes: object) -> Endpoint:
+    def endpoint(self, **changes: object) -> CoordinatorEndpoint:
         """Where and how it is found, with `changes`."""
         known = {
             "pod_uid": "u",
@@ -86,9 +86,9 @@ class Served:
             "certificate": self.credentials.certificate.decode(),
             "port": self.port,
         }
-        return Endpoint(**{**known, **changes})
+        return CoordinatorEndpoint(**{**known, **changes})
 
-    def tell(self) -> None:
+    def send_directives(self) -> None:
         """There is news."""
         self.version += 1
         self.news.set()
@@ -160,7 +160,7 @@ async def test_state_and_directives(session: aiohttp.ClientSession, tmp_path: Pa
     async with serving(served, tmp_path):
         client = CoordinatorClient(session, served.endpoint())
         assert (await client.state(-1, 1)).state is RunState.TRAINING
-        await client.tell(DIRECTIVES)
+        await client.send_directives(DIRECTIVES)
         assert served.said == [("/v1/directives", DIRECTIVES.to_json())]
 
 
@@ -315,11 +315,11 @@ async def test_news_is_told_once_and_the_last_word_stays(
     session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     served, told = new_served(), list[Key]()
-    watchers = Watchers(partial(CoordinatorClient, session), told.append)
+    watchers = CoordinatorPoller(partial(CoordinatorClient, session), told.append)
     async with serving(served, tmp_path):
         watchers.follow(KEY, RUN, served.endpoint())
         await until(lambda: len(told) == 1)
-        served.tell()
+        served.send_directives()
         await until(lambda: len(told) == 2)
         watchers.follow(KEY, RUN, served.endpoint())
         await asyncio.sleep(0.3)
@@ -329,21 +329,21 @@ async def test_news_is_told_once_and_the_last_word_stays(
     await asyncio.sleep(0.5)
     assert watchers.state(RUN) == known, "silence says nothing about the run"
     async with serving(served, tmp_path):
-        served.tell()
+        served.send_directives()
         await until(lambda: len(told) == 3)
     await watchers.close()
 
 
 async def test_a_late_answer_replaces_no_newer_word(session: aiohttp.ClientSession, tmp_path: Path) -> None:
     served, told = new_served(), list[Key]()
-    watchers = Watchers(partial(CoordinatorClient, session), told.append)
+    watchers = CoordinatorPoller(partial(CoordinatorClient, session), told.append)
     async with serving(served, tmp_path):
         watchers.follow(KEY, RUN, served.endpoint())
         await until(lambda: len(told) == 1)
         served.answering.clear()
-        watchers.tell(RUN, DIRECTIVES)
+        watchers.send_directives(RUN, DIRECTIVES)
         await until(lambda: bool(served.said))
-        served.tell()
+        served.send_directives()
         await until(lambda: len(told) == 2)
         telling = watchers._watches[RUN].telling
         assert telling is not None
@@ -358,24 +358,24 @@ async def test_the_newest_word_is_told_until_it_is_there(
     session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     served, told = new_served(), list[Key]()
-    watchers = Watchers(partial(CoordinatorClient, session), told.append)
+    watchers = CoordinatorPoller(partial(CoordinatorClient, session), told.append)
     newer = DIRECTIVES.model_copy(update={"nodes": 2})
-    watchers.tell(RUN, DIRECTIVES)  # nobody is listened to yet
+    watchers.send_directives(RUN, DIRECTIVES)  # nobody is listened to yet
     watchers.follow(KEY, RUN, served.endpoint())
-    watchers.tell(RUN, DIRECTIVES)
+    watchers.send_directives(RUN, DIRECTIVES)
     await asyncio.sleep(0)
-    watchers.tell(RUN, newer)
+    watchers.send_directives(RUN, newer)
     async with serving(served, tmp_path):
         await until(lambda: bool(served.said))
         served.answering.clear()
         served.said.clear()
-        watchers.tell(RUN, DIRECTIVES)
+        watchers.send_directives(RUN, DIRECTIVES)
         await until(lambda: bool(served.said))
-        watchers.tell(RUN, None)
+        watchers.send_directives(RUN, None)
         served.answering.set()
-        watchers.tell(RUN, newer)
+        watchers.send_directives(RUN, newer)
         await until(lambda: len(served.said) == 2)
     assert [body for _, body in served.said] == [DIRECTIVES.to_json(), newer.to_json()]
     watchers.forget(RUN)
-    assert not watchers.state(RUN).heard
+    assert not watchers.state(RUN).is_received
     await watchers.close()

@@ -18,7 +18,12 @@ from footplate_contracts.names import Phase, RunUid
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import ApiRefused, ApiUnreachable
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.history_client import Askers, FinalStatus, HttpHistory, asking
+from footplate_operator.trainingrun.history_client import (
+    FinalStatus,
+    HttpHistoryClient,
+    RecordingPoller,
+    open_tracker,
+)
 from tests.support.certificates import Issuer
 
 FINAL = FinalStatus(Key("research", "gpt"), RunUid("u-1"), Phase.SUCCEEDED, 12)
@@ -59,7 +64,7 @@ def with_json(body: object, status: int = 200) -> Answer:
 )
 async def test_what_the_api_says(answer: Answer, missing: str) -> None:
     async with served(answer) as url, aiohttp.ClientSession() as session:
-        assert await HttpHistory(session, ApiAccess(url)).missing(FINAL) == missing
+        assert await HttpHistoryClient(session, ApiAccess(url)).missing(FINAL) == missing
 
 
 @pytest.mark.parametrize(
@@ -73,14 +78,14 @@ async def test_what_the_api_says(answer: Answer, missing: str) -> None:
 async def test_an_answer_that_is_none(answer: Answer, why: str) -> None:
     async with served(answer) as url, aiohttp.ClientSession() as session:
         with pytest.raises(ApiUnreachable, match=why):
-            await HttpHistory(session, ApiAccess(url)).missing(FINAL)
+            await HttpHistoryClient(session, ApiAccess(url)).missing(FINAL)
 
 
 async def test_nobody_there() -> None:
     [port] = claim_ports(1)
     async with aiohttp.ClientSession() as session:
         with pytest.raises(ApiUnreachable, match="ClientConnectorError"):
-            await HttpHistory(session, ApiAccess(f"http://127.0.0.1:{port}")).missing(FINAL)
+            await HttpHistoryClient(session, ApiAccess(f"http://127.0.0.1:{port}")).missing(FINAL)
 
 
 async def test_the_run_comes_again_once_the_api_has_it() -> None:
@@ -88,21 +93,21 @@ async def test_the_run_comes_again_once_the_api_has_it() -> None:
     async with (
         served(with_json(KNOWN)) as url,
         aiohttp.ClientSession() as session,
-        asking(session, ApiAccess(url), told.put_nowait) as histories,
+        open_tracker(session, ApiAccess(url), told.put_nowait) as histories,
     ):
-        histories.ask(FINAL)
+        histories.start_polling(FINAL)
         assert await asyncio.wait_for(told.get(), 10) == FINAL.key
-        recorded = histories.recorded(FINAL)
+        recorded = histories.get_status(FINAL)
         assert recorded is not None and recorded.known
 
 
 async def test_without_the_url_of_an_api_nobody_is_asked() -> None:
     async with (
         aiohttp.ClientSession() as session,
-        asking(session, ApiAccess(), lambda key: None) as histories,
+        open_tracker(session, ApiAccess(), lambda key: None) as histories,
     ):
-        histories.ask(FINAL)
-        assert histories.recorded(FINAL) is None
+        histories.start_polling(FINAL)
+        assert histories.get_status(FINAL) is None
 
 
 def proving(issuer: Issuer, folder: Path) -> ssl.SSLContext:
@@ -127,13 +132,13 @@ async def test_an_api_that_proves_who_it_is_is_shown_the_token_and_no_other_is(t
     api = ApiAccess(f"https://127.0.0.1:{port}", token, lambda: bundles[-1])
     async with aiohttp.ClientSession() as session:
         async with served(answer, proving(issuer, tmp_path), port):
-            assert await HttpHistory(session, api).missing(FINAL) == ""
+            assert await HttpHistoryClient(session, api).missing(FINAL) == ""
         async with served(answer, proving(other, tmp_path), port):
             with pytest.raises(ApiUnreachable, match="certificate verify failed"):
-                await HttpHistory(session, api).missing(FINAL)
+                await HttpHistoryClient(session, api).missing(FINAL)
             assert shown == ["Bearer a token"]
             bundles.append(other.bundle)
-            assert await HttpHistory(session, api).missing(FINAL) == ""
+            assert await HttpHistoryClient(session, api).missing(FINAL) == ""
     assert shown == ["Bearer a token"] * 2
 
 
@@ -158,7 +163,7 @@ async def test_a_refusal_names_what_is_missing(
     context = proving(issuer, tmp_path) if encrypted else None
     async with served(answer, context) as url, aiohttp.ClientSession() as session:
         with pytest.raises(ApiRefused, match=f"HTTP {status}") as refused:
-            await HttpHistory(session, ApiAccess(url, file, lambda: issuer.bundle)).missing(FINAL)
+            await HttpHistoryClient(session, ApiAccess(url, file, lambda: issuer.bundle)).missing(FINAL)
     assert says in str(refused.value)
 
 
@@ -174,7 +179,7 @@ async def test_a_refusal_is_told_though_the_api_was_away_before(caplog: pytest.L
         async def missing(self, final: FinalStatus) -> str:
             raise faults.pop(0) if len(faults) > 1 else faults[0]
 
-    askers = Askers(Faulty(), lambda key: None)
+    askers = RecordingPoller(Faulty(), lambda key: None)
     for _ in range(4):
         said = await askers._answer(FINAL)
     assert said == "HTTP 401: no token"

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from footplate_ledger.records import moment
+from footplate_ledger.records import parse_time
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.tariff.tariffs import PRICE_ENTRY
 from footplate_operator.trainingrun.run import PROFILE
@@ -47,7 +47,7 @@ def test_a_price_becomes_entries_and_the_run_goes_on(operator: Process, api: Api
     wait_for(lambda: _book(api), "an entry")
     wait_for(lambda: api.status("tiny").get("phase") == "Running", "it trains")
     # Of two prices of one second the later one supersedes the other, and one entry stands then.
-    wait_for(lambda: moment(made["metadata"]["creationTimestamp"]) < int(time.time()), "another second")
+    wait_for(lambda: parse_time(made["metadata"]["creationTimestamp"]) < int(time.time()), "another second")
     _say(api, {"dollarsPerNodeHour": 3})
     wait_for(lambda: len(_book(api)) == 2, "another entry")
     first, second = _book(api)

@@ -19,7 +19,7 @@ import pytest
 
 from cluster.kubernetes.envtest import ApiServer, api_server
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
-from footplate_ledger.time import second
+from footplate_ledger.time import unix_second
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -29,9 +29,9 @@ from footplate_operator.runtime.kinds import (
     SECRET,
     SERVICE,
 )
-from footplate_operator.tariff.profile_prices import stated, to_write
+from footplate_operator.tariff.profile_prices import build_missing_entries, read_statement
 from footplate_operator.tariff.tariffs import PRICE_ENTRY
-from footplate_operator.trainingrun.controller import TrainingRuns
+from footplate_operator.trainingrun.controller import TrainingRunController
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.component.footplate_operator.api import Api, wait_for
@@ -63,7 +63,9 @@ KINDS: Final = {
 }
 Verb = tuple[str, str, str]  # API group, resource, verb
 # By which it has come to the last kind of a run's children, which it deletes with one request each.
-PURGE: Final = {(owned.kind.plural, "deletecollection") for owned in TrainingRuns.owns if not owned.unread}
+PURGE: Final = {
+    (owned.kind.plural, "deletecollection") for owned in TrainingRunController.owns if not owned.unread
+}
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +159,9 @@ class Asked:
 
 def _entry_of_that_name(api: Api) -> dict[str, Any]:
     """A price that somebody else has written under the name that the profile's will have."""
-    [entry] = to_write(stated(api.get(PROFILE, "local-cpu") or {}), (), second(datetime.now(UTC)))
+    [entry] = build_missing_entries(
+        read_statement(api.get(PROFILE, "local-cpu") or {}), (), unix_second(datetime.now(UTC))
+    )
     spec = {"profile": "other", "dollarsPerNodeHour": 1, "effectiveFrom": "2026-01-01T00:00:00Z"}
     kind = {"apiVersion": PRICE_ENTRY.api_version, "kind": PRICE_ENTRY.name}
     return {**kind, "metadata": {"name": entry.name}, "spec": spec}

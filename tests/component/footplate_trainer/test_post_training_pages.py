@@ -15,7 +15,7 @@ from footplate_trainer.__main__ import main
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.manifest.run_file import ManifestRefused, read_run
+from footplate_trainer.manifest.run_file import InvalidManifest, read_run
 from tests.support import plain_llama
 from tests.support.chat import assistant, user
 from tests.support.chat_model import write_chat_model
@@ -155,5 +155,5 @@ def test_the_beginning_of_a_chain_is_one_of_a_run(tmp_path: Path) -> None:
     rest += "  compute: {profile: local-cpu}\n  checkpoint: {uri: /c}\n"
     (tmp_path / "run.yaml").write_text(content.replace("…\n", rest))
     alone = "initFrom.run: Forbidden: run base is known to the operator of a cluster alone; [^;]+$"
-    with pytest.raises(ManifestRefused, match=alone):
+    with pytest.raises(InvalidManifest, match=alone):
         read_run(tmp_path / "run.yaml")

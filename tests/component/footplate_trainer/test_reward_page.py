@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from tests.support.chat_model import write_chat_model
 from tests.support.pages import Page
 from tests.support.scores import our_scores
@@ -40,7 +40,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
                 exec(compile(content, page.name, "exec"), said)
     assert [language for language, _ in page.all_blocks] == ["json", "sh", "yaml", "sh", "python"]
     checkpoints = tmp_path / "checkpoints" / "helpfulness"
-    assert newest_whole(str(checkpoints)).state().scores is not None
+    assert find_newest_whole(str(checkpoints)).state().scores is not None
     assert "held-out scores" in capsys.readouterr().out
     _, ours = our_scores(checkpoints, tmp_path / "data" / "pairs")
     for score in said["scores"]:

@@ -25,13 +25,13 @@ from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Loss
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.lock import only_training
+from footplate_trainer.checkpoint.lock import lock_folder
 from footplate_trainer.errors import NumericalDivergence
-from footplate_trainer.loop.stepper import Flags, Stepper
+from footplate_trainer.loop.stepper import StepFlags, Stepper
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.local_shard import local_shard
-from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import cross_entropy
 from footplate_trainer.stages.rank import run_rank
@@ -102,7 +102,7 @@ def test_torchrun_trains_and_a_single_process_goes_on_and_generates(shards: Path
     assert torchrun.returncode == 0, torchrun.stderr
     assert "run tiny: 49,312 parameters, 2 ranks on cpu, 4 steps, from the start" in torchrun.stdout
 
-    with only_training(str(tmp_path / "checkpoints")):
+    with lock_folder(str(tmp_path / "checkpoints")):
         code, _, stderr = run_ranks(footplate_trainer, 1, *train_it)[0]
     assert (code, "is in use: process" in stderr) == (ExitCode.CONFIG, True), stderr
 
@@ -262,7 +262,7 @@ def test_the_peers_of_a_killed_rank_say_that_it_is_lost(shards: Path, tmp_path: 
 
 def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
     """Poison one weight, take a step; what was raised, on which rank, and whether weights stayed."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
+    with init_distributed(read_environment(os.environ), config.world.backend) as world:
         model = build_model(config, world)
         parameters = dict(model.module.named_parameters())
         weight = local_shard(parameters["norm.weight"]).local
@@ -272,7 +272,7 @@ def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
         stepper = Stepper(model, optimizer, world, 1.0, cross_entropy(Loss()), seed=0)
         loader = open_loader(config, open_shards(config, world, verify=False), model.grid)
         try:
-            stepper.step(5, loader.build(4), 0.1, Flags())
+            stepper.step(5, loader.build(4), 0.1, StepFlags())
         except NumericalDivergence as error:
             same = all(
                 torch.equal(local_shard(parameter).local, before[name])
@@ -291,7 +291,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(shards: Path, tmp_pat
 
 def diverge_in_the_gradient(config: RunConfig) -> tuple[str, int | None]:
     """Poison what flows back through rank 1, whose loss is fine; what was raised, and on which rank."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
+    with init_distributed(read_environment(os.environ), config.world.backend) as world:
         model = build_model(config, world)
         optimizer = build_optimizer(model.module, config.training.optimizer)
         stepper = Stepper(model, optimizer, world, 1.0, cross_entropy(Loss()), seed=0)
@@ -299,7 +299,7 @@ def diverge_in_the_gradient(config: RunConfig) -> tuple[str, int | None]:
             model.module.stages[0].network.blocks["1"].feed_forward.register_forward_hook(spoil)
         loader = open_loader(config, open_shards(config, world, verify=False), model.grid)
         try:
-            stepper.step(5, loader.build(4), 0.1, Flags())
+            stepper.step(5, loader.build(4), 0.1, StepFlags())
         except NumericalDivergence as error:
             return str(error), error.rank
     raise AssertionError("nothing was raised")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from footplate_contracts.v1alpha1.reward import RewardFunction
-from footplate_trainer.rewards.asking import AskedRewards
-from footplate_trainer.rewards.samples import Rewarded, RolloutSample, SampleKey
+from footplate_trainer.rewards.asking import PendingRewards
+from footplate_trainer.rewards.samples import RewardResult, RolloutSample, SampleKey
 
 
 def sample(
@@ -40,7 +40,7 @@ def own(function: str, **fields: Any) -> RewardFunction:
     return reward(function.replace("_", "-"), function={"name": f"wrong:{function}"}, **fields)
 
 
-def outcomes(asked: AskedRewards) -> Iterator[Rewarded]:
+def outcomes(asked: PendingRewards) -> Iterator[RewardResult]:
     """All outcomes, each as soon as it is there."""
-    while not asked.done:
+    while not asked.is_done:
         yield from asked.poll(60)

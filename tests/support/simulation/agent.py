@@ -11,17 +11,17 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from footplate_contracts.backoff import backoff
+from footplate_contracts.backoff import backoff_seconds
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Env, ExitCode
-from footplate_contracts.probes import Probe, ProbeResult
+from footplate_contracts.probes import ConnectivityProbe, ConnectivityProbeResult
 from footplate_contracts.rendezvous import (
     AgentIdentity,
-    Farewell,
     Heartbeat,
-    HeartbeatAnswer,
+    HeartbeatResponse,
     JoinRequest,
+    LeaveRequest,
     SealedGeneration,
 )
 from footplate_contracts.reports import GenerationId
@@ -33,7 +33,7 @@ from footplate_elastic.agent.rank_reports import RankReports
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.unstored_rows import UnstoredRows
-from footplate_elastic.protocol.wire import Refusal
+from footplate_elastic.protocol.wire import AgentRefusal
 from footplate_operator.runtime.kinds import Json
 from tests.support.simulation import probe
 from tests.support.simulation.conversation import Conversation, Directory, environment, explain
@@ -96,7 +96,7 @@ class Agent(Process):
         self._news = asyncio.Event()
         self._wake = asyncio.Event()
         self._terminated = False
-        self._probed: ProbeResult | None = None
+        self._probed: ConnectivityProbeResult | None = None
         self._answered = 0.0  # when a coordinator answered last
         self.leased_until = 0.0  # a generation of one begins no step later
 
@@ -198,7 +198,7 @@ class Agent(Process):
 
     async def _leave(self) -> None:
         async def leave(service: Service) -> None:
-            service.leave(Farewell(**self.identity.model_dump()))
+            service.leave(LeaveRequest(**self.identity.model_dump()))
 
         with suppress(Unreached):
             await Conversation(self).ask(leave, timing.FAREWELL)
@@ -223,13 +223,13 @@ class Agent(Process):
             failures = 0
             if isinstance(found, SealedGeneration):
                 break
-            if found in (Refusal.EVICTED, Refusal.CLOSED):
+            if found in (AgentRefusal.EVICTED, AgentRefusal.CLOSED):
                 await self._end(self._exit_code())
             if found is not None:
                 await self.sleep(timing.LONGEST_PAUSE)
         self.identity = next(m.agent for m in found.members if m.agent.address == self.identity.address)
         self.running, self._last, self._failure = found, found.generation, None
-        self.view.learn(found.limits)
+        self.view.update_limits(found.limits)
         if found.limits:
             self.reports.total_steps = found.limits.steps
         self._news.set()
@@ -288,7 +288,7 @@ class Agent(Process):
     async def _beat(self) -> None:
         conversation, failures = Conversation(self), 0
         while True:
-            word, known = self._word(news=False), self.view.known
+            word, known = self._word(news=False), self.view.answer_token
             failures = await self._exchange(conversation, word, known, wire.HEARTBEAT_SECONDS, failures)
 
     async def _tell(self) -> None:
@@ -301,7 +301,7 @@ class Agent(Process):
             if failures:
                 self._news.set()
                 continue
-            self.reports.sent(word.ranks)
+            self.reports.mark_sent(word.ranks)
             if self.view.received < self.outbox.sequence and word.outbox:
                 self._news.set()
             await self.sleep(timing.NEWS)
@@ -321,18 +321,18 @@ class Agent(Process):
         self._answered = asyncio.get_running_loop().time()
         self.leased_until = asked + wire.LEASE_SECONDS
         self._take(answer)
-        self.outbox.answered(self.view.received, word.overflowed)
+        self.outbox.record_answer(self.view.received, word.overflowed)
         return 0
 
-    def _take(self, answer: HeartbeatAnswer) -> None:
-        self.view.take(answer)
-        if (stored := self.outbox.forget(answer.acknowledged)) is not None:
-            self.unstored.stored(stored)
-        asked = self.view.new_probe()
+    def _take(self, answer: HeartbeatResponse) -> None:
+        self.view.merge_answer(answer)
+        if (stored := self.outbox.acknowledge(answer.acknowledged)) is not None:
+            self.unstored.remove_stored(stored)
+        asked = self.view.next_probe()
         if asked is not None:
             self.spawn(self._probe(*asked))
 
-    async def _probe(self, epoch: int, asked: Probe) -> None:
+    async def _probe(self, epoch: int, asked: ConnectivityProbe) -> None:
         self._probed = await probe.answer(self, epoch, asked)
         self._news.set()
 
@@ -373,18 +373,18 @@ class Agent(Process):
 
     def _word(self, news: bool) -> Heartbeat:
         oldest = self.outbox.oldest
-        outbox = self.outbox.next(self.view.received) if news else []
+        outbox = self.outbox.pending_items(self.view.received) if news else []
         running = self.running
         generation = running.generation if running else None
-        known = generation is not None and self.view.knows(generation)
+        known = generation is not None and self.view.is_confirmed(generation)
         sent = max(self.view.received, outbox[-1].sequence if outbox else 0)
         now = asyncio.get_running_loop().time()
-        told = self.reports.end_told(sent >= self.outbox.sequence, now)
+        told = self.reports.may_send_end(sent >= self.outbox.sequence, now)
         return Heartbeat(
             agent=self.identity,
             generation=generation,
             members=running.members if running and not known else [],
-            ranks=self.reports.to_send() if news or not known else [],
+            ranks=self.reports.list_unsent() if news or not known else [],
             total_steps=self.reports.total_steps,
             outbox=outbox,
             outbox_oldest=oldest,
@@ -397,4 +397,4 @@ class Agent(Process):
         )
 
     async def _pause(self, failures: int) -> None:
-        await self.sleep(backoff(failures, first=timing.FIRST_PAUSE, longest=timing.LONGEST_PAUSE))
+        await self.sleep(backoff_seconds(failures, first=timing.FIRST_PAUSE, longest=timing.LONGEST_PAUSE))

@@ -19,8 +19,8 @@ from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.coordinator_client import (
     ANSWER_SECONDS,
     COMMAND_SECONDS,
-    Client,
-    Endpoint,
+    BaseCoordinatorClient,
+    CoordinatorEndpoint,
 )
 from tests.support.simulation.conversation import environment
 from tests.support.simulation.network import Process, Unreached, connected
@@ -108,13 +108,13 @@ class CoordinatorProcess(Process):
             batch = buffer.batch(self.run_uid, service.epoch)
             if batch is not None and self.world.api_works:
                 self.world.store(self.run_uid, TelemetryBatch.model_validate_json(batch.text))
-                buffer.settle(batch.count, batch.given_up)
+                buffer.mark_stored(batch.count, batch.given_up)
 
 
-class SimulatedClient(Client):
+class SimulatedClient(BaseCoordinatorClient):
     """The operator's way to a coordinator."""
 
-    def __init__(self, world: Simulation, operator: Process, endpoint: Endpoint) -> None:
+    def __init__(self, world: Simulation, operator: Process, endpoint: CoordinatorEndpoint) -> None:
         self._world = world
         self._operator = operator
         self.endpoint = endpoint
@@ -122,9 +122,9 @@ class SimulatedClient(Client):
     async def state(self, after: int, wait: float) -> CoordinatorState:
         return await self._ask(lambda service: service.state(after, wait), wait + ANSWER_SECONDS)
 
-    async def tell(self, directives: Directives) -> CoordinatorState:
+    async def send_directives(self, directives: Directives) -> CoordinatorState:
         async def tell(service: Service) -> CoordinatorState:
-            return service.direct(directives)
+            return service.set_directives(directives)
 
         answer = await self._ask(tell, COMMAND_SECONDS)
         self._world.called()

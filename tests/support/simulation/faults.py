@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from footplate_operator.errors import Forbidden
+from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import POD, Json
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.coordinator import CoordinatorProcess
@@ -128,7 +128,7 @@ def _node_cut_off(world: Simulation) -> None:
 
 
 def _node_cut_off_from_another(world: Simulation) -> None:
-    places = sorted({agent.place for agent in agents(world) if not agent.identity.spare})
+    places = sorted({agent.place for agent in agents(world) if not agent.identity.is_spare})
     if len(places) > 1:
         world.network.cut(*world.chance.sample(places, 2))
         _later(BACK, world.network.mend)
@@ -165,7 +165,7 @@ def _gpu_broken_again(world: Simulation) -> None:
         node.breaks_after = BREAKS
         node.slots += 1  # its substitute fits there before the pod has ended
         world.nodes.wishes[f"tiny-w{agent.identity.index}"] = node.name
-        _delete(world, *(other.name for other in agents(world) if other.identity.spare))
+        _delete(world, *(other.name for other in agents(world) if other.identity.is_spare))
 
         def mended(node: Node = node) -> None:
             node.breaks_after = None
@@ -181,7 +181,7 @@ def _quota_refuses_half(world: Simulation) -> None:
     def admit(body: Json) -> Exception | None:
         full = role_of(body) in GANG and sum(role_of(pod) in GANG for pod in world.live_pods()) >= 2
         refusal = 'pods "tiny" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=8'
-        return Forbidden(refusal, 403) if full else None
+        return RequestForbidden(refusal, 403) if full else None
 
     def raised() -> None:
         world.objects.admit = None

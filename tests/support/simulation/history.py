@@ -43,7 +43,7 @@ class History:
         """Take rows over into `stored`; of two generations, the newer one's stays, with its samples."""
         for row in batch.rows:
             step, known = row.metrics.step, stored.get(row.metrics.step)
-            if known is None or not known.newer_than(row.generation):
+            if known is None or not known.is_newer_than(row.generation):
                 stored[step] = row.generation
                 self.samples[step] = [sample.answer_text for sample in row.samples or ()]
 

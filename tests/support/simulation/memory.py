@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from footplate_contracts.reports import GenerationId, GenerationRow
-from footplate_trainer.checkpoint.layout import Begun
+from footplate_trainer.checkpoint.layout import GenerationStart
 from footplate_trainer.checkpoint.memory.copies import KEPT, CopyShard, MemoryCopy, newest_complete
 
 
@@ -47,7 +47,7 @@ class NodeMemory:
 
 
 def newest(
-    held: Sequence[dict[CopyShard, State]], begun: Sequence[Begun], durable: int
+    held: Sequence[dict[CopyShard, State]], begun: Sequence[GenerationStart], durable: int
 ) -> tuple[MemoryCopy, State] | None:
     """The copy to go on from, unless the durable step is newer; `held` by rank."""
     copy = newest_complete(held, len(held), begun)

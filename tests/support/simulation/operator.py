@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from footplate_operator.errors import LeadershipLost
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
-from footplate_operator.runtime.fence import Fenced
+from footplate_operator.runtime.fence import FencedCluster
 from footplate_operator.runtime.handlers import Handlers
 from footplate_operator.runtime.leader import Leadership
 from footplate_operator.runtime.metrics import Metrics
@@ -18,9 +18,9 @@ from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
-from footplate_operator.trainingrun.controller import TrainingRuns
-from footplate_operator.trainingrun.coordinator_client import Endpoint, Watchers
-from footplate_operator.trainingrun.history_client import Askers
+from footplate_operator.trainingrun.controller import TrainingRunController
+from footplate_operator.trainingrun.coordinator_client import CoordinatorEndpoint, CoordinatorPoller
+from footplate_operator.trainingrun.history_client import RecordingPoller
 from footplate_operator.trainingrun.metrics import RunMetrics
 from tests.support.operator_fakes import API, DEFAULTS, RELEASE, FakeKeys
 from tests.support.simulation.api_server import Client, Watches
@@ -66,15 +66,15 @@ class OperatorReplica(Process):
         client = Client(world.api, self)
         lease = Leadership(client, "footplate", "footplate-operator", self.name, LEASE_SECONDS, self.now)
         await lease.acquire()
-        cluster = Fenced(client, lease.check)
+        cluster = FencedCluster(client, lease.check)
         self.leads = True
         queue: WorkQueue[Key] = WorkQueue(random.Random(world.chance.random()))
-        watchers = Watchers(self._connect, queue.add, lease.check)
+        watchers = CoordinatorPoller(self._connect, queue.add, lease.check)
         metrics = Metrics()
-        askers = Askers(SimulatedHistory(world, self), queue.add)
+        askers = RecordingPoller(SimulatedHistory(world, self), queue.add)
         told = RunMetrics(metrics.registry)
         beside = (DEFAULTS, told, RELEASE, askers, API, FakeKeys(), self.now)
-        controller = TrainingRuns(cluster, watchers, *beside)
+        controller = TrainingRunController(cluster, watchers, *beside)
         cache = Cache(controller)
         writer = StatusWriter(controller, cluster, cache, queue, self.now, self.name)
         actor = Actor(controller, cluster, cache)
@@ -85,7 +85,7 @@ class OperatorReplica(Process):
             await reconciler(key)
 
         self.watches = Watches(world.api, self, Handlers(controller, cache, queue).watches())
-        works = (lease.keep(), queue.run(WORKERS, work), controller.keep())
+        works = (lease.renew_forever(), queue.run(WORKERS, work), controller.run_background())
         tasks = [asyncio.ensure_future(own) for own in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -99,5 +99,5 @@ class OperatorReplica(Process):
             await watchers.close()
             await askers.close()
 
-    def _connect(self, endpoint: Endpoint) -> SimulatedClient:
+    def _connect(self, endpoint: CoordinatorEndpoint) -> SimulatedClient:
         return SimulatedClient(self.world, self, endpoint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from footplate_contracts.probes import Peer, Probe, ProbeResult
+from footplate_contracts.probes import ConnectivityProbe, ConnectivityProbeResult, Peer
 from footplate_elastic.agent import timing
 from tests.support.simulation.network import Unreached, connected
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.support.simulation.agent import Agent
 
 
-async def answer(agent: Agent, epoch: int, probe: Probe) -> ProbeResult:
+async def answer(agent: Agent, epoch: int, probe: ConnectivityProbe) -> ConnectivityProbeResult:
     """The answer to `probe` of the coordinator of `epoch`."""
 
     async def reaches(peer: Peer) -> bool:
@@ -25,4 +25,4 @@ async def answer(agent: Agent, epoch: int, probe: Probe) -> ProbeResult:
 
     reached = await asyncio.gather(*map(reaches, probe.peers))
     unreached = [peer.pod_name for peer, there in zip(probe.peers, reached, strict=True) if not there]
-    return ProbeResult(epoch=epoch, number=probe.number, unreached=unreached)
+    return ConnectivityProbeResult(epoch=epoch, number=probe.number, unreached=unreached)

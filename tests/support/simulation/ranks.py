@@ -6,17 +6,17 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from footplate_contracts.backoff import backoff
+from footplate_contracts.backoff import backoff_seconds
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
 from footplate_contracts.rendezvous import GrantRequest, SealedGeneration
 from footplate_contracts.reports import GenerationId, GenerationRow, RankPhase, RankReport
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 from footplate_elastic.agent import timing
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol.unstored_rows import UnstoredRows
-from footplate_trainer.checkpoint.layout import Begun
+from footplate_trainer.checkpoint.layout import GenerationStart
 from tests.support.simulation.conversation import Conversation
 from tests.support.simulation.memory import State, newest
 from tests.support.simulation.network import Process, Unreached, connected
@@ -164,13 +164,13 @@ class Ranks:
         await self._group.meet(self._index, "found")
         memory.keep_only(found[0] if found else None)
         if self._leads:
-            self._volume.begun.append(Begun.of(found[0].step if found else durable, generation, ""))
+            self._volume.begun.append(GenerationStart.of(found[0].step if found else durable, generation, ""))
         await self._group.meet(self._index, "begun")
         return found[1] if found else None
 
     async def _copy(self) -> None:
         """Into the memory of this node and of the next one."""
-        said = await self._group.meet(self._index, ("rows", len(self._past)), self._agent.unstored.all())
+        said = await self._group.meet(self._index, ("rows", len(self._past)), self._agent.unstored.to_list())
         ranks = [member.agent.index for member in self._sealed.members]
         state = State(self._past, tuple(said[0]))
         self._agent.memory.keep(state, self._sealed.generation, len(ranks), ranks.index(self._index))
@@ -191,12 +191,12 @@ class Ranks:
 
     async def _save(self, step: int, limits: NumberedLimits) -> None:
         """Save it, however often that is tried, or leave it out for a newer one that is due."""
-        tries, state = 0, State(self._past, tuple(self._agent.unstored.all()))
+        tries, state = 0, State(self._past, tuple(self._agent.unstored.to_list()))
         while not await self._written(step, tries):
             tries += 1
             if any(await self._group.meet(self._index, ("again", step, tries), self._due > step)):
                 return
-            resumes = self._agent.world.seconds() + backoff(tries, first=RETRY, longest=LONGEST_RETRY)
+            resumes = self._agent.world.seconds() + backoff_seconds(tries, first=RETRY, longest=LONGEST_RETRY)
             while self._due <= step and self._agent.world.seconds() < resumes:
                 await self._process.sleep(timing.LOOK)
         if self._leads and await self._grant(step):
@@ -248,7 +248,7 @@ class Ranks:
             member.first_rank for member in self._sealed.members if member.agent.index == self._index
         )
         for local in range(self._agent.identity.local_world_size):
-            self._agent.reports.take(
+            self._agent.reports.add_report(
                 RankReport(
                     rank=first + local,
                     local_rank=local,
@@ -274,9 +274,9 @@ def _row(step: int, seconds: float) -> StepMetrics:
     )
 
 
-def _sample(step: int, generation: GenerationId) -> ShownSample:
+def _sample(step: int, generation: GenerationId) -> LoggedSample:
     """What a step shows, where it has samples; it says who trained it."""
-    return ShownSample(prompt=step, prompt_text="who?", answer_text=str(generation), tokens=1)
+    return LoggedSample(prompt=step, prompt_text="who?", answer_text=str(generation), tokens=1)
 
 
 def _age(limits: NumberedLimits) -> tuple[int, int]:

@@ -17,7 +17,13 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.rendezvous import SealedGeneration
 from footplate_contracts.reports import CheckpointRecord, GenerationId
-from footplate_trainer.checkpoint.layout import Begun, CommitMarker, Retention, StepDirectory, standing
+from footplate_trainer.checkpoint.layout import (
+    CheckpointRetention,
+    CommitMarker,
+    GenerationStart,
+    StepDirectory,
+    list_standing,
+)
 from tests.support.simulation.memory import State
 from tests.support.simulation.network import Network, Process
 
@@ -70,7 +76,7 @@ def shown(stored: Mapping[int, GenerationId]) -> dict[int, GenerationId]:
     found: dict[int, GenerationId] = {}
     newest = GenerationId(epoch=0, number=0)
     for step, generation in sorted(stored.items()):
-        if not newest.newer_than(generation):
+        if not newest.is_newer_than(generation):
             found[step] = newest = generation
     return found
 
@@ -92,7 +98,7 @@ class Volume:
     commits: dict[int, CheckpointRecord] = field(default_factory=dict)  # by step
     generations: dict[int, GenerationId] = field(default_factory=dict)  # that committed it
     states: dict[int, State] = field(default_factory=dict)  # what it holds
-    begun: list[Begun] = field(default_factory=list)
+    begun: list[GenerationStart] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)  # commits of what another generation had committed
     damaged: set[int] = field(default_factory=set)  # steps whose bytes are not what was written
     full: bool = False
@@ -154,11 +160,13 @@ class Volume:
             self.commits[step] = CheckpointRecord(step=step, uri=uri, time=seconds, generation=generation)
             self.generations[step] = generation
             self.states[step] = state
-        kept = Retention(limits.keep_last, limits.keep_every_steps, frozenset(limits.kept_steps or ()))
+        kept = CheckpointRetention(
+            limits.keep_last, limits.keep_every_steps, frozenset(limits.kept_steps or ())
+        )
         markers = [self._marker(committed) for committed in self.commits]
-        for gone in self.commits.keys() - kept.of(markers):
+        for gone in self.commits.keys() - kept.select_steps(markers):
             del self.commits[gone]
-        self.commits[step] = self.commits[step].model_copy(update={"standing": standing(markers, kept)})
+        self.commits[step] = self.commits[step].model_copy(update={"standing": list_standing(markers, kept)})
         return self.commits[step]
 
     def _marker(self, step: int) -> CommitMarker:

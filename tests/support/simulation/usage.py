@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from footplate_contracts.v1alpha1.usagerecord import PodUsage, UsageRecordSpec
-from footplate_ledger.records import moment
+from footplate_ledger.records import parse_time
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.usage.writes import USAGE_RECORD
 
@@ -42,11 +42,11 @@ class UsageTruth:
             return
         uid, conditions = body["metadata"]["uid"], body["status"]["conditions"]
         bound = next(known for known in conditions if known["type"] == "PodScheduled")
-        start = moment(bound["lastTransitionTime"])
+        start = parse_time(bound["lastTransitionTime"])
         truth = self.pods.setdefault(uid, Truth(body["metadata"]["name"], body["spec"]["nodeName"], start))
         for shown in body["status"].get("containerStatuses", ()):
             if ended := shown["state"].get("terminated"):
-                truth.finished = max(moment(ended["finishedAt"]), start)
+                truth.finished = max(parse_time(ended["finishedAt"]), start)
         if event == "DELETED":
             truth.gone = self._world.seconds()
 
@@ -79,15 +79,15 @@ class UsageTruth:
                 if self._was_seen(uid):
                     yield f"{truth.name} is not recorded"
                 continue
-            if moment(entry.start) != truth.start:
-                yield f"{truth.name} began at {truth.start}, not {moment(entry.start)}"
+            if parse_time(entry.start) != truth.start:
+                yield f"{truth.name} began at {truth.start}, not {parse_time(entry.start)}"
             if entry.end is None:
                 if truth.gone is not None:
                     yield f"{truth.name} has ended"
-            elif not entry.estimated and moment(entry.end) != truth.finished:
-                yield f"{truth.name} ended at {truth.finished}, not {moment(entry.end)}"
-            elif entry.estimated and truth.gone is not None and moment(entry.end) > truth.gone + LATE:
-                yield f"{truth.name} was gone at {truth.gone}, not {moment(entry.end)}"
+            elif not entry.estimated and parse_time(entry.end) != truth.finished:
+                yield f"{truth.name} ended at {truth.finished}, not {parse_time(entry.end)}"
+            elif entry.estimated and truth.gone is not None and parse_time(entry.end) > truth.gone + LATE:
+                yield f"{truth.name} was gone at {truth.gone}, not {parse_time(entry.end)}"
 
     def _was_seen(self, uid: str) -> bool:
         """Whether a pod was shown on its node to somebody who still leads: of others nothing can be known."""

@@ -209,7 +209,7 @@ class Simulation:
         """That one history was trained: no older generation after a newer one, all steps, each saved once."""
         generations = [generation for _, generation, _ in self.steps]
         for earlier, later in itertools.pairwise(generations):
-            assert not earlier.newer_than(later), f"{later} steps after {earlier}"
+            assert not earlier.is_newer_than(later), f"{later} steps after {earlier}"
         assert {step for _, _, step in self.steps} == set(range(1, steps + 1))
         assert set(self.stored) == set(range(1, steps + 1)), "the API has not a row of each"
         trained = self.volume(self.run["metadata"]["uid"]).trained(steps)

@@ -12,7 +12,7 @@ from cluster.machine.records import observed_start_time
 from cluster.native.pods import Process
 from footplate_contracts.names import Cause, Reason
 from footplate_elastic.agent.failures import classify
-from footplate_elastic.agent.zygote_client import End
+from footplate_elastic.agent.zygote_client import ProcessExit
 from tests.support import processes
 from tests.support.matrix import FAULTS
 from tests.system.faults.over_runs import UNCORRECTABLE
@@ -62,7 +62,7 @@ def test_an_aborted_rank_is_that_of_a_broken_gpu() -> None:
         assert started is not None
         processes.abort(Process(rank.pid, started, "rank-0", ()), UNCORRECTABLE)
         _, tail = rank.communicate(timeout=30)
-    report = classify(0, End(rank.returncode, 1.0), None, tail.decode(), out_of_memory=False)
+    report = classify(0, ProcessExit(rank.returncode, 1.0), None, tail.decode(), out_of_memory=False)
     assert report is not None and (report.cause, report.reason) == (Cause.NODE_LOST, Reason.GPU_ERROR)
     assert UNCORRECTABLE in report.message
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from footplate_api.admission import LARGE_BYTES, Admission, Lane
+from footplate_api.admission import LARGE_BYTES, BodyMemoryLimits, ByteLimit
 from footplate_api.errors import TooBusy
 from tests.support.simulation.virtual_loop import in_virtual_time
 
@@ -20,15 +20,15 @@ async def settled() -> None:
 class Sender:
     """One that asks for room, and keeps it until it is told to leave."""
 
-    def __init__(self, lane: Lane, size: int) -> None:
+    def __init__(self, lane: ByteLimit, size: int) -> None:
         self.inside = self.wanted = False
         self._leave = asyncio.Event()
         self.task = asyncio.create_task(self._send(lane, size))
 
-    async def _send(self, lane: Lane, size: int) -> None:
-        async with lane.room(size) as place:
+    async def _send(self, lane: ByteLimit, size: int) -> None:
+        async with lane.reserve(size) as place:
             self.inside = True
-            place.when_wanted(self._want)
+            place.on_contention(self._want)
             await self._leave.wait()
 
     def _want(self) -> None:
@@ -40,7 +40,7 @@ class Sender:
 
 
 async def test_what_fits_comes_in_and_the_rest_waits_in_order() -> None:
-    lane = Lane(capacity=10)
+    lane = ByteLimit(capacity=10)
     senders = [Sender(lane, size) for size in (6, 4, 5, 1)]
     await settled()
     assert [sender.inside for sender in senders] == [
@@ -61,7 +61,7 @@ async def test_what_fits_comes_in_and_the_rest_waits_in_order() -> None:
 
 
 async def test_one_that_is_larger_than_all_there_is_has_it_for_itself() -> None:
-    lane = Lane(capacity=10)
+    lane = ByteLimit(capacity=10)
     senders = [Sender(lane, 100), Sender(lane, 1)]
     await settled()
     assert [sender.inside for sender in senders] == [True, False]
@@ -71,11 +71,11 @@ async def test_one_that_is_larger_than_all_there_is_has_it_for_itself() -> None:
 
 @in_virtual_time
 async def test_whoever_waited_too_long_is_told_to_come_back_and_leaves_the_place() -> None:
-    lane, clock = Lane(capacity=2, seconds=10.0), asyncio.get_running_loop().time
+    lane, clock = ByteLimit(capacity=2, seconds=10.0), asyncio.get_running_loop().time
     first, second = Sender(lane, 1), Sender(lane, 1)
     await settled()
     with pytest.raises(TooBusy, match="too slowly") as refused:
-        async with lane.room(2):
+        async with lane.reserve(2):
             pass
     assert clock() == pytest.approx(10.0)
     assert refused.value.retry_after
@@ -89,14 +89,14 @@ async def test_whoever_waited_too_long_is_told_to_come_back_and_leaves_the_place
 
 
 async def test_who_has_room_is_told_once_others_wait_for_it() -> None:
-    lane, told = Lane(capacity=2), list[str]()
-    async with lane.room(1) as first:
-        first.when_wanted(lambda: told.append("first"))
-        async with lane.room(1) as second:
+    lane, told = ByteLimit(capacity=2), list[str]()
+    async with lane.reserve(1) as first:
+        first.on_contention(lambda: told.append("first"))
+        async with lane.reserve(1) as second:
             waiting = [Sender(lane, 2), Sender(lane, 1), Sender(lane, 1)]
             await settled()
             assert told and set(told) == {"first"}
-            second.when_wanted(lambda: told.append("second"))  # they wait already
+            second.on_contention(lambda: told.append("second"))  # they wait already
             assert told[-1] == "second"
     await settled()
     assert [sender.inside for sender in waiting] == [True, False, False]
@@ -107,7 +107,7 @@ async def test_who_has_room_is_told_once_others_wait_for_it() -> None:
 
 @pytest.mark.parametrize("let_in", [False, True], ids=["while-it-waits", "as-it-is-let-in"])
 async def test_one_that_goes_away_leaves_its_place(let_in: bool) -> None:
-    lane = Lane(capacity=1)
+    lane = ByteLimit(capacity=1)
     first, gone, last = (Sender(lane, 1) for _ in range(3))
     await settled()
     if let_in:
@@ -123,6 +123,6 @@ async def test_one_that_goes_away_leaves_its_place(let_in: bool) -> None:
 
 
 def test_long_bodies_have_a_lane_of_their_own() -> None:
-    admission = Admission()
-    assert admission.lane(LARGE_BYTES) is admission.small
-    assert admission.lane(LARGE_BYTES + 1) is admission.large
+    admission = BodyMemoryLimits()
+    assert admission.limit_for(LARGE_BYTES) is admission.small
+    assert admission.limit_for(LARGE_BYTES + 1) is admission.large

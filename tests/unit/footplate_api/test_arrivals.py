@@ -21,20 +21,20 @@ from footplate_api.admission import (
     UNKNOWN_AT_ONCE,
     WAIT_SECONDS,
     WAITING,
-    Admission,
-    AdmissionGate,
+    BodyMemoryLimits,
+    TelemetryAdmissionMiddleware,
 )
-from footplate_api.arrivals import HURRIED_SECONDS, Arrival, Arrivals, Patience
+from footplate_api.arrivals import HURRIED_SECONDS, BodyDeadline, BodyTimeout, PendingBodies
 from footplate_api.errors import ApiError, HttpError
 from footplate_api.identity.caller import POD_UID, Caller
 from footplate_api.identity.gate import CALLER
-from footplate_api.late import Late
-from footplate_api.shares import Shares
+from footplate_api.late import PenaltyBox
+from footplate_api.shares import PerCallerLimit
 from tests.support.clock import Clock
 from tests.support.simulation.virtual_loop import in_virtual_time
 
 LONG = 200_000
-PATIENCE = Patience(seconds=30.0)
+PATIENCE = BodyTimeout(seconds=30.0)
 
 
 async def never() -> Message:
@@ -68,8 +68,8 @@ class Edge:
     """The gate, and behind it what a route of telemetry does with its body."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
-        self.admission = Admission(late=Late(LATE_SECONDS, seconds))
-        self.gate = AdmissionGate(self._route, PATIENCE, at_once)
+        self.admission = BodyMemoryLimits(late=PenaltyBox(LATE_SECONDS, seconds))
+        self.gate = TelemetryAdmissionMiddleware(self._route, PATIENCE, at_once)
         self.stored: Counter[bytes] = Counter()
         self.inside = 0
         self.storing = asyncio.Event()
@@ -134,10 +134,10 @@ def test_one_sender_has_a_few_batches_under_way_and_takes_nothing_from_others(le
 
 
 def test_a_share_is_given_back_whatever_happens() -> None:
-    shares = Shares(1, lambda: ApiError("busy"))
+    shares = PerCallerLimit(1, lambda: ApiError("busy"))
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), shares.one("a"), shares.one("b"):
-            with pytest.raises(ApiError, match="busy"), shares.one("a"):
+        with pytest.raises(ZeroDivisionError), shares.acquire("a"), shares.acquire("b"):
+            with pytest.raises(ApiError, match="busy"), shares.acquire("a"):
                 pass
             raise ZeroDivisionError
 
@@ -299,7 +299,7 @@ async def test_other_requests_wait_for_nothing() -> None:
     async def router(scope: Scope, receive: Receive, send: Send) -> None:
         passed.append(scope["path"])
 
-    gate = AdmissionGate(router, PATIENCE)
+    gate = TelemetryAdmissionMiddleware(router, PATIENCE)
     path = "/v1/namespaces/research/runs/gpt/suspend"
     await gate({"type": "http", "method": "POST", "path": path, "headers": []}, never, unused)
     assert passed == [path]
@@ -307,11 +307,11 @@ async def test_other_requests_wait_for_nothing() -> None:
 
 @in_virtual_time
 async def test_a_body_that_is_hurried_after_a_long_silence_is_given_up_at_once() -> None:
-    arrival = Arrival(PATIENCE)
-    waiting = asyncio.create_task(arrival.part(never()))
+    arrival = BodyDeadline(PATIENCE)
+    waiting = asyncio.create_task(arrival.wait_for(never()))
     await asyncio.sleep(HURRIED_SECONDS + 1.0)
-    arrival.hurry()
-    arrival.hurry()
+    arrival.shorten()
+    arrival.shorten()
     with pytest.raises(ApiError, match="too little while others waited"):
         await waiting
     assert seconds() == pytest.approx(HURRIED_SECONDS + 1.0)
@@ -319,22 +319,22 @@ async def test_a_body_that_is_hurried_after_a_long_silence_is_given_up_at_once()
 
 @in_virtual_time
 async def test_a_body_that_was_hurried_is_waited_for_as_long_as_others_once_its_turn_has_come() -> None:
-    arrival = Arrival(PATIENCE)
-    arrival.hurry()
-    arrival.resume()
+    arrival = BodyDeadline(PATIENCE)
+    arrival.shorten()
+    arrival.restart()
     with pytest.raises(ApiError, match=f"too little for {PATIENCE.seconds:g} seconds"):
-        await arrival.part(never())
+        await arrival.wait_for(never())
     assert seconds() == pytest.approx(PATIENCE.seconds)
 
 
 async def test_who_is_no_longer_waited_for_is_not_counted() -> None:
-    arrivals = Arrivals(2)
+    arrivals = PendingBodies(2)
 
     async def comes() -> str:
         return "body"
 
     for coming in (comes, never):
-        waiting: Awaitable[object] = asyncio.ensure_future(arrivals.wait(Arrival(PATIENCE), coming()))
+        waiting: Awaitable[object] = asyncio.ensure_future(arrivals.wait(BodyDeadline(PATIENCE), coming()))
         await settled()
         assert len(arrivals) == (coming is never)
     assert isinstance(waiting, asyncio.Task)
@@ -345,12 +345,12 @@ async def test_who_is_no_longer_waited_for_is_not_counted() -> None:
 
 def test_who_was_late_is_believed_again_after_a_while() -> None:
     clock = Clock()
-    late = Late(30.0, clock, most=2)
+    late = PenaltyBox(30.0, clock, most=2)
 
     def comes(name: str, error: ApiError | None = None) -> int | None:
         """For how many seconds it is refused."""
         try:
-            with late.noted(name):
+            with late.guard(name):
                 if error is not None:
                     raise error
         except ApiError as refused:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from footplate_api.backups import names
-from footplate_api.backups.plan import BackupPlan, Schedule
-from footplate_api.settings import Settings
-from footplate_contracts.environment import read
+from footplate_api.backups.plan import BackupPlan, CronSchedule
+from footplate_api.settings import ApiSettings
+from footplate_contracts.environment import read_settings
 
 Tell = Callable[[Mapping[str, str]], None]
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -32,10 +32,10 @@ def at(day: int, hour: int, minute: int = 0, month: int = 1) -> datetime:
     ],
 )
 def test_the_next_point_in_time(text: str, next_one: datetime) -> None:
-    assert Schedule(text).after(NOON) == next_one
+    assert CronSchedule(text).after(NOON) == next_one
 
 
-DAILY = BackupPlan(Path("/backups"), Schedule("17 3 * * *"))
+DAILY = BackupPlan(Path("/backups"), CronSchedule("17 3 * * *"))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_when_one_is_due(newest: datetime | None, due: datetime) -> None:
 def test_a_schedule_that_is_none_is_named(told: Tell, text: str, says: str) -> None:
     told({"FOOTPLATE_BACKUP_SCHEDULE": text})
     with pytest.raises(ValueError, match=says) as raised:
-        read(Settings)
+        read_settings(ApiSettings)
     assert "FOOTPLATE_BACKUP_SCHEDULE must be minute, hour," in str(raised.value) and text in str(
         raised.value
     )
@@ -73,17 +73,17 @@ def test_a_schedule_that_is_none_is_named(told: Tell, text: str, says: str) -> N
 
 def test_what_an_installation_is_told(told: Tell) -> None:
     told({"FOOTPLATE_DATABASE_URL": "sqlite:////data/a.db", "FOOTPLATE_BACKUP_FOLDER": "/backups"})
-    chosen = read(Settings)
-    assert chosen.backups == BackupPlan(Path("/backups"), Schedule("17 3 * * *"), 7)
+    chosen = read_settings(ApiSettings)
+    assert chosen.backups == BackupPlan(Path("/backups"), CronSchedule("17 3 * * *"), 7)
     assert chosen.database_file == Path("/data/a.db")
 
 
 def test_of_a_server_there_are_none(told: Tell) -> None:
     told({"FOOTPLATE_DATABASE_URL": "postgresql://h/d"})
-    assert read(Settings).backups is None
+    assert read_settings(ApiSettings).backups is None
     told({"FOOTPLATE_DATABASE_URL": "postgresql://h/d", "FOOTPLATE_BACKUP_FOLDER": "/backups"})
     with pytest.raises(ValueError, match=r"FOOTPLATE_BACKUP_FOLDER is set, but .* pg_dump"):
-        _ = read(Settings).backups
+        _ = read_settings(ApiSettings).backups
 
 
 OTHERS = [
@@ -109,6 +109,6 @@ def test_what_a_clock_that_was_ahead_has_named_is_not_the_newest() -> None:
 
 def test_the_oldest_go_and_nothing_else() -> None:
     made = [names.name_of(NOON + timedelta(days=day)) for day in (3, 1, 2, 0)]
-    assert names.complete([*OTHERS, *made]) == [made[0], made[2], made[1], made[3]]
+    assert names.backup_names([*OTHERS, *made]) == [made[0], made[2], made[1], made[3]]
     assert names.surplus([*OTHERS, *made], keep=2) == [made[1], made[3]]
     assert names.surplus([*OTHERS, *made], keep=4) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_api.__main__ import KEEP_ALIVE_SECONDS
-from footplate_api.arrivals import Patience
+from footplate_api.arrivals import BodyTimeout
 from footplate_api.metrics import pace
 
 
@@ -18,7 +18,7 @@ from footplate_api.metrics import pace
     ],
 )
 def test_silence_and_a_trickle_end(last: float, received: int, deadline: float) -> None:
-    assert Patience(seconds=10, least=100).deadline(0, last, received) == deadline
+    assert BodyTimeout(seconds=10, least=100).deadline(0, last, received) == deadline
 
 
 def test_a_connection_outlasts_the_longest_pause_between_two_batches() -> None:

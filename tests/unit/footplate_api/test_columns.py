@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from footplate_api.metrics import further
-from footplate_api.metrics.columns import Table
+from footplate_api.metrics.columns import HistoryColumns
 from footplate_contracts.metrics import COLUMNS
 from tests.support.properties import given
 
@@ -29,14 +29,14 @@ def row(
     return segment, step, None, 7, "d", memory, mfu, further.pack(numbers) if numbers else None
 
 
-def table(*bites: list[Row]) -> Table:
-    made = Table(ASKED, NAMES, {1: "1.1", 2: "1.2"})
+def table(*bites: list[Row]) -> HistoryColumns:
+    made = HistoryColumns(ASKED, NAMES, {1: "1.1", 2: "1.2"})
     for bite in bites:
         made.add(bite)
     return made
 
 
-def shown(made: Table) -> dict[str, Any]:
+def shown(made: HistoryColumns) -> dict[str, Any]:
     return {"step": list(made.steps)} | dict(json.loads(made.json(HEAD)))
 
 
@@ -60,10 +60,10 @@ def test_without_rows_there_are_the_columns_that_every_row_has() -> None:
 
 
 def test_further_numbers_that_nobody_asked_for_are_not_read() -> None:
-    assert table().asked == ["loss", "tokens", "sample_digest", "memory_bytes", "mfu", "further"]
-    few = Table(ASKED[:1], {}, None)
+    assert table().column_names == ["loss", "tokens", "sample_digest", "memory_bytes", "mfu", "further"]
+    few = HistoryColumns(ASKED[:1], {}, None)
     few.add([(1, 4, 0.5)])
-    assert (few.asked, shown(few)) == (["loss"], {"every": 1, "step": [4], "loss": [0.5]})
+    assert (few.column_names, shown(few)) == (["loss"], {"every": 1, "step": [4], "loss": [0.5]})
 
 
 DRAWN = st.lists(

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from footplate_api.coordinators.record import Coordinator, all_told, told
+from footplate_api.coordinators.record import CoordinatorPod, coordinator_of, coordinators_of
 
-GPT = Coordinator("pod", "uid", "research", "gpt", 3)
+GPT = CoordinatorPod("pod", "uid", "research", "gpt", 3)
 
 
 def manifest(status: Any) -> dict[str, Any]:
@@ -30,10 +30,10 @@ def manifest(status: Any) -> dict[str, Any]:
         pytest.param(None, None, id="no-status"),
     ],
 )
-def test_a_status_is_read_leniently(status: Any, found: Coordinator | None) -> None:
-    assert told(manifest(status)) == found
+def test_a_status_is_read_leniently(status: Any, found: CoordinatorPod | None) -> None:
+    assert coordinator_of(manifest(status)) == found
 
 
 def test_each_is_told_once_and_in_order() -> None:
     statuses = [{"coordinator": {"podUID": pod, "epoch": 3}} for pod in ("pod", "a", "pod")]
-    assert all_told(map(manifest, statuses)) == [GPT._replace(pod_uid="a"), GPT]
+    assert coordinators_of(map(manifest, statuses)) == [GPT._replace(pod_uid="a"), GPT]

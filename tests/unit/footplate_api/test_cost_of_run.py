@@ -8,28 +8,30 @@ from collections.abc import Sequence
 import pytest
 
 from footplate_api.costs import of_run
-from footplate_api.costs.of_run import Made, Used
+from footplate_api.costs.of_run import CostedRun, RunTimeline
 from footplate_api.costs.schemas import RunCost
 from footplate_ledger.account import Tariff
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.records import moment
-from footplate_ledger.tally import Tallies
-from footplate_ledger.time import Span
-from footplate_ledger.units import Rate
-from footplate_ledger.usage import RUNNING, Evidence, PodUsage
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.records import parse_time
+from footplate_ledger.tally import CostAggregator
+from footplate_ledger.time import Interval
+from footplate_ledger.units import HourlyRate
+from footplate_ledger.usage import RUNNING, EndTime, PodAllocation
 from tests.support.usage_worlds import DAY, H100, HOUR, T0, node, pod
 
 
 def told(
-    pods: Sequence[PodUsage], attempts: Sequence[tuple[int, int]], now: int, checkpoints: int = 0
+    pods: Sequence[PodAllocation], attempts: Sequence[tuple[int, int]], now: int, checkpoints: int = 0
 ) -> RunCost:
     """Each pod has a node of its own."""
-    tariff = Tariff(Book([Entry("e", H100, Rate.dollars_per_hour(36), 0)]))
-    used = Used({known.node: known.span(now) for known in pods}, attempts, now)
-    tallies = Tallies(tariff, now, used.edges)
+    tariff = Tariff(PriceBook([PriceBookEntry("e", H100, HourlyRate.dollars_per_hour(36), 0)]))
+    used = RunTimeline({known.node: known.span(now) for known in pods}, attempts, now)
+    tallies = CostAggregator(tariff, now, used.edges)
     for known in pods:
         tallies.add(node(known.node, start=known.start), [known], used.key, lambda goods: None)
-    return of_run.shown(Made("a", "r", "u", 0, checkpoints, [], {}), used, tallies.found, tariff.book, None)
+    return of_run.build_run_cost(
+        CostedRun("a", "r", "u", 0, checkpoints, [], {}), used, tallies.found, tariff.book, None
+    )
 
 
 @pytest.mark.parametrize(("checkpoints", "dollars"), [(0, None), (9000, 0.004), (10_000, None)])
@@ -42,7 +44,7 @@ def test_what_a_checkpoint_cost_is_not_known_where_some_are_forgotten(
 
 def test_many_attempts_of_many_pods_take_little_memory() -> None:
     attempts = [(number + 1, T0 + number * HOUR) for number in range(100)]
-    pods = [pod(f"p{n}", node=f"n{n}", end=Evidence(RUNNING, T0)) for n in range(100)]
+    pods = [pod(f"p{n}", node=f"n{n}", end=EndTime(RUNNING, T0)) for n in range(100)]
     tracemalloc.start()
     found = told(pods, attempts, T0 + 100 * HOUR)
     _, peak = tracemalloc.get_traced_memory()
@@ -53,9 +55,9 @@ def test_many_attempts_of_many_pods_take_little_memory() -> None:
 
 
 def test_parts_are_of_the_attempt_that_trained_in_them() -> None:
-    start = moment("2026-10-31T23:00:00Z")
+    start = parse_time("2026-10-31T23:00:00Z")
     attempts = [(3, start + 60), (4, start + 2 * HOUR)]
-    running = Evidence(RUNNING, start)
+    running = EndTime(RUNNING, start)
     pods = [
         pod("p1", attempt=3, start=start, end=running),
         pod("p2", attempt=4, node="n2", start=start + HOUR, end=running),
@@ -68,9 +70,9 @@ def test_parts_are_of_the_attempt_that_trained_in_them() -> None:
 
 
 def test_months_have_the_parts_that_lie_in_them() -> None:
-    start = moment("2026-10-31T00:00:00Z")
+    start = parse_time("2026-10-31T00:00:00Z")
     attempts = [(1, start), (2, start + HOUR), (3, start + 2 * DAY)]
-    used = Used({"n1": Span(start, start + 3 * DAY)}, attempts, start + 3 * DAY)
+    used = RunTimeline({"n1": Interval(start, start + 3 * DAY)}, attempts, start + 3 * DAY)
     assert [list(places) for _, places in used.months()] == [[0, 1], [2, 3]]
     assert [used.attempt((0, False), place) for place in range(4)] == [1, 2, 2, 3]
-    assert Used({}, attempts, start).months() == []
+    assert RunTimeline({}, attempts, start).months() == []

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from footplate_api.costs import csv, grouping, rows
-from footplate_api.costs.rows import CostLine, Kind
-from footplate_api.costs.steps import MOST, steps
+from footplate_api.costs.rows import CostKind, CostLine
+from footplate_api.costs.steps import MOST, split_window
 from footplate_api.errors import Invalid
 from footplate_ledger.account import Tariff
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.tally import Tallies
-from footplate_ledger.time import Span
-from footplate_ledger.units import Rate
-from footplate_ledger.usage import TOLD, Evidence, Site
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.tally import CostAggregator
+from footplate_ledger.time import Interval
+from footplate_ledger.units import HourlyRate
+from footplate_ledger.usage import TOLD, EndTime, PowerProfile
 from tests.support.usage_worlds import DAY, H100, HOUR, T0, node, pod
 
 
@@ -59,8 +59,8 @@ def at(text: str) -> int:
 def test_steps_begin_where_they_should_and_leave_nothing_out(
     begin: str, end: str, step: str | None, edges: list[str]
 ) -> None:
-    window = Span(at(begin), at(end))
-    found = steps(window, step)
+    window = Interval(at(begin), at(end))
+    found = split_window(window, step)
     assert [part.start for part in found] == [at(edge) for edge in edges]
     assert [part.end for part in found] == [*(part.start for part in found[1:]), window.end]
 
@@ -68,13 +68,13 @@ def test_steps_begin_where_they_should_and_leave_nothing_out(
 @pytest.mark.parametrize("step", ["", "fortnight", "-60", "59", "1.5", "٣٦٠٠", "9" * 13])
 def test_a_step_that_there_is_not_is_named(step: str) -> None:
     with pytest.raises(Invalid, match=r"query\.step: must be hour, day, week, month or"):
-        steps(Span(0, HOUR), step)
+        split_window(Interval(0, HOUR), step)
 
 
 def test_an_answer_has_so_many_steps_and_no_more() -> None:
-    assert len(steps(Span(0, MOST * 60), "60")) == MOST
+    assert len(split_window(Interval(0, MOST * 60), "60")) == MOST
     with pytest.raises(Invalid, match="must be longer"):
-        steps(Span(0, MOST * 60 + 1), "60")
+        split_window(Interval(0, MOST * 60 + 1), "60")
 
 
 @pytest.mark.parametrize(
@@ -92,23 +92,27 @@ def test_dimensions_keep_their_order_and_their_spelling() -> None:
     assert found.of_idle(H100) == (None, None, "onDemand")
 
 
-def told(window: Span, entries: list[Entry], now: int, **changed: Any) -> list[CostLine]:
-    book = Book(entries)
-    tallies = Tallies(Tariff(book), now, rows.edges(window, [window]), rows.Limited(window, [window]))
-    key = (Kind.USAGE, ("a",))
+def told(window: Interval, entries: list[PriceBookEntry], now: int, **changed: Any) -> list[CostLine]:
+    book = PriceBook(entries)
+    tallies = CostAggregator(
+        Tariff(book), now, rows.edges(window, [window]), rows.BoundedCostSums(window, [window])
+    )
+    key = (CostKind.USAGE, ("a",))
     tallies.add(node(start=window.start), [pod(**changed)], lambda usage: key, lambda goods: None)
-    return rows.rows(tallies.found, window, [window], book, now)
+    return rows.build_rows(tallies.found, window, [window], book, now)
 
 
 def test_a_step_over_two_months_is_told_by_the_book_of_each() -> None:
     border = at("2026-11-01")
-    window = Span(border - HOUR, border + HOUR)
-    first = Entry("a", H100, Rate.dollars_per_hour(10), 0)
-    late = Entry("b", H100, Rate.dollars_per_hour(14), 0, created_at=border + 1, supersedes="a")
-    used = {"start": window.start, "end": Evidence(TOLD, window.end)}
+    window = Interval(border - HOUR, border + HOUR)
+    first = PriceBookEntry("a", H100, HourlyRate.dollars_per_hour(10), 0)
+    late = PriceBookEntry(
+        "b", H100, HourlyRate.dollars_per_hour(14), 0, created_at=border + 1, supersedes="a"
+    )
+    used = {"start": window.start, "end": EndTime(TOLD, window.end)}
     usage, adjustment = told(window, [first, late], T0, **used)
     assert (usage.span, usage.dollars) == (window, Decimal("24.0000"))
-    assert (adjustment.kind, adjustment.span) == (Kind.ADJUSTMENT, Span(window.start, border))
+    assert (adjustment.kind, adjustment.span) == (CostKind.ADJUSTMENT, Interval(window.start, border))
     assert (adjustment.dollars, adjustment.at) == (Decimal("4.0000"), border + 1)
     [before] = told(window, [first], border, **used)  # as it was told when the month ended
     assert before.dollars == Decimal("10.0000")
@@ -117,35 +121,40 @@ def test_a_step_over_two_months_is_told_by_the_book_of_each() -> None:
 @pytest.mark.parametrize(("right", "shown"), [("9.9", ["-0.1000"]), ("9.99999", [])])
 def test_a_price_that_is_taken_back_lowers_a_closed_month(right: str, shown: list[str]) -> None:
     border = at("2026-11-01")
-    window = Span(border - HOUR, border)
-    first = Entry("a", H100, Rate.dollars_per_hour(10), 0)
-    late = Entry("b", H100, Rate.dollars_per_hour(right), 0, created_at=border + 1, supersedes="a")
-    _, *changed = told(window, [first, late], T0, start=window.start, end=Evidence(TOLD, window.end))
+    window = Interval(border - HOUR, border)
+    first = PriceBookEntry("a", H100, HourlyRate.dollars_per_hour(10), 0)
+    late = PriceBookEntry(
+        "b", H100, HourlyRate.dollars_per_hour(right), 0, created_at=border + 1, supersedes="a"
+    )
+    _, *changed = told(window, [first, late], T0, start=window.start, end=EndTime(TOLD, window.end))
     assert [str(line.dollars) for line in changed] == shown
 
 
 def test_there_are_not_too_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "MOST", 0)
     with pytest.raises(Invalid, match=r"query\.groupBy: must make at most 0 rows: name fewer dimensions"):
-        told(Span(T0, T0 + DAY), [], T0 + DAY)
+        told(Interval(T0, T0 + DAY), [], T0 + DAY)
 
 
-def many(groups: int, window: Span, step: str | None) -> rows.Limited:
+def many(groups: int, window: Interval, step: str | None) -> rows.BoundedCostSums:
     """Each of so many namespaces has a node of its own for all of the time."""
-    parts = steps(window, step)
-    found = rows.Limited(window, parts)
-    tallies = Tallies(Tariff(Book([])), window.end, rows.edges(window, parts), found)
+    parts = split_window(window, step)
+    found = rows.BoundedCostSums(window, parts)
+    tallies = CostAggregator(Tariff(PriceBook([])), window.end, rows.edges(window, parts), found)
     for number in range(groups):
-        used = pod(start=window.start, end=Evidence(TOLD, window.end), site=Site())
-        key = (Kind.USAGE, (f"team-{number}",))
+        used = pod(start=window.start, end=EndTime(TOLD, window.end), site=PowerProfile())
+        key = (CostKind.USAGE, (f"team-{number}",))
         tallies.add(
-            node(start=window.start), [used], lambda usage, key=key: key, lambda goods: (Kind.IDLE, (None,))
+            node(start=window.start),
+            [used],
+            lambda usage, key=key: key,
+            lambda goods: (CostKind.IDLE, (None,)),
         )
     return found
 
 
 def test_a_question_of_too_many_rows_takes_no_memory_before_it_is_refused() -> None:
-    window = Span(T0, T0 + 1000 * HOUR)
+    window = Interval(T0, T0 + 1000 * HOUR)
     assert len(many(20, window, "hour")) == rows.MOST
     tracemalloc.start()
     right = "must make at most 20000 rows: name fewer dimensions, a longer step or a shorter time"
@@ -158,28 +167,30 @@ def test_a_question_of_too_many_rows_takes_no_memory_before_it_is_refused() -> N
 
 
 def test_months_of_one_row_are_counted_too() -> None:
-    window = Span(at("2016-11-15"), at("2026-11-15"))
+    window = Interval(at("2016-11-15"), at("2026-11-15"))
     with pytest.raises(Invalid, match=r"at most 30000 rows of a month: .* or a shorter time, not 30001"):
         many(rows.MOST_TALLIES // 121 + 1, window, None)
 
 
 def test_what_is_shared_out_makes_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    window = Span(T0, T0 + HOUR)
+    window = Interval(T0, T0 + HOUR)
     monkeypatch.setattr(rows, "MOST", 1)
-    tallies = Tallies(
-        Tariff(Book([])),
+    tallies = CostAggregator(
+        Tariff(PriceBook([])),
         window.end,
         rows.edges(window, [window]),
-        rows.Limited(window, [window], share_idle=True),
+        rows.BoundedCostSums(window, [window], share_idle=True),
     )
-    used = pod(devices=4, start=window.start, end=Evidence(TOLD, window.end))
-    tallies.add(node(), [used], lambda usage: (Kind.USAGE, ("a",)), lambda goods: (Kind.IDLE, (None,)))
-    [line] = rows.rows(tallies.found, window, [window], Book([]), window.end, share_idle=True)
-    assert (line.kind, line.idle_node_seconds) == (Kind.USAGE, Decimal("1800.000"))
+    used = pod(devices=4, start=window.start, end=EndTime(TOLD, window.end))
+    tallies.add(
+        node(), [used], lambda usage: (CostKind.USAGE, ("a",)), lambda goods: (CostKind.IDLE, (None,))
+    )
+    [line] = rows.build_rows(tallies.found, window, [window], PriceBook([]), window.end, share_idle=True)
+    assert (line.kind, line.idle_node_seconds) == (CostKind.USAGE, Decimal("1800.000"))
 
 
 def test_what_is_unknown_is_empty_in_a_table_of_text() -> None:
-    line = CostLine(Kind.IDLE, Span(T0, T0 + HOUR), ("+1", None), None, node_seconds=Decimal("1.500"))
+    line = CostLine(CostKind.IDLE, Interval(T0, T0 + HOUR), ("+1", None), None, node_seconds=Decimal("1.500"))
     text = csv.table(grouping.parse("namespace,queue"), [line, replace(line, at=T0)], ["x"] * 10).decode()
     _, first, second, end = text.split("\r\n")
     assert first == "idle,2026-11-25T10:00:00Z,2026-11-25T11:00:00Z,,'+1,,,,,1.500,,,,,,"
@@ -192,29 +203,29 @@ def test_a_large_book_and_ten_years_take_neither_long_nor_much_memory(
     used: bool, late: bool, most: float
 ) -> None:
     """1,000 entries and 121 months; if they are late, each changes all months: 120,000 adjustments."""
-    window = Span(at("2016-11-15"), at("2026-11-15"))
+    window = Interval(at("2016-11-15"), at("2026-11-15"))
     length = (window.end - window.start) // 1000
     entries = [
-        Entry(
+        PriceBookEntry(
             f"e{number}",
             H100,
-            Rate.dollars_per_hour(number % 7),
+            HourlyRate.dollars_per_hour(number % 7),
             window.start if late else window.start + number * length,
             created_at=window.end - 1000 + number if late else window.start + number * length,
             supersedes=f"e{number - 1}" if late and number else None,
         )
         for number in range(1000)
     ]
-    book = Book(entries)
-    tallies = Tallies(Tariff(book), window.end, rows.edges(window, [window]))
+    book = PriceBook(entries)
+    tallies = CostAggregator(Tariff(book), window.end, rows.edges(window, [window]))
     if used:
         tallies.add(
-            node(start=window.start), [], lambda pod: None, lambda goods: (Kind.IDLE, (goods.profile,))
+            node(start=window.start), [], lambda pod: None, lambda goods: (CostKind.IDLE, (goods.profile,))
         )
 
     def table() -> None:
         with suppress(Invalid):  # more adjustments than an answer has rows
-            rows.rows(dict(tallies.found), window, [window], book, window.end)
+            rows.build_rows(dict(tallies.found), window, [window], book, window.end)
 
     begun = time.thread_time()
     table()

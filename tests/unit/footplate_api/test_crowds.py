@@ -12,9 +12,9 @@ import pytest
 from footplate_api.errors import ClusterUnavailable, TooManyTokens, Unauthenticated
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.rates import sends_telemetry
-from footplate_api.identity.turns import AT_ONCE, WAITING, of_reviews
-from footplate_api.identity.verdicts import FRESH_SECONDS, RETRY_SECONDS, Verdicts
+from footplate_api.identity.rates import is_telemetry
+from footplate_api.identity.turns import AT_ONCE, WAITING, review_limit
+from footplate_api.identity.verdicts import FRESH_SECONDS, RETRY_SECONDS, ReviewCache
 from tests.support.clock import Clock
 from tests.support.reviewer import ADMIN, Asked, FakeReviewer
 
@@ -43,11 +43,13 @@ class HeldReviewer(FakeReviewer):
 async def test_strangers_neither_flood_the_api_server_nor_keep_known_callers_waiting() -> None:
     clock, reviewer = Clock(), HeldReviewer()
     door = Authentication(reviewer, clock=clock, now=lambda: 0.0)
-    await door.caller(f"Bearer {ADMIN}")
-    strangers = [asyncio.create_task(door.caller(f"Bearer garbage-{number}")) for number in range(2000)]
+    await door.authenticate(f"Bearer {ADMIN}")
+    strangers = [asyncio.create_task(door.authenticate(f"Bearer garbage-{number}")) for number in range(2000)]
     await asyncio.sleep(0)
     clock.seconds += FRESH_SECONDS
-    assert (await door.caller(f"Bearer {ADMIN}")).username == "admin"  # asked for anew, past all of them
+    assert (
+        await door.authenticate(f"Bearer {ADMIN}")
+    ).username == "admin"  # asked for anew, past all of them
     assert reviewer.asked == [ADMIN, ADMIN]
     reviewer.answers.set()
     answers = Counter(type(error) for error in await asyncio.gather(*strangers, return_exceptions=True))
@@ -56,20 +58,20 @@ async def test_strangers_neither_flood_the_api_server_nor_keep_known_callers_wai
 
 
 async def test_who_waits_too_long_for_a_turn_is_told_to_come_back() -> None:
-    turns = of_reviews(at_once=1, waiting=5, seconds=0.01)
-    async with turns.turn():
+    turns = review_limit(at_once=1, waiting=5, seconds=0.01)
+    async with turns.acquire():
         with pytest.raises(TooManyTokens, match="slow"):
-            async with turns.turn():
+            async with turns.acquire():
                 pass
-    async with turns.turn():
+    async with turns.acquire():
         pass
 
 
 async def test_who_leaves_gives_up_the_turn() -> None:
-    turns, entered = of_reviews(at_once=1, waiting=1), asyncio.Event()
+    turns, entered = review_limit(at_once=1, waiting=1), asyncio.Event()
 
     async def enter() -> None:
-        async with turns.turn():
+        async with turns.acquire():
             entered.set()
             await asyncio.Event().wait()
 
@@ -80,36 +82,36 @@ async def test_who_leaves_gives_up_the_turn() -> None:
         waiting.cancel()
         inside.cancel()
         await asyncio.wait({inside, waiting})
-    async with turns.turn():
+    async with turns.acquire():
         pass
 
 
 async def test_refusals_push_no_good_verdict_out() -> None:
     good, bad = Asked(True), Asked(False)
-    verdicts = Verdicts[str, object](Clock(), most=10, refused=10)
-    await verdicts.of("good", good)
+    verdicts = ReviewCache[str, object](Clock(), most=10, refused=10)
+    await verdicts.get("good", good)
     for number in range(100):
-        await verdicts.of(f"bad-{number}", bad)
-    await verdicts.of("good", good)
-    await verdicts.of("bad-99", bad)
+        await verdicts.get(f"bad-{number}", bad)
+    await verdicts.get("good", good)
+    await verdicts.get("bad-99", bad)
     assert (good.times, bad.times) == (1, 100)
 
 
 async def test_what_was_good_and_is_refused_is_good_no_longer() -> None:
     clock, ask = Clock(), Asked(True)
-    verdicts = Verdicts[str, object](clock)
+    verdicts = ReviewCache[str, object](clock)
     for answer in (True, False, True):
         ask.answer = answer
         clock.seconds += FRESH_SECONDS
-        assert await verdicts.of("a", ask) is answer
-        assert verdicts.stands("a") is answer
+        assert await verdicts.get("a", ask) is answer
+        assert verdicts.has_usable("a") is answer
 
 
 async def test_a_silent_api_server_is_waited_for_once_and_not_by_every_request() -> None:
     clock, silent = Clock(), asyncio.Event()
     ask = Asked(True)
-    verdicts = Verdicts[str, object](clock, patience=0.01)
-    await verdicts.of("a", ask)
+    verdicts = ReviewCache[str, object](clock, patience=0.01)
+    await verdicts.get("a", ask)
     clock.seconds += FRESH_SECONDS
 
     async def say_nothing() -> object:
@@ -118,54 +120,54 @@ async def test_a_silent_api_server_is_waited_for_once_and_not_by_every_request()
         raise ClusterUnavailable("silent")
 
     for _ in range(100):
-        assert await verdicts.of("a", say_nothing) is True
+        assert await verdicts.get("a", say_nothing) is True
         clock.seconds += 0.1
     assert ask.times == 2
     silent.set()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     for _ in range(10):  # it failed just now: nobody asks again at once
-        assert await verdicts.of("a", say_nothing) is True
+        assert await verdicts.get("a", say_nothing) is True
     assert ask.times == 2
     clock.seconds += RETRY_SECONDS
     ask.answer = False
-    assert await verdicts.of("a", ask) is False
+    assert await verdicts.get("a", ask) is False
 
 
 async def test_who_is_refused_an_answer_takes_none_from_others() -> None:
     clock, away, ask = Clock(), Asked(True), Asked(True)
     away.away = True
-    verdicts = Verdicts[str, object](clock)
-    await verdicts.of("known", ask)
+    verdicts = ReviewCache[str, object](clock)
+    await verdicts.get("known", ask)
     clock.seconds += FRESH_SECONDS
     with pytest.raises(ClusterUnavailable):
-        await verdicts.of("stranger", away)
+        await verdicts.get("stranger", away)
     ask.answer = False
-    assert await verdicts.of("known", ask) is False
+    assert await verdicts.get("known", ask) is False
 
 
 async def test_an_answer_that_comes_late_counts() -> None:
     clock, late = Clock(), asyncio.Event()
-    verdicts = Verdicts[str, object](clock, patience=0.0)
-    await verdicts.of("a", Asked(True))
+    verdicts = ReviewCache[str, object](clock, patience=0.0)
+    await verdicts.get("a", Asked(True))
     clock.seconds += FRESH_SECONDS
 
     async def refuse() -> object:
         await late.wait()
         return False
 
-    assert await verdicts.of("a", refuse) is True
+    assert await verdicts.get("a", refuse) is True
     late.set()
-    while verdicts.stands("a"):
+    while verdicts.has_usable("a"):
         await asyncio.sleep(0)
-    assert await verdicts.of("a", Asked(True)) is False
+    assert await verdicts.get("a", Asked(True)) is False
 
 
 @pytest.mark.parametrize("said", ["1e999", "9" * 400, "NaN", "-Infinity"])
 async def test_an_end_that_is_no_moment_is_kubernetes_to_judge(said: str) -> None:
     claims = base64.urlsafe_b64encode(b'{"exp": %s}' % said.encode()).rstrip(b"=").decode()
     with pytest.raises(Unauthenticated):
-        await authentication(FakeReviewer()).caller(f"Bearer a.{claims}.c")
+        await authentication(FakeReviewer()).authenticate(f"Bearer a.{claims}.c")
 
 
 @pytest.mark.parametrize(
@@ -179,22 +181,22 @@ async def test_an_end_that_is_no_moment_is_kubernetes_to_judge(said: str) -> Non
 )
 async def test_a_token_that_is_refused_is_told_apart_from_none(header: str | None, challenge: str) -> None:
     with pytest.raises(Unauthenticated) as refused:
-        await authentication(FakeReviewer()).caller(header)
+        await authentication(FakeReviewer()).authenticate(header)
     assert refused.value.headers == {"WWW-Authenticate": challenge}
 
 
 async def test_a_question_that_fails_keeps_no_other_verdict_in_use() -> None:
     clock, failing, withdrawn = Clock(), Asked(True), Asked(True)
-    verdicts = Verdicts[str, object](clock)
-    await verdicts.of("failing", failing)
-    await verdicts.of("withdrawn", withdrawn)
+    verdicts = ReviewCache[str, object](clock)
+    await verdicts.get("failing", failing)
+    await verdicts.get("withdrawn", withdrawn)
     failing.away, withdrawn.answer = True, False
     clock.seconds += FRESH_SECONDS
-    assert await verdicts.of("failing", failing) is True
-    assert await verdicts.of("withdrawn", withdrawn) is True  # asked, and not waited for
+    assert await verdicts.get("failing", failing) is True
+    assert await verdicts.get("withdrawn", withdrawn) is True  # asked, and not waited for
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert await verdicts.of("withdrawn", withdrawn) is False
+    assert await verdicts.get("withdrawn", withdrawn) is False
 
 
 def test_only_what_a_coordinator_sends_counts_as_telemetry() -> None:
@@ -204,4 +206,4 @@ def test_only_what_a_coordinator_sends_counts_as_telemetry() -> None:
         ("DELETE", "/v1/namespaces/a/runs/telemetry"): False,
         ("POST", "/nowhere/telemetry"): False,
     }
-    assert {key: sends_telemetry(*key) for key in paths} == paths
+    assert {key: is_telemetry(*key) for key in paths} == paths

@@ -9,19 +9,19 @@ import pytest
 from footplate_api.errors import Invalid
 from footplate_api.tariff.entering import check
 from footplate_contracts.v1alpha1.computeprofile import Capacity
-from footplate_ledger.prices import FOREVER, Entry
-from footplate_ledger.units import Rate
-from footplate_ledger.usage import Goods
+from footplate_ledger.prices import FOREVER, PriceBookEntry
+from footplate_ledger.units import HourlyRate
+from footplate_ledger.usage import Sku
 
-H100 = Goods("h100", Capacity.ON_DEMAND, "eu")
-OLD = Entry("old", H100, Rate.dollars_per_hour(9), 100)
-STANDING = Entry("standing", H100, Rate.dollars_per_hour(10), 100, supersedes="old")
-LATER = Entry("later", H100, Rate.dollars_per_hour(11), 300)
+H100 = Sku("h100", Capacity.ON_DEMAND, "eu")
+OLD = PriceBookEntry("old", H100, HourlyRate.dollars_per_hour(9), 100)
+STANDING = PriceBookEntry("standing", H100, HourlyRate.dollars_per_hour(10), 100, supersedes="old")
+LATER = PriceBookEntry("later", H100, HourlyRate.dollars_per_hour(11), 300)
 BOOK = [OLD, STANDING, LATER]
 
 
-def asked(start: int, end: int = FOREVER, goods: Goods = H100, supersedes: str | None = None) -> Entry:
-    return Entry("", goods, Rate.dollars_per_hour(12), start, end, supersedes=supersedes)
+def asked(start: int, end: int = FOREVER, goods: Sku = H100, supersedes: str | None = None) -> PriceBookEntry:
+    return PriceBookEntry("", goods, HourlyRate.dollars_per_hour(12), start, end, supersedes=supersedes)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def asked(start: int, end: int = FOREVER, goods: Goods = H100, supersedes: str |
         pytest.param(asked(0, goods=replace(H100, profile="a100")), id="of-another-profile"),
     ],
 )
-def test_what_contradicts_nothing(entry: Entry) -> None:
+def test_what_contradicts_nothing(entry: PriceBookEntry) -> None:
     check(entry, BOOK)
 
 
@@ -52,7 +52,7 @@ def test_what_contradicts_nothing(entry: Entry) -> None:
         pytest.param(asked(100, supersedes="later"), "effectiveFrom", "standing", id="in-the-place-of-one"),
         pytest.param(asked(400, supersedes="none"), "supersedes", "an entry of the book", id="of-nothing"),
         pytest.param(
-            asked(400, goods=Goods("a100"), supersedes="later"),
+            asked(400, goods=Sku("a100"), supersedes="later"),
             "supersedes",
             "of the same profile: that one is of",
             id="of-another-profile",
@@ -63,6 +63,6 @@ def test_what_contradicts_nothing(entry: Entry) -> None:
         ),
     ],
 )
-def test_what_contradicts_the_book(entry: Entry, field: str, says: str) -> None:
+def test_what_contradicts_the_book(entry: PriceBookEntry, field: str, says: str) -> None:
     with pytest.raises(Invalid, match=rf"body\.{field}: must (not )?be.*{says}"):
         check(entry, BOOK)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from footplate_api.runs.estimate import Hourly, hourly, nodes
+from footplate_api.runs.estimate import HourlyCost, estimate_hourly, nodes
 from footplate_contracts.v1alpha1.computeprofile import Capacity
 from footplate_ledger.account import Tariff
-from footplate_ledger.carbon import Rank, Series
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.units import Rate
-from footplate_ledger.usage import Goods
+from footplate_ledger.carbon import IntensitySeries, IntensitySource
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.units import HourlyRate
+from footplate_ledger.usage import Sku
 
 NOW = 1_790_000_000
 GPU = {
@@ -27,13 +27,15 @@ GPU = {
 H100 = {"gpu": GPU, "processesPerNode": 8}
 CPU = {"backend": "gloo"}
 GRID = {"powerUsageEffectiveness": 1.1, "gramsPerKilowattHour": 56}
-SERIES = Series({"grid-1": [(NOW - 1, Fraction(30)), (NOW + 1, Fraction(900))]})
+SERIES = IntensitySeries({"grid-1": [(NOW - 1, Fraction(30)), (NOW + 1, Fraction(900))]})
 
 
-def book(*entries: tuple[str, str, Capacity, int]) -> Book:
-    return Book(
+def book(*entries: tuple[str, str, Capacity, int]) -> PriceBook:
+    return PriceBook(
         [
-            Entry(f"e{number}", Goods("a", capacity, region), Rate.dollars_per_hour(dollars), since)
+            PriceBookEntry(
+                f"e{number}", Sku("a", capacity, region), HourlyRate.dollars_per_hour(dollars), since
+            )
             for number, (dollars, region, capacity, since) in enumerate(entries)
         ]
     )
@@ -42,10 +44,10 @@ def book(*entries: tuple[str, str, Capacity, int]) -> Book:
 def estimated(
     spec: dict[str, Any],
     count: int | None = 2,
-    prices: Book | None = None,
+    prices: PriceBook | None = None,
     places: tuple[tuple[str, str], ...] = (),
-) -> Hourly:
-    return hourly("a", spec, count, Tariff(prices or Book([]), SERIES), places, NOW)
+) -> HourlyCost:
+    return estimate_hourly("a", spec, count, Tariff(prices or PriceBook([]), SERIES), places, NOW)
 
 
 @pytest.mark.parametrize(
@@ -110,15 +112,19 @@ def test_the_book_decides_once_it_has_something_of_the_profile(
 @pytest.mark.parametrize(
     ("energy", "places", "rank", "source"),
     [
-        pytest.param(GRID, (), Rank.PROFILE, "the profile's gramsPerKilowattHour", id="profile"),
-        pytest.param({"carbonZone": "grid-1"}, (), Rank.SERIES, "the series of zone grid-1", id="series"),
-        pytest.param({"carbonZone": "FRA"}, (), Rank.ZONE, "France", id="country"),
-        pytest.param({}, (("aws", "eu-central-1"),), Rank.ZONE, "aws eu-central-1", id="region-of-a-cloud"),
-        pytest.param({}, (), Rank.WORLD, "world 2018", id="world"),
+        pytest.param(GRID, (), IntensitySource.PROFILE, "the profile's gramsPerKilowattHour", id="profile"),
+        pytest.param(
+            {"carbonZone": "grid-1"}, (), IntensitySource.SERIES, "the series of zone grid-1", id="series"
+        ),
+        pytest.param({"carbonZone": "FRA"}, (), IntensitySource.ZONE, "France", id="country"),
+        pytest.param(
+            {}, (("aws", "eu-central-1"),), IntensitySource.ZONE, "aws eu-central-1", id="region-of-a-cloud"
+        ),
+        pytest.param({}, (), IntensitySource.WORLD, "world 2018", id="world"),
     ],
 )
 def test_it_is_said_where_the_intensity_is_from(
-    energy: dict[str, Any], places: tuple[tuple[str, str], ...], rank: Rank, source: str
+    energy: dict[str, Any], places: tuple[tuple[str, str], ...], rank: IntensitySource, source: str
 ) -> None:
     found = estimated({**H100, "energy": energy}, places=places)
     assert found.carbon_rank is rank and str(found.carbon_source).startswith(source)

@@ -16,10 +16,10 @@ import pytest
 
 from footplate_api.database import Database
 from footplate_api.errors import ClusterUnavailable, ListExpired
-from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.observation import ApiMetrics, MirrorHealth
 from footplate_api.pipelines import following
-from footplate_api.pipelines.following import MOST_EVENTS, Follower, gathered
-from footplate_api.ports import Cluster, EventType, WatchEvent
+from footplate_api.pipelines.following import MOST_EVENTS, Reflector, batch_events
+from footplate_api.ports import EventType, KubernetesClient, WatchEvent
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -40,7 +40,7 @@ async def groups(*sizes: int, fails: bool = False) -> AsyncIterator[Sequence[Wat
 async def read(source: AsyncIterator[Sequence[WatchEvent]], seconds: float) -> list[list[int]]:
     return [
         [int(event.resource_version) for event in group]
-        async for group in gathered(source, seconds, lambda: NOW)
+        async for group in batch_events(source, seconds, lambda: NOW)
     ]
 
 
@@ -55,13 +55,13 @@ async def test_nothing_of_nothing() -> None:
 async def test_all_that_came_before_the_trouble_is_handed_on() -> None:
     seen = []
     with pytest.raises(ListExpired):
-        async for group in gathered(groups(1, 2, fails=True), 5.0, lambda: NOW):
+        async for group in batch_events(groups(1, 2, fails=True), 5.0, lambda: NOW):
             seen += group
     assert [int(event.resource_version) for event in seen] == [1, 2, 3]
 
 
 async def test_each_event_has_the_time_of_its_arrival() -> None:
-    [group] = [group async for group in gathered(groups(2), 5.0, lambda: NOW)]
+    [group] = [group async for group in batch_events(groups(2), 5.0, lambda: NOW)]
     assert [event.heard_at for event in group] == [NOW, NOW]
 
 
@@ -83,7 +83,7 @@ async def test_who_stops_listening_ends_the_watch() -> None:
         finally:
             closed.set()
 
-    watching = gathered(endless(), 0.0, lambda: NOW)
+    watching = batch_events(endless(), 0.0, lambda: NOW)
     await anext(watching)
     await watching.aclose()
     await asyncio.wait_for(closed.wait(), 10)
@@ -93,7 +93,7 @@ async def test_who_stops_listening_ends_the_watch() -> None:
 
 
 @dataclass
-class Kept(Follower):
+class Kept(Reflector):
     """Follows what a test says."""
 
     kind: ClassVar[str] = "Things"
@@ -113,11 +113,11 @@ class Kept(Follower):
         if self.lists > 1:
             self.again.set()
         if self.beside:
-            self.may_watch("7")
+            self.allow_watch("7")
         if self.fails and self.lists == 1:
             raise ClusterUnavailable("away")
         await self.whole.wait()
-        self.heard()
+        self.record_contact()
         return "7"
 
     async def watch(self, version: str) -> AsyncIterator[Sequence[WatchEvent]]:
@@ -131,18 +131,18 @@ class Kept(Follower):
         self.applied += [int(told.resource_version) for told in events]
         self.news.set()
 
-    def heard(self) -> None:
-        super().heard()
+    def record_contact(self) -> None:
+        super().record_contact()
         self.heard_of.append("list" if not self._whole else "watch")
 
 
 @asynccontextmanager
 async def followed(**changed: Any) -> AsyncIterator[Kept]:
     """A follower that runs for the block."""
-    metrics = Metrics()
+    metrics = ApiMetrics()
     database = cast(Database, None)  # it asks none
     kept = Kept(
-        cast(Cluster, None),
+        cast(KubernetesClient, None),
         database,
         metrics,
         MirrorHealth(),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from footplate_api.namespaces.generations import Generation, owner
+from footplate_api.namespaces.generations import NamespaceLifetime, owner_uid
 
 
 def at(hour: int) -> datetime:
@@ -25,4 +25,4 @@ def at(hour: int) -> datetime:
     ],
 )
 def test_owner(known: list[int], created: int, uid: str | None) -> None:
-    assert owner([Generation(f"of-{hour}", at(hour)) for hour in known], at(created)) == uid
+    assert owner_uid([NamespaceLifetime(f"of-{hour}", at(hour)) for hour in known], at(created)) == uid

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from footplate_api.metrics.history import buckets, clipped, page_end, pages, stored, stride
-from footplate_api.metrics.lineage import Extents, Segment, Stretch, merged, standing
+from footplate_api.metrics.history import buckets, clipped, count_rows, page_end, pages, stride
+from footplate_api.metrics.lineage import Extents, Segment, SegmentRange, effective_ranges, merge_steps
 from tests.support.properties import given
 
 ONE = Segment(1, 1, 1, 1, 25)
@@ -14,20 +14,20 @@ TWO = Segment(2, 1, 2, 11, 40)
 EXTENTS = Extents({1: [(1, 25)], 2: [(11, 20), (31, 40)]})
 
 
-def part(segment: Segment, first: int, last: int) -> Stretch:
-    return Stretch(segment, first, last)
+def part(segment: Segment, first: int, last: int) -> SegmentRange:
+    return SegmentRange(segment, first, last)
 
 
 def test_a_part_is_cut_at_both_ends() -> None:
-    history = standing([ONE, TWO])
+    history = effective_ranges([ONE, TWO])
     assert clipped(history, 5, 12) == [part(ONE, 5, 10), part(TWO, 11, 12)]
     assert clipped(history, 35, None) == [part(TWO, 35, 40)]
     assert clipped(history, 41, None) == []
 
 
 def test_rows_are_counted_by_extents() -> None:
-    history = standing([ONE, TWO])
-    counted = [stored(clipped(history, 0, last), EXTENTS) for last in (5, 10, 15, 30, 40)]
+    history = effective_ranges([ONE, TWO])
+    counted = [count_rows(clipped(history, 0, last), EXTENTS) for last in (5, 10, 15, 30, 40)]
     assert counted == [5, 10, 15, 20, 30]
 
 
@@ -41,13 +41,13 @@ def test_rows_are_counted_by_extents() -> None:
     ],
 )
 def test_a_page_ends_where_its_rows_are_full(limit: int, end: int) -> None:
-    assert page_end(standing([ONE, TWO]), EXTENTS, limit) == end
+    assert page_end(effective_ranges([ONE, TWO]), EXTENTS, limit) == end
 
 
 def test_a_page_ends_where_no_more_is_known() -> None:
     known = Extents({1: [(1, 25)], 2: [(11, 20)]}, known=30)
-    assert page_end(standing([ONE, TWO]), known, 100) == 30
-    assert page_end(standing([ONE, TWO]), known, 15) == 15
+    assert page_end(effective_ranges([ONE, TWO]), known, 100) == 30
+    assert page_end(effective_ranges([ONE, TWO]), known, 15) == 15
 
 
 def test_of_one_step_there_may_be_more_rows_than_a_page_has() -> None:
@@ -58,7 +58,7 @@ def test_of_one_step_there_may_be_more_rows_than_a_page_has() -> None:
 
 @given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=12, unique=True), min_size=1, max_size=5))
 def test_a_page_is_as_long_as_it_may_be(generations: list[list[int]]) -> None:
-    extents = Extents({number: merged([], steps) for number, steps in enumerate(generations)})
+    extents = Extents({number: merge_steps([], steps) for number, steps in enumerate(generations)})
     parts = [part(Segment(n, 1, n, min(of), max(of)), min(of), max(of)) for n, of in enumerate(generations)]
     steps = sorted(step for of in generations for step in of)
     for limit in (1, 3, 10):
@@ -93,9 +93,9 @@ def test_thinning_keeps_within_the_limit(first: int, length: int, limit: int) ->
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 1000])
 def test_pages_are_all_of_it_in_order_and_none_too_long(limit: int) -> None:
-    whole = standing([ONE, TWO])
+    whole = effective_ranges([ONE, TWO])
     found = list(pages(whole, EXTENTS, limit))
-    assert all(stored(page, EXTENTS) <= limit for page in found)
-    assert sum(stored(page, EXTENTS) for page in found) == stored(whole, EXTENTS)
+    assert all(count_rows(page, EXTENTS) <= limit for page in found)
+    assert sum(count_rows(page, EXTENTS) for page in found) == count_rows(whole, EXTENTS)
     ends = [max(part.last for part in page) for page in found]
     assert ends == sorted(set(ends))

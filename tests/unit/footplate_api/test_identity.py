@@ -12,16 +12,22 @@ from collections.abc import Callable
 import pytest
 
 from footplate_api.errors import ClusterUnavailable, Forbidden, Unauthenticated
-from footplate_api.identity.authentication import LONGEST, Authentication, bearer, ending, unverified
+from footplate_api.identity.authentication import (
+    LONGEST,
+    Authentication,
+    bearer_token,
+    expiry,
+    unverified_claims,
+)
 from footplate_api.identity.authorization import AT_ONCE, Authorization
 from footplate_api.identity.caller import Caller, Right
-from footplate_api.identity.reviewing import access_review, caller, token_review
-from footplate_api.identity.rights import Demand
+from footplate_api.identity.reviewing import access_review, caller_from_status, token_review
+from footplate_api.identity.rights import RequiredRight
 from footplate_api.identity.verdicts import (
     FRESH_SECONDS,
     REFUSED_SECONDS,
     STALE_SECONDS,
-    Verdicts,
+    ReviewCache,
 )
 from tests.support.clock import Clock
 from tests.support.reviewer import ADMIN, Asked, FakeReviewer, within
@@ -54,23 +60,23 @@ def jwt(**claims: object) -> str:
 )
 def test_what_is_no_bearer_token_is_told(header: str | None, says: str) -> None:
     with pytest.raises(Unauthenticated, match=says):
-        bearer(header)
+        bearer_token(header)
 
 
 def test_the_scheme_is_case_insensitive() -> None:
-    assert bearer("bEARER  abc.def-_~+/=") == "abc.def-_~+/="
+    assert bearer_token("bEARER  abc.def-_~+/=") == "abc.def-_~+/="
 
 
 @pytest.mark.parametrize(
     "token", ["opaque", "a.b", "a.!!.c", "a.bm8.c", "a.W10.c", "..", "a." + "W" * 4000 + ".c"]
 )
 def test_a_token_that_is_no_json_web_token_says_nothing(token: str) -> None:
-    assert unverified(token) == {}
+    assert unverified_claims(token) == {}
 
 
 def test_when_a_token_ends_is_its_own_word() -> None:
-    assert ending(unverified(jwt(exp=1234))) == 1234.0
-    assert ending({}) == ending({"exp": "soon"}) == ending({"exp": True}) == float("inf")
+    assert expiry(unverified_claims(jwt(exp=1234))) == 1234.0
+    assert expiry({}) == expiry({"exp": "soon"}) == expiry({"exp": True}) == float("inf")
 
 
 # -- reviews ---------------------------------------------------------------------------
@@ -93,13 +99,13 @@ def test_a_token_review_names_the_audiences() -> None:
     ],
 )
 def test_a_token_for_somebody_else_is_nobodys(status: dict[str, object]) -> None:
-    assert caller(status, ["us"]) is None
+    assert caller_from_status(status, ["us"]) is None
 
 
 def test_whose_token_it_is() -> None:
     extra = {"authentication.kubernetes.io/pod-uid": ["p1"], "a": ["b"]}
     user = {"username": "system:serviceaccount:team-a:default", "uid": "u", "groups": ["g"], "extra": extra}
-    found = caller({"authenticated": True, "user": user, "audiences": ["us"]}, ["us", "them"])
+    found = caller_from_status({"authenticated": True, "user": user, "audiences": ["us"]}, ["us", "them"])
     assert found is not None
     assert (found.uid, found.groups, found.pod_uid, found.namespace) == ("u", ("g",), "p1", "team-a")
     assert ALICE.pod_uid is None and ALICE.namespace is None
@@ -126,8 +132,8 @@ def test_an_access_review_says_who_wants_what() -> None:
 
 def test_a_name_is_asked_for_only_where_a_route_has_one() -> None:
     path = {"namespace": "a", "name": "gpt"}
-    assert Demand("get", named=True).right(path) == Right("get", namespace="a", name="gpt")
-    assert Demand("create").right(path) == Right("create", namespace="a")
+    assert RequiredRight("get", named=True).resolve(path) == Right("get", namespace="a", name="gpt")
+    assert RequiredRight("create").resolve(path) == Right("create", namespace="a")
 
 
 # -- how long a verdict stands ----------------------------------------------------------
@@ -136,71 +142,71 @@ def test_a_name_is_asked_for_only_where_a_route_has_one() -> None:
 @pytest.mark.parametrize(("answer", "seconds"), [(True, FRESH_SECONDS), (False, REFUSED_SECONDS)])
 async def test_a_verdict_is_asked_for_again_when_it_is_no_longer_fresh(answer: bool, seconds: float) -> None:
     clock, ask = Clock(), Asked(answer)
-    verdicts = Verdicts[str, object](clock)
+    verdicts = ReviewCache[str, object](clock)
     for moment, times in ((0.0, 1), (seconds - 0.1, 1), (0.1, 2)):
         clock.seconds += moment
-        assert await verdicts.of("a", ask) is answer
+        assert await verdicts.get("a", ask) is answer
         assert ask.times == times
 
 
 async def test_whoever_asks_the_same_at_once_shares_one_question() -> None:
     ask = Asked(True)
-    verdicts = Verdicts[str, object](Clock())
-    assert await asyncio.gather(*(verdicts.of("a", ask) for _ in range(50))) == [True] * 50
+    verdicts = ReviewCache[str, object](Clock())
+    assert await asyncio.gather(*(verdicts.get("a", ask) for _ in range(50))) == [True] * 50
     assert ask.times == 1
 
 
 async def test_a_good_verdict_stands_while_the_api_server_is_away_and_no_longer_than_it_may() -> None:
     clock, ask = Clock(), Asked(True)
-    verdicts = Verdicts[str, object](clock)
-    await verdicts.of("a", ask)
+    verdicts = ReviewCache[str, object](clock)
+    await verdicts.get("a", ask)
     ask.away = True
     clock.seconds += STALE_SECONDS - 1
-    assert await verdicts.of("a", ask) is True
+    assert await verdicts.get("a", ask) is True
     clock.seconds += 2
     with pytest.raises(ClusterUnavailable):
-        await verdicts.of("a", ask)
+        await verdicts.get("a", ask)
 
 
 async def test_a_refusal_does_not_stand_in_for_an_answer() -> None:
     clock, ask = Clock(), Asked(False)
-    verdicts = Verdicts[str, object](clock)
-    await verdicts.of("a", ask)
+    verdicts = ReviewCache[str, object](clock)
+    await verdicts.get("a", ask)
     ask.away = True
     clock.seconds += REFUSED_SECONDS
     with pytest.raises(ClusterUnavailable):
-        await verdicts.of("a", ask)
+        await verdicts.get("a", ask)
 
 
 async def test_what_ended_is_not_remembered_even_while_the_api_server_is_away() -> None:
     clock, ask = Clock(), Asked(True)
-    verdicts = Verdicts[str, object](clock)
-    await verdicts.of("a", ask, until=clock.seconds + 5)
+    verdicts = ReviewCache[str, object](clock)
+    await verdicts.get("a", ask, until=clock.seconds + 5)
     ask.away = True
     clock.seconds += 5
     with pytest.raises(ClusterUnavailable):
-        await verdicts.of("a", ask, until=clock.seconds)
+        await verdicts.get("a", ask, until=clock.seconds)
 
 
 async def test_the_oldest_of_too_many_are_forgotten() -> None:
     asks = [Asked(True) for _ in range(4)]
-    verdicts = Verdicts[int, object](Clock(), most=2)
+    verdicts = ReviewCache[int, object](Clock(), most=2)
     for number in (0, 1, 2, 0, 2):
-        await verdicts.of(number, asks[number])
+        await verdicts.get(number, asks[number])
     assert [ask.times for ask in asks] == [2, 1, 1, 0]
 
 
 @pytest.mark.parametrize(("answer", "seconds"), [(True, STALE_SECONDS), (False, REFUSED_SECONDS)])
 async def test_what_is_too_old_to_stand_in_for_anything_is_forgotten(answer: bool, seconds: float) -> None:
     clock, ask = Clock(), Asked(answer)
-    verdicts = Verdicts[int, object](clock)
+    verdicts = ReviewCache[int, object](clock)
     for number in range(100):
-        await verdicts.of(number, ask)
+        await verdicts.get(number, ask)
     clock.seconds += seconds - 1.0
-    await verdicts.of(100, ask)
+    await verdicts.get(100, ask)
     assert len(verdicts) == 101
     clock.seconds += 1.0
-    await verdicts.of(101, ask)
+    await verdicts.get(101, ask)
     assert len(verdicts) == 2
 
 
@@ -211,8 +217,8 @@ async def test_who_leaves_takes_the_question_from_nobody() -> None:
         await released.wait()
         return True
 
-    verdicts = Verdicts[str, bool](Clock())
-    first, second = (asyncio.create_task(verdicts.of("a", slow)) for _ in range(2))
+    verdicts = ReviewCache[str, bool](Clock())
+    first, second = (asyncio.create_task(verdicts.get("a", slow)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     released.set()
@@ -229,7 +235,7 @@ def authentication(reviewer: FakeReviewer, now: Callable[[], float] = lambda: 0.
 async def test_a_token_is_reviewed_once_for_a_while() -> None:
     reviewer = FakeReviewer()
     door = authentication(reviewer)
-    assert [(await door.caller(f"Bearer {ADMIN}")).username for _ in range(3)] == ["admin"] * 3
+    assert [(await door.authenticate(f"Bearer {ADMIN}")).username for _ in range(3)] == ["admin"] * 3
     assert reviewer.asked == [ADMIN]
 
 
@@ -238,8 +244,8 @@ async def test_a_token_for_the_api_server_does_for_components_alone() -> None:
     reviewer.add("scraper", Caller("prometheus"), within(), audience="kubernetes")
     door = authentication(reviewer)
     with pytest.raises(Unauthenticated, match="not meant for the audience footplate-api"):
-        await door.caller("Bearer scraper")
-    assert (await door.caller("Bearer scraper", of_a_component=True)).username == "prometheus"
+        await door.authenticate("Bearer scraper")
+    assert (await door.authenticate("Bearer scraper", of_a_component=True)).username == "prometheus"
 
 
 async def test_a_token_that_has_ended_is_asked_about_each_time() -> None:
@@ -248,22 +254,22 @@ async def test_a_token_that_has_ended_is_asked_about_each_time() -> None:
     reviewer.add(token, ALICE, within())
     seconds = 99.0
     door = authentication(reviewer, lambda: seconds)
-    await door.caller(f"Bearer {token}")
+    await door.authenticate(f"Bearer {token}")
     seconds = 100.0
     del reviewer.tokens[token]
     with pytest.raises(Unauthenticated):
-        await Authentication(reviewer, clock=Clock(), now=lambda: seconds).caller(f"Bearer {token}")
+        await Authentication(reviewer, clock=Clock(), now=lambda: seconds).authenticate(f"Bearer {token}")
 
 
 async def test_what_is_not_granted_is_forbidden_in_words() -> None:
     reviewer = FakeReviewer()
     reviewer.add("t", ALICE, within("team-a"))
     may = Authorization(reviewer, clock=Clock())
-    await may.demand(ALICE, Right("get", namespace="team-a", name="gpt"))
+    await may.require(ALICE, Right("get", namespace="team-a", name="gpt"))
     with pytest.raises(
         Forbidden, match=r'alice may not get trainingruns\.footplate\.dev "gpt" in the namespace "b"'
     ):
-        await may.demand(ALICE, Right("get", namespace="b", name="gpt"))
+        await may.require(ALICE, Right("get", namespace="b", name="gpt"))
 
 
 async def test_rights_are_remembered_without_the_caller_that_each_request_makes_anew() -> None:
@@ -274,8 +280,8 @@ async def test_rights_are_remembered_without_the_caller_that_each_request_makes_
 
     async def asks(groups: tuple[str, ...]) -> weakref.ref[Caller]:
         who = Caller("alice", groups=groups)
-        await may.demand(who, right)
-        assert await may.listable(who, ["team-a", "team-b"]) == {"team-a"}
+        await may.require(who, right)
+        assert await may.listable_namespaces(who, ["team-a", "team-b"]) == {"team-a"}
         return weakref.ref(who)
 
     callers = [await asks(groups) for groups in (("x", "y"), ("x", "y"), ("x', 'y",))]
@@ -289,8 +295,8 @@ async def test_which_namespaces_may_be_listed() -> None:
     reviewer = FakeReviewer()
     reviewer.add("t", ALICE, within("team-a", "team-c"))
     may = Authorization(reviewer, clock=Clock())
-    assert await may.listable(ALICE, ["team-a", "team-b", "team-c"]) == {"team-a", "team-c"}
-    assert await may.listable(Caller("admin"), ["team-a"]) is None
+    assert await may.listable_namespaces(ALICE, ["team-a", "team-b", "team-c"]) == {"team-a", "team-c"}
+    assert await may.listable_namespaces(Caller("admin"), ["team-a"]) is None
 
 
 class Slow(FakeReviewer):
@@ -301,8 +307,8 @@ class Slow(FakeReviewer):
         self.go = asyncio.Event()
         self.now = self.most = 0
 
-    async def allowed(self, caller: Caller, right: Right) -> bool:
-        found = await super().allowed(caller, right)
+    async def is_allowed(self, caller: Caller, right: Right) -> bool:
+        found = await super().is_allowed(caller, right)
         if right.namespace:
             self.now += 1
             self.most = max(self.most, self.now)
@@ -325,11 +331,13 @@ async def test_looks_at_all_namespaces_share_their_turns_and_a_user_has_one() ->
     others = [Caller(f"user-{number}") for number in range(5)]
     for asking in (*tokens, *others):
         reviewer.add("t", asking, within("team-7"))
-    one = [asyncio.create_task(may.listable(caller, namespaces)) for caller in (*tokens, tokens[0])]
+    one = [
+        asyncio.create_task(may.listable_namespaces(caller, namespaces)) for caller in (*tokens, tokens[0])
+    ]
     await passing()
     assert (reviewer.now, reviewer.most) == (AT_ONCE, AT_ONCE)
     assert len({asked.namespace for asked in reviewer.asked if isinstance(asked, Right)}) == 1 + AT_ONCE
-    many = [asyncio.create_task(may.listable(caller, namespaces)) for caller in others]
+    many = [asyncio.create_task(may.listable_namespaces(caller, namespaces)) for caller in others]
     await passing()
     assert (reviewer.now, reviewer.most) == (AT_ONCE, AT_ONCE)
     reviewer.go.set()
@@ -342,17 +350,17 @@ async def test_a_look_that_fails_asks_for_nothing_more() -> None:
     reviewer = FakeReviewer()
     reviewer.add("t", ALICE, within())
     may = Authorization(reviewer, clock=Clock())
-    await may.allowed(ALICE, Right("list"))
+    await may.is_allowed(ALICE, Right("list"))
     reviewer.available = False
     with pytest.raises(ClusterUnavailable):
-        await may.listable(ALICE, [f"team-{number}" for number in range(100)])
+        await may.listable_namespaces(ALICE, [f"team-{number}" for number in range(100)])
     await passing()
     assert len(reviewer.asked) <= 1 + 2 * AT_ONCE
     reviewer.available = True
-    assert await may.listable(ALICE, ["team-a"]) == frozenset()
+    assert await may.listable_namespaces(ALICE, ["team-a"]) == frozenset()
 
 
 def test_words_of_a_path_are_kept_as_long_as_an_object_can_be_named() -> None:
-    right = Demand("get", named=True).right({"namespace": "a" * 10_000, "name": "b" * 500_000})
+    right = RequiredRight("get", named=True).resolve({"namespace": "a" * 10_000, "name": "b" * 500_000})
     assert (right.namespace, right.name) == ("a" * 64, "b" * 254)  # one more than there can be
-    assert Demand("list").right({"namespace": "team-a"}).namespace == "team-a"
+    assert RequiredRight("list").resolve({"namespace": "team-a"}).namespace == "team-a"

@@ -60,4 +60,4 @@ def test_items_that_are_no_objects_are_left_out() -> None:
     ],
 )
 def test_parsed(text: str, read: dict[str, Any]) -> None:
-    assert lenient.parsed(text) == read
+    assert lenient.parse(text) == read

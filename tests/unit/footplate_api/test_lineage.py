@@ -13,11 +13,11 @@ from footplate_api.metrics.lineage import (
     Extent,
     Extents,
     Segment,
-    Stretch,
-    holes,
-    merged,
-    standing,
-    superseded,
+    SegmentRange,
+    effective_ranges,
+    merge_steps,
+    missing_ranges,
+    superseded_ranges,
 )
 from tests.support.properties import given
 
@@ -38,7 +38,7 @@ def known(segments: Iterable[Stored], last: int | None = None) -> Extents:
     return Extents({stored.id: stored.extents for stored in segments}, last)
 
 
-def rows(stretches: Iterable[Stretch], extents: Extents) -> list[tuple[int, str]]:
+def rows(stretches: Iterable[SegmentRange], extents: Extents) -> list[tuple[int, str]]:
     """(step, generation) of all rows of `stretches`."""
     return [
         (step, f"{part.segment.epoch}.{part.segment.number}")
@@ -93,9 +93,9 @@ def test_a_row_counts_if_no_earlier_step_has_a_newer_generation(
     segments: list[Stored], history: list[tuple[int, str]], rest: list[tuple[int, str]]
 ) -> None:
     extents = known(segments)
-    assert rows(standing(segments), extents) == history
-    assert sorted(rows(superseded(segments), extents)) == sorted(rest)
-    assert rows(standing(segments[::-1]), extents) == history
+    assert rows(effective_ranges(segments), extents) == history
+    assert sorted(rows(superseded_ranges(segments), extents)) == sorted(rest)
+    assert rows(effective_ranges(segments[::-1]), extents) == history
 
 
 STEPS = st.lists(st.integers(1, 30), min_size=1, max_size=12, unique=True)
@@ -103,17 +103,17 @@ STEPS = st.lists(st.integers(1, 30), min_size=1, max_size=12, unique=True)
 
 @given(st.lists(STEPS, max_size=6))
 def test_every_row_is_history_or_superseded_by_the_rule(generations: list[list[int]]) -> None:
-    segments = [segment(number, *merged([], steps)) for number, steps in enumerate(generations, 1)]
+    segments = [segment(number, *merge_steps([], steps)) for number, steps in enumerate(generations, 1)]
     all_rows = [(step, number) for number, steps in enumerate(generations, 1) for step in steps]
     counts = {
         (step, f"1.{number}")
         for step, number in all_rows
         if not any(earlier <= step and newer > number for earlier, newer in all_rows)
     }
-    history = rows(standing(segments), known(segments))
+    history = rows(effective_ranges(segments), known(segments))
     assert set(history) == counts
     assert [step for step, _ in history] == sorted({step for step, _ in history})
-    assert sorted([*history, *rows(superseded(segments), known(segments))]) == sorted(
+    assert sorted([*history, *rows(superseded_ranges(segments), known(segments))]) == sorted(
         (step, f"1.{number}") for step, number in all_rows
     )
     assert not generations or history[-1] == (max(generations[-1]), f"1.{len(generations)}")
@@ -123,7 +123,7 @@ def test_every_row_is_history_or_superseded_by_the_rule(generations: list[list[i
 def test_extents_are_the_steps_whatever_the_order(parts: list[list[int]]) -> None:
     extents: tuple[Extent, ...] = ()
     for part in parts:
-        extents = merged(extents, part)
+        extents = merge_steps(extents, part)
     assert [step for first, last in extents for step in range(first, last + 1)] == sorted(
         {step for part in parts for step in part}
     )
@@ -143,9 +143,9 @@ def test_extents_are_the_steps_whatever_the_order(parts: list[list[int]]) -> Non
     ],
 )
 def test_steps_without_a_row_are_holes(segments: list[Stored], asked: Extent, missing: list[Extent]) -> None:
-    assert holes(standing(segments), known(segments), *asked) == missing
+    assert missing_ranges(effective_ranges(segments), known(segments), *asked) == missing
 
 
 def test_where_no_more_is_known_nothing_is_called_a_hole() -> None:
     segments = [segment(1, (1, 3), (7, 9))]
-    assert holes(standing(segments), known(segments, 5), 1, 9) == [(4, 5)]
+    assert missing_ranges(effective_ranges(segments), known(segments, 5), 1, 9) == [(4, 5)]

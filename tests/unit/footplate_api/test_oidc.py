@@ -12,11 +12,11 @@ import pytest
 from footplate_api.errors import IssuerUnavailable, Unauthenticated
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.oidc.claims import LEEWAY_SECONDS, caller
-from footplate_api.identity.oidc.config import Oidc
+from footplate_api.identity.oidc.claims import LEEWAY_SECONDS, caller_from_claims
+from footplate_api.identity.oidc.config import OidcConfig
 from footplate_api.identity.oidc.issuer import OidcIssuer
 from footplate_api.identity.oidc.keyring import PAUSE_SECONDS, REFRESH_SECONDS
-from footplate_api.identity.oidc.keys import Key, fitting, published
+from footplate_api.identity.oidc.keys import JsonWebKey, matching_keys, parse_jwks
 from tests.support.clock import Clock
 from tests.support.hostile_tokens import HOSTILE, Make
 from tests.support.oidc import CLIENT, Publisher, ec_key, rsa_key
@@ -24,7 +24,7 @@ from tests.support.reviewer import ADMIN, FakeReviewer
 
 NOW = 1_790_000_000.0
 PUBLISHER = Publisher()
-OIDC = Oidc(
+OIDC = OidcConfig(
     PUBLISHER.url,
     (CLIENT, "another-client"),
     username_prefix="oidc:",
@@ -43,7 +43,7 @@ class Source:
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def __call__(self) -> Sequence[Key]:
+    async def __call__(self) -> Sequence[JsonWebKey]:
         self.times += 1
         await self.answers.wait()
         if self.away:
@@ -66,7 +66,7 @@ class World:
         return self.publisher.keys[key].sign(self.publisher.claims(NOW, **more))
 
     async def caller(self, token: str) -> Caller:
-        return await self.door.caller(f"Bearer {token}")
+        return await self.door.authenticate(f"Bearer {token}")
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def claims(**more: Any) -> dict[str, Any]:
     ],
 )
 def test_who_is_named(given: Mapping[str, Any], said: Mapping[str, Any], name: str) -> None:
-    assert caller(claims(**said), replace(OIDC, **given), NOW).username == name
+    assert caller_from_claims(claims(**said), replace(OIDC, **given), NOW).username == name
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_who_is_named(given: Mapping[str, Any], said: Mapping[str, Any], name: s
 )
 def test_who_is_not(given: Mapping[str, Any], said: Mapping[str, Any], says: str) -> None:
     with pytest.raises(Unauthenticated, match=says):
-        caller(claims(**said), replace(OIDC, **given), NOW)
+        caller_from_claims(claims(**said), replace(OIDC, **given), NOW)
 
 
 @pytest.mark.parametrize(
@@ -177,12 +177,12 @@ def test_who_is_not(given: Mapping[str, Any], said: Mapping[str, Any], says: str
     ],
 )
 def test_groups_get_their_prefix(said: object, groups: tuple[str, ...]) -> None:
-    found = caller(claims(groups=said), replace(OIDC, groups_prefix="g:"), NOW)
+    found = caller_from_claims(claims(groups=said), replace(OIDC, groups_prefix="g:"), NOW)
     assert found.groups == (*groups, "system:authenticated")
 
 
 def test_without_a_claim_for_them_there_are_no_groups() -> None:
-    assert caller(claims(groups=["a"]), replace(OIDC, groups_claim=None), NOW).groups == (
+    assert caller_from_claims(claims(groups=["a"]), replace(OIDC, groups_claim=None), NOW).groups == (
         "system:authenticated",
     )
 
@@ -210,25 +210,25 @@ RSA, EC = rsa_key("rsa").public, ec_key("ec").public
 )
 def test_a_key_that_cannot_sign_a_token_is_left_out(jwk: Any) -> None:
     good = ec_key("good").public
-    assert [key.id for key in published({"keys": [jwk, good]})] == ["good"]
+    assert [key.id for key in parse_jwks({"keys": [jwk, good]})] == ["good"]
     with pytest.raises(ValueError, match="none of its keys"):
-        published({"keys": [jwk]})
+        parse_jwks({"keys": [jwk]})
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"keys": {}}, {"keys": []}])
 def test_what_is_no_set_of_keys(document: object) -> None:
     with pytest.raises(ValueError, match="keys"):
-        published(document)
+        parse_jwks(document)
 
 
 def test_a_key_without_an_algorithm_does_for_those_of_its_kind() -> None:
-    [key] = published({"keys": [{name: v for name, v in RSA.items() if name != "alg"}]})
+    [key] = parse_jwks({"keys": [{name: v for name, v in RSA.items() if name != "alg"}]})
     assert key.algorithms == {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
-    assert fitting([key], "rsa", "ES256") == fitting([key], "other", "RS256") == ()
+    assert matching_keys([key], "rsa", "ES256") == matching_keys([key], "other", "RS256") == ()
 
 
 def test_a_private_key_that_was_published_is_read_as_a_public_one() -> None:
-    [key] = published({"keys": [{**RSA, "d": "AQAB", "p": "AQAB"}]})
+    [key] = parse_jwks({"keys": [{**RSA, "d": "AQAB", "p": "AQAB"}]})
     assert not hasattr(key.public, "private_numbers")
 
 

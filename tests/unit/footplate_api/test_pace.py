@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from footplate_api.metrics.pace import LEAST, LONGEST, REMEMBERED, SPREAD, Pace, gathering
+from footplate_api.metrics.pace import LEAST, LONGEST, REMEMBERED, SPREAD, BatchIntervals, batch_interval
 
 SENDERS = 1000
 SECONDS = 90
@@ -26,11 +26,11 @@ SETTLED = 45  # seconds after which the beginning should be forgotten
     ],
 )
 def test_the_more_senders_the_longer_they_gather(senders: int, chance: float, seconds: float) -> None:
-    assert gathering(senders, chance) == seconds
+    assert batch_interval(senders, chance) == seconds
 
 
 def test_who_sends_no_more_is_forgotten() -> None:
-    pace = Pace(random.Random(1))
+    pace = BatchIntervals(random.Random(1))
     for number in range(SENDERS):
         pace.gather_seconds(f"uid-{number}", 0.0)
     assert pace.gather_seconds("uid-0", 1.0) > LEAST
@@ -42,7 +42,7 @@ def batches_each_tenth(step_of: list[float]) -> Counter[int]:
 
     A sender waits for a row, gathers for as long as the last receipt asked for, and sends what it has.
     """
-    pace, gather, sent = Pace(random.Random(7)), [LEAST] * len(step_of), Counter[int]()
+    pace, gather, sent = BatchIntervals(random.Random(7)), [LEAST] * len(step_of), Counter[int]()
     line = [(first, number, False) for number, first in enumerate(step_of)]
     heapq.heapify(line)
     while line and line[0][0] < SECONDS:

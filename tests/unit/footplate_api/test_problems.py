@@ -17,8 +17,8 @@ from footplate_api.errors import (
     RunMismatch,
     RunNotFound,
 )
-from footplate_api.problems import from_validation, invalid, kind, path, problem, summary
-from footplate_contracts.problems import Problem, ProblemType
+from footplate_api.problems import from_validation, invalid, path, problem, problem_type, summary
+from footplate_contracts.problems import ProblemBody, ProblemType
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,11 @@ def test_the_type_names_the_class(error: ApiError, kind: str, status: int) -> No
     ],
 )
 def test_the_types_by_which_coordinators_act(error: ApiError, acted_upon: ProblemType) -> None:
-    read = Problem.model_validate(problem(error, "id-1"))
+    read = ProblemBody.model_validate(problem(error, "id-1"))
     assert read.type == acted_upon
-    assert {it.value for it in ProblemType} == {kind(cls) for cls in (Invalid, RunMismatch, HttpError)}
+    assert {it.value for it in ProblemType} == {
+        problem_type(cls) for cls in (Invalid, RunMismatch, HttpError)
+    }
 
 
 def test_a_wrong_field_is_shown_with_value_and_remedy() -> None:

@@ -8,15 +8,15 @@ from starlette.types import Receive, Scope, Send
 from footplate_api.errors import TooManyRequests
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.gate import CALLER
-from footplate_api.identity.rates import Buckets, Rate, RateGate, Rates
+from footplate_api.identity.rates import RateLimit, RateLimitMiddleware, RateLimits, TokenBuckets
 from tests.support.clock import Clock
 
-RATES = Rates(Rate(10.0, 3), Rate(2.0, 2))
+RATES = RateLimits(RateLimit(10.0, 3), RateLimit(2.0, 2))
 RUNS = "/v1/namespaces/a/runs"
 TELEMETRY = f"{RUNS}/gpt/telemetry"
 
 
-def taken(buckets: Buckets, key: str, times: int) -> int:
+def taken(buckets: TokenBuckets, key: str, times: int) -> int:
     return sum(buckets.take(key) == 0.0 for _ in range(times))
 
 
@@ -24,7 +24,7 @@ def taken(buckets: Buckets, key: str, times: int) -> int:
 def test_a_burst_and_then_the_rate(seconds: float, more: int) -> None:
     clock = Clock()
     clock.seconds = 0.0
-    buckets = Buckets(Rate(10.0, 3), clock)
+    buckets = TokenBuckets(RateLimit(10.0, 3), clock)
     assert taken(buckets, "a", 20) == 3
     clock.seconds = seconds
     assert taken(buckets, "a", 20) == more
@@ -33,7 +33,7 @@ def test_a_burst_and_then_the_rate(seconds: float, more: int) -> None:
 
 def test_who_goes_on_in_spite_of_a_refusal_waits_no_longer() -> None:
     clock = Clock()
-    buckets = Buckets(Rate(4.0, 1), clock)
+    buckets = TokenBuckets(RateLimit(4.0, 1), clock)
     assert [buckets.take("a") for _ in range(3)] == [0.0, 0.25, 0.25]
     clock.seconds += 0.25
     assert buckets.take("a") == 0.0
@@ -41,7 +41,7 @@ def test_who_goes_on_in_spite_of_a_refusal_waits_no_longer() -> None:
 
 @pytest.mark.parametrize(("amount", "seconds"), [(1.0, 0.0), (3.0, 0.1), (4.0, 0.1), (1000.0, 0.1)], ids=str)
 def test_what_one_takes_beyond_a_request_is_owed(amount: float, seconds: float) -> None:
-    buckets = Buckets(Rate(10.0, 3), Clock())
+    buckets = TokenBuckets(RateLimit(10.0, 3), Clock())
     assert buckets.take("a", amount) == 0.0
     assert buckets.take("a") == pytest.approx(seconds), "no more than a burst is"
     assert buckets.take("b") == 0.0
@@ -49,7 +49,7 @@ def test_what_one_takes_beyond_a_request_is_owed(amount: float, seconds: float) 
 
 def test_the_callers_of_long_ago_are_forgotten() -> None:
     clock = Clock()
-    buckets = Buckets(Rate(1.0, 1), clock, most=100)
+    buckets = TokenBuckets(RateLimit(1.0, 1), clock, most=100)
     for number in range(1000):
         assert buckets.take(str(number)) == 0.0
     assert taken(buckets, "999", 1) == 0 and taken(buckets, "900", 1) == 0
@@ -66,12 +66,12 @@ class Behind:
         self.passed += 1
 
 
-def gate_of(app: Behind, rates: Rates) -> RateGate:
+def gate_of(app: Behind, rates: RateLimits) -> RateLimitMiddleware:
     clock = Clock()
-    return RateGate(app, rates, clock, Buckets(rates.requests, clock))
+    return RateLimitMiddleware(app, rates, clock, TokenBuckets(rates.requests, clock))
 
 
-async def sent(gate: RateGate, path: str, caller: Caller | None, times: int) -> float | None:
+async def sent(gate: RateLimitMiddleware, path: str, caller: Caller | None, times: int) -> float | None:
     """How long the last of so many requests has to wait; None: it passed."""
     scope: Scope = {
         "type": "http",
@@ -118,5 +118,5 @@ async def test_scrapes_and_what_is_open_have_none() -> None:
 
 
 async def test_one_is_told_how_long_to_wait() -> None:
-    gate = gate_of(Behind(), Rates(Rate(0.1, 1)))
+    gate = gate_of(Behind(), RateLimits(RateLimit(0.1, 1)))
     assert await sent(gate, RUNS, ALICE, 2) == 10

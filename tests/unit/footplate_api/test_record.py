@@ -1,4 +1,4 @@
-"""TrainingRuns become rows, however incomplete or strange their status."""
+"""TrainingRunController become rows, however incomplete or strange their status."""
 
 from __future__ import annotations
 

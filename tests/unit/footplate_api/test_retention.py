@@ -7,19 +7,19 @@ from datetime import timedelta
 import pytest
 from hypothesis import strategies as st
 
-from footplate_api.metrics.retention import Limits, Stock, allowances, every
+from footplate_api.metrics.retention import RetentionLimits, RunRows, row_limits, thinning_stride
 from tests.support.properties import given
 
-LIMITS = Limits(rows_per_run=1000, full=timedelta(days=10), rows_after=100, kept=timedelta(days=100))
+LIMITS = RetentionLimits(rows_per_run=1000, full=timedelta(days=10), rows_after=100, kept=timedelta(days=100))
 
 
-def stock(name: str, rows: int, days: float | None, namespace: str = "one") -> Stock:
-    return Stock(name, rows, None if days is None else timedelta(days=days), namespace)
+def stock(name: str, rows: int, days: float | None, namespace: str = "one") -> RunRows:
+    return RunRows(name, rows, None if days is None else timedelta(days=days), namespace)
 
 
-def kept(stocks: list[Stock], most: int, limits: Limits = LIMITS) -> dict[str, int]:
+def kept(stocks: list[RunRows], most: int, limits: RetentionLimits = LIMITS) -> dict[str, int]:
     """Rows that each run keeps."""
-    allowed = allowances(stocks, limits, most)
+    allowed = row_limits(stocks, limits, most)
     return {known.run_uid: allowed.get(known.run_uid, known.rows) for known in stocks}
 
 
@@ -56,8 +56,8 @@ def kept(stocks: list[Stock], most: int, limits: Limits = LIMITS) -> dict[str, i
         ),
     ],
 )
-def test_what_may_stay(stocks: list[Stock], most: int | None, allowed: dict[str, int]) -> None:
-    assert allowances(stocks, LIMITS, most) == allowed
+def test_what_may_stay(stocks: list[RunRows], most: int | None, allowed: dict[str, int]) -> None:
+    assert row_limits(stocks, LIMITS, most) == allowed
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_ended_runs_that_fit_stay_beside_long_live_ones(namespaces: tuple[str, s
     lives = [stock(f"live-{number}", 10**6, None, namespaces[0]) for number in range(8)]
     ended = [stock(f"ended-{number}", 8000, 1 + number / 10, namespaces[1]) for number in range(100)]
 
-    left = kept(lives + ended, 7_400_000, Limits())
+    left = kept(lives + ended, 7_400_000, RetentionLimits())
 
     assert all(left[known.run_uid] == 8000 for known in ended)
     assert all(left[known.run_uid] >= 800_000 for known in lives)
@@ -82,7 +82,7 @@ def test_one_namespace_does_not_take_another_ones_room() -> None:
     flood = [stock(f"flood-{number}", 1000, None, "flood") for number in range(1000)]
     theirs = [stock(f"run-{number}", 100, 300 * number, "quiet") for number in range(2)]
 
-    left = kept([*flood, *theirs], 10_000, Limits(kept=timedelta(days=1000)))
+    left = kept([*flood, *theirs], 10_000, RetentionLimits(kept=timedelta(days=1000)))
 
     assert [left["run-0"], left["run-1"]] == [100, 100]
 
@@ -110,6 +110,6 @@ def test_what_stays_fits_and_is_shared(drawn: list[tuple[int, int | None, str]],
 
 @given(st.integers(1, 10**7), st.integers(1, 10**5))
 def test_multiples_that_stay_fit(rows: int, keep: int) -> None:
-    multiple = every(rows, keep)
+    multiple = thinning_stride(rows, keep)
     assert multiple is not None and rows // multiple <= keep
     assert multiple == 1 or rows > keep

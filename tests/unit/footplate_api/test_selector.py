@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_api.labels.selector import MOST, Operator, Requirement, parse
-from footplate_api.runs.lists import looks
+from footplate_api.runs.lists import count_label_lookups
 
 IN, NOT_IN, EXISTS, ABSENT = Operator.IN, Operator.NOT_IN, Operator.EXISTS, Operator.DOES_NOT_EXIST
 
@@ -88,4 +88,4 @@ def test_a_selector_has_an_end() -> None:
     ],
 )
 def test_a_list_looks_at_the_labels_that_no_index_finds(text: str, labels: int) -> None:
-    assert looks(parse(text)) == labels
+    assert count_label_lookups(parse(text)) == labels

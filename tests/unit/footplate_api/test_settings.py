@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from footplate_api.certificate import Files
-from footplate_api.identity.oidc.config import Oidc
-from footplate_api.metrics.retention import Limits
-from footplate_api.settings import ALL_ADDRESSES, Settings
-from footplate_contracts.environment import read
+from footplate_api.identity.oidc.config import OidcConfig
+from footplate_api.metrics.retention import RetentionLimits
+from footplate_api.settings import ALL_ADDRESSES, ApiSettings
+from footplate_contracts.environment import read_settings
 from footplate_contracts.names import LogFormat
 
 Tell = Callable[[Mapping[str, str]], None]
@@ -20,7 +20,7 @@ Tell = Callable[[Mapping[str, str]], None]
 
 def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
     told({})
-    assert read(Settings).model_dump() == {
+    assert read_settings(ApiSettings).model_dump() == {
         "database_url": "sqlite+aiosqlite:////data/footplate.db",
         "in_pod": False,
         "api_host": "127.0.0.1",
@@ -64,7 +64,7 @@ def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
 
 def test_a_pod_listens_to_its_service(told: Tell) -> None:
     told({"KUBERNETES_SERVICE_HOST": "10.96.0.1"})
-    assert read(Settings).api_host == ALL_ADDRESSES
+    assert read_settings(ApiSettings).api_host == ALL_ADDRESSES
 
 
 CERTIFICATE = {"FOOTPLATE_TLS_CERTIFICATE_FILE": "/tls/tls.crt", "FOOTPLATE_TLS_KEY_FILE": "/tls/tls.key"}
@@ -73,7 +73,7 @@ CERTIFICATE = {"FOOTPLATE_TLS_CERTIFICATE_FILE": "/tls/tls.crt", "FOOTPLATE_TLS_
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_in_clear_it_serves_this_machine(told: Tell, host: str) -> None:
     told({"FOOTPLATE_API_HOST": host})
-    assert read(Settings).certificate is None
+    assert read_settings(ApiSettings).certificate is None
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_in_clear_it_serves_this_machine(told: Tell, host: str) -> None:
 def test_in_clear_it_serves_nobody_else(told: Tell, environment: dict[str, str], says: str) -> None:
     told(environment)
     with pytest.raises(ValueError, match=says):
-        _ = read(Settings).certificate
+        _ = read_settings(ApiSettings).certificate
 
 
 @pytest.mark.parametrize("environment", [{}, {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}], ids=["desk", "pod"])
 def test_with_a_certificate_it_serves_everywhere(told: Tell, environment: dict[str, str]) -> None:
     told({**CERTIFICATE, **environment, "FOOTPLATE_API_HOST": "0.0.0.0"})
-    assert read(Settings).certificate == Files(Path("/tls/tls.crt"), Path("/tls/tls.key"))
+    assert read_settings(ApiSettings).certificate == Files(Path("/tls/tls.crt"), Path("/tls/tls.key"))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_with_a_certificate_it_serves_everywhere(told: Tell, environment: dict[s
 )
 def test_urls_get_an_asynchronous_driver(told: Tell, given: str, used: str) -> None:
     told({"FOOTPLATE_DATABASE_URL": given})
-    assert read(Settings).database_url == used
+    assert read_settings(ApiSettings).database_url == used
 
 
 @pytest.mark.parametrize(
@@ -168,17 +168,17 @@ def test_urls_get_an_asynchronous_driver(told: Tell, given: str, used: str) -> N
 def test_a_wrong_variable_is_named(told: Tell, variable: str, value: str, said: str) -> None:
     told({variable: value})
     with pytest.raises(ValueError, match=variable) as refused:
-        read(Settings)
+        read_settings(ApiSettings)
     assert said in str(refused.value)
     assert "secret" not in str(refused.value)
 
 
 def test_retention_is_on_by_default_and_counts_in_days(told: Tell) -> None:
     told({})
-    assert read(Settings).limits == Limits()
+    assert read_settings(ApiSettings).limits == RetentionLimits()
     told({"FOOTPLATE_RETENTION_FULL_DAYS": "1.5", "FOOTPLATE_DATABASE_SIZE": "2Gi"})
-    assert read(Settings).limits.full == timedelta(hours=36)
-    assert read(Settings).database_size == 2 << 30
+    assert read_settings(ApiSettings).limits.full == timedelta(hours=36)
+    assert read_settings(ApiSettings).database_size == 2 << 30
 
 
 ISSUER = {"FOOTPLATE_OIDC_ISSUER": "https://login.example.com", "FOOTPLATE_OIDC_AUDIENCES": "a, b"}
@@ -199,13 +199,13 @@ ISSUER = {"FOOTPLATE_OIDC_ISSUER": "https://login.example.com", "FOOTPLATE_OIDC_
 def test_an_issuer_that_cannot_be_is_refused(told: Tell, variable: str, value: str, said: str) -> None:
     told({**ISSUER, f"FOOTPLATE_OIDC_{variable}": value})
     with pytest.raises(ValueError, match=f"FOOTPLATE_OIDC_{variable} must be ") as refused:
-        read(Settings)
+        read_settings(ApiSettings)
     assert said in str(refused.value)
 
 
 def test_an_issuer_as_kubernetes_has_it(told: Tell) -> None:
     told(ISSUER)
-    assert read(Settings).oidc == Oidc(
+    assert read_settings(ApiSettings).oidc == OidcConfig(
         "https://login.example.com", ("a", "b"), username_prefix="https://login.example.com#"
     )
     told(
@@ -219,7 +219,7 @@ def test_an_issuer_as_kubernetes_has_it(told: Tell) -> None:
             "FOOTPLATE_OIDC_CA_FILE": "/etc/ca.crt",
         }
     )
-    assert read(Settings).oidc == Oidc(
+    assert read_settings(ApiSettings).oidc == OidcConfig(
         "https://login.example.com",
         ("a", "b"),
         "email",
@@ -231,4 +231,4 @@ def test_an_issuer_as_kubernetes_has_it(told: Tell) -> None:
         Path("/etc/ca.crt"),
     )
     told({})
-    assert read(Settings).oidc is None
+    assert read_settings(ApiSettings).oidc is None

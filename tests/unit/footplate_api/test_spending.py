@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from footplate_api.system import gauges
-from footplate_api.system.gauges import Fingerprint, Gauged, Shown
-from footplate_api.system.numbers import NOTHING, Spent, numbers
-from footplate_api.system.spending import GROUPS, Month, Pod, Pods, Spending, Totals, exposition
+from footplate_api.system.gauges import Fingerprint, RunSnapshot, ScrapedRuns
+from footplate_api.system.numbers import NOTHING, RunTotals, parse_status
+from footplate_api.system.spending import GROUPS, CostSnapshot, Month, MonthTotals, Pod, Pods, exposition
 from tests.support.exposition import faults
 
 NOVEMBER, DECEMBER = 1_793_491_200, 1_796_083_200
@@ -30,8 +30,10 @@ def samples(text: str) -> dict[str, dict[tuple[str, ...], float]]:
     }
 
 
-def of_run(status: Mapping[str, Any]) -> Gauged:
-    return Gauged(Fingerprint(1, None, (0, 0)), "research", "gpt", "Running", 1, None, numbers(status), None)
+def of_run(status: Mapping[str, Any]) -> RunSnapshot:
+    return RunSnapshot(
+        Fingerprint(1, None, (0, 0)), "research", "gpt", "Running", 1, None, parse_status(status), None
+    )
 
 
 def cost(dollars: float | None, **more: Any) -> dict[str, Any]:
@@ -45,24 +47,24 @@ def cost(dollars: float | None, **more: Any) -> dict[str, Any]:
     ("status", "spent"),
     [
         pytest.param({}, NOTHING, id="nothing-before-there-was-a-pod"),
-        pytest.param(cost(None), Spent(), id="unknown-without-price-and-measure"),
+        pytest.param(cost(None), RunTotals(), id="unknown-without-price-and-measure"),
         pytest.param(
             cost(2.5, joules={"counter": 7.0, "rated": 1.0}, carbonKilograms=0.25),
-            Spent(2.5, (7.0, 0.0, 1.0), 250.0),
+            RunTotals(2.5, (7.0, 0.0, 1.0), 250.0),
             id="each-in-base-units",
         ),
-        pytest.param(cost("2.5", joules=[1], carbonKilograms={}), Spent(), id="of-another-release"),
+        pytest.param(cost("2.5", joules=[1], carbonKilograms={}), RunTotals(), id="of-another-release"),
     ],
 )
-def test_what_a_status_says_was_spent(status: dict[str, Any], spent: Spent) -> None:
-    assert numbers(status).spent == spent
+def test_what_a_status_says_was_spent(status: dict[str, Any], spent: RunTotals) -> None:
+    assert parse_status(status).spent == spent
 
 
 def test_a_correction_takes_nothing_from_a_counter() -> None:
-    first = gauges.written(of_run(cost(10.0, joules={"counter": 5.0}, carbonKilograms=1.0)))
-    corrected = gauges.written(of_run(cost(4.0, joules={"rated": 6.0})), first)
-    later = gauges.written(of_run(cost(12.0, joules={"counter": 6.0}, carbonKilograms=2.0)), corrected)
-    shown = [samples(gauges.exposition(Shown([run]))) for run in (first, corrected, later)]
+    first = gauges.format_run(of_run(cost(10.0, joules={"counter": 5.0}, carbonKilograms=1.0)))
+    corrected = gauges.format_run(of_run(cost(4.0, joules={"rated": 6.0})), first)
+    later = gauges.format_run(of_run(cost(12.0, joules={"counter": 6.0}, carbonKilograms=2.0)), corrected)
+    shown = [samples(gauges.exposition(ScrapedRuns([run]))) for run in (first, corrected, later)]
     run = ("gpt", "research")
     assert [found["footplate_run_cost_dollars"][run] for found in shown] == [10.0, 10.0, 12.0]
     assert [found["footplate_run_carbon_grams"][run] for found in shown] == [1000.0, 1000.0, 2000.0]
@@ -81,11 +83,13 @@ def test_a_correction_takes_nothing_from_a_counter() -> None:
 
 
 def month(dollars: float | None, since: int = NOVEMBER, until: int = NOVEMBER + 60) -> Month:
-    return Month(since, until, {("research", "h100"): Totals(dollars, 5.0, 2.0)}, {"h100": Totals(dollars)})
+    return Month(
+        since, until, {("research", "h100"): MonthTotals(dollars, 5.0, 2.0)}, {"h100": MonthTotals(dollars)}
+    )
 
 
 def test_within_a_month_no_sum_falls_and_none_is_lost() -> None:
-    first = replace(month(10.0), held={**month(10.0).held, ("gone", "h100"): Totals(1.0)})
+    first = replace(month(10.0), held={**month(10.0).held, ("gone", "h100"): MonthTotals(1.0)})
     corrected = month(4.0, until=NOVEMBER + 120).after(first)
     assert corrected.held["research", "h100"].dollars == corrected.idle["h100"].dollars == 10.0
     assert corrected.held["gone", "h100"].dollars == 1.0 and corrected.until == NOVEMBER + 120
@@ -94,15 +98,15 @@ def test_within_a_month_no_sum_falls_and_none_is_lost() -> None:
 
 
 def test_what_has_no_price_has_no_sample() -> None:
-    found = samples(exposition(Spending(month(None))))
+    found = samples(exposition(CostSnapshot(month(None))))
     assert found["footplate_cost_dollars"] == found["footplate_idle_dollars"] == {}
     assert found["footplate_energy_joules"] == {("research", "h100"): 5.0}
     assert found["footplate_costs_counted_timestamp_seconds"] == {(): NOVEMBER + 60}
 
 
 def test_there_is_room_for_so_many_groups_the_dearest_first() -> None:
-    held = {(f"n{number}", "h100"): Totals(float(number)) for number in range(GROUPS + 3)}
-    found = samples(exposition(Spending(Month(NOVEMBER, NOVEMBER, held))))
+    held = {(f"n{number}", "h100"): MonthTotals(float(number)) for number in range(GROUPS + 3)}
+    found = samples(exposition(CostSnapshot(Month(NOVEMBER, NOVEMBER, held))))
     shown = found["footplate_cost_dollars"]
     assert len(shown) == GROUPS and ("n2", "h100") not in shown and ("n3", "h100") in shown
     assert found["footplate_costs_left_out"] == {(): 3}
@@ -113,7 +117,7 @@ def test_there_is_room_for_so_many_groups_the_dearest_first() -> None:
 
 def test_a_pod_is_told_once_under_whatever_name_and_the_rest_is_counted() -> None:
     pods = Pods([Pod("research", "gpt", "gpt-w0", "Worker")] * 2 + [Pod(ODD, ODD, ODD, ODD)], 7)
-    text = exposition(Spending(month(1.0), pods))
+    text = exposition(CostSnapshot(month(1.0), pods))
     found = samples(text)
     assert found["footplate_run_membership_info"] == {
         ("gpt", "research", "gpt-w0", "Worker"): 1.0,
@@ -124,4 +128,4 @@ def test_a_pod_is_told_once_under_whatever_name_and_the_rest_is_counted() -> Non
 
 
 def test_before_anything_is_found_nothing_is_said() -> None:
-    assert exposition(Spending()) == ""
+    assert exposition(CostSnapshot()) == ""

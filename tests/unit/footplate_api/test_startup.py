@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_api.errors import Starting
-from footplate_api.startup import Stage, Startup
+from footplate_api.startup import Startup, StartupStage
 
 
 class Clock:
@@ -30,22 +30,22 @@ def test_the_stage_is_said_and_since_when() -> None:
     assert said(startup) == (
         "The database does not answer, and is asked again, for 12 s now; nothing else is served before."
     )
-    startup.enter(Stage.MIGRATING)
+    startup.enter(StartupStage.MIGRATING)
     clock.now += 600
-    startup.enter(Stage.MIGRATING)  # it still does
+    startup.enter(StartupStage.MIGRATING)  # it still does
     assert "is being migrated" in said(startup) and "for 600 s now" in said(startup)
-    startup.enter(Stage.CONNECTING)
+    startup.enter(StartupStage.CONNECTING)
     assert "for 0 s now" in said(startup)
 
 
 def test_everything_is_served_in_the_end() -> None:
     startup = Startup(Clock())
-    startup.serve()
+    startup.mark_ready()
     startup.check()
     assert startup.failure is None
 
 
 def test_a_failure_is_kept() -> None:
     startup, wrong = Startup(Clock()), ValueError("row 7 is odd")
-    startup.fail(wrong)
+    startup.mark_failed(wrong)
     assert "failed" in said(startup) and startup.failure is wrong

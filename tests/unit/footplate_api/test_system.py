@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from footplate_api.system.gauges import MEASURED, Fingerprint, Gauged, Shown, exposition, standing, written
-from footplate_api.system.numbers import Numbers, numbers
-from footplate_api.system.ranking import ranks
+from footplate_api.system.gauges import (
+    MEASURED,
+    Fingerprint,
+    RunSnapshot,
+    ScrapedRuns,
+    exposition,
+    format_run,
+    latest_step_and_loss,
+)
+from footplate_api.system.numbers import StatusNumbers, parse_status
+from footplate_api.system.ranking import group_by_priority
 from footplate_contracts.names import Phase
 
 
@@ -21,10 +29,10 @@ def measured(**columns: float) -> tuple[float | None, ...]:
     return tuple(columns.get(name) for name in MEASURED)
 
 
-def run(newest: tuple[float | None, ...] | None = None, **changes: Any) -> Gauged:
+def run(newest: tuple[float | None, ...] | None = None, **changes: Any) -> RunSnapshot:
     values: dict[str, Any] = {
         "fingerprint": Fingerprint(1, None, (0, 0)),
-        "numbers": Numbers(),
+        "numbers": StatusNumbers(),
         "namespace": "research",
         "name": "gpt",
         "phase": "Running",
@@ -32,14 +40,14 @@ def run(newest: tuple[float | None, ...] | None = None, **changes: Any) -> Gauge
         "loss": 3.0,
         "newest": newest,
     }
-    return Gauged(**{**values, **changes})
+    return RunSnapshot(**{**values, **changes})
 
 
-def of(*runs: Gauged) -> Shown:
-    return Shown([written(known) for known in runs])
+def of(*runs: RunSnapshot) -> ScrapedRuns:
+    return ScrapedRuns([format_run(known) for known in runs])
 
 
-def samples(shown: Shown | None) -> dict[str, list[tuple[dict[str, str], float]]]:
+def samples(shown: ScrapedRuns | None) -> dict[str, list[tuple[dict[str, str], float]]]:
     """What Prometheus' own parser reads: family -> (labels, value)."""
     return {
         family.name: [(sample.labels, sample.value) for sample in family.samples]
@@ -57,8 +65,8 @@ def samples(shown: Shown | None) -> dict[str, list[tuple[dict[str, str], float]]
         pytest.param(run(measured(step=7)), (7, math.nan), id="a-loss-that-is-no-number-shows"),
     ],
 )
-def test_where_a_run_stands(given: Gauged, expected: tuple[int, float | None]) -> None:
-    assert standing(given) == pytest.approx(expected, nan_ok=True)
+def test_where_a_run_stands(given: RunSnapshot, expected: tuple[int, float | None]) -> None:
+    assert latest_step_and_loss(given) == pytest.approx(expected, nan_ok=True)
 
 
 # Families whose samples are of the status, or of no row.
@@ -119,7 +127,7 @@ T0 = datetime(2026, 11, 30, 8, tzinfo=UTC).timestamp()
 
 
 def test_what_the_status_says_in_numbers_is_shown() -> None:
-    said = samples(of(run(numbers=numbers(STATUS))))
+    said = samples(of(run(numbers=parse_status(STATUS))))
     assert {
         "footplate_run_progress_ratio": 0.25,
         "footplate_run_estimated_end_timestamp_seconds": T0 + 600,
@@ -141,8 +149,8 @@ def test_what_the_status_says_in_numbers_is_shown() -> None:
     ],
 )
 def test_what_it_does_not_say_is_absent_and_counts_begin_at_0(status: dict[str, Any]) -> None:
-    said = samples(of(run(numbers=numbers(status))))
-    assert numbers(status) == Numbers()
+    said = samples(of(run(numbers=parse_status(status))))
+    assert parse_status(status) == StatusNumbers()
     assert said["footplate_run_restarts"][0][1] == said["footplate_run_checkpoint_seconds"][0][1] == 0
     assert not {name for name in said if "ratio" in name or "timestamp" in name}
 
@@ -161,7 +169,7 @@ def test_when_it_was_last_interrupted_is_shown_by_cause() -> None:
         {"end": end and f"2026-11-30T{end}:00Z", "cause": cause, "number": number}
         for number, (end, cause) in enumerate(ended, 1)
     ]
-    said = samples(of(run(numbers=numbers({"attempts": [*attempts, "none"]}))))
+    said = samples(of(run(numbers=parse_status({"attempts": [*attempts, "none"]}))))
     found = said["footplate_run_last_failure_timestamp_seconds"]
     assert {labels["cause"]: value for labels, value in found} == {
         "NumericalDivergence": T0 - 20 * 60,
@@ -180,13 +188,13 @@ def test_when_it_was_last_interrupted_is_shown_by_cause() -> None:
 )
 def test_when_ranks_have_got_on_in_a_rollout(said: dict[str, Any], when: float | None) -> None:
     progress = {**STATUS["progress"], **said}
-    found = samples(of(run(numbers=numbers({**STATUS, "progress": progress}))))
+    found = samples(of(run(numbers=parse_status({**STATUS, "progress": progress}))))
     shown = found.get("footplate_run_last_sample_timestamp_seconds", [])
     assert [value for _, value in shown] == ([] if when is None else [when])
 
 
 def test_what_is_over_has_no_estimated_end() -> None:
-    assert numbers(STATUS | {"completionTime": "2026-11-30T08:05:00Z"}).estimated_end is None
+    assert parse_status(STATUS | {"completionTime": "2026-11-30T08:05:00Z"}).estimated_end is None
 
 
 @pytest.mark.parametrize(
@@ -211,7 +219,7 @@ def test_a_name_that_needs_escapes_is_one_label() -> None:
 
 
 def test_how_many_runs_there_are_and_how_many_have_no_gauges() -> None:
-    said = samples(Shown([], {"Running": 2, None: 1, "Queued": 1_200}, left_out=203))
+    said = samples(ScrapedRuns([], {"Running": 2, None: 1, "Queued": 1_200}, left_out=203))
     assert {labels["phase"]: value for labels, value in said["footplate_runs"]} == {
         "": 1,
         "Queued": 1_200,
@@ -227,11 +235,11 @@ def test_a_replica_that_does_not_export_says_so_and_nothing_of_runs() -> None:
 
 def test_each_phase_has_its_rank_and_what_has_ended_none() -> None:
     known = [None, *(phase.value for phase in Phase), "Dreaming"]
-    trains, begins, waits = ranks(known)
+    trains, begins, waits = group_by_priority(known)
     assert trains == ["Running", "Checkpointing", "Restarting", "Suspending"]
     assert begins == ["Starting", "Preflight", "Dreaming"]
     assert waits == [None, "Queued", "Admitted", "Suspended"]
 
 
 def test_a_rank_that_nobody_has_is_not_asked_for() -> None:
-    assert ranks(["Queued", "Failed"]) == [["Queued"]]
+    assert group_by_priority(["Queued", "Failed"]) == [["Queued"]]

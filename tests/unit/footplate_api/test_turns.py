@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from footplate_api.errors import ApiError, CostsBusy, TooManyRequests
-from footplate_api.turns import Turns
+from footplate_api.turns import ConcurrencyLimit
 
 
 def _refusal(waiting: int | None) -> ApiError:
@@ -20,7 +20,7 @@ class Work:
     """Requests that end when they are told to."""
 
     def __init__(self, at_once: int = 2, most: int = 16, of_one: int = 2, seconds: float = 60.0) -> None:
-        self.turns = Turns(at_once, most, seconds, _refusal, of_one)
+        self.turns = ConcurrencyLimit(at_once, most, seconds, _refusal, of_one)
         self.begun: list[str] = []
         self._ends: list[tuple[str, asyncio.Event]] = []
 
@@ -42,7 +42,7 @@ class Work:
         await _settle()
 
     async def _request(self, caller: str) -> None:
-        async with self.turns.turn(caller):
+        async with self.turns.acquire(caller):
             self.begun.append(caller)
             end = asyncio.Event()
             self._ends.append((caller, end))

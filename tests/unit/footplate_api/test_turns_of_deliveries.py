@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from footplate_api.pipelines.ingest import Turn
+from footplate_api.pipelines.ingest import LargeBatchSchedule
 
 
 def test_larger_deliveries_have_half_of_the_time() -> None:
-    turn, now, stored = Turn(), 0.0, 0.0
+    turn, now, stored = LargeBatchSchedule(), 0.0, 0.0
     while now < 100.0:
-        if turn.has_come(now):
-            turn.took(now, now + 0.25)
+        if turn.is_due(now):
+            turn.record_run(now, now + 0.25)
             now, stored = now + 0.25, stored + 0.25
         else:
             now += 0.01
@@ -17,4 +17,4 @@ def test_larger_deliveries_have_half_of_the_time() -> None:
 
 
 def test_whoever_has_not_been_stored_yet_need_not_wait() -> None:
-    assert Turn().has_come(0.0)
+    assert LargeBatchSchedule().is_due(0.0)

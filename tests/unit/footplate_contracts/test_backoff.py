@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_contracts.backoff import backoff
+from footplate_contracts.backoff import backoff_seconds
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ from footplate_contracts.backoff import backoff
     ],
 )
 def test_backoff(failures: int, chance: float, seconds: float) -> None:
-    assert backoff(failures, first=0.5, longest=10.0, jitter=(1.0, 2.0), chance=chance) == seconds
+    assert backoff_seconds(failures, first=0.5, longest=10.0, jitter=(1.0, 2.0), chance=chance) == seconds

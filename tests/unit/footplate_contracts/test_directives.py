@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from footplate_contracts.directives import Command, Directives, GoneWorker, HangBounds, Limits
+from footplate_contracts.directives import Command, Directives, GoneWorker, HangTimeouts, Limits
 from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import new_membership
@@ -23,14 +23,14 @@ from tests.unit.footplate_elastic.coordinator.story import any_size
 ELASTICITY = Path(__file__).parents[3] / "docs" / "elasticity.md"
 TOLD = Directives(
     nodes=2,
-    hang=HangBounds(factor=3.0, floor_seconds=60.0),
+    hang=HangTimeouts(factor=3.0, floor_seconds=60.0),
     limits=Limits(steps=100, every_steps=10, keep_last=3),
 )
 # For each directive another value, and what in the coordinator shows that it is in force.
 CHANGES: dict[str, tuple[Any, Callable[[Coordinator], object]]] = {
     "nodes": (3, lambda run: run.state.nodes),
     "min_nodes": (1, lambda run: run.state.legal),
-    "hang": (HangBounds(factor=2.0, floor_seconds=600.0), lambda run: run.watchdog.bounds),
+    "hang": (HangTimeouts(factor=2.0, floor_seconds=600.0), lambda run: run.watchdog.bounds),
     "limits": (Limits(steps=200, every_steps=5, keep_last=1), lambda run: run.state.limits),
     "command": (Command.CHECKPOINT_AND_EXIT, lambda run: run.state.command),
     "gone": ([GoneWorker(index=1, incarnation=0)], lambda run: run.state.gone),
@@ -88,9 +88,9 @@ def test_the_operator_derives_it(directive: str) -> None:
 @EVERY
 def test_the_coordinator_hands_it_on_and_says_so(directive: str) -> None:
     run, (value, look) = coordinator(), CHANGES[directive]
-    run.direct(TOLD, 0.0)
+    run.set_directives(TOLD, 0.0)
     before, version = look(run), run.version
-    run.direct(TOLD.model_copy(update={directive: value}), 0.0)
+    run.set_directives(TOLD.model_copy(update={directive: value}), 0.0)
     assert look(run) != before and run.version > version
     assert run.view().directives == TOLD.model_copy(update={directive: value})
 
@@ -98,16 +98,16 @@ def test_the_coordinator_hands_it_on_and_says_so(directive: str) -> None:
 @pytest.mark.parametrize(
     ("directive", "name"),
     [
-        *(("hang", name) for name in HangBounds.model_fields),
+        *(("hang", name) for name in HangTimeouts.model_fields),
         *(("limits", name) for name in Limits.model_fields),
     ],
 )
 def test_no_part_of_it_is_passed_over(directive: str, name: str) -> None:
     run, (_, look) = coordinator(), CHANGES[directive]
-    run.direct(TOLD, 0.0)
+    run.set_directives(TOLD, 0.0)
     before, part = look(run), getattr(TOLD, directive)
     value: Any = [7] if name == "kept_steps" else 7
-    run.direct(TOLD.model_copy(update={directive: part.model_copy(update={name: value})}), 0.0)
+    run.set_directives(TOLD.model_copy(update={directive: part.model_copy(update={name: value})}), 0.0)
     assert look(run) != before
     wanted, usual = told(**PARTS[directive, name]), told(suspend=False)
     assert getattr(getattr(wanted, directive), name) != getattr(getattr(usual, directive), name)
@@ -122,9 +122,9 @@ def test_the_documentation_names_the_fields_of_the_spec_that_say_it(directive: s
 
 def test_the_same_directives_again_are_no_news() -> None:
     run = coordinator()
-    run.direct(TOLD, 0.0)
+    run.set_directives(TOLD, 0.0)
     version = run.version
-    run.direct(TOLD, 1.0)
+    run.set_directives(TOLD, 1.0)
     assert run.version == version
 
 
@@ -136,7 +136,7 @@ def test_of_a_newer_operator_what_is_known_here_holds() -> None:
     ("part", "first"),
     [
         pytest.param(Limits, {"steps", "every_steps", "keep_last"}, id="limits"),
-        pytest.param(HangBounds, {"factor", "floor_seconds"}, id="hang"),
+        pytest.param(HangTimeouts, {"factor", "floor_seconds"}, id="hang"),
     ],
 )
 def test_what_came_later_is_optional(part: type[BaseModel], first: set[str]) -> None:
@@ -157,9 +157,13 @@ def test_bounds_that_no_spec_need_say_are_filled_in_where_they_count(
 ) -> None:
     hang = told(resilience={"hang": said}).hang
     assert hang is not None
-    assert hang.to_json().keys() - HangBounds(factor=3.0, floor_seconds=60.0).to_json().keys() == said.keys()
+    assert (
+        hang.to_json().keys() - HangTimeouts(factor=3.0, floor_seconds=60.0).to_json().keys() == said.keys()
+    )
     assert (hang.seconds("rollout_seconds"), hang.seconds("scoring_seconds")) == (rollout, scoring)
 
 
 def test_bounds_that_an_operator_does_not_know_are_as_usual() -> None:
-    assert HangBounds.from_json({"factor": 3.0, "floorSeconds": 60}) == HangBounds.from_json(Hang().to_json())
+    assert HangTimeouts.from_json({"factor": 3.0, "floorSeconds": 60}) == HangTimeouts.from_json(
+        Hang().to_json()
+    )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.energy import MOST_PODS, PodEnergy
-from footplate_contracts.rendezvous import AgentIdentity, Farewell, Heartbeat
+from footplate_contracts.rendezvous import AgentIdentity, Heartbeat, LeaveRequest
 from footplate_contracts.v1alpha1.types import MOST_WHOLE
 
 AGENT = AgentIdentity(index=0, incarnation=0, pod_name="w0", address="10.0.0.1", local_world_size=8)
@@ -24,7 +24,7 @@ THIRD = PodEnergy(pod_uid="a", millijoules=9, counter_seconds=160, power_seconds
 def test_the_newest_is_what_is_known_in_whatever_order_words_come(words: tuple[PodEnergy, ...]) -> None:
     known = words[0]
     for word in words:
-        known = known.newest(word)
+        known = known.merge(word)
     assert known == THIRD
 
 
@@ -46,9 +46,9 @@ def test_a_state_tells_no_more_pods_than_any_gang_has() -> None:
 
 
 def test_an_earlier_coordinator_reads_who_leaves_and_a_later_one_hears_it_of_an_earlier_agent() -> None:
-    farewell = Farewell(**AGENT.model_dump(), energy=FIRST)
+    farewell = LeaveRequest(**AGENT.model_dump(), energy=FIRST)
     assert AgentIdentity.from_json(farewell.to_json()) == AGENT
-    assert Farewell.from_json(AGENT.to_json()).energy is None
+    assert LeaveRequest.from_json(AGENT.to_json()).energy is None
 
 
 def test_an_agent_that_measures_nothing_says_nothing_of_energy() -> None:
@@ -68,7 +68,7 @@ def test_sums_that_no_record_can_hold_are_refused_and_hide_nothing_else() -> Non
     assert refused == [
         f"millijoules: Input should be less than or equal to {MOST_WHOLE}, not '{MOST_WHOLE + 1}'"
     ]
-    for word in (Heartbeat, Farewell):
-        about = AGENT.to_json() if word is Farewell else {"agent": AGENT.to_json()}
+    for word in (Heartbeat, LeaveRequest):
+        about = AGENT.to_json() if word is LeaveRequest else {"agent": AGENT.to_json()}
         assert word.from_json({**about, "energy": FIRST.to_json()}).energy == FIRST
         assert word.from_json({**about, "energy": WILD}).energy is None

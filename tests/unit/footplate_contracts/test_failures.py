@@ -9,10 +9,10 @@ from footplate_contracts.failures import (
     MESSAGE_LIMIT,
     OUTCOMES,
     FailureReport,
-    fit,
     is_peer_gone,
     is_secondary,
     outcome_of_text,
+    truncate_message,
 )
 from footplate_contracts.names import Cause, ExitCode, Reason
 
@@ -103,5 +103,5 @@ def test_a_message_fits_into_a_status() -> None:
     long = "x" * 3000 + "the point"
     with pytest.raises(ValidationError):
         FailureReport(cause=Cause.USER_ERROR, reason="R", message=long, time=0.0)
-    assert len(fit(long)) == MESSAGE_LIMIT and fit(long).endswith("the point")
-    assert fit("short") == "short"
+    assert len(truncate_message(long)) == MESSAGE_LIMIT and truncate_message(long).endswith("the point")
+    assert truncate_message("short") == "short"

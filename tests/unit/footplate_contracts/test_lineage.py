@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.lineage import references, with_folders
+from footplate_contracts.lineage import run_references, with_resolved_uris
 from footplate_contracts.runconfig import RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.references import LineageEntry, ReferenceField
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
@@ -34,14 +34,14 @@ def entry(field: ReferenceField) -> LineageEntry:
 @pytest.mark.parametrize("field", ReferenceField)
 def test_a_folder_stands_in_the_place_of_each_run(field: ReferenceField) -> None:
     named = spec(**EACH[field])
-    assert [(where, run.name) for where, run in references(named).items()] == [(field, "base")]
+    assert [(where, run.name) for where, run in run_references(named).items()] == [(field, "base")]
 
-    resolved = with_folders(named, [entry(field)])
+    resolved = with_resolved_uris(named, [entry(field)])
     part: Any = resolved.to_json()
     for name in field.split("."):
         part = part[name]
     assert (part["uri"], "run" in part) == ("/base/step-7.e1g1", False)
-    assert references(resolved) == {}
+    assert run_references(resolved) == {}
 
 
 def test_a_config_keeps_where_its_folders_come_from() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from footplate_contracts import logs
-from footplate_contracts.logs import bind, fields
+from footplate_contracts.logs import bind, log_fields
 from footplate_contracts.names import LogFormat
 
 NOON = 1_769_860_800.25  # 2026-01-31 12:00:00.25 UTC
@@ -19,9 +19,9 @@ NOON = 1_769_860_800.25  # 2026-01-31 12:00:00.25 UTC
 @pytest.fixture(autouse=True)
 def rank() -> Iterator[None]:
     """A process that is a rank of a run."""
-    logs.describe_process(rank=3, generation=None)
+    logs.set_process_fields(rank=3, generation=None)
     yield
-    logs.describe_process(rank=None)
+    logs.set_process_fields(rank=None)
 
 
 def line(log_format: LogFormat, message: str, level: int = logging.INFO, **about: object) -> str:
@@ -29,7 +29,7 @@ def line(log_format: LogFormat, message: str, level: int = logging.INFO, **about
     error = sys.exc_info()
     record = logging.LogRecord("footplate.x", level, "x.py", 1, message, None, error if error[0] else None)
     record.created = NOON
-    record.__dict__.update(fields(**about))
+    record.__dict__.update(log_fields(**about))
     return logs.formatter(log_format).format(record)
 
 

@@ -8,14 +8,14 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from footplate_contracts.model import Contract, Report
+from footplate_contracts.model import Contract, WireMessage
 from footplate_contracts.v1alpha1.computeprofile import Gpu, PeakTflops
 from footplate_contracts.v1alpha1.status import CoordinatorStatus
 from footplate_contracts.v1alpha1.training import Optimizer, Schedule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 
 
-class Sample(Report):
+class Sample(WireMessage):
     """A message with a number."""
 
     step_loss: float

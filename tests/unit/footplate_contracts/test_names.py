@@ -41,4 +41,4 @@ def test_a_configuration_is_found_by_its_content() -> None:
 
 
 def test_terminal_phases() -> None:
-    assert [phase for phase in Phase if phase.terminal] == [Phase.SUCCEEDED, Phase.FAILED]
+    assert [phase for phase in Phase if phase.is_terminal] == [Phase.SUCCEEDED, Phase.FAILED]

@@ -10,9 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.diagnosis import DiagnosisRequest
-from footplate_contracts.model import IF_READABLE, Report
+from footplate_contracts.model import IF_READABLE, WireMessage
 from footplate_contracts.names import Cause, Phase
-from footplate_contracts.rendezvous import HeartbeatAnswer
+from footplate_contracts.rendezvous import HeartbeatResponse
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
@@ -117,9 +117,9 @@ def test_a_run_config_with_more_in_each_of_its_records_is_read_and_what_is_passe
     longer = extended(RunConfig, config.to_json())
     assert RunConfig.from_any_release(longer) == config
     assert {"sunSpots", "training.sunSpots", "training.optimizer.sunSpots"} <= set(
-        RunConfig.passed_over(longer)
+        RunConfig.unknown_fields(longer)
     )
-    assert RunConfig.passed_over(config.to_json()) == []
+    assert RunConfig.unknown_fields(config.to_json()) == []
 
 
 @pytest.mark.parametrize("place", ["", "training", "checkpoint"])
@@ -129,7 +129,7 @@ def test_a_spec_stays_strict(place: str) -> None:
         TrainingRunSpec.from_json({**SPEC, place: part} if place else {**SPEC, **part})
 
 
-def all_reports(base: type[Report] = Report) -> Iterator[type[Report]]:
+def all_reports(base: type[WireMessage] = WireMessage) -> Iterator[type[WireMessage]]:
     """Every message between programs, and whatever is part of one."""
     for report in base.__subclasses__():
         if report.__module__.startswith("footplate_contracts."):
@@ -139,7 +139,7 @@ def all_reports(base: type[Report] = Report) -> Iterator[type[Report]]:
 
 def test_reports_pass_over_new_members() -> None:
     reports = set(nonempty(all_reports()))
-    assert {CoordinatorState, HeartbeatAnswer} <= reports
+    assert {CoordinatorState, HeartbeatResponse} <= reports
     assert {report.__name__ for report in reports if report.model_config["extra"] != "ignore"} == set()
 
 
@@ -156,7 +156,7 @@ REFUSED = {("DiagnosisRequest", "kind"), ("Diagnosis", "kind")}
         if any(enums_of(field.annotation)) and (report.__name__, name) not in REFUSED
     ],
 )
-def test_reports_are_read_with_new_words_in_closed_sets(report: type[Report], name: str) -> None:
+def test_reports_are_read_with_new_words_in_closed_sets(report: type[WireMessage], name: str) -> None:
     field = report.model_fields[name]
     read = TypeAdapter(Annotated[(field.annotation, *field.metadata)]).validate_python(UNHEARD_OF)
     left_out = IF_READABLE in field.metadata
@@ -165,6 +165,6 @@ def test_reports_are_read_with_new_words_in_closed_sets(report: type[Report], na
 
 def test_an_agent_passes_over_a_diagnosis_of_a_kind_that_it_cannot_make() -> None:
     answer = {"epoch": 1, "diagnosis": {"kind": UNHEARD_OF, "number": 3}}
-    assert HeartbeatAnswer.from_json(answer).diagnosis is None
+    assert HeartbeatResponse.from_json(answer).diagnosis is None
     with pytest.raises(ValidationError, match="kind"):
         DiagnosisRequest.from_json({"kind": UNHEARD_OF})

@@ -23,12 +23,12 @@ from footplate_contracts.reports import CheckpointRecord, GenerationId, Telemetr
     ],
 )
 def test_newer_than(newer: str, older: str) -> None:
-    assert GenerationId.parse(newer).newer_than(GenerationId.parse(older))
-    assert not GenerationId.parse(older).newer_than(GenerationId.parse(newer))
+    assert GenerationId.parse(newer).is_newer_than(GenerationId.parse(older))
+    assert not GenerationId.parse(older).is_newer_than(GenerationId.parse(newer))
 
 
 def test_a_generation_is_not_newer_than_itself() -> None:
-    assert not GenerationId.parse("3.4").newer_than(GenerationId.parse("3.4"))
+    assert not GenerationId.parse("3.4").is_newer_than(GenerationId.parse("3.4"))
 
 
 def test_text_and_back() -> None:
@@ -117,7 +117,7 @@ def test_further_numbers_have_bounds(values: dict[str, float]) -> None:
 def test_an_entry_that_cannot_be_read_holds_no_other_back(odd: dict[str, Any]) -> None:
     outbox = [{"sequence": 1, **odd}, {"sequence": 2, "metrics": ROW}]
     word = Heartbeat.from_json({"agent": AGENT, "outbox": outbox})
-    assert [(item.sequence, item.unreadable) for item in word.outbox] == [(1, True), (2, False)]
+    assert [(item.sequence, item.is_unreadable) for item in word.outbox] == [(1, True), (2, False)]
 
 
 def test_a_name_that_is_no_column_is_refused_of_whoever_measures_and_passed_over_by_whoever_reads() -> None:

@@ -9,7 +9,15 @@ import celpy
 import pytest
 from celpy.adapter import json_to_cel
 
-from footplate_contracts.rules import Refusal, Rule, only, positive, refuse, required, unchanging
+from footplate_contracts.rules import (
+    FieldValueErrorReason,
+    Rule,
+    immutable,
+    positive,
+    required,
+    supported_values,
+    unsupported_field,
+)
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun
 from tests.support.contracts import every_rule, parts
@@ -36,16 +44,18 @@ def test_a_message_may_be_nothing_but_text() -> None:
 
 
 def test_a_rule_about_updates_is_known_as_one() -> None:
-    assert unchanging("data").is_transition
+    assert immutable("data").is_transition
     assert not RULE.is_transition
 
 
 @pytest.mark.parametrize(
     ("rule", "good", "bad", "says"),
     [
-        pytest.param(refuse("x"), {}, {"x": 1}, "x is not supported by this release; remove it", id="refuse"),
         pytest.param(
-            only("x", "a", "b"),
+            unsupported_field("x"), {}, {"x": 1}, "x is not supported by this release; remove it", id="refuse"
+        ),
+        pytest.param(
+            supported_values("x", "a", "b"),
             {"x": "b"},
             {"x": "c"},
             "x c is not supported by this release; use a or b",
@@ -65,22 +75,22 @@ def test_ready_made_rules(rule: Rule, good: object, bad: object, says: str) -> N
 @pytest.mark.parametrize(
     ("rule", "old", "new", "holds"),
     [
-        pytest.param(unchanging("x"), {"x": 1}, {"x": 1}, True, id="same"),
-        pytest.param(unchanging("x"), {"x": 1}, {"x": 2}, False, id="changed"),
-        pytest.param(unchanging("x", optional=True), {}, {}, True, id="absent"),
-        pytest.param(unchanging("x", optional=True), {}, {"x": 1}, False, id="added"),
-        pytest.param(unchanging("x", optional=True), {"x": 1}, {}, False, id="removed"),
+        pytest.param(immutable("x"), {"x": 1}, {"x": 1}, True, id="same"),
+        pytest.param(immutable("x"), {"x": 1}, {"x": 2}, False, id="changed"),
+        pytest.param(immutable("x", optional=True), {}, {}, True, id="absent"),
+        pytest.param(immutable("x", optional=True), {}, {"x": 1}, False, id="added"),
+        pytest.param(immutable("x", optional=True), {"x": 1}, {}, False, id="removed"),
         pytest.param(
-            unchanging("x", unless="oldSelf.off"), {"x": 1, "off": True}, {"x": 2}, True, id="while-off"
+            immutable("x", unless="oldSelf.off"), {"x": 1, "off": True}, {"x": 2}, True, id="while-off"
         ),
         pytest.param(
-            unchanging("x", unless="oldSelf.off"), {"x": 1, "off": False}, {"x": 2}, False, id="while-on"
+            immutable("x", unless="oldSelf.off"), {"x": 1, "off": False}, {"x": 2}, False, id="while-on"
         ),
     ],
 )
 def test_unchanging(rule: Rule, old: object, new: object, holds: bool) -> None:
     assert evaluate(rule.expression, self=new, oldSelf=old) == holds
-    assert rule.refusal is Refusal.FORBIDDEN
+    assert rule.refusal is FieldValueErrorReason.FORBIDDEN
 
 
 @pytest.mark.parametrize("rule", [pytest.param(rule, id=f"{path}-{rule.field}") for path, rule in RULES])

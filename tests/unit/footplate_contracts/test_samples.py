@@ -12,12 +12,12 @@ from footplate_contracts.samples import (
     BYTES,
     CUT,
     MOST,
+    LoggedSample,
     SampleEnd,
-    ShownSample,
-    fitting,
-    plain,
-    read,
-    size,
+    json_bytes,
+    parse_samples,
+    sanitize_text,
+    truncate_samples,
 )
 from tests.support.samples import longest, shown
 from tests.unit.footplate_elastic.coordinator.test_telemetry import G1, row
@@ -35,38 +35,38 @@ from tests.unit.footplate_elastic.coordinator.test_telemetry import G1, row
     ],
 )
 def test_a_text_is_fit_for_a_terminal_and_a_database(text: str, fit: str) -> None:
-    assert plain(text, 100) == fit == plain(fit, 100)
+    assert sanitize_text(text, 100) == fit == sanitize_text(fit, 100)
 
 
 @pytest.mark.parametrize("length", [39, 40, 41, 1000])
 def test_of_a_long_text_begin_and_end_stay(length: int) -> None:
     text = "".join(chr(ord("a") + place % 26) for place in range(length))
-    cut = plain(text, 40)
+    cut = sanitize_text(text, 40)
     assert cut == text if length <= 40 else (len(cut) == 40 and CUT in cut)
     assert (cut[:10], cut[-10:]) == (text[:10], text[-10:])
-    assert plain(cut, 40) == cut
+    assert sanitize_text(cut, 40) == cut
 
 
 def test_a_step_shows_so_many_samples_in_so_many_bytes() -> None:
     many = [longest(prompt) for prompt in range(20)]
-    found = fitting(many)
+    found = truncate_samples(many)
     assert [sample.prompt for sample in found] == list(range(MOST))
-    assert size(many[:MOST]) > BYTES >= size(found) > BYTES // 2
-    assert fitting(found) == found
-    assert fitting([shown(1), shown(2)]) == [shown(1), shown(2)]
+    assert json_bytes(many[:MOST]) > BYTES >= json_bytes(found) > BYTES // 2
+    assert truncate_samples(found) == found
+    assert truncate_samples([shown(1), shown(2)]) == [shown(1), shown(2)]
 
 
 def test_what_was_written_is_read() -> None:
-    samples = [shown(1), longest(2), ShownSample(prompt=3, prompt_text="", answer_text="x", tokens=0)]
-    item = TelemetryItem(sequence=1, generation=G1, metrics=row(1), samples=fitting(samples))
+    samples = [shown(1), longest(2), LoggedSample(prompt=3, prompt_text="", answer_text="x", tokens=0)]
+    item = TelemetryItem(sequence=1, generation=G1, metrics=row(1), samples=truncate_samples(samples))
     text = item.model_dump_json(by_alias=True, exclude_none=True)
     assert TelemetryItem.model_validate_json(text) == item
-    assert read([sample.to_json() for sample in samples]) == fitting(samples)
+    assert parse_samples([sample.to_json() for sample in samples]) == truncate_samples(samples)
 
 
 def test_why_an_answer_ends_for_a_reason_that_is_new_is_not_said() -> None:
-    assert ShownSample.from_json({**shown(1).to_json(), "end": "patience"}).end is None
-    assert ShownSample.from_json({**shown(1).to_json(), "end": "stop"}).end is SampleEnd.STOP
+    assert LoggedSample.from_json({**shown(1).to_json(), "end": "patience"}).end is None
+    assert LoggedSample.from_json({**shown(1).to_json(), "end": "stop"}).end is SampleEnd.STOP
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_whatever_is_wrong_with_samples_the_row_is_taken(samples: Any) -> None:
     plain_row = {"generation": G1.to_json(), "metrics": row(1).to_json(), "samples": samples}
     batch = TelemetryBatch.from_json({"runUid": "u", "epoch": 1, "rows": [plain_row]})
     assert batch.rows == [GenerationRow(generation=G1, metrics=row(1))]
-    assert read(samples) == []
+    assert parse_samples(samples) == []
 
 
 def test_an_answer_has_room_for_what_is_shown_of_it() -> None:

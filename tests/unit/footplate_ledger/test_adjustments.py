@@ -8,13 +8,13 @@ from fractions import Fraction
 from hypothesis import strategies as st
 
 from footplate_ledger.account import Tariff
-from footplate_ledger.adjustments import Closing, adjustments, months
-from footplate_ledger.bill import Cost, lines
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.tally import Tallies
-from footplate_ledger.time import Span, month_end
-from footplate_ledger.units import Money, Rate
-from footplate_ledger.usage import RUNNING, Evidence, Goods, NodeUsage
+from footplate_ledger.adjustments import ClosedMonthPrices, split_by_month, sum_adjustments
+from footplate_ledger.bill import Cost, bill_lines
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.tally import CostAggregator
+from footplate_ledger.time import Interval, month_end
+from footplate_ledger.units import HourlyRate, Money
+from footplate_ledger.usage import RUNNING, EndTime, NodeLifetime, Sku
 from tests.support.bills import sum_of
 from tests.support.properties import given
 
@@ -24,27 +24,27 @@ def at(month: int, day: int = 1) -> int:
 
 
 REGIONS = ("", "eu-1")
-H100 = Goods("h100", region="eu-1")
-NODE = NodeUsage("n", "n", H100, at(1), Evidence(RUNNING, at(1)), devices=8)
-SPRING = Span(at(1), at(4))
+H100 = Sku("h100", region="eu-1")
+NODE = NodeLifetime("n", "n", H100, at(1), EndTime(RUNNING, at(1)), devices=8)
+SPRING = Interval(at(1), at(4))
 NOW = at(4)
-Adjustment = tuple[int, Span, Money]
+Adjustment = tuple[int, Interval, Money]
 
 
-def cost(book: Book, span: Span) -> Cost:
-    return sum_of(lines([NODE], [], book, NOW, span))
+def cost(book: PriceBook, span: Interval) -> Cost:
+    return sum_of(bill_lines([NODE], [], book, NOW, span))
 
 
-def billed(book: Book, window: Span, now: int = NOW) -> tuple[list[Cost], list[Adjustment]]:
+def billed(book: PriceBook, window: Interval, now: int = NOW) -> tuple[list[Cost], list[Adjustment]]:
     """The months of `window` as they were closed, and what was changed about them later."""
-    parts = list(months(window))
-    tallies = Tallies(Tariff(book), now, [window.start, *(part.end for part in parts)])
+    parts = list(split_by_month(window))
+    tallies = CostAggregator(Tariff(book), now, [window.start, *(part.end for part in parts)])
     tallies.add(NODE, (), lambda pod: None, lambda goods: "idle")
     costs, changed = [], []
     for place, part in enumerate(parts):
-        tally, closing = tallies.found["idle", place], Closing(book, part, now)
+        tally, closing = tallies.found["idle", place], ClosedMonthPrices(book, part, now)
         costs.append(tally.priced(closing).cost())
-        for second, dearer in adjustments([tally], closing).items():
+        for second, dearer in sum_adjustments([tally], closing).items():
             if dearer.exact:
                 changed.append((second, part, Money(dearer.exact)))
     return costs, sorted(changed, key=lambda change: change[:2])
@@ -52,21 +52,21 @@ def billed(book: Book, window: Span, now: int = NOW) -> tuple[list[Cost], list[A
 
 def entry(
     name: str, dollars: int, since: int, written: int, supersedes: str | None = None, region: str = ""
-) -> Entry:
-    goods, rate = Goods("h100", region=region), Rate.dollars_per_hour(dollars)
-    return Entry(name, goods, rate, since, created_at=written, supersedes=supersedes)
+) -> PriceBookEntry:
+    goods, rate = Sku("h100", region=region), HourlyRate.dollars_per_hour(dollars)
+    return PriceBookEntry(name, goods, rate, since, created_at=written, supersedes=supersedes)
 
 
 def test_months_end_where_the_calendar_says() -> None:
-    assert list(months(Span(at(1, 15), at(3, 2)))) == [
-        Span(at(1, 15), at(2)),
-        Span(at(2), at(3)),
-        Span(at(3), at(3, 2)),
+    assert list(split_by_month(Interval(at(1, 15), at(3, 2)))) == [
+        Interval(at(1, 15), at(2)),
+        Interval(at(2), at(3)),
+        Interval(at(3), at(3, 2)),
     ]
 
 
 def test_a_correction_of_a_closed_month_is_an_adjustment() -> None:
-    book = Book([entry("e1", 10, at(1), at(1)), entry("e2", 12, at(1), at(3, 5), supersedes="e1")])
+    book = PriceBook([entry("e1", 10, at(1), at(1)), entry("e2", 12, at(1), at(3, 5), supersedes="e1")])
     found, changed = billed(book, SPRING)
     hours = [31 * 24, 28 * 24, 31 * 24]
     assert [part.money for part in found] == [
@@ -75,21 +75,21 @@ def test_a_correction_of_a_closed_month_is_an_adjustment() -> None:
         Money.dollars(12 * hours[2]),  # open when it was written
     ]
     assert changed == [
-        (at(3, 5), Span(at(1), at(2)), Money.dollars(2 * hours[0])),
-        (at(3, 5), Span(at(2), at(3)), Money.dollars(2 * hours[1])),
+        (at(3, 5), Interval(at(1), at(2)), Money.dollars(2 * hours[0])),
+        (at(3, 5), Interval(at(2), at(3)), Money.dollars(2 * hours[1])),
     ]
 
 
 def test_a_price_that_was_unknown_is_an_adjustment_too() -> None:
-    book = Book([entry("e1", 10, at(1), at(2, 2))])
-    found, changed = billed(book, Span(at(1), at(2)))
+    book = PriceBook([entry("e1", 10, at(1), at(2, 2))])
+    found, changed = billed(book, Interval(at(1), at(2)))
     assert found[0].money == Money() and found[0].unpriced
     assert [money for _, _, money in changed] == [Money.dollars(10 * 31 * 24)]
 
 
 def test_in_a_month_that_is_open_what_a_clock_that_is_ahead_wrote_counts() -> None:
-    book = Book([entry("e1", 10, at(1), at(1)), entry("e2", 12, at(2), at(2, 15) + 3)])
-    found, changed = billed(book, Span(at(2), at(2, 15)), now=at(2, 15))
+    book = PriceBook([entry("e1", 10, at(1), at(1)), entry("e2", 12, at(2), at(2, 15) + 3)])
+    found, changed = billed(book, Interval(at(2), at(2, 15)), now=at(2, 15))
     assert [part.money for part in found] == [Money.dollars(12 * 14 * 24)] and changed == []
 
 
@@ -110,13 +110,13 @@ ENTRIES = st.lists(
 
 @given(ENTRIES, examples=200)
 def test_a_closed_month_is_what_the_book_said_then_and_each_change_what_it_said_before(
-    entries: list[Entry],
+    entries: list[PriceBookEntry],
 ) -> None:
-    def known(moment: int, month: Span) -> Money:
-        return cost(Book([entry for entry in entries if entry.created_at <= moment]), month).money
+    def known(moment: int, month: Interval) -> Money:
+        return cost(PriceBook([entry for entry in entries if entry.created_at <= moment]), month).money
 
-    found, changed = billed(Book(entries), SPRING)
-    for month, part in zip(months(SPRING), found, strict=True):
+    found, changed = billed(PriceBook(entries), SPRING)
+    for month, part in zip(split_by_month(SPRING), found, strict=True):
         closed = month_end(month.start)
         assert part.money == known(closed, month)
         later = sorted({entry.created_at for entry in entries if entry.created_at > closed})
@@ -127,14 +127,17 @@ def test_a_closed_month_is_what_the_book_said_then_and_each_change_what_it_said_
             if after != before
         ]
     known_now = sum((part.money.exact for part in found), Fraction(0))
-    assert known_now + sum(money.exact for _, _, money in changed) == cost(Book(entries), SPRING).money.exact
+    assert (
+        known_now + sum(money.exact for _, _, money in changed)
+        == cost(PriceBook(entries), SPRING).money.exact
+    )
 
 
 @given(ENTRIES, st.integers(0, 20), MOMENTS, examples=50)
 def test_nothing_that_is_written_later_changes_a_closed_month(
-    entries: list[Entry], dollars: int, since: int
+    entries: list[PriceBookEntry], dollars: int, since: int
 ) -> None:
     later = entry("later", dollars, since, at(3, 31))
-    before, _ = billed(Book(entries), SPRING)
-    after, _ = billed(Book([*entries, later]), SPRING)
+    before, _ = billed(PriceBook(entries), SPRING)
+    after, _ = billed(PriceBook([*entries, later]), SPRING)
     assert [part.money for part in after[:2]] == [part.money for part in before[:2]]

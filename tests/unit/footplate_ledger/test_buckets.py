@@ -11,7 +11,7 @@ from itertools import pairwise
 from hypothesis import strategies as st
 
 from footplate_contracts.v1alpha1.status import TimeStatus
-from footplate_ledger.buckets import _OF_TIME, Bucket, Sums, joined, shared
+from footplate_ledger.buckets import _OF_TIME, DeviceActivity, Sums, add_sums, split_by_activity
 from footplate_ledger.units import Seconds
 from tests.support.properties import given
 
@@ -25,11 +25,13 @@ def test_every_member_of_status_time_has_a_bucket() -> None:
 
 
 def test_spares_and_what_stands_wait() -> None:
-    assert shared(seconds(8), seconds(2), {}) == {Bucket.WAITING: seconds(10)}
-    assert shared(seconds(8), seconds(2), {"suspended": Fraction(3)}) == {Bucket.WAITING: seconds(10)}
-    assert shared(seconds(8), seconds(2), {"starting": Fraction(3)}) == {
-        Bucket.STARTING: seconds(8),
-        Bucket.WAITING: seconds(2),
+    assert split_by_activity(seconds(8), seconds(2), {}) == {DeviceActivity.WAITING: seconds(10)}
+    assert split_by_activity(seconds(8), seconds(2), {"suspended": Fraction(3)}) == {
+        DeviceActivity.WAITING: seconds(10)
+    }
+    assert split_by_activity(seconds(8), seconds(2), {"starting": Fraction(3)}) == {
+        DeviceActivity.STARTING: seconds(8),
+        DeviceActivity.WAITING: seconds(2),
     }
 
 
@@ -48,7 +50,7 @@ class Stretch:
         for start, end in pairwise(edges):
             passed = {name: part * (end - start) for name, part in self.parts.items()}
             workers, spares = (seconds(number * (end - start)) for number in (self.devices, self.spares))
-            found = joined(found, shared(workers, spares, passed))
+            found = add_sums(found, split_by_activity(workers, spares, passed))
         return found
 
 
@@ -66,8 +68,8 @@ STRETCHES = st.builds(Stretch, st.integers(0, 600), st.integers(0, 64), st.integ
 
 @given(st.lists(STRETCHES, max_size=5), st.lists(st.integers(1, 600), max_size=8), examples=50)
 def test_rare_and_frequent_looks_give_the_same_sums(stretches: list[Stretch], looks: list[int]) -> None:
-    rare = reduce(joined, (stretch.looked_at([]) for stretch in stretches), {})
-    frequent = reduce(joined, (stretch.looked_at(looks) for stretch in stretches), {})
+    rare = reduce(add_sums, (stretch.looked_at([]) for stretch in stretches), {})
+    frequent = reduce(add_sums, (stretch.looked_at(looks) for stretch in stretches), {})
     assert rare == frequent
     used = sum(stretch.length * (stretch.devices + stretch.spares) for stretch in stretches)
     assert sum(part.exact for part in rare.values()) == used

@@ -11,17 +11,17 @@ import pytest
 from footplate_ledger import idle
 from footplate_ledger.account import Tariff
 from footplate_ledger.bill import IDLE
-from footplate_ledger.tally import Key, Tallies, Tally
-from footplate_ledger.usage import TOLD, Evidence, Owner
+from footplate_ledger.tally import CostAggregator, CostSum, Key
+from footplate_ledger.usage import TOLD, EndTime, Owner
 from tests.support.usage_worlds import CPU, DAY, H100, HOUR, SPOT, T0, World, node, pod, world
 
 NOW = T0 + 45 * DAY
-Found = Mapping[tuple[Key, int], Tally]
+Found = Mapping[tuple[Key, int], CostSum]
 
 
 def tallied(made: World, edges: list[int]) -> Found:
     """By owner, and idle by goods."""
-    found = Tallies(Tariff(made.book), NOW, edges)
+    found = CostAggregator(Tariff(made.book), NOW, edges)
     told = {there.uid: there for there in made.nodes}
     for uid in {used.node for used in made.pods} | told.keys():
         on = [used for used in made.pods if used.node == uid]
@@ -53,7 +53,7 @@ def test_all_of_it_is_there_and_nobody_else_has_it(seed: int) -> None:
     made = world(random.Random(seed))
     edges = [T0 - DAY, T0 + 5 * DAY, T0 + 20 * DAY, NOW]
     apart, shared = tallied(made, edges), tallied(made, edges)
-    idle.share(shared, is_idle)
+    idle.share_idle_time(shared, is_idle)
     assert together(shared) == together(apart)
     held = {
         (at, stretch.goods, stretch.since)
@@ -68,7 +68,7 @@ def test_all_of_it_is_there_and_nobody_else_has_it(seed: int) -> None:
 
 
 def test_it_goes_by_how_much_each_held_and_only_to_whom_held_such_a_node() -> None:
-    over = Evidence(TOLD, T0 + HOUR)
+    over = EndTime(TOLD, T0 + HOUR)
     nodes = [
         node("n1", end=over),
         node("n2", end=over),
@@ -81,7 +81,7 @@ def test_it_goes_by_how_much_each_held_and_only_to_whom_held_such_a_node() -> No
         pod("p3", owner=run("c"), node="n3", goods=SPOT),
     ]
     found = tallied(World(nodes, pods, []), [T0, T0 + HOUR])
-    idle.share(found, is_idle)
+    idle.share_idle_time(found, is_idle)
     shares = {
         key: {stretch.goods: seconds.exact / HOUR for stretch, seconds in tally.idle.seconds.items()}
         for (key, _), tally in found.items()

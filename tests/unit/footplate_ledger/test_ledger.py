@@ -12,59 +12,59 @@ from hypothesis import strategies as st
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
-from footplate_ledger.account import Account, Tariff, accounts
-from footplate_ledger.bill import IDLE, Cost, Line, lines
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.sharing import held, told_by
-from footplate_ledger.time import Span, second, segments
-from footplate_ledger.units import Money, Rate, Seconds
+from footplate_ledger.account import Account, Tariff, build_accounts
+from footplate_ledger.bill import IDLE, BillLine, Cost, bill_lines
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.sharing import infer_nodes, split_node_time
+from footplate_ledger.time import Interval, segments, unix_second
+from footplate_ledger.units import HourlyRate, Money, Seconds
 from footplate_ledger.usage import (
     LAST_SEEN,
     RUNNING,
     TOLD,
-    Evidence,
-    Goods,
-    NodeUsage,
+    EndTime,
+    NodeLifetime,
     Owner,
-    PodUsage,
-    gathered,
-    merged,
+    PodAllocation,
+    Sku,
+    merge_by_uid,
+    merge_pods,
 )
 from tests.support.bills import by_pod, sum_of
 from tests.support.properties import given
 
-H100, A100, SPOT = Goods("h100"), Goods("a100"), Goods("h100", Capacity.SPOT, "eu-1")
+H100, A100, SPOT = Sku("h100"), Sku("a100"), Sku("h100", Capacity.SPOT, "eu-1")
 RUN = Owner("TrainingRun", "research", "gpt", "u1")
 NOW = 500
-HOURLY = Rate.dollars_per_hour(36)  # a cent a second
+HOURLY = HourlyRate.dollars_per_hour(36)  # a cent a second
 
 
-def node(uid: str = "n1", start: int = 0, end: int = 100, **changed: Any) -> NodeUsage:
-    usual = NodeUsage(uid, uid, H100, start, Evidence(TOLD, end), devices=8)
+def node(uid: str = "n1", start: int = 0, end: int = 100, **changed: Any) -> NodeLifetime:
+    usual = NodeLifetime(uid, uid, H100, start, EndTime(TOLD, end), devices=8)
     return replace(usual, **changed)
 
 
-def pod(uid: str = "p1", start: int = 0, end: int = 100, known: int = TOLD, **changed: Any) -> PodUsage:
-    usual = PodUsage(uid, RUN, Role.WORKER, 1, "n1", H100, start, Evidence(known, end), devices=8)
+def pod(uid: str = "p1", start: int = 0, end: int = 100, known: int = TOLD, **changed: Any) -> PodAllocation:
+    usual = PodAllocation(uid, RUN, Role.WORKER, 1, "n1", H100, start, EndTime(known, end), devices=8)
     return replace(usual, **changed)
 
 
-def book(*entries: Entry) -> Book:
-    return Book(entries or [Entry("e1", H100, HOURLY, 0)])
+def book(*entries: PriceBookEntry) -> PriceBook:
+    return PriceBook(entries or [PriceBookEntry("e1", H100, HOURLY, 0)])
 
 
 # -- sharing ---------------------------------------------------------------------------
 
 
 def test_a_pod_with_all_devices_has_the_node_while_it_is_there() -> None:
-    costs = by_pod(lines([node()], [pod(start=10, end=30)], book(), NOW))
+    costs = by_pod(bill_lines([node()], [pod(start=10, end=30)], book(), NOW))
     assert costs["p1"].money == Money.dollars("0.20")
     assert costs[IDLE].money == Money.dollars("0.80")
 
 
 def test_pods_share_by_devices_and_the_rest_is_idle() -> None:
     pods = [pod("a", devices=4), pod("b", start=50, devices=3)]
-    costs = by_pod(lines([node()], pods, book(), NOW))
+    costs = by_pod(bill_lines([node()], pods, book(), NOW))
     assert costs["a"].node_seconds == Seconds(Fraction(50))
     assert costs["b"].node_seconds == Seconds(Fraction(50 * 3, 8))
     assert costs[IDLE].node_seconds == Seconds(Fraction(100) - 50 - Fraction(150, 8))
@@ -72,24 +72,24 @@ def test_pods_share_by_devices_and_the_rest_is_idle() -> None:
 
 def test_without_devices_pods_share_by_the_cpu_that_they_request() -> None:
     pods = [pod("a", devices=0, cpu=Fraction(3)), pod("b", devices=0, cpu=Fraction(1, 2))]
-    [part] = held(node(devices=0, cpu=Fraction(4)), pods, NOW)
+    [part] = split_node_time(node(devices=0, cpu=Fraction(4)), pods, NOW)
     assert part.shares == {"a": Fraction(3, 4), "b": Fraction(1, 8)} and part.idle == Fraction(1, 8)
 
 
 def test_a_pod_without_devices_has_nothing_of_a_node_with_some() -> None:
-    [part] = held(node(), [pod("coordinator", devices=0, cpu=Fraction(1))], NOW)
+    [part] = split_node_time(node(), [pod("coordinator", devices=0, cpu=Fraction(1))], NOW)
     assert part.shares == {} and part.idle == 1
 
 
 def test_who_holds_more_together_than_there_is_shares_the_whole() -> None:
-    [part] = held(node(), [pod("a"), pod("b", devices=4)], NOW)
+    [part] = split_node_time(node(), [pod("a"), pod("b", devices=4)], NOW)
     assert part.shares == {"a": Fraction(2, 3), "b": Fraction(1, 3)} and part.idle == 0
 
 
 def test_a_node_of_which_nothing_is_known_is_shared_by_what_its_pods_hold() -> None:
-    [part] = held(node(devices=0), [pod("a", devices=6), pod("b", devices=2)], NOW)
+    [part] = split_node_time(node(devices=0), [pod("a", devices=6), pod("b", devices=2)], NOW)
     assert part.shares == {"a": Fraction(3, 4), "b": Fraction(1, 4)}
-    [part] = held(node(devices=0), [pod("a", devices=0), pod("b", devices=0)], NOW)
+    [part] = split_node_time(node(devices=0), [pod("a", devices=0), pod("b", devices=0)], NOW)
     assert part.shares == {"a": Fraction(1, 2), "b": Fraction(1, 2)}
 
 
@@ -99,54 +99,57 @@ def test_a_node_of_which_nothing_is_known_is_shared_by_what_its_pods_hold() -> N
         pytest.param(node(start=240, end=0), id="ends-before-it-begins"),
         pytest.param(node(start=NOW + 240, end=0), id="begins-later-than-now"),
         pytest.param(node(start=NOW + 240, end=NOW + 400), id="is-there-later-than-now"),
-        pytest.param(replace(node(start=NOW + 240), end=Evidence(RUNNING, NOW)), id="is-not-over"),
+        pytest.param(replace(node(start=NOW + 240), end=EndTime(RUNNING, NOW)), id="is-not-over"),
     ],
 )
-def test_nothing_is_held_of_a_node_that_has_no_time(there: NodeUsage) -> None:
+def test_nothing_is_held_of_a_node_that_has_no_time(there: NodeLifetime) -> None:
     pods = [pod(start=0, end=240), pod("p2", start=NOW, end=NOW + 900)]
-    assert list(held(there, pods, NOW)) == []
-    assert list(lines([there], pods, book(), NOW)) == []
+    assert list(split_node_time(there, pods, NOW)) == []
+    assert list(bill_lines([there], pods, book(), NOW)) == []
 
 
 # -- prices ----------------------------------------------------------------------------
 
 
 def test_usage_is_split_at_the_second_of_a_change() -> None:
-    dearer = Entry("e2", H100, Rate.dollars_per_hour(72), 40)
-    found = list(lines([node()], [pod()], book(Entry("e1", H100, HOURLY, 0), dearer), NOW))
+    dearer = PriceBookEntry("e2", H100, HourlyRate.dollars_per_hour(72), 40)
+    found = list(bill_lines([node()], [pod()], book(PriceBookEntry("e1", H100, HOURLY, 0), dearer), NOW))
     assert [(line.span, line.cost) for line in found] == [
-        (Span(0, 40), Money.dollars("0.40")),
-        (Span(40, 100), Money.dollars("1.20")),
+        (Interval(0, 40), Money.dollars("0.40")),
+        (Interval(40, 100), Money.dollars("1.20")),
     ]
 
 
 def test_no_price_is_unknown_and_not_nothing() -> None:
-    found = list(lines([node()], [pod()], book(Entry("e1", H100, HOURLY, 60)), NOW))
+    found = list(bill_lines([node()], [pod()], book(PriceBookEntry("e1", H100, HOURLY, 60)), NOW))
     assert [line.cost for line in found] == [None, Money.dollars("0.40")]
     assert sum_of(found) == Cost(
         Money.dollars("0.40"), Seconds(Fraction(100)), unpriced=Seconds(Fraction(60))
     )
 
 
-@pytest.mark.parametrize("goods", [SPOT, Goods("a100"), Goods("h100", Capacity.RESERVED)])
-def test_a_price_is_that_of_its_goods_alone(goods: Goods) -> None:
+@pytest.mark.parametrize("goods", [SPOT, Sku("a100"), Sku("h100", Capacity.RESERVED)])
+def test_a_price_is_that_of_its_goods_alone(goods: Sku) -> None:
     assert book().rate(goods, 50) is None
 
 
 def test_an_entry_of_no_region_holds_where_a_region_has_none_of_its_own_in_force() -> None:
     here = replace(H100, region="eu-1")
-    prices = book(Entry("e1", H100, HOURLY, 0), Entry("e2", here, Rate(Fraction(7)), 40, effective_to=60))
-    found = [(part, rate == HOURLY) for part, rate in prices.priced(here, Span(0, 100))]
-    assert found == [(Span(0, 40), True), (Span(40, 60), False), (Span(60, 100), True)]
+    prices = book(
+        PriceBookEntry("e1", H100, HOURLY, 0),
+        PriceBookEntry("e2", here, HourlyRate(Fraction(7)), 40, effective_to=60),
+    )
+    found = [(part, rate == HOURLY) for part, rate in prices.split_by_rate(here, Interval(0, 100))]
+    assert found == [(Interval(0, 40), True), (Interval(40, 60), False), (Interval(60, 100), True)]
     assert prices.rate(replace(H100, region="us-1"), 50) == prices.rate(H100, 50) == HOURLY
 
 
 def test_an_entry_ends_where_it_says_or_a_later_one_begins() -> None:
-    prices = Book(
+    prices = PriceBook(
         [
-            Entry("always", H100, Rate(Fraction(1)), 0),
-            Entry("offer", H100, Rate(Fraction(2)), 10, effective_to=20),
-            Entry("later", H100, Rate(Fraction(3)), 30),
+            PriceBookEntry("always", H100, HourlyRate(Fraction(1)), 0),
+            PriceBookEntry("offer", H100, HourlyRate(Fraction(2)), 10, effective_to=20),
+            PriceBookEntry("later", H100, HourlyRate(Fraction(3)), 30),
         ]
     )
     seen = [prices.rate(H100, moment) for moment in (-1, 0, 9, 10, 19, 20, 29, 30)]
@@ -154,32 +157,38 @@ def test_an_entry_ends_where_it_says_or_a_later_one_begins() -> None:
 
 
 def test_a_correction_takes_the_place_of_what_it_supersedes() -> None:
-    wrong = Entry("e1", H100, Rate(Fraction(9)), 0, created_at=5)
-    right = Entry("e2", H100, Rate(Fraction(7)), 0, created_at=90, supersedes="e1")
-    prices = Book([right, wrong])
-    assert prices.rate(H100, 50) == Rate(Fraction(7))
-    said = [(4, None), (5, Rate(Fraction(9))), (90, Rate(Fraction(7)))]
-    assert prices.said(H100, 50, 4) == said
-    assert prices.said(H100, 50, 89) == [(89, Rate(Fraction(9))), said[-1]]
+    wrong = PriceBookEntry("e1", H100, HourlyRate(Fraction(9)), 0, created_at=5)
+    right = PriceBookEntry("e2", H100, HourlyRate(Fraction(7)), 0, created_at=90, supersedes="e1")
+    prices = PriceBook([right, wrong])
+    assert prices.rate(H100, 50) == HourlyRate(Fraction(7))
+    said = [(4, None), (5, HourlyRate(Fraction(9))), (90, HourlyRate(Fraction(7)))]
+    assert prices.rate_history(H100, 50, 4) == said
+    assert prices.rate_history(H100, 50, 89) == [(89, HourlyRate(Fraction(9))), said[-1]]
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param(Entry("e2", A100, Rate(Fraction(7)), 0, created_at=90, supersedes="e1"), id="profile"),
-        pytest.param(Entry("e2", H100, Rate(Fraction(7)), 99, created_at=90, supersedes="e3"), id="nothing"),
+        pytest.param(
+            PriceBookEntry("e2", A100, HourlyRate(Fraction(7)), 0, created_at=90, supersedes="e1"),
+            id="profile",
+        ),
+        pytest.param(
+            PriceBookEntry("e2", H100, HourlyRate(Fraction(7)), 99, created_at=90, supersedes="e3"),
+            id="nothing",
+        ),
     ],
 )
-def test_what_cannot_be_a_correction_ends_nothing(other: Entry) -> None:
-    prices = Book([other, Entry("e1", H100, Rate(Fraction(9)), 0, created_at=5)])
-    assert prices.rate(H100, 50) == Rate(Fraction(9)) and prices.corrected_by("e1") is None
+def test_what_cannot_be_a_correction_ends_nothing(other: PriceBookEntry) -> None:
+    prices = PriceBook([other, PriceBookEntry("e1", H100, HourlyRate(Fraction(9)), 0, created_at=5)])
+    assert prices.rate(H100, 50) == HourlyRate(Fraction(9)) and prices.corrected_by("e1") is None
 
 
 def test_a_correction_is_one_in_a_restored_cluster_that_made_it_first() -> None:
-    wrong = Entry("e1", H100, Rate(Fraction(9)), 0, created_at=90)
-    right = Entry("e2", H100, Rate(Fraction(7)), 0, created_at=89, supersedes="e1")
+    wrong = PriceBookEntry("e1", H100, HourlyRate(Fraction(9)), 0, created_at=90)
+    right = PriceBookEntry("e2", H100, HourlyRate(Fraction(7)), 0, created_at=89, supersedes="e1")
     for entries in ([wrong, right], [right, wrong]):
-        assert Book(entries).rate(H100, 50) == Rate(Fraction(7))
+        assert PriceBook(entries).rate(H100, 50) == HourlyRate(Fraction(7))
 
 
 # -- what is known of a pod -------------------------------------------------------------
@@ -187,30 +196,29 @@ def test_a_correction_is_one_in_a_restored_cluster_that_made_it_first() -> None:
 
 def test_kubernetes_times_stand_over_the_last_evidence() -> None:
     running, seen, told = (
-        replace(pod(), end=end)
-        for end in (Evidence(RUNNING, 90), Evidence(LAST_SEEN, 80), Evidence(TOLD, 70))
+        replace(pod(), end=end) for end in (EndTime(RUNNING, 90), EndTime(LAST_SEEN, 80), EndTime(TOLD, 70))
     )
-    assert merged(told, seen) == merged(running, told) == told
-    assert merged(running, seen) == seen
+    assert merge_pods(told, seen) == merge_pods(running, told) == told
+    assert merge_pods(running, seen) == seen
     assert seen.end.estimated and not told.end.estimated
 
 
 def test_what_its_node_has_is_known_once_anybody_told_it() -> None:
-    first = replace(pod(), end=Evidence(RUNNING, 50), node_devices=8)
-    then = replace(pod(), end=Evidence(TOLD, 90))
-    assert merged(first, then) == merged(then, first) == replace(then, node_devices=8)
+    first = replace(pod(), end=EndTime(RUNNING, 50), node_devices=8)
+    then = replace(pod(), end=EndTime(TOLD, 90))
+    assert merge_pods(first, then) == merge_pods(then, first) == replace(then, node_devices=8)
 
 
 @pytest.mark.parametrize("seconds", [-60, 0, 60])
 def test_a_spare_that_became_a_worker_is_one_whatever_a_clock_said(seconds: int) -> None:
-    spare = replace(pod(), role=Role.SPARE, end=Evidence(RUNNING, 100))
-    worker = replace(spare, role=Role.WORKER, end=Evidence(RUNNING, 100 + seconds))
-    assert merged(spare, worker).role is merged(worker, spare).role is Role.WORKER
+    spare = replace(pod(), role=Role.SPARE, end=EndTime(RUNNING, 100))
+    worker = replace(spare, role=Role.WORKER, end=EndTime(RUNNING, 100 + seconds))
+    assert merge_pods(spare, worker).role is merge_pods(worker, spare).role is Role.WORKER
 
 
 def test_two_pods_are_not_merged() -> None:
     with pytest.raises(ValueError, match="p2"):
-        merged(pod(), pod("p2"))
+        merge_pods(pod(), pod("p2"))
 
 
 # -- laws ------------------------------------------------------------------------------
@@ -220,17 +228,17 @@ def test_two_pods_are_not_merged() -> None:
 class World:
     """Nodes, tellings of their pods, prices."""
 
-    nodes: tuple[NodeUsage, ...]
-    tellings: tuple[PodUsage, ...]
-    book: Book
+    nodes: tuple[NodeLifetime, ...]
+    tellings: tuple[PodAllocation, ...]
+    book: PriceBook
 
-    def lines(self, window: Span) -> list[Line]:
-        return list(lines(self.nodes, gathered(self.tellings).values(), self.book, NOW, window))
+    def lines(self, window: Interval) -> list[BillLine]:
+        return list(bill_lines(self.nodes, merge_by_uid(self.tellings).values(), self.book, NOW, window))
 
 
 MOMENTS = st.integers(0, 200)
 GOODS = st.sampled_from([H100, SPOT])
-ENDS = st.builds(Evidence, st.sampled_from([RUNNING, LAST_SEEN, TOLD]), MOMENTS)
+ENDS = st.builds(EndTime, st.sampled_from([RUNNING, LAST_SEEN, TOLD]), MOMENTS)
 CPUS = st.fractions(0, 8, max_denominator=10)
 
 
@@ -238,11 +246,11 @@ CPUS = st.fractions(0, 8, max_denominator=10)
 def worlds(draw: st.DrawFn) -> World:
     uids = [f"n{number}" for number in range(draw(st.integers(1, 3)))]
     nodes = [
-        NodeUsage(uid, uid, draw(GOODS), draw(MOMENTS), draw(ENDS), draw(st.integers(0, 8)), draw(CPUS))
+        NodeLifetime(uid, uid, draw(GOODS), draw(MOMENTS), draw(ENDS), draw(st.integers(0, 8)), draw(CPUS))
         for uid in uids
     ]
     tellings = [
-        PodUsage(
+        PodAllocation(
             f"p{draw(st.integers(0, 5))}",
             RUN,
             draw(st.sampled_from(Role)),
@@ -258,25 +266,25 @@ def worlds(draw: st.DrawFn) -> World:
         for _ in range(draw(st.integers(0, 10)))
     ]
     entries = [
-        Entry(
+        PriceBookEntry(
             f"e{number}",
             draw(GOODS),
-            Rate(Fraction(draw(st.integers(0, 10**12)))),
+            HourlyRate(Fraction(draw(st.integers(0, 10**12)))),
             draw(MOMENTS),
             draw(MOMENTS),
             draw(MOMENTS),
         )
         for number in range(draw(st.integers(0, 5)))
     ]
-    return World(tuple(nodes), tuple(tellings), Book(entries))
+    return World(tuple(nodes), tuple(tellings), PriceBook(entries))
 
 
-WINDOWS = st.builds(lambda start, length: Span(start, start + length), MOMENTS, MOMENTS)
+WINDOWS = st.builds(lambda start, length: Interval(start, start + length), MOMENTS, MOMENTS)
 
 
 @given(worlds(), WINDOWS, examples=50)
-def test_runs_and_idle_together_are_the_nodes(world: World, window: Span) -> None:
-    alone = list(lines(world.nodes, [], world.book, NOW, window))
+def test_runs_and_idle_together_are_the_nodes(world: World, window: Interval) -> None:
+    alone = list(bill_lines(world.nodes, [], world.book, NOW, window))
     assert {line.pod for line in alone} <= {IDLE}
     assert _known(sum_of(world.lines(window))) == _known(sum_of(alone))
 
@@ -286,7 +294,7 @@ def _known(cost: Cost) -> tuple[Money, Seconds, Seconds]:
 
 
 @given(worlds(), WINDOWS, st.lists(MOMENTS, max_size=4), examples=50)
-def test_parts_of_a_window_are_the_whole(world: World, window: Span, cuts: list[int]) -> None:
+def test_parts_of_a_window_are_the_whole(world: World, window: Interval, cuts: list[int]) -> None:
     parts = [by_pod(world.lines(part)) for part in window.cut(cuts)]
     whole = by_pod(world.lines(window))
     for uid in whole:
@@ -294,7 +302,7 @@ def test_parts_of_a_window_are_the_whole(world: World, window: Span, cuts: list[
 
 
 @st.composite
-def unseen(draw: st.DrawFn) -> list[PodUsage]:
+def unseen(draw: st.DrawFn) -> list[PodAllocation]:
     """Pods of several profiles on a node of which nobody else tells."""
     pods = []
     for number in range(draw(st.integers(0, 6))):
@@ -315,30 +323,30 @@ def unseen(draw: st.DrawFn) -> list[PodUsage]:
 
 PRICED = Tariff(
     book(
-        Entry("e1", H100, HOURLY, 0),
-        Entry("e2", SPOT, Rate.dollars_per_hour(7), 0),
-        Entry("e3", A100, Rate.dollars_per_hour(11), 0),
-        Entry("e4", A100, Rate.dollars_per_hour(13), 90, effective_to=150),
+        PriceBookEntry("e1", H100, HOURLY, 0),
+        PriceBookEntry("e2", SPOT, HourlyRate.dollars_per_hour(7), 0),
+        PriceBookEntry("e3", A100, HourlyRate.dollars_per_hour(11), 0),
+        PriceBookEntry("e4", A100, HourlyRate.dollars_per_hour(13), 90, effective_to=150),
     )
 )
 
 
-def read(pods: list[PodUsage], window: Span) -> list[PodUsage]:
+def read(pods: list[PodAllocation], window: Interval) -> list[PodAllocation]:
     """Those who are there in a window: nobody who is asked about it reads any others."""
     return [known for known in pods if known.span(NOW).within(window)]
 
 
 @given(unseen(), WINDOWS, st.lists(MOMENTS, max_size=4), examples=100)
 def test_parts_of_a_window_are_the_whole_where_only_pods_tell_of_nodes(
-    pods: list[PodUsage], window: Span, cuts: list[int]
+    pods: list[PodAllocation], window: Interval, cuts: list[int]
 ) -> None:
-    whole = accounts([], read(pods, window), PRICED, NOW, window)
-    parts = [accounts([], read(pods, part), PRICED, NOW, part) for part in window.cut(cuts)]
+    whole = build_accounts([], read(pods, window), PRICED, NOW, window)
+    parts = [build_accounts([], read(pods, part), PRICED, NOW, part) for part in window.cut(cuts)]
     for uid in whole.keys() | {uid for part in parts for uid in part}:
         found = sum((part[uid].cost for part in parts if uid in part), Cost())
         assert found == whole.get(uid, Account()).cost, uid
-    nodes = [known for known, _ in told_by(pods, NOW)]
-    alone = sum_of(lines(nodes, [], PRICED.book, NOW, window))
+    nodes = [known for known, _ in infer_nodes(pods, NOW)]
+    alone = sum_of(bill_lines(nodes, [], PRICED.book, NOW, window))
     assert _known(sum((account.cost for account in whole.values()), Cost())) == _known(alone)
 
 
@@ -350,26 +358,26 @@ def test_any_order_and_any_repetition_is_the_same_ledger(world: World, chance: A
     chance.shuffle(nodes)
     entries = list(world.book.entries)
     chance.shuffle(entries)
-    other = World(tuple(nodes), tuple(tellings), Book(entries))
-    window = Span(0, NOW)
+    other = World(tuple(nodes), tuple(tellings), PriceBook(entries))
+    window = Interval(0, NOW)
     assert sorted(other.lines(window), key=_order) == sorted(world.lines(window), key=_order)
 
 
-def _order(line: Line) -> tuple[object, ...]:
+def _order(line: BillLine) -> tuple[object, ...]:
     return line.node, line.span, line.pod
 
 
 @given(worlds(), st.integers(0, 10), examples=50)
 def test_any_split_of_deliveries_is_the_same_ledger(world: World, at: int) -> None:
-    first, rest = gathered(world.tellings[:at]), gathered(world.tellings[at:])
-    assert gathered([*first.values(), *rest.values()]) == gathered(world.tellings)
-    assert gathered([*rest.values(), *first.values()]) == gathered(world.tellings)
+    first, rest = merge_by_uid(world.tellings[:at]), merge_by_uid(world.tellings[at:])
+    assert merge_by_uid([*first.values(), *rest.values()]) == merge_by_uid(world.tellings)
+    assert merge_by_uid([*rest.values(), *first.values()]) == merge_by_uid(world.tellings)
 
 
 @given(worlds(), examples=50)
 def test_no_second_counts_twice(world: World) -> None:
     for node_usage in world.nodes:
-        parts = list(held(node_usage, gathered(world.tellings).values(), NOW))
+        parts = list(split_node_time(node_usage, merge_by_uid(world.tellings).values(), NOW))
         assert [part.span for part in parts] == segments([part.span for part in parts])
         for part in parts:
             assert sum(part.shares.values()) + part.idle == 1 and 0 <= part.idle <= 1
@@ -377,4 +385,4 @@ def test_no_second_counts_twice(world: World) -> None:
 
 
 def test_a_second_is_the_one_that_a_moment_lies_in() -> None:
-    assert second(datetime(1970, 1, 1, 0, 0, 5, 999_999, UTC)) == 5
+    assert unix_second(datetime(1970, 1, 1, 0, 0, 5, 999_999, UTC)) == 5

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import strategies as st
 
 from footplate_contracts.names import Role
-from footplate_ledger.account import Account, Tariff, accounts
+from footplate_ledger.account import Account, Tariff, build_accounts
 from footplate_ledger.bill import IDLE
-from footplate_ledger.exact import Sum
-from footplate_ledger.prices import Book
-from footplate_ledger.tally import Tallies
-from footplate_ledger.time import Span
+from footplate_ledger.exact import ExactSum
+from footplate_ledger.prices import PriceBook
+from footplate_ledger.tally import CostAggregator
+from footplate_ledger.time import Interval
 from footplate_ledger.units import rounded
 from tests.support.properties import given
 from tests.support.usage_worlds import DAY, SERIES, T0, World, world
@@ -24,9 +24,9 @@ from tests.support.usage_worlds import DAY, SERIES, T0, World, world
 NOW = T0 + 45 * DAY
 
 
-def tallied(made: World, edges: list[int]) -> Tallies:
+def tallied(made: World, edges: list[int]) -> CostAggregator:
     """Every pod for itself."""
-    found = Tallies(Tariff(made.book, SERIES), NOW, edges)
+    found = CostAggregator(Tariff(made.book, SERIES), NOW, edges)
     told = {node.uid: node for node in made.nodes}
     for uid in {pod.node for pod in made.pods} | told.keys():
         on = [pod for pod in made.pods if pod.node == uid]
@@ -41,7 +41,7 @@ def test_each_pod_has_in_each_part_of_time_what_its_account_says(seed: int) -> N
     edges = sorted({T0 + chance.randrange(-2 * DAY, 50 * DAY) for _ in range(4)})
     found = tallied(made, edges).found
     for slot, window in enumerate(pairwise(edges)):
-        said = accounts(made.nodes, made.pods, Tariff(made.book, SERIES), NOW, Span(*window))
+        said = build_accounts(made.nodes, made.pods, Tariff(made.book, SERIES), NOW, Interval(*window))
         got = {uid: tally.account(made.book) for (uid, at), tally in found.items() if at == slot}
         nothing = Account()
         for uid in said.keys() | got.keys():
@@ -52,7 +52,7 @@ def test_each_pod_has_in_each_part_of_time_what_its_account_says(seed: int) -> N
 def test_what_is_grouped_is_the_sum_of_its_pods(seed: int) -> None:
     made = world(random.Random(seed))
     edges = [T0 - DAY, NOW]
-    alone, together = tallied(made, edges), Tallies(Tariff(made.book, SERIES), NOW, edges)
+    alone, together = tallied(made, edges), CostAggregator(Tariff(made.book, SERIES), NOW, edges)
     told = {node.uid: node for node in made.nodes}
     for uid in {pod.node for pod in made.pods}:
         on = [pod for pod in made.pods if pod.node == uid]
@@ -71,9 +71,9 @@ def test_what_is_grouped_is_the_sum_of_its_pods(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_an_earlier_state_of_the_book_is_seen_in_the_same_pass(seed: int) -> None:
     made = world(random.Random(seed))
-    before = Book([entry for entry in made.entries if entry.created_at <= T0 + 20 * DAY])
+    before = PriceBook([entry for entry in made.entries if entry.created_at <= T0 + 20 * DAY])
     found = tallied(made, [T0, NOW]).found
-    said = accounts(made.nodes, made.pods, Tariff(before, SERIES), NOW, Span(T0, NOW))
+    said = build_accounts(made.nodes, made.pods, Tariff(before, SERIES), NOW, Interval(T0, NOW))
     roles = {pod.uid: pod.role for pod in made.pods}
     for (uid, _), tally in found.items():
         if roles.get(str(uid)) is not Role.COORDINATOR:
@@ -89,17 +89,17 @@ def test_an_earlier_state_of_the_book_is_seen_in_the_same_pass(seed: int) -> Non
 def test_a_sum_is_rounded_as_if_it_were_one_fraction(
     parts: list[tuple[int, int]], unit: Fraction, digits: int
 ) -> None:
-    found = Sum()
+    found = ExactSum()
     for numerator, denominator in parts:
         found.add(numerator, denominator)
     whole = sum((Fraction(*part) for part in parts), Fraction(0))
     assert found.exact == whole
-    assert found.shown(unit, digits) == rounded(whole / unit, digits)
+    assert found.to_decimal(unit, digits) == rounded(whole / unit, digits)
 
 
 @pytest.mark.parametrize(("off", "shown"), [(0, "0.2"), (1, "0.3"), (-1, "0.2")])
 def test_a_half_goes_to_the_even_one_and_what_is_hardly_more_does_not(off: int, shown: str) -> None:
-    found = Sum()
+    found = ExactSum()
     for denominator in range(3, 30):  # together nothing
         found.add(1, denominator)
         found.add(-1, denominator)
@@ -108,4 +108,4 @@ def test_a_half_goes_to_the_even_one_and_what_is_hardly_more_does_not(off: int, 
     found.add(off, 10**100)  # less than quotients that are near tell apart
     for denominator in range(31, 60):
         found.add(0, denominator)
-    assert found.shown(1, 1) == Decimal(shown)
+    assert found.to_decimal(1, 1) == Decimal(shown)

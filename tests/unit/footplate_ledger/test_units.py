@@ -15,24 +15,24 @@ from footplate_ledger.units import (
     Amount,
     Carbon,
     Energy,
+    HourlyRate,
     Intensity,
     Money,
     Power,
-    Rate,
     Seconds,
     rounded,
     total,
 )
 from tests.support.properties import given
 
-KINDS: list[type[Amount]] = [Seconds, Money, Rate, Energy, Power, Intensity, Carbon]
-PRODUCTS = {(Rate, Seconds): Money, (Power, Seconds): Energy, (Energy, Intensity): Carbon}
+KINDS: list[type[Amount]] = [Seconds, Money, HourlyRate, Energy, Power, Intensity, Carbon]
+PRODUCTS = {(HourlyRate, Seconds): Money, (Power, Seconds): Energy, (Energy, Intensity): Carbon}
 NUMBERS = [2, Fraction(1, 3)]
 ONE = Fraction(1)
 
 
 def test_the_products_that_mean_something() -> None:
-    assert Rate.dollars_per_hour("98.32") * Seconds(Fraction(1800)) == Money.dollars("49.16")
+    assert HourlyRate.dollars_per_hour("98.32") * Seconds(Fraction(1800)) == Money.dollars("49.16")
     assert Power(Fraction(330)) * Seconds(Fraction(3600)) == Energy.kilowatt_hours("0.33")
     assert Energy.kilowatt_hours(2) * Intensity(Fraction(475)) == Carbon(Fraction(950))
     assert Energy.joules(1) == Energy(Fraction(1000))
@@ -99,6 +99,6 @@ def test_what_is_shown_is_as_near_as_its_digits_allow(exact: Fraction, digits: i
 
 
 def test_a_price_is_whole_nano_dollars() -> None:
-    assert Rate.dollars_per_hour("0.000000001") == Rate(ONE)
+    assert HourlyRate.dollars_per_hour("0.000000001") == HourlyRate(ONE)
     with pytest.raises(ValueError, match="nine decimal places"):
-        Rate.dollars_per_hour("0.0000000001")
+        HourlyRate.dollars_per_hour("0.0000000001")

@@ -17,16 +17,16 @@ from footplate_contracts.v1alpha1.status import (
     Attempt,
     CheckpointStatus,
     Condition,
-    KeptCheckpoint,
     PromotedCheckpoint,
     RecentFailures,
+    RetainedCheckpointStatus,
     TrainingRunStatus,
 )
 from footplate_contracts.v1alpha1.types import MOST_PROMOTED, MOST_STANDING
 from footplate_operator.trainingrun.history import History
-from footplate_operator.trainingrun.policies.failure import Failure, FailureAction, Source
+from footplate_operator.trainingrun.policies.failure import FailureAction, FailureSource, RunFailure
 from footplate_operator.trainingrun.status import attempts
-from footplate_operator.trainingrun.status.failures import SeenFailures
+from footplate_operator.trainingrun.status.failures import FailureUpdate
 from footplate_operator.trainingrun.status.report import STATUS_LIMIT, already_trained, bytes_of, fit
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -42,27 +42,27 @@ NEW = History(
 
 
 def training(generation: str = "1.1") -> History:
-    return attempts.sealed(attempts.begin(NEW), generation, 0, 2)
+    return attempts.with_generation(attempts.begin(NEW), generation, 0, 2)
 
 
 def failure(
     cause: Cause,
     generation: str,
     *,
-    source: Source = Source.COORDINATOR,
+    source: FailureSource = FailureSource.COORDINATOR,
     reason: Reason = Reason.PYTHON_ERROR,
     message: str = "why",
-) -> Failure:
-    rank = 3 if source is Source.COORDINATOR else None
+) -> RunFailure:
+    rank = 3 if source is FailureSource.COORDINATOR else None
     report = FailureReport(cause=cause, reason=reason, message=message, rank=rank, time=NOW.timestamp())
-    return Failure(report, generation, source=source)
+    return RunFailure(report, generation, source=source)
 
 
-def pod_failed(cause: Cause, generation: str) -> Failure:
-    return failure(cause, generation, source=Source.KUBERNETES, reason=Reason.POD_FAILED)
+def pod_failed(cause: Cause, generation: str) -> RunFailure:
+    return failure(cause, generation, source=FailureSource.KUBERNETES, reason=Reason.POD_FAILED)
 
 
-def peer_lost(generation: str) -> Failure:
+def peer_lost(generation: str) -> RunFailure:
     return failure(Cause.COMMUNICATION, generation, reason=Reason.PEER_LOST)
 
 
@@ -135,7 +135,7 @@ def test_an_interruption_closes_one_attempt_and_opens_the_next() -> None:
     ],
 )
 def test_what_ended_one_generation_is_one_interruption(
-    told: list[Failure], expected: list[Cause | None], failures: dict[str, int]
+    told: list[RunFailure], expected: list[Cause | None], failures: dict[str, int]
 ) -> None:
     history = training() if told[0].generation else attempts.begin(NEW)
     for seen in told:
@@ -193,7 +193,7 @@ def test_a_lost_pod_ended_the_generation_that_it_was_part_of(
         replace(pod_failed(Cause.NODE_LOST, ""), generation=None, incarnation=number)
         for number in incarnations
     ]
-    history, _ = attempts.record(before, SeenFailures(tuple(lost), (), ""), CoordinatorState.silent(), {})
+    history, _ = attempts.record(before, FailureUpdate(tuple(lost), (), ""), CoordinatorState.empty(), {})
     assert [attempt.generation for attempt in history.attempts] == generations
 
 
@@ -210,35 +210,35 @@ def test_an_end_that_kubernetes_told_of_before_its_generation_was_known_counts_o
     told = replace(pod_failed(Cause.OUT_OF_MEMORY, ""), node="node-3", incarnation=1)
     history, _ = attempts.interrupt(attempts.begin(NEW), told, {})
     heard = replace(failure(Cause.NODE_LOST, "1.1"), node=node)
-    seen = SeenFailures(new=(heard,), explanations=(), counted="1.1")
-    history, _ = attempts.record(history, seen, CoordinatorState.silent(), {})
+    seen = FailureUpdate(new=(heard,), explanations=(), counted="1.1")
+    history, _ = attempts.record(history, seen, CoordinatorState.empty(), {})
     assert history.failures == counted_after
     assert history.closed[0].generation == generation
 
 
 def test_an_explanation_of_an_end_that_is_not_written_down_changes_nothing() -> None:
-    told = SeenFailures((), (pod_failed(Cause.OUT_OF_MEMORY, "1.1"),), "")
-    assert attempts.record(training(), told, CoordinatorState.silent(), {}) == (training(), None)
+    told = FailureUpdate((), (pod_failed(Cause.OUT_OF_MEMORY, "1.1"),), "")
+    assert attempts.record(training(), told, CoordinatorState.empty(), {}) == (training(), None)
 
 
 def test_the_next_generation_is_another_interruption() -> None:
     history, _ = attempts.interrupt(training(), failure(Cause.NODE_LOST, "1.1"), {})
-    history = attempts.sealed(history, "1.2", 30, 2)
+    history = attempts.with_generation(history, "1.2", 30, 2)
     history, _ = attempts.interrupt(history, failure(Cause.COMMUNICATION, "1.2"), {})
     assert causes(history) == [Cause.NODE_LOST, Cause.COMMUNICATION, None]
 
 
 def test_a_generation_that_took_over_unexplained_is_explained_later() -> None:
-    history = attempts.renewed(training(), "2.1", 2)
+    history = attempts.roll_generation(training(), "2.1", 2)
     assert (causes(history), history.restarts) == ([None, None], 1)
     assert history.attempts[0].message == "generation 2.1 took over from 1.1"
-    history = attempts.sealed(history, "2.1", 30, 2)
+    history = attempts.with_generation(history, "2.1", 30, 2)
     history, _ = attempts.interrupt(history, failure(Cause.COMMUNICATION, "1.1"), {})
     assert (causes(history), history.restarts) == ([Cause.COMMUNICATION, None], 1)
 
 
 def test_another_size_is_no_interruption() -> None:
-    history = attempts.renewed(training(), "1.2", 3)
+    history = attempts.roll_generation(training(), "1.2", 3)
     assert (causes(history), history.restarts) == ([None, None], 0)
     assert (history.attempts[0].reason, history.attempts[0].message) == (
         "Resized",
@@ -257,7 +257,7 @@ def test_only_the_newest_attempts_are_listed() -> None:
     history = training()
     for number in range(1, 30):
         history, _ = attempts.interrupt(history, failure(Cause.NODE_LOST, f"1.{number}"), {})
-        history = attempts.sealed(history, f"1.{number + 1}", 30, 2)
+        history = attempts.with_generation(history, f"1.{number + 1}", 30, 2)
     assert len(history.attempts) == ATTEMPT_LIMIT
     assert history.attempts[-1].number == 30
     assert history.restarts == history.failures["NodeLost"] == 29
@@ -296,7 +296,9 @@ def test_a_status_fits_whatever_happened(letter: str) -> None:
     assert bytes_of(whole) <= STATUS_LIMIT
     assert whole.recent_failures == recent and whole.attempts
     kept = [
-        KeptCheckpoint(step=10**15 - n, generation=f"{10**15}.{n}", digest="a" * 64, validation_loss=1 / 3)
+        RetainedCheckpointStatus(
+            step=10**15 - n, generation=f"{10**15}.{n}", digest="a" * 64, validation_loss=1 / 3
+        )
         for n in range(MOST_STANDING)
     ]
     marks = [

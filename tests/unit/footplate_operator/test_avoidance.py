@@ -12,12 +12,19 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, ExitCode, Phase, Reason
 from footplate_contracts.rendezvous import AgentIdentity
 from footplate_contracts.v1alpha1.status import Attempt, TrainingRunStatus
-from footplate_operator.trainingrun.avoidance import BROKEN, FORGIVEN, MOST, MOST_STUCK, REFUSED, Avoidance
+from footplate_operator.trainingrun.avoidance import (
+    BROKEN,
+    FORGIVEN,
+    MOST,
+    MOST_STUCK,
+    REFUSED,
+    NodeAvoidance,
+)
 from footplate_operator.trainingrun.events import not_avoided_events
 from footplate_operator.trainingrun.observed import PodView
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
-SILENT = CoordinatorState.silent()
+SILENT = CoordinatorState.empty()
 STATUS = TrainingRunStatus()
 
 
@@ -77,9 +84,9 @@ def ended(node: str, reason: str = "GpuError") -> TrainingRunStatus:
 def test_a_node_is_avoided_for_as_long_as_its_trouble_may_last(
     status: TrainingRunStatus, pods: list[PodView], state: CoordinatorState, lasting: timedelta
 ) -> None:
-    avoidance = Avoidance()
+    avoidance = NodeAvoidance()
     for passed, expected in ((timedelta(0), {"a"}), (lasting / 2, {"a"}), (lasting, set())):
-        avoidance.look(status, pods, state, NOW + passed)
+        avoidance.update(status, pods, state, NOW + passed)
         assert avoidance.view.broken | avoidance.view.refused == expected
 
 
@@ -94,52 +101,52 @@ def test_a_node_is_avoided_for_as_long_as_its_trouble_may_last(
 def test_a_node_that_is_not_to_blame_is_not_avoided(
     status: TrainingRunStatus, pods: list[PodView], state: CoordinatorState
 ) -> None:
-    avoidance = Avoidance()
-    avoidance.look(status, pods, state, NOW)
+    avoidance = NodeAvoidance()
+    avoidance.update(status, pods, state, NOW)
     assert not avoidance.view.broken | avoidance.view.refused
 
 
 def test_a_rack_is_avoided_whole_and_what_a_full_list_drops_is_told_once() -> None:
     nodes = [f"node-{number:03}" for number in range(MOST + 2)]
     pods = [broken(node, ended_since=NOW + timedelta(seconds=at)) for at, node in enumerate(nodes)]
-    avoidance, late = Avoidance(), NOW + timedelta(minutes=5)
-    avoidance.look(STATUS, pods[:72], SILENT, late)
+    avoidance, late = NodeAvoidance(), NOW + timedelta(minutes=5)
+    avoidance.update(STATUS, pods[:72], SILENT, late)
     assert avoidance.view.broken == set(nodes[:72]) and not avoidance.view.dropped
-    avoidance.look(STATUS, pods, SILENT, late)
+    avoidance.update(STATUS, pods, SILENT, late)
     assert avoidance.view.broken == set(nodes[2:]) and avoidance.view.dropped == ("node-000", "node-001")
     assert "node-000, node-001" in not_avoided_events(avoidance.view.dropped)[0].note
-    avoidance.look(STATUS, pods, SILENT, late)
+    avoidance.update(STATUS, pods, SILENT, late)
     assert not avoidance.view.dropped
 
 
 def test_a_mistake_of_the_manifest_does_not_run_out_of_nodes() -> None:
     held = NOW - timedelta(minutes=2)
     pods = [pod(node, phase="Pending", held_since=held) for node in ("a", "b", "c", "d")]
-    avoidance = Avoidance()
-    avoidance.look(STATUS, pods, SILENT, NOW)
+    avoidance = NodeAvoidance()
+    avoidance.update(STATUS, pods, SILENT, NOW)
     assert len(avoidance.view.refused) == MOST_STUCK
 
 
 def test_the_oldest_is_forgiven_where_no_other_node_has_room_for_long() -> None:
     pods = [broken("a"), broken("b", ended_since=NOW + timedelta(seconds=9))]
     waits = pod("", name="waits", phase="Pending", unschedulable="0/2 nodes", avoids=frozenset({"a", "b"}))
-    avoidance, starting = Avoidance(), TrainingRunStatus(phase=Phase.RESTARTING)
-    avoidance.look(starting, [*pods, waits], SILENT, NOW)
+    avoidance, starting = NodeAvoidance(), TrainingRunStatus(phase=Phase.RESTARTING)
+    avoidance.update(starting, [*pods, waits], SILENT, NOW)
     said = avoidance.explained(waits).unschedulable
     assert said == "0/2 nodes; the run avoids b (GpuError), a (GpuError)"
-    avoidance.look(starting, pods, SILENT, NOW + FORGIVEN / 2)
+    avoidance.update(starting, pods, SILENT, NOW + FORGIVEN / 2)
     assert avoidance.view.broken == {"a", "b"}
-    avoidance.look(starting, [*pods, waits], SILENT, NOW + FORGIVEN)
-    avoidance.look(starting, pods, SILENT, NOW + FORGIVEN)
+    avoidance.update(starting, [*pods, waits], SILENT, NOW + FORGIVEN)
+    avoidance.update(starting, pods, SILENT, NOW + FORGIVEN)
     assert avoidance.view.broken == {"b"}
     again = broken("a", uid="again", ended_since=NOW + FORGIVEN * 1.1)
-    avoidance.look(starting, [*pods, again], SILENT, NOW + FORGIVEN * 1.1)
+    avoidance.update(starting, [*pods, again], SILENT, NOW + FORGIVEN * 1.1)
     assert avoidance.view.broken == {"a", "b"}
 
 
 def test_a_run_that_trains_forgives_nothing() -> None:
     waits = pod("", name="waits", phase="Pending", unschedulable="0/2 nodes", avoids=frozenset({"a"}))
-    avoidance, running = Avoidance(), TrainingRunStatus(phase=Phase.RUNNING)
+    avoidance, running = NodeAvoidance(), TrainingRunStatus(phase=Phase.RUNNING)
     for hour in range(5):
-        avoidance.look(running, [broken(), waits], SILENT, NOW + hour * FORGIVEN)
+        avoidance.update(running, [broken(), waits], SILENT, NOW + hour * FORGIVEN)
     assert avoidance.view.broken == {"a"}

@@ -10,7 +10,7 @@ import pytest
 from footplate_contracts.names import ConditionType
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.kinds import EVENT, POD, Json
-from footplate_operator.trainingrun.policies.budget import Level, Spending
+from footplate_operator.trainingrun.policies.budget import BudgetAssessment, Level
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.operator_world import World
@@ -158,7 +158,7 @@ async def ended_long_ago() -> tuple[World, float]:
     await world.live(60)
     world.clock.advance(3600)
     await world.reconcile()
-    await world.usage.tend()
+    await world.usage.write_due()
     return world, spent(world)
 
 
@@ -213,7 +213,9 @@ async def test_it_is_suspended_as_by_hand(seconds: float, ending: bool) -> None:
         ]
         view = replace(view, observed=view.observed.with_pods(leaving))
     by_hand = replace(run, spec=run.spec.model_copy(update={"suspend": True}))
-    spent = Spending(Level.EXCEEDED, NewCondition(ConditionType.WITHIN_BUDGET, False, "x", ""), "it is spent")
+    spent = BudgetAssessment(
+        Level.EXCEEDED, NewCondition(ConditionType.WITHIN_BUDGET, False, "x", ""), "it is spent"
+    )
     first = controller.desire(by_hand, view, None, world.clock())
     second = controller.desire(run, replace(view, spending=spent), None, world.clock())
     for name in ("changes", "directives", "coordinator", "requeue_after"):

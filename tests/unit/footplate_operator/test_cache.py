@@ -71,7 +71,7 @@ def test_a_listing_doubts_what_it_does_not_show() -> None:
     cache = run_cache()
     cache.put_child(POD, pod(7))
     cache.set_children(POD, "default", "r1", [])
-    assert [child.name for child in cache.doubted("default", "r1")] == ["tiny-w0-0"], "it is asked for"
+    assert [child.name for child in cache.list_doubted("default", "r1")] == ["tiny-w0-0"], "it is asked for"
 
 
 def test_a_run_that_was_deleted_does_not_hide_its_namesake() -> None:

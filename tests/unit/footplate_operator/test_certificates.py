@@ -12,25 +12,25 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from footplate_contracts import names
 from footplate_operator.certificates import manifests, policy
-from footplate_operator.certificates.issue import new_authority, new_serving
-from footplate_operator.certificates.keeper import Given, Keeper
-from footplate_operator.certificates.manifests import Place
-from footplate_operator.certificates.policy import Pair
+from footplate_operator.certificates.issue import new_authority, new_serving_certificate
+from footplate_operator.certificates.keeper import CertificateReconciler, ExternalCaBundle
+from footplate_operator.certificates.manifests import CertificateNames
+from footplate_operator.certificates.policy import CertificateKeyPair
 from footplate_operator.errors import AlreadyExists, CertificateMissing, LeadershipLost
-from footplate_operator.runtime.fence import Fenced
+from footplate_operator.runtime.fence import FencedCluster
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET, Json
 from tests.support.certificates import serials, vouches
 from tests.support.fake_cluster import Clock, FakeCluster
 
-PLACE = Place("footplate-system", "footplate-api")
-NAMES = policy.names_of(PLACE.service, PLACE.namespace)
+PLACE = CertificateNames("footplate-system", "footplate-api")
+NAMES = policy.service_dns_names(PLACE.service, PLACE.namespace)
 HOST = "footplate-api.footplate-system.svc"
 NOW = Clock().moment
 DAY = timedelta(days=1)
 
 
-def keeper(cluster: FakeCluster, given: Given | None = None) -> Keeper:
-    return Keeper(cluster, PLACE, cluster.clock, given)
+def keeper(cluster: FakeCluster, given: ExternalCaBundle | None = None) -> CertificateReconciler:
+    return CertificateReconciler(cluster, PLACE, cluster.clock, given)
 
 
 def secret(cluster: FakeCluster, name: str) -> dict[str, bytes]:
@@ -55,13 +55,13 @@ def holds(cluster: FakeCluster, trusted: str = "") -> bool:
 
 async def test_all_three_objects_are_there_after_one_look() -> None:
     cluster = FakeCluster()
-    await keeper(cluster).look()
+    await keeper(cluster).reconcile()
     assert cluster.calls == ["create Secret", "create ConfigMap", "create Secret"]
     assert secret(cluster, PLACE.authority).keys() == {"1.crt", "1.key"}
     assert secret(cluster, PLACE.serving).keys() == {"tls.crt", "tls.key"}
     assert cluster.objects[SECRET, PLACE.serving]["type"] == "kubernetes.io/tls"
     assert "PRIVATE" not in bundle(cluster)
-    await keeper(cluster).look()
+    await keeper(cluster).reconcile()
     assert len(cluster.calls) == 3, "what is right is left alone"
 
 
@@ -79,7 +79,7 @@ async def test_all_three_objects_are_there_after_one_look() -> None:
 )
 async def test_a_client_takes_it_by_every_name(name: str) -> None:
     cluster = FakeCluster()
-    await keeper(cluster).look()
+    await keeper(cluster).reconcile()
     assert vouches(bundle(cluster), serving(cluster), name, cluster.clock())
     assert vouches(bundle(cluster), serving(cluster), name, cluster.clock() - timedelta(minutes=9))
     assert not vouches(bundle(cluster), serving(cluster), "other.footplate-system.svc", cluster.clock())
@@ -106,18 +106,18 @@ def test_no_run_beside_the_release_has_an_object_of_that_name(run: str) -> None:
 )
 def test_it_is_renewed_after_two_thirds_of_its_life(after: timedelta, why: str) -> None:
     authority = new_authority(PLACE, NOW - 100 * DAY)
-    made = new_serving(authority, NAMES, NOW)
-    fault = policy.serving_fault(made, [authority], NAMES, NOW + after)
+    made = new_serving_certificate(authority, NAMES, NOW)
+    fault = policy.find_serving_fault(made, [authority], NAMES, NOW + after)
     assert fault.startswith(why) and bool(fault) == bool(why)
 
 
 def test_it_is_made_anew_where_it_is_another_services_or_nobodys() -> None:
     authority, other = new_authority(PLACE, NOW), new_authority(PLACE, NOW)
-    made = new_serving(authority, NAMES, NOW)
-    elsewhere = policy.names_of("other", PLACE.namespace)
-    assert policy.serving_fault(None, [authority], NAMES, NOW) == "none that can be read is there"
-    assert policy.serving_fault(made, [authority], elsewhere, NOW) == "it is for other names"
-    assert policy.serving_fault(made, [other], NAMES, NOW) == "no authority of ours has signed it"
+    made = new_serving_certificate(authority, NAMES, NOW)
+    elsewhere = policy.service_dns_names("other", PLACE.namespace)
+    assert policy.find_serving_fault(None, [authority], NAMES, NOW) == "none that can be read is there"
+    assert policy.find_serving_fault(made, [authority], elsewhere, NOW) == "it is for other names"
+    assert policy.find_serving_fault(made, [other], NAMES, NOW) == "no authority of ours has signed it"
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,12 @@ def test_it_is_made_anew_where_it_is_another_services_or_nobodys() -> None:
 def test_it_is_made_anew_where_nobody_can_tell_who_signed_it(part: str, known: str, unknown: str) -> None:
     """As where somebody has put another certificate into a Secret, of an algorithm that is not known here."""
     authority = new_authority(PLACE, NOW)
-    pairs = {"authority": authority, "serving": new_serving(authority, NAMES, NOW)}
+    pairs = {"authority": authority, "serving": new_serving_certificate(authority, NAMES, NOW)}
     der = pairs[part].certificate.public_bytes(Encoding.DER)
     assert bytes.fromhex(known) in der
     changed = x509.load_der_x509_certificate(der.replace(bytes.fromhex(known), bytes.fromhex(unknown)))
-    pairs[part] = Pair(changed, pairs[part].key)
-    fault = policy.serving_fault(pairs["serving"], [pairs["authority"]], NAMES, NOW)
+    pairs[part] = CertificateKeyPair(changed, pairs[part].key)
+    fault = policy.find_serving_fault(pairs["serving"], [pairs["authority"]], NAMES, NOW)
     assert fault == "no authority of ours has signed it"
 
 
@@ -150,7 +150,7 @@ def test_it_is_made_anew_where_nobody_can_tell_who_signed_it(part: str, known: s
     ],
 )
 def test_the_next_authority_is_made_two_years_before_the_last_one_ends(after: timedelta, made: bool) -> None:
-    assert bool(policy.authority_fault([new_authority(PLACE, NOW)], NOW + after)) == made
+    assert bool(policy.find_authority_fault([new_authority(PLACE, NOW)], NOW + after)) == made
 
 
 def test_an_authority_signs_once_everybody_knows_it() -> None:
@@ -165,7 +165,7 @@ async def test_forty_years_in_which_a_bundle_four_weeks_old_always_does() -> Non
     kept, bundles = keeper(cluster), []
     authorities = set()
     for _ in range(40 * 26):
-        await kept.look()
+        await kept.reconcile()
         bundles.append(bundle(cluster))
         authorities.update(serials(manifests.read_authorities(cluster.objects[SECRET, PLACE.authority])[0]))
         assert holds(cluster, bundles[max(0, len(bundles) - 3)]) and holds(cluster)
@@ -235,43 +235,43 @@ def _instead(name: str, what: tuple[bytes, bytes]) -> Callable[[Json], None]:
 )
 async def test_what_is_edited_is_set_right(kind: object, name: str, change: Callable[[Json], None]) -> None:
     cluster = FakeCluster()
-    await keeper(cluster).look()
+    await keeper(cluster).reconcile()
     _edited(cluster, kind, name, change)
-    await keeper(cluster).look()
+    await keeper(cluster).reconcile()
     assert holds(cluster)
     assert cluster.objects[SECRET, PLACE.serving]["type"] == "kubernetes.io/tls"
     calls = len(cluster.calls)
-    await keeper(cluster).look()
+    await keeper(cluster).reconcile()
     assert len(cluster.calls) == calls
 
 
 @pytest.mark.parametrize("gone", [PLACE.authority, PLACE.serving, PLACE.bundle])
 async def test_what_is_deleted_is_made_again(gone: str) -> None:
     cluster = FakeCluster()
-    await keeper(cluster).look()
+    await keeper(cluster).reconcile()
     before = serving(cluster)
     [kind] = [kind for kind, name in cluster.objects if name == gone]
     cluster.end(kind, gone)
-    await keeper(cluster).look()
+    await keeper(cluster).reconcile()
     assert holds(cluster)
     assert (serving(cluster) != before) == (gone != PLACE.bundle)
 
 
 async def test_another_operators_certificate_is_pasted_into_ours_and_does_not_stay() -> None:
     cluster, other = FakeCluster(), FakeCluster()
-    await keeper(cluster).look()
-    await keeper(other).look()
+    await keeper(cluster).reconcile()
+    await keeper(other).reconcile()
     _edited(cluster, SECRET, PLACE.serving, _with(data=other.objects[SECRET, PLACE.serving]["data"]))
-    await keeper(cluster).look()
+    await keeper(cluster).reconcile()
     assert holds(cluster) and serving(cluster) != serving(other)
 
 
 async def test_labels_of_other_tools_stay() -> None:
     cluster = FakeCluster()
-    await keeper(cluster).look()
+    await keeper(cluster).reconcile()
     _edited(cluster, CONFIG_MAP, PLACE.bundle, lambda body: body["metadata"]["labels"].update(team="ml"))
     _edited(cluster, CONFIG_MAP, PLACE.bundle, _with(data={}))
-    await keeper(cluster).look()
+    await keeper(cluster).reconcile()
     assert cluster.objects[CONFIG_MAP, PLACE.bundle]["metadata"]["labels"]["team"] == "ml"
 
 
@@ -286,15 +286,15 @@ async def test_whoever_was_slower_changes_nothing() -> None:
 
         async def create(self, kind: object, body: Json) -> Json:
             if (kind, body["metadata"]["name"]) not in self.objects:
-                await Keeper(fast, PLACE, fast.clock).look()
+                await CertificateReconciler(fast, PLACE, fast.clock).reconcile()
             return await super().create(kind, body)
 
     fast = FakeCluster()
     slow = Slow(objects=fast.objects)
     with pytest.raises(AlreadyExists):
-        await keeper(slow).look()
+        await keeper(slow).reconcile()
     written = dict(fast.objects)
-    await keeper(slow).look()
+    await keeper(slow).reconcile()
     assert slow.objects == written and holds(slow)
 
 
@@ -304,7 +304,7 @@ async def test_a_replica_that_leads_no_more_makes_nothing() -> None:
 
     cluster = FakeCluster()
     with pytest.raises(LeadershipLost):
-        await Keeper(Fenced(cluster, lost), PLACE, cluster.clock).run()
+        await CertificateReconciler(FencedCluster(cluster, lost), PLACE, cluster.clock).run()
     assert cluster.objects == {}
 
 
@@ -324,13 +324,13 @@ async def test_who_vouches_for_a_given_certificate_is_handed_on(kind: object) ->
     cluster = FakeCluster()
     vouching = manifests.bundle_of([new_authority(PLACE, NOW)])
     cluster.put(_given(kind, f"# the company's own\n{vouching}"))
-    kept = keeper(cluster, Given(kind, "mine"))
-    await kept.look()
+    kept = keeper(cluster, ExternalCaBundle(kind, "mine"))
+    await kept.reconcile()
     assert bundle(cluster) == kept.bundle == vouching
     assert cluster.calls == ["create ConfigMap"], "no certificate is made"
     renewed = manifests.bundle_of([new_authority(PLACE, NOW)])
     cluster.put(_given(kind, renewed))
-    await kept.look()
+    await kept.reconcile()
     assert bundle(cluster) == renewed
 
 
@@ -347,4 +347,4 @@ async def test_a_given_certificate_without_its_authority_is_a_sentence(body: Jso
     if body is not None:
         cluster.put(body)
     with pytest.raises(CertificateMissing, match=says):
-        await keeper(cluster, Given(SECRET, "mine")).look()
+        await keeper(cluster, ExternalCaBundle(SECRET, "mine")).reconcile()

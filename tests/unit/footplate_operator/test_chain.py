@@ -8,18 +8,18 @@ import pytest
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import MOST_KEPT, Directives, Limits
-from footplate_contracts.lineage import references
+from footplate_contracts.lineage import run_references
 from footplate_contracts.names import Reason
-from footplate_contracts.v1alpha1.references import MOST_FOLLOWERS, Follower, LineageEntry, ReferenceField
-from footplate_operator.runtime.decision import Problem
+from footplate_contracts.v1alpha1.references import MOST_FOLLOWERS, DependentRun, LineageEntry, ReferenceField
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.trainingrun.policies import keeping
 from footplate_operator.trainingrun.policies.chain import resolve
-from footplate_operator.trainingrun.policies.keeping import NamingRun
+from footplate_operator.trainingrun.policies.keeping import ReferencingRun
 from footplate_operator.trainingrun.revision import UnreadableRevision, frozen_lineage
 from footplate_operator.trainingrun.run import Run, decode
 from tests.support.operator_fakes import run_manifest
 
-SILENT = CoordinatorState.silent()
+SILENT = CoordinatorState.empty()
 BASE = {"name": "base", "checkpoint": "latest"}
 NOON = "2026-01-31T12:00:00Z"
 KEPT = [
@@ -58,8 +58,8 @@ def seen(name: str, spec: dict[str, Any], status: dict[str, Any] | None = None) 
     return decode(body | {"status": status or {}})
 
 
-def answer(run: Run, other: Run | None) -> LineageEntry | Problem:
-    ((field, reference),) = references(run.spec).items()
+def answer(run: Run, other: Run | None) -> LineageEntry | ReconcileProblem:
+    ((field, reference),) = run_references(run.spec).items()
     return resolve(run, field, reference, other)
 
 
@@ -130,7 +130,9 @@ def test_a_checkpoint_is_given(checkpoint: str, other: Run, step: int, directory
     ],
 )
 def test_a_run_waits(checkpoint: str, other: Run, message: str) -> None:
-    assert answer(next_run(checkpoint), other) == Problem(Reason.WAITING_FOR_RUN, message, waiting=True)
+    assert answer(next_run(checkpoint), other) == ReconcileProblem(
+        Reason.WAITING_FOR_RUN, message, waiting=True
+    )
 
 
 SIZES = run_manifest()["spec"]["model"]
@@ -228,7 +230,7 @@ def test_what_is_wrong_is_told_with_its_remedy(
     run: Run, other: Run | None, reason: Reason, says: str
 ) -> None:
     found = answer(run, other)
-    assert isinstance(found, Problem) and found.reason is reason and not found.waiting
+    assert isinstance(found, ReconcileProblem) and found.reason is reason and not found.waiting
     assert says in found.message
 
 
@@ -262,12 +264,12 @@ def test_answers_are_data_once_the_run_has_succeeded() -> None:
     run = seen("next", {"data": {"run": {"name": "base"}}})
     spec = {"stage": "generate", "rollout": {"maxTokens": 8, "output": {"uri": "/answers"}}}
     waiting, found = answer(run, base("Running", spec=spec)), answer(run, base("Succeeded", spec=spec))
-    assert isinstance(waiting, Problem) and waiting.waiting
+    assert isinstance(waiting, ReconcileProblem) and waiting.waiting
     assert found == LineageEntry(field=ReferenceField.DATA, run="base", uid="uid-base", uri="/answers")
     told = answer(run, base("Succeeded", spec=spec, data={"answers": "a" * 64}))
     assert isinstance(told, LineageEntry) and told.digest == "a" * 64
     failed = answer(run, base("Failed", spec=spec))
-    assert isinstance(failed, Problem) and failed.reason is Reason.RUN_FAILED
+    assert isinstance(failed, ReconcileProblem) and failed.reason is Reason.RUN_FAILED
 
 
 def test_what_was_given_is_read_from_the_status_where_another_release_wrote_the_revision() -> None:
@@ -280,12 +282,12 @@ def test_what_was_given_is_read_from_the_status_where_another_release_wrote_the_
     assert frozen_lineage(seen("alone", {}), []) == []
 
 
-def kept_steps(other: Run, *followers: NamingRun) -> list[list[int]]:
-    return [follower.steps for follower in keeping.followers(other, followers)]
+def kept_steps(other: Run, *followers: ReferencingRun) -> list[list[int]]:
+    return [follower.steps for follower in keeping.build_followers(other, followers)]
 
 
-def naming(run: Run, *lineage: LineageEntry) -> NamingRun:
-    return NamingRun(run, references(run.spec), lineage)
+def naming(run: Run, *lineage: LineageEntry) -> ReferencingRun:
+    return ReferencingRun(run, run_references(run.spec), lineage)
 
 
 def test_a_run_that_goes_on_in_the_folder_of_its_predecessor_keeps_what_that_gave() -> None:
@@ -319,11 +321,11 @@ def test_a_step_is_listed_once_the_coordinator_was_told_to_keep_it(
             nodes=1, limits=Limits(steps=100, every_steps=10, keep_last=1, kept_steps=told)
         )
         state = CoordinatorState(version=1, epoch=1, state=RunState.TRAINING, directives=directives)
-    wanted = [Follower(name="next", uid="uid-next", steps=[20])]
-    found = keeping.listed(other, wanted, state, has_workers=True)
+    wanted = [DependentRun(name="next", uid="uid-next", steps=[20])]
+    found = keeping.select_followers(other, wanted, state, has_workers=True)
     assert [follower.steps for follower in found] == listed
-    idle = [Follower(name="next", uid="uid-next")]
-    assert keeping.listed(other, idle, state, has_workers=True) == idle
+    idle = [DependentRun(name="next", uid="uid-next")]
+    assert keeping.select_followers(other, idle, state, has_workers=True) == idle
 
 
 @pytest.mark.parametrize(
@@ -340,8 +342,8 @@ def test_a_step_is_listed_once_the_coordinator_was_told_to_keep_it(
 def test_a_run_without_nodes_lists_steps_though_no_coordinator_says_it_was_told(
     phase: str | None, has_workers: bool, steps: list[list[int]]
 ) -> None:
-    wanted = [Follower(name="next", uid="uid-next", steps=[20])]
-    found = keeping.listed(base(phase, SAVED), wanted, SILENT, has_workers=has_workers)
+    wanted = [DependentRun(name="next", uid="uid-next", steps=[20])]
+    found = keeping.select_followers(base(phase, SAVED), wanted, SILENT, has_workers=has_workers)
     assert [follower.steps for follower in found] == steps
 
 
@@ -362,7 +364,7 @@ def test_who_is_kept_something_for_is_put_out_by_no_mark_and_by_nobody_who_came_
     spec = {"checkpoint": {"uri": "/base", "everySteps": 10, "promoted": marks}}
     late = of_two("a", 300, 400)
     other = base("Running", SAVED, spec=spec, followers=standing)
-    found = keeping.followers(other, [*map(naming, [late, *early])])
+    found = keeping.build_followers(other, [*map(naming, [late, *early])])
     assert [follower.to_json() for follower in found[:28]] == standing
     assert (found[28].name, found[28].steps) == ("a", [])
     kept = {step for follower in found for step in follower.steps}
@@ -373,9 +375,9 @@ def test_those_that_want_no_step_yet_shut_out_nobody_that_wants_one_and_bounds_a
     idle = [next_run("latest", name=f"n{place:02}") for place in range(MOST_FOLLOWERS)]
     listed = [{"name": run.name, "uid": run.uid, "steps": []} for run in idle]
     other, run = base("Running", SAVED, followers=listed), next_run("20")
-    found = keeping.followers(other, [*map(naming, [*idle, run])])
+    found = keeping.build_followers(other, [*map(naming, [*idle, run])])
     assert len(found) == MOST_FOLLOWERS and (found[0].name, found[0].steps) == ("next", [20])
     waiting = answer(run, other)
-    assert isinstance(waiting, Problem) and waiting.waiting
+    assert isinstance(waiting, ReconcileProblem) and waiting.waiting
     assert "it lists at most 32 runs and keeps at most 56 steps for them, now for nobody" in waiting.message
     assert "suspend and resume it" in waiting.message

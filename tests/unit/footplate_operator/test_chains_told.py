@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from footplate_operator.errors import Forbidden
+from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import PAGE
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.trainingrun.chains import Chains
+from footplate_operator.trainingrun.chains import ReferenceIndex
 from footplate_operator.trainingrun.policies import keeping
 from footplate_operator.trainingrun.run import TRAINING_RUN, decode
 from tests.support.fake_cluster import Clock, FakeCluster
@@ -34,7 +34,7 @@ class Passing(Clock):
 
 async def test_a_run_that_is_about_to_go_is_asked_about_anew_whatever_watches_told() -> None:
     cluster = FakeCluster(Clock(), kinds=(TRAINING_RUN,))
-    chains = Chains(cluster, cluster.clock)
+    chains = ReferenceIndex(cluster, cluster.clock)
     ended = {"phase": "Failed", "completionTime": "2026-01-31T12:00:00Z"}
     cluster.put(run_manifest() | {"status": ended})
     other = decode(cluster.objects[TRAINING_RUN, NAME])
@@ -46,13 +46,13 @@ async def test_a_run_that_is_about_to_go_is_asked_about_anew_whatever_watches_to
 
     async def is_awaited() -> bool:
         cluster.clock.advance(60)  # long after all was listed last
-        return await chains.is_awaited(other, await chains.naming(other), cluster.clock())
+        return await chains.is_awaited(other, await chains.find_referencing_runs(other), cluster.clock())
 
     assert not await is_awaited()
     waiting("untold")
     assert await is_awaited(), "no watch has told of it yet"
     cluster.bury(TRAINING_RUN, "untold")
-    chains.hear(waiting("gone"), gone=False)
+    chains.observe_run(waiting("gone"), gone=False)
     assert await is_awaited()
     cluster.bury(TRAINING_RUN, "gone")
     assert not await is_awaited(), "no watch will tell of its end"
@@ -74,7 +74,7 @@ class Listing(FakeCluster):
 
 async def test_one_list_is_made_for_all_that_were_due_before_it_began() -> None:
     cluster = Listing(Clock(), kinds=(TRAINING_RUN,))
-    chains = Chains(cluster, cluster.clock)
+    chains = ReferenceIndex(cluster, cluster.clock)
     ended = {"phase": "Succeeded", "completionTime": "2026-01-31T12:00:00Z"}
     others = [decode(cluster.put(run_manifest(f"base-{number}") | {"status": ended})) for number in range(20)]
     own = {"uri": "/shared/next", "everySteps": 10}
@@ -99,7 +99,7 @@ async def test_one_list_is_made_for_all_that_were_due_before_it_began() -> None:
 async def test_nobody_is_listed_for_a_run_whose_pods_have_not_ended() -> None:
     world = await running(ttlSecondsAfterFinished=0)
     world.coordinator().backlog = 1
-    world.cluster.refuse["find", TRAINING_RUN] = Forbidden("is forbidden", 403, "Forbidden")
+    world.cluster.refuse["find", TRAINING_RUN] = RequestForbidden("is forbidden", 403, "Forbidden")
     await world.live(200, until=lambda: world.phase == "Succeeded")
     await world.live(20)
     assert world.condition("Reconciled")["status"] == "True"
@@ -122,7 +122,7 @@ async def test_who_cannot_be_read_stays_listed_with_its_steps(
     told: bool, now: dict[str, Any] | None, listed: bool
 ) -> None:
     cluster = FakeCluster(Clock(), kinds=(TRAINING_RUN,))
-    chains = Chains(cluster, cluster.clock)
+    chains = ReferenceIndex(cluster, cluster.clock)
     body = cluster.put(run_manifest("next", initFrom={"run": {"name": NAME, "checkpoint": "20"}}))
     follower = {"name": "next", "uid": body["metadata"]["uid"], "steps": [20]}
     status = {"phase": "Running", "followers": [follower]}
@@ -135,35 +135,35 @@ async def test_who_cannot_be_read_stays_listed_with_its_steps(
         body["status"] = {"phase": "Running"} | now.get("status", {})
         cluster.put(body)
         if told:
-            chains.hear(body, gone=False)
-    found = keeping.followers(other, await chains.naming(other))
+            chains.observe_run(body, gone=False)
+    found = keeping.build_followers(other, await chains.find_referencing_runs(other))
     assert [known.to_json() for known in found] == ([follower] if listed else [])
 
 
 async def test_a_cycle_of_many_runs_is_one() -> None:
     cluster = FakeCluster(Clock(), kinds=(TRAINING_RUN,))
-    chains = Chains(cluster, cluster.clock)
+    chains = ReferenceIndex(cluster, cluster.clock)
     names = [f"r{number}" for number in range(200)]
     for name, of in pairwise([*names, names[0]]):
-        chains.hear(cluster.put(run_manifest(name, initFrom={"run": {"name": of}})), gone=False)
+        chains.observe_run(cluster.put(run_manifest(name, initFrom={"run": {"name": of}})), gone=False)
     found = await chains.resolve(decode(cluster.objects[TRAINING_RUN, "r7"]))
-    assert isinstance(found, Problem) and found.reason == "RunCycle"
+    assert isinstance(found, ReconcileProblem) and found.reason == "RunCycle"
 
 
 async def test_many_ways_between_runs_are_no_work() -> None:
     """Each layer names both runs of the next one: there are 2^40 ways through them."""
-    chains = Chains(FakeCluster(Clock()), Clock())
+    chains = ReferenceIndex(FakeCluster(Clock()), Clock())
     for layer in range(40):
         for side in "ab":
             named = {"initFrom": f"a{layer + 1}", "reward": f"b{layer + 1}"}
             spec = {field: {"run": {"name": of}} for field, of in named.items()}
             metadata = {"name": f"{side}{layer}", "namespace": "default", "uid": f"{side}{layer}"}
-            chains.hear({"metadata": metadata, "spec": spec}, gone=False)
+            chains.observe_run({"metadata": metadata, "spec": spec}, gone=False)
     body = run_manifest("a0", initFrom={"run": {"name": "a1"}})
     body["metadata"] |= {"uid": "a0", "namespace": "default", "creationTimestamp": "2026-01-31T12:00:00Z"}
     run = decode(body)
     found = await chains.resolve(run)
-    assert isinstance(found, Problem) and found.reason == "RunNotFound"
+    assert isinstance(found, ReconcileProblem) and found.reason == "RunNotFound"
 
 
 async def test_whether_a_run_is_due_and_awaited_is_decided_of_one_moment() -> None:

@@ -8,10 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from footplate_contracts.names import RunUid
-from footplate_operator.errors import ClusterError, Forbidden
+from footplate_operator.errors import ClusterError, RequestForbidden
 from footplate_operator.runtime.kinds import LEASE, Json, Kind
-from footplate_operator.trainingrun.coordinator_client import Client, Endpoint, Watchers
-from footplate_operator.trainingrun.coordinator_silence import CoordinatorSilence
+from footplate_operator.trainingrun.coordinator_client import (
+    BaseCoordinatorClient,
+    CoordinatorEndpoint,
+    CoordinatorPoller,
+)
+from footplate_operator.trainingrun.coordinator_silence import SilenceDetector
 from footplate_operator.trainingrun.observed import PodView
 from tests.support.fake_cluster import FakeCluster
 
@@ -29,7 +33,7 @@ POD = PodView(
 )
 
 
-class Unheard(Watchers):
+class Unheard(CoordinatorPoller):
     """Hears nobody: `seconds` is for how long."""
 
     def __init__(self, seconds: float, silence: float = 0.0) -> None:
@@ -44,7 +48,7 @@ class Unheard(Watchers):
         return "c", self.seconds
 
 
-def _no_client(endpoint: Endpoint) -> Client:
+def _no_client(endpoint: CoordinatorEndpoint) -> BaseCoordinatorClient:
     raise AssertionError(endpoint)
 
 
@@ -73,7 +77,7 @@ def leases(*answers: str | Exception) -> Leases:
 
 async def looks(cluster: Leases, seconds: range, unheard: Unheard) -> list[float]:
     """The silence at each of these seconds."""
-    silence = CoordinatorSilence(cluster, unheard)
+    silence = SilenceDetector(cluster, unheard)
     return [await silence.find(UID, [POD], NOW + timedelta(seconds=second)) for second in seconds]
 
 
@@ -84,7 +88,7 @@ async def looks(cluster: Leases, seconds: range, unheard: Unheard) -> list[float
         pytest.param([*"1111122222"], False, id="renewed"),
         pytest.param([*"11111", ClusterError("x"), ClusterError("x"), "1"], True, id="a-look-failed"),
         pytest.param([*"11", *[ClusterError("x")] * 6, "1"], False, id="the-api-server-was-away"),
-        pytest.param([Forbidden("x", 403)], False, id="not-allowed"),
+        pytest.param([RequestForbidden("x", 403)], False, id="not-allowed"),
     ],
 )
 async def test_a_node_is_lost_whose_lease_is_two_renewals_late(
@@ -103,6 +107,6 @@ async def test_no_lease_is_read_without_need(unheard: Unheard) -> None:
 
 
 async def test_a_right_that_is_missing_is_not_tried_each_second() -> None:
-    cluster = leases(Forbidden("x", 403))
+    cluster = leases(RequestForbidden("x", 403))
     await looks(cluster, range(0, 250, 5), Unheard(9.0))
     assert cluster.asked == 1

@@ -12,7 +12,7 @@ from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.observed import LostWorker, PodView, view_pod
 from footplate_operator.trainingrun.policies import startup
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, worst
-from footplate_operator.trainingrun.policies.failure import Source
+from footplate_operator.trainingrun.policies.failure import FailureSource
 from footplate_operator.trainingrun.status.failures import from_lost
 from tests.support.operator_fakes import profile_manifest
 from tests.support.operator_world import World
@@ -163,7 +163,7 @@ def test_of_two_pods_beyond_hope_the_one_that_is_so_for_longer_is_named() -> Non
     refused = pod(waiting("ErrImagePull", "pull access denied"))
     found = worst([missing, refused], NOW + timedelta(seconds=30))  # both wait for 90 s
     assert found is not None and (found.reason, found.patience) == (Reason.IMAGE_PULL, -90)
-    failed = startup.hopeless(found, None, [])
+    failed = startup.find_fatal_problem(found, None, [])
     assert failed is not None and failed.message == found.message
 
 
@@ -228,7 +228,7 @@ def test_what_the_end_of_a_pod_says(
     status: dict[str, Any], metadata: dict[str, Any], cause: Cause, reason: str
 ) -> None:
     told = from_lost(LostWorker(1, pod(status, **metadata)), "1.1", NOW)
-    assert (told.report.cause, told.report.reason, told.source) == (cause, reason, Source.KUBERNETES)
+    assert (told.report.cause, told.report.reason, told.source) == (cause, reason, FailureSource.KUBERNETES)
 
 
 def test_a_pod_that_is_gone_was_deleted() -> None:

@@ -14,14 +14,14 @@ from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import (
     LATER_DIRECTIVES,
     Directives,
-    HangBounds,
+    HangTimeouts,
     LaterDirective,
     Limits,
     Since,
     SpecField,
     later_directives,
 )
-from footplate_operator.trainingrun.directives import directives, in_force_at_once, length_refusal, untold
+from footplate_operator.trainingrun.directives import directives, find_unsent, length_refusal, live_fields
 from footplate_operator.trainingrun.run import decode
 from tests.support.operator_fakes import run_manifest
 
@@ -30,7 +30,7 @@ class LaterLimits(Limits):
     log_every_steps: Annotated[int | None, Since("0.2.0"), SpecField("training", "log_every_steps")] = None
 
 
-class LaterBounds(HangBounds):
+class LaterBounds(HangTimeouts):
     tool_seconds: Annotated[float | None, Since("0.2.0")] = None
 
 
@@ -95,23 +95,23 @@ def test_a_field_that_states_no_release_is_refused() -> None:
 )
 def test_an_earlier_coordinator_is_told_once(later: dict[str, Any]) -> None:
     document = wanted(**later)
-    assert untold(document, heard(document)) is None
-    assert untold(document, heard(document, *LATER)) is None
+    assert find_unsent(document, heard(document)) is None
+    assert find_unsent(document, heard(document, *LATER)) is None
     longer = document.limits.model_copy(update={"steps": 9}) if document.limits else None
-    assert untold(document.model_copy(update={"limits": longer}), heard(document)) is not None
+    assert find_unsent(document.model_copy(update={"limits": longer}), heard(document)) is not None
     unsaid = heard(wanted()).directives
-    assert untold(document, heard(document, *LATER).model_copy(update={"directives": unsaid})) is not None
+    assert (
+        find_unsent(document, heard(document, *LATER).model_copy(update={"directives": unsaid})) is not None
+    )
 
 
 def test_what_an_earlier_coordinator_ignores_waits_for_a_resumption() -> None:
     document = wanted(limits__logEverySteps=5)
     fields = {field for field in LATER.values() if field}
-    own, earlier = (
-        in_force_at_once(heard(document, *knows), LaterDirectives) for knows in (tuple(LATER), ())
-    )
+    own, earlier = (live_fields(heard(document, *knows), LaterDirectives) for knows in (tuple(LATER), ()))
     assert own - earlier == fields
-    assert fields <= in_force_at_once(CoordinatorState.silent(), LaterDirectives)
-    assert in_force_at_once(heard(document)) == earlier
+    assert fields <= live_fields(CoordinatorState.empty(), LaterDirectives)
+    assert live_fields(heard(document)) == earlier
 
 
 def test_what_an_earlier_coordinator_refuses_is_reported() -> None:

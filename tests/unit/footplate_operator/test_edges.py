@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from tools.crds import all_definitions
 
-from footplate_contracts.environment import read
+from footplate_contracts.environment import read_settings
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.__main__ import KINDS
-from footplate_operator.certificates.keeper import Given
+from footplate_operator.certificates.keeper import ExternalCaBundle
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime import events
 from footplate_operator.runtime.controller import Controller
@@ -67,13 +67,13 @@ IMAGES = {"FOOTPLATE_TRAINER_IMAGE": "t:1", "FOOTPLATE_COORDINATOR_IMAGE": "c:1"
 def test_settings_that_cannot_work_are_named(told: Tell, environment: dict[str, str], says: str) -> None:
     told(environment)
     with pytest.raises(ValueError, match=says.split(";")[0]) as caught:
-        read(Settings)
+        read_settings(Settings)
     assert str(caught.value).startswith(says)
 
 
 def test_settings_have_defaults(told: Tell) -> None:
     told({**IMAGES, "FOOTPLATE_WATCH_NAMESPACES": "a, b", "FOOTPLATE_METRICS_PORT": ""})
-    own = read(Settings)
+    own = read_settings(Settings)
     assert (own.watch_namespaces, own.metrics_port, own.namespace) == (("a", "b"), 8080, "default")
     assert own.identity.endswith(f"-{os.getpid()}")
     assert own.defaults == Defaults(trainer_image="t:1", coordinator_image="c:1")
@@ -89,18 +89,18 @@ def test_settings_have_defaults(told: Tell) -> None:
 )
 def test_the_coordinators_pull_policy_is_its_own(told: Tell, said: str, frozen: PullPolicy | None) -> None:
     told({**IMAGES, "FOOTPLATE_COORDINATOR_IMAGE_PULL_POLICY": said})
-    assert read(Settings).defaults.coordinator_image_pull_policy is frozen
+    assert read_settings(Settings).defaults.coordinator_image_pull_policy is frozen
 
 
 @pytest.mark.parametrize(("said", "frozen"), [("site, mirror", ["site", "mirror"]), ("", None)])
 def test_pull_secrets_of_runs(told: Tell, said: str, frozen: list[str] | None) -> None:
     told({**IMAGES, "FOOTPLATE_IMAGE_PULL_SECRETS": said})
-    assert read(Settings).defaults.image_pull_secrets == frozen
+    assert read_settings(Settings).defaults.image_pull_secrets == frozen
 
 
 def test_an_operator_in_a_pod_is_called_as_its_pod(told: Tell) -> None:
     told({**IMAGES, "KUBERNETES_SERVICE_HOST": "10.96.0.1", "FOOTPLATE_POD_NAME": "operator-x"})
-    assert read(Settings).identity == "operator-x"
+    assert read_settings(Settings).identity == "operator-x"
 
 
 @pytest.mark.parametrize(
@@ -109,22 +109,25 @@ def test_an_operator_in_a_pod_is_called_as_its_pod(told: Tell) -> None:
         pytest.param({}, False, None, id="no-api"),
         pytest.param({"API_SERVICE": "api"}, True, None, id="its-own"),
         pytest.param(
-            {"API_SERVICE": "api", "API_CA_SECRET": "mine"}, True, Given(SECRET, "mine"), id="given"
+            {"API_SERVICE": "api", "API_CA_SECRET": "mine"},
+            True,
+            ExternalCaBundle(SECRET, "mine"),
+            id="given",
         ),
         pytest.param(
             {"API_SERVICE": "api", "API_CA_SECRET": "mine", "API_CA_CONFIG_MAP": "trust"},
             True,
-            Given(CONFIG_MAP, "trust"),
+            ExternalCaBundle(CONFIG_MAP, "trust"),
             id="given-and-vouched-for-elsewhere",
         ),
     ],
 )
 def test_who_keeps_the_certificate(
-    told: Tell, environment: dict[str, str], kept: bool, given: Given | None
+    told: Tell, environment: dict[str, str], kept: bool, given: ExternalCaBundle | None
 ) -> None:
     told(IMAGES | {f"FOOTPLATE_{name}": value for name, value in environment.items()})
-    own = read(Settings)
-    assert (own.keeps_certificates, own.given) == (kept, given)
+    own = read_settings(Settings)
+    assert (own.manages_certificates, own.external_ca_bundle) == (kept, given)
 
 
 def _run(phase: Phase | None) -> Any:

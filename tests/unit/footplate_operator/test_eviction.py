@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.names import Cause
-from footplate_operator.trainingrun.policies.eviction import own_doing
+from footplate_operator.trainingrun.policies.eviction import get_blamed_cause
 
 SHORT = "The node was low on resource: {}. Threshold quantity: {}, available: 1Gi. "
 USED = "Container trainer was using {}, request is {}, has larger consumption of it. "
@@ -30,13 +30,13 @@ USED = "Container trainer was using {}, request is {}, has larger consumption of
 def test_a_pod_is_blamed_for_what_it_used_beyond_what_it_asked_for(
     resource: str, kept: str, used: str, request_: str, cause: Cause | None
 ) -> None:
-    assert own_doing(SHORT.format(resource, kept) + USED.format(used, request_)) is cause
+    assert get_blamed_cause(SHORT.format(resource, kept) + USED.format(used, request_)) is cause
 
 
 def test_one_container_is_enough() -> None:
     message = SHORT.format("memory", "100Mi") + USED.format("1Mi", "1Gi") + USED.format("2Gi", "1Gi")
-    assert own_doing(message) is Cause.OUT_OF_MEMORY
+    assert get_blamed_cause(message) is Cause.OUT_OF_MEMORY
 
 
 def test_nothing_said_is_nobodys_doing() -> None:
-    assert own_doing("") is None
+    assert get_blamed_cause("") is None

@@ -16,16 +16,16 @@ from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import (
     DEFAULT_BUDGETS,
     INFRASTRUCTURE,
-    Failure,
     FailureAction,
+    RunFailure,
     next_action,
 )
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
-def seen(cause: Cause, reason: str, message: str) -> Failure:
-    return Failure(FailureReport(cause=cause, reason=reason, message=message, time=NOW.timestamp()))
+def seen(cause: Cause, reason: str, message: str) -> RunFailure:
+    return RunFailure(FailureReport(cause=cause, reason=reason, message=message, time=NOW.timestamp()))
 
 
 KILLED = seen(Cause.COMMUNICATION, Reason.RANK_KILLED, "rank 3 was killed by signal 9")
@@ -65,7 +65,7 @@ def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, s
         checkpoint_step=checkpoint,
         stepped=True,
         attempts=(*attempts, running),
-        recent=refill.of_attempts(attempts),
+        recent=refill.failures_from_attempts(attempts),
     )
 
 
@@ -243,7 +243,7 @@ def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, s
         ),
     ],
 )
-def test_next_action(failure: Failure, before: History, action: FailureAction, reason: str) -> None:
+def test_next_action(failure: RunFailure, before: History, action: FailureAction, reason: str) -> None:
     decision = next_action({}, before, failure)
     assert (decision.action, decision.reason) == (action, reason)
 
@@ -307,7 +307,7 @@ XID = "NVRM: Xid (PCI:0000:44:00): 79, GPU has fallen off the bus"
         ),
     ],
 )
-def test_a_failure_of_a_machine_says_what_would_help(failure: Failure, trained: bool, said: str) -> None:
+def test_a_failure_of_a_machine_says_what_would_help(failure: RunFailure, trained: bool, said: str) -> None:
     message = next_action({}, replace(history(), stepped=trained), failure).message
     assert message.startswith(said)
     assert (message == said) == (failure.report.cause is Cause.USER_ERROR)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
-from footplate_contracts.reports import GivenUp
+from footplate_contracts.reports import DroppedTelemetry
 from footplate_contracts.v1alpha1.status import TelemetryStatus
-from footplate_operator.trainingrun.status.given_up import counted
+from footplate_operator.trainingrun.status.given_up import count_dropped
 from tests.support.operator_world import running
 
 
 def told(epoch: int, refused: int, overflowed: int) -> CoordinatorState:
-    given_up = GivenUp(refused=refused, overflowed=overflowed)
+    given_up = DroppedTelemetry(refused=refused, overflowed=overflowed)
     return CoordinatorState(version=1, epoch=epoch, state=RunState.TRAINING, given_up=given_up)
 
 
-SILENT = CoordinatorState.silent()
+SILENT = CoordinatorState.empty()
 
 
 @pytest.mark.parametrize(
@@ -38,24 +38,24 @@ def test_counts_of_all_coordinators_are_added(
 ) -> None:
     status: TelemetryStatus | None = None
     for state in states:
-        status = counted(status, state)
+        status = count_dropped(status, state)
     assert (status and (status.refused, status.overflowed)) == totals
 
 
 def test_what_cannot_be_read_counts_from_zero() -> None:
-    status = counted(TelemetryStatus(refused=1, seen="?"), told(1, 2, 0))
+    status = count_dropped(TelemetryStatus(refused=1, seen="?"), told(1, 2, 0))
     assert status is not None and (status.refused, status.seen) == (3, "1.2.0")
 
 
 async def test_a_status_goes_on_counting_when_operator_and_coordinator_are_others() -> None:
     world = await running()
-    world.coordinator().given_up = GivenUp(refused=2, overflowed=1)
+    world.coordinator().given_up = DroppedTelemetry(refused=2, overflowed=1)
     await world.live(2)
     world.start_operator()
     await world.live(2)
     assert world.status["telemetry"] == {"refused": 2, "overflowed": 1, "seen": "1.2.1"}
     world.end_pod("tiny-c1", 1)
     await world.live(20, until=lambda: world.coordinator().epoch == 2)
-    world.coordinator().given_up = GivenUp(refused=1)
+    world.coordinator().given_up = DroppedTelemetry(refused=1)
     await world.live(20, until=lambda: world.status["telemetry"]["refused"] == 3)
     assert world.status["telemetry"]["overflowed"] == 1

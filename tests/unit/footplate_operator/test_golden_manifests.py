@@ -14,7 +14,7 @@ from footplate_operator.runtime.events import Event, manifest
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun import events
 from footplate_operator.trainingrun.manifests import children, coordinator
-from footplate_operator.trainingrun.observed import Api, Credentials
+from footplate_operator.trainingrun.observed import ApiEndpoint, RunCredentials
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.golden import ROOT, as_yaml, assert_golden
 from tests.support.operator_runs import H100, frozen, run
@@ -23,8 +23,8 @@ from tests.support.pod_manifests import spare_pod, worker_pod
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ADDRESS = "10.0.0.9"
 BUNDLE = "who vouches"
-API = Api("https://api", BUNDLE)
-CREDENTIALS = Credentials("a token", b"a certificate", b"a private key")
+API = ApiEndpoint("https://api", BUNDLE)
+CREDENTIALS = RunCredentials("a token", b"a certificate", b"a private key")
 
 # Whatever a user may say about pods, all of it.
 OWN: Final[dict[str, Any]] = {

@@ -15,11 +15,11 @@ from footplate_operator.trainingrun.history_client import (
     ANSWER_SECONDS,
     AT_ONCE,
     LONGEST_RETRY_SECONDS,
-    Askers,
     FinalStatus,
     HistoryClient,
+    RecordingPoller,
 )
-from footplate_operator.trainingrun.observed import Recorded
+from footplate_operator.trainingrun.observed import RecordingStatus
 from tests.support.operator_world import running
 from tests.support.simulation.virtual_loop import in_virtual_time
 
@@ -83,23 +83,23 @@ def test_what_is_missing(known: RecordedRun, missing: str) -> None:
 @in_virtual_time
 async def test_a_thousand_runs_that_end_at_once_are_asked_for_a_few_at_a_time() -> None:
     api, told = Api(), []
-    askers = Askers(api, told.append)
+    askers = RecordingPoller(api, told.append)
     for number in range(MANY):
-        askers.ask(final(number))
+        askers.start_polling(final(number))
     await asyncio.sleep(5)
     assert api.most == AT_ONCE and len(api.asked) == MANY
-    assert len(told) == MANY and all(askers.recorded(final(number)).known for number in range(MANY))
+    assert len(told) == MANY and all(askers.get_status(final(number)).known for number in range(MANY))
     await askers.close()
 
 
 @in_virtual_time
 async def test_an_api_that_is_away_is_asked_less_and_less_often() -> None:
     api = Api(away=True)
-    askers = Askers(api, lambda key: None)
-    askers.ask(final())
-    assert askers.recorded(final()) == Recorded()
+    askers = RecordingPoller(api, lambda key: None)
+    askers.start_polling(final())
+    assert askers.get_status(final()) == RecordingStatus()
     await asyncio.sleep(600)
-    recorded = askers.recorded(final())
+    recorded = askers.get_status(final())
     assert (recorded.known, recorded.said) == (False, "it does not answer (TimeoutError)")
     assert recorded.asked_for == pytest.approx(600)
     waits = [later[0] - earlier[0] for earlier, later in zip(api.asked, api.asked[1:], strict=False)]
@@ -110,9 +110,9 @@ async def test_an_api_that_is_away_is_asked_less_and_less_often() -> None:
 @in_virtual_time
 async def test_a_thousand_runs_are_recorded_soon_after_the_api_is_back() -> None:
     api, told = Api(away=True), []
-    askers = Askers(api, told.append)
+    askers = RecordingPoller(api, told.append)
     for number in range(MANY):
-        askers.ask(final(number))
+        askers.start_polling(final(number))
     await asyncio.sleep(1800)
     assert api.most == AT_ONCE and not told
     api.away = False
@@ -124,30 +124,30 @@ async def test_a_thousand_runs_are_recorded_soon_after_the_api_is_back() -> None
 @in_virtual_time
 async def test_the_last_status_is_asked_for_where_another_was_written_meanwhile() -> None:
     api, told = Api(version=7), []
-    askers = Askers(api, told.append)
-    askers.ask(final(version=7))
+    askers = RecordingPoller(api, told.append)
+    askers.start_polling(final(version=7))
     await asyncio.sleep(1)
-    assert askers.recorded(final(version=7)).known
-    assert not askers.recorded(final(version=8)).known
-    askers.ask(final(version=8))
+    assert askers.get_status(final(version=7)).known
+    assert not askers.get_status(final(version=8)).known
+    askers.start_polling(final(version=8))
     await asyncio.sleep(60)
-    assert not askers.recorded(final(version=8)).known
+    assert not askers.get_status(final(version=8)).known
     api.version = 8
     await asyncio.sleep(60)
-    assert askers.recorded(final(version=8)).known and len(told) == 2
+    assert askers.get_status(final(version=8)).known and len(told) == 2
     await askers.close()
 
 
 @in_virtual_time
 async def test_nobody_is_asked_for_a_run_that_is_gone() -> None:
     api = Api(away=True)
-    askers = Askers(api, lambda key: None)
-    askers.ask(final())
+    askers = RecordingPoller(api, lambda key: None)
+    askers.start_polling(final())
     await asyncio.sleep(60)
     askers.forget(final().uid)
     asked = len(api.asked)
     await asyncio.sleep(600)
-    assert len(api.asked) == asked and askers.recorded(final()) == Recorded()
+    assert len(api.asked) == asked and askers.get_status(final()) == RecordingStatus()
 
 
 async def test_a_run_is_asked_for_only_when_its_time_has_passed() -> None:

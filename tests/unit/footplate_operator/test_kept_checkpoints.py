@@ -10,13 +10,13 @@ import pytest
 
 from footplate_contracts.coordinator_state import CoordinatorState, Progress, RunState
 from footplate_contracts.names import Role
-from footplate_contracts.reports import CheckpointRecord, GenerationId, StandingCheckpoint
-from footplate_operator.errors import Forbidden
+from footplate_contracts.reports import CheckpointRecord, GenerationId, RetainedCheckpoint
+from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import REVISION
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.run import Run, decode
-from footplate_operator.trainingrun.status.fields import last_seen
+from footplate_operator.trainingrun.status.fields import update_ended_status
 from tests.support.fake_cluster import copied
 from tests.support.operator_fakes import KEY, run_manifest
 from tests.support.operator_world import World, running
@@ -28,12 +28,12 @@ COORDINATOR = PodView(
 )
 
 
-def standing(step: int, loss: float | None = None, number: int = 1) -> StandingCheckpoint:
+def standing(step: int, loss: float | None = None, number: int = 1) -> RetainedCheckpoint:
     generation = GenerationId(epoch=1, number=number)
-    return StandingCheckpoint(step=step, generation=generation, digest=f"{step:064x}", validation_loss=loss)
+    return RetainedCheckpoint(step=step, generation=generation, digest=f"{step:064x}", validation_loss=loss)
 
 
-def record(*found: StandingCheckpoint) -> CheckpointRecord:
+def record(*found: RetainedCheckpoint) -> CheckpointRecord:
     newest = found[0]
     return CheckpointRecord(
         step=newest.step,
@@ -148,7 +148,7 @@ async def test_marks_come_and_go_while_something_keeps_a_run_from_its_pods(
     world = await running()
     world.change(suspend=True)
     await world.live(120, until=lambda: world.phase == "Suspended")
-    world.cluster.refuse["create", REVISION] = Forbidden("is forbidden", 403, "Forbidden")
+    world.cluster.refuse["create", REVISION] = RequestForbidden("is forbidden", 403, "Forbidden")
     world.change(suspend=False, compute={"profile": profile, "nodes": 1})
     await world.live(60, until=lambda: world.condition("Reconciled")["reason"] == reason)
     newest = world.status["checkpoint"]
@@ -189,7 +189,7 @@ def test_the_last_word_about_a_checkpoint_counts_though_its_step_was_known(
         progress=Progress(step=step, total_steps=100, time=1.7e9),
         checkpoint=record(standing(checkpoint)) if checkpoint is not None else None,
     )
-    shown = last_seen(run, Observed(coordinator=state), NOW)
+    shown = update_ended_status(run, Observed(coordinator=state), NOW)
     assert shown.checkpoint is not None and shown.checkpoint.latest_step == latest
     before = run.status.progress
     assert shown.progress is not None and before is not None
@@ -218,9 +218,9 @@ def test_a_coordinator_goes_once_the_last_checkpoint_is_written_and_not_all_that
 ) -> None:
     """A status that would be too long is written without the others that stand."""
     run, observed = ended_with(COORDINATOR, written, RunState.FINISHED)
-    seen = last_seen(run, observed, NOW)
+    seen = update_ended_status(run, observed, NOW)
     assert seen.checkpoint is not None and seen.checkpoint != run.status.checkpoint
-    found = retire.of_ended(run, seen, observed, 0.0, NOW)
+    found = retire.retire_ended(run, seen, observed, 0.0, NOW)
     assert [removal.child for removal in found.removals] == [COORDINATOR] * goes
 
 
@@ -239,5 +239,5 @@ def test_a_coordinator_stays_for_its_last_word_and_its_rows(
     told: RunState, backlog: int, waited: float, goes: bool
 ) -> None:
     run, observed = ended_with(COORDINATOR, 100, told, backlog)
-    found = retire.of_ended(run, last_seen(run, observed, NOW), observed, waited, NOW)
+    found = retire.retire_ended(run, update_ended_status(run, observed, NOW), observed, waited, NOW)
     assert [removal.child for removal in found.removals] == [COORDINATOR] * goes

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from footplate_operator.errors import ClusterError, Forbidden
+from footplate_operator.errors import ClusterError, RequestForbidden
 from footplate_operator.keys import handover, manifests
 from footplate_operator.keys.keyring import Keyring
-from footplate_operator.keys.manifests import KeyPlace
+from footplate_operator.keys.manifests import KeySecretNames
 from footplate_operator.runtime.kinds import CORE_EVENT, POD, SECRET, SERVICE, Json
 from footplate_operator.trainingrun.credentials import KEY_BYTES
 from footplate_operator.trainingrun.manifests.children import read_secret
@@ -22,7 +22,7 @@ from tests.support.operator_runs import run
 from tests.support.operator_world import World, running
 from tests.support.released.found import found
 
-PLACE = KeyPlace("footplate-system", "footplate-run-key")
+PLACE = KeySecretNames("footplate-system", "footplate-run-key")
 LONG: dict[str, Any] = {**run_manifest()["spec"]["training"], "steps": 10_000}
 
 
@@ -32,7 +32,7 @@ LONG: dict[str, Any] = {**run_manifest()["spec"]["training"], "steps": 10_000}
 async def test_the_secret_follows_from_the_key_and_the_run() -> None:
     world = await running()
     made = read_secret(world.cluster.objects[SECRET, "tiny-run"])
-    assert made == world.keys.credentials(run_of(world), world.keys.current)
+    assert made == world.keys.credentials(run_of(world), world.keys.current_key_id)
     other = await running()
     other.keys.key = bytes(range(KEY_BYTES))
     assert made.token not in str(other.cluster.objects)
@@ -136,21 +136,21 @@ async def test_the_first_that_leads_makes_the_key_and_the_next_finds_it() -> Non
     cluster = FakeCluster()
     first, second = Keyring(cluster, PLACE), Keyring(cluster, PLACE)
     with pytest.raises(ClusterError, match="footplate-system/footplate-run-key was not read yet"):
-        _ = first.current
+        _ = first.current_key_id
     await first.begin()
     await second.begin()
-    assert first.current == second.current and names(cluster) == [PLACE.name]
-    assert first.credentials(run(), first.current) == second.credentials(run(), first.current)
+    assert first.current_key_id == second.current_key_id and names(cluster) == [PLACE.name]
+    assert first.credentials(run(), first.current_key_id) == second.credentials(run(), first.current_key_id)
     assert first.credentials(run(), None) is None and first.credentials(run(), "another") is None
 
 
 async def test_a_key_that_somebody_deletes_is_put_back() -> None:
     cluster = FakeCluster()
     keyring = Keyring(cluster, PLACE)
-    await keyring.look()
+    await keyring.refresh()
     before = cluster.objects[SECRET, PLACE.name]["data"]
     cluster.bury(SECRET, PLACE.name)
-    await keyring.look()
+    await keyring.refresh()
     assert cluster.objects[SECRET, PLACE.name]["data"] == before
 
 
@@ -159,12 +159,12 @@ async def test_a_key_that_somebody_changes_does_not_change_what_trains(
 ) -> None:
     cluster = FakeCluster()
     keyring = Keyring(cluster, PLACE)
-    await keyring.look()
-    before = keyring.current
+    await keyring.refresh()
+    before = keyring.current_key_id
     cluster.put(manifests.secret(PLACE, PLACE.name, {"key": bytes(KEY_BYTES)}))
-    await keyring.look()
-    await keyring.look()
-    assert keyring.current == before
+    await keyring.refresh()
+    await keyring.refresh()
+    assert keyring.current_key_id == before
     assert len([line for line in caplog.messages if line.startswith("somebody has changed the key")]) == 1
 
 
@@ -173,7 +173,7 @@ async def test_a_key_that_is_none_is_named_and_not_replaced(data: dict[str, byte
     cluster = FakeCluster()
     cluster.put(manifests.secret(PLACE, PLACE.name, data))
     with pytest.raises(ValueError, match="Secret footplate-run-key: key should have 32 bytes, not"):
-        await Keyring(cluster, PLACE).look()
+        await Keyring(cluster, PLACE).refresh()
     assert cluster.calls == []
 
 
@@ -193,7 +193,7 @@ async def test_it_goes_on_trying(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
         await keyring.run()
-    assert keyring.current and waits[:3] == [0.5, 1.0, 2.0]
+    assert keyring.current_key_id and waits[:3] == [0.5, 1.0, 2.0]
 
 
 # -- handing over --------------------------------------------------------------------------
@@ -201,7 +201,7 @@ async def test_it_goes_on_trying(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def handed(cluster: FakeCluster) -> Keyring:
     keyring = Keyring(cluster, PLACE)
-    await keyring.look()
+    await keyring.refresh()
     return keyring
 
 
@@ -274,24 +274,26 @@ async def test_whose_credentials_are_missed_is_looked_for_again() -> None:
     keyring = await handed(world.cluster)
     assert keyring.credentials(run_of(world), None) is None
     await handover.hand_over(world.cluster, PLACE, ())
-    await keyring.look()
+    await keyring.refresh()
     assert keyring.credentials(run_of(world), None) is not None
 
 
 def test_an_entry_that_cannot_be_read_hides_no_other() -> None:
     whole = any_credentials("a")
-    body = manifests.secret(PLACE, "shard", {"good": manifests.entry(whole), "bad": b"{", "odd": b"[]"})
+    body = manifests.secret(
+        PLACE, "shard", {"good": manifests.encode_entry(whole), "bad": b"{", "odd": b"[]"}
+    )
     assert manifests.read_entries(body) == {"good": whole}
     assert manifests.read_entries({"data": None}) == {}
 
 
 def test_each_run_has_one_shard() -> None:
     assert {PLACE.shard(str(number)) for number in range(200)} == set(PLACE.shards)
-    assert all(len(name) <= 63 for name in KeyPlace("n", "x" * 40).shards)
+    assert all(len(name) <= 63 for name in KeySecretNames("n", "x" * 40).shards)
 
 
 async def test_a_right_that_is_missing_ends_it() -> None:
     world = found("training").world(handed_over=False)
-    with pytest.raises(Forbidden):
+    with pytest.raises(RequestForbidden):
         await handover.hand_over(world.cluster, PLACE, ())
     assert (TRAINING_RUN, "tiny") in world.cluster.objects and CORE_EVENT

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.lineage import references
-from footplate_operator.runtime.decision import Problem
+from footplate_contracts.lineage import run_references
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.trainingrun.policies.chain import resolve
-from footplate_operator.trainingrun.policies.kinship import misfit
+from footplate_operator.trainingrun.policies.kinship import find_mismatch
 from footplate_operator.trainingrun.run import Run, decode
 from tests.support.operator_fakes import run_manifest
 
@@ -75,8 +75,8 @@ def test_what_can_never_be_is_seen_in_the_specs(
     spec: dict[str, Any], other: dict[str, Any], says: str
 ) -> None:
     naming = run("next", spec)
-    ((field, reference),) = references(naming.spec).items()
-    found = misfit(naming, field, reference, run("base", other))
+    ((field, reference),) = run_references(naming.spec).items()
+    found = find_mismatch(naming, field, reference, run("base", other))
     assert says in found and bool(found) is bool(says)
 
 
@@ -104,6 +104,6 @@ def test_what_can_never_be_is_seen_in_the_specs(
 )
 def test_the_best_of_a_run_without_validation(status: dict[str, Any], waiting: bool, says: str) -> None:
     naming = run("next", BEST)
-    ((field, reference),) = references(naming.spec).items()
+    ((field, reference),) = run_references(naming.spec).items()
     found = resolve(naming, field, reference, run("base", {}, **status))
-    assert isinstance(found, Problem) and found.waiting is waiting and says in found.message
+    assert isinstance(found, ReconcileProblem) and found.waiting is waiting and says in found.message

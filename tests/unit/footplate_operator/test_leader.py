@@ -15,7 +15,7 @@ from footplate_contracts.names import RunUid
 from footplate_operator.errors import LeadershipLost
 from footplate_operator.runtime.clock import SteadyClock
 from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.fence import Fenced
+from footplate_operator.runtime.fence import FencedCluster
 from footplate_operator.runtime.kinds import LEASE, POD, Json, Kind
 from footplate_operator.runtime.leader import (
     LET_GO,
@@ -25,7 +25,11 @@ from footplate_operator.runtime.leader import (
     LeaseView,
     next_action,
 )
-from footplate_operator.trainingrun.coordinator_client import Client, Endpoint, Watchers
+from footplate_operator.trainingrun.coordinator_client import (
+    BaseCoordinatorClient,
+    CoordinatorEndpoint,
+    CoordinatorPoller,
+)
 from tests.support.fake_cluster import Clock, FakeCluster
 from tests.support.operator_fakes import HANG, KEY
 from tests.support.simulation.virtual_loop import VirtualLoop, run
@@ -83,7 +87,7 @@ def test_one_leads_and_the_other_follows_at_once_when_it_lets_go() -> None:
         cluster = FakeCluster()
         first, second = _replica(cluster, "first"), _replica(cluster, "second")
         await first.acquire()
-        keeping, waiting = asyncio.create_task(first.keep()), asyncio.create_task(second.acquire())
+        keeping, waiting = asyncio.create_task(first.renew_forever()), asyncio.create_task(second.acquire())
         await asyncio.sleep(100)
         assert not waiting.done() and first.alive() and not second.alive()
         await first.release()
@@ -112,7 +116,7 @@ def test_a_leader_that_cannot_renew_steps_down_before_another_may_lead(step: flo
         cluster.down = True
         clock.step = step
         with pytest.raises(LeadershipLost):
-            await first.keep()
+            await first.renew_forever()
         assert not first.alive()
         assert SECONDS * LET_GO <= _now() - began < SECONDS
 
@@ -125,7 +129,7 @@ def test_a_leader_whose_clock_steps_goes_on(step: float) -> None:
         cluster, clock = FakeCluster(), _Clock()
         first, second = _replica(cluster, "first", clock), _replica(cluster, "second")
         await first.acquire()
-        keeping, waiting = asyncio.create_task(first.keep()), asyncio.create_task(second.acquire())
+        keeping, waiting = asyncio.create_task(first.renew_forever()), asyncio.create_task(second.acquire())
         await asyncio.sleep(20)
         clock.step = step
         await asyncio.sleep(60)
@@ -147,7 +151,7 @@ def test_a_leader_steps_down_for_another() -> None:
         await waiting
         assert not first.alive()
         with pytest.raises(LeadershipLost):
-            await first.keep()
+            await first.renew_forever()
         assert second.alive()
 
     run(story())
@@ -168,7 +172,7 @@ def test_a_leader_whose_api_server_hangs_steps_down_before_its_lease_ends() -> N
         await leader.acquire()
         began, cluster.hangs = _now(), True
         with pytest.raises(LeadershipLost):
-            await leader.keep()
+            await leader.renew_forever()
         assert SECONDS * LET_GO <= _now() - began < SECONDS
 
     run(story())
@@ -209,7 +213,7 @@ def test_a_leader_that_was_stopped_begins_nothing_more(call: Call) -> None:
     async def story() -> None:
         cluster = FakeCluster()
         leader = _replica(cluster, "first")
-        fenced = Fenced(cluster, leader.check)
+        fenced = FencedCluster(cluster, leader.check)
         with pytest.raises(LeadershipLost):
             await call(fenced)
         await leader.acquire()
@@ -227,8 +231,8 @@ def test_a_leader_that_was_stopped_begins_nothing_more(call: Call) -> None:
 def test_a_leader_that_was_stopped_tells_no_coordinator() -> None:
     told: list[Directives] = []
 
-    class Listening(Client):
-        def __init__(self, endpoint: Endpoint) -> None:
+    class Listening(BaseCoordinatorClient):
+        def __init__(self, endpoint: CoordinatorEndpoint) -> None:
             self.endpoint = endpoint
 
         async def state(self, after: int, wait: float) -> CoordinatorState:
@@ -237,19 +241,19 @@ def test_a_leader_that_was_stopped_tells_no_coordinator() -> None:
 
         async def tell(self, directives: Directives) -> CoordinatorState:
             told.append(directives)
-            return CoordinatorState.silent()
+            return CoordinatorState.empty()
 
     async def story() -> None:
         leader = _replica(FakeCluster(), "first")
-        watchers = Watchers(Listening, lambda key: None, leader.check)
+        watchers = CoordinatorPoller(Listening, lambda key: None, leader.check)
         await leader.acquire()
-        endpoint = Endpoint("u", 1, "10.0.0.1", "tiny-coordinator", "t", "")
+        endpoint = CoordinatorEndpoint("u", 1, "10.0.0.1", "tiny-coordinator", "t", "")
         watchers.follow(KEY, RunUid("r"), endpoint)
         directives = Directives(nodes=2, hang=HANG)
-        watchers.tell(RunUid("r"), directives)
+        watchers.send_directives(RunUid("r"), directives)
         await asyncio.sleep(1)
         assert told == [directives]
-        watchers.tell(RunUid("r"), directives)
+        watchers.send_directives(RunUid("r"), directives)
         _stopped(14)
         await asyncio.sleep(1)
         assert told == [directives]

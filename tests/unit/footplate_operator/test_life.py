@@ -160,7 +160,7 @@ async def test_nothing_is_remembered_of_a_run_that_ended_long_ago() -> None:
     for _ in range(20):
         world.clock.advance(60)
         await world.reconcile()
-    assert world.reconciler.remembered == 0
+    assert world.reconciler.tracked_count == 0
 
 
 async def test_a_finished_coordinator_stays_until_its_telemetry_is_out() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Limits
-from footplate_operator.trainingrun.directives import directives, directives_to_begin_with, limits
+from footplate_operator.trainingrun.directives import directives, initial_directives, limits
 from footplate_operator.trainingrun.run import decode
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World
@@ -155,7 +155,7 @@ def test_tokens_are_steps(length: dict[str, int | None], steps: int) -> None:
     body = run_manifest(training=given)
     body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-01T00:00:00Z"}
     run = decode(body)
-    assert limits(run).steps == steps and directives_to_begin_with(run) == directives(run)
+    assert limits(run).steps == steps and initial_directives(run) == directives(run)
     body["status"] = {"progress": {"step": 60, "totalSteps": 100}}
-    begin = directives_to_begin_with(decode(body)).limits
+    begin = initial_directives(decode(body)).limits
     assert begin is not None and begin.steps == 100, "what was refused does not come into force so"

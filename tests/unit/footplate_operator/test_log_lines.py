@@ -11,7 +11,7 @@ import pytest
 
 from footplate_contracts.logs import formatter
 from footplate_contracts.names import LogFormat
-from footplate_operator.errors import Forbidden
+from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import POD, Json
 from tests.support.operator_world import World, running
 
@@ -53,7 +53,10 @@ async def test_lines_about_a_run_name_it_and_its_generation() -> None:
 
 @pytest.mark.parametrize(
     ("error", "said"),
-    [(Forbidden("exceeded quota: gpus", 403, "Forbidden"), "tried again later"), (KeyError("x"), "failed")],
+    [
+        (RequestForbidden("exceeded quota: gpus", 403, "Forbidden"), "tried again later"),
+        (KeyError("x"), "failed"),
+    ],
     ids=["refused", "a-mistake"],
 )
 async def test_what_went_wrong_names_the_run_and_its_generation(error: Exception, said: str) -> None:

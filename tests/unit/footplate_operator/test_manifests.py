@@ -15,14 +15,14 @@ from footplate_contracts.names import Env, Phase, WorkerId
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_contracts.v1alpha1.status import GatheringStatus
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.credentials import KEY_BYTES, derived, key_id
+from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials, key_id
 from footplate_operator.trainingrun.manifests import children, coordinator
 from footplate_operator.trainingrun.metadata import certificate_names
-from footplate_operator.trainingrun.observed import Api, Credentials
+from footplate_operator.trainingrun.observed import ApiEndpoint, RunCredentials
 from footplate_operator.trainingrun.revision import (
     Defaults,
     admit,
-    in_force,
+    find_revision,
     needs_admission,
     view_revision,
 )
@@ -40,7 +40,7 @@ def worker(subject: Run, *, address: str = "10.0.0.9", **profile: Any) -> Json:
 
 
 def leader(subject: Run, **profile: Any) -> Json:
-    return coordinator.pod(subject, frozen(subject, **profile), 3, Api("http://api"))
+    return coordinator.pod(subject, frozen(subject, **profile), 3, ApiEndpoint("http://api"))
 
 
 def env(pod: Json) -> dict[str, str]:
@@ -115,11 +115,15 @@ def test_the_coordinator_has_the_key_and_no_user_volume() -> None:
 @pytest.mark.parametrize(
     ("api", "variables", "sources"),
     [
-        pytest.param(Api(), set(), [], id="none"),
-        pytest.param(Api("http://api", "who"), {Env.API_URL, Env.API_TOKEN_FILE}, ["token"], id="in-clear"),
-        pytest.param(Api("https://api"), {Env.API_URL, Env.API_TOKEN_FILE}, ["token"], id="of-the-system"),
+        pytest.param(ApiEndpoint(), set(), [], id="none"),
         pytest.param(
-            Api("https://api", ""),
+            ApiEndpoint("http://api", "who"), {Env.API_URL, Env.API_TOKEN_FILE}, ["token"], id="in-clear"
+        ),
+        pytest.param(
+            ApiEndpoint("https://api"), {Env.API_URL, Env.API_TOKEN_FILE}, ["token"], id="of-the-system"
+        ),
+        pytest.param(
+            ApiEndpoint("https://api", ""),
             {Env.API_URL, Env.API_TOKEN_FILE, Env.API_CA_FILE},
             ["token", "tiny-api-bundle"],
             id="not-known-yet",
@@ -127,7 +131,7 @@ def test_the_coordinator_has_the_key_and_no_user_volume() -> None:
     ],
 )
 def test_the_coordinator_learns_who_vouches_for_the_api(
-    api: Api, variables: set[str], sources: list[str]
+    api: ApiEndpoint, variables: set[str], sources: list[str]
 ) -> None:
     pod = coordinator.pod(run(), frozen(run()), 1, api)
     said = env(pod)
@@ -245,8 +249,8 @@ def test_ranks_learn_the_peak_that_the_profile_states() -> None:
     assert config.to_json()["world"]["peakTflops"] == {"bf16": 989.0, "fp32": 67.0}
 
 
-def made(key: bytes = KEY, uid: str = "uid-1") -> Credentials:
-    return derived(key, uid, certificate_names(run()), NOW)
+def made(key: bytes = KEY, uid: str = "uid-1") -> RunCredentials:
+    return derive_credentials(key, uid, certificate_names(run()), NOW)
 
 
 def test_a_secret_is_read_as_it_was_written() -> None:
@@ -292,7 +296,7 @@ def test_an_upgrade_of_the_operator_is_a_change_at_the_next_admission_only() -> 
     newer = Defaults(trainer_image="trainer:2", coordinator_image="coordinator:2")
     assert admit(subject, before.frozen.profile, newer, [before], RELEASE).number == 2
     admitted = replace(subject, status=subject.status.model_copy(update={"revision": "tiny-1"}))
-    assert in_force(admitted, [before]) == before
+    assert find_revision(admitted, [before]) == before
 
 
 def test_a_revision_survives_the_api_server() -> None:

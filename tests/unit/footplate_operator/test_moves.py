@@ -39,9 +39,9 @@ def pod(index: int = 0, noticed: float | None = None, epoch: int = 0, **fields: 
 
 def test_all_that_should_leave_do_once_one_should_for_a_moment() -> None:
     late, early, stays = pod(0, noticed=0.5), pod(1, noticed=SETTLE_SECONDS), pod(2)
-    assert moves.due([late, early, stays], NOW) == moves.Moves((late, early))
-    assert moves.due([late, stays], NOW) == moves.Moves(wait=SETTLE_SECONDS - 0.5)
-    assert moves.due([stays], NOW) == moves.Moves()
+    assert moves.select_due([late, early, stays], NOW) == moves.DrainStep((late, early))
+    assert moves.select_due([late, stays], NOW) == moves.DrainStep(wait=SETTLE_SECONDS - 0.5)
+    assert moves.select_due([stays], NOW) == moves.DrainStep()
 
 
 def cordoned(index: int, seconds: float = 60.0, **fields: object) -> PodView:
@@ -57,34 +57,36 @@ def spare(seconds: float = 60.0, **fields: object) -> PodView:
 @pytest.mark.parametrize(
     ("workers", "ready", "expected"),
     [
-        pytest.param([], [spare()], moves.Moves(), id="no-cordon"),
-        pytest.param([cordoned(0)], [], moves.Moves(), id="no-spare"),
-        pytest.param([cordoned(0, 0.5)], [spare()], moves.Moves(wait=SETTLE_SECONDS - 0.5), id="just-now"),
-        pytest.param([cordoned(0)], [spare(1.0)], moves.Moves((cordoned(0),)), id="a-spare-waits"),
+        pytest.param([], [spare()], moves.DrainStep(), id="no-cordon"),
+        pytest.param([cordoned(0)], [], moves.DrainStep(), id="no-spare"),
+        pytest.param(
+            [cordoned(0, 0.5)], [spare()], moves.DrainStep(wait=SETTLE_SECONDS - 0.5), id="just-now"
+        ),
+        pytest.param([cordoned(0)], [spare(1.0)], moves.DrainStep((cordoned(0),)), id="a-spare-waits"),
         pytest.param(
             [cordoned(0), cordoned(1)],
             [spare(4.0)],
-            moves.Moves(wait=TOGETHER_SECONDS - 4.0),
+            moves.DrainStep(wait=TOGETHER_SECONDS - 4.0),
             id="another-spare-may-be-on-its-way",
         ),
         pytest.param(
             [cordoned(0, 20.0), cordoned(1, 30.0)],
             [spare(TOGETHER_SECONDS)],
-            moves.Moves((cordoned(1, 30.0),)),
+            moves.DrainStep((cordoned(1, 30.0),)),
             id="room-for-one",
         ),
         pytest.param(
             [cordoned(0, 4.0), cordoned(1, 4.0)],
             [spare(3600.0)],
-            moves.Moves(wait=TOGETHER_SECONDS - 4.0),
+            moves.DrainStep(wait=TOGETHER_SECONDS - 4.0),
             id="a-spare-that-was-there-before",
         ),
     ],
 )
 def test_workers_leave_cordoned_nodes_once_spares_wait(
-    workers: list[PodView], ready: list[PodView], expected: moves.Moves
+    workers: list[PodView], ready: list[PodView], expected: moves.DrainStep
 ) -> None:
-    assert moves.relieved(moves.Relief(tuple(workers), tuple(ready)), NOW) == expected
+    assert moves.select_relieved(moves.CordonPlan(tuple(workers), tuple(ready)), NOW) == expected
 
 
 @pytest.mark.parametrize(
@@ -101,20 +103,20 @@ def test_workers_leave_cordoned_nodes_once_spares_wait(
 def test_spares_are_made_for_workers_on_cordoned_nodes(
     workers: list[PodView], covered: int, asked: int, wanted: int, kept: int
 ) -> None:
-    state = CoordinatorState.silent().model_copy(update={"state": RunState.TRAINING})
-    found = moves.relief(workers, [], state, covered, asked, NOW)
+    state = CoordinatorState.empty().model_copy(update={"state": RunState.TRAINING})
+    found = moves.plan_cordon(workers, [], state, covered, asked, NOW)
     assert (found.wanted, found.kept) == (wanted, kept)
 
 
 def test_an_eviction_says_that_its_node_is_drained() -> None:
     evicted = pod(0, terminating=True, disruption="EvictionByEvictionAPI", node="a")
     there, elsewhere = cordoned(1, node="a"), cordoned(2, node="b")
-    assert moves.drained([evicted, there, elsewhere], [evicted, there, elsewhere]) == [there]
+    assert moves.find_drained([evicted, there, elsewhere], [evicted, there, elsewhere]) == [there]
 
 
 @pytest.mark.parametrize("gone", [{"terminating": True}, {"phase": "Succeeded"}], ids=["leaving", "ended"])
 def test_who_leaves_already_is_not_told_twice(gone: dict[str, object]) -> None:
-    assert moves.due([pod(0, noticed=60.0, **gone)], NOW) == moves.Moves()
+    assert moves.select_due([pod(0, noticed=60.0, **gone)], NOW) == moves.DrainStep()
 
 
 @pytest.mark.parametrize(

@@ -30,25 +30,25 @@ def running(index: int = 0, **state: Any) -> Any:
     ],
 )
 def test_workers_that_two_coordinators_do_not_hear_are_lost(waited: float, lost: frozenset[WorkerId]) -> None:
-    assert losses.lost(GATHERS, [running()], NOW, losses.MUTE_SECONDS, waited) == lost
+    assert losses.find_lost(GATHERS, [running()], NOW, losses.MUTE_SECONDS, waited) == lost
 
 
 @pytest.mark.parametrize(
     ("state", "deaf"),
     [
         pytest.param(GATHERS, True, id="it-gathers"),
-        pytest.param(CoordinatorState.silent(), False, id="it-does-not-answer"),
+        pytest.param(CoordinatorState.empty(), False, id="it-does-not-answer"),
         pytest.param(GATHERS.model_copy(update={"waiting": [agent(0)]}), False, id="one-waits"),
         pytest.param(GATHERS.model_copy(update={"state": RunState.TRAINING}), False, id="it-trains"),
     ],
 )
 def test_a_coordinator_that_hears_nobody(state: CoordinatorState, deaf: bool) -> None:
-    assert losses.hears_nobody(state, [running()], NOW) is deaf
+    assert losses.has_no_contact(state, [running()], NOW) is deaf
 
 
 def test_a_worker_that_has_just_started_is_not_missed_yet() -> None:
     young = replace(running(), ran_since=NOW - timedelta(seconds=5))
-    assert not losses.hears_nobody(GATHERS, [young], NOW)
+    assert not losses.has_no_contact(GATHERS, [young], NOW)
 
 
 @pytest.mark.parametrize("deaf", [0, 1])
@@ -74,4 +74,4 @@ def test_a_coordinator_is_told_that_the_containers_of_a_worker_have_ended(
 ) -> None:
     missed = MissedAgent(agent=agent(0), verdict=Verdict.SILENT, seconds=6.0)
     state = GATHERS.model_copy(update={"missed": [missed]})
-    assert losses.gone(state, [there], NOW) == told
+    assert losses.find_gone(state, [there], NOW) == told

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import Role
-from footplate_operator.errors import Forbidden
+from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import (
     DISRUPTION_BUDGET,
     POD,
@@ -120,7 +120,7 @@ async def test_what_belongs_to_a_run_that_is_there_is_not_taken_from_it() -> Non
 async def test_a_child_that_does_not_go_is_told_after_half_a_minute() -> None:
     world = await _on_dead_nodes()
     world.start_operator()
-    world.cluster.refuse["delete_all", SERVICE] = Forbidden("services is forbidden", 403)
+    world.cluster.refuse["delete_all", SERVICE] = RequestForbidden("services is forbidden", 403)
     world.cluster.objects[SERVICE, "tiny-coordinator"]["metadata"]["deletionTimestamp"] = (
         "2026-01-31T12:00:00Z"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from footplate_operator.errors import Forbidden
+from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import NETWORK_POLICY, POD
 from footplate_operator.scope import Scope
 from tests.support.fake_cluster import copied
@@ -66,7 +66,7 @@ async def test_an_installation_that_comes_from_elsewhere_is_let_in() -> None:
 
 async def test_one_that_may_not_be_made_keeps_no_pod_from_training() -> None:
     world = guarded()
-    world.cluster.refuse["create", NETWORK_POLICY] = Forbidden("networkpolicies is forbidden", 403)
+    world.cluster.refuse["create", NETWORK_POLICY] = RequestForbidden("networkpolicies is forbidden", 403)
     world.submit(training=LONG)
     await world.live(30, until=lambda: world.phase == "Running")
     assert world.condition("Reconciled")["message"] == "networkpolicies is forbidden"

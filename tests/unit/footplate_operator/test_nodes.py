@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from footplate_contracts.v1alpha1.computeprofile import DISRUPTION_TAINTS, DisruptionTaint, Scheduling
-from footplate_operator.errors import ClusterError, Forbidden
+from footplate_operator.errors import ClusterError, RequestForbidden
 from footplate_operator.runtime.handlers import Handlers
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.node import Taint, lean_node, view_node
-from footplate_operator.trainingrun.nodes import ASK_AGAIN, Nodes
+from footplate_operator.trainingrun.node import Taint, trim_node, view_node
+from footplate_operator.trainingrun.nodes import ASK_AGAIN, NodeCache
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies import notices
 from tests.support.fake_cluster import FakeCluster
@@ -46,26 +46,26 @@ def node(ready: str = "True", uid: str = "first", version: int = 1, **spec: obje
     }
 
 
-def nodes(*bodies: Json, cluster: FakeCluster | None = None) -> Nodes:
+def nodes(*bodies: Json, cluster: FakeCluster | None = None) -> NodeCache:
     """Nodes with a run that has a pod on `a`."""
-    known = Nodes(cluster or FakeCluster())
+    known = NodeCache(cluster or FakeCluster())
     for body in bodies:
         known.put(body)
-    known.stand(KEY, "run", [POD_THERE])
+    known.track_pods(KEY, "run", [POD_THERE])
     return known
 
 
 def test_a_lean_node_is_read_as_the_whole_one_is() -> None:
     body = node("Unknown", unschedulable=True, taints=[{"key": "k", "effect": "NoSchedule"}])
-    lean = lean_node(body)
+    lean = trim_node(body)
     assert view_node(lean) == view_node(body)
     assert len(str(lean)) < len(str(body)) and "images" not in str(lean)
-    assert lean_node(lean) == lean
+    assert trim_node(lean) == lean
 
 
-def lost(known: Nodes, pod: PodView = POD_THERE) -> str:
+def lost(known: NodeCache, pod: PodView = POD_THERE) -> str:
     """Why Kubernetes holds the node of `pod` to be gone."""
-    return known.complete(pod, known.ending(Scheduling())).node_lost
+    return known.complete(pod, known.list_disruptions(Scheduling())).node_lost
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def lost(known: Nodes, pod: PodView = POD_THERE) -> str:
 def test_whom_a_change_wakes(after: Json, wakes: list[Key]) -> None:
     known = nodes(node())
     assert known.put(after) == wakes
-    known.stand(KEY, "run", [replace(POD_THERE, uid="moved", node="b")])
+    known.track_pods(KEY, "run", [replace(POD_THERE, uid="moved", node="b")])
     assert known.put(node("False", version=9)) == [], "nobody is there any more"
 
 
@@ -97,7 +97,7 @@ def test_what_a_node_says_of_a_pod() -> None:
     known.put(node(uid="second", version=4))
     assert lost(known) == "its Node was made again"
     later = replace(POD_THERE, uid="later")
-    known.stand(KEY, "run", [POD_THERE, later])
+    known.track_pods(KEY, "run", [POD_THERE, later])
     assert lost(known, later) == "", "it was put on the new one"
     assert known.drop(node(version=5)) == [], "the first one is long gone"
     known.forget("run")
@@ -111,12 +111,12 @@ def test_of_a_node_that_was_never_seen_nothing_is_said() -> None:
 async def test_what_no_watch_told_is_asked_about() -> None:
     cluster = FakeCluster()
     known = nodes(cluster=cluster)
-    await known.ask(["a", ""], NOW)
+    await known.refresh(["a", ""], NOW)
     assert lost(known) == "its Node is deleted"
     cluster.put(node("Unknown"))
-    await known.ask(["a"], NOW + ASK_AGAIN / 2)
+    await known.refresh(["a"], NOW + ASK_AGAIN / 2)
     assert lost(known) == "its Node is deleted", "it was asked about just now"
-    await known.ask(["a"], NOW + ASK_AGAIN)
+    await known.refresh(["a"], NOW + ASK_AGAIN)
     assert lost(known) == "its condition Ready is Unknown"
 
 
@@ -134,12 +134,12 @@ class Refusing(FakeCluster):
 async def test_what_may_not_be_seen_is_not_known() -> None:
     cluster = Refusing()
     known = nodes(node("Unknown"), cluster=cluster)
-    await known.ask(["a"], NOW)
+    await known.refresh(["a"], NOW)
     assert lost(known) != "", "an API server in trouble says nothing of a node"
-    cluster.error = Forbidden("no right", 403)
-    await known.ask(["a"], NOW + ASK_AGAIN)
+    cluster.error = RequestForbidden("no right", 403)
+    await known.refresh(["a"], NOW + ASK_AGAIN)
     assert lost(known) == ""
-    await known.ask(["a"], NOW + timedelta(seconds=60))
+    await known.refresh(["a"], NOW + timedelta(seconds=60))
     assert cluster.asked == 2, "a right that is missing is not asked for again and again"
 
 
@@ -194,7 +194,7 @@ CORDON = "node.kubernetes.io/unschedulable"
     ],
 )
 def test_which_taints_announce_an_end(taint: tuple[str, str, str], scheduling: Json, said: str) -> None:
-    assert notices.ending([Taint(*taint)], Scheduling.from_json(scheduling)) == said
+    assert notices.get_disruption_reason([Taint(*taint)], Scheduling.from_json(scheduling)) == said
 
 
 @pytest.mark.parametrize(
@@ -208,18 +208,20 @@ def test_which_taints_announce_an_end(taint: tuple[str, str, str], scheduling: J
 )
 def test_where_the_scheduler_would_put_pods(effect: str, tolerations: list[Json], admitted: bool) -> None:
     scheduling = Scheduling(tolerations=tolerations)
-    assert notices.admits([Taint(SPOT, "", effect)], scheduling) is admitted
+    assert notices.is_schedulable([Taint(SPOT, "", effect)], scheduling) is admitted
     known = nodes(node(taints=[{"key": SPOT, "effect": effect}]))
-    assert known.usable(known.ending(scheduling), scheduling) == ({"a"} if admitted else frozenset())
+    assert known.filter_schedulable(known.list_disruptions(scheduling), scheduling) == (
+        {"a"} if admitted else frozenset()
+    )
 
 
 def test_a_cordon_is_a_taint_before_the_node_controller_has_set_it() -> None:
     cordoned = node(unschedulable=True)
     both = node(unschedulable=True, taints=[{"key": CORDON, "effect": "NoSchedule"}])
     assert view_node(cordoned).taints == view_node(both).taints
-    assert nodes(cordoned).ending(Scheduling()) == {"a": "its node is cordoned"}
+    assert nodes(cordoned).list_disruptions(Scheduling()) == {"a": "its node is cordoned"}
     stays = Scheduling(disruption_taints=[DisruptionTaint(key=key) for key in DISRUPTION_TAINTS[1:]])
-    assert nodes(cordoned).ending(stays) == {}
+    assert nodes(cordoned).list_disruptions(stays) == {}
 
 
 def test_pods_leave_a_node_that_is_deleted() -> None:
@@ -230,6 +232,6 @@ def test_pods_leave_a_node_that_is_deleted() -> None:
 
 def test_a_notice_that_is_withdrawn_is_forgotten() -> None:
     known = nodes(node(unschedulable=True))
-    assert known.complete(POD_THERE, known.ending(Scheduling())).notice == "its node is cordoned"
+    assert known.complete(POD_THERE, known.list_disruptions(Scheduling())).notice == "its node is cordoned"
     known.put(node(version=2))
-    assert known.ending(Scheduling()) == {}
+    assert known.list_disruptions(Scheduling()) == {}

@@ -25,10 +25,10 @@ from footplate_contracts.names import Cause
 from footplate_contracts.rendezvous import AgentIdentity
 from footplate_contracts.reports import (
     CheckpointRecord,
+    DroppedTelemetry,
     GenerationId,
-    GivenUp,
     RankPhase,
-    StandingCheckpoint,
+    RetainedCheckpoint,
 )
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from tests.support.fake_cluster import copied
@@ -55,7 +55,7 @@ def _full(state: CoordinatorState) -> dict[str, Any]:
     numbered = NumberedFailure(
         number=1, failure=failure, agent=AGENT, generation=generation, checkpoint_step=4
     )
-    standing = StandingCheckpoint(step=4, generation=generation, digest="a" * 64, validation_loss=2.5)
+    standing = RetainedCheckpoint(step=4, generation=generation, digest="a" * 64, validation_loss=2.5)
     record = CheckpointRecord(
         step=5,
         uri="/shared/checkpoints/step-5.e1g1",
@@ -77,7 +77,7 @@ def _full(state: CoordinatorState) -> dict[str, Any]:
         "checkpoint_steps": [3, 4, 5],
         "failures": [numbered],
         "failures_by_cause": {Cause.USER_ERROR.value: 1},
-        "given_up": GivenUp(refused=1, overflowed=1),
+        "given_up": DroppedTelemetry(refused=1, overflowed=1),
         "energy": [energy],
     }
     return state.model_copy(update=update).to_json()

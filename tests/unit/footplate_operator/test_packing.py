@@ -13,9 +13,9 @@ from footplate_contracts.v1alpha1.placement import Pack
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.gang.plan import Slots, plan_workers
-from footplate_operator.trainingrun.nodes import Nodes
+from footplate_operator.trainingrun.nodes import NodeCache
 from footplate_operator.trainingrun.observed import PodView, live_nodes
-from footplate_operator.trainingrun.packing import Packing, TargetDomain
+from footplate_operator.trainingrun.packing import GangPacking, TargetDomain
 from footplate_operator.trainingrun.run_cache import INCOMPLETE, RunCache
 from tests.support.clock import Clock
 from tests.support.fake_cluster import FakeCluster
@@ -33,8 +33,8 @@ def pod(index: int, node: str = "", **more: Any) -> PodView:
     )
 
 
-def packing(pack: Pack, **domains: str) -> Packing:
-    return Packing(pack, domains, lambda: frozenset({"full"}))
+def packing(pack: Pack, **domains: str) -> GangPacking:
+    return GangPacking(pack, domains, lambda: frozenset({"full"}))
 
 
 # -- manifests ----------------------------------------------------------------------------
@@ -170,8 +170,8 @@ def node(name: str, rack: str = "", version: int = 1, **more: Any) -> Json:
     return {"metadata": metadata, "spec": {}, **more}
 
 
-def known(*bodies: Json) -> Nodes:
-    nodes = Nodes(FakeCluster(Clock(), kinds=(NODE,)))
+def known(*bodies: Json) -> NodeCache:
+    nodes = NodeCache(FakeCluster(Clock(), kinds=(NODE,)))
     for body in bodies:
         nodes.put(body)
     return nodes
@@ -189,7 +189,7 @@ def test_a_label_is_unknown_only_where_there_are_nodes_that_lack_it() -> None:
 
 def test_a_label_that_comes_or_goes_is_seen() -> None:
     nodes = known(node("x"))
-    nodes.stand(Key("team", "tiny"), "uid", [pod(0, "x")])
+    nodes.track_pods(Key("team", "tiny"), "uid", [pod(0, "x")])
     assert not nodes.list_labelled(RACK)
     assert nodes.put(node("x", "a", version=2)) == [Key("team", "tiny")]
     assert nodes.list_labelled(RACK) == {"x": "a"}
@@ -204,7 +204,7 @@ def test_domains_with_too_few_free_nodes_are_narrow() -> None:
         node("e1", "e") | {"metadata": {**node("e1", "e")["metadata"], "labels": {RACK: "e"}}},
     )
     nodes.put(node("b2", "b", 2, status={"conditions": [{"type": "Ready", "status": "Unknown"}]}))
-    nodes.stand(Key("team", "other"), "uid", [pod(0, "c1")])
+    nodes.track_pods(Key("team", "other"), "uid", [pod(0, "c1")])
     assert nodes.list_narrow_domains(RACK, POOL, 2) == {"b", "c", "d", "e"}
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from footplate_contracts.v1alpha1.pods import SecurityContext
-from footplate_operator.errors import ClusterError, Forbidden, Invalid
+from footplate_operator.errors import ClusterError, ObjectInvalid, RequestForbidden
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, SECRET
 from footplate_operator.trainingrun.manifests.pod import security_context
 from footplate_operator.trainingrun.policies.pod_refusals import refusal
@@ -17,34 +17,36 @@ from tests.support.operator_runs import run
 from tests.support.operator_world import World
 
 # As kube-apiserver 1.36 says it.
-HOST_NETWORK: Final = Forbidden(
+HOST_NETWORK: Final = RequestForbidden(
     'pods "tiny-w0-0" is forbidden: violates PodSecurity "baseline:latest": host namespaces'
     ' (hostNetwork=true), non-default capabilities (container "trainer" must not include "IPC_LOCK" in'
     " securityContext.capabilities.add)",
     403,
     "Forbidden",
 )
-CAPABILITIES: Final = Forbidden(
+CAPABILITIES: Final = RequestForbidden(
     'pods "tiny-w0-0" is forbidden: violates PodSecurity "baseline:latest": non-default capabilities'
     ' (container "trainer" must not include "IPC_LOCK" in securityContext.capabilities.add)',
     403,
     "Forbidden",
 )
 # As OpenShift's admission says it, and a policy that imitates it.
-CONSTRAINT: Final = Forbidden(
+CONSTRAINT: Final = RequestForbidden(
     'pods "tiny-w0-0" is forbidden: unable to validate against any security context constraint: [provider'
     ' "restricted-v2": .spec.securityContext.fsGroup: Invalid value: []int64{1000}: 1000 is not an allowed'
     " group]",
     403,
     "Forbidden",
 )
-POLICY: Final = Invalid(
+POLICY: Final = ObjectInvalid(
     "pods \"tiny-w0-0\" is forbidden: ValidatingAdmissionPolicy 'restricted-v2' with binding 'restricted-v2'"
     " denied request: runAsUser 1000 is not in 1000680000-1000689999",
     422,
     "Invalid",
 )
-WRONG: Final = Invalid('Pod "tiny-w0-0" is invalid: spec.containers[1].image: Required value', 422, "Invalid")
+WRONG: Final = ObjectInvalid(
+    'Pod "tiny-w0-0" is invalid: spec.containers[1].image: Required value', 422, "Invalid"
+)
 
 PRIVILEGED: Final = (
     "label the namespace pod-security.kubernetes.io/enforce=privileged, or use a profile that needs less"
@@ -109,15 +111,15 @@ def test_a_refusal_names_field_value_and_remedy(
     "error",
     [
         pytest.param(WRONG, id="a-mistake-of-the-run"),
-        pytest.param(Forbidden("exceeded quota: gpus", 403), id="quota"),
+        pytest.param(RequestForbidden("exceeded quota: gpus", 403), id="quota"),
         pytest.param(
-            Forbidden(
+            RequestForbidden(
                 'error looking up service account default/default: serviceaccount "default" not found', 403
             ),
             id="service-account",
         ),
-        pytest.param(Invalid("admission webhook a does not support dry run", 400), id="no-dry-run"),
-        pytest.param(Invalid("admission webhook a denied the request: not today", 400), id="webhook"),
+        pytest.param(ObjectInvalid("admission webhook a does not support dry run", 400), id="no-dry-run"),
+        pytest.param(ObjectInvalid("admission webhook a denied the request: not today", 400), id="webhook"),
         pytest.param(ClusterError("try again", 503), id="busy"),
     ],
 )

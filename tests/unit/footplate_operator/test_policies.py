@@ -18,16 +18,16 @@ from footplate_contracts.v1alpha1.status import (
 )
 from footplate_operator.runtime import throttle
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.trainingrun.observed import Observed, PodView, Recorded
+from footplate_operator.trainingrun.observed import Observed, PodView, RecordingStatus
 from footplate_operator.trainingrun.policies import backoff, deletion, startup, suspension, ttl
 from footplate_operator.trainingrun.policies.deletion import LEAST_ASKED_SECONDS, Deletion
-from footplate_operator.trainingrun.policies.suspension import Step
+from footplate_operator.trainingrun.policies.suspension import SuspensionStep
 from footplate_operator.trainingrun.status.phase import active_phase
 from footplate_operator.trainingrun.status.report import compare
 from tests.support.operator_runs import run
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-SILENT = CoordinatorState.silent()
+SILENT = CoordinatorState.empty()
 
 
 def ago(seconds: float) -> datetime:
@@ -44,15 +44,15 @@ def dead(made: datetime, ended: datetime) -> PodView:
 @pytest.mark.parametrize(
     ("training", "acknowledged", "waited", "step"),
     [
-        pytest.param(False, False, 0, Step.RELEASE, id="nothing-to-save"),
-        pytest.param(True, False, 0, Step.COMMAND, id="ask"),
-        pytest.param(True, False, 74, Step.COMMAND, id="ask-again-within-deadline-and-allowance"),
-        pytest.param(True, False, 76, Step.GIVE_UP, id="give-up"),
-        pytest.param(True, True, 3, Step.RELEASE, id="acknowledged"),
-        pytest.param(True, True, 500, Step.RELEASE, id="acknowledged-late"),
+        pytest.param(False, False, 0, SuspensionStep.RELEASE, id="nothing-to-save"),
+        pytest.param(True, False, 0, SuspensionStep.COMMAND, id="ask"),
+        pytest.param(True, False, 74, SuspensionStep.COMMAND, id="ask-again-within-deadline-and-allowance"),
+        pytest.param(True, False, 76, SuspensionStep.GIVE_UP, id="give-up"),
+        pytest.param(True, True, 3, SuspensionStep.RELEASE, id="acknowledged"),
+        pytest.param(True, True, 500, SuspensionStep.RELEASE, id="acknowledged-late"),
     ],
 )
-def test_suspension(training: bool, acknowledged: bool, waited: float, step: Step) -> None:
+def test_suspension(training: bool, acknowledged: bool, waited: float, step: SuspensionStep) -> None:
     assert suspension.next_step(training, acknowledged, waited, deadline=60) is step
 
 
@@ -66,7 +66,7 @@ def test_suspension(training: bool, acknowledged: bool, waited: float, step: Ste
     ],
 )
 def test_who_asks_for_a_suspension(suspend: bool, exceeded: str, asked: tuple[str, str] | None) -> None:
-    found = suspension.asked(replace(run(suspend=suspend), exceeded=exceeded))
+    found = suspension.find_suspension(replace(run(suspend=suspend), exceeded=exceeded))
     assert (None if found is None else (found.reason, found.message)) == asked
 
 
@@ -74,7 +74,7 @@ def test_who_asks_for_a_suspension(suspend: bool, exceeded: str, asked: tuple[st
 def test_a_run_that_is_not_to_start_does_not_fail_to_start_in_time(exceeded: str, fails: bool) -> None:
     starting = TrainingRunStatus(phase=Phase.STARTING, phase_time="2026-01-30T12:00:00Z")
     late = replace(run(), status=starting, exceeded=exceeded)
-    assert (startup.failed(late, False, Observed(), None, None, "", NOW) is not None) is fails
+    assert (startup.find_startup_failure(late, False, Observed(), None, None, "", NOW) is not None) is fails
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ def test_a_run_that_is_not_to_start_does_not_fail_to_start_in_time(exceeded: str
     ],
 )
 def test_ttl(finished: float, lifetime: int, expired: bool) -> None:
-    assert ttl.expired(ago(finished), lifetime, NOW) is expired
+    assert ttl.is_expired(ago(finished), lifetime, NOW) is expired
 
 
-HAS = Recorded(known=True, asked_for=5)
-LACKS = Recorded(said="it has not seen the run", asked_for=5)
-ASKED_LONG = Recorded(said="it does not answer", asked_for=LEAST_ASKED_SECONDS)
-UNKNOWN = Recorded()
+HAS = RecordingStatus(known=True, asked_for=5)
+LACKS = RecordingStatus(said="it has not seen the run", asked_for=5)
+ASKED_LONG = RecordingStatus(said="it does not answer", asked_for=LEAST_ASKED_SECONDS)
+UNKNOWN = RecordingStatus()
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ UNKNOWN = Recorded()
         pytest.param(9999, 60, LACKS, Deletion(895, ask=True), id="that-asks-for-a-while"),
     ],
 )
-def test_deletion(ended: float, lifetime: int, recorded: Recorded | None, expected: Deletion) -> None:
-    assert deletion.of_ended(ago(ended), lifetime, recorded, NOW) == expected
+def test_deletion(ended: float, lifetime: int, recorded: RecordingStatus | None, expected: Deletion) -> None:
+    assert deletion.plan_deletion(ago(ended), lifetime, recorded, NOW) == expected
     assert expected.due is (expected.left <= 0)
 
 

@@ -71,7 +71,9 @@ async def test_a_suspended_run_is_resumed_with_credentials_of_this_release() -> 
     world.change(suspend=False)
     await world.live(60, until=lambda: world.phase == "Running")
     assert world.cluster.objects[SECRET, "tiny-run"]["data"] != before
-    assert world.cluster.objects[REVISION, "tiny-2"]["data"]["defaults"]["runKey"] == world.keys.current
+    assert (
+        world.cluster.objects[REVISION, "tiny-2"]["data"]["defaults"]["runKey"] == world.keys.current_key_id
+    )
 
 
 @pytest.mark.parametrize("story", GO_ON)

@@ -11,50 +11,57 @@ from hypothesis import strategies as st
 
 from footplate_contracts.v1alpha1.computeprofile import Capacity, Price
 from footplate_ledger import records
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.records import moment
-from footplate_ledger.units import Rate
-from footplate_ledger.usage import Goods
-from footplate_operator.errors import ClusterError, Forbidden
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.records import parse_time
+from footplate_ledger.units import HourlyRate
+from footplate_ledger.usage import Sku
+from footplate_operator.errors import ClusterError, RequestForbidden
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.tariff.keeper import ProfilePrices
-from footplate_operator.tariff.profile_prices import NewEntry, Stated, stated, to_write
-from footplate_operator.tariff.tariffs import PRICE_ENTRY, Tariffs
+from footplate_operator.tariff.keeper import PriceEntryWriter
+from footplate_operator.tariff.profile_prices import (
+    NewEntry,
+    PriceStatement,
+    build_missing_entries,
+    read_statement,
+)
+from footplate_operator.tariff.tariffs import PRICE_ENTRY, TariffCache
 from tests.support.fake_cluster import Clock, FakeCluster
 from tests.support.operator_fakes import profile_manifest
 from tests.support.properties import given
 
-H100, SPOT = Goods("h100"), Goods("h100", Capacity.SPOT)
-CREATED = moment("2026-01-01T00:00:00Z")
+H100, SPOT = Sku("h100"), Sku("h100", Capacity.SPOT)
+CREATED = parse_time("2026-01-01T00:00:00Z")
 DAY = 86400
 
 
 def price(dollars: float, capacity: str = "onDemand", since: int | None = None) -> Price:
     said: dict[str, Any] = {"dollarsPerNodeHour": dollars, "capacity": capacity}
-    return Price.from_json(said if since is None else {**said, "effectiveFrom": records.written(since)})
+    return Price.from_json(said if since is None else {**said, "effectiveFrom": records.format_time(since)})
 
 
 @dataclass
 class Desk:
     """A profile `h100` and the entries that follow from it; `day` counts from its creation."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[PriceBookEntry] = field(default_factory=list)
 
     def says(self, said: Price | None, day: int = 0, changed: bool = True, **more: Any) -> list[NewEntry]:
         """What is written when the profile says this on a day, an hour after it was changed."""
         at = CREATED + DAY * day
-        about = Stated("h100", said, CREATED, at if changed and said is not None else None, **more)
-        news = to_write(about, self.entries, at + 3600)
-        self.entries += [records.price(new.name, records.written(at + 3600), new.spec) for new in news]
+        about = PriceStatement("h100", said, CREATED, at if changed and said is not None else None, **more)
+        news = build_missing_entries(about, self.entries, at + 3600)
+        self.entries += [
+            records.build_price_entry(new.name, records.format_time(at + 3600), new.spec) for new in news
+        ]
         return news
 
-    def costs(self, day: int, goods: Goods = H100, hour: int = 12) -> Rate | None:
+    def costs(self, day: int, goods: Sku = H100, hour: int = 12) -> HourlyRate | None:
         """What the book says of noon, or another hour."""
-        return Book(self.entries).rate(goods, CREATED + DAY * day + 3600 * hour)
+        return PriceBook(self.entries).rate(goods, CREATED + DAY * day + 3600 * hour)
 
 
-def dollars(number: str) -> Rate:
-    return Rate.dollars_per_hour(number)
+def dollars(number: str) -> HourlyRate:
+    return HourlyRate.dollars_per_hour(number)
 
 
 def test_a_price_seen_first_holds_since_the_profile_was_made() -> None:
@@ -203,7 +210,7 @@ def test_what_others_wrote_is_left_as_it_is() -> None:
 
 
 def test_a_long_name_of_a_profile_leaves_room_for_a_number() -> None:
-    (new,) = to_write(Stated("a" * 199 + ".b" * 27, price(1), CREATED), [], CREATED)
+    (new,) = build_missing_entries(PriceStatement("a" * 199 + ".b" * 27, price(1), CREATED), [], CREATED)
     assert len(new.name) <= 253 and new.name.startswith("a" * 199 + "-000001-")
 
 
@@ -238,7 +245,7 @@ def test_a_long_name_of_a_profile_leaves_room_for_a_number() -> None:
 def test_when_it_was_said(managers: list[Json], changed: str | None) -> None:
     body = profile_manifest("h100", price={"dollarsPerNodeHour": 1})
     body["metadata"] |= {"creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": managers}
-    assert stated(body).changed == (None if changed is None else moment(changed))
+    assert read_statement(body).changed == (None if changed is None else parse_time(changed))
 
 
 # -- the keeper -------------------------------------------------------------------------
@@ -252,9 +259,9 @@ class Office:
         self.cluster = FakeCluster(self.clock, kinds=(PRICE_ENTRY,))
         self.prices = self.newcomer()
 
-    def newcomer(self) -> ProfilePrices:
+    def newcomer(self) -> PriceEntryWriter:
         """An operator that has just begun to lead."""
-        return ProfilePrices(self.cluster, Tariffs(self.cluster, self.clock), self.clock)
+        return PriceEntryWriter(self.cluster, TariffCache(self.cluster, self.clock), self.clock)
 
     def profile(self, dollars: float | None) -> Json:
         body = profile_manifest(
@@ -273,39 +280,39 @@ async def test_the_keeper_writes_once_whoever_looks_again() -> None:
     office = Office()
     for prices in (office.prices, office.newcomer()):
         for _ in range(2):
-            prices.put(office.profile(3.0))
-            assert await prices.look()
+            prices.enqueue(office.profile(3.0))
+            assert await prices.write_pending()
     assert office.book() == [(3.0, "")]
 
 
 async def test_two_that_write_at_once_make_one_entry() -> None:
     office = Office()
     other = office.newcomer()
-    await other.tariffs.look()
+    await other.tariffs.ensure_listed()
     for prices in (office.prices, other):
-        prices.put(office.profile(3.0))
-        assert await prices.look()
+        prices.enqueue(office.profile(3.0))
+        assert await prices.write_pending()
     assert office.book() == [(3.0, "")]
-    assert other.tariffs.current().book.entries == office.prices.tariffs.current().book.entries
+    assert other.tariffs.current_tariff().book.entries == office.prices.tariffs.current_tariff().book.entries
 
 
 async def test_what_is_refused_is_tried_again_and_names_the_profile(caplog: pytest.LogCaptureFixture) -> None:
     office = Office()
-    office.cluster.refuse["create", PRICE_ENTRY] = Forbidden("no right", 403)
-    office.prices.put(office.profile(3.0))
-    assert not await office.prices.look()
+    office.cluster.refuse["create", PRICE_ENTRY] = RequestForbidden("no right", 403)
+    office.prices.enqueue(office.profile(3.0))
+    assert not await office.prices.write_pending()
     assert [vars(line)["fields"]["profile"] for line in caplog.records] == ["h100"]
     del office.cluster.refuse["create", PRICE_ENTRY]
-    assert await office.prices.look()
+    assert await office.prices.write_pending()
     assert office.book() == [(3.0, "")]
 
 
 async def test_a_price_that_cannot_be_read_holds_no_other_up() -> None:
     office = Office()
-    office.prices.put({**office.profile(3.0), "spec": {"price": {"dollarsPerNodeHour": "free"}}})
+    office.prices.enqueue({**office.profile(3.0), "spec": {"price": {"dollarsPerNodeHour": "free"}}})
     good = office.profile(4.0)
-    office.prices.put({**good, "metadata": {**good["metadata"], "name": "a100"}})
-    assert not await office.prices.look()
+    office.prices.enqueue({**good, "metadata": {**good["metadata"], "name": "a100"}})
+    assert not await office.prices.write_pending()
     assert office.book() == [(4.0, "")]
 
 
@@ -313,11 +320,11 @@ async def test_it_writes_when_it_is_told_and_not_before_the_cluster_answers() ->
     office = Office()
     office.cluster.refuse["find", PRICE_ENTRY] = ClusterError("down")
     running = asyncio.create_task(office.prices.run())
-    office.prices.put(office.profile(3.0))
+    office.prices.enqueue(office.profile(3.0))
     await _turns()
     assert office.book() == []
     office.cluster.refuse.clear()
-    office.prices.put(office.profile(5.0))
+    office.prices.enqueue(office.profile(5.0))
     await _turns()
     assert office.book() == [(5.0, "")]
     running.cancel()

@@ -8,7 +8,7 @@ import pytest
 
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.runtime.kinds import POD
-from footplate_operator.trainingrun.policies.profile import changed, contradiction
+from footplate_operator.trainingrun.policies.profile import contradiction, list_changed_fields
 from footplate_operator.trainingrun.run import PROFILE
 from tests.support.operator_fakes import profile_manifest
 from tests.support.operator_world import World, running
@@ -65,7 +65,7 @@ def test_contradictions(spec: dict[str, Any], said: str) -> None:
 def test_what_was_changed_is_named_by_field() -> None:
     before = _profile(processesPerNode=2, scheduling={"nodeSelector": {"pool": "a"}})
     after = _profile(processesPerNode=1, scheduling={"nodeSelector": {"pool": "b"}})
-    assert changed(before, after) == ["processesPerNode", "scheduling.nodeSelector"]
+    assert list_changed_fields(before, after) == ["processesPerNode", "scheduling.nodeSelector"]
 
 
 async def test_a_contradictory_profile_is_named_and_a_run_goes_on_once_it_is_mended() -> None:

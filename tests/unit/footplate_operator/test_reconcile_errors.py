@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_operator.errors import ClusterError, Forbidden
+from footplate_operator.errors import ClusterError, RequestForbidden
 from footplate_operator.runtime.kinds import REVISION, SERVICE
 from tests.support.operator_fakes import KEY
 from tests.support.operator_world import World, running
@@ -29,8 +29,8 @@ async def test_a_list_that_is_refused_is_told_at_once() -> None:
     world = await running()
     world.trains = False
     world.clock.advance(400)  # the children are listed again
-    world.cluster.refuse["find", SERVICE] = Forbidden("services is forbidden", 403, "Forbidden")
-    await _look(world, 1, Forbidden)
+    world.cluster.refuse["find", SERVICE] = RequestForbidden("services is forbidden", 403, "Forbidden")
+    await _look(world, 1, RequestForbidden)
     said = world.condition("Reconciled")
     assert (said["status"], said["reason"], said["message"]) == ("False", "ApiError", "services is forbidden")
     assert world.phase == "Running", "and nothing else is touched"
@@ -66,7 +66,7 @@ async def test_a_mistake_of_the_operator_is_told_and_names_itself() -> None:
     [
         pytest.param(ClusterError("connection reset"), id="unanswered"),
         pytest.param(ClusterError("too many requests", 429), id="busy"),
-        pytest.param(Forbidden("controllerrevisions is forbidden", 403, "Forbidden"), id="forbidden"),
+        pytest.param(RequestForbidden("controllerrevisions is forbidden", 403, "Forbidden"), id="forbidden"),
     ],
 )
 @pytest.mark.parametrize("resumed", [False, True], ids=["first", "resumed"])
@@ -85,7 +85,7 @@ async def test_a_revision_that_was_refused_is_written_by_the_next_operator(
         world.submit()
     await world.live(3)
     assert world.status.get("revision", "") == revision, "nothing names what is not there"
-    assert world.phase == (phase or "Queued" if isinstance(refusal, Forbidden) else phase)
+    assert world.phase == (phase or "Queued" if isinstance(refusal, RequestForbidden) else phase)
     world.start_operator()
     del world.cluster.refuse["create", REVISION]
     await world.live(30, until=lambda: world.phase == "Running")
@@ -94,7 +94,7 @@ async def test_a_revision_that_was_refused_is_written_by_the_next_operator(
 
 async def test_what_refuses_a_revision_is_told() -> None:
     world = World()
-    world.cluster.refuse["create", REVISION] = Forbidden("no revisions here", 403, "Forbidden")
+    world.cluster.refuse["create", REVISION] = RequestForbidden("no revisions here", 403, "Forbidden")
     world.submit()
     await world.live(2)
     said = world.condition("Reconciled")

@@ -11,7 +11,7 @@ from footplate_contracts.names import Cause, Phase, Reason
 from footplate_contracts.reports import GenerationId
 from footplate_contracts.v1alpha1.status import Attempt, TrainingRunStatus
 from footplate_operator.runtime.kinds import POD
-from footplate_operator.trainingrun.recovery import Part, Recovered, Recovery, follow
+from footplate_operator.trainingrun.recovery import CompletedRecovery, Recovery, RecoveryPart, track_recovery
 from tests.support.fake_cluster import Clock
 from tests.support.operator_fakes import identity
 from tests.support.operator_world import running
@@ -51,18 +51,23 @@ async def test_each_part_of_a_recovery_is_told_once() -> None:
         (20.0, trained, _state(2, RunState.TRAINING)),
     ]
     known: Recovery | None = None
-    told: list[Recovered] = []
+    told: list[CompletedRecovery] = []
     for seconds, status, state in story:
-        known, recovered = follow(known, status, state, BEGAN + timedelta(seconds=seconds))
+        known, recovered = track_recovery(known, status, state, BEGAN + timedelta(seconds=seconds))
         told += [recovered] if recovered else []
     [found] = told
     assert found.cause is Cause.NODE_LOST
-    assert found.seconds == {Part.DETECT: 3.0, Part.REGISTERED: 5.0, Part.SEALED: 0.5, Part.STEPPING: 3.0}
+    assert found.seconds == {
+        RecoveryPart.DETECT: 3.0,
+        RecoveryPart.REGISTERED: 5.0,
+        RecoveryPart.SEALED: 0.5,
+        RecoveryPart.STEPPING: 3.0,
+    }
     assert known is None
 
 
 def test_a_suspicion_that_passes_is_none_of_a_later_recovery() -> None:
-    assert follow(
+    assert track_recovery(
         Recovery(noticed=BEGAN),
         _status(Phase.RUNNING, interrupted=False),
         _state(1, RunState.TRAINING),
@@ -80,7 +85,7 @@ async def test_recoveries_and_time_are_metrics() -> None:
     await world.live(120, until=lambda: world.phase == "Succeeded")
     await world.live(2)
     text = world.metrics.text().decode()
-    for part in [*Part, "all"]:
+    for part in [*RecoveryPart, "all"]:
         name = f'footplate_operator_recovery_seconds_count{{cause="Communication",part="{part}"}}'
         assert f"{name} 1.0" in text, part
     spent = {

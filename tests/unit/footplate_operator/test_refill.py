@@ -20,7 +20,7 @@ def hours_ago(*failures: tuple[float, int]) -> refill.Recent:
     """Hangs so many hours ago, each with the newest durable checkpoint of then."""
     recent: refill.Recent = ()
     for hours, checkpoint in failures:
-        recent = refill.noted(recent, Cause.HANG, NOW - hours * HOUR, checkpoint)
+        recent = refill.add_failures(recent, Cause.HANG, NOW - hours * HOUR, checkpoint)
     return recent
 
 
@@ -38,7 +38,7 @@ def hours_ago(*failures: tuple[float, int]) -> refill.Recent:
     ],
 )
 def test_what_counts(failures: list[tuple[float, int]], steps: list[int], count: int) -> None:
-    assert refill.spent(hours_ago(*failures), Cause.HANG, steps, NOW) == count
+    assert refill.count_failures(hours_ago(*failures), Cause.HANG, steps, NOW) == count
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_the_count_is_exact_at_any_age_of_a_run(failing: float, saving: float) -
             saved += 1
         else:
             every += [(now, saved, cause)] * number
-            recent = refill.noted(recent, cause, now, saved, number)
+            recent = refill.add_failures(recent, cause, now, saved, number)
         steps = range(max(1, saved - 2), saved + 1)
-        recent = refill.counting(recent, steps, now)
+        recent = refill.prune_failures(recent, steps, now)
         assert len(recent) <= RECENT_LIMIT
-        assert refill.spent(recent, cause, steps, now) == _reference(every, cause, saved, now)
+        assert refill.count_failures(recent, cause, steps, now) == _reference(every, cause, saved, now)
 
 
 def _reference(failures: list[tuple[datetime, int, Cause]], cause: Cause, newest: int, now: datetime) -> int:
@@ -78,20 +78,20 @@ def _reference(failures: list[tuple[datetime, int, Cause]], cause: Cause, newest
 def test_a_clock_that_runs_backwards_makes_no_status_too_long() -> None:
     recent: refill.Recent = ()
     for number in range(200):
-        recent = refill.noted(recent, Cause.HANG, NOW - (number % 25) * HOUR, 100 + number % 3)
+        recent = refill.add_failures(recent, Cause.HANG, NOW - (number % 25) * HOUR, 100 + number % 3)
     assert len(recent) > RECENT_LIMIT
-    recent = refill.counting(recent, [100, 101, 102], NOW)
+    recent = refill.prune_failures(recent, [100, 101, 102], NOW)
     assert len(recent) <= RECENT_LIMIT
-    assert refill.spent(recent, Cause.HANG, [100, 101, 102], NOW) == 200
+    assert refill.count_failures(recent, Cause.HANG, [100, 101, 102], NOW) == 200
 
 
 def test_a_better_reason_moves_one_failure_to_its_cause() -> None:
-    recent = refill.noted(hours_ago((2, 100), (1, 100)), Cause.NODE_LOST, NOW, 200)
+    recent = refill.add_failures(hours_ago((2, 100), (1, 100)), Cause.NODE_LOST, NOW, 200)
     seen = NOW - HOUR + timedelta(minutes=5)
-    moved = refill.taken_back(recent, Cause.HANG, seen, Cause.OUT_OF_MEMORY)
+    moved = refill.remove_failure(recent, Cause.HANG, seen, Cause.OUT_OF_MEMORY)
     assert [dict(part.failures) for part in moved] == [{"Hang": 1}, {"OutOfMemory": 1}, {"NodeLost": 1}]
-    assert refill.taken_back(moved, Cause.OUT_OF_MEMORY, seen) == (moved[0], moved[2])
-    assert refill.taken_back(recent, Cause.STORAGE, seen) == recent
+    assert refill.remove_failure(moved, Cause.OUT_OF_MEMORY, seen) == (moved[0], moved[2])
+    assert refill.remove_failure(recent, Cause.STORAGE, seen) == recent
 
 
 def test_the_status_of_an_earlier_release_counts_by_its_attempts() -> None:
@@ -100,4 +100,4 @@ def test_the_status_of_an_earlier_release_counts_by_its_attempts() -> None:
     running = Attempt(number=2, start=time)
     hour = format_time(NOW.replace(minute=0), "seconds")
     counted = RecentFailures(hour=hour, checkpoint_step=30, failures={"Hang": 1})
-    assert refill.of_attempts([ended, running]) == (counted,)
+    assert refill.failures_from_attempts([ended, running]) == (counted,)

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from footplate_operator.errors import ClusterError, Forbidden, Invalid
+from footplate_operator.errors import ClusterError, ObjectInvalid, RequestForbidden
 from footplate_operator.runtime import refusals
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, POD, SECRET, SERVICE, Kind
-from footplate_operator.runtime.refusals import Sort
+from footplate_operator.runtime.refusals import RefusalCategory
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.fake_cluster import Clock
 from tests.support.operator_fakes import NAME
@@ -30,7 +30,7 @@ async def test_a_refused_deletion_holds_back_no_substitute() -> None:
     world = await running(training=TRAINING, podRetentionSeconds=60)
     world.end_pod("tiny-w1-0", 137)
     await world.live(20, until=lambda: "tiny-w1-1" in world.workers("Running") and world.phase == "Running")
-    world.cluster.refuse["delete", POD] = Forbidden("pods tiny-w1-0 is forbidden", 403)
+    world.cluster.refuse["delete", POD] = RequestForbidden("pods tiny-w1-0 is forbidden", 403)
     await world.live(70)
     world.cluster.bury(POD, "tiny-w0-0")
     await world.live(5, until=lambda: "tiny-w0-2" in world.workers())
@@ -53,7 +53,7 @@ async def test_a_refused_deletion_holds_back_no_substitute() -> None:
 )
 async def test_pods_wait_for_what_they_need_alone(refused: Kind, made: list[str]) -> None:
     world = World()
-    world.cluster.refuse["create", refused] = Forbidden("exceeded quota", 403)
+    world.cluster.refuse["create", refused] = RequestForbidden("exceeded quota", 403)
     world.submit()
     await world.reconcile()
     assert world.cluster.names(POD) == made
@@ -64,7 +64,7 @@ async def test_pods_wait_for_what_they_need_alone(refused: Kind, made: list[str]
 
 async def test_what_cannot_be_taken_from_a_deleted_run_holds_back_no_namesake() -> None:
     world = await running()
-    world.cluster.refuse["delete_all", POD] = Forbidden("pods is forbidden", 403)
+    world.cluster.refuse["delete_all", POD] = RequestForbidden("pods is forbidden", 403)
     world.cluster.bury(TRAINING_RUN, NAME)
     world.submit()
     await world.reconcile()
@@ -108,7 +108,7 @@ async def test_a_pod_that_was_not_made_is_not_counted_as_made() -> None:
 
 async def test_a_webhook_that_denies_for_a_moment_fails_no_run() -> None:
     world = World()
-    world.cluster.refuse["create", POD] = Invalid("admission webhook denied the request: oops", 400)
+    world.cluster.refuse["create", POD] = ObjectInvalid("admission webhook denied the request: oops", 400)
     world.submit()
     await world.live(30)
     assert world.phase == "Starting"
@@ -119,7 +119,7 @@ async def test_a_webhook_that_denies_for_a_moment_fails_no_run() -> None:
 
 async def test_what_is_not_accepted_for_a_minute_fails_a_run() -> None:
     world = World()
-    world.cluster.refuse["create", POD] = Invalid("volumeMounts[0].name: not found", 422, "Invalid")
+    world.cluster.refuse["create", POD] = ObjectInvalid("volumeMounts[0].name: not found", 422, "Invalid")
     world.submit()
     await world.live(55)
     assert world.phase == "Starting"
@@ -129,7 +129,7 @@ async def test_what_is_not_accepted_for_a_minute_fails_a_run() -> None:
 
 
 BUSY, AWAY, GONE = ClusterError("busy", 429), ClusterError("away", 503), ClusterError("refused")
-WRONG, DENIED = Invalid("wrong", 422), Forbidden("denied", 403)
+WRONG, DENIED = ObjectInvalid("wrong", 422), RequestForbidden("denied", 403)
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,12 @@ WRONG, DENIED = Invalid("wrong", 422), Forbidden("denied", 403)
 def test_what_a_refusal_means(
     refused: list[ClusterError], seconds: float, said: tuple[str, str] | None
 ) -> None:
-    since = {sort: NOW - timedelta(seconds=seconds) for sort in Sort}
-    problem = refusals.problem_of(refused, since, NOW)
+    since = {sort: NOW - timedelta(seconds=seconds) for sort in RefusalCategory}
+    problem = refusals.find_problem(refused, since, NOW)
     assert (problem and (problem.message, _how(problem))) == said
 
 
-def _how(problem: Problem) -> str:
+def _how(problem: ReconcileProblem) -> str:
     return " ".join(name for name in ("final", "passing") if getattr(problem, name))
 
 
@@ -169,5 +169,5 @@ def test_since_when_a_refusal_stands(rounds: Iterable[list[ClusterError]], age: 
     since: refusals.Standing = {}
     for number, refused in enumerate(rounds):
         now = NOW + timedelta(seconds=10 * number)
-        since = refusals.standing(since, refused, now)
-    assert now - since[Sort.BUSY] == timedelta(seconds=age)
+        since = refusals.refused_since(since, refused, now)
+    assert now - since[RefusalCategory.BUSY] == timedelta(seconds=age)

@@ -17,7 +17,7 @@ from footplate_operator.trainingrun.revision import (
     RevisionData,
     UnreadableRevision,
     admit,
-    in_force,
+    find_revision,
     view_revision,
 )
 from footplate_operator.trainingrun.run import decode
@@ -73,7 +73,7 @@ def test_the_revision_that_the_status_names_is_in_force_though_it_cannot_be_read
     body = run_manifest() | {"status": {"revision": "tiny-2"}}
     body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-31T11:00:00Z"}
     taken = UnreadableRevision(2, NEWER, "why")
-    assert in_force(decode(body), [frozen(run()), taken]) == taken
+    assert find_revision(decode(body), [frozen(run()), taken]) == taken
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from footplate_operator.errors import Forbidden
+from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.scope import Scope
 from footplate_operator.tariff.tariffs import PRICE_ENTRY
-from footplate_operator.usage.writes import USAGE_RECORD, over
+from footplate_operator.usage.writes import USAGE_RECORD, build_over_patch
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import profile_manifest
 from tests.support.operator_world import World
@@ -50,14 +50,14 @@ class Guarded(FakeCluster):
 
     async def delete(self, kind: Kind, namespace: str, name: str, *more: object, **others: object) -> None:
         if name.startswith("theirs"):
-            raise Forbidden("records of usage are written by the operator", 403, "Forbidden")
+            raise RequestForbidden("records of usage are written by the operator", 403, "Forbidden")
         await super().delete(kind, namespace, name)
 
 
 async def test_records_elsewhere_that_may_not_be_deleted_keep_the_sweep_from_nothing() -> None:
     books = await books_of(ELSEWHERE, Guarded)
     body = copied(books.cluster.objects[USAGE_RECORD, "theirs-0"])
-    told = over(NOON)
+    told = build_over_patch(NOON)
     for number in range(20):
         about = {"labels": body["metadata"]["labels"], "name": f"theirs-{number}", **told["metadata"]}
         books.cluster.put({**body, "metadata": about, "spec": {**body["spec"], **told["spec"]}})
@@ -78,10 +78,10 @@ async def test_nodes_are_noted_by_one() -> None:
         books.bind("w9", "n9")
         await books.note()
         before = written(books)
-        await books.keeper.tend()
+        await books.keeper.write_due()
         assert (written(books) == before) is (books is other)
     other.keeper.nodes.drop(other.cluster.put(node("n8", NOON)))
-    assert await other.keeper.nodes.tidy({}, ()) == []
+    assert await other.keeper.nodes.list_deletable({}, ()) == []
 
 
 async def test_the_price_of_a_profile_is_entered_by_one() -> None:
@@ -92,7 +92,7 @@ async def test_the_price_of_a_profile_is_entered_by_one() -> None:
         world.start_operator()
         world.submit()
         await world.reconcile()
-        keeping = asyncio.create_task(world.reconciler.controller.keep())
+        keeping = asyncio.create_task(world.reconciler.controller.run_background())
         for _ in range(200):  # nothing here waits for anybody else
             await asyncio.sleep(0)
         keeping.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_operator.errors import ClusterError
-from footplate_operator.runtime.served import wait
+from footplate_operator.runtime.served import wait_until_served
 
 VERSION = "footplate.dev/v1alpha1"
 BUSY = ClusterError("HTTP 503")
@@ -17,7 +17,7 @@ class Answers:
     def __init__(self, *answers: set[str] | ClusterError) -> None:
         self.answers = list(answers)
 
-    async def served(self, api_version: str) -> frozenset[str]:
+    async def list_served_kinds(self, api_version: str) -> frozenset[str]:
         """The next answer about VERSION."""
         assert api_version == VERSION
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -28,7 +28,7 @@ class Answers:
 
 async def test_it_waits_for_the_last_of_them() -> None:
     server = Answers(set(), BUSY, {"trainingruns"}, {"trainingruns", "computeprofiles", "others"})
-    await wait(server, VERSION, ["trainingruns", "computeprofiles"], seconds=60, pause=0)
+    await wait_until_served(server, VERSION, ["trainingruns", "computeprofiles"], seconds=60, pause=0)
     assert len(server.answers) == 1, "it asked until the last answer"
 
 
@@ -42,5 +42,7 @@ async def test_it_waits_for_the_last_of_them() -> None:
 )
 async def test_it_says_which_are_not_served_in_time(answer: set[str] | ClusterError, said: str) -> None:
     with pytest.raises(ClusterError) as ended:
-        await wait(Answers(answer), VERSION, ["trainingruns", "computeprofiles"], seconds=0, pause=0)
+        await wait_until_served(
+            Answers(answer), VERSION, ["trainingruns", "computeprofiles"], seconds=0, pause=0
+        )
     assert str(ended.value).startswith(f"{VERSION}: not served after 0 s: {said}")

@@ -10,10 +10,16 @@ from itertools import islice
 import pytest
 
 from footplate_contracts.loop_lag import LoopLag
-from footplate_operator.errors import Blind
+from footplate_operator.errors import WatchSilent
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.kinds import NODE, POD
-from footplate_operator.runtime.sight import BLIND_SECONDS, LET_GO_SECONDS, QUIET_SECONDS, Sight, paths
+from footplate_operator.runtime.sight import (
+    BLIND_SECONDS,
+    LET_GO_SECONDS,
+    QUIET_SECONDS,
+    WatchLiveness,
+    watch_paths,
+)
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from tests.support.simulation.virtual_loop import VirtualLoop, in_virtual_time
 
@@ -44,56 +50,56 @@ class Time:
     ],
 )
 def test_where_kinds_are_watched(namespaces: list[str], watched: set[str]) -> None:
-    assert set(paths((POD, PROFILE), namespaces)) == watched
+    assert set(watch_paths((POD, PROFILE), namespaces)) == watched
 
 
 def test_each_watch_has_an_age_of_its_own() -> None:
     time = Time()
-    sight = Sight(paths((POD, TRAINING_RUN), []), time)
-    assert (sight.ages(), sight.blind()) == ({}, ""), "nobody watches yet"
+    sight = WatchLiveness(watch_paths((POD, TRAINING_RUN), []), time)
+    assert (sight.silence_seconds(), sight.describe_silence()) == ({}, ""), "nobody watches yet"
     sight.begin()
     time.seconds += 40
-    sight.heard("/k8s/clusters/one" + RUNS)  # behind a proxy
-    sight.heard("/version")
+    sight.record_answer("/k8s/clusters/one" + RUNS)  # behind a proxy
+    sight.record_answer("/version")
     time.seconds += 40
-    assert sight.ages() == {"Pod": 80.0, "TrainingRun": 40.0}
-    assert sight.blind() == "no word of Pod for 80 s"
-    sight.heard("/api/v1/pods")
-    assert sight.blind() == ""
+    assert sight.silence_seconds() == {"Pod": 80.0, "TrainingRun": 40.0}
+    assert sight.describe_silence() == "no word of Pod for 80 s"
+    sight.record_answer("/api/v1/pods")
+    assert sight.describe_silence() == ""
 
 
 def test_hints_have_an_age_and_make_nobody_blind() -> None:
     time = Time()
-    sight = Sight(paths((POD, NODE), []), time, hints=frozenset({NODE}))
+    sight = WatchLiveness(watch_paths((POD, NODE), []), time, hints=frozenset({NODE}))
     sight.begin()
     time.seconds += 80
-    sight.heard("/api/v1/pods")
-    assert sight.ages() == {"Pod": 0.0, "Node": 80.0}
-    assert sight.blind() == ""
-    sight.leave(NODE)
+    sight.record_answer("/api/v1/pods")
+    assert sight.silence_seconds() == {"Pod": 0.0, "Node": 80.0}
+    assert sight.describe_silence() == ""
+    sight.remove_kind(NODE)
     sight.begin()
-    assert sight.ages() == {"Pod": 0.0}, "where it may not be seen there is no watch"
+    assert sight.silence_seconds() == {"Pod": 0.0}, "where it may not be seen there is no watch"
 
 
 def test_the_worst_namespace_counts() -> None:
     time = Time()
-    sight = Sight(paths((POD,), ["a", "b"]), time)
+    sight = WatchLiveness(watch_paths((POD,), ["a", "b"]), time)
     sight.begin()
     time.seconds += 80
-    sight.heard("/api/v1/namespaces/a/pods")
-    assert sight.ages() == {"Pod": 80.0}
+    sight.record_answer("/api/v1/namespaces/a/pods")
+    assert sight.silence_seconds() == {"Pod": 80.0}
 
 
 @in_virtual_time
 async def test_who_is_blind_for_long_lets_go() -> None:
     time = Time()
-    sight = Sight(paths((POD,), []), time)
+    sight = WatchLiveness(watch_paths((POD,), []), time)
     sight.begin()
-    keeping = asyncio.create_task(sight.keep())
+    keeping = asyncio.create_task(sight.check_forever())
     await asyncio.sleep(0)
     assert not keeping.done()
     time.seconds += LET_GO_SECONDS
-    with pytest.raises(Blind, match="no word of Pod for 85 s"):
+    with pytest.raises(WatchSilent, match="no word of Pod for 85 s"):
         await asyncio.wait_for(keeping, 30)
 
 

@@ -8,21 +8,25 @@ from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import RunUid
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.coordinator_client import Client, Endpoint, Watchers
+from footplate_operator.trainingrun.coordinator_client import (
+    BaseCoordinatorClient,
+    CoordinatorEndpoint,
+    CoordinatorPoller,
+)
 from footplate_operator.trainingrun.gang.coordinator import SILENT_SECONDS
 from footplate_operator.trainingrun.status import disturbance
 from tests.support.simulation.virtual_loop import in_virtual_time
 
 UID = RunUid("uid-1")
 KEY = Key("default", "tiny")
-ENDPOINT = Endpoint("pod", 1, "10.0.0.1", "host", "token", "certificate")
+ENDPOINT = CoordinatorEndpoint("pod", 1, "10.0.0.1", "host", "token", "certificate")
 WITHOUT_NEWS = CoordinatorState(version=7, epoch=1, state=RunState.TRAINING)
 
 
-class Mute(Client):
+class Mute(BaseCoordinatorClient):
     """Answers every poll after a second and says nothing new, but not while it is silent."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: CoordinatorEndpoint) -> None:
         self.endpoint = endpoint
         self.speaks = asyncio.Event()
         self.speaks.set()
@@ -32,7 +36,7 @@ class Mute(Client):
         await self.speaks.wait()
         return WITHOUT_NEWS
 
-    async def tell(self, directives: Directives) -> CoordinatorState:
+    async def send_directives(self, directives: Directives) -> CoordinatorState:
         raise AssertionError(directives)
 
 
@@ -40,7 +44,7 @@ class Mute(Client):
 async def test_a_run_is_looked_at_while_its_coordinator_is_silent_and_when_it_speaks_again() -> None:
     client, looks = Mute(ENDPOINT), list[float]()
     clock = asyncio.get_running_loop().time
-    watchers = Watchers(lambda endpoint: client, lambda key: looks.append(clock()))
+    watchers = CoordinatorPoller(lambda endpoint: client, lambda key: looks.append(clock()))
     watchers.follow(KEY, UID, ENDPOINT)
     await asyncio.sleep(20)
     looks.clear()

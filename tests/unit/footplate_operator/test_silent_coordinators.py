@@ -18,9 +18,13 @@ from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
-from footplate_operator.trainingrun.controller import TrainingRuns
-from footplate_operator.trainingrun.coordinator_client import Client, Endpoint, Watchers
-from footplate_operator.trainingrun.history_client import NoHistories
+from footplate_operator.trainingrun.controller import TrainingRunController
+from footplate_operator.trainingrun.coordinator_client import (
+    BaseCoordinatorClient,
+    CoordinatorEndpoint,
+    CoordinatorPoller,
+)
+from footplate_operator.trainingrun.history_client import NullRecordingTracker
 from footplate_operator.trainingrun.metrics import RunMetrics
 from tests.support.fake_cluster import FakeCluster, travelled
 from tests.support.operator_fakes import API, DEFAULTS, RELEASE, FakeKeys
@@ -30,19 +34,19 @@ from tests.support.simulation.virtual_loop import in_virtual_time
 SILENT = 100  # more than are worked on at once, those that take long among them
 
 
-class Silent(Client):
+class Silent(BaseCoordinatorClient):
     """A coordinator that takes connections and never answers."""
 
     told: list[Directives] = []
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: CoordinatorEndpoint) -> None:
         self.endpoint = endpoint
 
     async def state(self, after: int, wait: float) -> CoordinatorState:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def tell(self, directives: Directives) -> CoordinatorState:
+    async def send_directives(self, directives: Directives) -> CoordinatorState:
         self.told.append(directives)
         return await self.state(0, 0)
 
@@ -51,10 +55,10 @@ class Silent(Client):
 async def test_silent_coordinators_delay_no_other_run() -> None:
     cluster = await _training(*(f"silent-{number}" for number in range(SILENT)), "tiny")
     queue: WorkQueue[Key] = WorkQueue(random.Random(0))
-    watchers = Watchers(Silent, queue.add)
+    watchers = CoordinatorPoller(Silent, queue.add)
     metrics = RunMetrics(Metrics().registry)
-    controller = TrainingRuns(
-        cluster, watchers, DEFAULTS, metrics, RELEASE, NoHistories(), API, FakeKeys(), cluster.clock
+    controller = TrainingRunController(
+        cluster, watchers, DEFAULTS, metrics, RELEASE, NullRecordingTracker(), API, FakeKeys(), cluster.clock
     )
     cache = Cache(controller)
     writer = StatusWriter(controller, cluster, cache, queue, cluster.clock, "operator")

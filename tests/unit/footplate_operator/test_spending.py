@@ -13,34 +13,42 @@ import pytest
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.budget import Budget
 from footplate_contracts.v1alpha1.status import CostStatus, TrainingRunStatus
-from footplate_ledger.account import Account, Tariff, accounts
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.repeated import Accounts
-from footplate_ledger.tally import Tallies
-from footplate_ledger.units import Money, Power, Rate
-from footplate_ledger.usage import TOLD, Evidence, Goods, NodeUsage, Owner, PodUsage, Site
+from footplate_ledger.account import Account, Tariff, build_accounts
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.repeated import RunCostCache
+from footplate_ledger.tally import CostAggregator
+from footplate_ledger.units import HourlyRate, Money, Power
+from footplate_ledger.usage import TOLD, EndTime, NodeLifetime, Owner, PodAllocation, PowerProfile, Sku
 from footplate_operator.runtime import conditions
 from footplate_operator.runtime.conditions import condition
 from footplate_operator.runtime.events import Event
-from footplate_operator.trainingrun.desired.spending import judge, spent
+from footplate_operator.trainingrun.desired.spending import check_budget, get_assessment
 from footplate_operator.trainingrun.events import budget_event
-from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, Level, Spending, remembered, spending
+from footplate_operator.trainingrun.policies.budget import (
+    LONGEST_LOOK,
+    BudgetAssessment,
+    Level,
+    assess_budget,
+    assess_from_status,
+)
 from footplate_operator.trainingrun.status.cost import account
-from footplate_operator.usage.known import OwnUsage
+from footplate_operator.usage.known import OwnerUsage
 from tests.support.fake_cluster import Clock
 from tests.support.operator_runs import run
 
-H100 = Goods("h100")
-CENT_A_SECOND = Rate.dollars_per_hour(36)
+H100 = Sku("h100")
+CENT_A_SECOND = HourlyRate.dollars_per_hour(36)
 KILOWATT = Power(Fraction(1000))
-NODE = NodeUsage("n1", "n1", H100, 0, Evidence(0, 0), devices=8)
-POD = PodUsage("p1", Owner("TrainingRun", "a", "b", "u"), Role.WORKER, 1, "n1", H100, 0, Evidence(0, 0), 8)
+NODE = NodeLifetime("n1", "n1", H100, 0, EndTime(0, 0), devices=8)
+POD = PodAllocation(
+    "p1", Owner("TrainingRun", "a", "b", "u"), Role.WORKER, 1, "n1", H100, 0, EndTime(0, 0), 8
+)
 
 
-def account_at(*prices: Entry, pod: PodUsage = POD) -> Callable[[int], Account]:
+def account_at(*prices: PriceBookEntry, pod: PodAllocation = POD) -> Callable[[int], Account]:
     """Of one pod that has a whole node from second 0 on, at a cent a second unless prices say otherwise."""
-    tariff = Tariff(Book(prices or [Entry("e", H100, CENT_A_SECOND, 0)]))
-    return lambda at: accounts([NODE], [pod], tariff, at).get("p1", Account())
+    tariff = Tariff(PriceBook(prices or [PriceBookEntry("e", H100, CENT_A_SECOND, 0)]))
+    return lambda at: build_accounts([NODE], [pod], tariff, at).get("p1", Account())
 
 
 def budget(**said: Any) -> Budget:
@@ -66,7 +74,7 @@ def budget(**said: Any) -> Budget:
 def test_ten_dollars_at_a_cent_a_second(
     at: int, level: Level, status: bool, reason: str, exceeded: str, look: int | None
 ) -> None:
-    found = spending(budget(dollars=10), account_at(), at)
+    found = assess_budget(budget(dollars=10), account_at(), at)
     said = found.condition
     assert (found.level, said.holds, said.reason, found.exceeded, found.look_after) == (
         level,
@@ -78,18 +86,23 @@ def test_ten_dollars_at_a_cent_a_second(
 
 
 def test_warn_says_it_and_suspends_nothing() -> None:
-    found = spending(budget(dollars=10, onExceeded="Warn"), account_at(), 1000)
+    found = assess_budget(budget(dollars=10, onExceeded="Warn"), account_at(), 1000)
     assert (found.condition.holds, found.exceeded, found.look_after) == (False, "", None)
     assert found.condition.message == "budget.dollars 10 is spent; the run goes on (onExceeded: Warn)"
 
 
 def test_carbon_has_a_limit_of_its_own_and_the_worse_of_two_counts() -> None:
-    pod = replace(POD, site=Site(device=KILOWATT, grams=Fraction(450)))  # 3.6 kg an hour: a gram a second
+    pod = replace(
+        POD, site=PowerProfile(device=KILOWATT, grams=Fraction(450))
+    )  # 3.6 kg an hour: a gram a second
     at = account_at(pod=pod)
-    assert spending(budget(carbonKilograms=1), at, 999).look_after == 1
-    both = spending(budget(carbonKilograms=1, dollars=100), at, 1000)
+    assert assess_budget(budget(carbonKilograms=1), at, 999).look_after == 1
+    both = assess_budget(budget(carbonKilograms=1, dollars=100), at, 1000)
     assert (both.level, both.exceeded) == (Level.EXCEEDED, "budget.carbonKilograms 1 is spent")
-    assert spending(budget(carbonKilograms=100, dollars=9), at, 1000).exceeded == "budget.dollars 9 is spent"
+    assert (
+        assess_budget(budget(carbonKilograms=100, dollars=9), at, 1000).exceeded
+        == "budget.dollars 9 is spent"
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,42 +115,42 @@ def test_carbon_has_a_limit_of_its_own_and_the_worse_of_two_counts() -> None:
 )
 def test_what_has_no_price_is_not_spent_and_not_nothing(at: int, status: bool | None, reason: str) -> None:
     """The price was said from the sixth second on."""
-    found = spending(budget(dollars=9.95), account_at(Entry("e", H100, CENT_A_SECOND, 5)), at)
+    found = assess_budget(budget(dollars=9.95), account_at(PriceBookEntry("e", H100, CENT_A_SECOND, 5)), at)
     assert (found.condition.holds, found.condition.reason) == (status, reason)
     assert ("state price in their ComputeProfile" in found.condition.message) == (status is None)
 
 
 def test_a_pod_without_a_price_is_doubtful_from_its_first_second_on() -> None:
-    at = account_at(Entry("other", Goods("a100"), CENT_A_SECOND, 0))
-    found = spending(budget(dollars=1), at, 0)
+    at = account_at(PriceBookEntry("other", Sku("a100"), CENT_A_SECOND, 0))
+    found = assess_budget(budget(dollars=1), at, 0)
     assert (found.condition.holds, found.condition.reason) == (None, "PriceUnknown")
-    late = spending(budget(dollars=1), at, 10**7)
+    late = assess_budget(budget(dollars=1), at, 10**7)
     assert (late.level, late.exceeded) == (Level.WITHIN, ""), "it cannot exceed what nobody counts"
-    assert spending(budget(carbonKilograms=1), at, 10).condition.reason == "EnergyUnknown"
+    assert assess_budget(budget(carbonKilograms=1), at, 10).condition.reason == "EnergyUnknown"
 
 
 def test_a_price_that_is_in_the_book_for_later_is_reckoned_with() -> None:
-    dear = Entry("later", H100, Rate.dollars_per_hour(3600), 150)  # a dollar a second
-    at = account_at(Entry("e", H100, CENT_A_SECOND, 0), dear)
-    assert spending(budget(dollars=10), at, 100).look_after == 57, "8.00 dollars: 1.50 and seven seconds"
-    ends = Entry("ends", H100, CENT_A_SECOND, 0, effective_to=150)
-    assert spending(budget(dollars=10), account_at(ends), 0).look_after == LONGEST_LOOK
+    dear = PriceBookEntry("later", H100, HourlyRate.dollars_per_hour(3600), 150)  # a dollar a second
+    at = account_at(PriceBookEntry("e", H100, CENT_A_SECOND, 0), dear)
+    assert assess_budget(budget(dollars=10), at, 100).look_after == 57, "8.00 dollars: 1.50 and seven seconds"
+    ends = PriceBookEntry("ends", H100, CENT_A_SECOND, 0, effective_to=150)
+    assert assess_budget(budget(dollars=10), account_at(ends), 0).look_after == LONGEST_LOOK
 
 
 def test_nobody_looks_where_nothing_is_spent() -> None:
-    ended = replace(POD, end=Evidence(TOLD, 500))
-    found = spending(budget(dollars=10), account_at(pod=ended), 10_000)
+    ended = replace(POD, end=EndTime(TOLD, 500))
+    found = assess_budget(budget(dollars=10), account_at(pod=ended), 10_000)
     assert (found.level, found.look_after) == (Level.WITHIN, None)
 
 
-def status(found: Spending | None, dollars: float | None = None) -> TrainingRunStatus:
+def status(found: BudgetAssessment | None, dollars: float | None = None) -> TrainingRunStatus:
     """Of a run that has spent so."""
     said = [] if found is None else [condition(found.condition, 1, Clock()())]
     return TrainingRunStatus(conditions=said, cost=None if dollars is None else CostStatus(dollars=dollars))
 
 
 def told(
-    limit: Budget, before: Spending | None, after: Spending, dollars: float | None = None
+    limit: Budget, before: BudgetAssessment | None, after: BudgetAssessment, dollars: float | None = None
 ) -> Event | None:
     subject = run(budget=limit.to_json())
     return budget_event(replace(subject, status=status(before)), status(after, dollars))
@@ -145,7 +158,7 @@ def told(
 
 def test_each_level_of_a_budget_is_told_once() -> None:
     ten, twelve, at = budget(dollars=10), budget(dollars=12), account_at()
-    within, nearly, more, spent = (spending(ten, at, second) for second in (10, 800, 900, 1000))
+    within, nearly, more, spent = (assess_budget(ten, at, second) for second in (10, 800, 900, 1000))
     assert told(ten, None, within) is None
     first = told(ten, within, nearly, 8.0)
     assert first is not None and (first.reason, first.note, first.warning) == (
@@ -154,17 +167,17 @@ def test_each_level_of_a_budget_is_told_once() -> None:
         True,
     )
     assert told(ten, nearly, more) is None
-    last, again = told(ten, more, spent, 10.0), told(ten, None, spending(ten, at, 1003))
+    last, again = told(ten, more, spent, 10.0), told(ten, None, assess_budget(ten, at, 1003))
     assert last is not None and again is not None
     assert last.once == again.once != first.once, "an operator that died before its status was written"
     assert told(ten, spent, spent) is None
-    raised = told(twelve, spent, spending(twelve, at, 1001))
+    raised = told(twelve, spent, assess_budget(twelve, at, 1001))
     assert raised is not None and raised.once != first.once
 
 
 def test_a_condition_of_which_nobody_knows_is_unknown() -> None:
-    doubtful = spending(budget(dollars=10), account_at(Entry("e", H100, CENT_A_SECOND, 5)), 9)
-    known = spending(budget(dollars=10), account_at(), 9)
+    doubtful = assess_budget(budget(dollars=10), account_at(PriceBookEntry("e", H100, CENT_A_SECOND, 5)), 9)
+    known = assess_budget(budget(dollars=10), account_at(), 9)
     assert [status(found).conditions[0].status for found in (doubtful, known)] == ["Unknown", "True"]
 
 
@@ -183,7 +196,7 @@ def test_a_condition_of_which_nobody_knows_is_unknown() -> None:
 def test_while_its_usage_cannot_be_read_a_run_has_spent_what_its_status_says(
     cost: dict[str, Any], status: bool | None, reason: str, exceeded: str
 ) -> None:
-    found = remembered(budget(dollars=10), CostStatus.from_json(cost))
+    found = assess_from_status(budget(dollars=10), CostStatus.from_json(cost))
     said = found.condition
     assert (said.holds, said.reason, found.exceeded, found.look_after) == (status, reason, exceeded, None)
 
@@ -200,26 +213,30 @@ def test_while_its_usage_cannot_be_read_a_run_has_spent_what_its_status_says(
     ],
 )
 def test_and_has_emitted_what_that_says(cost: dict[str, Any], reason: str) -> None:
-    assert remembered(budget(carbonKilograms=4), CostStatus.from_json(cost)).condition.reason == reason
+    assert (
+        assess_from_status(budget(carbonKilograms=4), CostStatus.from_json(cost)).condition.reason == reason
+    )
 
 
 # -- what turns out to be less ---------------------------------------------------------------
 
 
-def suspended(at: int, **limits: Any) -> Spending:
+def suspended(at: int, **limits: Any) -> BudgetAssessment:
     """Of a run that was suspended by ten dollars, and whose pod ended in the second `at` after all."""
-    told = conditions.merge([], [spending(budget(dollars=10), account_at(), 1000).condition], 1, after(1000))
+    told = conditions.merge(
+        [], [assess_budget(budget(dollars=10), account_at(), 1000).condition], 1, after(1000)
+    )
     known = run(budget=limits or {"dollars": 10})
     known = replace(known, status=known.status.model_copy(update={"conditions": told}))
-    usage = OwnUsage([replace(POD, end=Evidence(TOLD, at))], [], [NODE])
-    tariff = Tariff(Book([Entry("e", H100, CENT_A_SECOND, 0)]))
-    found = spent(known, judge(known, usage, tariff, after(2000), None), after(2000))
+    usage = OwnerUsage([replace(POD, end=EndTime(TOLD, at))], [], [NODE])
+    tariff = Tariff(PriceBook([PriceBookEntry("e", H100, CENT_A_SECOND, 0)]))
+    found = get_assessment(known, check_budget(known, usage, tariff, after(2000), None), after(2000))
     assert found is not None
     return found
 
 
 def test_an_end_that_was_seconds_earlier_than_was_known_resumes_nothing() -> None:
-    told = spending(budget(dollars=10), account_at(), 1000)
+    told = assess_budget(budget(dollars=10), account_at(), 1000)
     for at in (999, 990, 800):
         found = suspended(at)
         assert (found.exceeded, found.condition) == (told.exceeded, told.condition)
@@ -248,15 +265,15 @@ def after(seconds: float) -> datetime:
 
 
 def test_what_was_found_holds_until_the_next_level() -> None:
-    limited, usage = run(budget={"dollars": 10}), OwnUsage([POD], [], [NODE])
-    tariff = Tariff(Book([Entry("e", H100, CENT_A_SECOND, 0)]))
-    first = judge(limited, usage, tariff, after(600), None)
+    limited, usage = run(budget={"dollars": 10}), OwnerUsage([POD], [], [NODE])
+    tariff = Tariff(PriceBook([PriceBookEntry("e", H100, CENT_A_SECOND, 0)]))
+    first = check_budget(limited, usage, tariff, after(600), None)
     assert first is not None and first.until == 800
-    later = judge(limited, OwnUsage([POD], [], [NODE]), tariff, after(799.9), first)
+    later = check_budget(limited, OwnerUsage([POD], [], [NODE]), tariff, after(799.9), first)
     assert later is first
-    told = spent(limited, later, after(799.9))
+    told = get_assessment(limited, later, after(799.9))
     assert told is not None and (told.level, told.look_after) == (Level.WITHIN, 1)
-    nearly = judge(limited, usage, tariff, after(800), first)
+    nearly = check_budget(limited, usage, tariff, after(800), first)
     assert nearly is not None and nearly.spending.level is Level.NEARLY
 
 
@@ -264,19 +281,22 @@ def test_what_was_found_holds_until_the_next_level() -> None:
     "change",
     [
         pytest.param({"run": run(budget={"dollars": 11})}, id="budget"),
-        pytest.param({"usage": OwnUsage([POD, replace(POD, uid="p2", node="n2")], [], [NODE])}, id="pods"),
-        pytest.param({"tariff": Tariff(Book([Entry("e", H100, Rate.dollars_per_hour(72), 0)]))}, id="prices"),
+        pytest.param({"usage": OwnerUsage([POD, replace(POD, uid="p2", node="n2")], [], [NODE])}, id="pods"),
+        pytest.param(
+            {"tariff": Tariff(PriceBook([PriceBookEntry("e", H100, HourlyRate.dollars_per_hour(72), 0)]))},
+            id="prices",
+        ),
     ],
 )
 def test_and_is_found_anew_when_anything_changes(change: dict[str, Any]) -> None:
     usual: dict[str, Any] = {
         "run": run(budget={"dollars": 10}),
-        "usage": OwnUsage([POD], [], [NODE]),
-        "tariff": Tariff(Book([Entry("e", H100, CENT_A_SECOND, 0)])),
+        "usage": OwnerUsage([POD], [], [NODE]),
+        "tariff": Tariff(PriceBook([PriceBookEntry("e", H100, CENT_A_SECOND, 0)])),
     }
-    first = judge(**usual, now=after(100), before=None)
-    assert judge(**usual, now=after(101), before=first) is first
-    assert judge(**(usual | change), now=after(101), before=first) is not first
+    first = check_budget(**usual, now=after(100), before=None)
+    assert check_budget(**usual, now=after(101), before=first) is first
+    assert check_budget(**(usual | change), now=after(101), before=first) is not first
 
 
 # -- what a large run's decisions take -------------------------------------------------------
@@ -284,16 +304,16 @@ def test_and_is_found_anew_when_anything_changes(change: dict[str, Any]) -> None
 NODES, ATTEMPTS, HOUR = 512, 5, 3600
 
 
-def of_a_large_run() -> OwnUsage:
+def of_a_large_run() -> OwnerUsage:
     """Pods on each node, one after another; the last ones are there."""
     nodes = [replace(NODE, uid=f"n{place}", name=f"n{place}") for place in range(NODES)]
     pods = []
     for attempt in range(ATTEMPTS):
-        end = Evidence(0 if attempt == ATTEMPTS - 1 else 2, (attempt + 1) * HOUR - 100)
+        end = EndTime(0 if attempt == ATTEMPTS - 1 else 2, (attempt + 1) * HOUR - 100)
         for place in range(NODES):
             start = attempt * HOUR + place % 60
             pods.append(replace(POD, uid=f"p{attempt}-{place}", node=f"n{place}", start=start, end=end))
-    return OwnUsage(pods, [], nodes)
+    return OwnerUsage(pods, [], nodes)
 
 
 @pytest.mark.parametrize(
@@ -304,20 +324,20 @@ def test_decisions_about_thousands_of_pods_reckon_those_that_go_on(
     ahead: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few times each, and what is over once for all."""
-    usage, tariff = of_a_large_run(), Tariff(Book([Entry("e", H100, CENT_A_SECOND, 0)]))
-    known, now = Accounts(), ATTEMPTS * HOUR
+    usage, tariff = of_a_large_run(), Tariff(PriceBook([PriceBookEntry("e", H100, CENT_A_SECOND, 0)]))
+    known, now = RunCostCache(), ATTEMPTS * HOUR
     limit = account(usage, tariff, now + ahead).cost.money.exact / Money.NANO
     limited, reckoned = run(budget={"dollars": float(limit)}), [0]
-    add = Tallies.add
+    add = CostAggregator.add
 
-    def counted(self: Tallies, node: Any, pods: Any, *how: Any) -> None:
+    def counted(self: CostAggregator, node: Any, pods: Any, *how: Any) -> None:
         reckoned[-1] += len(pods)
         add(self, node, pods, *how)
 
-    monkeypatch.setattr(Tallies, "add", counted)
+    monkeypatch.setattr(CostAggregator, "add", counted)
     for second in range(now, now + 5):
-        pods = [*usage.pods[:-1], replace(usage.pods[-1], end=Evidence(0, second))]  # news of one
-        found = judge(limited, replace(usage, pods=pods), tariff, after(second), None, known)
+        pods = [*usage.pods[:-1], replace(usage.pods[-1], end=EndTime(0, second))]  # news of one
+        found = check_budget(limited, replace(usage, pods=pods), tariff, after(second), None, known)
         reckoned.append(0)
         assert found is not None and found.spending.look_after == min(LONGEST_LOOK, now + ahead - second)
     assert max(reckoned[1:]) <= most * NODES, reckoned

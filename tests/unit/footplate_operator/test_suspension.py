@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.directives import HangBounds
+from footplate_contracts.directives import HangTimeouts
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -114,7 +114,7 @@ async def test_what_ranks_read_waits_for_a_resumption_and_the_status_names_it(
 
 async def test_what_is_held_to_be_a_hang_changes_at_once_and_for_every_coordinator() -> None:
     world = await running(training={**TRAINING, "steps": 10_000}, resilience={"hang": {"floorSeconds": 60}})
-    told = HangBounds(factor=2.0, floor_seconds=600.0)
+    told = HangTimeouts(factor=2.0, floor_seconds=600.0)
     world.change(resilience={"hang": {"factor": 2.0, "floorSeconds": 600}})
     await world.reconcile()
     assert world.coordinator().directives.hang == told

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from footplate_ledger.units import Rate
-from footplate_ledger.usage import Goods
-from footplate_operator.errors import ClusterError, Forbidden, LeadershipLost, NotFound
+from footplate_ledger.units import HourlyRate
+from footplate_ledger.usage import Sku
+from footplate_operator.errors import ClusterError, LeadershipLost, NotFound, RequestForbidden
 from footplate_operator.runtime.handlers import Handlers
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Key
@@ -23,7 +23,7 @@ from footplate_operator.tariff.tariffs import (
     LIST_SECONDS,
     PRICE_ENTRY,
     RELIST_SECONDS,
-    Tariffs,
+    TariffCache,
 )
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.fake_cluster import FakeCluster, copied
@@ -32,7 +32,7 @@ from tests.support.operator_world import World
 from tests.support.simulation.virtual_loop import in_virtual_time
 
 LONG = {**run_manifest()["spec"]["training"], "steps": 10_000}
-H100 = Goods("h100")
+H100 = Sku("h100")
 NOON = 1767268800  # 2026-01-01T12:00:00Z
 MIDNIGHT = NOON - 12 * 3600
 
@@ -68,7 +68,7 @@ class Market:
         self.cluster = cluster(kinds=KINDS)
         for body in bodies:
             self.cluster.put(body)
-        self.tariffs = Tariffs(self.cluster, self.cluster.clock)
+        self.tariffs = TariffCache(self.cluster, self.cluster.clock)
 
     def told(self, body: Json) -> int | None:
         """Stored, and told by the watch."""
@@ -77,31 +77,31 @@ class Market:
 
     def says(self, body: Json) -> bool:
         """Whether the book or the series is of what `body` says alone."""
-        tariff = self.tariffs.current()
+        tariff = self.tariffs.current_tariff()
         told = [known.id for known in tariff.book.entries] or list(tariff.series.points)
         return told == [body["metadata"]["name"] if body["kind"] == "PriceEntry" else "FRA"]
 
     @property
-    def rate(self) -> Rate | None:
-        return self.tariffs.current().book.rate(H100, NOON)
+    def rate(self) -> HourlyRate | None:
+        return self.tariffs.current_tariff().book.rate(H100, NOON)
 
 
 async def test_they_are_listed_before_anything_follows_from_them() -> None:
     market = Market(entry(), intensity())
-    await market.tariffs.look()
-    assert market.rate == Rate.dollars_per_hour(12)
-    assert market.tariffs.current().series.at("FRA", NOON) == 50
-    assert market.tariffs.current() is market.tariffs.current(), "nothing has changed"
+    await market.tariffs.ensure_listed()
+    assert market.rate == HourlyRate.dollars_per_hour(12)
+    assert market.tariffs.current_tariff().series.at("FRA", NOON) == 50
+    assert market.tariffs.current_tariff() is market.tariffs.current_tariff(), "nothing has changed"
 
 
 async def test_what_the_watch_lists_again_is_no_news() -> None:
     market = Market(entry())
     listed = market.cluster.all(PRICE_ENTRY)[0]
     assert market.tariffs.put(PRICE_ENTRY, listed) is None, "nobody has decided anything yet"
-    await market.tariffs.look()
+    await market.tariffs.ensure_listed()
     assert market.tariffs.put(PRICE_ENTRY, listed) is None
     assert market.told(entry("second", 9.0, supersedes="first")) == MIDNIGHT
-    assert market.rate == Rate.dollars_per_hour(9)
+    assert market.rate == HourlyRate.dollars_per_hour(9)
     assert market.tariffs.put(PRICE_ENTRY, listed) is None, "an older version"
 
 
@@ -109,18 +109,18 @@ async def test_a_list_that_fails_is_made_again() -> None:
     market = Market(entry())
     market.cluster.refuse["find", CARBON_INTENSITY] = ClusterError("down")
     with pytest.raises(ClusterError):
-        await market.tariffs.look()
+        await market.tariffs.ensure_listed()
     market.cluster.refuse.clear()
-    await market.tariffs.look()
-    assert market.rate == Rate.dollars_per_hour(12)
+    await market.tariffs.ensure_listed()
+    assert market.rate == HourlyRate.dollars_per_hour(12)
 
 
 async def test_what_went_before_the_list_came_stays_away() -> None:
     market = Market(entry(), entry("gone", 1.0))
     tariffs = market.tariffs
     tariffs.drop(PRICE_ENTRY, entry("gone"))
-    await tariffs.look()
-    assert [known.id for known in tariffs.current().book.entries] == ["first"]
+    await tariffs.ensure_listed()
+    assert [known.id for known in tariffs.current_tariff().book.entries] == ["first"]
 
 
 @pytest.mark.parametrize(
@@ -141,25 +141,25 @@ async def test_what_cannot_be_read_is_left_out_and_named(
     body: Json, caplog: pytest.LogCaptureFixture
 ) -> None:
     market = Market(entry(), intensity(), body)
-    await market.tariffs.look()
-    assert market.rate == Rate.dollars_per_hour(12)
-    assert market.tariffs.current().series.points == {"FRA": [(MIDNIGHT, Fraction(50))]}
+    await market.tariffs.ensure_listed()
+    assert market.rate == HourlyRate.dollars_per_hour(12)
+    assert market.tariffs.current_tariff().series.points == {"FRA": [(MIDNIGHT, Fraction(50))]}
     (line,) = caplog.records
     assert {"kind": body["kind"], "name": "bad"}.items() <= vars(line)["fields"].items()
 
 
 async def test_one_that_becomes_unreadable_is_left_out_from_then_on() -> None:
     market = Market(intensity(grams=10))
-    await market.tariffs.look()
+    await market.tariffs.ensure_listed()
     assert market.told(intensity(grams="clean")) == MIDNIGHT
-    assert market.tariffs.current().series.points == {}
+    assert market.tariffs.current_tariff().series.points == {}
     assert market.told(intensity(grams=20)) == MIDNIGHT
-    assert market.tariffs.current().series.at("FRA", NOON) == 20
+    assert market.tariffs.current_tariff().series.at("FRA", NOON) == 20
 
 
 async def test_one_that_is_deleted_counts_no_more() -> None:
     market = Market(entry())
-    await market.tariffs.look()
+    await market.tariffs.ensure_listed()
     assert market.tariffs.drop(PRICE_ENTRY, entry()) == MIDNIGHT
     assert market.rate is None
     assert market.tariffs.drop(PRICE_ENTRY, entry()) is None
@@ -167,7 +167,7 @@ async def test_one_that_is_deleted_counts_no_more() -> None:
 
 async def test_it_is_told_from_which_second_on_amounts_are_others() -> None:
     market = Market(entry(), intensity())
-    await market.tariffs.look()
+    await market.tariffs.ensure_listed()
     noon = "2026-01-01T12:00:00Z"
     assert market.told(entry("later", 9.0, effectiveFrom=noon)) == NOON
     assert market.told(entry("instead", 8.0, effectiveFrom=noon, supersedes="first")) == MIDNIGHT
@@ -180,18 +180,18 @@ async def test_it_is_told_from_which_second_on_amounts_are_others() -> None:
 
 async def test_profiles_have_a_price_until_the_last_of_their_entries_ends() -> None:
     market = Market(entry(), entry("other", profile="a100", effectiveTo="2026-01-01T12:00:00Z"))
-    assert market.tariffs.priced(NOON) is None, "not listed yet"
-    await market.tariffs.look()
-    assert market.tariffs.priced(NOON - 1) == {"h100", "a100"}
-    assert market.tariffs.priced(NOON) == {"h100"}
+    assert market.tariffs.list_priced_profiles(NOON) is None, "not listed yet"
+    await market.tariffs.ensure_listed()
+    assert market.tariffs.list_priced_profiles(NOON - 1) == {"h100", "a100"}
+    assert market.tariffs.list_priced_profiles(NOON) == {"h100"}
     market.told(entry("end", effectiveTo="2026-01-01T12:00:00Z", supersedes="first"))
-    assert market.tariffs.priced(NOON) == set()
+    assert market.tariffs.list_priced_profiles(NOON) == set()
 
 
 async def test_what_was_written_since_and_concerns_the_past_is_a_correction() -> None:
     market = Market(entry())
-    await market.tariffs.look()
-    corrected = market.tariffs.corrected
+    await market.tariffs.ensure_listed()
+    corrected = market.tariffs.has_correction
     assert corrected("h100", MIDNIGHT, NOON) and not corrected("a100", MIDNIGHT, NOON)
     assert not corrected("h100", MIDNIGHT + 1, NOON), "it was known"
     assert not corrected("h100", MIDNIGHT, MIDNIGHT), "it ended before"
@@ -221,7 +221,7 @@ async def test_a_change_of_the_tariff_wakes_what_trains_and_what_has_ended_when_
     listed = world.cluster.put(entry())
     await told[PRICE_ENTRY]({"type": None, "object": listed})
     assert len(queue) == 0, "nobody has decided anything yet"
-    await world.prices.tariffs.look()
+    await world.prices.tariffs.ensure_listed()
     await told[PRICE_ENTRY]({"type": None, "object": listed})
     assert len(queue) == 0, "it was known"
     await told[PRICE_ENTRY]({"type": "ADDED", "object": world.cluster.put(entry("new", supersedes="first"))})
@@ -235,7 +235,7 @@ async def test_a_change_of_the_tariff_wakes_what_trains_and_what_has_ended_when_
 @pytest.mark.parametrize(
     "error",
     [
-        pytest.param(Forbidden("no right", 403), id="no-right"),
+        pytest.param(RequestForbidden("no right", 403), id="no-right"),
         pytest.param(NotFound("no CRD", 404), id="not-installed"),
         pytest.param(ClusterError("etcd is slow", 500), id="failing"),
     ],
@@ -262,7 +262,7 @@ async def test_what_was_counted_stands_while_prices_are_unknown() -> None:
     await world.live(60)
     cost = world.status["cost"]
     world.start_operator()
-    world.cluster.refuse["find", PRICE_ENTRY] = Forbidden("no right", 403)
+    world.cluster.refuse["find", PRICE_ENTRY] = RequestForbidden("no right", 403)
     world.end_pod("tiny-w1-0", 1)
     await world.live(60)
     assert (world.phase, world.status["cost"], len(world.workers("Running"))) == ("Running", cost, 2)
@@ -275,9 +275,9 @@ async def test_what_no_watch_tells_of_is_listed_again(body: Json) -> None:
     kind = PRICE_ENTRY if body["kind"] == "PriceEntry" else CARBON_INTENSITY
     market = Market()
     market.cluster.refuse["find", kind] = NotFound("no CRD", 404)
-    keeping = asyncio.create_task(market.tariffs.keep())
+    keeping = asyncio.create_task(market.tariffs.run_relists())
     await asyncio.sleep(LIST_SECONDS + 1)
-    assert market.tariffs.listed() is None
+    assert market.tariffs.get_listed_tariff() is None
     market.cluster.refuse.clear()
     market.cluster.put(body)
     await asyncio.sleep(LIST_SECONDS)
@@ -296,7 +296,7 @@ async def test_what_no_watch_tells_of_is_listed_again(body: Json) -> None:
 
 async def test_what_a_list_finds_of_what_a_watch_should_have_told_is_said_with_its_next_word() -> None:
     market = Market(intensity(), intensity("other", zone="DEU"))
-    await market.tariffs.look()
+    await market.tariffs.ensure_listed()
     assert market.told(intensity(grams=20)) == MIDNIGHT
     late = market.cluster.put(intensity(grams=30))
     await market.tariffs.list_all()
@@ -322,7 +322,7 @@ class Meanwhile(FakeCluster):
 
 async def test_what_the_watch_tells_while_they_are_listed_again_counts() -> None:
     market = Market(intensity(), intensity("other", zone="DEU"), cluster=Meanwhile)
-    await market.tariffs.look()
+    await market.tariffs.ensure_listed()
     assert isinstance(market.cluster, Meanwhile)
     gone = copied(market.cluster.objects[CARBON_INTENSITY, "other"])
     market.cluster.bury(CARBON_INTENSITY, "france")
@@ -334,7 +334,7 @@ async def test_what_the_watch_tells_while_they_are_listed_again_counts() -> None
 
     market.cluster.happens = happens
     await market.tariffs.list_all()
-    assert market.tariffs.current().series.points == {"FRA": [(MIDNIGHT, Fraction(20))]}
+    assert market.tariffs.current_tariff().series.points == {"FRA": [(MIDNIGHT, Fraction(20))]}
 
 
 async def test_what_a_profile_says_of_its_price_is_in_the_book_when_the_watch_has_told_it() -> None:
@@ -343,11 +343,11 @@ async def test_what_a_profile_says_of_its_price_is_in_the_book_when_the_watch_ha
     for dollars in (2.0, 3.0, 3.0):
         world.cluster.put(profile_manifest(price={"dollarsPerNodeHour": dollars}))
         await world.reconcile()
-        assert await world.prices.look()
+        assert await world.prices.write_pending()
     specs = [body["spec"] for body in world.cluster.all(PRICE_ENTRY)]
     assert [spec["dollarsPerNodeHour"] for spec in specs] == [2.0, 3.0]
-    now = world.prices.tariffs.current().book.rate(Goods("local-cpu"), NOON + 10**8)
-    assert now == Rate.dollars_per_hour(3)
+    now = world.prices.tariffs.current_tariff().book.rate(Sku("local-cpu"), NOON + 10**8)
+    assert now == HourlyRate.dollars_per_hour(3)
 
 
 async def test_who_leads_no_more_says_so() -> None:
@@ -357,4 +357,4 @@ async def test_who_leads_no_more_says_so() -> None:
     world.cluster.put(profile_manifest(price={"dollarsPerNodeHour": 2.0}))
     await world.reconcile()
     with pytest.raises(LeadershipLost):
-        await world.reconciler.controller.keep()
+        await world.reconciler.controller.run_background()

@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from footplate_contracts.names import Cause, Reason
-from footplate_operator.errors import Conflict, Forbidden, Invalid
+from footplate_operator.errors import Conflict, ObjectInvalid, RequestForbidden
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -207,7 +207,7 @@ async def test_a_secret_has_its_minute_after_a_long_wait_for_a_node() -> None:
 
 async def test_a_refused_run_says_what_was_refused_and_no_deadline_ends_it() -> None:
     world = World()
-    world.cluster.refuse["create", POD] = Forbidden("pods is forbidden: exceeded quota: gpus", 403)
+    world.cluster.refuse["create", POD] = RequestForbidden("pods is forbidden: exceeded quota: gpus", 403)
     world.submit(resilience={"startupDeadlineSeconds": 30})
     await world.live(120)
     said = world.condition("Progressing")
@@ -322,8 +322,8 @@ async def test_the_last_words_of_a_pod_that_cannot_start_are_told() -> None:
 
 async def test_a_refused_manifest_fails_the_run_and_a_quota_does_not() -> None:
     quota, wrong = World(), World()
-    quota.cluster.refuse["create", POD] = Forbidden("exceeded quota: gpus", 403, "Forbidden")
-    wrong.cluster.refuse["create", POD] = Invalid("volumeMounts[0].name: not found", 422, "Invalid")
+    quota.cluster.refuse["create", POD] = RequestForbidden("exceeded quota: gpus", 403, "Forbidden")
+    wrong.cluster.refuse["create", POD] = ObjectInvalid("volumeMounts[0].name: not found", 422, "Invalid")
     for world in (quota, wrong):
         world.submit()
         await world.live(65)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.lineage import references
+from footplate_contracts.lineage import run_references
 from footplate_contracts.names import Reason
 from footplate_contracts.v1alpha1.types import MOST_STANDING
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.trainingrun.policies.chain import resolve
 from footplate_operator.trainingrun.run import TRAINING_RUN, Run, decode
 from tests.support.operator_fakes import NAME, run_manifest
@@ -111,9 +111,9 @@ def test_what_is_not_listed_is_not_said_to_be_gone(
     checkpoint: str, other: Run, reason: Reason, says: list[str]
 ) -> None:
     naming = run("next", {}, initFrom={"run": {"name": "base", "checkpoint": checkpoint}})
-    ((field, reference),) = references(naming.spec).items()
+    ((field, reference),) = run_references(naming.spec).items()
     found = resolve(naming, field, reference, other)
-    assert isinstance(found, Problem) and found.reason is reason
+    assert isinstance(found, ReconcileProblem) and found.reason is reason
     assert found.waiting is (reason is Reason.WAITING_FOR_RUN)
     assert [text for text in says if text not in found.message] == [], found.message
 

@@ -17,7 +17,7 @@ from footplate_contracts.coordinator_state import (
 from footplate_contracts.names import WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Member
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
-from footplate_operator.trainingrun.avoidance import REFUSED, Avoidance
+from footplate_operator.trainingrun.avoidance import REFUSED, NodeAvoidance
 from footplate_operator.trainingrun.gang import losses, retire
 from footplate_operator.trainingrun.gang.plan import Slots, plan_workers
 from footplate_operator.trainingrun.observed import PodView
@@ -72,14 +72,14 @@ def told(*waiting: AgentIdentity, gave_way: bool = True) -> CoordinatorState:
 
 def test_it_has_a_substitute_that_is_put_elsewhere() -> None:
     pods = [pod(index) for index in range(3)]
-    assert losses.lost(told(), pods, NOW) == {WorkerId(1, 0)}
-    assert losses.to_avoid(told(), pods, NOW) == {"node-1-0"}
+    assert losses.find_lost(told(), pods, NOW) == {WorkerId(1, 0)}
+    assert losses.list_suspect_nodes(told(), pods, NOW) == {"node-1-0"}
 
 
 def test_a_condition_names_both_nodes() -> None:
-    said = losses.partition(told())
+    said = losses.describe_partition(told())
     assert said == "node node-0-0 (worker 0) and node node-1-0 (worker 1) do not reach each other"
-    assert not losses.partition(told(gave_way=False))
+    assert not losses.describe_partition(told(gave_way=False))
 
 
 @pytest.mark.parametrize(
@@ -101,19 +101,19 @@ def test_it_stays_until_its_substitute_has_joined(
 
 
 def test_its_node_is_refused_for_a_while() -> None:
-    avoidance, pods = Avoidance(), [pod(index) for index in range(3)]
-    avoidance.look(TrainingRunStatus(), pods, told(), NOW)
+    avoidance, pods = NodeAvoidance(), [pod(index) for index in range(3)]
+    avoidance.update(TrainingRunStatus(), pods, told(), NOW)
     assert avoidance.view.refused == {"node-1-0"}
-    avoidance.look(TrainingRunStatus(), [pod(0)], CoordinatorState.silent(), NOW + REFUSED / 2)
+    avoidance.update(TrainingRunStatus(), [pod(0)], CoordinatorState.empty(), NOW + REFUSED / 2)
     assert avoidance.view.refused == {"node-1-0"}
-    avoidance.look(TrainingRunStatus(), [pod(0)], CoordinatorState.silent(), NOW + REFUSED)
+    avoidance.update(TrainingRunStatus(), [pod(0)], CoordinatorState.empty(), NOW + REFUSED)
     assert not avoidance.view.refused
 
 
 def test_its_node_is_refused_no_more_once_it_trains_again() -> None:
-    avoidance, pods = Avoidance(), [pod(index) for index in range(3)]
-    avoidance.look(TrainingRunStatus(), pods, told(), NOW)
-    avoidance.look(TrainingRunStatus(), pods, told(gave_way=False), NOW)
+    avoidance, pods = NodeAvoidance(), [pod(index) for index in range(3)]
+    avoidance.update(TrainingRunStatus(), pods, told(), NOW)
+    avoidance.update(TrainingRunStatus(), pods, told(gave_way=False), NOW)
     assert not avoidance.view.refused
 
 

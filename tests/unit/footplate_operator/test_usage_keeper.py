@@ -12,11 +12,11 @@ import pytest
 
 from footplate_contracts.v1alpha1.usagerecord import PODS_LIMIT
 from footplate_ledger.units import Energy, Seconds
-from footplate_ledger.usage import RUNNING, Measured
-from footplate_operator.errors import ClusterError, Forbidden
+from footplate_ledger.usage import RUNNING, MeasuredEnergy
+from footplate_operator.errors import ClusterError, RequestForbidden
 from footplate_operator.runtime.kinds import NODE, POD, Kind
 from footplate_operator.usage.keeper import LEAST_SECONDS
-from footplate_operator.usage.pods import Terms
+from footplate_operator.usage.pods import PodProfile
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import FakeCluster
 from tests.support.pod_usage import GPU, H100, NOON, Bookkeeping, begun, node, seen
@@ -42,12 +42,12 @@ async def test_a_pod_is_noted_when_it_is_bound_and_when_it_has_ended() -> None:
 
 async def test_nothing_is_written_without_news() -> None:
     books = await begun()
-    await books.keeper.tend()
+    await books.keeper.write_due()
     before = changes(books.cluster)
     for _ in range(10):
         books.clock.advance(2)
         await books.note()
-        await books.keeper.tend()
+        await books.keeper.write_due()
     assert changes(books.cluster) == before
 
 
@@ -55,12 +55,12 @@ async def test_nothing_is_written_without_news() -> None:
 async def test_that_pods_go_on_is_noted_now_and_then(others: int, seconds: float) -> None:
     books = await begun()
     for number in range(others):
-        books.keeper.adopt(replace(books.owner, uid=f"o{number}")).retry = math.inf
+        books.keeper.track_owner(replace(books.owner, uid=f"o{number}")).retry = math.inf
     before, passed = books.pods()["w0"].seen, 0
     while books.pods()["w0"].seen == before and passed < 1000:
         books.clock.advance(1)
         passed += 1
-        await books.keeper.tend()
+        await books.keeper.write_due()
     assert 0.75 * seconds < passed < 1.25 * seconds
     assert books.pods()["w0"].seen == books.now
 
@@ -80,7 +80,7 @@ async def test_a_pod_that_went_while_nobody_looked_ended_by_the_last_evidence() 
     for _ in range(20):
         books.clock.advance(5)
         await books.note()
-        await books.keeper.tend()
+        await books.keeper.write_due()
     seen = books.pods()["w0"].seen
     assert seen is not None and seen > NOON
     books.cluster.bury(POD, "w0")
@@ -139,7 +139,7 @@ async def test_a_pod_whose_labels_are_taken_goes_on() -> None:
     books.clock.advance(30)
     pod = books.cluster.objects[POD, "w0"]
     books.hear(pod, gone=True)
-    await books.keeper.note(books.owner, Terms("h100", H100), [], lambda start: 1, {})
+    await books.keeper.record_pods(books.owner, PodProfile("h100", H100), [], lambda start: 1, {})
     assert books.pods()["w0"].end is None
 
 
@@ -157,7 +157,7 @@ async def test_a_pod_on_a_lost_node_costs_until_somebody_deletes_it() -> None:
 # -- whoever is refused ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [Forbidden("no right", 403), ClusterError("away")])
+@pytest.mark.parametrize("error", [RequestForbidden("no right", 403), ClusterError("away")])
 async def test_what_is_refused_is_written_later(error: Exception) -> None:
     books = Bookkeeping()
     books.cluster.put(node("a", NOON))
@@ -167,7 +167,7 @@ async def test_what_is_refused_is_written_later(error: Exception) -> None:
     assert usage is not None and len(usage.pods) == 1 and not books.pods()
     books.cluster.refuse.clear()
     books.clock.advance(120)
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert books.pods()["w0"].start == NOON
 
 
@@ -225,7 +225,7 @@ async def test_no_decision_waits_for_what_is_known_of_nodes() -> None:
     books.end("w0")
     books.hear(books.cluster.objects[POD, "w0"])
     await answered(books)
-    await books.keeper.tend()
+    await books.keeper.write_due()
     entry = books.pods()["w0"]
     assert (entry.start, entry.end, entry.estimated) == (NOON, "2026-01-31T12:00:50Z", False)
     assert entry.node == books.cluster.objects[NODE, "a"]["metadata"]["uid"]
@@ -259,7 +259,7 @@ async def test_a_write_whose_answer_was_lost_is_found() -> None:
     books.bind("w0")
     await books.note()
     kept = books.keeper.kept[books.owner.uid]
-    kept.records.lost(0)
+    kept.records.mark_lost(0)
     books.clock.advance(10)
     books.end("w0")
     await books.note()
@@ -299,8 +299,8 @@ async def test_a_record_that_is_full_begins_the_next() -> None:
 # -- energy ---------------------------------------------------------------------------------------
 
 
-def sums(joules: int) -> Measured:
-    return Measured(Energy.joules(joules), Seconds(Fraction(joules)))
+def sums(joules: int) -> MeasuredEnergy:
+    return MeasuredEnergy(Energy.joules(joules), Seconds(Fraction(joules)))
 
 
 async def test_sums_of_energy_only_grow() -> None:
@@ -328,8 +328,8 @@ async def test_pods_of_others_on_the_same_node_are_known() -> None:
     usage = await books.note()
     assert usage is not None and not usage.others and [node.devices for node in usage.nodes] == [8]
     shared = replace(seen(books.cluster.objects[POD, "w0"]), uid="p9", name="other-w0")
-    await books.keeper.note(
-        replace(books.owner, uid="o1"), Terms("h100", H100), [shared], lambda start: 1, {}
+    await books.keeper.record_pods(
+        replace(books.owner, uid="o1"), PodProfile("h100", H100), [shared], lambda start: 1, {}
     )
     usage = await books.note()
     assert usage is not None and [pod.uid for pod in usage.others] == ["p9"]
@@ -337,7 +337,7 @@ async def test_pods_of_others_on_the_same_node_are_known() -> None:
 
 async def test_where_nodes_may_not_be_seen_their_names_count() -> None:
     books = Bookkeeping()
-    books.cluster.refuse["get", NODE] = Forbidden("no right", 403)
+    books.cluster.refuse["get", NODE] = RequestForbidden("no right", 403)
     books.bind("w0")
     usage = await books.note()
     assert usage is not None and not usage.nodes and books.pods()["w0"].node == "a"
@@ -355,7 +355,7 @@ class Counting(FakeCluster):
 
 async def test_what_is_known_is_not_asked_again() -> None:
     books = Bookkeeping(Counting)
-    books.cluster.refuse["get", NODE] = Forbidden("no right", 403)
+    books.cluster.refuse["get", NODE] = RequestForbidden("no right", 403)
     books.bind("w0")
     asked = []
     for _ in range(3):

@@ -9,9 +9,9 @@ import pytest
 
 from footplate_contracts.v1alpha1.status import CostStatus, TimeStatus
 from footplate_contracts.v1alpha1.usagerecord import PodUsage, UsageRecordSpec
-from footplate_ledger.records import moment
-from footplate_ledger.time import second
-from footplate_operator.errors import Forbidden
+from footplate_ledger.records import parse_time
+from footplate_ledger.time import unix_second
+from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, decode
@@ -56,7 +56,7 @@ def recorded(world: World) -> list[PodUsage]:
 
 def held(world: World) -> int:
     """Seconds of devices by the records, of pods that have all ended."""
-    return sum(pod.devices * (moment(pod.end or "") - moment(pod.start)) for pod in recorded(world))
+    return sum(pod.devices * (parse_time(pod.end or "") - parse_time(pod.start)) for pod in recorded(world))
 
 
 def devices(status: Json) -> dict[str, float]:
@@ -108,15 +108,15 @@ async def test_operators_that_are_started_again_and_again_note_that_pods_go_on()
         await world.live(45)
         world.start_operator()
     await world.live(15)
-    seen = [moment(pod.seen or "") for pod in recorded(world)]
-    assert second(world.clock()) - min(seen) <= 90
+    seen = [parse_time(pod.seen or "") for pod in recorded(world)]
+    assert unix_second(world.clock()) - min(seen) <= 90
 
 
 async def test_without_its_records_a_run_says_what_it_said_last() -> None:
     world = await trains()
     cost = world.status["cost"]
     world.start_operator()
-    world.cluster.refuse["get", USAGE_RECORD] = Forbidden("no right", 403)
+    world.cluster.refuse["get", USAGE_RECORD] = RequestForbidden("no right", 403)
     await world.live(60)
     assert world.status["cost"] == cost and world.status["progress"]["step"] > 100
     world.cluster.refuse.clear()
@@ -126,7 +126,7 @@ async def test_without_its_records_a_run_says_what_it_said_last() -> None:
 
 async def test_a_budget_is_not_said_to_be_kept_while_the_records_cannot_be_read() -> None:
     world = World()
-    world.cluster.refuse["get", USAGE_RECORD] = Forbidden("no right", 403)
+    world.cluster.refuse["get", USAGE_RECORD] = RequestForbidden("no right", 403)
     world.submit(budget={"dollars": 60}, training=LONG)
     await world.live(90)
     said = world.condition("WithinBudget")
@@ -139,7 +139,7 @@ async def test_a_budget_is_not_said_to_be_kept_while_the_records_cannot_be_read(
 async def test_training_waits_for_no_record() -> None:
     world = World()
     for verb in ("create", "merge"):
-        world.cluster.refuse[verb, USAGE_RECORD] = Forbidden("no right", 403)
+        world.cluster.refuse[verb, USAGE_RECORD] = RequestForbidden("no right", 403)
     world.submit()
     await world.live(120, until=lambda: world.phase == "Succeeded")
     assert not recorded(world) and world.status["cost"]["nodeSeconds"] > 0
@@ -197,7 +197,7 @@ def test_the_time_that_has_passed_counts_from_the_last_account() -> None:
 
 async def test_what_it_costs_is_no_reason_to_write_until_it_stands() -> None:
     world = await trains()
-    key = world.cache.get(next(iter(world.cache.where({}))))
+    key = world.cache.get(next(iter(world.cache.find_keys({}))))
     status = world.reconciler.controller.decode(key or {}).status
     assert status.cost is not None and bytes_of(status) < STATUS_LIMIT
     more = status.cost.model_copy(update={"node_seconds": status.cost.node_seconds + 60})

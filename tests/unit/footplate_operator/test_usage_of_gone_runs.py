@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from footplate_contracts.names import Role
-from footplate_operator.errors import Forbidden
+from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.keeper import UNTOLD_SECONDS
@@ -16,13 +16,13 @@ DAY = 86_400
 
 async def tended(books: Bookkeeping, seconds: float = 60.0) -> None:
     books.clock.advance(seconds)
-    await books.keeper.tend()
+    await books.keeper.write_due()
 
 
 async def test_pods_outlive_their_run_and_are_noted_to_their_end() -> None:
     books = await begun()
     books.cluster.bury(TRAINING_RUN, NAME)
-    books.keeper.tell_owner(books.owner, gone=True)
+    books.keeper.observe_owner(books.owner, gone=True)
     await tended(books)
     assert not books.records()["uid-1-0"].over
     books.end("w0")
@@ -64,7 +64,7 @@ async def test_a_run_that_is_there_is_left_to_whoever_decides_about_it() -> None
 async def test_runs_of_another_installation_are_left_alone() -> None:
     books = await begun()
     books.begin()
-    books.cluster.refuse["get", TRAINING_RUN] = Forbidden("another namespace", 403)
+    books.cluster.refuse["get", TRAINING_RUN] = RequestForbidden("another namespace", 403)
     await books.sweeper.sweep()
     await tended(books)
     assert not books.keeper.kept and not books.records()["uid-1-0"].over
@@ -75,7 +75,7 @@ async def test_pods_where_nobody_may_look_end_by_the_last_evidence_after_a_day()
     """Another installation that looks after them would have said that they go on."""
     books = await begun()
     for kind in (TRAINING_RUN, POD):
-        books.cluster.refuse["get", kind] = Forbidden("not a namespace of ours any more", 403)
+        books.cluster.refuse["get", kind] = RequestForbidden("not a namespace of ours any more", 403)
     for seconds, end in ((DAY - 1, None), (1, NOON)):
         books.clock.advance(seconds)
         books.begin()
@@ -92,8 +92,8 @@ async def test_what_was_heard_where_nobody_may_look_any_more_is_written_before_i
     books.end("w0")
     books.hear(books.cluster.objects[POD, "w0"])
     for kind in (TRAINING_RUN, POD):
-        books.cluster.refuse["get", kind] = Forbidden("not a namespace of ours any more", 403)
-    books.keeper.adopt_strays()
+        books.cluster.refuse["get", kind] = RequestForbidden("not a namespace of ours any more", 403)
+    books.keeper.track_orphans()
     await tended(books, 0)
     assert books.pods()["w0"].end == "2026-01-31T12:01:00Z" and not books.keeper.kept
 
@@ -103,7 +103,7 @@ async def test_what_is_over_goes_once_nobody_has_taken_it_for_a_week() -> None:
     books.end("w0")
     await books.note()
     books.cluster.bury(TRAINING_RUN, NAME)
-    books.keeper.tell_owner(books.owner, gone=True)
+    books.keeper.observe_owner(books.owner, gone=True)
     await tended(books)
     since = books.cluster.objects[USAGE_RECORD, "uid-1-0"]["metadata"]["annotations"][OVER_SINCE]
     assert since == "2026-01-31T12:01:00Z"
@@ -122,19 +122,19 @@ async def test_a_pod_that_was_told_of_before_its_run_is_not_lost() -> None:
     books.hear(books.cluster.objects[POD, "w0"])
     books.cluster.bury(TRAINING_RUN, NAME)
     books.clock.advance(60)
-    books.keeper.adopt_strays()
+    books.keeper.track_orphans()
     await tended(books, 0)
     assert books.pods()["w0"].profile == "h100" and books.pods()["w0"].devices == 8
 
 
 async def test_a_run_that_has_ended_and_whose_deletion_nobody_told_is_found() -> None:
     books = await begun()
-    books.keeper.tell_owner(books.owner, gone=False)
+    books.keeper.observe_owner(books.owner, gone=False)
     books.end("w0")
     await books.note()
     books.keeper.forget(books.owner.uid)
     await tended(books)
-    books.keeper.tell_owner(books.owner, gone=False)  # the watch lists it again
+    books.keeper.observe_owner(books.owner, gone=False)  # the watch lists it again
     assert not books.keeper.kept
     books.clock.advance(UNTOLD_SECONDS)
     await books.sweeper.sweep()
@@ -154,9 +154,9 @@ async def test_a_run_that_nobody_may_see_any_more_is_taken_to_be_there() -> None
     books.end("w0")
     await books.note()
     books.begin()
-    books.keeper.tell_owner(books.owner, gone=False)
+    books.keeper.observe_owner(books.owner, gone=False)
     books.clock.advance(UNTOLD_SECONDS)
-    books.cluster.refuse["get", TRAINING_RUN] = Forbidden("not a namespace of ours any more", 403)
+    books.cluster.refuse["get", TRAINING_RUN] = RequestForbidden("not a namespace of ours any more", 403)
     await books.sweeper.sweep()
     await tended(books)
     assert not books.records()["uid-1-0"].over and not books.keeper.kept

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
-from footplate_ledger.account import Tariff, accounts
+from footplate_ledger.account import Tariff, build_accounts
 from footplate_ledger.bill import IDLE
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.units import Money, Rate
-from footplate_ledger.usage import Goods
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.units import HourlyRate, Money
+from footplate_ledger.usage import Sku
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.trainingrun.status.cost import account
@@ -18,7 +18,7 @@ from tests.support.fake_cluster import copied
 from tests.support.pod_usage import H100, NOON, Bookkeeping, node
 
 HOUR = 3600
-TARIFF = Tariff(Book([Entry("e", Goods("h100"), Rate.dollars_per_hour(98), 0)]))
+TARIFF = Tariff(PriceBook([PriceBookEntry("e", Sku("h100"), HourlyRate.dollars_per_hour(98), 0)]))
 
 
 async def with_node() -> Bookkeeping:
@@ -26,7 +26,7 @@ async def with_node() -> Bookkeeping:
     body = node("a", NOON)
     body["metadata"]["uid"] = "z"  # of two tellings of a pod that differ in nothing else it would count
     books.keeper.nodes.put(books.cluster.put(body))
-    await books.keeper.tend()
+    await books.keeper.write_due()
     return books
 
 
@@ -51,13 +51,13 @@ async def test_a_node_ended_where_another_has_its_name() -> None:
     books = await with_node()
     old, new = anew(books)
     books.keeper.nodes.put(new)
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert entries(books) == {old["metadata"]["uid"]: (NOON, True), new["metadata"]["uid"]: (None, False)}
     books.keeper.nodes.put(old)  # a late word of it
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert entries(books)[new["metadata"]["uid"]] == (None, False)
     books.keeper.nodes.drop(old)
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert entries(books)[old["metadata"]["uid"]] == (books.now, False), "who saw it go knows better"
 
 
@@ -68,7 +68,7 @@ async def test_a_late_word_of_a_node_before_the_last_two_ends_none() -> None:
     _, third = anew(books)
     books.keeper.nodes.put(third)
     books.keeper.nodes.put(first)
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert entries(books)[third["metadata"]["uid"]] == (None, False)
 
 
@@ -79,19 +79,19 @@ async def test_a_node_of_which_nothing_was_told_for_long_is_asked_about(profiles
     body = books.cluster.put(node("a", NOON))
     uid = body["metadata"]["uid"]
     books.keeper.nodes.put(body)
-    await books.keeper.tend()
+    await books.keeper.write_due()
     books.clock.advance(QUIET_SECONDS)
     await books.sweeper.sweep()
-    [known] = books.keeper.nodes.of([uid])
+    [known] = books.keeper.nodes.list_usages([uid])
     assert not known.end.known and known.end.until == books.keeper.second(), "it is there"
     seen_last = books.now
     books.cluster.bury(NODE, "a")
     books.clock.advance(QUIET_SECONDS - 1)
     await books.sweeper.sweep()
-    assert books.keeper.nodes.of([uid]) == [known], "the watch may tell of it yet"
+    assert books.keeper.nodes.list_usages([uid]) == [known], "the watch may tell of it yet"
     books.clock.advance(1)
     await books.sweeper.sweep()
-    assert not books.keeper.nodes.of([uid])
+    assert not books.keeper.nodes.list_usages([uid])
     assert entries(books) == ({uid: (seen_last, True)} if profiles else {})
 
 
@@ -102,9 +102,9 @@ async def test_no_node_ends_before_it_begins() -> None:
     uid = body["metadata"]["uid"]
     books.keeper.nodes.put(body)
     books.keeper.nodes.drop(body)
-    [known] = books.keeper.nodes.of([uid])
+    [known] = books.keeper.nodes.list_usages([uid])
     assert known.end.until == known.start
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert entries(books) == {uid: ("2026-01-31T12:00:30Z", False)}
 
 
@@ -128,11 +128,11 @@ async def test_a_pod_that_is_heard_of_before_its_node_is_not_on_the_one_before_i
     books.keeper.nodes.put(new)
     books.clock.advance(2 * HOUR)
     usage = await books.note()
-    await books.keeper.tend()
+    await books.keeper.write_due()
     uids = [body["metadata"]["uid"] for body in (old, new)]
     assert usage is not None and [pod.node for pod in usage.pods] == [uids[1]] == [books.pods()["w0"].node]
     assert account(usage, TARIFF, books.keeper.second()).cost.money == Money.dollars(196)
-    every = accounts(books.keeper.nodes.of(uids), usage.pods, TARIFF, books.keeper.second())
+    every = build_accounts(books.keeper.nodes.list_usages(uids), usage.pods, TARIFF, books.keeper.second())
     assert every[IDLE].cost.money < Money.dollars(99)
 
 
@@ -170,7 +170,7 @@ async def test_a_node_that_no_profile_fits_is_of_the_goods_of_the_pod_that_was_p
     books.cluster.refuse.clear()
     books.begin()
     await books.note()
-    await books.keeper.tend()
+    await books.keeper.write_due()
     [entry] = [
         known
         for record in books.records().values()
@@ -212,7 +212,7 @@ async def test_what_is_wrong_with_one_node_ends_no_other(caplog: pytest.LogCaptu
         books.keeper.nodes.put(books.cluster.put(body))
     for _ in range(3):
         books.clock.advance(60)
-        await books.keeper.tend()
+        await books.keeper.write_due()
     assert set(books.nodes()) == {"a"}
     [line] = [line for line in caplog.records if line.levelname == "ERROR"]
     assert line.exc_info and "provider" in vars(line)["fields"]["error"]
@@ -221,5 +221,5 @@ async def test_what_is_wrong_with_one_node_ends_no_other(caplog: pytest.LogCaptu
         books.cluster.put({**spoiled, "metadata": books.cluster.objects[NODE, "b"]["metadata"]})
     )
     books.begin()
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert books.nodes()["b"].millicores == 10**15

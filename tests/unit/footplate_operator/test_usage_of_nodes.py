@@ -11,17 +11,17 @@ import pytest
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_ledger.account import Tariff
 from footplate_ledger.bill import Cost
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.units import Money, Rate, Seconds
-from footplate_ledger.usage import Goods, Owner
-from footplate_operator.errors import Forbidden
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.units import HourlyRate, Money, Seconds
+from footplate_ledger.usage import Owner, Sku
+from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import NODE, POD, Json
-from footplate_operator.trainingrun.node import lean_node
+from footplate_operator.trainingrun.node import trim_node
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.trainingrun.status.cost import account
-from footplate_operator.usage.nodes import NodeSight, fitting, goods_of, sighted_node
-from footplate_operator.usage.pods import Terms
-from footplate_operator.usage.sighting import sighted
+from footplate_operator.usage.nodes import NodeObservation, build_sku, find_profile, observe_node
+from footplate_operator.usage.pods import PodProfile
+from footplate_operator.usage.sighting import observe_pod
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import copied
 from tests.support.operator_fakes import NAME
@@ -30,10 +30,10 @@ from tests.support.pod_usage import GPU, H100, NOON, Bookkeeping, node
 CPU = ComputeProfileSpec.from_json({"backend": "gloo"})
 
 
-def seen(labels: dict[str, str] | None = None, **spec: Any) -> NodeSight:
+def seen(labels: dict[str, str] | None = None, **spec: Any) -> NodeObservation:
     body = node("a", NOON, labels, **spec)
     body["metadata"]["uid"] = "n1"
-    return sighted_node(lean_node(body))
+    return observe_node(trim_node(body))
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def test_how_a_node_was_bought_its_labels_say(labels: dict[str, str], capacity: 
 def test_what_labels_do_not_say_the_profile_does() -> None:
     price = {"dollarsPerNodeHour": 2.0, "capacity": "reserved"}
     profile = ComputeProfileSpec.from_json({"backend": "gloo", "price": price})
-    assert goods_of(seen({"topology.kubernetes.io/region": "eu-1"}), "p", profile) == Goods(
+    assert build_sku(seen({"topology.kubernetes.io/region": "eu-1"}), "p", profile) == Sku(
         "p", Capacity.RESERVED, "eu-1"
     )
-    assert goods_of(None, "p", None) == Goods("p")
+    assert build_sku(None, "p", None) == Sku("p")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ TAINT = {"key": "team", "value": "a", "effect": "NoSchedule"}
     ],
 )
 def test_the_profile_that_fits(spec: Json, profiles: dict[str, ComputeProfileSpec], name: str) -> None:
-    assert fitting(seen(**spec), profiles, ()) == name
+    assert find_profile(seen(**spec), profiles, ()) == name
 
 
 PRICED = ComputeProfileSpec.from_json({**H100.to_json(), "price": {"dollarsPerNodeHour": 98}})
@@ -129,7 +129,7 @@ PRICED = ComputeProfileSpec.from_json({**H100.to_json(), "price": {"dollarsPerNo
 def test_of_profiles_that_fit_one_that_has_a_price(
     profiles: dict[str, ComputeProfileSpec], priced: set[str] | None, name: str | None
 ) -> None:
-    assert fitting(seen(), profiles, priced) == name
+    assert find_profile(seen(), profiles, priced) == name
 
 
 async def test_a_run_is_not_free_by_a_profile_without_a_price_that_fits_its_nodes_too() -> None:
@@ -140,7 +140,7 @@ async def test_a_run_is_not_free_by_a_profile_without_a_price_that_fits_its_node
     books.clock.advance(3600)
     usage = await books.note()
     assert usage is not None
-    tariff = Tariff(Book([Entry("e", Goods("h100"), Rate(Fraction(98 * Money.NANO)), 0)]))
+    tariff = Tariff(PriceBook([PriceBookEntry("e", Sku("h100"), HourlyRate(Fraction(98 * Money.NANO)), 0)]))
     cost = account(usage, tariff, books.keeper.second()).cost
     assert (cost.money, cost.unpriced) == (Money(Fraction(98 * Money.NANO)), Seconds())
 
@@ -149,17 +149,17 @@ async def test_which_of_several_fits_is_decided_once_the_book_is_known() -> None
     books = Bookkeeping()
     books.profiles, books.priced = {"a-debug": H100, "h100": H100}, None
     books.keeper.nodes.put(books.cluster.put(node("a", NOON)))
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert not books.nodes()
     books.priced = {"h100"}
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert books.nodes()["a"].profile == "h100"
 
 
 async def test_what_a_run_has_of_a_node_that_is_not_seen_stays_when_another_one_is_forgotten() -> None:
     books = Bookkeeping()
-    books.cluster.refuse["get", NODE] = Forbidden("no", 403, "Forbidden")
-    tariff = Tariff(Book([Entry("e", Goods("h100"), Rate(Fraction(100 * Money.NANO)), 0)]))
+    books.cluster.refuse["get", NODE] = RequestForbidden("no", 403, "Forbidden")
+    tariff = Tariff(PriceBook([PriceBookEntry("e", Sku("h100"), HourlyRate(Fraction(100 * Money.NANO)), 0)]))
     other, pods = replace(books.owner, name="other", uid="uid-other"), {}
     for name in ("w0", "other"):
         books.bind(name, **{GPU: "4"})
@@ -167,8 +167,10 @@ async def test_what_a_run_has_of_a_node_that_is_not_seen_stays_when_another_one_
 
     async def cost(owner: Owner, name: str) -> Cost:
         books.end(name)
-        pods[name] = sighted(books.cluster.objects[POD, name], "worker", "h100")
-        usage = await books.keeper.note(owner, Terms("h100", H100), [pods[name]], lambda start: 1, {})
+        pods[name] = observe_pod(books.cluster.objects[POD, name], "worker", "h100")
+        usage = await books.keeper.record_pods(
+            owner, PodProfile("h100", H100), [pods[name]], lambda start: 1, {}
+        )
         assert usage is not None
         return account(usage, tariff, books.keeper.second()).cost
 
@@ -177,7 +179,7 @@ async def test_what_a_run_has_of_a_node_that_is_not_seen_stays_when_another_one_
     assert books.pods()["w0"].node_devices == 8
     books.keeper.forget(other.uid)
     del books.cluster.objects[POD, "other"]
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert (await cost(books.owner, "w0")).money == half
     books.begin()
     assert (await cost(books.owner, "w0")).money == half, "the next operator knows nothing of the other one"
@@ -189,7 +191,7 @@ async def test_what_a_run_has_of_a_node_that_is_not_seen_stays_when_another_one_
 async def with_node(**labels: str) -> Bookkeeping:
     books = Bookkeeping()
     books.keeper.nodes.put(books.cluster.put(node("a", NOON, labels)))
-    await books.keeper.tend()
+    await books.keeper.write_due()
     return books
 
 
@@ -207,7 +209,7 @@ async def test_a_node_is_noted_while_it_is_there() -> None:
     body = books.cluster.objects[NODE, "a"]
     books.cluster.bury(NODE, "a")
     books.keeper.nodes.drop(body)
-    await books.keeper.tend()
+    await books.keeper.write_due()
     entry = books.nodes()["a"]
     assert (entry.end, entry.seen, entry.estimated) == ("2026-01-31T12:01:30Z", None, False)
 
@@ -216,11 +218,11 @@ async def test_a_node_of_no_profile_is_noted_once_it_has_a_pod() -> None:
     books = Bookkeeping()
     books.profiles = {}
     books.keeper.nodes.put(books.cluster.put(node("a", NOON)))
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert not books.nodes()
     books.bind("w0")
     await books.note()
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert books.nodes()["a"].profile == "h100" and books.nodes()["a"].devices == 8
 
 
@@ -229,8 +231,8 @@ async def test_a_profile_that_comes_later_fits_a_node_that_none_has_fitted() -> 
     books.profiles = {}
     books.keeper.nodes.put(books.cluster.put(node("a", NOON)))
     books.profiles = {"h100": H100}
-    books.keeper.nodes.reconsider()
-    await books.keeper.tend()
+    books.keeper.nodes.rematch_profiles()
+    await books.keeper.write_due()
     assert books.nodes()["a"].profile == "h100"
 
 
@@ -242,8 +244,8 @@ async def test_goods_that_were_decided_stay() -> None:
     body["metadata"]["labels"]["kind"] = "x"
     books.cluster.put(body)
     books.begin()
-    await books.keeper.tend()
-    assert books.keeper.nodes.of([body["metadata"]["uid"]])[0].goods.profile == "h100"
+    await books.keeper.write_due()
+    assert books.keeper.nodes.list_usages([body["metadata"]["uid"]])[0].goods.profile == "h100"
     assert books.nodes()["a"].profile == "h100"
 
 
@@ -253,7 +255,7 @@ async def test_devices_that_are_announced_late_or_fail_count_whole() -> None:
         body = copied(books.cluster.objects[NODE, "a"])
         body["status"]["allocatable"][GPU] = devices
         books.keeper.nodes.put(books.cluster.put(body))
-        await books.keeper.tend()
+        await books.keeper.write_due()
     assert books.nodes()["a"].devices == 8
 
 
@@ -262,14 +264,14 @@ async def test_a_node_that_went_while_nobody_looked_ended_by_the_last_evidence()
     for _ in range(70):
         books.clock.advance(10)
         books.keeper.nodes.put(books.cluster.objects[NODE, "a"])
-        await books.keeper.tend()
+        await books.keeper.write_due()
     seen_last = books.nodes()["a"].seen
     assert seen_last is not None and seen_last > NOON
     books.cluster.bury(NODE, "a")
     books.clock.advance(3600)
     books.begin()
     await books.sweeper.sweep()
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert (books.nodes()["a"].end, books.nodes()["a"].estimated) == (seen_last, True)
 
 
@@ -284,7 +286,7 @@ async def test_a_node_is_over_once_no_run_is_left_that_had_pods_there() -> None:
     name = f"node-{body['metadata']['uid']}"
     for _ in range(2):
         await books.note()
-        await books.keeper.tend()
+        await books.keeper.write_due()
         await books.sweeper.sweep()
         assert not books.records()[name].over
         books.begin()  # its share of that Node is to be known still
@@ -292,8 +294,8 @@ async def test_a_node_is_over_once_no_run_is_left_that_had_pods_there() -> None:
     assert usage is not None and [known.devices for known in usage.nodes] == [8]
     books.cluster.bury(POD, "w0")
     books.cluster.bury(TRAINING_RUN, NAME)
-    books.keeper.tell_owner(books.owner, gone=True)
-    await books.keeper.tend()
+    books.keeper.observe_owner(books.owner, gone=True)
+    await books.keeper.write_due()
     await books.sweeper.sweep()
     assert books.records()[name].over
 
@@ -301,7 +303,7 @@ async def test_a_node_is_over_once_no_run_is_left_that_had_pods_there() -> None:
 @pytest.mark.parametrize("refused", [False, True])
 async def test_no_node_is_over_before_its_end_is_written(refused: bool) -> None:
     books = await with_node()
-    await books.keeper.tend()
+    await books.keeper.write_due()
     books.cluster.bury(NODE, "a")
     books.clock.advance(3600)
     books.begin()
@@ -312,7 +314,7 @@ async def test_no_node_is_over_before_its_end_is_written(refused: bool) -> None:
         )
     )
     if refused:
-        books.cluster.refuse["merge", USAGE_RECORD] = Forbidden("no right", 403)
+        books.cluster.refuse["merge", USAGE_RECORD] = RequestForbidden("no right", 403)
         await books.sweeper.sweep()
         books.cluster.refuse.clear()
     await books.sweeper.sweep()

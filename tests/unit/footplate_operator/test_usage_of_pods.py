@@ -10,20 +10,26 @@ import pytest
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_contracts.v1alpha1.status import Attempt
-from footplate_ledger.records import written
-from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, Evidence, Owner
+from footplate_ledger.records import format_time
+from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, EndTime, Owner
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.usage import attempt_at
-from footplate_operator.usage.nodes import NodeSight
-from footplate_operator.usage.pods import Terms, end_of, seen_again, used, vanished
-from footplate_operator.usage.sighting import Sighting, sighted
+from footplate_operator.usage.nodes import NodeObservation
+from footplate_operator.usage.pods import (
+    PodProfile,
+    build_pod_usage,
+    end_by_evidence,
+    find_end_evidence,
+    update_usage,
+)
+from footplate_operator.usage.sighting import PodObservation, observe_pod
 from tests.support.pod_usage import GPU, H100
 
 RUN = Owner("TrainingRun", "research", "gpt", "u1")
 
 
 def at(second: int) -> str:
-    return written(second)
+    return format_time(second)
 
 
 def terminated(second: int | None) -> Json:
@@ -50,7 +56,7 @@ def pod(deleted: int | None = None, containers: int = 1, **status: Any) -> Json:
 
 
 def test_a_pod_counts_from_when_a_node_was_bound_to_it() -> None:
-    seen = sighted(pod(), "worker", "h100")
+    seen = observe_pod(pod(), "worker", "h100")
     assert (seen.bound, seen.node, seen.over) == (10, "a", False)
     assert seen.requests == {GPU: 4, "cpu": Fraction(3, 2)}
 
@@ -64,43 +70,43 @@ def test_a_pod_counts_from_when_a_node_was_bound_to_it() -> None:
     ],
 )
 def test_without_the_time_of_its_binding_the_best_that_is_known_counts(status: Json, bound: int) -> None:
-    assert sighted(pod(**status), "worker", "").bound == bound
+    assert observe_pod(pod(**status), "worker", "").bound == bound
 
 
 @pytest.mark.parametrize(
     ("body", "end"),
     [
-        pytest.param(pod(phase="Running", containerStatuses=[RUNS]), Evidence(RUNNING, 99), id="runs"),
+        pytest.param(pod(phase="Running", containerStatuses=[RUNS]), EndTime(RUNNING, 99), id="runs"),
         pytest.param(
-            pod(phase="Running", containerStatuses=[RUNS], deleted=50), Evidence(RUNNING, 99), id="node-lost"
+            pod(phase="Running", containerStatuses=[RUNS], deleted=50), EndTime(RUNNING, 99), id="node-lost"
         ),
         pytest.param(
-            pod(phase="Succeeded", containerStatuses=[terminated(60)]), Evidence(TOLD, 60), id="succeeded"
+            pod(phase="Succeeded", containerStatuses=[terminated(60)]), EndTime(TOLD, 60), id="succeeded"
         ),
         pytest.param(
             pod(phase="Running", deleted=50, containerStatuses=[terminated(60)]),
-            Evidence(TOLD, 60),
+            EndTime(TOLD, 60),
             id="all-have-ended",
         ),
         pytest.param(
             pod(phase="Running", containers=2, containerStatuses=[terminated(60), RUNS]),
-            Evidence(RUNNING, 99),
+            EndTime(RUNNING, 99),
             id="one-runs",
         ),
         pytest.param(
             pod(phase="Running", containers=2, containerStatuses=[terminated(60)]),
-            Evidence(RUNNING, 99),
+            EndTime(RUNNING, 99),
             id="one-has-not-begun",
         ),
         pytest.param(
             pod(phase="Failed", containerStatuses=[terminated(60)], initContainerStatuses=[terminated(70)]),
-            Evidence(TOLD, 70),
+            EndTime(TOLD, 70),
             id="the-last-of-all-kinds",
         ),
-        pytest.param(pod(phase="Failed", startTime=at(12)), Evidence(TOLD, 12), id="refused-by-its-kubelet"),
+        pytest.param(pod(phase="Failed", startTime=at(12)), EndTime(TOLD, 12), id="refused-by-its-kubelet"),
         pytest.param(
             pod(phase="Failed", conditions=[BOUND, condition("DisruptionTarget", 40)], startTime=at(12)),
-            Evidence(TOLD, 40),
+            EndTime(TOLD, 40),
             id="evicted-before-it-began",
         ),
         pytest.param(
@@ -110,51 +116,55 @@ def test_without_the_time_of_its_binding_the_best_that_is_known_counts(status: J
                 containerStatuses=[RUNS],
                 initContainerStatuses=[terminated(30)],
             ),
-            Evidence(TOLD, 70),
+            EndTime(TOLD, 70),
             id="collected-from-a-lost-node",
         ),
-        pytest.param(pod(phase="Failed", deleted=45), Evidence(TOLD, 45), id="deleted-before-it-began"),
+        pytest.param(pod(phase="Failed", deleted=45), EndTime(TOLD, 45), id="deleted-before-it-began"),
         pytest.param(
-            pod(phase="Failed", containerStatuses=[terminated(None)]), Evidence(LAST_SEEN, 99), id="no-time"
+            pod(phase="Failed", containerStatuses=[terminated(None)]), EndTime(LAST_SEEN, 99), id="no-time"
         ),
         pytest.param(
-            pod(phase="Failed", containerStatuses=[terminated(3)]), Evidence(TOLD, 10), id="its-clock-is-late"
+            pod(phase="Failed", containerStatuses=[terminated(3)]), EndTime(TOLD, 10), id="its-clock-is-late"
         ),
     ],
 )
-def test_a_pod_ends_when_kubernetes_says_that_its_containers_have(body: Json, end: Evidence) -> None:
-    assert end_of(sighted(body, "worker", ""), now=99) == end
+def test_a_pod_ends_when_kubernetes_says_that_its_containers_have(body: Json, end: EndTime) -> None:
+    assert find_end_evidence(observe_pod(body, "worker", ""), now=99) == end
 
 
-NODE = NodeSight("n1", "a", 0, {"karpenter.sh/capacity-type": "spot"}, (), {}, "aws")
+NODE = NodeObservation("n1", "a", 0, {"karpenter.sh/capacity-type": "spot"}, (), {}, "aws")
 
 
 def test_a_worker_is_of_the_goods_of_its_profile_and_node() -> None:
-    usage = used(sighted(pod(), "worker", "h100"), RUN, Terms("h100", H100), 2, NODE, 99)
+    usage = build_pod_usage(observe_pod(pod(), "worker", "h100"), RUN, PodProfile("h100", H100), 2, NODE, 99)
     assert (usage.goods.profile, usage.goods.capacity, usage.node) == ("h100", Capacity.SPOT, "n1")
     assert (usage.devices, usage.cpu, usage.attempt, usage.start) == (4, Fraction(3, 2), 2, 10)
     assert usage.site.device is not None and usage.site.provider == "aws"
 
 
 def test_a_coordinator_is_of_no_goods() -> None:
-    usage = used(sighted(pod(), "coordinator", ""), RUN, Terms("h100", H100), 1, NODE, 99)
+    usage = build_pod_usage(observe_pod(pod(), "coordinator", ""), RUN, PodProfile("h100", H100), 1, NODE, 99)
     assert (usage.goods.profile, usage.role, usage.site.device) == ("", Role.COORDINATOR, None)
 
 
 def test_an_end_that_is_known_better_counts() -> None:
-    known = used(sighted(pod(), "worker", ""), RUN, Terms("h100", H100), 1, NODE, 99)
-    gone = vanished(known, 80)
-    assert gone.end == Evidence(LAST_SEEN, 80) and vanished(known, 4).end.until == known.start
-    told = sighted(pod(phase="Failed", containerStatuses=[terminated(60)]), "worker", "")
-    assert seen_again(gone, told, 200).end == Evidence(TOLD, 60)
-    assert seen_again(seen_again(known, told, 100), sighted(pod(), "worker", ""), 200).end.known == TOLD
+    known = build_pod_usage(observe_pod(pod(), "worker", ""), RUN, PodProfile("h100", H100), 1, NODE, 99)
+    gone = end_by_evidence(known, 80)
+    assert gone.end == EndTime(LAST_SEEN, 80) and end_by_evidence(known, 4).end.until == known.start
+    told = observe_pod(pod(phase="Failed", containerStatuses=[terminated(60)]), "worker", "")
+    assert update_usage(gone, told, 200).end == EndTime(TOLD, 60)
+    assert (
+        update_usage(update_usage(known, told, 100), observe_pod(pod(), "worker", ""), 200).end.known == TOLD
+    )
 
 
 def test_a_spare_that_has_a_slot_is_a_worker() -> None:
-    known = used(sighted(pod(), "spare", ""), RUN, Terms("h100", H100), 1, NODE, 99)
-    taken = seen_again(known, sighted(pod(), "worker", ""), 100)
+    known = build_pod_usage(observe_pod(pod(), "spare", ""), RUN, PodProfile("h100", H100), 1, NODE, 99)
+    taken = update_usage(known, observe_pod(pod(), "worker", ""), 100)
     assert known.role is Role.SPARE and taken.role is Role.WORKER
-    assert seen_again(taken, Sighting("p1", role="worker", node="a", bound=10), 120).role is Role.WORKER
+    assert (
+        update_usage(taken, PodObservation("p1", role="worker", node="a", bound=10), 120).role is Role.WORKER
+    )
 
 
 def attempt(number: int, start: int, end: int | None) -> Attempt:
@@ -183,16 +193,16 @@ def test_sidecars_and_init_containers_count_as_the_scheduler_has_it() -> None:
         asks("1500m"),
         asks("2", restartPolicy="Always"),
     ]
-    assert sighted(body, "worker", "h100").requests == {GPU: 8, "cpu": 6}
+    assert observe_pod(body, "worker", "h100").requests == {GPU: 8, "cpu": 6}
     body["spec"]["initContainers"].append(asks("8"))
-    assert sighted(body, "worker", "h100").requests == {GPU: 8, "cpu": 11}, "beside both sidecars"
+    assert observe_pod(body, "worker", "h100").requests == {GPU: 8, "cpu": 11}, "beside both sidecars"
 
 
 def test_a_pod_whose_sidecar_still_runs_is_not_over() -> None:
     ended = {"containerStatuses": [terminated(30)], "initContainerStatuses": [RUNS]}
-    assert not sighted(pod(**ended), "worker", "h100").over
+    assert not observe_pod(pod(**ended), "worker", "h100").over
     ended = {"containerStatuses": [terminated(30), RUNS]}
-    assert not sighted(pod(containers=2, **ended), "worker", "h100").over
+    assert not observe_pod(pod(containers=2, **ended), "worker", "h100").over
 
 
 def test_devices_of_a_claim_are_those_of_the_profile() -> None:
@@ -205,6 +215,6 @@ def test_devices_of_a_claim_are_those_of_the_profile() -> None:
     )
     body = pod()
     body["spec"]["containers"] = [{"resources": {"claims": [{"name": "gpus"}]}}]
-    terms = Terms("h100", claims)
-    assert used(sighted(body, "worker", "h100"), RUN, terms, 1, None, 50).devices == 8
-    assert used(sighted(body, "coordinator", "h100"), RUN, terms, 1, None, 50).devices == 0
+    terms = PodProfile("h100", claims)
+    assert build_pod_usage(observe_pod(body, "worker", "h100"), RUN, terms, 1, None, 50).devices == 8
+    assert build_pod_usage(observe_pod(body, "coordinator", "h100"), RUN, terms, 1, None, 50).devices == 0

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from footplate_ledger.units import Energy
-from footplate_ledger.usage import Measured, Owner
+from footplate_ledger.usage import MeasuredEnergy, Owner
 from footplate_operator.errors import LeadershipLost
 from footplate_operator.runtime.kinds import NODE, POD, Json, Kind
 from footplate_operator.trainingrun.run import TRAINING_RUN
-from footplate_operator.usage.strays import Strays
+from footplate_operator.usage.strays import Orphans
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import NAME
@@ -62,10 +62,10 @@ async def test_nothing_is_asked_about_an_owner_that_is_none(
     books = Bookkeeping(Asked)
     body, owner = a_pod(books), replace(books.owner, **{"name": "gone", **forged})
     for _ in range(3):
-        books.keeper.hear(owner, seen(body), False)
-        books.keeper.adopt_strays()
+        books.keeper.observe_pod(owner, seen(body), False)
+        books.keeper.track_orphans()
     async with asyncio.timeout(5):
-        await books.keeper.tend()
+        await books.keeper.write_due()
     assert (books.cluster.asked, books.records(), books.keeper.kept) == ([], {}, {})  # type: ignore[attr-defined]  # Asked
     assert [line.message for line in caplog.records] == ["pods that name an owner that is none are not noted"]
 
@@ -108,14 +108,14 @@ async def test_nobody_bills_a_run_by_naming_its_uid(forged: dict[str, str], know
         await books.note()
         books.begin()
     if known == "there":
-        books.keeper.tell_owner(books.owner, gone=False)
+        books.keeper.observe_owner(books.owner, gone=False)
     evil = copied(books.cluster.objects[POD, "w0"])
     evil["metadata"] |= {"name": "evil", "namespace": "evil", "uid": "evil-uid"}
     for _ in range(3):
-        books.keeper.hear(replace(books.owner, **forged), seen(evil), False)
-        books.keeper.adopt_strays()
+        books.keeper.observe_pod(replace(books.owner, **forged), seen(evil), False)
+        books.keeper.track_orphans()
         books.clock.advance(600)
-        await books.keeper.tend()
+        await books.keeper.write_due()
     assert {kept.owner for kept in books.keeper.kept.values()} <= {books.owner}
     usage = await books.note()
     assert usage is not None and {pod.owner for pod in usage.pods} == {books.owner}
@@ -125,13 +125,13 @@ async def test_nobody_bills_a_run_by_naming_its_uid(forged: dict[str, str], know
 async def test_a_run_has_its_uid_whoever_named_it_before() -> None:
     books = Bookkeeping()
     body, forged = a_pod(books), replace(books.owner, namespace="evil")
-    books.keeper.hear(forged, seen(body), False)
-    books.keeper.tell_owner(books.owner, gone=False)
-    books.keeper.adopt_strays()
+    books.keeper.observe_pod(forged, seen(body), False)
+    books.keeper.observe_owner(books.owner, gone=False)
+    books.keeper.track_orphans()
     assert not books.keeper.kept
-    books.keeper.hear(books.owner, seen(body), False)
-    books.keeper.tell_owner(books.owner, gone=True)
-    await books.keeper.tend()
+    books.keeper.observe_pod(books.owner, seen(body), False)
+    books.keeper.observe_owner(books.owner, gone=True)
+    await books.keeper.write_due()
     assert books.pods()["evil"].name == "evil"
     owner = books.records()["uid-1-0"].owner
     assert owner is not None and owner.namespace == "default"
@@ -139,10 +139,10 @@ async def test_a_run_has_its_uid_whoever_named_it_before() -> None:
 
 def test_room_is_made_by_owners_that_are_not_there(caplog: pytest.LogCaptureFixture) -> None:
     owners = [Owner("TrainingRun", "a", f"r{number}", f"u{number}") for number in range(5)]
-    found = Strays(["TrainingRun"], {"u0": owners[0], "u2": owners[2]}, most=3)
+    found = Orphans(["TrainingRun"], {"u0": owners[0], "u2": owners[2]}, most=3)
     for owner in owners:
-        found.find(owner)
-    assert found.gone() == [owners[4]] and found.find(owners[0]) is not None
+        found.find_or_create(owner)
+    assert found.list_gone_owners() == [owners[4]] and found.find_or_create(owners[0]) is not None
     told = [(line.message, vars(line)["fields"]["uid"]) for line in caplog.records]
     assert told == [("pods of an owner that nobody has told of are forgotten", uid) for uid in ("u1", "u3")]
 
@@ -153,7 +153,7 @@ def test_room_is_made_by_owners_that_are_not_there(caplog: pytest.LogCaptureFixt
 def gone(books: Bookkeeping, *owners: Owner) -> None:
     """They are not there any more, or never were."""
     for owner in owners:
-        books.keeper.tell_owner(owner, gone=True)
+        books.keeper.observe_owner(owner, gone=True)
 
 
 @pytest.mark.parametrize("cpu", ["1E", "9223372036854775807", "1e400"])
@@ -162,12 +162,12 @@ async def test_what_a_pod_asks_for_ends_nobody(cpu: str, caplog: pytest.LogCaptu
     books.keeper.nodes.put(books.cluster.put(node("a", NOON)))
     books.bind("evil", cpu=cpu, **{GPU: "5E"})
     stranger = replace(books.owner, namespace="evil", name="none", uid="0-0")
-    books.keeper.hear(stranger, seen(books.cluster.objects[POD, "evil"]), False)
+    books.keeper.observe_pod(stranger, seen(books.cluster.objects[POD, "evil"]), False)
     books.bind("w0")
     books.hear(books.cluster.objects[POD, "w0"])
     gone(books, stranger, books.owner)
     for _ in range(3):
-        await books.keeper.tend()
+        await books.keeper.write_due()
     entry = books.pods()["evil"]
     assert (entry.millicores, entry.devices) == (10**15, 10**15)
     assert books.pods()["w0"].millicores == 4000
@@ -183,7 +183,7 @@ async def test_what_nobody_foresaw_of_one_owner_ends_no_other(
 ) -> None:
     books = await begun()
     other, [uid] = replace(books.owner, name="other", uid="uid-other"), books.records()["uid-1-0"].pods
-    books.measured = {uid: Measured(Energy(Fraction(2**64)))}  # more than any record holds
+    books.measured = {uid: MeasuredEnergy(Energy(Fraction(2**64)))}  # more than any record holds
     kept = books.keeper.kept["uid-1"]
     if how == "noted":
         books.clock.advance(10)
@@ -193,26 +193,26 @@ async def test_what_nobody_foresaw_of_one_owner_ends_no_other(
         kept.measure(books.measured)
         gone(books, books.owner)
     books.bind("o0")
-    books.keeper.hear(other, seen(books.cluster.objects[POD, "o0"]), False)
+    books.keeper.observe_pod(other, seen(books.cluster.objects[POD, "o0"]), False)
     gone(books, other)
     books.end("w0")
     books.hear(books.cluster.objects[POD, "w0"])
     for _ in range(5):
-        await books.keeper.tend()
+        await books.keeper.write_due()
         books.clock.advance(120)
     assert books.pods()["o0"].name == "o0" and kept.failures >= 4
     [line] = [line for line in caplog.records if line.levelname == "ERROR"]
     assert line.exc_info and "millijoules" in vars(line)["fields"]["error"]
     before = kept.failures
-    await books.keeper.tend()
-    await books.keeper.tend()
+    await books.keeper.write_due()
+    await books.keeper.write_due()
     assert kept.failures == before + 1, "it is tried again after a while"
 
 
 @pytest.mark.parametrize("how", ["tended", "noted", "node"])
 async def test_who_leads_no_more_says_so(how: str) -> None:
     books = await begun()
-    await books.keeper.tend()
+    await books.keeper.write_due()
     books.end("w0")
     for verb in ("create", "merge"):
         books.cluster.refuse[verb, USAGE_RECORD] = LeadershipLost("another one leads")
@@ -222,7 +222,7 @@ async def test_who_leads_no_more_says_so(how: str) -> None:
     if how == "node":
         books.keeper.nodes.drop(books.cluster.objects[NODE, "a"])
     with pytest.raises(LeadershipLost):
-        await (books.note() if how == "noted" else books.keeper.tend())
+        await (books.note() if how == "noted" else books.keeper.write_due())
 
 
 # -- records ----------------------------------------------------------------------------
@@ -246,7 +246,7 @@ async def test_a_run_of_which_a_record_was_taken_too_early_is_over_all_the_same(
     books.cluster.bury(USAGE_RECORD, "uid-1-0")
     books.begin()
     await books.sweeper.sweep()
-    await books.keeper.tend()
+    await books.keeper.write_due()
     assert books.records()["uid-1-1"].over
 
 
@@ -260,8 +260,8 @@ async def test_the_last_record_is_the_first_to_be_over() -> None:
             over.append(body["metadata"]["name"]) if body.get("spec", {}).get("over") else None
         )
     )
-    books.keeper.tell_owner(books.owner, gone=True)
-    await books.keeper.tend()
+    books.keeper.observe_owner(books.owner, gone=True)
+    await books.keeper.write_due()
     assert over == ["uid-1-1", "uid-1-0"]
 
 
@@ -301,7 +301,7 @@ async def test_a_record_that_cannot_be_read_stops_nobody(
     books.begin()
     for _ in range(3):
         await books.sweeper.sweep()
-        await books.keeper.tend()
+        await books.keeper.write_due()
     assert "uid-1-0" not in {name for name, record in _readable(books).items() if not record["over"]}
     assert len([line for line in caplog.records if line.levelname == "WARNING"]) == 1
 

@@ -12,7 +12,7 @@ import pytest
 from footplate_operator.errors import ClusterError, NotFound
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.usage.sweep import RECORDS_A_PAGE
-from footplate_operator.usage.writes import USAGE_RECORD, over
+from footplate_operator.usage.writes import USAGE_RECORD, build_over_patch
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.pod_usage import NOON, Bookkeeping, begun, node
 
@@ -52,12 +52,12 @@ async def test_no_more_than_a_page_is_held_at_once() -> None:
         books.keeper.nodes.put(cluster.put(node(f"n{number}", NOON)))
         books.bind(f"w{number}", f"n{number}")
     await books.note()
-    await books.keeper.tend()
+    await books.keeper.write_due()
     body = copied(cluster.objects[USAGE_RECORD, "uid-1-0"])
     for number in range(2 * RECORDS_A_PAGE):
         name = f"other-{number}"
         spec = {**body["spec"], "owner": {**body["spec"]["owner"], "name": name, "uid": name}}
-        told = over(NOON) if number % 2 else {"metadata": {}, "spec": {}}
+        told = build_over_patch(NOON) if number % 2 else {"metadata": {}, "spec": {}}
         metadata = {"labels": body["metadata"]["labels"], "name": f"{name}-0", **told["metadata"]}
         cluster.put({**body, "metadata": metadata, "spec": {**spec, **told["spec"]}})
     books.clock.advance(8 * 86_400)
@@ -103,7 +103,7 @@ async def overdue(records: int) -> tuple[Bookkeeping, Refusing]:
     assert isinstance(books.cluster, Refusing)
     body = copied(books.cluster.objects[USAGE_RECORD, "uid-1-0"])
     for number in range(records):
-        told = over(NOON)
+        told = build_over_patch(NOON)
         name = f"r{number:02}"
         metadata = {"labels": body["metadata"]["labels"], "name": name, **told["metadata"]}
         books.cluster.put({**body, "metadata": metadata, "spec": {**body["spec"], **told["spec"]}})

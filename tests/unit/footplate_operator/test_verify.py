@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
-from footplate_operator.errors import ClusterError, Forbidden
+from footplate_operator.errors import ClusterError, RequestForbidden
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
-from footplate_operator.verify import admission, bundle_in, problem, smallest_run, wait_for
+from footplate_operator.verify import bundle_in, check_admission, describe_error, smallest_run, wait_for
 
 
 @dataclass
@@ -46,14 +46,14 @@ def test_the_run_that_is_asked_for_is_one() -> None:
         pytest.param(Asked(["local-cpu", "h100"]), "", id="all-there"),
         pytest.param(Asked(), "there is no ComputeProfile", id="no-profile"),
         pytest.param(
-            Asked(["local-cpu"], Forbidden("no params found for policy binding", 403)),
+            Asked(["local-cpu"], RequestForbidden("no params found for policy binding", 403)),
             "no run would be admitted in namespace team-a: no params found for policy binding",
             id="a-policy-that-is-not-ready",
         ),
     ],
 )
 async def test_whether_a_run_would_be_admitted(asked: Asked, missing: str) -> None:
-    told = await admission(asked, "team-a")
+    told = await check_admission(asked, "team-a")
     assert told.startswith(missing) and bool(told) == bool(missing)
     profiles = [run["spec"]["compute"]["profile"] for run in asked.runs]
     assert profiles == sorted(asked.profiles)[:1]
@@ -71,7 +71,7 @@ async def test_whether_a_run_would_be_admitted(asked: Asked, missing: str) -> No
     ],
 )
 def test_what_an_answer_says_is_wrong(status: int, text: bytes, said: str) -> None:
-    assert problem(status, text) == said
+    assert describe_error(status, text) == said
 
 
 async def test_it_waits_until_nothing_is_missing(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,11 +13,11 @@ from footplate_operator.runtime import conditions
 from footplate_operator.runtime.clock import format_time, parse_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.trainingrun.status import wall_time
-from footplate_operator.trainingrun.status.wall_time import Steps
+from footplate_operator.trainingrun.status.wall_time import StepWindow
 from tests.support.properties import given
 
 CREATED = datetime(2026, 1, 31, 12, tzinfo=UTC)
-STILL = Steps(before=0, after=0, reached=0)
+STILL = StepWindow(before=0, after=0, reached=0)
 
 
 def after(seconds: float) -> datetime:
@@ -50,15 +50,17 @@ def test_a_run_that_has_ended_books_nothing() -> None:
 @pytest.mark.parametrize(
     ("steps", "productive", "recomputed", "checkpointing"),
     [
-        pytest.param(Steps(0, 10, 0), 20, 0, 0, id="new-ground"),
-        pytest.param(Steps(30, 40, 50), 0, 20, 0, id="all-of-it-again"),
-        pytest.param(Steps(45, 55, 50), 10, 10, 0, id="half-of-it-again"),
-        pytest.param(Steps(30, 30, 50), 0, 20, 0, id="no-step-yet-below-what-was-reached"),
-        pytest.param(Steps(0, 10, 0, blocked_seconds=5), 15, 0, 5, id="a-blocking-checkpoint"),
-        pytest.param(Steps(0, 10, 0, blocked_seconds=50), 0, 0, 20, id="one-longer-than-the-interval"),
+        pytest.param(StepWindow(0, 10, 0), 20, 0, 0, id="new-ground"),
+        pytest.param(StepWindow(30, 40, 50), 0, 20, 0, id="all-of-it-again"),
+        pytest.param(StepWindow(45, 55, 50), 10, 10, 0, id="half-of-it-again"),
+        pytest.param(StepWindow(30, 30, 50), 0, 20, 0, id="no-step-yet-below-what-was-reached"),
+        pytest.param(StepWindow(0, 10, 0, blocked_seconds=5), 15, 0, 5, id="a-blocking-checkpoint"),
+        pytest.param(StepWindow(0, 10, 0, blocked_seconds=50), 0, 0, 20, id="one-longer-than-the-interval"),
     ],
 )
-def test_running_is_split(steps: Steps, productive: float, recomputed: float, checkpointing: float) -> None:
+def test_running_is_split(
+    steps: StepWindow, productive: float, recomputed: float, checkpointing: float
+) -> None:
     time = wall_time.book(TimeStatus(), CREATED, Phase.RUNNING, steps, after(20))
     assert (time.productive, time.recomputed, time.checkpointing) == (productive, recomputed, checkpointing)
 
@@ -67,10 +69,10 @@ def test_running_is_split(steps: Steps, productive: float, recomputed: float, ch
 def test_the_members_always_add_up(intervals: list[tuple[Phase, float]]) -> None:
     time, now = TimeStatus(), CREATED
     for phase, seconds in intervals:
-        if phase.terminal:
+        if phase.is_terminal:
             break
         now += timedelta(seconds=seconds)
-        time = wall_time.book(time, CREATED, phase, Steps(5, 9, 7, 1.0), now)
+        time = wall_time.book(time, CREATED, phase, StepWindow(5, 9, 7, 1.0), now)
     assert wall_time.total(time) == pytest.approx((now - CREATED).total_seconds(), abs=0.005)
 
 

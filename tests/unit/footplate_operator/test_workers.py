@@ -21,7 +21,7 @@ from footplate_operator.trainingrun.gang.plan import (
 from footplate_operator.trainingrun.observed import LostWorker, PodView
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-SILENT = CoordinatorState.silent()
+SILENT = CoordinatorState.empty()
 
 
 def pod(index: int, incarnation: int = 0, **state: Any) -> PodView:
@@ -270,7 +270,7 @@ GONE = pod(1, unready_since=NOW - timedelta(seconds=3))
 def test_a_worker_is_gone_when_coordinator_and_kubernetes_miss_it(
     told: CoordinatorState, seen: PodView, lost: bool
 ) -> None:
-    assert losses.lost(told, [pod(0, ready=True), seen], NOW) == ({WorkerId(1, 0)} if lost else set())
+    assert losses.find_lost(told, [pod(0, ready=True), seen], NOW) == ({WorkerId(1, 0)} if lost else set())
 
 
 @pytest.mark.parametrize(

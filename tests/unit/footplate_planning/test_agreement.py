@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.v1alpha1.model import Family, Model
-from footplate_planning.agreement import agreed
+from footplate_planning.agreement import apply_overrides
 from tests.support.shapes import model_of
 
 FOLDER = model_of(Family.GPT2, context_length=64)
@@ -18,7 +18,7 @@ def stated(**fields: Any) -> Model:
 
 
 def test_nothing_but_the_length_need_be_stated() -> None:
-    assert agreed(stated(), FOLDER) == model_of(Family.GPT2, context_length=32)
+    assert apply_overrides(stated(), FOLDER) == model_of(Family.GPT2, context_length=32)
 
 
 def test_defaults_that_an_api_server_fills_in_are_nobodys_word() -> None:
@@ -26,11 +26,13 @@ def test_defaults_that_an_api_server_fills_in_are_nobodys_word() -> None:
     stored = Model.from_json(stated().to_json())  # as it comes back, and into a RunConfig
 
     assert stored.to_json()["position"]["theta"] == 10000.0
-    assert agreed(stored, folder).position.theta == 5e5
+    assert apply_overrides(stored, folder).position.theta == 5e5
 
 
 def test_training_may_be_decided_freely() -> None:
-    model = agreed(stated(dropout={"hidden": 0.1}, initialization={"standardDeviation": 0.3}), FOLDER)
+    model = apply_overrides(
+        stated(dropout={"hidden": 0.1}, initialization={"standardDeviation": 0.3}), FOLDER
+    )
 
     assert model.dropout.hidden == 0.1
     assert model.layers == 2
@@ -56,7 +58,7 @@ def test_training_may_be_decided_freely() -> None:
 )
 def test_a_disagreement_is_told(fields: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError) as refused:
-        agreed(stated(**fields), FOLDER)
+        apply_overrides(stated(**fields), FOLDER)
 
     assert str(refused.value) == complaint
 
@@ -65,7 +67,7 @@ def test_a_disagreement_is_told(fields: dict[str, Any], complaint: str) -> None:
     ("vocabulary", "grows"), [pytest.param(99, None, id="as-it-is"), pytest.param(128, True, id="larger")]
 )
 def test_a_vocabulary_grows_when_asked_to(vocabulary: int, grows: bool | None) -> None:
-    model = agreed(stated(vocabularySize=vocabulary, growEmbeddings=True), FOLDER)
+    model = apply_overrides(stated(vocabularySize=vocabulary, growEmbeddings=True), FOLDER)
 
     assert (model.vocabulary_size, model.grow_embeddings) == (vocabulary, grows)
 
@@ -97,16 +99,16 @@ def test_a_vocabulary_grows_when_asked_to(vocabulary: int, grows: bool | None) -
 )
 def test_it_does_not_otherwise(fields: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError) as refused:
-        agreed(stated(**fields), FOLDER)
+        apply_overrides(stated(**fields), FOLDER)
 
     assert str(refused.value) == complaint
 
 
 def test_stating_what_the_folder_has_is_no_disagreement() -> None:
-    assert agreed(stated(family="gpt2", layers=2, bias={"output": True}), FOLDER).layers == 2
+    assert apply_overrides(stated(family="gpt2", layers=2, bias={"output": True}), FOLDER).layers == 2
 
 
 def test_relative_positions_have_no_longest() -> None:
     folder = model_of(Family.T5)
 
-    assert agreed(stated(contextLength=500), folder).context_length == 500
+    assert apply_overrides(stated(contextLength=500), folder).context_length == 500

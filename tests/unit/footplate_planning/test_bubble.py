@@ -27,4 +27,4 @@ from footplate_planning.topology import Topology
     ],
 )
 def test_known_shares(topology: Topology, count: int, share: float) -> None:
-    assert bubble.bubble(topology, count) == pytest.approx(share)
+    assert bubble.bubble_fraction(topology, count) == pytest.approx(share)

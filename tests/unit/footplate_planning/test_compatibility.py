@@ -13,7 +13,7 @@ from footplate_contracts.v1alpha1.model import Architecture, Dropout, InitFrom
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_contracts.v1alpha1.rollout import Rollout, RolloutParallelism
 from footplate_contracts.v1alpha1.training import Loss, Recomputation
-from footplate_planning.compatibility import Feature, features, problems, rollout_problems
+from footplate_planning.compatibility import Feature, features, find_problems, find_rollout_problems
 from footplate_planning.config import model_shape
 from tests.support.tiny import tiny_config
 
@@ -28,7 +28,7 @@ def config(tmp_path: Path) -> RunConfig:
 
 
 def test_a_run_of_one_rank_has_no_problem(config: RunConfig) -> None:
-    assert problems(config, 1) == []
+    assert find_problems(config, 1) == []
     assert features(config) == [Feature.FULL]
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_work_is_told_with_its_numbers(
         config = changed(config, "parallelism", pipeline=2)
     config = changed(config, part, **fields)
 
-    assert any(found.startswith(problem) for found in problems(config, world_size))
+    assert any(found.startswith(problem) for found in find_problems(config, world_size))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_vocabulary_that_cannot_be_cut_is_told_how_it_could(
     config = changed(changed(config, "model", vocabulary_size=257), "parallelism", tensor=4)
     config = config.model_copy(update={"init_from": init_from})
 
-    assert problems(config, 4) == [
+    assert find_problems(config, 4) == [
         f"model.vocabularySize 257 is not a multiple of parallelism.tensor 4; {remedy}"
     ]
 
@@ -130,14 +130,14 @@ def test_a_vocabulary_that_cannot_be_cut_is_told_how_it_could(
 def test_an_adapter_that_cannot_be_is_told_what_could(
     config: RunConfig, adapter: Adapter, problem: str
 ) -> None:
-    assert problems(changed(config, "model", adapter=adapter), 1) == [problem]
+    assert find_problems(changed(config, "model", adapter=adapter), 1) == [problem]
 
 
 def test_an_adapter_of_a_head_without_use_is_refused(config: RunConfig) -> None:
     config = changed(config, "model", adapter=Adapter(alpha=1.0, target_modules=["head"]))
-    assert problems(config, 1) == []
+    assert find_problems(config, 1) == []
 
-    (problem,) = problems(changed(config, "training", loss=Loss(name="contrastive")), 1)
+    (problem,) = find_problems(changed(config, "training", loss=Loss(name="contrastive")), 1)
 
     assert problem.startswith("model.adapter.targetModules: head has no part in the loss contrastive")
 
@@ -147,7 +147,7 @@ def test_interleaved_schedules_want_whole_rounds(config: RunConfig, schedule: st
     config = changed(config, "parallelism", pipeline=2, virtual_stages=1, pipeline_schedule=schedule)
     config = changed(config, "training", global_batch_size=5, micro_batch_size=1)
 
-    (problem,) = problems(config, 2)
+    (problem,) = find_problems(config, 2)
 
     assert problem.endswith(
         "gives 5 micro-batches, and " + schedule + " needs a multiple of its 2 rounds of 2"
@@ -158,11 +158,11 @@ def test_interleaved_schedules_want_whole_rounds(config: RunConfig, schedule: st
 def test_a_pair_that_does_not_work_is_refused_with_the_reason(config: RunConfig, schedule: str) -> None:
     config = changed(config, "parallelism", pipeline=1, pipeline_schedule=PipelineSchedule(schedule))
     config = changed(config, "training", recomputation=Recomputation.FULL)
-    assert problems(config, 1) == [], "a schedule without a pipeline is nothing"
+    assert find_problems(config, 1) == [], "a schedule without a pipeline is nothing"
 
     config = changed(config, "parallelism", pipeline=2)
 
-    (problem,) = problems(config, 2)
+    (problem,) = find_problems(config, 2)
     assert problem.startswith(f"{schedule} and recomputation do not work together: a zero-bubble schedule")
 
 
@@ -200,26 +200,26 @@ def test_a_pair_that_does_not_work_is_refused_with_the_reason(config: RunConfig,
 def test_a_rollout_that_cannot_be_laid_out_is_told_with_its_numbers(
     config: RunConfig, ranks: int, degrees: dict[str, int], message: str
 ) -> None:
-    assert message in rollout_problems(model_shape(config), RolloutParallelism(**degrees), ranks)
+    assert message in find_rollout_problems(model_shape(config), RolloutParallelism(**degrees), ranks)
 
 
 def test_a_run_is_refused_for_its_rollout(config: RunConfig) -> None:
     rollout = Rollout(max_tokens=8, parallelism=RolloutParallelism(tensor=2))
     asked = config.model_copy(update={"rollout": rollout})
 
-    assert problems(asked, 2) == []
-    (problem,) = problems(asked, 3)
+    assert find_problems(asked, 2) == []
+    (problem,) = find_problems(asked, 3)
     assert problem.startswith("3 ranks cannot be divided into copies of rollout.parallelism.tensor 2 x")
 
 
 def test_a_vocabulary_need_not_divide_a_rollout(config: RunConfig) -> None:
     shape = replace(model_shape(config), vocabulary=257)
-    assert rollout_problems(shape, RolloutParallelism(tensor=2, pipeline=2), 8) == []
+    assert find_rollout_problems(shape, RolloutParallelism(tensor=2, pipeline=2), 8) == []
 
 
 def test_only_a_decoder_generates(config: RunConfig) -> None:
     shape = replace(model_shape(config), architecture=Architecture.ENCODER)
-    (problem,) = rollout_problems(shape, RolloutParallelism(), 1)
+    (problem,) = find_rollout_problems(shape, RolloutParallelism(), 1)
     assert "only a decoder does" in problem
 
 
@@ -254,6 +254,6 @@ def test_what_keeps_bits_from_being_a_samples_own_is_told(
     config: RunConfig, part: str, fields: dict[str, object], problem: str
 ) -> None:
     asked = changed(config, part, **fields)
-    assert problems(asked, 1) == []
-    (found,) = problems(asked.model_copy(update={"rollout": INVARIANT}), 1)
+    assert find_problems(asked, 1) == []
+    (found,) = find_problems(asked.model_copy(update={"rollout": INVARIANT}), 1)
     assert found.startswith(problem)

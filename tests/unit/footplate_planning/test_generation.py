@@ -6,12 +6,12 @@ import pytest
 
 from footplate_planning.generation import (
     BLOCK_SIZE,
-    blocks_of_room,
+    available_blocks,
     blocks_within,
     cache_blocks,
     key_value_bytes,
+    memory_shortage,
     rank_key_value_bytes,
-    too_small,
 )
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology
@@ -68,12 +68,12 @@ def test_a_rollout_has_room_for_its_answers_or_for_what_fits(
 @pytest.mark.parametrize(("device", "share"), [("cuda", 0.9), ("cpu", 0.5)])
 def test_a_share_of_what_is_left_holds_keys(device: str, share: float) -> None:
     block = key_value_bytes(LLAMA_3_8B, BLOCK_SIZE, 2)
-    assert blocks_of_room(LLAMA_3_8B, Topology(), 2, 1000 * block, device) == 1000 * share
+    assert available_blocks(LLAMA_3_8B, Topology(), 2, 1000 * block, device) == 1000 * share
 
 
 def test_an_answer_that_fits_on_no_rank_is_told_with_both_numbers() -> None:
     block = key_value_bytes(LLAMA_3_8B, BLOCK_SIZE, 2)
-    assert too_small(LLAMA_3_8B, Topology(), 2, 2 * block, longest=32) is None
-    told = too_small(LLAMA_3_8B, Topology(), 2, 2 * block, longest=33)
+    assert memory_shortage(LLAMA_3_8B, Topology(), 2, 2 * block, longest=32) is None
+    told = memory_shortage(LLAMA_3_8B, Topology(), 2, 2 * block, longest=33)
     assert told is not None and f"{3 * block:,} bytes" in told and f"{2 * block:,} left" in told
-    assert too_small(LLAMA_3_8B, Topology(tensor=2), 2, 2 * block, longest=33) is None
+    assert memory_shortage(LLAMA_3_8B, Topology(tensor=2), 2, 2 * block, longest=33) is None

@@ -8,8 +8,8 @@ import pytest
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
-from footplate_planning.memory import Estimate, Kind
-from footplate_planning.plan import plan
+from footplate_planning.memory import MemoryEstimate, MemoryKind
+from footplate_planning.plan import build_plan
 from footplate_planning.references import ReferenceKind, holds_reference, reference_kind
 from tests.support.tiny import tiny_config
 
@@ -56,15 +56,17 @@ def test_where_the_weights_are(overrides: tuple[str, ...], kind: ReferenceKind, 
 
 def test_a_plan_has_the_shards_of_a_frozen_model() -> None:
     asked = config("stage=dpo", "parallelism={tensor: 2, pipeline: 2}", "training.microBatchSize=1")
-    alone, beside = plan(asked, 8, "cpu"), plan(asked, 8, "cpu", [model_shape(asked)])
+    alone, beside = build_plan(asked, 8, "cpu"), build_plan(asked, 8, "cpu", [model_shape(asked)])
     for before, after in zip(alone.ranks, beside.ranks, strict=True):
-        held = after.memory.bytes[Kind.FROZEN]
-        assert held == before.memory.bytes[Kind.PARAMETERS] == 4 * -(-before.parameters // 2)
+        held = after.memory.bytes[MemoryKind.FROZEN]
+        assert held == before.memory.bytes[MemoryKind.PARAMETERS] == 4 * -(-before.parameters // 2)
         assert after.memory.peak == before.memory.peak + held
-        assert Kind.FROZEN not in before.memory.bytes
-        assert after.memory.offloaded().bytes[Kind.FROZEN] == 0
+        assert MemoryKind.FROZEN not in before.memory.bytes
+        assert after.memory.offloaded().bytes[MemoryKind.FROZEN] == 0
 
 
 def test_what_two_models_hold_at_the_same_moment_counts_whatever_its_kind() -> None:
-    held = Estimate({Kind.PARAMETERS: 1}).at_once({Kind.PARAMETERS: 2, Kind.ACTIVATIONS: 4})
+    held = MemoryEstimate({MemoryKind.PARAMETERS: 1}).at_once(
+        {MemoryKind.PARAMETERS: 2, MemoryKind.ACTIVATIONS: 4}
+    )
     assert (held.peak, held.resident) == (7, 3)

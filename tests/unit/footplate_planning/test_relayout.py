@@ -10,7 +10,7 @@ import pytest
 
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule, Sharding
 from footplate_contracts.v1alpha1.rollout import RolloutParallelism
-from footplate_planning.relayout import Move, Relayout, rollout_topology
+from footplate_planning.relayout import BlockTransfer, ReshardPlan, rollout_topology
 from footplate_planning.shape import AdapterShape, ModelShape
 from footplate_planning.topology import Topology
 
@@ -35,20 +35,20 @@ PAIRS = [
 ]
 
 
-def planned(shape: ModelShape, source: Topology, degrees: tuple[int, int], most: int = 2**20) -> Relayout:
+def planned(shape: ModelShape, source: Topology, degrees: tuple[int, int], most: int = 2**20) -> ReshardPlan:
     tensor, pipeline = degrees
     target = rollout_topology(source.world_size, RolloutParallelism(tensor=tensor, pipeline=pipeline))
-    return Relayout.of(shape, source, target, 4, most)
+    return ReshardPlan.of(shape, source, target, 4, most)
 
 
-def all_moves(plan: Relayout, ranks: int) -> list[tuple[int, Move]]:
+def all_moves(plan: ReshardPlan, ranks: int) -> list[tuple[int, BlockTransfer]]:
     """(number of its round, move), as the receivers have them."""
     return [
         (number, move)
         for number, parts in enumerate(plan.rounds)
         for part in parts
         for rank in range(ranks)
-        for move in part.received(rank)
+        for move in part.incoming(rank)
     ]
 
 
@@ -60,13 +60,13 @@ def test_each_rank_gets_all_of_its_part_once_from_whoever_holds_it(
     exchanges = {exchange.source.name: exchange for exchange in plan.exchanges}
     got = defaultdict(list)
     for _, move in all_moves(plan, source.world_size):
-        assert exchanges[move.name].source.boxes[move.sender].common(move.box) == move.box
+        assert exchanges[move.name].source.boxes[move.sender].intersection(move.box) == move.box
         got[move.name, move.receiver].append(move.box)
     for (name, receiver), boxes in got.items():
         wanted = exchanges[name].target.boxes[receiver]
-        assert all(wanted.common(box) == box for box in boxes)
+        assert all(wanted.intersection(box) == box for box in boxes)
         assert not any(box.common(other) for box, other in combinations(boxes, 2))
-        assert sum(box.numbers for box in boxes) == wanted.numbers
+        assert sum(box.numbers for box in boxes) == wanted.numel
     assert len(got) == sum(len(exchange.target.boxes) for exchange in plan.exchanges)
 
 
@@ -80,7 +80,7 @@ def test_what_is_received_is_what_is_sent_in_the_same_round(
         for number, parts in enumerate(plan.rounds)
         for part in parts
         for rank in range(source.world_size)
-        for move in part.sent(rank)
+        for move in part.outgoing(rank)
     ]
     received = all_moves(plan, source.world_size)
 
@@ -94,8 +94,8 @@ def test_little_is_on_its_way_at_once(shape: ModelShape, source: Topology, degre
     receives: Counter[tuple[int, int]] = Counter()
     for number, move in all_moves(plan, source.world_size):
         if move.sender != move.receiver:
-            sends[number, move.sender] += 4 * move.box.numbers
-            receives[number, move.receiver] += 4 * move.box.numbers
+            sends[number, move.sender] += 4 * move.box.numel
+            receives[number, move.receiver] += 4 * move.box.numel
     row = 4 * widest * source.world_size  # a round has a row of each block at least
     assert max(sends.values(), default=0) <= 4096 + row
     assert max(receives.values(), default=0) <= 4096 + row
@@ -116,16 +116,14 @@ def test_so_much_of_the_network_comes_from_others(
     shape = replace(LLAMA, vocabulary=128)
     plan = planned(shape, source, degrees)
     for rank in range(4):
-        assert plan.received(rank) == 4 * share * shape.parameters
-        assert plan.held_behind(rank) - plan.received(rank) <= plan.held_before(rank, 4)
+        assert plan.received_bytes(rank) == 4 * share * shape.parameters
+        assert plan.target_bytes(rank) - plan.received_bytes(rank) <= plan.source_bytes(rank, 4)
 
 
 def test_holders_take_receivers_in_turn() -> None:
     plan = planned(LLAMA, Topology(data=8, sharding=Sharding.HYBRID, replicas=4), (1, 1))
     senders = Counter(
-        move.sender
-        for _, move in all_moves(plan, 8)
-        if move.sender != move.receiver and move.box.numbers > 32
+        move.sender for _, move in all_moves(plan, 8) if move.sender != move.receiver and move.box.numel > 32
     )
 
     assert len(senders) == 8 and max(senders.values()) == min(senders.values())

@@ -14,14 +14,14 @@ from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_trainer.errors import (
     DataCorrupt,
     DataMissing,
-    NoRoomNow,
     NumericalDivergence,
     StaleGeneration,
     StorageError,
     TooManyUnrewarded,
+    TransientOutOfMemory,
     UserMistake,
 )
-from footplate_trainer.failures import describe, outcome_of, tell
+from footplate_trainer.failures import failure_report, outcome_of, write_failure
 
 GLOO = (
     "[../third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:123. "
@@ -91,7 +91,11 @@ GLOO = (
             id="unrewarded",
         ),
         pytest.param(
-            NoRoomNow("x"), Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, ExitCode.USER_ERROR, id="no-room-now"
+            TransientOutOfMemory("x"),
+            Cause.OUT_OF_MEMORY,
+            Reason.OUT_OF_MEMORY,
+            ExitCode.USER_ERROR,
+            id="no-room-now",
         ),
         pytest.param(StaleGeneration("x"), Cause.COMMUNICATION, Reason.PEER_LOST, ExitCode.STALE, id="stale"),
         pytest.param(
@@ -117,7 +121,7 @@ GLOO = (
     ],
 )
 def test_cause_reason_and_exit_code(error: Exception, cause: Cause, reason: str, code: ExitCode) -> None:
-    report = describe(error, rank=2, step=5, now=9.0)
+    report = failure_report(error, rank=2, step=5, now=9.0)
 
     assert (report.cause, report.reason, outcome_of(error).exit_code) == (cause, reason, code)
     assert (report.rank, report.step, report.time, report.exit_code) == (2, 5, 9.0, code)
@@ -198,7 +202,7 @@ NCCL = "NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.hpp:268, {
     ],
 )
 def test_what_torch_raises_of_a_machine(error: Exception, cause: Cause, reason: Reason) -> None:
-    report = describe(error, rank=2, step=5, now=9.0)
+    report = failure_report(error, rank=2, step=5, now=9.0)
     assert (report.cause, report.reason) == (cause, reason)
 
 
@@ -232,16 +236,16 @@ def test_what_lies_behind_an_error(error: Exception, cause: Cause) -> None:
 
 
 def test_an_error_that_knows_its_rank_and_step_says_so() -> None:
-    report = describe(NumericalDivergence("x", rank=1, step=7), rank=0, step=6, now=0.0)
+    report = failure_report(NumericalDivergence("x", rank=1, step=7), rank=0, step=6, now=0.0)
 
     assert (report.rank, report.step) == (1, 7)
 
 
 def test_the_agent_reads_the_same_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = DataMissing.at("/data", "manifest.json is missing", "pack again")
-    report = describe(error, rank=0, step=None, now=1.0)
+    report = failure_report(error, rank=0, step=None, now=1.0)
 
-    tell(error, report, {"TORCHELASTIC_ERROR_FILE": str(tmp_path / "error.json")})
+    write_failure(error, report, {"TORCHELASTIC_ERROR_FILE": str(tmp_path / "error.json")})
 
     told = json.loads((tmp_path / "error.json").read_text())
     assert FailureReport.from_json(told["failure"]) == report
@@ -252,7 +256,7 @@ def test_the_agent_reads_the_same_report(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_lost_peer_is_one_line_as_another_rank_has_the_news(capsys: pytest.CaptureFixture[str]) -> None:
     error = RuntimeError(GLOO)
 
-    tell(error, describe(error, rank=0, step=3, now=1.0), {})
+    write_failure(error, failure_report(error, rank=0, step=3, now=1.0), {})
 
     assert capsys.readouterr().err == (
         "error: the connection to another rank is lost: Connection closed by peer [127.0.0.1]:123\n"
@@ -263,13 +267,13 @@ def test_an_unforeseen_error_brings_its_traceback(capsys: pytest.CaptureFixture[
     try:
         raise KeyError("surprise")
     except KeyError as error:
-        report = describe(error, rank=0, step=None, now=1.0)
-        tell(error, report, {})
+        report = failure_report(error, rank=0, step=None, now=1.0)
+        write_failure(error, report, {})
 
     assert "Traceback (most recent call last)" in capsys.readouterr().err
     assert report.message.endswith("KeyError: 'surprise'")
 
 
 def test_a_message_that_no_json_carries_is_told_all_the_same() -> None:
-    report = describe(ValueError("half of a pair: \ud83d"), rank=0, step=1, now=1.0)
+    report = failure_report(ValueError("half of a pair: \ud83d"), rank=0, step=1, now=1.0)
     assert FailureReport.from_json(report.to_json()).message.endswith("ValueError: half of a pair: ?")

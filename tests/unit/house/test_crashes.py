@@ -11,14 +11,20 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from footplate_contracts.failures import MESSAGE_LIMIT, OUTCOMES, FailureReport, fit, outcome_of_text
+from footplate_contracts.failures import (
+    MESSAGE_LIMIT,
+    OUTCOMES,
+    FailureReport,
+    outcome_of_text,
+    truncate_message,
+)
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_elastic.agent.failures import classify
-from footplate_elastic.agent.zygote_client import End
+from footplate_elastic.agent.zygote_client import ProcessExit
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.observed import LostWorker, view_pod
 from footplate_operator.trainingrun.policies.diagnosis import diagnose
-from footplate_operator.trainingrun.policies.failure import Failure
+from footplate_operator.trainingrun.policies.failure import RunFailure
 from footplate_operator.trainingrun.status.attempts import interrupt
 from footplate_operator.trainingrun.status.failures import from_lost
 from tests.support.fake_cluster import Clock
@@ -61,7 +67,7 @@ def told(kind: str, row: Row) -> tuple[object, object]:
 
 def report_of(row: Row) -> FailureReport:
     """What the agent of a rank reports."""
-    report = classify(0, End(row["code"], 1.0), None, row.get("tail", ""), row.get("memory", False))
+    report = classify(0, ProcessExit(row["code"], 1.0), None, row.get("tail", ""), row.get("memory", False))
     assert report is not None
     return report
 
@@ -127,8 +133,10 @@ def test_labels_are_words_that_there_are() -> None:
 @pytest.mark.parametrize("row", [pytest.param(row, id=row["name"]) for row in rows("hardware")])
 def test_the_attempt_says_what_mends_the_machine(row: Row) -> None:
     report = report_of(row)
-    report = report.model_copy(update={"message": fit(f"{'a line of the log' * 100}\n{report.message}")})
-    history, _ = interrupt(HISTORY, Failure(report), {})
+    report = report.model_copy(
+        update={"message": truncate_message(f"{'a line of the log' * 100}\n{report.message}")}
+    )
+    history, _ = interrupt(HISTORY, RunFailure(report), {})
     message = history.attempts[0].message
     assert row["remedy"] in message and len(message) <= MESSAGE_LIMIT
     assert row["tail"].splitlines()[-1][-60:] in message

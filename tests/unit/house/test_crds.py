@@ -9,7 +9,7 @@ import pytest
 from tools.crds import all_definitions
 from tools.schemas import formatted_message
 
-from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.rules import FieldValueErrorReason, Rule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun
 from tests.support.contracts import every_rule, parts
 from tests.support.nonempty import nonempty
@@ -121,7 +121,7 @@ def test_unsupported_fields_are_refused_not_ignored() -> None:
     refusals = [
         (path, rule)
         for path, rule in every_rule(TrainingRun, "run")
-        if rule.refusal is Refusal.FORBIDDEN and not rule.is_transition
+        if rule.refusal is FieldValueErrorReason.FORBIDDEN and not rule.is_transition
     ]
     for path, rule in nonempty(refusals):
         assert rule.field.rsplit(".", 1)[-1] in rule.template, path

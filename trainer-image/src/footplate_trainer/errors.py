@@ -11,14 +11,14 @@ TrainerError
 │   └── CheckpointError
 │       └── CheckpointDamaged
 ├── StorageError
-│   └── NotOneFolder
+│   └── FolderNotShared
 ├── DataError
-│   ├── BeingWritten
+│   ├── WriteInProgress
 │   ├── DataMissing
 │   └── DataCorrupt
 ├── NumericalDivergence
 ├── TooManyUnrewarded
-├── NoRoomNow
+├── TransientOutOfMemory
 └── StaleGeneration
 """
 
@@ -64,15 +64,15 @@ class StorageError(TrainerError):
             self.outcome = self.outcome._replace(reason=Reason.STORAGE_FULL)
 
     @property
-    def lasts(self) -> bool:
+    def is_persistent(self) -> bool:
         """True if the same error is likely in a minute: the volume is full."""
         return self.outcome.reason is Reason.STORAGE_FULL
 
 
-class NotOneFolder(StorageError):
+class FolderNotShared(StorageError):
     """A rank does not see a file that another rank has written."""
 
-    lasts = True
+    is_persistent = True
 
 
 class DataError(TrainerError):
@@ -81,7 +81,7 @@ class DataError(TrainerError):
     outcome = OUTCOMES[ExitCode.STORAGE]
 
 
-class BeingWritten(DataError):
+class WriteInProgress(DataError):
     """Another process is writing the same folder; it may have finished in a minute."""
 
 
@@ -125,7 +125,7 @@ class TooManyUnrewarded(TrainerError):
     outcome = Outcome(ExitCode.USER_ERROR, Cause.USER_ERROR, Reason.SAMPLES_UNREWARDED)
 
 
-class NoRoomNow(TrainerError):
+class TransientOutOfMemory(TrainerError):
     """Memory is short at this moment, though the device or the container has enough of it."""
 
     outcome = Outcome(ExitCode.USER_ERROR, Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY)

@@ -29,7 +29,7 @@ from footplate_trainer.errors import TrainerError
 _OF_THE_SYSTEM: Final = frozenset({Cause.OUT_OF_MEMORY, Cause.STORAGE})
 
 
-def describe(error: BaseException, *, rank: int | None, step: int | None, now: float) -> FailureReport:
+def failure_report(error: BaseException, *, rank: int | None, step: int | None, now: float) -> FailureReport:
     """Return the report of `error`, raised on `rank` after `step`; None: before there were ranks or steps."""
     exit_code, cause, reason = outcome_of(error)
     if isinstance(error, TrainerError):
@@ -54,7 +54,7 @@ def outcome_of(error: BaseException) -> Outcome:
     """
     if isinstance(error, TrainerError):
         return error.outcome
-    raised, *before = with_causes(error)
+    raised, *before = exception_chain(error)
     if (outcome := _told_by_torch(raised)) is not None:
         return outcome
     if isinstance(error, OSError):
@@ -64,7 +64,7 @@ def outcome_of(error: BaseException) -> Outcome:
     return next((outcome for outcome in known if outcome is not None), OUTCOMES[ExitCode.USER_ERROR])
 
 
-def tell(error: BaseException, report: FailureReport, environment: Mapping[str, str]) -> None:
+def write_failure(error: BaseException, report: FailureReport, environment: Mapping[str, str]) -> None:
     """Print one clear line or a traceback to stderr, and write the error file that the environment names."""
     if isinstance(error, TrainerError) or _peer_gone(error):  # one line says all there is to say
         print(f"error: {report.message}", file=sys.stderr, flush=True)
@@ -75,7 +75,7 @@ def tell(error: BaseException, report: FailureReport, environment: Mapping[str, 
         Path(path).write_text(error_file.content(report, callstack))
 
 
-def with_causes(error: BaseException) -> Iterator[BaseException]:
+def exception_chain(error: BaseException) -> Iterator[BaseException]:
     """Yield `error` and the errors that a traceback shows before it, newest first."""
     current: BaseException | None = error
     while current is not None:

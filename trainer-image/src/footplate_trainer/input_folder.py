@@ -67,7 +67,7 @@ class InputFolder:
         return str(self._volume) if self._volume else self.uri.rstrip("/")
 
     @property
-    def on_volume(self) -> bool:
+    def is_on_volume(self) -> bool:
         """True if the folder is on this machine, so that nothing has to be copied."""
         return self._volume is not None
 
@@ -76,7 +76,7 @@ class InputFolder:
         """True if the folder exists; always True off a volume, where only reading a file would show it."""
         return self._volume is None or self._volume.is_dir()
 
-    def place(self, file: str) -> str:
+    def display_path(self, file: str) -> str:
         """Return the path or URI of a file in the folder, for messages."""
         return join(self.name, file)
 
@@ -89,9 +89,9 @@ class InputFolder:
         try:
             return sorted(self._storage.names())
         except OSError as error:
-            if isinstance(error, PermissionError) and not self.on_volume:
+            if isinstance(error, PermissionError) and not self.is_on_volume:
                 return []  # to list is a right of its own, and so is to read
-            raise self.unreadable(error) from None
+            raise self.read_error(error) from None
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a small file, or None if there is no such file."""
@@ -107,9 +107,9 @@ class InputFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise self.unreadable(error) from None
+            raise self.read_error(error) from None
 
-    def on_node(
+    def fetch_to_node(
         self,
         files: Iterable[StoredObject],
         known: Mapping[str, bytes] | None = None,
@@ -134,19 +134,19 @@ class InputFolder:
         except CacheError as error:
             raise StorageError(f"{self.field}: {error}") from None
         except OSError as error:
-            raise self.unreadable(error) from None
+            raise self.read_error(error) from None
         return NodeFolder(copy.folder, key, copy)
 
-    def mistake(self, told: str) -> UserMistake:
+    def user_mistake(self, told: str) -> UserMistake:
         """Return the UserMistake to raise when the folder is not as it should be."""
         return UserMistake(f"{self.field} {self.name}: {told}")
 
-    def unreadable(self, error: OSError) -> TrainerError:
+    def read_error(self, error: OSError) -> TrainerError:
         """Return the error to raise when a read failed with `error`, which names the file."""
-        return unreadable(self.field, self.uri, error)
+        return folder_read_error(self.field, self.uri, error)
 
 
-def unreadable(field: str, uri: str, error: OSError) -> TrainerError:
+def folder_read_error(field: str, uri: str, error: OSError) -> TrainerError:
     """Return the error to raise when reading `uri`, which `field` names, failed with `error`."""
     if is_local(uri):
         return UserMistake(

@@ -9,7 +9,7 @@ from typing import Any
 from footplate_trainer.errors import UserMistake
 
 
-def find_function(name: str, field: str) -> Callable[..., Any]:
+def import_user_function(name: str, field: str) -> Callable[..., Any]:
     """Import the function that `name` names; UserMistake, which names the field, if there is none."""
     module, _, attribute = name.partition(":")
     try:

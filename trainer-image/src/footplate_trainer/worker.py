@@ -19,22 +19,22 @@ ENTRY: Final = "footplate_trainer.stages.rank:run_rank"
 WARM: Final = ("torch", "footplate_trainer.warm")
 
 
-def check_data(outline: RunOutline) -> FailureReport | None:
+def data_failure(outline: RunOutline) -> FailureReport | None:
     """Return the failure report if a run's data cannot be trained on, else None.
 
     Ranks would find the same, after many seconds of imports and of waiting for all members.
     """
     from footplate_trainer.data.check import check_run
     from footplate_trainer.errors import DataError
-    from footplate_trainer.failures import describe
+    from footplate_trainer.failures import failure_report
 
     data = outline.data
     try:
         check_run(data.uris, data.tokenizer.uri if data.tokenizer else None)
     except DataError as error:
-        return describe(error, rank=None, step=None, now=time.time())
+        return failure_report(error, rank=None, step=None, now=time.time())
     return None
 
 
 if __name__ == "__main__":
-    main(ENTRY, WARM, check_data)
+    main(ENTRY, WARM, data_failure)

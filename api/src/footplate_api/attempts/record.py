@@ -20,7 +20,7 @@ def rows(manifests: Iterable[Manifest]) -> list[dict[str, Any]]:
         metadata = manifest["metadata"]
         uid, version = metadata["uid"], int(metadata["resourceVersion"])
         for attempt in lenient.items(lenient.mapping(manifest, "status"), "attempts"):
-            number = lenient.whole(attempt, "number")
+            number = lenient.get_int(attempt, "number")
             if number is not None and number > 0:
                 last[uid, number] = _row(uid, number, version, attempt)
     return list(last.values())
@@ -33,16 +33,16 @@ def _row(uid: str, number: int, version: int, attempt: Mapping[str, Any]) -> dic
         "resource_version": version,
         "start": lenient.time(attempt, "start"),
         "end": lenient.time(attempt, "end"),
-        "nodes": lenient.whole(attempt, "nodes") or 0,
-        "incarnation": lenient.whole(attempt, "incarnation"),
+        "nodes": lenient.get_int(attempt, "nodes") or 0,
+        "incarnation": lenient.get_int(attempt, "incarnation"),
         "generation": lenient.text(attempt, "generation") or "",
-        "start_step": lenient.whole(attempt, "startStep") or 0,
-        "end_step": lenient.whole(attempt, "endStep"),
+        "start_step": lenient.get_int(attempt, "startStep") or 0,
+        "end_step": lenient.get_int(attempt, "endStep"),
         "cause": lenient.text(attempt, "cause", 64),
         "reason": lenient.text(attempt, "reason", 64) or "",
         "node": lenient.text(attempt, "node", 253) or "",
-        "rank": lenient.whole(attempt, "rank"),
-        "exit_code": lenient.whole(attempt, "exitCode"),
+        "rank": lenient.get_int(attempt, "rank"),
+        "exit_code": lenient.get_int(attempt, "exitCode"),
         "message": lenient.text(attempt, "message", 1024) or "",
-        "lost_steps": lenient.whole(attempt, "lostSteps") or 0,
+        "lost_steps": lenient.get_int(attempt, "lostSteps") or 0,
     }

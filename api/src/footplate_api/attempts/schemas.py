@@ -6,10 +6,10 @@ from datetime import datetime
 
 from pydantic import Field
 
-from footplate_api.schemas import LARGEST, Asked, FormerNamespaces, Schema, Uid
+from footplate_api.schemas import LARGEST, FormerNamespaces, QueryParameters, Schema, Uid
 
 
-class AttemptQuery(Asked):
+class AttemptQuery(QueryParameters):
     """Query parameters of a run's attempts."""
 
     uid: Uid | None = None

@@ -13,6 +13,8 @@ async def list_attempts(session: ReadSession, namespace: str, name: str, query: 
     uid = await runs.uid_of(session, namespace, name, query.uid, query.former_namespaces)
     rows = await repository.newest_first(session, uid, query.before, query.limit + 1)
     items = [AttemptRecord.model_validate(row) for row in rows[: query.limit]]
-    holes = [AttemptHole(first=first, last=last) for first, last in await repository.holes(session, uid)]
+    holes = [
+        AttemptHole(first=first, last=last) for first, last in await repository.missing_ranges(session, uid)
+    ]
     following = items[-1].number if len(rows) > query.limit else None
     return AttemptList(run_uid=uid, items=items, holes=holes, next_before=following)

@@ -20,7 +20,7 @@ GROUPS_BYTES: Final = 1024  # of them all, as they are stored
 _DIGEST: Final = 16  # characters
 
 
-def bounded(text: str, most: int) -> str:
+def truncate_text(text: str, most: int) -> str:
     """Return `text` with at most `most` characters, all of which any database stores.
 
     >>> bounded("system:admin", 512), bounded("x" * 30, 20)
@@ -34,7 +34,7 @@ def bounded(text: str, most: int) -> str:
     return f"{clean[: most - _DIGEST - 1]}…{digest}"
 
 
-def kept(groups: Sequence[str]) -> list[str]:
+def truncate_groups(groups: Sequence[str]) -> list[str]:
     """Return the first `groups` that fit into the column, followed by the number of the others.
 
     >>> kept(["team-a", "people"]), kept(["a" * 200] * 7)[5:]
@@ -43,7 +43,7 @@ def kept(groups: Sequence[str]) -> list[str]:
     found: list[str] = []
     room = GROUPS_BYTES
     for group in groups[:MOST_GROUPS]:
-        text = bounded(group, audit.LONGEST_NAME)
+        text = truncate_text(group, audit.LONGEST_NAME)
         room -= len(json.dumps(text)) + len(", ")
         if room < 0:
             break
@@ -57,14 +57,16 @@ def entry(caller: Caller, right: Right, request_id: str, at: datetime) -> dict[s
     kind = f"{right.resource}.{right.group}" if right.group else right.resource
     return {
         "at": at,
-        "request_id": bounded(request_id, audit.LONGEST_ID),
-        "username": bounded(caller.username, audit.LONGEST_USER),
-        "user_uid": bounded(caller.uid, audit.LONGEST_NAME),
-        "groups": kept(caller.groups),
-        "verb": bounded(right.verb, audit.LONGEST_VERB),
-        "resource": bounded(f"{kind}/{right.subresource}" if right.subresource else kind, audit.LONGEST_NAME),
-        "namespace": bounded(right.namespace, audit.LONGEST_NAMESPACE),
-        "name": bounded(right.name, audit.LONGEST_NAME),
+        "request_id": truncate_text(request_id, audit.LONGEST_ID),
+        "username": truncate_text(caller.username, audit.LONGEST_USER),
+        "user_uid": truncate_text(caller.uid, audit.LONGEST_NAME),
+        "groups": truncate_groups(caller.groups),
+        "verb": truncate_text(right.verb, audit.LONGEST_VERB),
+        "resource": truncate_text(
+            f"{kind}/{right.subresource}" if right.subresource else kind, audit.LONGEST_NAME
+        ),
+        "namespace": truncate_text(right.namespace, audit.LONGEST_NAMESPACE),
+        "name": truncate_text(right.name, audit.LONGEST_NAME),
     }
 
 
@@ -74,7 +76,7 @@ def result(entry_id: int, status: int, at: datetime, message: str, name: str, ui
         "entry_id": entry_id,
         "at": at,
         "status": status,
-        "message": bounded(message, audit.LONGEST_MESSAGE),
-        "name": bounded(name, audit.LONGEST_NAME),
-        "uid": bounded(uid, audit.LONGEST_ID),
+        "message": truncate_text(message, audit.LONGEST_MESSAGE),
+        "name": truncate_text(name, audit.LONGEST_NAME),
+        "uid": truncate_text(uid, audit.LONGEST_ID),
     }

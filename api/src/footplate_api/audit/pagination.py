@@ -17,26 +17,26 @@ _DIGEST: Final = 12  # bytes
 
 
 @dataclass(frozen=True)
-class Place:
+class AuditPosition:
     """Position of a page's last entry, in the order newest first."""
 
     at: datetime
     id: int
 
 
-def encode(place: Place, query: str) -> str:
+def encode(place: AuditPosition, query: str) -> str:
     """Return an opaque, URL-safe cursor; `query` contains all that the next page shares with this one."""
     said = f"{place.at.isoformat()} {place.id}".encode()
     return base64.urlsafe_b64encode(_digest(said, query) + said).decode().rstrip("=")
 
 
-def decode(cursor: str, query: str) -> Place:
+def decode(cursor: str, query: str) -> AuditPosition:
     """Return the position that encode() wrote; raises Invalid for other texts and other queries' cursors."""
     try:
         known = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         digest, said = known[:_DIGEST], known[_DIGEST:]
         at, _, number = said.decode().partition(" ")
-        place = Place(datetime.fromisoformat(at).astimezone(UTC), int(number))
+        place = AuditPosition(datetime.fromisoformat(at).astimezone(UTC), int(number))
         if digest != _digest(said, query) or not 0 <= place.id <= LARGEST:
             raise ValueError("of another query")
     except (ValueError, OverflowError) as error:

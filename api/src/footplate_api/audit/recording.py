@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Outcome:
+class WriteOutcome:
     """Result of a write: the status of its response, and the object that Kubernetes returned."""
 
     status: int
@@ -44,22 +44,22 @@ class Auditor:
         self._now = now
 
     @asynccontextmanager
-    async def noted(self, right: Right, status: int) -> AsyncIterator[Outcome]:
+    async def record(self, right: Right, status: int) -> AsyncIterator[WriteOutcome]:
         """Record a use of `right`, and after the block its result: `status`, or the error's.
 
         The block completes the Outcome. Raises DatabaseUnavailable before the block begins.
         """
         async with self._database.write() as session:
             entry_id = await repository.add_entry(session, self._entry(right))
-        outcome = Outcome(status)
+        outcome = WriteOutcome(status)
         try:
             yield outcome
         except ApiError as error:
-            await self._conclude(entry_id, Outcome(error.status, error.detail))
+            await self._conclude(entry_id, WriteOutcome(error.status, error.detail))
             raise
         await self._conclude(entry_id, outcome)
 
-    async def refused(self, right: Right, refusal: Forbidden) -> None:
+    async def record_refusal(self, right: Right, refusal: Forbidden) -> None:
         """Record a write that the caller may not do, with its result; raises DatabaseUnavailable."""
         async with self._database.write() as session:
             entry_id = await repository.add_entry(session, self._entry(right))
@@ -69,7 +69,7 @@ class Auditor:
     def _entry(self, right: Right) -> dict[str, object]:
         return entries.entry(self.caller, right, self._request_id, self._now())
 
-    async def _conclude(self, entry_id: int, outcome: Outcome) -> None:
+    async def _conclude(self, entry_id: int, outcome: WriteOutcome) -> None:
         result = entries.result(
             entry_id, outcome.status, self._now(), outcome.message, outcome.name, outcome.uid
         )

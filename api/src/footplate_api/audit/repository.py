@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, insert, select, tuple_, union
 
-from footplate_api.audit.pagination import Place
+from footplate_api.audit.pagination import AuditPosition
 from footplate_api.audit.schemas import AuditQuery
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.audit import AuditEntry, AuditResult
@@ -25,13 +25,13 @@ async def add_result(session: WriteSession, row: Mapping[str, Any]) -> None:
 
 
 async def page(
-    session: ReadSession, query: AuditQuery, after: Place | None
+    session: ReadSession, query: AuditQuery, after: AuditPosition | None
 ) -> Sequence[Row[AuditEntry, AuditResult]]:
     """Return entries and results after a position, newest first: up to one more than the limit."""
     return (await session.execute(statement(query, after))).all()
 
 
-def statement(query: AuditQuery, after: Place | None) -> Select[AuditEntry, AuditResult]:
+def statement(query: AuditQuery, after: AuditPosition | None) -> Select[AuditEntry, AuditResult]:
     """Return the SELECT of page()."""
     asked = (
         select(AuditEntry, AuditResult)

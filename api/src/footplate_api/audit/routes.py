@@ -10,7 +10,7 @@ from footplate_api.audit import service
 from footplate_api.audit.schemas import AuditList, AuditQuery
 from footplate_api.edge import Reading
 from footplate_api.errors import DatabaseUnavailable
-from footplate_api.identity.rights import may
+from footplate_api.identity.rights import require_right
 from footplate_api.openapi import ROUTER, raises
 
 router = APIRouter(prefix="/v1", tags=["audit"], **ROUTER)
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["audit"], **ROUTER)
 @router.get(
     "/audit",
     summary="Who asked for which write, newest first",
-    dependencies=[may("list", everywhere=True)],
+    dependencies=[require_right("list", everywhere=True)],
     responses=raises(DatabaseUnavailable),
 )
 async def list_audit(query: Annotated[AuditQuery, Query()], session: Reading) -> AuditList:

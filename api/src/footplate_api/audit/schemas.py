@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from footplate_api.audit.pagination import LONGEST
 from footplate_api.models import audit
-from footplate_api.schemas import Asked, Namespace, Schema
+from footplate_api.schemas import Namespace, QueryParameters, Schema
 
 _TEXT: Final = r"^[^\x00]+$"  # PostgreSQL knows no other
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -33,7 +33,7 @@ def _instant(given: datetime) -> datetime:
 Instant = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_instant)]
 
 
-class AuditQuery(Asked):
+class AuditQuery(QueryParameters):
     """Query parameters of the audit log."""
 
     namespace: Namespace | None = None
@@ -45,7 +45,7 @@ class AuditQuery(Asked):
     limit: int = Field(100, ge=1, le=500, description="entries a page")
     cursor: str | None = Field(None, max_length=LONGEST, description="nextCursor of the page before")
 
-    def identity(self) -> str:
+    def filters_json(self) -> str:
         """Return the filters, which all pages of one list share, as JSON."""
         return self.model_dump_json(exclude={"limit", "cursor"})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from footplate_api.audit import pagination, repository
-from footplate_api.audit.pagination import Place
+from footplate_api.audit.pagination import AuditPosition
 from footplate_api.audit.schemas import AuditEvent, AuditList, AuditOutcome, AuditQuery
 from footplate_api.database import ReadSession
 from footplate_api.models.audit import AuditEntry, AuditResult
@@ -11,13 +11,13 @@ from footplate_api.models.audit import AuditEntry, AuditResult
 
 async def list_audit(session: ReadSession, query: AuditQuery) -> AuditList:
     """Return a page of the writes that callers requested, newest first."""
-    after = None if query.cursor is None else pagination.decode(query.cursor, query.identity())
+    after = None if query.cursor is None else pagination.decode(query.cursor, query.filters_json())
     rows = await repository.page(session, query, after)
     items = [_event(entry, result) for entry, result in rows[: query.limit]]
     if len(rows) <= query.limit:
         return AuditList(items=items, next_cursor=None)
-    last = Place(items[-1].at, items[-1].id)
-    return AuditList(items=items, next_cursor=pagination.encode(last, query.identity()))
+    last = AuditPosition(items[-1].at, items[-1].id)
+    return AuditList(items=items, next_cursor=pagination.encode(last, query.filters_json()))
 
 
 def _event(entry: AuditEntry, result: AuditResult | None) -> AuditEvent:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from footplate_api.backups import restoring
-from footplate_api.backups.durable import listed
-from footplate_api.backups.making import make
+from footplate_api.backups.durable import list_backups
+from footplate_api.backups.making import create_backup
 from footplate_api.backups.plan import BackupPlan
 from footplate_api.backups.soundness import verify
-from footplate_api.errors import BackupFailed, NoRoom, RestoreRefused, Unsound
-from footplate_api.settings import Settings
+from footplate_api.errors import BackupFailed, InsufficientSpace, RestoreRefused, UnusableDatabaseFile
+from footplate_api.settings import ApiSettings
 from footplate_contracts import environment
 from footplate_contracts.names import ExitCode
 
@@ -49,60 +49,64 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _database(settings: Settings) -> Path:
+def _database(settings: ApiSettings) -> Path:
     """Return the SQLite file; raises ValueError if the URL names none."""
     if settings.database_file is None:
         raise ValueError("FOOTPLATE_DATABASE_URL names no SQLite file, of which alone this makes back-ups")
     return settings.database_file
 
 
-def _plan(settings: Settings) -> BackupPlan:
+def _plan(settings: ApiSettings) -> BackupPlan:
     """Return the settings; raises ValueError if no folder is set, or the database is no file."""
     if settings.backups is None:
         raise ValueError("FOOTPLATE_BACKUP_FOLDER is not set: name the folder of the back-ups")
     return settings.backups
 
 
-def _named(settings: Settings, file: str) -> Path:
+def _named(settings: ApiSettings, file: str) -> Path:
     """Return the path of a backup, given its name or its path; raises Unsound if there is no such file."""
     folder = settings.backup_folder
     found = folder / file if folder is not None and "/" not in file else Path(file)
     if found.is_file():
         return found
-    there = listed(found.parent) if found.parent.is_dir() else []
-    raise Unsound(f"{found} is not there; {found.parent} has: {', '.join(there) or 'no back-up'}")
+    there = list_backups(found.parent) if found.parent.is_dir() else []
+    raise UnusableDatabaseFile(
+        f"{found} is not there; {found.parent} has: {', '.join(there) or 'no back-up'}"
+    )
 
 
-def _make(settings: Settings) -> str:
+def _make(settings: ApiSettings) -> str:
     plan = _plan(settings)
     # The copy has the priority of the API: the longer it takes, the longer grows the write-ahead log.
-    made = make(
+    made = create_backup(
         _database(settings), plan.folder, plan.keep, lambda: datetime.now(UTC), lambda: os.nice(_NICE)
     )
     removed = f", removed {', '.join(made.removed)}" if made.removed else ""
     return f"{made.file}: {made.size} bytes, schema {made.revision}, verified{removed}"
 
 
-def _list(settings: Settings) -> str:
+def _list(settings: ApiSettings) -> str:
     folder = _plan(settings).folder
-    found = [folder / name for name in listed(folder)]
+    found = [folder / name for name in list_backups(folder)]
     return "\n".join(f"{file.name}  {file.stat().st_size} bytes" for file in found) or "no back-up is there"
 
 
-def _restore(settings: Settings, file: str, replace: bool, once: bool) -> str:
+def _restore(settings: ApiSettings, file: str, replace: bool, once: bool) -> str:
     # Imported here, as they take 10 MB, which making one need not spend.
-    from footplate_api.revisions import known, scripts
+    from footplate_api.revisions import list_revisions, scripts
     from footplate_api.sole_writer import sole_writer
 
     database = _database(settings)
     database.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(settings.database_url):
-        if once and restoring.asked_before(database, file):
+        if once and restoring.was_restored(database, file):
             return f"{file} was restored before, and is not again: empty api.backup.restoreFrom"
         found = _named(settings, file)
-        done = restoring.restore(found, database, known(scripts()), datetime.now(UTC), replace=replace)
+        done = restoring.restore(
+            found, database, list_revisions(scripts()), datetime.now(UTC), replace=replace
+        )
         if once:
-            restoring.note(database, file)
+            restoring.record_restore(database, file)
     kept = f"; what was there is {done.kept}" if done.kept is not None else ""
     return f"{database} is {found} now, schema {done.revision}{kept}"
 
@@ -111,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 78 for a configuration that no retry mends, or 1 for any other failure."""
     chosen = _arguments(argv)
     try:
-        settings = environment.read(Settings)
+        settings = environment.read_settings(ApiSettings)
         match chosen.verb:
             case "make":
                 print(_make(settings))
@@ -127,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"footplate-api: {error}", file=sys.stderr)
         return ExitCode.CONFIG
-    except (BackupFailed, NoRoom, RestoreRefused, Unsound, OSError) as error:
+    except (BackupFailed, InsufficientSpace, RestoreRefused, UnusableDatabaseFile, OSError) as error:
         print(f"footplate-api: {error}", file=sys.stderr)
         return ExitCode.USER_ERROR
     return ExitCode.SUCCESS

@@ -17,9 +17,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from footplate_api.backups.durable import created
+from footplate_api.backups.durable import create_file
 from footplate_api.backups.soundness import revision_of
-from footplate_api.errors import NoRoom, Unsound
+from footplate_api.errors import InsufficientSpace, UnusableDatabaseFile
 
 PAGES: Final = 1024  # of a step: 4 MiB
 STEPS: Final = 4  # after which what was written goes to the disk: at the end nobody waits for all of it
@@ -32,13 +32,13 @@ def free_at(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def copy(database: Path, target: Path, free: Callable[[Path], int] = free_at) -> str | None:
+def copy_database(database: Path, target: Path, free: Callable[[Path], int] = free_at) -> str | None:
     """Copy what is committed in `database` now to `target`; return the copy's schema revision.
 
     `free` returns the free bytes on a folder's volume. `target` is on the disk when copy() returns. Raises
-    NoRoom, Unsound, sqlite3.Error or OSError; then `target` may exist, and is worthless.
+    InsufficientSpace, Unsound, sqlite3.Error or OSError; then `target` may exist, and is worthless.
     """
-    descriptor = created(target)
+    descriptor = create_file(target)
     try:
         with (
             closing(_opened(database)) as live,
@@ -67,7 +67,7 @@ def size_of(database: Path) -> int:
 def _opened(database: Path) -> sqlite3.Connection:
     """Open the database without creating a missing file; raises Unsound if there is none."""
     if not database.is_file():
-        raise Unsound(f"{database} is not there, or no file")
+        raise UnusableDatabaseFile(f"{database} is not there, or no file")
     address = f"{database.resolve().as_uri()}?mode=rw"
     return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
@@ -75,7 +75,7 @@ def _opened(database: Path) -> sqlite3.Connection:
 def _watch(
     database: Path, target: Path, descriptor: int, free: Callable[[Path], int]
 ) -> Callable[[int, int, int], None]:
-    """Return the progress callback, which flushes the copy and raises NoRoom if the log takes too much."""
+    """Return the progress callback, which flushes the copy and raises InsufficientSpace if the log takes too much."""
     folder = database.parent
     room = free(folder)
     if folder.stat().st_dev == target.stat().st_dev:
@@ -88,7 +88,7 @@ def _watch(
         if steps % STEPS == 0:
             os.fdatasync(descriptor)
         if remaining and (left := free(folder)) < room // _LEFT:
-            raise NoRoom(
+            raise InsufficientSpace(
                 f"{folder} has {left} bytes free, of {room} when the copy began: it was given up, or the"
                 " database would have none left; enlarge that volume"
             )

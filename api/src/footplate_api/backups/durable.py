@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 from footplate_api.backups import names
-from footplate_api.errors import NoRoom
+from footplate_api.errors import InsufficientSpace
 
 
-def listed(folder: Path) -> list[str]:
+def list_backups(folder: Path) -> list[str]:
     """Return the names of the backups in `folder`, newest first; raises OSError."""
-    return names.complete(path.name for path in folder.iterdir())
+    return names.backup_names(path.name for path in folder.iterdir())
 
 
 def sync(folder: Path) -> None:
@@ -24,13 +24,13 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def created(file: Path) -> int:
+def create_file(file: Path) -> int:
     """Return a descriptor of a new file that the volume's group may read."""
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
 
 
-def need_room(folder: Path, size: int, remedy: str) -> None:
-    """Raise NoRoom if the volume of `folder` has less than `size` bytes free."""
+def require_space(folder: Path, size: int, remedy: str) -> None:
+    """Raise InsufficientSpace if the volume of `folder` has less than `size` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise NoRoom(f"{folder} has {free} bytes free, and {size} are needed: {remedy}")
+        raise InsufficientSpace(f"{folder} has {free} bytes free, and {size} are needed: {remedy}")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from footplate_api.backups import names
-from footplate_api.backups.copying import copy, size_of
-from footplate_api.backups.durable import listed, need_room, sync
+from footplate_api.backups.copying import copy_database, size_of
+from footplate_api.backups.durable import list_backups, require_space, sync
 from footplate_api.backups.soundness import verify
-from footplate_api.errors import BackupFailed, NoRoom, Unsound
+from footplate_api.errors import BackupFailed, InsufficientSpace, UnusableDatabaseFile
 
 _SUFFIX: Final = ".backup.lock"  # beside the database, whose file system has locks; never deleted
 _MARGIN: Final = 1 << 20  # bytes that a file system takes beside a file's own
@@ -33,7 +33,7 @@ class Backup:
     removed: tuple[str, ...]  # names of older ones that went
 
 
-def make(
+def create_backup(
     database: Path,
     folder: Path,
     keep: int,
@@ -51,7 +51,7 @@ def make(
         database, folder = database.resolve(), folder.resolve()  # as SQLite takes them
         with _turn(database):
             return _made(database, folder, keep, now(), copied)
-    except (NoRoom, Unsound) as error:
+    except (InsufficientSpace, UnusableDatabaseFile) as error:
         raise BackupFailed(str(error)) from error
     except (sqlite3.Error, OSError) as error:
         raise BackupFailed(f"{database} cannot be copied to {folder}: {error}") from error
@@ -59,21 +59,23 @@ def make(
 
 def _made(database: Path, folder: Path, keep: int, moment: datetime, copied: Callable[[], object]) -> Backup:
     _clear(folder)
-    need_room(folder, size_of(database) + _MARGIN, _FULL)
+    require_space(folder, size_of(database) + _MARGIN, _FULL)
     file = folder / names.name_of(moment)
     partial = file.with_name(file.name + names.PARTIAL)
     try:
-        expected = copy(database, partial)
+        expected = copy_database(database, partial)
         copied()
         revision = verify(partial)
         if revision != expected:
-            raise Unsound(f"{partial} has the schema {revision}, and {database} had {expected}")
+            raise UnusableDatabaseFile(f"{partial} has the schema {revision}, and {database} had {expected}")
         size = partial.stat().st_size
         partial.rename(file)
     finally:
         partial.unlink(missing_ok=True)
     sync(folder)
-    others = [name for name in listed(folder) if name != file.name]  # some of which may be of a later clock
+    others = [
+        name for name in list_backups(folder) if name != file.name
+    ]  # some of which may be of a later clock
     removed = tuple(names.surplus(others, keep - 1))
     for name in removed:
         (folder / name).unlink()

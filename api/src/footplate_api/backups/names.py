@@ -36,7 +36,7 @@ def moment_of(name: str) -> datetime | None:
     return moment if name_of(moment) == name else None  # a digit that was left out is another name
 
 
-def complete(names: Iterable[str]) -> list[str]:
+def backup_names(names: Iterable[str]) -> list[str]:
     """Return the backups among `names`, newest first."""
     return sorted((name for name in names if moment_of(name) is not None), reverse=True)
 
@@ -46,7 +46,7 @@ def newest(names: Iterable[str], now: datetime) -> str | None:
 
     A later one, named by a clock that was ahead, is ignored, or no new backup would ever be due.
     """
-    known = ((moment_of(name), name) for name in complete(names))
+    known = ((moment_of(name), name) for name in backup_names(names))
     return next((name for moment, name in known if moment is not None and moment <= now), None)
 
 
@@ -56,4 +56,4 @@ def surplus(names: Iterable[str], keep: int) -> list[str]:
     >>> surplus(["footplate-2026-01-02T00-00-00Z.db", "footplate-2026-01-01T00-00-00Z.db", "mine.db"], 1)
     ['footplate-2026-01-01T00-00-00Z.db']
     """
-    return complete(names)[keep:]
+    return backup_names(names)[keep:]

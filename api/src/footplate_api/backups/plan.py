@@ -15,7 +15,7 @@ _ANY_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Schedule:
+class CronSchedule:
     """A schedule as cron and CronJobs write it: minute, hour, day, month, day of week, in UTC.
 
     Raises ValueError for a text that is no schedule, or that matches no time.
@@ -45,7 +45,7 @@ class BackupPlan:
     """Backup settings of an installation."""
 
     folder: Path
-    schedule: Schedule = Schedule("17 3 * * *")
+    schedule: CronSchedule = CronSchedule("17 3 * * *")
     keep: int = 7
 
     def due(self, newest: datetime | None, now: datetime) -> datetime:

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from footplate_api.backups.durable import created, need_room, sync
-from footplate_api.backups.soundness import at_rest, revision_of, verify
+from footplate_api.backups.durable import create_file, require_space, sync
+from footplate_api.backups.soundness import check_not_in_use, revision_of, verify
 from footplate_api.errors import RestoreRefused
 
 _LOG, _SHARED = "-wal", "-shm"
@@ -30,7 +30,7 @@ _ROOM: Final = "what is there is kept beside; delete what an earlier restore kep
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoreResult:
     """A backup that is the database now."""
 
     revision: str
@@ -39,7 +39,7 @@ class Restored:
 
 def restore(
     file: Path, database: Path, known: Collection[str], moment: datetime, *, replace: bool = False
-) -> Restored:
+) -> RestoreResult:
     """Replace `database` by the backup `file`; the caller holds the lock of its sole writer.
 
     Args:
@@ -47,18 +47,18 @@ def restore(
         moment: the current time, for the name under which the previous database is stored.
         replace: allow the replacement of an existing database.
 
-    Raises RestoreRefused, Unsound, NoRoom or OSError; then the database is as it was.
+    Raises RestoreRefused, Unsound, InsufficientSpace or OSError; then the database is as it was.
     """
     if database.exists() and not replace:
         raise RestoreRefused(
             f"{database} is there already: with --replace it is kept beside under another name, and the"
             " back-up takes its place"
         )
-    need_room(database.parent, file.stat().st_size + _MARGIN, _ROOM)
+    require_space(database.parent, file.stat().st_size + _MARGIN, _ROOM)
     new = database.with_name(database.name + _NEW)
     new.unlink(missing_ok=True)
     try:
-        at_rest(file)
+        check_not_in_use(file)
         _copy(file, new)
         revision = verify(new)
         if revision not in known and revision != _revision_there(database):
@@ -73,16 +73,16 @@ def restore(
     finally:
         new.unlink(missing_ok=True)
     sync(database.parent)
-    return Restored(revision, kept)
+    return RestoreResult(revision, kept)
 
 
-def asked_before(database: Path, name: str) -> bool:
+def was_restored(database: Path, name: str) -> bool:
     """Return whether the backup of that name was restored already, and the record of that still exists."""
     mark = _beside(database, _MARK)
     return mark.exists() and mark.read_text() == name
 
 
-def note(database: Path, name: str) -> None:
+def record_restore(database: Path, name: str) -> None:
     """Record the restored backup, so that the next pod with the same setting does not restore it again."""
     half = _beside(database, _MARK + _NEW)
     half.write_text(name)
@@ -90,7 +90,7 @@ def note(database: Path, name: str) -> None:
     sync(database.parent)
 
 
-def withdraw(database: Path) -> None:
+def clear_restore_record(database: Path) -> None:
     """Delete the record of the restored backup: the next setting counts, whatever it names."""
     _beside(database, _MARK).unlink(missing_ok=True)
 
@@ -100,7 +100,7 @@ def _beside(database: Path, suffix: str) -> Path:
 
 
 def _copy(file: Path, new: Path) -> None:
-    with os.fdopen(created(new), "wb") as written, file.open("rb") as read:
+    with os.fdopen(create_file(new), "wb") as written, file.open("rb") as read:
         shutil.copyfileobj(read, written, 1 << 20)
         written.flush()
         os.fsync(written.fileno())

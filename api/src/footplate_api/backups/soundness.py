@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from footplate_api.errors import Unsound
+from footplate_api.errors import UnusableDatabaseFile
 
 
 def revision_of(connection: sqlite3.Connection) -> str | None:
@@ -18,11 +18,13 @@ def revision_of(connection: sqlite3.Connection) -> str | None:
     return None if found is None else str(found[0])
 
 
-def at_rest(file: Path) -> None:
+def check_not_in_use(file: Path) -> None:
     """Raise Unsound if `file` has a write-ahead log beside it, as a running API's database does."""
     log = file.with_name(file.name + "-wal")
     if log.exists():
-        raise Unsound(f"{file} is a database in use: {log.name} beside it holds what it does not")
+        raise UnusableDatabaseFile(
+            f"{file} is a database in use: {log.name} beside it holds what it does not"
+        )
 
 
 def verify(file: Path) -> str:
@@ -30,7 +32,7 @@ def verify(file: Path) -> str:
 
     Raises Unsound, or OSError.
     """
-    at_rest(file)
+    check_not_in_use(file)
     with file.open("rb"):
         pass  # of whoever may not read it SQLite says only that it cannot open it
     # Immutable: nothing is written beside it, so that the folder may be read-only.
@@ -40,9 +42,9 @@ def verify(file: Path) -> str:
             [found] = connection.execute("PRAGMA integrity_check(1)").fetchone()
             revision = revision_of(connection)
     except sqlite3.DatabaseError as error:
-        raise Unsound(f"{file} is damaged, or no database: {error}") from None
+        raise UnusableDatabaseFile(f"{file} is damaged, or no database: {error}") from None
     if found != "ok":
-        raise Unsound(f"{file} is damaged: {found}")
+        raise UnusableDatabaseFile(f"{file} is damaged: {found}")
     if revision is None:
-        raise Unsound(f"{file} is no database of Footplate: it has no schema of it")
+        raise UnusableDatabaseFile(f"{file} is no database of Footplate: it has no schema of it")
     return revision

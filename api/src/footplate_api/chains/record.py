@@ -31,6 +31,6 @@ def rows(manifests: Iterable[Manifest]) -> list[dict[str, Any]]:
                 "uri": lenient.text(entry, "uri", CHECKPOINT_URI_LIMIT),
             }
             if all(said.values()) and said["other_uid"] != uid:
-                rest = {"step": lenient.whole(entry, "step"), "digest": lenient.text(entry, "digest", 64)}
+                rest = {"step": lenient.get_int(entry, "step"), "digest": lenient.text(entry, "digest", 64)}
                 found[uid, str(said["field"])] = {"run_uid": uid, **said, **rest}
     return list(found.values())

@@ -11,13 +11,13 @@ from sqlalchemy.orm import aliased
 from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import table_of
-from footplate_api.models.reference import RunReference
-from footplate_api.models.run import Run, RunSpec
+from footplate_api.models.reference import RunReferenceRow
+from footplate_api.models.run import RunRow, RunSpec
 
 UP: Final = "up"
 DOWN: Final = "down"
 
-_TABLE: Final = table_of(RunReference)
+_TABLE: Final = table_of(RunReferenceRow)
 _COLUMNS: Final = tuple(column.name for column in _TABLE.columns)
 
 
@@ -27,7 +27,7 @@ async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> Non
     await insert_missing(session, _TABLE, _COLUMNS, values)
 
 
-async def chain(
+async def find_references(
     session: ReadSession, namespace: str, uid: str, depth: int, most: int
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return (direction, depth, RunReference's columns, the referring run, the referenced run): one query.
@@ -41,7 +41,7 @@ async def chain(
         _directed(UP, uid, namespace, depth, most),
         _directed(DOWN, uid, namespace, depth, most),
     ).subquery()
-    by, of = aliased(Run), aliased(Run)
+    by, of = aliased(RunRow), aliased(RunRow)
     by_spec, of_spec = aliased(RunSpec), aliased(RunSpec)
     statement = (
         select(
@@ -67,7 +67,7 @@ def _about(run: Any, spec: Any, prefix: str) -> list[Any]:
 
 def _directed(direction: str, uid: str, namespace: str, depth: int, most: int) -> Any:
     """Return the references from `uid` up to its ancestors, or down to its descendants."""
-    known, run = RunReference, aliased(Run)
+    known, run = RunReferenceRow, aliased(RunRow)
     upwards = direction == UP
     begin = known.run_uid if upwards else known.other_uid
     columns = [getattr(known, name) for name in _COLUMNS]

@@ -10,7 +10,7 @@ from footplate_api.chains import service
 from footplate_api.chains.schemas import LineageQuery, RunLineage
 from footplate_api.edge import Reading
 from footplate_api.errors import DatabaseUnavailable, RunNotFound
-from footplate_api.identity.rights import may
+from footplate_api.identity.rights import require_right
 from footplate_api.openapi import ROUTER, raises
 from footplate_api.schemas import Namespace, RunName
 
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["runs"
 @router.get(
     "/lineage",
     summary="What a run stands on, and what stands on it",
-    dependencies=[may("list")],
+    dependencies=[require_right("list")],
     responses=raises(RunNotFound, DatabaseUnavailable),
 )
 async def read_lineage(
@@ -31,4 +31,4 @@ async def read_lineage(
     Ancestors are the runs that provided weights, references, rewards or data, directly or through other runs;
     descendants are the runs to which this run provided any of these in the same way.
     """
-    return await service.lineage(session, namespace, name, query)
+    return await service.read_lineage(session, namespace, name, query)

@@ -6,13 +6,13 @@ from datetime import datetime
 
 from pydantic import Field
 
-from footplate_api.schemas import Asked, FormerNamespaces, Schema, Uid
+from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, Uid
 
 DEPTH = 32  # references that are followed from one run to the next
 MOST = 1000  # references of one answer, in each direction
 
 
-class LineageQuery(Asked):
+class LineageQuery(QueryParameters):
     """Query parameters that select one of the runs that have had this name."""
 
     uid: Uid | None = None

@@ -14,11 +14,11 @@ from footplate_api.runs import repository as run_repository
 from footplate_api.runs import service as runs
 
 
-async def lineage(session: ReadSession, namespace: str, name: str, query: LineageQuery) -> RunLineage:
+async def read_lineage(session: ReadSession, namespace: str, name: str, query: LineageQuery) -> RunLineage:
     """Return a run's ancestors and descendants; raises RunNotFound."""
     run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     asked = None if run.spec else await run_repository.spec_of(session, run.uid)
-    found = await repository.chain(session, run.namespace, run.uid, DEPTH + 1, MOST + 1)
+    found = await repository.find_references(session, run.namespace, run.uid, DEPTH + 1, MOST + 1)
     up, cut_up = _nearest(row for row in found if row.direction == repository.UP)
     down, cut_down = _nearest(row for row in found if row.direction == repository.DOWN)
     own = LineageRun(
@@ -27,7 +27,7 @@ async def lineage(session: ReadSession, namespace: str, name: str, query: Lineag
         stage=run.stage,
         phase=run.phase,
         deleted_at=run.deleted_at,
-        data=data_sets((asked.spec if asked else run.spec).get("data")),
+        data=data_uris((asked.spec if asked else run.spec).get("data")),
         data_digest=_digest(run.status.get("data")),
         path=_path(run.namespace, run.name, run.uid, query),
     )
@@ -85,16 +85,16 @@ def _runs(row: Any, namespace: str, query: LineageQuery) -> Iterator[LineageRun]
             stage=told[f"{prefix}_stage"],
             phase=told[f"{prefix}_phase"],
             deleted_at=told[f"{prefix}_deleted_at"],
-            data=data_sets(told[f"{prefix}_data"]),
+            data=data_uris(told[f"{prefix}_data"]),
             data_digest=_digest(told[f"{prefix}_read"]),
             path=_path(namespace, name, uid, query) if known else None,
         )
 
 
-def data_sets(data: object) -> list[str]:
+def data_uris(data: object) -> list[str]:
     """Return the URIs of the data sets in a spec's `data`; those of other runs are in the references.
 
-    >>> data_sets({"uri": "/a"}), data_sets({"sources": [{"uri": "/a"}, {"uri": "/b"}]}), data_sets(None)
+    >>> data_uris({"uri": "/a"}), data_uris({"sources": [{"uri": "/a"}, {"uri": "/b"}]}), data_uris(None)
     (['/a'], ['/a', '/b'], [])
     """
     said: Mapping[str, Any] = data if isinstance(data, dict) else {}

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, tup
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.metrics.telemetry import generation_of
 from footplate_api.models.base import upsert
-from footplate_api.models.checkpoint import Checkpoint
+from footplate_api.models.checkpoint import CheckpointRow
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval
 
 KEPT: Final = 10_000  # records of a run
@@ -25,22 +25,22 @@ async def store(session: WriteSession, records: Sequence[tuple[str, CheckpointRe
     A newer generation's commit wins, whatever the clocks; within one generation the later commit wins.
     """
     if records:
-        statement = upsert(session, Checkpoint, _replaces, _still_removed)
+        statement = upsert(session, CheckpointRow, _replaces, _still_removed)
         await session.execute(statement, _in_order(_committed(uid, record) for uid, record in records))
         await _forget(session, {uid for uid, _ in records})
 
 
-async def remove(session: WriteSession, removals: Sequence[tuple[str, CheckpointRemoval]]) -> None:
+async def mark_removed(session: WriteSession, removals: Sequence[tuple[str, CheckpointRemoval]]) -> None:
     """Mark the checkpoints that retention removed, even before their records arrive."""
     if removals:
-        statement = upsert(session, Checkpoint, _is_gone, _marked)
+        statement = upsert(session, CheckpointRow, _is_gone, _marked)
         await session.execute(statement, _in_order(_removed(uid, removal) for uid, removal in removals))
         await _forget(session, {uid for uid, _ in removals})
 
 
 async def _forget(session: WriteSession, runs: Set[str]) -> None:
     """Delete all but the newest KEPT checkpoints of each run; removed checkpoints go first."""
-    row = Checkpoint
+    row = CheckpointRow
     for run in sorted(runs):
         of_run = row.run_uid == run
         surplus = (await session.scalar(select(func.count()).where(of_run)) or 0) - KEPT
@@ -74,55 +74,55 @@ def _generation(row: Any) -> ColumnElement[Any]:
 
 
 def _same(new: Any) -> ColumnElement[bool]:
-    known = Checkpoint.epoch.is_(None)
-    return or_(known, and_(Checkpoint.epoch == new.epoch, Checkpoint.number == new.number))
+    known = CheckpointRow.epoch.is_(None)
+    return or_(known, and_(CheckpointRow.epoch == new.epoch, CheckpointRow.number == new.number))
 
 
 def _replaces(new: Any) -> ColumnElement[bool]:
-    later = or_(Checkpoint.uri == "", new.time > Checkpoint.time)
+    later = or_(CheckpointRow.uri == "", new.time > CheckpointRow.time)
     equal = and_(
-        func.coalesce(Checkpoint.epoch, -1) == func.coalesce(new.epoch, -1),
-        func.coalesce(Checkpoint.number, -1) == func.coalesce(new.number, -1),
+        func.coalesce(CheckpointRow.epoch, -1) == func.coalesce(new.epoch, -1),
+        func.coalesce(CheckpointRow.number, -1) == func.coalesce(new.number, -1),
     )
-    return or_(_generation(new) > _generation(Checkpoint), and_(equal, later))
+    return or_(_generation(new) > _generation(CheckpointRow), and_(equal, later))
 
 
 def _still_removed(new: Any) -> Mapping[str, ColumnElement[Any]]:
-    return {"removed_at": case((_same(new), Checkpoint.removed_at), else_=None)}
+    return {"removed_at": case((_same(new), CheckpointRow.removed_at), else_=None)}
 
 
 def _is_gone(new: Any) -> ColumnElement[bool]:
-    newer = _generation(new) > _generation(Checkpoint)
-    return or_(and_(_same(new), Checkpoint.removed_at.is_(None)), newer)
+    newer = _generation(new) > _generation(CheckpointRow)
+    return or_(and_(_same(new), CheckpointRow.removed_at.is_(None)), newer)
 
 
 def _marked(new: Any) -> Mapping[str, ColumnElement[Any]]:
     """Return column values: unchanged for the stored generation; of a newer one only the end is known."""
     kept = ("uri", "time", "bytes", "seconds_blocked", "seconds_total")
-    return {name: case((_same(new), getattr(Checkpoint, name)), else_=new[name]) for name in kept}
+    return {name: case((_same(new), getattr(CheckpointRow, name)), else_=new[name]) for name in kept}
 
 
 async def newest_first(
     session: ReadSession, run_uid: str, before: int | None, limit: int, removed: bool
-) -> tuple[Sequence[Checkpoint], bool]:
+) -> tuple[Sequence[CheckpointRow], bool]:
     """Return checkpoints below step `before`, as many as fit a page of `limit`, and whether there are more.
 
     `removed` includes the checkpoints that retention removed.
     """
-    chosen = [Checkpoint.run_uid == run_uid]
+    chosen = [CheckpointRow.run_uid == run_uid]
     if not removed:
-        chosen.append(Checkpoint.removed_at.is_(None))
+        chosen.append(CheckpointRow.removed_at.is_(None))
     if before is not None:
-        chosen.append(Checkpoint.step < before)
-    newest = Checkpoint.step.desc()
-    lengths = select(func.length(Checkpoint.uri)).where(*chosen).order_by(newest).limit(limit + 1)
+        chosen.append(CheckpointRow.step < before)
+    newest = CheckpointRow.step.desc()
+    lengths = select(func.length(CheckpointRow.uri)).where(*chosen).order_by(newest).limit(limit + 1)
     sums = list(accumulate((await session.scalars(lengths)).all()))
     fit = max(1, sum(characters <= PAGE_CHARACTERS for characters in sums[:limit]))
-    page = await session.scalars(select(Checkpoint).where(*chosen).order_by(newest).limit(fit))
+    page = await session.scalars(select(CheckpointRow).where(*chosen).order_by(newest).limit(fit))
     return page.all(), len(sums) > fit
 
 
 async def count(session: ReadSession, run_uid: str) -> int:
     """Return how many steps of a run were committed, including removed checkpoints; at most KEPT."""
-    committed = select(func.count()).where(Checkpoint.run_uid == run_uid, Checkpoint.uri != "")
+    committed = select(func.count()).where(CheckpointRow.run_uid == run_uid, CheckpointRow.uri != "")
     return await session.scalar(committed) or 0

@@ -10,7 +10,7 @@ from footplate_api.checkpoints import service
 from footplate_api.checkpoints.schemas import CheckpointList, CheckpointQuery
 from footplate_api.edge import Reading
 from footplate_api.errors import DatabaseUnavailable, RunNotFound
-from footplate_api.identity.rights import may
+from footplate_api.identity.rights import require_right
 from footplate_api.openapi import ROUTER, raises
 from footplate_api.schemas import Namespace, RunName
 
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["check
 @router.get(
     "/checkpoints",
     summary="Checkpoints of a run, newest first",
-    dependencies=[may("get", named=True)],
+    dependencies=[require_right("get", named=True)],
     responses=raises(RunNotFound, DatabaseUnavailable),
 )
 async def list_checkpoints(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from footplate_api.schemas import Asked, FormerNamespaces, Schema, Step, Uid
+from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, Step, Uid
 
 
-class CheckpointQuery(Asked):
+class CheckpointQuery(QueryParameters):
     """Query parameters of a run's checkpoints."""
 
     uid: Uid | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from footplate_api.checkpoints import repository
 from footplate_api.checkpoints.schemas import CheckpointItem, CheckpointList, CheckpointQuery
 from footplate_api.database import ReadSession
-from footplate_api.models.checkpoint import Checkpoint
+from footplate_api.models.checkpoint import CheckpointRow
 from footplate_api.runs import service as runs
 
 
@@ -20,7 +20,7 @@ async def list_checkpoints(
     return CheckpointList(run_uid=run.uid, items=items, next_before=following)
 
 
-def _item(row: Checkpoint) -> CheckpointItem:
+def _item(row: CheckpointRow) -> CheckpointItem:
     return CheckpointItem(
         step=row.step,
         uri=row.uri,

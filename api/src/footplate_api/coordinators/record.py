@@ -11,7 +11,7 @@ from footplate_api.ports import Manifest
 _LONGEST_UID: Final = 64
 
 
-class Coordinator(NamedTuple):
+class CoordinatorPod(NamedTuple):
     """A pod that coordinates this run, or did; the operator assigned `epoch` to it."""
 
     pod_uid: str
@@ -21,19 +21,19 @@ class Coordinator(NamedTuple):
     epoch: int
 
 
-def told(manifest: Manifest) -> Coordinator | None:
+def coordinator_of(manifest: Manifest) -> CoordinatorPod | None:
     """Return the coordinator that a run's status names; None while the operator has not seen its pod.
 
     The run is one that runs.record could read.
     """
     metadata = manifest["metadata"]
     said = lenient.mapping(lenient.mapping(manifest, "status"), "coordinator")
-    pod_uid, epoch = lenient.text(said, "podUID", _LONGEST_UID), lenient.whole(said, "epoch")
+    pod_uid, epoch = lenient.text(said, "podUID", _LONGEST_UID), lenient.get_int(said, "epoch")
     if not pod_uid or epoch is None or epoch < 0:
         return None
-    return Coordinator(pod_uid, metadata["uid"], metadata["namespace"], metadata["name"], epoch)
+    return CoordinatorPod(pod_uid, metadata["uid"], metadata["namespace"], metadata["name"], epoch)
 
 
-def all_told(manifests: Iterable[Manifest]) -> list[Coordinator]:
+def coordinators_of(manifests: Iterable[Manifest]) -> list[CoordinatorPod]:
     """Return the coordinators that `manifests` name, each once, sorted."""
-    return sorted({found for manifest in manifests if (found := told(manifest)) is not None})
+    return sorted({found for manifest in manifests if (found := coordinator_of(manifest)) is not None})

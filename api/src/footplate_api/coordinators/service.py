@@ -21,11 +21,11 @@ from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from footplate_api.coordinators import record, repository
-from footplate_api.coordinators.record import Coordinator
+from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.database import Database
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, NotItsCoordinator
 from footplate_api.identity.caller import Caller
-from footplate_api.ports import Cluster, Manifest
+from footplate_api.ports import KubernetesClient, Manifest
 
 MOST: Final = 20_000  # that are kept in memory, of some 500 bytes each
 STRANGE_SECONDS: Final = 2.0  # for so long a pod that was not found is not looked for again
@@ -39,7 +39,7 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-class Coordinators:
+class CoordinatorAuthorizer:
     """Authorizer of telemetry senders.
 
     `clock` returns monotonic seconds; `most` limits the cached pods, `patience` in seconds the wait for
@@ -49,7 +49,7 @@ class Coordinators:
     def __init__(
         self,
         database: Database,
-        cluster: Cluster,
+        cluster: KubernetesClient,
         clock: Callable[[], float] = time.monotonic,
         most: int = MOST,
         patience: float = PATIENCE_SECONDS,
@@ -59,13 +59,13 @@ class Coordinators:
         self._clock = clock
         self._most = most
         self._patience = patience
-        self._known: OrderedDict[tuple[str, str, str], Coordinator] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str, str], CoordinatorPod] = OrderedDict()
         self._strange: OrderedDict[str, float] = OrderedDict()  # pod -> until when
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of pods
         self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
         self._looking = asyncio.Semaphore(LOOKED_FOR_AT_ONCE)
 
-    async def sender(self, caller: Caller, namespace: str, name: str) -> Coordinator:
+    async def authorize(self, caller: Caller, namespace: str, name: str) -> CoordinatorPod:
         """Return `caller` as the run's current or former coordinator; both names may be any text.
 
         Raises NotItsCoordinator, the same for every cause; ClusterUnavailable, InstallationLacksRights,
@@ -81,7 +81,7 @@ class Coordinators:
         self._known.move_to_end((namespace, name, pod_uid))
         return known
 
-    async def _found(self, namespace: str, name: str, pod_uid: str) -> Coordinator:
+    async def _found(self, namespace: str, name: str, pod_uid: str) -> CoordinatorPod:
         key = namespace, name, pod_uid
         if key in self._known:  # by now
             return self._known[key]
@@ -94,14 +94,14 @@ class Coordinators:
         _remember(self._known, key, found, self._most)
         return found
 
-    async def _stored(self, namespace: str, name: str, pod_uid: str) -> Coordinator | None:
+    async def _stored(self, namespace: str, name: str, pod_uid: str) -> CoordinatorPod | None:
         async with self._looking, self._database.read() as session:
             return await repository.find(session, namespace, name, pod_uid)
 
-    async def _live(self, namespace: str, name: str, pod_uid: str) -> Coordinator | None:
+    async def _live(self, namespace: str, name: str, pod_uid: str) -> CoordinatorPod | None:
         """Return the coordinator from Kubernetes; store it, as the run may go before the mirror sees it."""
         manifest = await self._asked(namespace, name)
-        found = None if manifest is None else record.told(manifest)
+        found = None if manifest is None else record.coordinator_of(manifest)
         if found is None or found.pod_uid != pod_uid:
             return None
         async with self._looking, self._database.write() as session:

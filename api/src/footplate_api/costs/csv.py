@@ -9,7 +9,7 @@ from typing import Final
 
 from footplate_api.costs.grouping import Grouping
 from footplate_api.costs.rows import CostLine
-from footplate_ledger.records import written
+from footplate_ledger.records import format_time
 
 MEDIA_TYPE: Final = "text/csv"
 # Before which spreadsheets take a text for a formula; values are those of whoever made a run.
@@ -28,7 +28,7 @@ AMOUNTS: Final = (
 )
 
 
-def wanted(accept: str | None) -> bool:
+def prefers_csv(accept: str | None) -> bool:
     """Return whether an Accept header prefers CSV to JSON.
 
     >>> wanted("text/csv"), wanted("application/json, text/csv;q=0.5"), wanted("*/*"), wanted(None)
@@ -59,9 +59,9 @@ def table(grouping: Grouping, rows: Sequence[CostLine], names: Sequence[str]) ->
         writer.writerow(
             [
                 row.kind.value,
-                written(row.span.start),
-                written(row.span.end),
-                "" if row.at is None else written(row.at),
+                format_time(row.span.start),
+                format_time(row.span.end),
+                "" if row.at is None else format_time(row.at),
                 *(_safe(value) for value in row.group),
                 *("" if amount is None else f"{amount:f}" for amount in amounts),
             ]

@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Final
 
 from footplate_api.errors import Invalid
-from footplate_api.labels.derived import Property
+from footplate_api.labels.derived import RunProperty
 from footplate_api.labels.selector import key_faults
-from footplate_ledger.usage import Goods, PodUsage
+from footplate_ledger.usage import PodAllocation, Sku
 
 MOST: Final = 6
 _LABEL: Final = "label:"
@@ -27,7 +27,7 @@ class Dimension(StrEnum):
 
 
 _RIGHT: Final = f"must be one or several of {', '.join(Dimension)} and label:KEY, separated by commas"
-_PROPERTIES: Final = {Dimension.QUEUE: Property.QUEUE, Dimension.OWNER: Property.REQUESTED_BY}
+_PROPERTIES: Final = {Dimension.QUEUE: RunProperty.QUEUE, Dimension.OWNER: RunProperty.REQUESTED_BY}
 _OF_NODES: Final = (Dimension.PROFILE, Dimension.CAPACITY)
 Group = tuple[str | None, ...]
 """A value for each dimension; None where there is none."""
@@ -39,7 +39,7 @@ class Grouping:
 
     names: tuple[str, ...]
 
-    def kept(self, name: str) -> str | None:
+    def stored_key(self, name: str) -> str | None:
         """Return the key under which a dimension is stored beside the labels; None if the usage has it."""
         if name.startswith(_LABEL):
             return name.removeprefix(_LABEL)
@@ -48,24 +48,24 @@ class Grouping:
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys that kept() returns."""
-        return tuple(key for name in self.names if (key := self.kept(name)) is not None)
+        return tuple(key for name in self.names if (key := self.stored_key(name)) is not None)
 
-    def of_pod(self, pod: PodUsage, kept: Mapping[str, Mapping[str, str]]) -> Group:
+    def of_pod(self, pod: PodAllocation, kept: Mapping[str, Mapping[str, str]]) -> Group:
         """Return the group of a pod; `kept` maps each key to its values by run uid."""
         return tuple(self._value(name, pod, kept) for name in self.names)
 
-    def _value(self, name: str, pod: PodUsage, kept: Mapping[str, Mapping[str, str]]) -> str | None:
-        key = self.kept(name)
+    def _value(self, name: str, pod: PodAllocation, kept: Mapping[str, Mapping[str, str]]) -> str | None:
+        key = self.stored_key(name)
         if key is not None:
             return kept[key].get(pod.owner.uid)
         return pod.owner.namespace if name == Dimension.NAMESPACE else _of_goods(name, pod.goods)
 
-    def of_idle(self, goods: Goods) -> Group:
+    def of_idle(self, goods: Sku) -> Group:
         """Return the group of a node's idle capacity."""
         return tuple(_of_goods(name, goods) if name in _OF_NODES else None for name in self.names)
 
 
-def _of_goods(name: str, goods: Goods) -> str:
+def _of_goods(name: str, goods: Sku) -> str:
     return goods.profile if name == Dimension.PROFILE else goods.capacity.value
 
 

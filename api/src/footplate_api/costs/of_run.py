@@ -23,31 +23,31 @@ from footplate_api.costs.schemas import (
     Ratio,
     RunCost,
 )
-from footplate_api.usage.record import ToldPod
+from footplate_api.usage.record import NamedPodUsage
 from footplate_contracts.names import Role
 from footplate_ledger.account import Account
-from footplate_ledger.adjustments import Closing, adjustments, months
-from footplate_ledger.buckets import Bucket
-from footplate_ledger.prices import Book
-from footplate_ledger.records import written
-from footplate_ledger.summary import DOLLARS, KILOGRAMS, KILOWATT_HOURS, summary
-from footplate_ledger.tally import Found, Key, Priced, Tally
-from footplate_ledger.time import Span
+from footplate_ledger.adjustments import ClosedMonthPrices, split_by_month, sum_adjustments
+from footplate_ledger.buckets import DeviceActivity
+from footplate_ledger.prices import PriceBook
+from footplate_ledger.records import format_time
+from footplate_ledger.summary import DOLLARS, KILOGRAMS, KILOWATT_HOURS, build_cost_status
+from footplate_ledger.tally import CostSum, Found, Key, PricedUsage
+from footplate_ledger.time import Interval
 from footplate_ledger.units import Amount, Energy, Money, rounded
-from footplate_ledger.usage import RUNNING, PodUsage
+from footplate_ledger.usage import RUNNING, PodAllocation
 
 _MILLION: Final = 10**6
 _OF_TIME: Final = frozenset({"device_seconds", "until"})  # what a summary says that is not said of parts
 
 
-class Used:
+class RunTimeline:
     """Time in which a run used nodes, split into months and attempts.
 
     An attempt lasts until the next one begins: most pods outlive one. Usage before the first attempt belongs
     to it; if no attempt is known, a pod belongs to the one in which it began.
     """
 
-    def __init__(self, spans: Mapping[str, Span], attempts: Sequence[tuple[int, int]], now: int) -> None:
+    def __init__(self, spans: Mapping[str, Interval], attempts: Sequence[tuple[int, int]], now: int) -> None:
         """Split `spans`, the times by node in which pods of the run may be on it.
 
         `attempts` are numbers, and the second in which each begins, in order.
@@ -57,27 +57,27 @@ class Used:
         self._attempts = attempts
         self._starts = [start for _, start in attempts]
         self.edges = self._edges() if spans else []
-        self._parts = [Span(*edge) for edge in pairwise(self.edges)]
+        self._parts = [Interval(*edge) for edge in pairwise(self.edges)]
 
     @property
-    def ends(self) -> list[int]:
+    def bounds(self) -> list[int]:
         """First and last edge of the whole time."""
         return [self.edges[0], self.edges[-1]] if self.edges else []
 
     def _edges(self) -> list[int]:
         starts, ends = ([getattr(span, edge) for span in self.spans.values()] for edge in ("start", "end"))
-        whole = Span(min(starts), max(ends))
+        whole = Interval(min(starts), max(ends))
         begin = (start for start in self._starts if whole.start < start < whole.end)
-        return sorted({whole.start, *begin, *(month.end for month in months(whole))})
+        return sorted({whole.start, *begin, *(month.end for month in split_by_month(whole))})
 
-    def months(self) -> list[tuple[Span, range]]:
+    def months(self) -> list[tuple[Interval, range]]:
         """Return each month, and the indexes of its parts."""
         return [
             (month, range(bisect_left(self.edges, month.start), bisect_left(self.edges, month.end)))
-            for month in (months(Span(*self.ends)) if self.edges else ())
+            for month in (split_by_month(Interval(*self.bounds)) if self.edges else ())
         ]
 
-    def key(self, pod: PodUsage) -> Key:
+    def key(self, pod: PodAllocation) -> Key:
         """Return the key under which a pod of the run is summed: (attempt, whether it is a coordinator).
 
         The attempt is 0 if the attempts are known, as these determine whose time each part is: so there are
@@ -99,7 +99,7 @@ def _said(key: Key) -> tuple[int, bool]:
 
 
 @dataclass(frozen=True)
-class Made:
+class CostedRun:
     """A run and what it produced."""
 
     namespace: str
@@ -111,7 +111,9 @@ class Made:
     cost: Mapping[str, Any]  # status.cost, as the operator told it last
 
 
-def shown(made: Made, used: Used, found: Found, book: Book, pods: list[PodCost] | None) -> RunCost:
+def build_run_cost(
+    made: CostedRun, used: RunTimeline, found: Found, book: PriceBook, pods: list[PodCost] | None
+) -> RunCost:
     """Build the response; exact sums are divided and rounded at its very end.
 
     `found` has a sum by Used.key() and part of the time; each is removed once its account is built.
@@ -128,7 +130,7 @@ def shown(made: Made, used: Used, found: Found, book: Book, pods: list[PodCost] 
         namespace=made.namespace,
         name=made.name,
         uid=made.uid,
-        counted_until=written(used.now),
+        counted_until=format_time(used.now),
         total=Amounts(**_amounts(total)),
         coordinator=Amounts(**_amounts(coordinator)),
         device_seconds=_buckets(made.cost),
@@ -143,18 +145,18 @@ def shown(made: Made, used: Used, found: Found, book: Book, pods: list[PodCost] 
     )
 
 
-def shown_pods(pods: Iterable[ToldPod], found: Found, book: Book) -> list[PodCost]:
+def build_pod_costs(pods: Iterable[NamedPodUsage], found: Found, book: PriceBook) -> list[PodCost]:
     """Build the cost of each pod; `found` has the sum of all its time by its uid, which is removed."""
-    return [_pod(pod, found.pop((pod.usage.uid, 0), Tally()).account(book)) for pod in pods]
+    return [_pod(pod, found.pop((pod.usage.uid, 0), CostSum()).account(book)) for pod in pods]
 
 
-def _accounts(used: Used, found: Found, book: Book) -> Iterator[tuple[tuple[int, bool], Account]]:
+def _accounts(used: RunTimeline, found: Found, book: PriceBook) -> Iterator[tuple[tuple[int, bool], Account]]:
     """Yield the accounts by (number of the attempt, whether of coordinators); their sums are removed."""
     places: dict[tuple[int, bool], list[tuple[Key, int]]] = defaultdict(list)
     for key, at in found:
         places[used.attempt(key, at), _said(key)[1]].append((key, at))
     for whose, those in places.items():
-        whole = Tally()
+        whole = CostSum()
         for place in those:
             whole.add(found.pop(place))
         yield whose, whole.account(book)
@@ -164,41 +166,41 @@ def _sum(accounts: Iterable[Account]) -> Account:
     return sum(accounts, Account())
 
 
-def _bill(used: Used, found: Found, book: Book) -> tuple[list[MonthCost], list[CostAdjustment]]:
+def _bill(used: RunTimeline, found: Found, book: PriceBook) -> tuple[list[MonthCost], list[CostAdjustment]]:
     """Return the run's months, and the later changes to closed months."""
-    by_place: dict[int, list[Tally]] = defaultdict(list)
+    by_place: dict[int, list[CostSum]] = defaultdict(list)
     for (_, place), tally in found.items():
         by_place[place].append(tally)
     billed: list[MonthCost] = []
-    changed: list[tuple[int, Span, Decimal]] = []
+    changed: list[tuple[int, Interval, Decimal]] = []
     for month, places in used.months():
-        closing = Closing(book, month, used.now)
+        closing = ClosedMonthPrices(book, month, used.now)
         tallies = [tally for place in places for tally in by_place[place]]
-        priced = Priced()
+        priced = PricedUsage()
         for tally in tallies:
             priced.add(tally.paid, closing, free=False)
             priced.add(tally.free, closing, free=True)
-        dollars = float(priced.money.shown(Money.NANO, DOLLARS)) if priced.known else None
+        dollars = float(priced.money.to_decimal(Money.NANO, DOLLARS)) if priced.known else None
         billed.append(MonthCost(**_span(month), dollars=dollars))
-        for at, dearer in adjustments(tallies, closing).items():
-            if more := dearer.shown(Money.NANO, DOLLARS):
+        for at, dearer in sum_adjustments(tallies, closing).items():
+            if more := dearer.to_decimal(Money.NANO, DOLLARS):
                 changed.append((at, month, more))
     return billed, [
-        CostAdjustment(**_span(month), dollars=float(more), at=written(at))
+        CostAdjustment(**_span(month), dollars=float(more), at=format_time(at))
         for at, month, more in sorted(changed)
     ]
 
 
-def _span(span: Span) -> dict[str, str]:
-    return {"since": written(span.start), "until": written(span.end)}
+def _span(span: Interval) -> dict[str, str]:
+    return {"since": format_time(span.start), "until": format_time(span.end)}
 
 
 def _amounts(account: Account) -> dict[str, Any]:
-    said = summary(account, {}, 0).model_dump(exclude=set(_OF_TIME))
+    said = build_cost_status(account, {}, 0).model_dump(exclude=set(_OF_TIME))
     return {**said, "held_device_seconds": float(rounded(account.device_seconds.exact, 3))}
 
 
-def _pod(told: ToldPod, account: Account) -> PodCost:
+def _pod(told: NamedPodUsage, account: Account) -> PodCost:
     pod = told.usage
     return PodCost(
         uid=pod.uid,
@@ -206,8 +208,8 @@ def _pod(told: ToldPod, account: Account) -> PodCost:
         role=pod.role,
         attempt=pod.attempt,
         node=pod.node,
-        start=written(pod.start),
-        end=None if pod.end.known == RUNNING else written(pod.end.until),
+        start=format_time(pod.start),
+        end=None if pod.end.known == RUNNING else format_time(pod.end.until),
         estimated=pod.end.estimated,
         **_amounts(account),
     )
@@ -217,7 +219,9 @@ def _buckets(cost: Mapping[str, Any]) -> DeviceSeconds | None:
     told = lenient.mapping(cost, "deviceSeconds")
     if not told:
         return None
-    return DeviceSeconds(**{bucket.value: lenient.number(told, bucket.value) or 0.0 for bucket in Bucket})
+    return DeviceSeconds(
+        **{bucket.value: lenient.number(told, bucket.value) or 0.0 for bucket in DeviceActivity}
+    )
 
 
 def _ratio(total: Account, units: Fraction) -> Ratio | None:
@@ -225,7 +229,7 @@ def _ratio(total: Account, units: Fraction) -> Ratio | None:
     if not units:
         return None
     priced = total.cost.node_seconds > total.cost.unpriced
-    known = total.energy_known
+    known = total.is_energy_known
 
     def each(amount: Amount, base: int, digits: int) -> float:
         return float(rounded(amount.exact / base / units, digits))

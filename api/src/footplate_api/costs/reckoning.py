@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from footplate_api.database import WORK_SECONDS, ReadSession
 from footplate_api.usage import record, repository
-from footplate_ledger.tally import Key, Tallies
-from footplate_ledger.time import Span
-from footplate_ledger.usage import Goods, NodeUsage, PodUsage
+from footplate_ledger.tally import CostAggregator, Key
+from footplate_ledger.time import Interval
+from footplate_ledger.usage import NodeLifetime, PodAllocation, Sku
 
 ROWS_AT_ONCE: Final = 1000
 NODES_AT_ONCE: Final = 1000
@@ -27,18 +27,18 @@ PATIENCE_SECONDS: Final = WORK_SECONDS  # with a database that answers late
 
 
 @dataclass(frozen=True)
-class Keys:
+class KeyFunctions:
     """Functions that return the key under which a pod or idle capacity is summed; None is not counted."""
 
-    of_pod: Callable[[PodUsage], Key | None]
-    of_idle: Callable[[Goods], Key | None] = lambda goods: None
+    of_pod: Callable[[PodAllocation], Key | None]
+    of_idle: Callable[[Sku], Key | None] = lambda goods: None
 
 
-async def add_all(
+async def add_usage(
     session: ReadSession,
-    tallies: Tallies,
-    span: Span,
-    keys: Keys,
+    tallies: CostAggregator,
+    span: Interval,
+    keys: KeyFunctions,
     namespaces: Collection[str] | None = None,
     idle: bool = False,
 ) -> None:
@@ -46,8 +46,8 @@ async def add_all(
 
     Nodes without pods are added if `idle` is set.
     """
-    crowds = await repository.crowds(session, span, namespaces)
-    for nodes in together(crowds, ROWS_AT_ONCE):
+    crowds = await repository.count_pods_by_node(session, span, namespaces)
+    for nodes in batch_nodes(crowds, ROWS_AT_ONCE):
         rows = await repository.pods_on(session, nodes, span)
         told = await repository.nodes_of(session, nodes)
         await asyncio.to_thread(add, tallies, rows, told, keys)
@@ -55,7 +55,9 @@ async def add_all(
         await _add_empty(session, tallies, span, keys, {node for node, _ in crowds})
 
 
-async def add_beside(session: ReadSession, tallies: Tallies, spans: Mapping[str, Span], keys: Keys) -> None:
+async def add_node_usage(
+    session: ReadSession, tallies: CostAggregator, spans: Mapping[str, Interval], keys: KeyFunctions
+) -> None:
     """Add the usage of these nodes, each within its own span."""
     nodes = sorted(spans)
     for start in range(0, len(nodes), SPANS_AT_ONCE):
@@ -66,7 +68,11 @@ async def add_beside(session: ReadSession, tallies: Tallies, spans: Mapping[str,
 
 
 async def _add_empty(
-    session: ReadSession, tallies: Tallies, span: Span, keys: Keys, crowded: Collection[str]
+    session: ReadSession,
+    tallies: CostAggregator,
+    span: Interval,
+    keys: KeyFunctions,
+    crowded: Collection[str],
 ) -> None:
     after = ""
     while found := await repository.nodes_during(session, span, after, NODES_AT_ONCE):
@@ -75,7 +81,7 @@ async def _add_empty(
         after = found[-1].uid
 
 
-def together(crowds: Iterable[tuple[str, int]], most: int) -> Iterator[Sequence[str]]:
+def batch_nodes(crowds: Iterable[tuple[str, int]], most: int) -> Iterator[Sequence[str]]:
     """Yield batches of nodes that have at most `most` pods together; a node with more is a batch of its own.
 
     >>> list(together([("a", 2), ("b", 1), ("c", 9), ("d", 1)], 3))
@@ -93,12 +99,14 @@ def together(crowds: Iterable[tuple[str, int]], most: int) -> Iterator[Sequence[
         yield part
 
 
-def add(tallies: Tallies, rows: Iterable[Any], told: Mapping[str, NodeUsage], keys: Keys) -> None:
+def add(
+    tallies: CostAggregator, rows: Iterable[Any], told: Mapping[str, NodeLifetime], keys: KeyFunctions
+) -> None:
     """Add pods, which come node by node; `told` maps uids to the nodes that the operator reported."""
     for node, on in groupby(rows, key=attrgetter("node")):
         tallies.add(told.get(node), map(record.usage_of, on), keys.of_pod, keys.of_idle)
 
 
-def _add_nodes(tallies: Tallies, nodes: Iterable[NodeUsage], keys: Keys) -> None:
+def _add_nodes(tallies: CostAggregator, nodes: Iterable[NodeLifetime], keys: KeyFunctions) -> None:
     for node in nodes:
         tallies.add(node, (), keys.of_pod, keys.of_idle)

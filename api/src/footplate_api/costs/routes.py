@@ -9,22 +9,22 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from footplate_api.costs import csv, service
 from footplate_api.costs.schemas import CostQuery, CostTable, RunCost, RunCostQuery
-from footplate_api.costs.service import Costs
+from footplate_api.costs.service import CostService
 from footplate_api.edge import Contextual
 from footplate_api.errors import CostsBusy, DatabaseUnavailable, RunNotFound
-from footplate_api.identity.rights import SEES_ALL_COSTS, Authorizing, Calling, may
+from footplate_api.identity.rights import SEES_ALL_COSTS, Authorizing, Calling, require_right
 from footplate_api.openapi import ROUTER, Responses, raises
 from footplate_api.schemas import Namespace, RunName
-from footplate_ledger.time import second
+from footplate_ledger.time import unix_second
 
 
-def _costs(request: Request) -> Costs:
+def _costs(request: Request) -> CostService:
     found = request.app.state.costs
-    assert isinstance(found, Costs)
+    assert isinstance(found, CostService)
     return found
 
 
-Costing = Annotated[Costs, Depends(_costs)]
+Costing = Annotated[CostService, Depends(_costs)]
 # OpenAPI has no parameter of this name: the media types of the answer say what may be asked for.
 Accept = Annotated[str | None, Header(max_length=1024, include_in_schema=False)]
 _CSV: Responses = {
@@ -42,7 +42,7 @@ router = APIRouter(prefix="/v1", tags=["costs"], **ROUTER)
     "/namespaces/{namespace}/runs/{name}/cost",
     summary="What a run has cost",
     response_model=RunCost,
-    dependencies=[may("get", named=True)],
+    dependencies=[require_right("get", named=True)],
     responses=raises(RunNotFound, DatabaseUnavailable, CostsBusy),
 )
 async def read_run_cost(
@@ -58,7 +58,7 @@ async def read_run_cost(
     The numbers are those of the run's `status.cost`, computed from the stored usage: also for a run that is
     gone from Kubernetes, or that came and went while this API was down.
     """
-    body = await costs.of_run(namespace, name, query, second(context.now()), caller.username)
+    body = await costs.get_run_cost(namespace, name, query, unix_second(context.now()), caller.username)
     return Response(body, media_type="application/json")
 
 
@@ -82,10 +82,10 @@ async def list_costs(
     With `idle=true&formerNamespaces=true` all rows together are what the nodes cost, to the nano-dollar
     before they are rounded.
     """
-    asked = service.question(query, context.now())
-    among = await service.visible(authorization, caller, context.database)
-    found = await costs.rows(asked, among, caller.username)
-    if csv.wanted(accept):
+    asked = service.resolve_query(query, context.now())
+    among = await service.visible_namespaces(authorization, caller, context.database)
+    found = await costs.list_rows(asked, among, caller.username)
+    if csv.prefers_csv(accept):
         table = await asyncio.to_thread(service.as_csv, asked, found)
         return Response(table, media_type=csv.MEDIA_TYPE, headers={"Vary": "Accept"})
     body = await asyncio.to_thread(service.as_json, asked, query, found)

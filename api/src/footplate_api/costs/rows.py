@@ -18,12 +18,12 @@ from typing import Final
 from footplate_api.costs.grouping import Group
 from footplate_api.errors import Invalid
 from footplate_ledger import idle
-from footplate_ledger.adjustments import Closing, adjustments, months
-from footplate_ledger.exact import Sum
-from footplate_ledger.prices import Book
+from footplate_ledger.adjustments import ClosedMonthPrices, split_by_month, sum_adjustments
+from footplate_ledger.exact import ExactSum
+from footplate_ledger.prices import PriceBook
 from footplate_ledger.summary import DOLLARS, KILOGRAMS, KILOWATT_HOURS
-from footplate_ledger.tally import Found, Key, Priced, Tally
-from footplate_ledger.time import Span
+from footplate_ledger.tally import CostSum, Found, Key, PricedUsage
+from footplate_ledger.time import Interval
 from footplate_ledger.units import Energy, Money
 
 MOST: Final = 20_000  # rows of one answer
@@ -32,7 +32,7 @@ _THOUSAND: Final = 1000
 _PLACES: Final = 3  # of seconds of a node
 
 
-class Kind(StrEnum):
+class CostKind(StrEnum):
     """Kind of a row: usage, idle capacity, or a closed month's adjustment of either."""
 
     USAGE = "usage"
@@ -45,8 +45,8 @@ class Kind(StrEnum):
 class CostLine:
     """A row of the response; None means unknown. `at` is when an adjustment was written."""
 
-    kind: Kind
-    span: Span
+    kind: CostKind
+    span: Interval
     group: Group
     dollars: Decimal | None
     at: int | None = None
@@ -61,27 +61,27 @@ class CostLine:
     idle_node_seconds: Decimal | None = None
 
 
-def edges(window: Span, steps: Sequence[Span]) -> list[int]:
+def edges(window: Interval, steps: Sequence[Interval]) -> list[int]:
     """Return the boundaries of the steps and months in `window`, ascending."""
-    return sorted({edge for part in (*steps, *months(window)) for edge in (part.start, part.end)})
+    return sorted({edge for part in (*steps, *split_by_month(window)) for edge in (part.start, part.end)})
 
 
-class Limited(Found):
+class BoundedCostSums(Found):
     """Sums by (kind, group) and part of time, created on access, at most as many as a response may have.
 
     A query with too many rows is refused with Invalid before these take any memory. Idle capacity is not
     counted if it is distributed, for then it has hardly any rows.
     """
 
-    def __init__(self, window: Span, steps: Sequence[Span], share_idle: bool = False) -> None:
+    def __init__(self, window: Interval, steps: Sequence[Interval], share_idle: bool = False) -> None:
         super().__init__()
-        self._step = _places([Span(*edge) for edge in pairwise(edges(window, steps))], steps)
+        self._step = _places([Interval(*edge) for edge in pairwise(edges(window, steps))], steps)
         self._share_idle = share_idle
-        self._cells: set[tuple[Span, Key]] = set()
+        self._cells: set[tuple[Interval, Key]] = set()
 
-    def __missing__(self, place: tuple[Key, int]) -> Tally:
+    def __missing__(self, place: tuple[Key, int]) -> CostSum:
         key, at = place
-        if not self._share_idle or _said(key)[0] is not Kind.IDLE:
+        if not self._share_idle or _said(key)[0] is not CostKind.IDLE:
             self._cells.add((self._step[at], key))
             _check(len(self._cells))
         if len(self) == MOST_TALLIES:
@@ -89,15 +89,15 @@ class Limited(Found):
                 f"must make at most {MOST_TALLIES} rows of a month: name fewer dimensions or a shorter time"
             )
             raise Invalid.field("query.groupBy", len(self) + 1, right)
-        made = self[place] = Tally()
+        made = self[place] = CostSum()
         return made
 
 
-def rows(
+def build_rows(
     found: Found,
-    window: Span,
-    steps: Sequence[Span],
-    book: Book,
+    window: Interval,
+    steps: Sequence[Interval],
+    book: PriceBook,
     now: int,
     share_idle: bool = False,
 ) -> list[CostLine]:
@@ -107,11 +107,11 @@ def rows(
     of a row are removed from `found`, so that both are not in memory at once.
     """
     if share_idle:
-        idle.share(found, lambda key: _said(key)[0] is Kind.IDLE)
-    parts = [Span(*edge) for edge in pairwise(edges(window, steps))]
-    of_month, of_step = _places(parts, list(months(window))), _places(parts, steps)
-    closings = {month: Closing(book, month, now) for month in {of_month[at] for _, at in found}}
-    cells: dict[tuple[Span, Key], list[int]] = defaultdict(list)
+        idle.share_idle_time(found, lambda key: _said(key)[0] is CostKind.IDLE)
+    parts = [Interval(*edge) for edge in pairwise(edges(window, steps))]
+    of_month, of_step = _places(parts, list(split_by_month(window))), _places(parts, steps)
+    closings = {month: ClosedMonthPrices(book, month, now) for month in {of_month[at] for _, at in found}}
+    cells: dict[tuple[Interval, Key], list[int]] = defaultdict(list)
     for key, at in found:
         cells[of_step[at], key].append(at)
     left = [
@@ -139,18 +139,20 @@ def _check(count: int) -> None:
         raise Invalid.field("query.groupBy", count, message)
 
 
-def _order_of_adjustment(line: CostLine) -> tuple[int, Span, Kind, list[str]]:
+def _order_of_adjustment(line: CostLine) -> tuple[int, Interval, CostKind, list[str]]:
     assert line.at is not None
     return line.at, line.span, line.kind, [value or "" for value in line.group]
 
 
-def _places(parts: Sequence[Span], wholes: Sequence[Span]) -> dict[int, Span]:
+def _places(parts: Sequence[Interval], wholes: Sequence[Interval]) -> dict[int, Interval]:
     """Return which of `wholes` contains each of `parts`, by index; both are in order."""
     starts = [whole.start for whole in wholes]
     return {at: wholes[bisect_right(starts, part.start) - 1] for at, part in enumerate(parts)}
 
 
-def _in_order(cells: Mapping[tuple[Span, Key], list[int]]) -> list[tuple[tuple[Span, Key], list[int]]]:
+def _in_order(
+    cells: Mapping[tuple[Interval, Key], list[int]],
+) -> list[tuple[tuple[Interval, Key], list[int]]]:
     return sorted(cells.items(), key=lambda cell: (cell[0][0], _order(cell[0][1])))
 
 
@@ -159,77 +161,81 @@ def _order(key: Key) -> tuple[str, list[str]]:
     return kind, [value or "" for value in group]
 
 
-def _said(key: Key) -> tuple[Kind, Group]:
+def _said(key: Key) -> tuple[CostKind, Group]:
     assert isinstance(key, tuple)
     kind, group = key
     return kind, group
 
 
-def _is_left(key: Key, tally: Tally) -> bool:
+def _is_left(key: Key, tally: CostSum) -> bool:
     """Return whether a row is needed for it: idle time that was all distributed needs none."""
-    return _said(key)[0] is not Kind.IDLE or bool(tally.paid.seconds)
+    return _said(key)[0] is not CostKind.IDLE or bool(tally.paid.seconds)
 
 
-def _of_cell(key: Key, step: Span, parts: Iterable[tuple[Tally, Closing]], shares: bool) -> CostLine:
+def _of_cell(
+    key: Key, step: Interval, parts: Iterable[tuple[CostSum, ClosedMonthPrices]], shares: bool
+) -> CostLine:
     kind, group = _said(key)
-    priced, free, waited, whole = Priced(), Priced(), Priced(), Tally()
+    priced, free, waited, whole = PricedUsage(), PricedUsage(), PricedUsage(), CostSum()
     for tally, rates in parts:
         priced.add(tally.paid, rates, free=False)
         free.add(tally.free, rates, free=True)
         waited.add(tally.idle, rates, free=False)
         whole.add(tally)
     line = _line(kind, step, group, priced, free)
-    if kind is Kind.IDLE:
+    if kind is CostKind.IDLE:
         return line
-    known = whole.energy_known
-    grams = Sum()
+    known = whole.is_energy_known
+    grams = ExactSum()
     for of_rank in whole.carbon.values():
-        grams.take(of_rank)
+        grams.add_sum(of_rank)
     if shares:
         unknown = bool(waited.node_seconds) and not waited.known
         line = replace(
             line,
-            idle_dollars=None if unknown else waited.money.shown(Money.NANO, DOLLARS),
-            idle_node_seconds=waited.node_seconds.shown(1, _PLACES),
+            idle_dollars=None if unknown else waited.money.to_decimal(Money.NANO, DOLLARS),
+            idle_node_seconds=waited.node_seconds.to_decimal(1, _PLACES),
         )
     return replace(
         line,
-        kilowatt_hours=whole.energy.shown(Energy.PER_KILOWATT_HOUR, KILOWATT_HOURS) if known else None,
-        carbon_kilograms=grams.shown(_THOUSAND, KILOGRAMS) if known else None,
+        kilowatt_hours=whole.energy.to_decimal(Energy.PER_KILOWATT_HOUR, KILOWATT_HOURS) if known else None,
+        carbon_kilograms=grams.to_decimal(_THOUSAND, KILOGRAMS) if known else None,
         device_seconds=whole.device_seconds,
-        coordinator_dollars=free.money.shown(Money.NANO, DOLLARS),
+        coordinator_dollars=free.money.to_decimal(Money.NANO, DOLLARS),
     )
 
 
-def _line(kind: Kind, step: Span, group: Group, priced: Priced, free: Priced) -> CostLine:
+def _line(kind: CostKind, step: Interval, group: Group, priced: PricedUsage, free: PricedUsage) -> CostLine:
     """Return the row of what was paid, coordinators included."""
     for of_all, of_free in (
         (priced.money, free.money),
         (priced.node_seconds, free.node_seconds),
         (priced.estimated, free.estimated),
     ):
-        of_all.take(of_free)
+        of_all.add_sum(of_free)
     return CostLine(
         kind,
         step,
         group,
-        priced.money.shown(Money.NANO, DOLLARS) if priced.known or free.known else None,
-        node_seconds=priced.node_seconds.shown(1, _PLACES),
-        unpriced_node_seconds=priced.unpriced.shown(1, _PLACES),
-        estimated_node_seconds=priced.estimated.shown(1, _PLACES),
+        priced.money.to_decimal(Money.NANO, DOLLARS) if priced.known or free.known else None,
+        node_seconds=priced.node_seconds.to_decimal(1, _PLACES),
+        unpriced_node_seconds=priced.unpriced.to_decimal(1, _PLACES),
+        estimated_node_seconds=priced.estimated.to_decimal(1, _PLACES),
     )
 
 
 def _adjustments(
-    found: Mapping[tuple[Key, int], Tally], closings: Mapping[Span, Closing], of_month: Mapping[int, Span]
+    found: Mapping[tuple[Key, int], CostSum],
+    closings: Mapping[Interval, ClosedMonthPrices],
+    of_month: Mapping[int, Interval],
 ) -> Iterator[CostLine]:
     """Yield the changes that were written after a month was closed, in no order."""
-    own: dict[tuple[Span, Key], list[Tally]] = defaultdict(list)
+    own: dict[tuple[Interval, Key], list[CostSum]] = defaultdict(list)
     for (key, at), tally in found.items():
         own[of_month[at], key].append(tally)
     for (month, key), tallies in own.items():
         kind, group = _said(key)
-        of_idle = Kind.IDLE_ADJUSTMENT if kind is Kind.IDLE else Kind.ADJUSTMENT
-        for at, delta in adjustments(tallies, closings[month]).items():
-            if dollars := delta.shown(Money.NANO, DOLLARS):
+        of_idle = CostKind.IDLE_ADJUSTMENT if kind is CostKind.IDLE else CostKind.ADJUSTMENT
+        for at, delta in sum_adjustments(tallies, closings[month]).items():
+            if dollars := delta.to_decimal(Money.NANO, DOLLARS):
                 yield CostLine(of_idle, month, group, dollars, at)

@@ -7,15 +7,15 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from footplate_api.costs.grouping import Dimension
-from footplate_api.costs.rows import Kind
-from footplate_api.schemas import Asked, FormerNamespaces, Schema, Uid
+from footplate_api.costs.rows import CostKind
+from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, Uid
 from footplate_api.tariff.schemas import Counted
 
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 _NAMES: Final = ", ".join(f"`{name}`" for name in Dimension)
 
 
-class CostQuery(Asked):
+class CostQuery(QueryParameters):
     """Query parameters of costs: window, steps and grouping."""
 
     group_by: str = Field(
@@ -46,7 +46,7 @@ class CostQuery(Asked):
     former_namespaces: FormerNamespaces = False
 
 
-class RunCostQuery(Asked):
+class RunCostQuery(QueryParameters):
     """Query parameters of one run's costs."""
 
     uid: Uid | None = None
@@ -57,7 +57,7 @@ class RunCostQuery(Asked):
 class CostRow(Schema):
     """Cost of one group in one part of time; null means unknown, not zero."""
 
-    kind: Kind = Field(
+    kind: CostKind = Field(
         description="what runs held; `idle`: what nobody held; `adjustment`, `idleAdjustment`: what prices"
         " that were written after a month had ended changed about it"
     )

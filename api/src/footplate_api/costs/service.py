@@ -15,28 +15,28 @@ from footplate_api.attempts import repository as attempts
 from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.costs import csv, grouping, of_run, reckoning, rows, steps
 from footplate_api.costs.grouping import Grouping
-from footplate_api.costs.of_run import Made, Used
-from footplate_api.costs.reckoning import PATIENCE_SECONDS, Keys
-from footplate_api.costs.rows import CostLine, Kind
+from footplate_api.costs.of_run import CostedRun, RunTimeline
+from footplate_api.costs.reckoning import PATIENCE_SECONDS, KeyFunctions
+from footplate_api.costs.rows import CostKind, CostLine
 from footplate_api.costs.schemas import CostQuery, CostRow, CostTable, RunCostQuery
-from footplate_api.costs.turns import of_costs
+from footplate_api.costs.turns import cost_limit
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import Invalid, RunNotFound
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.runs import service as runs
-from footplate_api.tariff.service import Tariffs
-from footplate_api.turns import Turns
+from footplate_api.tariff.service import TariffReader
+from footplate_api.turns import ConcurrencyLimit
 from footplate_api.usage import repository
-from footplate_api.usage.record import ToldPod
+from footplate_api.usage.record import NamedPodUsage
 from footplate_api.usage.repository import FIRST
 from footplate_ledger.account import Tariff
-from footplate_ledger.prices import Book
-from footplate_ledger.records import written
-from footplate_ledger.tally import Found, Key, Tallies
-from footplate_ledger.time import Span, second
-from footplate_ledger.usage import Goods, PodUsage
+from footplate_ledger.prices import PriceBook
+from footplate_ledger.records import format_time
+from footplate_ledger.tally import CostAggregator, Found, Key
+from footplate_ledger.time import Interval, unix_second
+from footplate_ledger.usage import PodAllocation, Sku
 
 LONGEST: Final = timedelta(days=3660)
 MOST_PODS: Final = 10_000  # that an answer tells one by one
@@ -45,11 +45,11 @@ _PODS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True)
-class Question:
+class ResolvedCostQuery:
     """A cost query with all defaults resolved."""
 
-    window: Span
-    steps: list[Span]
+    window: Interval
+    steps: list[Interval]
     grouping: Grouping
     idle: bool
     share_idle: bool
@@ -58,16 +58,16 @@ class Question:
 
 
 @dataclass
-class Costs:
+class CostService:
     """Reader of costs; one instance per process."""
 
     database: Database
-    tariffs: Tariffs
-    turns: Turns = field(default_factory=of_costs)
+    tariffs: TariffReader
+    turns: ConcurrencyLimit = field(default_factory=cost_limit)
 
-    async def rows(
+    async def list_rows(
         self,
-        asked: Question,
+        asked: ResolvedCostQuery,
         among: Collection[str] | None,
         caller: str | None,
         begun: Callable[[], None] = lambda: None,
@@ -76,13 +76,13 @@ class Costs:
 
         `begun` is called when the request leaves the queue.
         """
-        async with self.turns.turn(caller):
+        async with self.turns.acquire(caller):
             begun()
-            tariff = await self.tariffs.now()
+            tariff = await self.tariffs.read()
             async with self.database.read(PATIENCE_SECONDS) as session:
                 tallies = await self._tallies(session, asked, among, tariff)
             return await asyncio.to_thread(
-                rows.rows,
+                rows.build_rows,
                 tallies.found,
                 asked.window,
                 asked.steps,
@@ -91,52 +91,54 @@ class Costs:
                 asked.share_idle,
             )
 
-    async def of_run(self, namespace: str, name: str, query: RunCostQuery, now: int, caller: str) -> bytes:
+    async def get_run_cost(
+        self, namespace: str, name: str, query: RunCostQuery, now: int, caller: str
+    ) -> bytes:
         """Return a run's costs as JSON; raises RunNotFound, Invalid for too many pods, and as rows() does."""
-        async with self.turns.turn(caller):
-            tariff = await self.tariffs.now()
+        async with self.turns.acquire(caller):
+            tariff = await self.tariffs.read()
             async with self.database.read(PATIENCE_SECONDS) as session:
                 made = await _made(session, namespace, name, query)
                 pods = await _pods(session, made.uid) if query.pods else None
                 spans = await repository.spans_of(session, made.uid, now)
-                used = await asyncio.to_thread(of_run.Used, spans, made.attempts, now)
+                used = await asyncio.to_thread(of_run.RunTimeline, spans, made.attempts, now)
                 found = await _added(session, tariff, made.uid, used, used.edges, used.key)
                 by_pod: Found = {}
                 if pods:
-                    by_pod = await _added(session, tariff, made.uid, used, used.ends, lambda pod: pod.uid)
+                    by_pod = await _added(session, tariff, made.uid, used, used.bounds, lambda pod: pod.uid)
             return await asyncio.to_thread(_run_as_json, made, used, found, tariff.book, pods, by_pod)
 
     async def _tallies(
-        self, session: ReadSession, asked: Question, among: Collection[str] | None, tariff: Tariff
-    ) -> Tallies:
+        self, session: ReadSession, asked: ResolvedCostQuery, among: Collection[str] | None, tariff: Tariff
+    ) -> CostAggregator:
         kept = {key: await _kept(session, key, asked.window) for key in asked.grouping.keys}
         begins = {} if asked.former_namespaces else await _begins(session, among)
         visible = None if among is None else frozenset(among)
 
-        def of_pod(pod: PodUsage) -> Key | None:
+        def of_pod(pod: PodAllocation) -> Key | None:
             namespace = pod.owner.namespace
             if visible is not None and namespace not in visible:
                 return None
             if namespace in begins and pod.start < begins[namespace]:
                 return None
-            return Kind.USAGE, asked.grouping.of_pod(pod, kept)
+            return CostKind.USAGE, asked.grouping.of_pod(pod, kept)
 
-        def of_idle(goods: Goods) -> Key | None:
-            return (Kind.IDLE, asked.grouping.of_idle(goods)) if asked.idle else None
+        def of_idle(goods: Sku) -> Key | None:
+            return (CostKind.IDLE, asked.grouping.of_idle(goods)) if asked.idle else None
 
-        found = rows.Limited(asked.window, asked.steps, asked.share_idle)
-        tallies = Tallies(tariff, asked.now, rows.edges(asked.window, asked.steps), found)
-        keys = Keys(of_pod, of_idle)
+        found = rows.BoundedCostSums(asked.window, asked.steps, asked.share_idle)
+        tallies = CostAggregator(tariff, asked.now, rows.edges(asked.window, asked.steps), found)
+        keys = KeyFunctions(of_pod, of_idle)
         within = None if asked.idle else among
-        await reckoning.add_all(session, tallies, asked.window, keys, within, asked.idle)
+        await reckoning.add_usage(session, tallies, asked.window, keys, within, asked.idle)
         return tallies
 
 
-async def _kept(session: ReadSession, key: str, window: Span) -> Mapping[str, str]:
+async def _kept(session: ReadSession, key: str, window: Interval) -> Mapping[str, str]:
     """Return the runs' values of a key, by their uids."""
     found: dict[str, str] = {}
     after = ""
-    while part := await repository.kept(session, key, window, after, _KEPT_AT_ONCE):
+    while part := await repository.label_values(session, key, window, after, _KEPT_AT_ONCE):
         found.update(part)
         after = part[-1][0]
     return found
@@ -145,48 +147,50 @@ async def _kept(session: ReadSession, key: str, window: Span) -> Mapping[str, st
 async def _begins(session: ReadSession, among: Collection[str] | None) -> Mapping[str, int]:
     """Return when the current namespaces of these names were created; nothing in one is older than it."""
     names = await repository.namespaces(session) if among is None else among
-    found = await namespaces.generations(session, names)
-    return {name: second(known[-1].created_at) for name, known in found.items()}
+    found = await namespaces.list_lifetimes(session, names)
+    return {name: unix_second(known[-1].created_at) for name, known in found.items()}
 
 
-def question(query: CostQuery, now: datetime) -> Question:
+def resolve_query(query: CostQuery, now: datetime) -> ResolvedCostQuery:
     """Resolve the defaults of `query`; raises Invalid with the invalid parameter."""
     until = now if query.until is None else query.until
     since = steps.month_of(until - timedelta(seconds=1)) if query.since is None else query.since
-    window = Span(second(since), second(until) + (until.microsecond > 0))
+    window = Interval(unix_second(since), unix_second(until) + (until.microsecond > 0))
     if not window:
-        said = f"must be before to, which is {written(window.end)}"
-        raise Invalid.field("query.from", written(window.start), said)
+        said = f"must be before to, which is {format_time(window.end)}"
+        raise Invalid.field("query.from", format_time(window.start), said)
     if until - since > LONGEST:
-        said = f"must be at most {LONGEST.days} days before to, which is {written(window.end)}"
-        raise Invalid.field("query.from", written(window.start), said)
-    return Question(
+        said = f"must be at most {LONGEST.days} days before to, which is {format_time(window.end)}"
+        raise Invalid.field("query.from", format_time(window.start), said)
+    return ResolvedCostQuery(
         window,
-        steps.steps(window, query.step),
+        steps.split_window(window, query.step),
         grouping.parse(query.group_by),
         query.idle or query.share_idle,
         query.share_idle,
         query.former_namespaces,
-        second(now),
+        unix_second(now),
     )
 
 
-async def visible(authorization: Authorization, caller: Caller, database: Database) -> frozenset[str] | None:
+async def visible_namespaces(
+    authorization: Authorization, caller: Caller, database: Database
+) -> frozenset[str] | None:
     """Return the namespaces whose runs `caller` may list, and so whose costs it may see; None: all."""
-    if await authorization.allowed(caller, LIST_EVERYWHERE):
+    if await authorization.is_allowed(caller, LIST_EVERYWHERE):
         return None
     async with database.read() as session:
         known = await repository.namespaces(session)
-    return await authorization.listable(caller, known)
+    return await authorization.listable_namespaces(caller, known)
 
 
-def as_json(asked: Question, query: CostQuery, found: list[CostLine]) -> bytes:
+def as_json(asked: ResolvedCostQuery, query: CostQuery, found: list[CostLine]) -> bytes:
     """Return the response as JSON, row by row: objects for all rows would take ten times the memory."""
     names = asked.grouping.names
     table = CostTable(
-        since=written(asked.window.start),
-        until=written(asked.window.end),
-        counted_until=written(min(asked.now, asked.window.end)),
+        since=format_time(asked.window.start),
+        until=format_time(asked.window.end),
+        counted_until=format_time(min(asked.now, asked.window.end)),
         group_by=list(names),
         step=query.step,
         rows=[],
@@ -196,7 +200,7 @@ def as_json(asked: Question, query: CostQuery, found: list[CostLine]) -> bytes:
     return b'%s,"rows":[%s]}' % (head, lines)
 
 
-def as_csv(asked: Question, found: list[CostLine]) -> bytes:
+def as_csv(asked: ResolvedCostQuery, found: list[CostLine]) -> bytes:
     """Return the response as CSV."""
     return csv.table(asked.grouping, found, [to_camel(name) for name in csv.AMOUNTS])
 
@@ -205,9 +209,9 @@ def _shown(row: CostLine, names: tuple[str, ...]) -> CostRow:
     amounts = {name: getattr(row, name) for name in csv.AMOUNTS}
     return CostRow(
         kind=row.kind,
-        since=written(row.span.start),
-        until=written(row.span.end),
-        at=None if row.at is None else written(row.at),
+        since=format_time(row.span.start),
+        until=format_time(row.span.end),
+        at=None if row.at is None else format_time(row.at),
         group=dict(zip(names, row.group, strict=True)),
         **{name: None if amount is None else float(amount) for name, amount in amounts.items()},
     )
@@ -217,20 +221,20 @@ async def _added(
     session: ReadSession,
     tariff: Tariff,
     uid: str,
-    used: Used,
+    used: RunTimeline,
     edges: Sequence[int],
-    key: Callable[[PodUsage], Key],
+    key: Callable[[PodAllocation], Key],
 ) -> Found:
     """Return what the pods of a run used between `edges`, by `key`."""
     if not used.spans:
         return {}
-    tallies = Tallies(tariff, used.now, edges)
-    keys = Keys(lambda pod: key(pod) if pod.owner.uid == uid else None)
-    await reckoning.add_beside(session, tallies, used.spans, keys)
+    tallies = CostAggregator(tariff, used.now, edges)
+    keys = KeyFunctions(lambda pod: key(pod) if pod.owner.uid == uid else None)
+    await reckoning.add_node_usage(session, tallies, used.spans, keys)
     return tallies.found
 
 
-async def _pods(session: ReadSession, uid: str) -> list[ToldPod]:
+async def _pods(session: ReadSession, uid: str) -> list[NamedPodUsage]:
     """Return all pods of a run, from the first to the last; raises Invalid for more than MOST_PODS."""
     count = await repository.count_of(session, uid)
     if count > MOST_PODS:
@@ -238,7 +242,7 @@ async def _pods(session: ReadSession, uid: str) -> list[ToldPod]:
             f"must be false for a run that has had {count} pods: an answer tells each of {MOST_PODS} at most"
         )
         raise Invalid.field("query.pods", True, right)
-    found: list[ToldPod] = []
+    found: list[NamedPodUsage] = []
     after = FIRST
     while part := await repository.pods_of(session, uid, after, _PODS_AT_ONCE):
         found.extend(part)
@@ -247,17 +251,22 @@ async def _pods(session: ReadSession, uid: str) -> list[ToldPod]:
 
 
 def _run_as_json(
-    made: Made, used: Used, found: Found, book: Book, pods: Sequence[ToldPod] | None, by_pod: Found
+    made: CostedRun,
+    used: RunTimeline,
+    found: Found,
+    book: PriceBook,
+    pods: Sequence[NamedPodUsage] | None,
+    by_pod: Found,
 ) -> bytes:
-    each = None if pods is None else of_run.shown_pods(pods, by_pod, book)
-    return of_run.shown(made, used, found, book, each).model_dump_json(by_alias=True).encode()
+    each = None if pods is None else of_run.build_pod_costs(pods, by_pod, book)
+    return of_run.build_run_cost(made, used, found, book, each).model_dump_json(by_alias=True).encode()
 
 
-async def _made(session: ReadSession, namespace: str, name: str, query: RunCostQuery) -> Made:
+async def _made(session: ReadSession, namespace: str, name: str, query: RunCostQuery) -> CostedRun:
     """Return a run and what it produced, or, for a run without a row, its usage. Raises RunNotFound."""
     try:
         run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
-        return Made(
+        return CostedRun(
             namespace,
             name,
             run.uid,
@@ -269,13 +278,13 @@ async def _made(session: ReadSession, namespace: str, name: str, query: RunCostQ
     except RunNotFound:
         begins = {} if query.former_namespaces else await _begins(session, [namespace])
         since = begins.get(namespace)
-        uid = await repository.owner_named(session, namespace, name, query.uid, since)
+        uid = await repository.find_owner(session, namespace, name, query.uid, since)
         if uid is None:
             raise
-        return Made(namespace, name, uid, 0, await checkpoints.count(session, uid), [], {})
+        return CostedRun(namespace, name, uid, 0, await checkpoints.count(session, uid), [], {})
 
 
 async def _attempts(session: ReadSession, uid: str) -> list[tuple[int, int]]:
     """Return (number, start in seconds) of the known attempts, in order; in each second only the last one."""
-    begun = {second(start): number for number, start in await attempts.starts(session, uid)}
+    begun = {unix_second(start): number for number, start in await attempts.starts(session, uid)}
     return [(number, start) for start, number in sorted(begun.items())]

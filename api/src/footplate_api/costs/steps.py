@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from footplate_api.errors import Invalid
-from footplate_ledger.time import Span, month_end
+from footplate_ledger.time import Interval, month_end
 
 MOST: Final = 1000  # steps of one answer
 _HOUR: Final = 3600
@@ -27,12 +27,12 @@ _SHORTEST: Final = 60
 _RIGHT: Final = f"must be hour, day, week, month or a whole number of seconds from {_SHORTEST} on"
 
 
-def steps(window: Span, step: str | None) -> list[Span]:
+def split_window(window: Interval, step: str | None) -> list[Interval]:
     """Split `window`, which is not empty, into steps; without `step` it is one part.
 
     Raises Invalid for an unknown step, and for more than MOST parts.
     """
-    found: list[Span] = []
+    found: list[Interval] = []
     for part in [window] if step is None else _parts(window, step):
         if len(found) == MOST:
             raise Invalid.field("query.step", step, f"must be longer: an answer has at most {MOST} steps")
@@ -40,7 +40,7 @@ def steps(window: Span, step: str | None) -> list[Span]:
     return found
 
 
-def _parts(window: Span, step: str) -> Iterator[Span]:
+def _parts(window: Interval, step: str) -> Iterator[Interval]:
     start = window.start
     if step != "month":
         length, first = _length(window, step)
@@ -50,11 +50,11 @@ def _parts(window: Span, step: str) -> Iterator[Span]:
             end = month_end(start)
         else:
             end = start_of_step = start_of_step + length
-        yield Span(start, min(end, window.end))
+        yield Interval(start, min(end, window.end))
         start = end
 
 
-def _length(window: Span, step: str) -> tuple[int, int]:
+def _length(window: Interval, step: str) -> tuple[int, int]:
     """Return the seconds of a regular step, and a second in which one begins."""
     if step in _REGULAR:
         return _REGULAR[step]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from footplate_api.identity.gate import DOCUMENTS, SCRAPED
-from footplate_api.identity.rates import Rates
+from footplate_api.identity.rates import RateLimits
 from footplate_contracts.names import API_AUDIENCE
 
 
 @dataclass(frozen=True)
-class Access:
+class AccessPolicy:
     """Accepted audiences of Kubernetes' tokens, rate limits of their owners, and what is public."""
 
     audiences: tuple[str, ...] = (API_AUDIENCE,)
     metrics_public: bool = False
     docs_public: bool = False
-    rates: Rates = field(default_factory=Rates)
+    rates: RateLimits = field(default_factory=RateLimits)
 
     @property
     def public(self) -> frozenset[str]:

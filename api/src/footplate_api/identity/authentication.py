@@ -15,7 +15,7 @@ from footplate_api.errors import Unauthenticated
 from footplate_api.identity import turns
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.reviewing import Reviewer
-from footplate_api.identity.verdicts import Verdicts
+from footplate_api.identity.verdicts import ReviewCache
 from footplate_contracts.names import API_AUDIENCE
 
 LONGEST: Final = 16 * 1024  # characters of a token
@@ -23,14 +23,14 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*", re.ASCII)
 _SCHEME: Final = "bearer"
 
 
-class Issuer(Protocol):
+class TokenIssuer(Protocol):
     """Issuer of tokens that are not Kubernetes' own, and their verifier."""
 
-    def issued(self, claims: dict[str, Any]) -> bool:
+    def is_issuer_of(self, claims: dict[str, Any]) -> bool:
         """Return whether a token with these claims, which nobody has verified, names this issuer."""
         ...
 
-    async def caller(self, token: str) -> Caller:
+    async def authenticate(self, token: str) -> Caller:
         """Return the owner of `token`; raises Unauthenticated with a sentence, or IssuerUnavailable."""
         ...
 
@@ -42,7 +42,7 @@ class Authentication:
         self,
         reviewer: Reviewer,
         audiences: Sequence[str] = (API_AUDIENCE,),
-        issuers: Sequence[Issuer] = (),
+        issuers: Sequence[TokenIssuer] = (),
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -51,21 +51,21 @@ class Authentication:
         self._issuers = tuple(issuers)
         self._clock = clock
         self._now = now
-        self._verdicts = Verdicts[tuple[bytes, tuple[str, ...]], Caller | None](clock)
-        self._strangers = turns.of_reviews()
-        self._acquainted = turns.of_reviews()
+        self._verdicts = ReviewCache[tuple[bytes, tuple[str, ...]], Caller | None](clock)
+        self._strangers = turns.review_limit()
+        self._acquainted = turns.review_limit()
 
-    async def caller(self, header: str | None, of_a_component: bool = False) -> Caller:
+    async def authenticate(self, header: str | None, of_a_component: bool = False) -> Caller:
         """Return the owner of the token in the header Authorization.
 
         `of_a_component`: tokens for the API server itself are accepted as well, as Prometheus has one.
         Raises Unauthenticated, ClusterUnavailable, IssuerUnavailable or InstallationLacksRights.
         """
-        token = bearer(header)
-        claims = unverified(token)
+        token = bearer_token(header)
+        claims = unverified_claims(token)
         for issuer in self._issuers:
-            if issuer.issued(claims):
-                return await issuer.caller(token)
+            if issuer.is_issuer_of(claims):
+                return await issuer.authenticate(token)
         found = await self._reviewed(token, claims, self._audiences)
         if found is None and of_a_component:
             found = await self._reviewed(token, claims, ())
@@ -80,17 +80,17 @@ class Authentication:
         self, token: str, claims: dict[str, Any], audiences: tuple[str, ...]
     ) -> Caller | None:
         key = hashlib.sha256(token.encode()).digest(), audiences
-        left = ending(claims) - self._now()
-        turns = self._acquainted if self._verdicts.stands(key) else self._strangers
+        left = expiry(claims) - self._now()
+        turns = self._acquainted if self._verdicts.has_usable(key) else self._strangers
 
         async def ask() -> Caller | None:
-            async with turns.turn():
+            async with turns.acquire():
                 return await self._reviewer.authenticate(token, audiences)
 
-        return await self._verdicts.of(key, ask, self._clock() + max(left, 0.0))
+        return await self._verdicts.get(key, ask, self._clock() + max(left, 0.0))
 
 
-def bearer(header: str | None) -> str:
+def bearer_token(header: str | None) -> str:
     """Return the token in the header Authorization; raises Unauthenticated with the cause.
 
     >>> bearer("Bearer abc.def")
@@ -110,7 +110,7 @@ def bearer(header: str | None) -> str:
     return token
 
 
-def unverified(token: str) -> dict[str, Any]:
+def unverified_claims(token: str) -> dict[str, Any]:
     """Return the claims of a JSON Web Token, which nobody has verified; none for any other token."""
     parts = token.split(".")
     if len(parts) != 3:
@@ -122,7 +122,7 @@ def unverified(token: str) -> dict[str, Any]:
     return claims if isinstance(claims, dict) else {}
 
 
-def ending(claims: dict[str, Any]) -> float:
+def expiry(claims: dict[str, Any]) -> float:
     """Return when a token ends by its own claim, in seconds since 1970; infinity if it has none."""
     said = claims.get("exp")
     if not isinstance(said, int | float) or isinstance(said, bool):

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from footplate_api.errors import Forbidden
 from footplate_api.identity.caller import LIST_EVERYWHERE, Caller, Right
 from footplate_api.identity.reviewing import Reviewer
-from footplate_api.identity.verdicts import Verdicts
+from footplate_api.identity.verdicts import ReviewCache
 
 AT_ONCE: Final = 16  # reviews of looks at all namespaces, for one caller and for all of them
 
@@ -29,25 +29,25 @@ class Authorization:
 
     def __init__(self, reviewer: Reviewer, clock: Callable[[], float] = time.monotonic) -> None:
         self._reviewer = reviewer
-        self._verdicts = Verdicts[tuple[bytes, Right], bool](clock)
+        self._verdicts = ReviewCache[tuple[bytes, Right], bool](clock)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._looks: dict[tuple[Caller, frozenset[str]], asyncio.Task[frozenset[str]]] = {}
         self._users: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one has many tokens
 
-    async def allowed(self, caller: Caller, right: Right) -> bool:
+    async def is_allowed(self, caller: Caller, right: Right) -> bool:
         """Return whether `caller` has `right`; raises ClusterUnavailable or InstallationLacksRights."""
-        return await self._verdicts.of(
-            (_digest(caller), right), lambda: self._reviewer.allowed(caller, right)
+        return await self._verdicts.get(
+            (_digest(caller), right), lambda: self._reviewer.is_allowed(caller, right)
         )
 
-    async def demand(self, caller: Caller, right: Right) -> None:
+    async def require(self, caller: Caller, right: Right) -> None:
         """Raise Forbidden if `caller` lacks `right`: the same for what exists and what does not."""
-        if not await self.allowed(caller, right):
+        if not await self.is_allowed(caller, right):
             raise Forbidden(f"{caller.username} may not {right}.")
 
-    async def listable(self, caller: Caller, namespaces: Iterable[str]) -> frozenset[str] | None:
+    async def listable_namespaces(self, caller: Caller, namespaces: Iterable[str]) -> frozenset[str] | None:
         """Return the `namespaces` whose runs `caller` may list; None: the runs of all there are."""
-        if await self.allowed(caller, LIST_EVERYWHERE):
+        if await self.is_allowed(caller, LIST_EVERYWHERE):
             return None
         key = caller, frozenset(namespaces)
         look = self._looks.get(key)
@@ -68,7 +68,7 @@ class Authorization:
         async def asked(namespace: str) -> str | None:
             right = Right("list", namespace=namespace)
             async with own:
-                may = await self._verdicts.of((digest, right), lambda: self._in_turn(caller, right))
+                may = await self._verdicts.get((digest, right), lambda: self._in_turn(caller, right))
             return namespace if may else None
 
         async with self._users.setdefault(caller.username, asyncio.Lock()):
@@ -82,7 +82,7 @@ class Authorization:
 
     async def _in_turn(self, caller: Caller, right: Right) -> bool:
         async with self._turns:
-            return await self._reviewer.allowed(caller, right)
+            return await self._reviewer.is_allowed(caller, right)
 
 
 def _digest(caller: Caller) -> bytes:

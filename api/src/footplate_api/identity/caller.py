@@ -30,7 +30,7 @@ class Caller:
         return next((values[0] for key, values in self.extra if key == POD_UID and values), None)
 
     @property
-    def sender(self) -> str:
+    def sender_id(self) -> str:
         """Identity of a telemetry sender: the pod's uid, else the username.
 
         Coordinators of a namespace share one service account, and have a pod each.
@@ -68,7 +68,7 @@ class Right:
     path: str = ""
 
     @property
-    def writes(self) -> bool:
+    def is_write(self) -> bool:
         """True if the action changes something."""
         return self.verb in _WRITES
 

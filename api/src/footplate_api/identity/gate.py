@@ -16,7 +16,7 @@ DOCUMENTS: Final = ("/docs", "/openapi.json")  # and what lies below /docs
 CALLER: Final = "footplate.caller"  # in the scope of a request
 
 
-class IdentityGate:
+class AuthenticationMiddleware:
     """Middleware that stores the caller in the scope; `public` are further paths that need no token."""
 
     def __init__(self, app: ASGIApp, authentication: Authentication, public: Collection[str] = ()) -> None:
@@ -27,7 +27,7 @@ class IdentityGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._is_open(scope["path"]):
             scraped = scope["path"] == SCRAPED
-            scope[CALLER] = await self._authentication.caller(_header(scope), of_a_component=scraped)
+            scope[CALLER] = await self._authentication.authenticate(_header(scope), of_a_component=scraped)
         await self._app(scope, receive, send)
 
     def _is_open(self, path: str) -> bool:

@@ -25,7 +25,7 @@ _TELEMETRY: Final = re.compile("/v1/namespaces/[^/]+/runs/[^/]+/telemetry")
 
 
 @dataclass(frozen=True)
-class Rate:
+class RateLimit:
     """Limit of `per_second` requests for ever, and `burst` of them at once after a pause."""
 
     per_second: float
@@ -33,22 +33,22 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Rates:
+class RateLimits:
     """Limits of a person or a program by name, and of a coordinator that sends telemetry.
 
     `noted_refusals` refuses no request: the audit log stores denied writes for ever, and whoever has a token
     could fill its database with them.
     """
 
-    requests: Rate = Rate(50.0, 200)
-    telemetry: Rate = Rate(20.0, 100)
-    noted_refusals: Rate = Rate(1.0 / 60.0, 20)
+    requests: RateLimit = RateLimit(50.0, 200)
+    telemetry: RateLimit = RateLimit(20.0, 100)
+    noted_refusals: RateLimit = RateLimit(1.0 / 60.0, 20)
 
 
-class Buckets:
+class TokenBuckets:
     """Token buckets by key; `clock` returns monotonic seconds."""
 
-    def __init__(self, rate: Rate, clock: Callable[[], float], most: int = MOST) -> None:
+    def __init__(self, rate: RateLimit, clock: Callable[[], float], most: int = MOST) -> None:
         self._interval = 1.0 / rate.per_second
         self._room = (rate.burst - 1) * self._interval  # seconds
         self._clock = clock
@@ -79,24 +79,26 @@ class Buckets:
         return len(self._full)
 
 
-class RateGate:
+class RateLimitMiddleware:
     """Middleware after authentication: refuses a caller that calls too often, before it reads a body."""
 
-    def __init__(self, app: ASGIApp, rates: Rates, clock: Callable[[], float], requests: Buckets) -> None:
+    def __init__(
+        self, app: ASGIApp, rates: RateLimits, clock: Callable[[], float], requests: TokenBuckets
+    ) -> None:
         self._app = app
         self._rates = rates
         self._requests = requests
-        self._telemetry = Buckets(rates.telemetry, clock)
+        self._telemetry = TokenBuckets(rates.telemetry, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller: Caller | None = scope.get(CALLER)
         if caller is not None and scope["path"] != SCRAPED:
-            self._admit(caller, sends_telemetry(scope["method"], scope["path"]))
+            self._admit(caller, is_telemetry(scope["method"], scope["path"]))
         await self._app(scope, receive, send)
 
     def _admit(self, caller: Caller, of_a_coordinator: bool) -> None:
         if of_a_coordinator:
-            rate, wait = self._rates.telemetry, self._telemetry.take(caller.sender)
+            rate, wait = self._rates.telemetry, self._telemetry.take(caller.sender_id)
         else:
             rate, wait = self._rates.requests, self._requests.take(caller.username)
         if wait > 0.0:
@@ -107,6 +109,6 @@ class RateGate:
             )
 
 
-def sends_telemetry(method: str, path: str) -> bool:
+def is_telemetry(method: str, path: str) -> bool:
     """Return whether the request is a run's telemetry batch, whether or not a run has this name."""
     return method == "POST" and _TELEMETRY.fullmatch(path) is not None

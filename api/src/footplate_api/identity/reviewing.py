@@ -29,12 +29,12 @@ class Reviewer(Protocol):
         """
         ...
 
-    async def allowed(self, caller: Caller, right: Right) -> bool:
+    async def is_allowed(self, caller: Caller, right: Right) -> bool:
         """Return whether `caller` has this right."""
         ...
 
 
-class Reviewing(Protocol):
+class ReviewClient(Protocol):
     """Client that sends review objects."""
 
     async def review(self, path: str, manifest: Manifest) -> Manifest:
@@ -45,14 +45,14 @@ class Reviewing(Protocol):
 class KubernetesReviewer:
     """`Reviewer` on a real API server."""
 
-    def __init__(self, client: Reviewing) -> None:
+    def __init__(self, client: ReviewClient) -> None:
         self._client = client
 
     async def authenticate(self, token: str, audiences: Sequence[str]) -> Caller | None:
         answer = await self._client.review(TOKENS, token_review(token, audiences))
-        return caller(answer.get("status") or {}, audiences)
+        return caller_from_status(answer.get("status") or {}, audiences)
 
-    async def allowed(self, caller: Caller, right: Right) -> bool:
+    async def is_allowed(self, caller: Caller, right: Right) -> bool:
         answer = await self._client.review(ACCESS, access_review(caller, right))
         status = answer.get("status") or {}
         return bool(status.get("allowed")) and not status.get("denied")
@@ -64,7 +64,7 @@ def token_review(token: str, audiences: Sequence[str]) -> Manifest:
     return {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": asked}
 
 
-def caller(status: Mapping[str, Any], audiences: Sequence[str]) -> Caller | None:
+def caller_from_status(status: Mapping[str, Any], audiences: Sequence[str]) -> Caller | None:
     """Return the token's owner by the `status` of its review; None if it is not valid here.
 
     An authenticator without support for audiences names none: its tokens are for the API server alone.

@@ -14,7 +14,7 @@ from footplate_api.errors import Forbidden
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, READ_METRICS, RUNS, Caller, Right
 from footplate_api.identity.gate import CALLER
-from footplate_api.identity.rates import Buckets
+from footplate_api.identity.rates import TokenBuckets
 
 # As FastAPI reads a boolean: whatever it might take for true is asked for.
 _FALSE: Final = frozenset({"", "0", "false", "off", "f", "no", "n"})
@@ -24,38 +24,38 @@ _NAMESPACE: Final = 64
 _NAME: Final = 254
 
 
-def caller(request: Request) -> Caller:
+def get_caller(request: Request) -> Caller:
     """Return the caller of `request`; raises KeyError on a path that is open to everybody."""
     found = request.scope[CALLER]
     assert isinstance(found, Caller)
     return found
 
 
-def authorization(request: Request) -> Authorization:
+def get_authorization(request: Request) -> Authorization:
     """Return the Authorization of the application that answers `request`."""
     found = request.app.state.authorization
     assert isinstance(found, Authorization)
     return found
 
 
-def auditor(request: Request) -> Auditor:
+def get_auditor(request: Request) -> Auditor:
     """Return the auditor of the caller's writes in `request`."""
     given = context(request)
-    return Auditor(given.database, caller(request), request_id(request), given.now)
+    return Auditor(given.database, get_caller(request), request_id(request), given.now)
 
 
-def writer(request: Request) -> AuditedWriter:
+def get_writer(request: Request) -> AuditedWriter:
     """Return a writer to Kubernetes for the caller of `request`."""
-    return AuditedWriter(context(request).cluster, auditor(request))
+    return AuditedWriter(context(request).cluster, get_auditor(request))
 
 
-Calling = Annotated[Caller, Depends(caller)]
-Authorizing = Annotated[Authorization, Depends(authorization)]
-Writing = Annotated[AuditedWriter, Depends(writer)]
+Calling = Annotated[Caller, Depends(get_caller)]
+Authorizing = Annotated[Authorization, Depends(get_authorization)]
+Writing = Annotated[AuditedWriter, Depends(get_writer)]
 
 
 @dataclass(frozen=True)
-class Demand:
+class RequiredRight:
     """Route dependency: a right on the namespace of the path, and on its name if `named`.
 
     The parameters of the path are used as they are, and truncated if they are too long: a caller that may not
@@ -74,17 +74,17 @@ class Demand:
 
         A caller with too many refusals gets the same response, without a record.
         """
-        may, who = authorization(request), caller(request)
-        right = self.right(request.path_params)
+        may, who = get_authorization(request), get_caller(request)
+        right = self.resolve(request.path_params)
         try:
-            await may.demand(who, right)
+            await may.require(who, right)
         except Forbidden as refusal:
-            if right.writes and not only_tries(request):
+            if right.is_write and not is_dry_run(request):
                 await _note(request, right, refusal)
             raise
         await _lists_former(request)
 
-    def right(self, path: dict[str, Any]) -> Right:
+    def resolve(self, path: dict[str, Any]) -> Right:
         """Return the right that a path with these parameters requires."""
         return Right(
             self.verb,
@@ -111,14 +111,14 @@ def name_of(path: dict[str, Any]) -> str:
 
 async def _note(request: Request, right: Right, refusal: Forbidden) -> None:
     refusals = request.app.state.refusals
-    assert isinstance(refusals, Buckets)
-    if refusals.take(caller(request).username) == 0.0:
-        await auditor(request).refused(right, refusal)
+    assert isinstance(refusals, TokenBuckets)
+    if refusals.take(get_caller(request).username) == 0.0:
+        await get_auditor(request).record_refusal(right, refusal)
     else:
         context(request).metrics.audit_refusals_left_out.inc()
 
 
-def asks_for_former(request: Request) -> bool:
+def includes_former(request: Request) -> bool:
     """Return whether runs of deleted namespaces are requested, which needs rights on all namespaces."""
     return _asks_for(request, "formerNamespaces")
 
@@ -128,36 +128,36 @@ def _asks_for(request: Request, name: str) -> bool:
     return any(value.strip().lower() not in _FALSE for value in given)
 
 
-def only_tries(request: Request) -> bool:
+def is_dry_run(request: Request) -> bool:
     """Return whether the request is a dry run, which changes nothing; an ambiguous value is none."""
     given = request.query_params.getlist("dryRun")
     return bool(given) and all(value.strip().lower() in _TRUE for value in given)
 
 
 async def _lists_former(request: Request) -> None:
-    if asks_for_former(request):
-        await authorization(request).demand(caller(request), LIST_EVERYWHERE)
+    if includes_former(request):
+        await get_authorization(request).require(get_caller(request), LIST_EVERYWHERE)
 
 
 async def _sees_all_costs(request: Request) -> None:
-    if any(_asks_for(request, name) for name in ("idle", "shareIdle")) or asks_for_former(request):
-        await authorization(request).demand(caller(request), LIST_EVERYWHERE)
+    if any(_asks_for(request, name) for name in ("idle", "shareIdle")) or includes_former(request):
+        await get_authorization(request).require(get_caller(request), LIST_EVERYWHERE)
 
 
 async def _reads_metrics(request: Request) -> None:
     if request.app.state.context.access.metrics_public:
         return
-    await authorization(request).demand(caller(request), READ_METRICS)
+    await get_authorization(request).require(get_caller(request), READ_METRICS)
 
 
-def may(
+def require_right(
     verb: str, resource: str = RUNS, *, named: bool = False, subresource: str = "", everywhere: bool = False
 ) -> Any:
     """Return a dependency that requires the right to `verb` on runs of the path's namespace, or of all.
 
     A cluster-scoped `resource` counts as one of all namespaces.
     """
-    return Depends(Demand(verb, resource, subresource, named, everywhere))
+    return Depends(RequiredRight(verb, resource, subresource, named, everywhere))
 
 
 LISTS_FORMER: Final = Depends(_lists_former)

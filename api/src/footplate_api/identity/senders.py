@@ -6,19 +6,19 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
-from footplate_api.coordinators.record import Coordinator
-from footplate_api.coordinators.service import Coordinators
-from footplate_api.identity.rights import caller, name_of, namespace_of
+from footplate_api.coordinators.record import CoordinatorPod
+from footplate_api.coordinators.service import CoordinatorAuthorizer
+from footplate_api.identity.rights import get_caller, name_of, namespace_of
 
 
-async def _its_coordinator(request: Request) -> Coordinator:
+async def _its_coordinator(request: Request) -> CoordinatorPod:
     """Return the coordinator that sends; raises NotItsCoordinator before the API validates the parameters."""
     known = request.app.state.coordinators
-    assert isinstance(known, Coordinators)
+    assert isinstance(known, CoordinatorAuthorizer)
     path = request.path_params
-    return await known.sender(caller(request), namespace_of(path), name_of(path))
+    return await known.authorize(get_caller(request), namespace_of(path), name_of(path))
 
 
 OF_ITS_COORDINATOR: Final = Depends(_its_coordinator)
-Sender = Annotated[Coordinator, OF_ITS_COORDINATOR]
+Sender = Annotated[CoordinatorPod, OF_ITS_COORDINATOR]
 """Who it is; asked once for a request, however often it is named."""

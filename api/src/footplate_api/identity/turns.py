@@ -9,16 +9,18 @@ from __future__ import annotations
 from typing import Final
 
 from footplate_api.errors import TooManyTokens
-from footplate_api.turns import Turns
+from footplate_api.turns import ConcurrencyLimit
 
 AT_ONCE: Final = 32  # reviews in flight
 WAITING: Final = 200  # each holds 33 KB meanwhile; of a fleet that nobody knows the others come again
 SECONDS: Final = 5.0  # that one waits for its turn
 
 
-def of_reviews(at_once: int = AT_ONCE, waiting: int = WAITING, seconds: float = SECONDS) -> Turns:
+def review_limit(
+    at_once: int = AT_ONCE, waiting: int = WAITING, seconds: float = SECONDS
+) -> ConcurrencyLimit:
     """Return one concurrency limit; refused requests raise TooManyTokens."""
-    return Turns(at_once, waiting, seconds, _refusal)
+    return ConcurrencyLimit(at_once, waiting, seconds, _refusal)
 
 
 def _refusal(waiting: int | None) -> TooManyTokens:

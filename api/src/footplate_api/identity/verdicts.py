@@ -46,7 +46,7 @@ class _Question(Generic[Answer]):
     since: float
 
 
-class Verdicts(Generic[Key, Answer]):
+class ReviewCache(Generic[Key, Answer]):
     """Cache of answers by their question; a false answer, such as None, is a refusal.
 
     `clock` returns monotonic seconds; `most` limits the cached positive answers, `refused` the refusals, and
@@ -70,7 +70,9 @@ class Verdicts(Generic[Key, Answer]):
         self._asked: dict[Key, _Question[Answer]] = {}
         self._missed = float("-inf")  # when nobody answered a question for which a good verdict stood in
 
-    async def of(self, key: Key, ask: Callable[[], Awaitable[Answer]], until: float = float("inf")) -> Answer:
+    async def get(
+        self, key: Key, ask: Callable[[], Awaitable[Answer]], until: float = float("inf")
+    ) -> Answer:
         """Return the fresh answer to `key`, else what `ask` returns; raises what that raises.
 
         While the API server does not answer, an earlier positive answer is returned. After `until` the answer
@@ -97,7 +99,7 @@ class Verdicts(Generic[Key, Answer]):
             return await asyncio.shield(question.task)
         return known.answer
 
-    def stands(self, key: Key) -> bool:
+    def has_usable(self, key: Key) -> bool:
         """Return whether a positive answer to `key` exists for while the API server is unavailable."""
         known = self._known[True].get(key)
         return known is not None and self._stands(known)

@@ -13,22 +13,22 @@ _ROW = Installation.id == 1
 
 
 @dataclass(frozen=True)
-class Moment:
+class MirrorPosition:
     """Progress of the mirrors: the newest version of the current timeline."""
 
     timeline: int
     newest_version: int
 
 
-async def moment(session: ReadSession) -> Moment:
+async def mirror_position(session: ReadSession) -> MirrorPosition:
     """Return the progress of the mirrors."""
     row = (
         await session.execute(select(Installation.timeline, Installation.newest_version).where(_ROW))
     ).one()
-    return Moment(row.timeline, row.newest_version)
+    return MirrorPosition(row.timeline, row.newest_version)
 
 
-async def reach(session: WriteSession, version: int, timeline: int | None = None) -> bool:
+async def advance(session: WriteSession, version: int, timeline: int | None = None) -> bool:
     """Record that Kubernetes has come to `version`, and block other mirrors until the commit.
 
     False if the cluster was restored since `timeline`: nothing of that timeline may be written then.
@@ -41,9 +41,9 @@ async def reach(session: WriteSession, version: int, timeline: int | None = None
     return await session.scalar(statement.returning(Installation.id)) is not None
 
 
-async def take_turn(session: WriteSession) -> None:
+async def lock(session: WriteSession) -> None:
     """Block other mirrors until the commit."""
-    await reach(session, 0)
+    await advance(session, 0)
 
 
 async def claim(session: WriteSession, cluster_uid: str) -> str:
@@ -55,7 +55,7 @@ async def claim(session: WriteSession, cluster_uid: str) -> str:
     return noted
 
 
-async def set_back(session: WriteSession, timeline: int, version: int) -> bool:
+async def begin_timeline(session: WriteSession, timeline: int, version: int) -> bool:
     """Begin the next timeline at `version`; return False if another mirror has ended this one already."""
     statement = update(Installation).where(_ROW, Installation.timeline == timeline)
     statement = statement.values(timeline=timeline + 1, newest_version=version)

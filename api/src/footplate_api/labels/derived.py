@@ -21,7 +21,7 @@ _REQUESTED_BY: Final = f"{GROUP}/requested-by"
 ASKED_UNDER: Final = f"{GROUP}/idempotency-key"  # an annotation of runs that were created under one
 
 
-class Property(StrEnum):
+class RunProperty(StrEnum):
     """A property stored beside the labels; its key has a colon, which no label's key has."""
 
     PROFILE = ":profile"
@@ -30,21 +30,21 @@ class Property(StrEnum):
     ASKED_UNDER = ":idempotency-key"
 
 
-def labels(asked: Mapping[str, Any]) -> dict[str, str]:
-    """Return key -> value of a run with these `labels`, `annotations` and `spec`."""
+def derive_labels(asked: Mapping[str, Any]) -> dict[str, str]:
+    """Return key -> value of a run with these `derive_labels`, `annotations` and `spec`."""
     given = lenient.mapping(asked, "labels")
     found: dict[str, str | None] = {
         key[:_LONGEST_KEY]: lenient.text(given, key, LONGEST_VALUE) for key in given if key[:1] != ":"
     }
     spec, annotations = lenient.mapping(asked, "spec"), lenient.mapping(asked, "annotations")
-    found[Property.PROFILE] = lenient.text(lenient.mapping(spec, "compute"), "profile", LONGEST_VALUE)
-    found[Property.QUEUE] = lenient.text(spec, "queue", LONGEST_VALUE)
-    found[Property.REQUESTED_BY] = lenient.text(annotations, _REQUESTED_BY, LONGEST_VALUE)
-    found[Property.ASKED_UNDER] = lenient.text(annotations, ASKED_UNDER, LONGEST_VALUE)
+    found[RunProperty.PROFILE] = lenient.text(lenient.mapping(spec, "compute"), "profile", LONGEST_VALUE)
+    found[RunProperty.QUEUE] = lenient.text(spec, "queue", LONGEST_VALUE)
+    found[RunProperty.REQUESTED_BY] = lenient.text(annotations, _REQUESTED_BY, LONGEST_VALUE)
+    found[RunProperty.ASKED_UNDER] = lenient.text(annotations, ASKED_UNDER, LONGEST_VALUE)
     return {_sane(str(key)): value for key, value in found.items() if value is not None}
 
 
-def digest(asked: Mapping[str, Any]) -> str:
+def spec_digest(asked: Mapping[str, Any]) -> str:
     """Return a digest that differs if the labels, annotations or spec of a run differ."""
     kept = {name: asked[name] for name in ("labels", "annotations", "spec")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

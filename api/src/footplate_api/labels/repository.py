@@ -10,11 +10,11 @@ from sqlalchemy.orm import aliased
 
 from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
-from footplate_api.labels.derived import digest, labels
+from footplate_api.labels.derived import derive_labels, spec_digest
 from footplate_api.labels.selector import Operator, Requirement
 from footplate_api.models.base import table_of, upsert
 from footplate_api.models.label import RunLabel
-from footplate_api.models.run import Run, RunSpec
+from footplate_api.models.run import RunRow, RunSpec
 
 FEW: Final = 1000  # runs: so many are sooner fetched by their uids and sorted
 _COLUMNS: Final = ("key", "value", "run_uid")
@@ -28,17 +28,17 @@ async def store(session: WriteSession, asked: Mapping[str, Mapping[str, Any]]) -
     if not asked:
         return
     await session.execute(delete(RunLabel).where(RunLabel.run_uid.in_(asked)))
-    rows = [(key, value, uid) for uid, run in asked.items() for key, value in labels(run).items()]
+    rows = [(key, value, uid) for uid, run in asked.items() for key, value in derive_labels(run).items()]
     await insert_missing(session, table_of(RunLabel), _COLUMNS, rows)
 
 
-def meets(requirement: Requirement) -> ColumnElement[bool]:
+def matches(requirement: Requirement) -> ColumnElement[bool]:
     """Return the condition that the queried run meets `requirement`: a look-up in the index of its labels.
 
     It compares the label's value, and does not search for a row that meets the requirement: PostgreSQL would
     make a join of that, of all runs that do with the page.
     """
-    value = select(RunLabel.value).where(RunLabel.run_uid == Run.uid, RunLabel.key == requirement.key)
+    value = select(RunLabel.value).where(RunLabel.run_uid == RunRow.uid, RunLabel.key == requirement.key)
     found = value.scalar_subquery()
     match requirement.operator:
         case Operator.IN:
@@ -51,9 +51,11 @@ def meets(requirement: Requirement) -> ColumnElement[bool]:
             return found.is_(None)
 
 
-async def few(session: ReadSession, requirements: Sequence[Requirement], most: int) -> Sequence[str] | None:
+async def find_few(
+    session: ReadSession, requirements: Sequence[Requirement], most: int
+) -> Sequence[str] | None:
     """Return the runs that meet all requirements; None if they exceed `most` or none of these is positive."""
-    first = next((asked for asked in requirements if asked.positive), None)
+    first = next((asked for asked in requirements if asked.requires_key), None)
     if first is None:
         return None
     statement = select(RunLabel.run_uid).where(_says(RunLabel, first))
@@ -69,7 +71,7 @@ def _beside(requirement: Requirement) -> ColumnElement[bool]:
     other = aliased(RunLabel)
     asked = select(other.key).where(other.run_uid == RunLabel.run_uid)
     found = asked.where(_says(other, requirement)).exists()
-    return found if requirement.positive else ~found
+    return found if requirement.requires_key else ~found
 
 
 def _says(label: type[RunLabel], requirement: Requirement) -> ColumnElement[bool]:
@@ -84,27 +86,27 @@ async def unlabelled(session: ReadSession, limit: int) -> Sequence[RunSpec]:
     return (await session.scalars(select(RunSpec).where(stale).limit(limit))).all()
 
 
-async def label(session: WriteSession, specs: Sequence[RunSpec]) -> None:
+async def update_labels(session: WriteSession, specs: Sequence[RunSpec]) -> None:
     """Store the labels of `specs`, except those of a run whose spec has changed meanwhile."""
     asked = {}
     for spec in sorted(specs, key=lambda spec: spec.uid):
         same = update(RunSpec).where(RunSpec.uid == spec.uid, RunSpec.digest == spec.digest)
         if await session.scalar(same.values(labelled=spec.digest).returning(RunSpec.uid)) is not None:
-            asked[spec.uid] = asked_of(spec)
+            asked[spec.uid] = label_inputs(spec)
     await store(session, asked)
 
 
-def asked_of(spec: RunSpec) -> Mapping[str, Any]:
+def label_inputs(spec: RunSpec) -> Mapping[str, Any]:
     """Return the input of labels()."""
     return {"labels": spec.labels, "annotations": spec.annotations, "spec": spec.spec}
 
 
-async def take_specs(session: WriteSession, limit: int) -> int:
+async def insert_missing_specs(session: WriteSession, limit: int) -> int:
     """Insert the specs of runs that only a release before run_specs has written; return how many."""
-    missing = ~select(RunSpec.uid).where(RunSpec.uid == Run.uid).exists()
-    columns = (Run.uid, Run.labels, Run.annotations, Run.spec)
+    missing = ~select(RunSpec.uid).where(RunSpec.uid == RunRow.uid).exists()
+    columns = (RunRow.uid, RunRow.labels, RunRow.annotations, RunRow.spec)
     rows = [row._asdict() for row in await session.execute(select(*columns).where(missing).limit(limit))]
     if rows:
-        made = [{**row, "digest": digest(row), "labelled": None} for row in rows]
+        made = [{**row, "digest": spec_digest(row), "labelled": None} for row in rows]
         await session.execute(upsert(session, RunSpec, lambda new: RunSpec.uid.is_(None)), made)
     return len(rows)

@@ -35,7 +35,7 @@ class Requirement:
     values: tuple[str, ...] = ()
 
     @property
-    def positive(self) -> bool:
+    def requires_key(self) -> bool:
         """True if only runs that have the key can meet it."""
         return self.operator in (Operator.IN, Operator.EXISTS)
 

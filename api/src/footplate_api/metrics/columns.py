@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from footplate_api.metrics import further
 from footplate_api.metrics.schemas import GENERATION, SHOWN
-from footplate_contracts.metrics import Column, Scalar
+from footplate_contracts.metrics import MetricColumn, Scalar
 
 _CODES: Final[dict[Scalar, str]] = {float: "d", int: "q"}
 
@@ -63,7 +63,7 @@ class _Sparse:
         return found
 
 
-class Table:
+class HistoryColumns:
     """Rows of a history, in order of steps, by columns.
 
     `asked` are columns of the rows; `names` those of further numbers, by their number; `generations` the
@@ -71,7 +71,7 @@ class Table:
     """
 
     def __init__(
-        self, asked: Sequence[Column], names: Mapping[int, str], generations: Mapping[int, str] | None
+        self, asked: Sequence[MetricColumn], names: Mapping[int, str], generations: Mapping[int, str] | None
     ) -> None:
         self._asked, self._names, self._generations = asked, names, generations
         self._steps, self._segments = array("q"), array("q")
@@ -80,7 +80,7 @@ class Table:
         self._further = {number: _Sparse(array("d")) for number in names}
 
     @property
-    def asked(self) -> list[str]:
+    def column_names(self) -> list[str]:
         """Names of the columns that are read."""
         return [column.name for column in self._asked] + ["further"] * bool(self._names)
 
@@ -173,7 +173,7 @@ class Table:
         parts.append(b"}}" if begin == b"," else b"}")
         return b"".join(parts)
 
-    def _taken(self, column: Column) -> list[Any] | None:
+    def _taken(self, column: MetricColumn) -> list[Any] | None:
         if column is GENERATION:
             return (
                 None if self._generations is None else [self._generations[known] for known in self._segments]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from footplate_api.metrics.lineage import Extents, Stretch
+from footplate_api.metrics.lineage import Extents, SegmentRange
 
 Span = tuple[int, int, int]
 """Segment, first and last step."""
 
 
-def clipped(stretches: Sequence[Stretch], first: int, last: int | None) -> list[Stretch]:
+def clipped(stretches: Sequence[SegmentRange], first: int, last: int | None) -> list[SegmentRange]:
     """Return the stretches' parts from `first` to `last`; None: to the end."""
     cut = [
         replace(part, first=max(part.first, first), last=part.last if last is None else min(part.last, last))
@@ -20,12 +20,12 @@ def clipped(stretches: Sequence[Stretch], first: int, last: int | None) -> list[
     return [part for part in cut if part.first <= part.last]
 
 
-def stored(stretches: Sequence[Stretch], extents: Extents) -> int:
+def count_rows(stretches: Sequence[SegmentRange], extents: Extents) -> int:
     """Return how many rows `stretches` have, as far as that is known, or had before they were thinned."""
     return sum(last - first + 1 for part in stretches for first, last in extents.within(part))
 
 
-def page_end(stretches: Sequence[Stretch], extents: Extents, limit: int) -> int:
+def page_end(stretches: Sequence[SegmentRange], extents: Extents, limit: int) -> int:
     """Return the last step of a page of at most `limit` rows; a single step may have more rows than that."""
     low, high = min(part.first for part in stretches), max(part.last for part in stretches)
     turns = sorted(
@@ -44,7 +44,7 @@ def page_end(stretches: Sequence[Stretch], extents: Extents, limit: int) -> int:
     return high if extents.known is None else max(low, min(high, extents.known))
 
 
-def pages(stretches: Sequence[Stretch], extents: Extents, limit: int) -> Iterator[list[Stretch]]:
+def pages(stretches: Sequence[SegmentRange], extents: Extents, limit: int) -> Iterator[list[SegmentRange]]:
     """Yield all of `stretches`, in order, in parts of at most `limit` rows; a single step may have more."""
     rest = list(stretches)
     while rest:
@@ -68,7 +68,7 @@ def stride(first: int, last: int, limit: int) -> int:
     return -(-steps // max(limit - 2, 1))
 
 
-def buckets(stretches: Sequence[Stretch], every: int, limit: int) -> tuple[list[Span], int | None]:
+def buckets(stretches: Sequence[SegmentRange], every: int, limit: int) -> tuple[list[Span], int | None]:
     """Return at most `limit` spans, whose last rows are shown, and the step that follows them.
 
     A span ends with a multiple of `every`, or with the history: if each step has a row, its last one is that

@@ -32,7 +32,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class SegmentRange:
     """Steps `first` to `last` of a segment; not all of them need have a row."""
 
     segment: Segment
@@ -47,7 +47,7 @@ class Extents:
     of: Mapping[int, Sequence[Extent]]  # segment -> ascending
     known: int | None = None  # None: all of them
 
-    def within(self, part: Stretch) -> Iterator[Extent]:
+    def within(self, part: SegmentRange) -> Iterator[Extent]:
         """Yield the extents of a stretch, cut at its ends and at `known`."""
         end = part.last if self.known is None else min(part.last, self.known)
         for first, last in self.of.get(part.segment.id, ()):
@@ -56,27 +56,27 @@ class Extents:
                 yield first, last
 
 
-def standing(segments: Iterable[Segment]) -> list[Stretch]:
+def effective_ranges(segments: Iterable[Segment]) -> list[SegmentRange]:
     """Return the history, ascending: at most one stretch of each segment, and none overlaps another.
 
     >>> old, new = Segment(1, 1, 1, 1, 10), Segment(2, 1, 2, 6, 7)
     >>> [(part.segment.id, part.first, part.last) for part in standing([old, new])]
     [(1, 1, 5), (2, 6, 7)]
     """
-    found: list[Stretch] = []
+    found: list[SegmentRange] = []
     for segment, end in _ends(segments):
         last = segment.last if end is None else min(segment.last, end)
         if segment.first <= last:
-            found.append(Stretch(segment, segment.first, last))
+            found.append(SegmentRange(segment, segment.first, last))
     return found[::-1]
 
 
-def superseded(segments: Iterable[Segment]) -> list[Stretch]:
+def superseded_ranges(segments: Iterable[Segment]) -> list[SegmentRange]:
     """Return the rows that are no history any more, by segment, oldest generation first."""
-    found: list[Stretch] = []
+    found: list[SegmentRange] = []
     for segment, end in _ends(segments):
         if end is not None and end < segment.last:
-            found.append(Stretch(segment, max(segment.first, end + 1), segment.last))
+            found.append(SegmentRange(segment, max(segment.first, end + 1), segment.last))
     return found[::-1]
 
 
@@ -88,7 +88,9 @@ def _ends(segments: Iterable[Segment]) -> Iterable[tuple[Segment, int | None]]:
         end = segment.first - 1 if end is None else min(end, segment.first - 1)
 
 
-def holes(stretches: Sequence[Stretch], extents: Extents, first: int, last: int) -> list[Extent]:
+def missing_ranges(
+    stretches: Sequence[SegmentRange], extents: Extents, first: int, last: int
+) -> list[Extent]:
     """Return the steps from `first` to `last` without a row in any stretch, ascending, as far as known.
 
     Every step should have one: missing ones were lost, with the coordinator and the pod of rank 0 together.
@@ -108,7 +110,7 @@ def holes(stretches: Sequence[Stretch], extents: Extents, first: int, last: int)
     return missing
 
 
-def merged(extents: Iterable[Extent], steps: Iterable[int]) -> tuple[Extent, ...]:
+def merge_steps(extents: Iterable[Extent], steps: Iterable[int]) -> tuple[Extent, ...]:
     """Return `extents` with `steps` in them, ascending, as few as possible.
 
     >>> merged([(1, 3), (7, 9)], [4, 5, 6, 12])

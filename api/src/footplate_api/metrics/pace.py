@@ -22,7 +22,7 @@ REMEMBERED: Final = 30.0  # seconds since a run sent last
 
 
 @dataclass
-class Pace:
+class BatchIntervals:
     """Recent senders; `chance` spreads their intervals."""
 
     chance: random.Random = field(default_factory=random.Random)
@@ -34,10 +34,10 @@ class Pace:
         self._last.move_to_end(run_uid)
         while next(iter(self._last.values())) < now - REMEMBERED:
             self._last.popitem(last=False)
-        return gathering(len(self._last), self.chance.random())
+        return batch_interval(len(self._last), self.chance.random())
 
 
-def gathering(senders: int, chance: float) -> float:
+def batch_interval(senders: int, chance: float) -> float:
     """Return the interval in seconds for one of `senders`; `chance` in [0, 1) spreads it if there are many.
 
     >>> gathering(1, 0.9), gathering(1000, 0.5), gathering(1000, 0.0), gathering(100_000, 0.5)

@@ -8,10 +8,16 @@ from typing import Any, Final
 from sqlalchemy import Row, Select, and_, case, func, select
 
 from footplate_api.database import ReadSession
-from footplate_api.metrics.lineage import Extent, Extents, Segment, Stretch
+from footplate_api.metrics.lineage import Extent, Extents, Segment, SegmentRange
 from footplate_api.metrics.spans import Span, spans_of, texts_of
 from footplate_api.models.base import table_of
-from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
+from footplate_api.models.metric import (
+    DroppedTelemetryCount,
+    MetricExtent,
+    MetricRow,
+    MetricSegment,
+    MetricValueName,
+)
 
 _ROWS: Final = table_of(MetricRow)
 
@@ -44,7 +50,7 @@ async def segments(session: ReadSession, uids: Iterable[str]) -> dict[str, list[
     return found
 
 
-async def extents(session: ReadSession, stretches: Sequence[Stretch], most: int) -> Extents:
+async def extents(session: ReadSession, stretches: Sequence[SegmentRange], most: int) -> Extents:
     """Return which steps of `stretches` have rows, from the first on, with at most `most` extents."""
     spans = spans_of(session, [(part.segment.id, part.first, part.last) for part in stretches])
     extent = MetricExtent
@@ -75,7 +81,7 @@ async def extents(session: ReadSession, stretches: Sequence[Stretch], most: int)
 
 
 async def rows(
-    session: ReadSession, stretches: Sequence[Stretch], columns: Sequence[str]
+    session: ReadSession, stretches: Sequence[SegmentRange], columns: Sequence[str]
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return (segment, step, *columns) of all rows of `stretches`, in order of steps, then of stretches."""
     spans = spans_of(session, [(part.segment.id, part.first, part.last) for part in stretches])
@@ -83,7 +89,7 @@ async def rows(
     return (await session.execute(statement.order_by(_ROWS.c.step, spans.c.place))).all()
 
 
-async def thinned(
+async def last_rows(
     session: ReadSession, spans: Sequence[Span], columns: Sequence[str]
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return (segment, step, *columns) of the last row of each span, in their order.
@@ -98,7 +104,7 @@ async def thinned(
     ).all()
 
 
-async def newest_places(session: ReadSession, uids: Sequence[str]) -> Mapping[str, tuple[int, int]]:
+async def newest_positions(session: ReadSession, uids: Sequence[str]) -> Mapping[str, tuple[int, int]]:
     """Return run -> segment and step of the last row of its newest generation, for runs that have rows."""
     runs, segment = texts_of(session, uids), MetricSegment
     newest = (
@@ -130,20 +136,22 @@ async def rows_at(
 async def last_time(session: ReadSession, uid: str) -> float | None:
     """Return the newest time of the last rows of a run's generations, in seconds since 1970; None without."""
     known = (await segments(session, [uid])).get(uid, [])
-    found = await thinned(session, [(segment.id, segment.last, segment.last) for segment in known], ["time"])
+    found = await last_rows(
+        session, [(segment.id, segment.last, segment.last) for segment in known], ["time"]
+    )
     return max((row.time for row in found if row.time is not None), default=None)
 
 
-async def names(session: ReadSession, uid: str) -> dict[int, str]:
+async def value_names(session: ReadSession, uid: str) -> dict[int, str]:
     """Return number -> name of the further numbers of a run."""
-    statement = select(FurtherName.number, FurtherName.name).where(FurtherName.run_uid == uid)
-    found = await session.execute(statement.order_by(FurtherName.number))
+    statement = select(MetricValueName.number, MetricValueName.name).where(MetricValueName.run_uid == uid)
+    found = await session.execute(statement.order_by(MetricValueName.number))
     return {row.number: row.name for row in found}
 
 
-async def given_up(session: ReadSession, uids: Sequence[str]) -> dict[str, tuple[int, int]]:
+async def dropped_counts(session: ReadSession, uids: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Return run -> entries that the API refused, entries that overflowed an outbox, for runs with any."""
-    table, runs = GivenUpTelemetry, texts_of(session, uids)
+    table, runs = DroppedTelemetryCount, texts_of(session, uids)
     statement = (
         select(table.run_uid, func.sum(table.refused), func.sum(table.overflowed))
         .where(table.run_uid.in_(select(runs.c.text)))

@@ -26,7 +26,7 @@ _ENDED_PART: Final = 10  # an ended run has a tenth of the rows of one that trai
 
 
 @dataclass(frozen=True)
-class Limits:
+class RetentionLimits:
     """Retention limits; the defaults are those of the chart."""
 
     rows_per_run: int = 1_000_000
@@ -36,7 +36,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Stock:
+class RunRows:
     """Stored rows of a run; `age` is the time since it ended, None while it has not."""
 
     run_uid: str
@@ -46,19 +46,19 @@ class Stock:
 
 
 @dataclass(frozen=True)
-class Room:
+class DatabaseQuota:
     """Bytes that the database may take, and bytes that everything but the metric rows takes."""
 
     whole: int
     others: int
 
     @property
-    def crowded(self) -> bool:
+    def is_over_quota(self) -> bool:
         """True if no deletion of rows would free enough space."""
         return self.others > self.whole * USABLE
 
     @property
-    def for_rows(self) -> int:
+    def bytes_for_rows(self) -> int:
         """Bytes that rows may take.
 
         >>> Room(1000, 100).for_rows, Room(1000, 600).for_rows, Room(1000, 2000).for_rows
@@ -67,7 +67,7 @@ class Room:
         return max(int(self.whole * USABLE) - self.others, int(self.whole * RESERVED))
 
 
-def allowances(stocks: Sequence[Stock], limits: Limits, most: int | None) -> dict[str, int]:
+def row_limits(stocks: Sequence[RunRows], limits: RetentionLimits, most: int | None) -> dict[str, int]:
     """Return run -> rows that it may keep, for runs that have more; `most` limits all of them together.
 
     >>> old = [Stock("a", 50, timedelta(days=1)), Stock("b", 900, timedelta(days=2)), Stock("c", 900, None)]
@@ -80,7 +80,7 @@ def allowances(stocks: Sequence[Stock], limits: Limits, most: int | None) -> dic
     return {stock.run_uid: allowed[stock.run_uid] for stock in stocks if allowed[stock.run_uid] < stock.rows}
 
 
-def _by_age(stock: Stock, limits: Limits) -> int:
+def _by_age(stock: RunRows, limits: RetentionLimits) -> int:
     if stock.age is None or stock.age <= limits.full:
         return limits.rows_per_run
     return limits.rows_after if stock.age <= limits.kept else 0
@@ -96,7 +96,7 @@ class _Claim(NamedTuple):
         return min(self.most, -(-level // self.part))
 
 
-def _fit(stocks: Sequence[Stock], allowed: dict[str, int], most: int) -> None:
+def _fit(stocks: Sequence[RunRows], allowed: dict[str, int], most: int) -> None:
     """Lower `allowed` to at most `most` rows together: equally by namespace, and in each of them by run."""
     if sum(allowed.values()) <= most:
         return
@@ -120,7 +120,7 @@ def _levelled(claims: Sequence[_Claim], room: int) -> list[int]:
     return [claim.at(fitting - 1) for claim in claims]
 
 
-def every(rows: int, keep: int) -> int | None:
+def thinning_stride(rows: int, keep: int) -> int | None:
     """Return a stride whose multiples among `rows` steps are at most `keep`; None: no row is left.
 
     >>> every(1000, 1000), every(1000, 300), every(1000, 0)

@@ -17,10 +17,10 @@ from footplate_api.errors import (
     RunNotFound,
     TooBusy,
 )
-from footplate_api.identity.rights import Calling, may
+from footplate_api.identity.rights import Calling, require_right
 from footplate_api.identity.senders import OF_ITS_COORDINATOR, Sender
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
-from footplate_api.metrics.service import Histories
+from footplate_api.metrics.service import HistoryService
 from footplate_api.openapi import ROUTER, Responses, raises
 from footplate_api.schemas import Namespace, RunName
 from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
@@ -28,9 +28,9 @@ from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"], **ROUTER)
 
 
-def _histories(request: Request) -> Histories:
+def _histories(request: Request) -> HistoryService:
     found = request.app.state.histories
-    assert isinstance(found, Histories)
+    assert isinstance(found, HistoryService)
     return found
 
 
@@ -43,7 +43,7 @@ _HISTORY: Final[Responses] = {200: {"model": MetricHistory, "description": "Colu
     response_model_exclude_none=True,
     summary="Store telemetry of a run",
     dependencies=[OF_ITS_COORDINATOR],
-    openapi_extra=bodies.described(TelemetryBatch),
+    openapi_extra=bodies.openapi_request_body(TelemetryBatch),
     responses=raises(NotItsCoordinator, RunMismatch, TooBusy, DatabaseUnavailable, DatabaseFull),
 )
 async def ingest_telemetry(
@@ -61,14 +61,14 @@ async def ingest_telemetry(
     "/metrics",
     response_class=Response,
     summary="Metric history of a run",
-    dependencies=[may("get", named=True)],
+    dependencies=[require_right("get", named=True)],
     responses=raises(RunNotFound, DatabaseUnavailable, HistoriesBusy) | _HISTORY,
 )
 async def read_metrics(
     namespace: Namespace,
     name: RunName,
     query: Annotated[MetricQuery, Query()],
-    histories: Annotated[Histories, Depends(_histories)],
+    histories: Annotated[HistoryService, Depends(_histories)],
     caller: Calling,
 ) -> Response:
     """Return the rows of the weights that exist, as columns of equal length.

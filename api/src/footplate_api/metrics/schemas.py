@@ -7,15 +7,15 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, WithJsonSchema, create_model, field_validator, model_validator
 
-from footplate_api.schemas import LARGEST, Asked, FormerNamespaces, Number, Schema, Step, Uid
-from footplate_contracts.metrics import COLUMNS, VALUE_NAME, Column, Scalar
+from footplate_api.schemas import LARGEST, FormerNamespaces, Number, QueryParameters, Schema, Step, Uid
+from footplate_contracts.metrics import COLUMNS, VALUE_NAME, MetricColumn, Scalar
 
 DEFAULT_ROWS = 5000
 MOST_ROWS = 50_000
 MOST_CELLS = 1_500_000  # numbers of one answer, and nulls among them: all that is no further number fits
 
 
-GENERATION: Final = Column(
+GENERATION: Final = MetricColumn(
     "generation", "generation", str, optional=False, description="<epoch>.<number> that computed the row"
 )
 SHOWN: Final = (
@@ -43,7 +43,7 @@ ColumnName = Annotated[
 ]
 
 
-class MetricQuery(Asked):
+class MetricQuery(QueryParameters):
     """Query parameters of a history: range, density and columns."""
 
     uid: Uid | None = None
@@ -82,7 +82,7 @@ class MetricQuery(Asked):
             raise ValueError(f"every={self.every} must be absent: superseded rows are shown one by one")
         return self
 
-    def asks(self, name: str) -> bool:
+    def includes(self, name: str) -> bool:
         """Return whether the column or further number `name` is to be shown."""
         return self.names is None or name in self.names
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from footplate_api.database import ANSWER_SECONDS, Database, ReadSession
 from footplate_api.metrics import history, lineage, repository
-from footplate_api.metrics.columns import Table
-from footplate_api.metrics.lineage import Extents, Stretch
+from footplate_api.metrics.columns import HistoryColumns
+from footplate_api.metrics.lineage import Extents, SegmentRange
 from footplate_api.metrics.schemas import (
     DEFAULT_ROWS,
     GENERATION,
@@ -20,10 +20,10 @@ from footplate_api.metrics.schemas import (
     Hole,
     MetricQuery,
 )
-from footplate_api.metrics.turns import of_histories
-from footplate_api.models.run import Run
+from footplate_api.metrics.turns import history_limit
+from footplate_api.models.run import RunRow
 from footplate_api.runs import service as runs
-from footplate_api.turns import Turns
+from footplate_api.turns import ConcurrencyLimit
 from footplate_contracts.metrics import COLUMNS
 from footplate_contracts.names import Phase
 
@@ -31,15 +31,15 @@ _HOLES: Final = 100  # of one answer
 _ROWS_A_SECOND: Final = 10_000  # beyond the usual ones, of a database that is busy
 _BITE: Final = 10_000  # rows that are asked for at once: the driver unpacks them on the event loop
 Bite = Callable[..., Awaitable[Sequence[Any]]]
-_ENDED: Final = frozenset(phase.value for phase in Phase if phase.terminal)
+_ENDED: Final = frozenset(phase.value for phase in Phase if phase.is_terminal)
 
 
 @dataclass
-class Histories:
+class HistoryService:
     """Reader of metric histories; one instance per process."""
 
     database: Database
-    turns: Turns = field(default_factory=of_histories)
+    turns: ConcurrencyLimit = field(default_factory=history_limit)
 
     async def read(self, namespace: str, name: str, query: MetricQuery, caller: str) -> bytes:
         """Return the requested history as `MetricHistory` JSON; raises RunNotFound, HistoriesBusy.
@@ -51,29 +51,29 @@ class Histories:
         # Of a database that is silent all are told at once, and not one after the other.
         async with self.database.read() as session:
             run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
-        async with self.turns.turn(caller):
+        async with self.turns.acquire(caller):
             async with self.database.read(seconds) as session:
                 part, table = await _found(session, run, query)
             return await asyncio.to_thread(_json, part, table)
 
 
-async def _found(session: ReadSession, run: Run, query: MetricQuery) -> tuple[HistoryPart, Table]:
+async def _found(session: ReadSession, run: RunRow, query: MetricQuery) -> tuple[HistoryPart, HistoryColumns]:
     """Return the response without its columns, and its columns."""
     segments = (await repository.segments(session, [run.uid])).get(run.uid, [])
-    chosen = lineage.superseded(segments) if query.superseded else lineage.standing(segments)
+    chosen = lineage.superseded_ranges(segments) if query.superseded else lineage.effective_ranges(segments)
     part = history.clipped(chosen, query.from_step, query.to_step)
     extents = await repository.extents(session, part, max(query.limit + 1, _HOLES + 1 + len(part)))
     every = query.every or (1 if query.superseded else _stride(part, extents, query.limit))
     names = {
         number: text
-        for number, text in (await repository.names(session, run.uid)).items()
-        if query.asks(text)
+        for number, text in (await repository.value_names(session, run.uid)).items()
+        if query.includes(text)
     }
-    table = Table(
-        [column for column in COLUMNS if query.asks(column.alias) and column.name != "step"],
+    table = HistoryColumns(
+        [column for column in COLUMNS if query.includes(column.alias) and column.name != "step"],
         names,
         {known.id: f"{known.epoch}.{known.number}" for known in segments}
-        if query.asks(GENERATION.alias)
+        if query.includes(GENERATION.alias)
         else None,
     )
     following = await _gather(session, table, part, extents, every, query.limit)
@@ -87,22 +87,27 @@ async def _found(session: ReadSession, run: Run, query: MetricQuery) -> tuple[Hi
     return about, table
 
 
-def _stride(part: Sequence[Stretch], extents: Extents, limit: int) -> int:
+def _stride(part: Sequence[SegmentRange], extents: Extents, limit: int) -> int:
     """Return 1 if all rows fit, else the stride that thins them to `limit`."""
-    if history.stored(part, extents) <= limit:
+    if history.count_rows(part, extents) <= limit:
         return 1
     return history.stride(part[0].first, part[-1].last, limit)
 
 
 async def _gather(
-    session: ReadSession, table: Table, part: Sequence[Stretch], extents: Extents, every: int, limit: int
+    session: ReadSession,
+    table: HistoryColumns,
+    part: Sequence[SegmentRange],
+    extents: Extents,
+    every: int,
+    limit: int,
 ) -> int | None:
     """Add the rows to show to `table`; return the step that follows upon them, None at the end."""
     if not part:
         return None
     bites, following = await asyncio.to_thread(_bites, part, extents, every, limit)
     while bites and table.cells <= MOST_CELLS:
-        rows = await bites.pop(0)(session, columns=table.asked)
+        rows = await bites.pop(0)(session, columns=table.column_names)
         await asyncio.to_thread(table.add, rows)
     if await asyncio.to_thread(table.fit, MOST_CELLS) or bites:
         return table.steps[-1] + 1
@@ -110,19 +115,19 @@ async def _gather(
 
 
 def _bites(
-    part: Sequence[Stretch], extents: Extents, every: int, limit: int
+    part: Sequence[SegmentRange], extents: Extents, every: int, limit: int
 ) -> tuple[list[Bite], int | None]:
     """Return a statement for the rows to show, in order, and the step that follows them."""
     if every > 1:
         spans, following = history.buckets(part, every, limit)
         some = (spans[start : start + _BITE] for start in range(0, len(spans), _BITE))
-        return [partial(repository.thinned, spans=bite) for bite in some], following
+        return [partial(repository.last_rows, spans=bite) for bite in some], following
     end, last = history.page_end(part, extents, limit), max(stretch.last for stretch in part)
     pages = history.pages(history.clipped(part, 0, end), extents, _BITE)
     return [partial(repository.rows, stretches=bite) for bite in pages], end + 1 if end < last else None
 
 
-def _holes(run: Run, chosen: Sequence[Stretch], extents: Extents, query: MetricQuery) -> list[Hole]:
+def _holes(run: RunRow, chosen: Sequence[SegmentRange], extents: Extents, query: MetricQuery) -> list[Hole]:
     """Return steps without a row; after the last row only of a run that has ended: others may send them."""
     if not chosen:
         return []
@@ -130,10 +135,10 @@ def _holes(run: Run, chosen: Sequence[Stretch], extents: Extents, query: MetricQ
     last = max(chosen[-1].last, run.step if ended else 0)
     if query.to_step is not None:
         last = min(last, query.to_step)
-    found = lineage.holes(chosen, extents, max(chosen[0].first, query.from_step), last)[:_HOLES]
+    found = lineage.missing_ranges(chosen, extents, max(chosen[0].first, query.from_step), last)[:_HOLES]
     return [Hole(from_step=begin, to_step=end) for begin, end in found]
 
 
-def _json(about: HistoryPart, table: Table) -> bytes:
+def _json(about: HistoryPart, table: HistoryColumns) -> bytes:
     about.step = list(table.steps)
     return table.json(about.model_dump_json(by_alias=True, exclude_none=True).encode())

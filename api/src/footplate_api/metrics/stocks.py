@@ -32,7 +32,7 @@ class StoredSegment:
     rows: int  # that are left of them
 
 
-async def segments(session: ReadSession, after: int, limit: int) -> list[StoredSegment]:
+async def list_segments(session: ReadSession, after: int, limit: int) -> list[StoredSegment]:
     """Return at most `limit` segments whose id is above `after`, in order; the database counts their rows."""
     chosen = (
         select(MetricSegment).where(MetricSegment.id > after).order_by(MetricSegment.id).limit(limit)
@@ -74,15 +74,15 @@ async def last_times(session: ReadSession, segments: Sequence[StoredSegment]) ->
     runs = {segment.id: segment.run_uid for segment in segments}
     lasts = [(segment.id, segment.last, segment.last) for segment in segments]
     found: dict[str, datetime] = {}
-    for row in await repository.thinned(session, lasts, ["time"]):
-        time = lenient.instant(row.time)
+    for row in await repository.last_rows(session, lasts, ["time"]):
+        time = lenient.from_timestamp(row.time)
         if time is not None:
             run = runs[row.segment_id]
             found[run] = max(time, found.get(run, time))
     return found
 
 
-def begin(segment: StoredSegment, every: int) -> int:
+def thinning_start(segment: StoredSegment, every: int) -> int:
     """Return the first step to thin to multiples of `every`: where as coarse a thinning ended, else 0."""
     return segment.thinned_to if every <= segment.kept_every else 0
 
@@ -108,7 +108,7 @@ async def thin(session: WriteSession, segment: StoredSegment, begin: int, every:
     return last + 1 if last < segment.last else None
 
 
-async def note_thinned(session: WriteSession, segment: StoredSegment, every: int) -> None:
+async def record_thinning(session: WriteSession, segment: StoredSegment, every: int) -> None:
     """Record that `thin` has finished, unless another replica has thinned more, or further."""
     row, last = MetricSegment, segment.last
     await session.execute(
@@ -118,7 +118,7 @@ async def note_thinned(session: WriteSession, segment: StoredSegment, every: int
     )
 
 
-async def drop(session: WriteSession, segments: Sequence[int]) -> None:
+async def delete_segments(session: WriteSession, segments: Sequence[int]) -> None:
     """Delete segments with all that belongs to them, and wait for concurrent writers of them.
 
     A trigger deletes their samples, as a release that has no samples may delete segments.
@@ -128,7 +128,7 @@ async def drop(session: WriteSession, segments: Sequence[int]) -> None:
         await session.execute(delete(table).where(table.segment_id.in_(segments)))
 
 
-async def other_bytes(session: ReadSession, rows: int) -> int:
+async def non_metric_bytes(session: ReadSession, rows: int) -> int:
     """Return the bytes that all tables but the metric rows take; `rows` is the number of these."""
     dialect = session.get_bind().dialect.name
     if dialect == "postgresql":

@@ -12,16 +12,22 @@ from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.errors import ApiError, Invalid
 from footplate_api.metrics import further
-from footplate_api.metrics.lineage import Extent, merged
+from footplate_api.metrics.lineage import Extent, merge_steps
 from footplate_api.metrics.retention import GENERATIONS
 from footplate_api.metrics.spans import spans_of
-from footplate_api.metrics.telemetry import STORED, Delivery, Row
+from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
 from footplate_api.models.base import table_of, upsert
-from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
+from footplate_api.models.metric import (
+    DroppedTelemetryCount,
+    MetricExtent,
+    MetricRow,
+    MetricSegment,
+    MetricValueName,
+)
 from footplate_api.samples import storage as samples
 from footplate_api.schemas import LARGEST
 from footplate_contracts.metrics import VALUE_NAMES
-from footplate_contracts.reports import GivenUp
+from footplate_contracts.reports import DroppedTelemetry
 
 SegmentKey = tuple[str, int, int]
 """Run uid, epoch, number."""
@@ -34,7 +40,7 @@ _ROWS: Final = table_of(MetricRow)
 _COLUMNS: Final = ("segment_id", *STORED, "further")
 
 
-async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[ApiError | None]:
+async def store(session: WriteSession, deliveries: Sequence[ParsedBatch]) -> list[ApiError | None]:
     """Store the rows of all batches; return for each batch the error that shows only here, or None.
 
     A row is never changed: an existing row of the same generation and step stays as it is. Two writers of one
@@ -46,7 +52,7 @@ async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[A
     ids = await _locked(session, sorted(keys)) if keys else {}
     if missing := keys - ids.keys():
         refused = await _with_room(session, deliveries, refused, missing)
-    rows: dict[SegmentKey, list[Row]] = {}
+    rows: dict[SegmentKey, list[TelemetryRow]] = {}
     for known, refusal in zip(deliveries, refused, strict=True):
         if refusal is None:
             for generation, some in known.rows.items():
@@ -58,13 +64,13 @@ async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[A
     return refused
 
 
-def _keys(delivery: Delivery) -> list[SegmentKey]:
+def _keys(delivery: ParsedBatch) -> list[SegmentKey]:
     return [(delivery.run_uid, *generation) for generation in delivery.rows]
 
 
 async def _with_room(
     session: ReadSession,
-    deliveries: Sequence[Delivery],
+    deliveries: Sequence[ParsedBatch],
     refused: Sequence[ApiError | None],
     missing: Set[SegmentKey],
 ) -> list[ApiError | None]:
@@ -107,7 +113,7 @@ async def _locked(session: WriteSession, keys: Sequence[SegmentKey]) -> dict[Seg
 
 async def _insert(
     session: WriteSession,
-    rows: Mapping[SegmentKey, Sequence[Row]],
+    rows: Mapping[SegmentKey, Sequence[TelemetryRow]],
     ids: Mapping[SegmentKey, int],
     names: Mapping[str, Mapping[str, int]],
 ) -> None:
@@ -145,7 +151,7 @@ async def _extend(session: WriteSession, steps: Mapping[int, Sequence[int]]) -> 
     longer: list[dict[str, int]] = []
     made: list[tuple[int, int, int]] = []
     for segment, before in known.items():
-        after = dict(merged(before, steps[segment]))
+        after = dict(merge_steps(before, steps[segment]))
         lasts = dict(before)
         gone += [(segment, first) for first in lasts.keys() - after.keys()]
         for first, last in after.items():
@@ -172,7 +178,7 @@ async def _write_extents(
 
 
 async def _names(
-    session: WriteSession, deliveries: Sequence[Delivery]
+    session: WriteSession, deliveries: Sequence[ParsedBatch]
 ) -> tuple[Mapping[str, Mapping[str, int]], list[ApiError | None]]:
     """Return run -> name -> number of all further numbers; and for each batch an error if it has too many."""
     asked = [_named(delivery) for delivery in deliveries]
@@ -191,7 +197,7 @@ async def _names(
         refused.append(None)
     while made := _numbered(known, wanted):
         # Another writer may have given the same number away meanwhile: its name stands, and ours is next.
-        await insert_missing(session, table_of(FurtherName), ("run_uid", "number", "name"), made)
+        await insert_missing(session, table_of(MetricValueName), ("run_uid", "number", "name"), made)
         known = await _known_names(session, wanted)
     return known, refused
 
@@ -208,7 +214,7 @@ def _numbered(
     return made
 
 
-def _named(delivery: Delivery) -> dict[str, None]:
+def _named(delivery: ParsedBatch) -> dict[str, None]:
     """Return the names of a batch's further numbers, in order."""
     return {name: None for rows in delivery.rows.values() for row in rows for name in row.further or ()}
 
@@ -222,20 +228,20 @@ def _too_many(names: Iterable[str]) -> Invalid:
 async def _known_names(session: ReadSession, runs: Iterable[str]) -> dict[str, dict[str, int]]:
     known: dict[str, dict[str, int]] = {run: {} for run in runs}
     if known:
-        statement = select(FurtherName.run_uid, FurtherName.name, FurtherName.number)
-        for run, name, number in await session.execute(statement.where(FurtherName.run_uid.in_(known))):
+        statement = select(MetricValueName.run_uid, MetricValueName.name, MetricValueName.number)
+        for run, name, number in await session.execute(statement.where(MetricValueName.run_uid.in_(known))):
             known[run][name] = number
     return known
 
 
-async def note_given_up(session: WriteSession, deliveries: Iterable[Delivery]) -> None:
+async def store_dropped(session: WriteSession, deliveries: Iterable[ParsedBatch]) -> None:
     """Store the largest counts of dropped entries that a coordinator has reported: the counts only grow."""
-    said: dict[tuple[str, int], GivenUp] = {}
+    said: dict[tuple[str, int], DroppedTelemetry] = {}
     for delivery in sorted(deliveries, key=lambda delivery: _count(delivery.given_up)):
         if _count(delivery.given_up):
             said[delivery.run_uid, delivery.epoch] = delivery.given_up
     if said:
-        table = GivenUpTelemetry
+        table = DroppedTelemetryCount
         statement = upsert(
             session,
             table,
@@ -250,7 +256,7 @@ async def note_given_up(session: WriteSession, deliveries: Iterable[Delivery]) -
         )
 
 
-def _count(given_up: GivenUp) -> int:
+def _count(given_up: DroppedTelemetry) -> int:
     return given_up.refused + given_up.overflowed
 
 

@@ -16,16 +16,16 @@ from typing import Any, Final
 from footplate_api import reading
 from footplate_api.errors import Invalid
 from footplate_api.schemas import LARGEST
-from footplate_contracts.metrics import COLUMNS, StepMetrics, unfit
+from footplate_contracts.metrics import COLUMNS, StepMetrics, values_error
 from footplate_contracts.reports import (
     CheckpointRecord,
     CheckpointRemoval,
+    DroppedTelemetry,
     GenerationId,
     GenerationRow,
-    GivenUp,
     TelemetryBatch,
 )
-from footplate_contracts.samples import ShownSample, fitting
+from footplate_contracts.samples import LoggedSample, truncate_samples
 
 Generation = tuple[int, int]
 """(epoch, number)."""
@@ -44,7 +44,7 @@ _DIRECTORY: Final = re.compile(r"\.e(\d{1,18})g(\d{1,18})/?$")  # of a checkpoin
 
 
 @dataclass(frozen=True)
-class Row:
+class TelemetryRow:
     """A row as it is stored: its columns in the order of STORED, and the further numbers by name.
 
     Beside it some samples of its step.
@@ -52,7 +52,7 @@ class Row:
 
     columns: tuple[Any, ...]
     further: Mapping[str, float] | None = None
-    samples: Sequence[ShownSample] = ()
+    samples: Sequence[LoggedSample] = ()
 
     @property
     def step(self) -> int:
@@ -61,17 +61,17 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class ParsedBatch:
     """Contents of one batch, of the run that the path named."""
 
     namespace: str
     name: str
     run_uid: str
     epoch: int
-    rows: Mapping[Generation, list[Row]] = field(default_factory=dict)
+    rows: Mapping[Generation, list[TelemetryRow]] = field(default_factory=dict)
     checkpoints: tuple[CheckpointRecord, ...] = ()
     removals: tuple[CheckpointRemoval, ...] = ()
-    given_up: GivenUp = field(default_factory=GivenUp)
+    given_up: DroppedTelemetry = field(default_factory=DroppedTelemetry)
 
     @property
     def count(self) -> int:
@@ -97,16 +97,16 @@ class Delivery:
         return max((time for time in times if time is not None and 0 <= time < _FAR), default=None)
 
 
-def delivery(namespace: str, name: str, body: bytes) -> Delivery:
+def parse_batch(namespace: str, name: str, body: bytes) -> ParsedBatch:
     """Parse the batch in `body`; raises Invalid for what no column could hold: senders must not retry."""
-    batch = reading.model(TelemetryBatch, body)
-    check(batch)
-    rows: dict[Generation, list[Row]] = {}
+    batch = reading.parse_model(TelemetryBatch, body)
+    validate_batch(batch)
+    rows: dict[Generation, list[TelemetryRow]] = {}
     for row in batch.rows:
         rows.setdefault((row.generation.epoch, row.generation.number), []).append(
-            stored(row.metrics, row.samples or ())
+            to_row(row.metrics, row.samples or ())
         )
-    return Delivery(
+    return ParsedBatch(
         namespace,
         name,
         batch.run_uid,
@@ -118,16 +118,16 @@ def delivery(namespace: str, name: str, body: bytes) -> Delivery:
     )
 
 
-def stored(metrics: StepMetrics, samples: Sequence[ShownSample] = ()) -> Row:
+def to_row(metrics: StepMetrics, samples: Sequence[LoggedSample] = ()) -> TelemetryRow:
     """Return `metrics` as a row, with samples of its step: NaN becomes NULL, as SQLite has no NaN."""
     columns = _values(metrics)
     # Unequal to itself is NaN alone; in most rows there is none, and one pass over them is enough.
     if any(value != value for value in columns):
         columns = tuple(None if value != value else value for value in columns)
-    return Row(columns, metrics.values or None, fitting(samples) if samples else ())
+    return TelemetryRow(columns, metrics.values or None, truncate_samples(samples) if samples else ())
 
 
-def check(batch: TelemetryBatch) -> None:
+def validate_batch(batch: TelemetryBatch) -> None:
     """Raise Invalid for the first field whose value cannot be stored."""
     if not _UID.fullmatch(batch.run_uid):
         raise Invalid.field("body.runUid", batch.run_uid, "must be the metadata.uid of a TrainingRun")
@@ -157,7 +157,7 @@ def _check_row(place: str, row: GenerationRow, epoch: int) -> None:
     for column in _TEXTS:
         _text(f"{place}.metrics.{column.alias}", getattr(row.metrics, column.name) or "")
     _check_generation(f"{place}.generation", row.generation, epoch)
-    if row.metrics.values and (wrong := unfit(row.metrics.values)):
+    if row.metrics.values and (wrong := values_error(row.metrics.values)):
         raise Invalid.field(f"{place}.metrics.values", f"{len(row.metrics.values)} numbers", wrong)
 
 

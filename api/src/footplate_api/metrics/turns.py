@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from footplate_api.errors import HistoriesBusy
-from footplate_api.turns import Turns
+from footplate_api.turns import ConcurrencyLimit
 
 AT_ONCE: Final = 2  # the longest takes 80 MB
 WAITING: Final = 128  # a page of a dashboard asks for dozens, of milliseconds each
@@ -13,9 +13,9 @@ OF_ONE_CALLER: Final = 48  # of these
 SECONDS: Final = 20.0  # that one waits for its turn
 
 
-def of_histories() -> Turns:
+def history_limit() -> ConcurrencyLimit:
     """Return the process's concurrency limit; refused requests raise HistoriesBusy."""
-    return Turns(AT_ONCE, WAITING, SECONDS, _refusal, OF_ONE_CALLER)
+    return ConcurrencyLimit(AT_ONCE, WAITING, SECONDS, _refusal, OF_ONE_CALLER)
 
 
 def _refusal(waiting: int | None) -> HistoriesBusy:

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from footplate_api.models.base import Base, Timestamp
 
 
-class Attempt(Base):
-    """Training between two interruptions, as in `Attempt` of the status."""
+class AttemptRow(Base):
+    """Training between two interruptions, as in `AttemptRow` of the status."""
 
     __tablename__ = "attempts"
 

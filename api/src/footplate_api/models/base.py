@@ -72,7 +72,7 @@ def upsert(
     )
 
 
-def bites(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def batches(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Yield `rows` in batches that are small enough for the event loop to serve others between them."""
     for start in range(0, len(rows), BITE):
         yield [dict(row) for row in rows[start : start + BITE]]

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from footplate_api.models.base import Base
 
 
-class Checkpoint(Base):
+class CheckpointRow(Base):
     """A step's checkpoint that its newest generation committed; times in seconds.
 
     `epoch` and `number` are NULL in rows of releases that did not store the generation,

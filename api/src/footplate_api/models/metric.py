@@ -51,7 +51,7 @@ class MetricExtent(Base):
     __table_args__ = {"sqlite_with_rowid": False}
 
 
-class FurtherName(Base):
+class MetricValueName(Base):
     """A run's name for numbers that have no column; `number` stands for the name in its rows."""
 
     __tablename__ = "metric_names"
@@ -80,7 +80,7 @@ class MetricRow(Base):
     __table_args__ = {"sqlite_with_rowid": False}
 
 
-class GivenUpTelemetry(Base):
+class DroppedTelemetryCount(Base):
     """Number of entries that the coordinator of one epoch and its agents dropped, as last reported."""
 
     __tablename__ = "given_up_telemetry"

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from footplate_api.models.base import Base
 
 
-class RunReference(Base):
+class RunReferenceRow(Base):
     """A field of a run's spec that names another run, and the result: immutable, as the field is.
 
     No foreign key: the other run may be gone before the mirror ever saw it.

@@ -33,7 +33,7 @@ ORDERED: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = tuple
 _FILTERED: Final = ("namespace", "created_at", "ended_at", "deleted_at", "phase", "stage", "namespace_uid")
 
 
-class Run(Base):
+class RunRow(Base):
     """A TrainingRun, live or gone, under its uid, which is never used twice.
 
     The wide JSON columns come after the columns that a list shows, except columns that a migration added

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from footplate_api.models.base import Base
 
 
-class BookEntry(Base):
+class PriceEntryRow(Base):
     """A PriceEntry; times are whole seconds since 1970, an absent `effective_to` is never."""
 
     __tablename__ = "price_entries"
@@ -46,7 +46,7 @@ class CarbonSeries(Base):
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
-class Profile(Base):
+class ComputeProfileRow(Base):
     """Spec of a ComputeProfile."""
 
     __tablename__ = "profiles"

@@ -28,7 +28,7 @@ class _Held:
     end_until: Mapped[int] = mapped_column(BigInteger)
 
 
-class UsedPod(_Held, Base):
+class PodUsageRow(_Held, Base):
     """A pod on its node, from when it was bound until its containers had ended."""
 
     __tablename__ = "used_pods"
@@ -61,7 +61,7 @@ class UsedPod(_Held, Base):
     )
 
 
-class UsedNode(_Held, Base):
+class NodeUsageRow(_Held, Base):
     """A Node, from its creation until it was gone."""
 
     __tablename__ = "used_nodes"

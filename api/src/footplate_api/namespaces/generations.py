@@ -16,14 +16,14 @@ from footplate_api.ports import Manifest
 
 
 @dataclass(frozen=True)
-class Generation:
+class NamespaceLifetime:
     """A namespace among all that have had one name."""
 
     uid: str
     created_at: datetime
 
 
-def owner(generations: Sequence[Generation], created_at: datetime) -> str | None:
+def owner_uid(generations: Sequence[NamespaceLifetime], created_at: datetime) -> str | None:
     """Return the uid of the namespace of a run created at `created_at`; `generations` are oldest first."""
     owners = [generation.uid for generation in generations if generation.created_at <= created_at]
     return owners[-1] if owners else None

@@ -18,12 +18,12 @@ from datetime import datetime
 from typing import Final
 
 from footplate_api.backups import names
-from footplate_api.backups.durable import listed
+from footplate_api.backups.durable import list_backups
 from footplate_api.backups.plan import BackupPlan
 from footplate_api.observation import BackupMetrics
 from footplate_api.revisions import DATABASE_URL
-from footplate_contracts.backoff import backoff
-from footplate_contracts.logs import fields
+from footplate_contracts.backoff import backoff_seconds
+from footplate_contracts.logs import log_fields
 
 LOOK_SECONDS: Final = 30.0  # a clock may be set, and somebody may make or delete one by hand
 FIRST_RETRY_SECONDS: Final = 60.0
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class BackingUp:
+class BackupTask:
     """Background task that makes scheduled back-ups."""
 
     url: str  # of the SQLite file
@@ -47,12 +47,12 @@ class BackingUp:
         while True:
             wait = LOOK_SECONDS
             try:
-                newest = await asyncio.to_thread(self.look)
+                newest = await asyncio.to_thread(self.find_newest)
                 due = self.plan.due(newest, self.now())
                 if due <= self.now():
                     failures = 0 if await self.make() else failures + 1
                     wait = _pause(failures) if failures else LOOK_SECONDS
-                    await asyncio.to_thread(self.look)
+                    await asyncio.to_thread(self.find_newest)
                 else:
                     failures = 0
                     wait = min(LOOK_SECONDS, (due - self.now()).total_seconds())
@@ -60,15 +60,15 @@ class BackingUp:
                 log.exception("back-ups stumbled")
             await asyncio.sleep(wait)
 
-    def look(self) -> datetime | None:
+    def find_newest(self) -> datetime | None:
         """Set the gauges; return the newest back-up's time, None without one or without a readable folder."""
         folder = self.plan.folder
         try:
-            found = names.newest(listed(folder), self.now())
+            found = names.newest(list_backups(folder), self.now())
             self.metrics.free_bytes.set(shutil.disk_usage(folder).free)
             self.metrics.bytes.set((folder / found).stat().st_size if found else 0)
         except OSError as error:
-            log.warning("the folder of back-ups cannot be looked at", extra=fields(error=error))
+            log.warning("the folder of back-ups cannot be looked at", extra=log_fields(error=error))
             return None
         newest = names.moment_of(found) if found else None
         self.metrics.last_success.set(newest.timestamp() if newest else 0)
@@ -102,4 +102,4 @@ class BackingUp:
 
 
 def _pause(failures: int) -> float:
-    return backoff(failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
+    return backoff_seconds(failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)

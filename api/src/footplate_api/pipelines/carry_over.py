@@ -16,7 +16,7 @@ from sqlalchemy import delete, select, tuple_
 from footplate_api.database import WORK_SECONDS, Database
 from footplate_api.errors import ApiError
 from footplate_api.metrics import storage
-from footplate_api.metrics.telemetry import STORED, Delivery, Generation, Row
+from footplate_api.metrics.telemetry import STORED, Generation, ParsedBatch, TelemetryRow
 from footplate_api.models.former import STEP_METRICS
 
 BITE: Final = 2000  # rows
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class CarryOver:
+class LegacyRowTask:
     """Background task that moves rows of the former table."""
 
     database: Database
@@ -38,7 +38,7 @@ class CarryOver:
         await asyncio.sleep(FIRST_SECONDS)
         while True:
             try:
-                carried = await self.bite()
+                carried = await self.move_batch()
             except ApiError as error:
                 log.warning("rows of a former release wait: %s", error.detail)
                 carried = 0
@@ -47,7 +47,7 @@ class CarryOver:
                 carried = 0
             await asyncio.sleep(PAUSE_SECONDS if carried else AGAIN_SECONDS)
 
-    async def bite(self) -> int:
+    async def move_batch(self) -> int:
         """Move some rows; return how many.
 
         A row that a former release replaces meanwhile, by a newer generation's, stays for the next call.
@@ -60,15 +60,15 @@ class CarryOver:
                 return 0  # as a rule: nobody has to wait for a write of nothing
         async with self.database.write(WORK_SECONDS) as session:
             found = (await session.execute(statement.limit(BITE))).all()
-            rows: dict[str, dict[Generation, list[Row]]] = {}
+            rows: dict[str, dict[Generation, list[TelemetryRow]]] = {}
             for former in found:
                 # That release knew fewer columns than this one.
                 columns = tuple(former._mapping.get(name) for name in STORED)
                 rows.setdefault(former.run_uid, {}).setdefault((former.epoch, former.number), []).append(
-                    Row(columns)
+                    TelemetryRow(columns)
                 )
             await storage.store(
-                session, [Delivery("", "", uid, 0, generations) for uid, generations in rows.items()]
+                session, [ParsedBatch("", "", uid, 0, generations) for uid, generations in rows.items()]
             )
             gone = [(former.run_uid, former.step, former.epoch, former.number) for former in found]
             if gone:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Exporting:
+class ExporterLease:
     """Background task that claims and renews one replica's lease."""
 
     database: Database
@@ -40,7 +40,7 @@ class Exporting:
 
     async def run(self) -> None:
         """Renew the lease until cancelled, then release it; return at once on SQLite."""
-        if not repository.shared(self.database.engine.dialect):
+        if not repository.is_shared(self.database.engine.dialect):
             return
         held = False
         try:
@@ -50,7 +50,7 @@ class Exporting:
         finally:
             with suppress(ApiError):
                 async with self.database.write() as session:
-                    await repository.give_up(session, self.replica)
+                    await repository.release(session, self.replica)
 
     async def _claim(self, held: bool) -> bool:
         try:

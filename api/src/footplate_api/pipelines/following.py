@@ -18,9 +18,9 @@ from typing import Any, ClassVar, Final
 
 from footplate_api.database import Database
 from footplate_api.errors import ApiError, DatabaseUnavailable, ListExpired
-from footplate_api.observation import Metrics, MirrorHealth, titled
-from footplate_api.ports import Cluster, WatchEvent
-from footplate_contracts.backoff import backoff
+from footplate_api.observation import ApiMetrics, MirrorHealth, trouble_key
+from footplate_api.ports import KubernetesClient, WatchEvent
+from footplate_contracts.backoff import backoff_seconds
 
 RELIST_SECONDS: Final = 600.0
 FIRST_RETRY_SECONDS: Final = 0.5
@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Follower(ABC):
+class Reflector(ABC):
     """Background task that lists and watches one kind; any number of them may share one database."""
 
     kind: ClassVar[str]
 
-    cluster: Cluster
+    cluster: KubernetesClient
     database: Database
-    metrics: Metrics
+    metrics: ApiMetrics
     health: MirrorHealth
     now: Callable[[], datetime]
     chance: Callable[[], float] = random.random
@@ -54,7 +54,7 @@ class Follower(ABC):
     async def list(self) -> str:
         """Store all that exists; return the version from which to watch.
 
-        Where the task may watch during the list, call `may_watch` with that version first.
+        Where the task may watch during the list, call `allow_watch` with that version first.
         """
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Follower(ABC):
             try:
                 await self._round()
             except ListExpired as error:
-                log.info("listing %s again: %s", titled(self.kind, self.place), error)
+                log.info("listing %s again: %s", trouble_key(self.kind, self.place), error)
                 await self._wait(self.failures > 0)  # what changes from here on comes with the list alone
             except DatabaseUnavailable as error:  # /readyz asks the database itself
                 log.warning("%s", error.detail)
@@ -85,11 +85,11 @@ class Follower(ABC):
                 await self._trouble(f"The mirror of {self.kind} failed with {type(error).__name__}.")
 
     @property
-    def watching(self) -> bool:
+    def is_watching(self) -> bool:
         """True if the watch may run while the list is read."""
         return self._begun is not None and self._begun.done()
 
-    def may_watch(self, version: str) -> None:
+    def allow_watch(self, version: str) -> None:
         """Start the watch from `version`, which the list that is being read shows."""
         if self._begun is not None and not self._begun.done():
             self._begun.set_result(version)
@@ -118,10 +118,10 @@ class Follower(ABC):
     async def _list(self) -> None:
         version = await self.list()
         self._whole = True
-        self.may_watch(version)
+        self.allow_watch(version)
 
     async def _trouble(self, detail: str) -> None:
-        self.health.troubles[titled(self.kind, self.place)] = detail
+        self.health.troubles[trouble_key(self.kind, self.place)] = detail
         self.metrics.mirror_failures.inc()
         await self._wait()
 
@@ -132,7 +132,7 @@ class Follower(ABC):
     async def _follow(self, version: str) -> None:
         relist = self.now().timestamp() + RELIST_SECONDS
         while self.now().timestamp() < relist:
-            async with aclosing(gathered(self.watch(version), self.gather_seconds, self.now)) as groups:
+            async with aclosing(batch_events(self.watch(version), self.gather_seconds, self.now)) as groups:
                 async for events in groups:
                     await self.apply(events)
                     version = events[-1].resource_version
@@ -144,14 +144,14 @@ class Follower(ABC):
         """Record a response of Kubernetes, if the list is complete, too."""
         if self._whole:
             self.failures = 0
-            self.heard()
+            self.record_contact()
 
-    def heard(self) -> None:
+    def record_contact(self) -> None:
         """Record that Kubernetes answered, which ends the trouble with this kind."""
-        self.health.troubles.pop(titled(self.kind, self.place), None)
+        self.health.troubles.pop(trouble_key(self.kind, self.place), None)
 
 
-async def gathered(
+async def batch_events(
     groups: AsyncIterator[Sequence[WatchEvent]], seconds: float, now: Callable[[], datetime]
 ) -> AsyncGenerator[Sequence[WatchEvent], None]:
     """Yield the events of `groups` with their arrival times, in batches of `seconds`.
@@ -193,6 +193,6 @@ async def gathered(
 
 def retry_delay(failures: int, chance: float) -> float:
     """Return the seconds to wait after so many failures in a row; `chance` in [0, 1) spreads replicas."""
-    return backoff(
+    return backoff_seconds(
         failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, jitter=(0.5, 1.0), chance=chance
     )

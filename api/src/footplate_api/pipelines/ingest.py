@@ -20,13 +20,13 @@ from typing import Final
 
 from footplate_api import bodies
 from footplate_api.checkpoints import repository as checkpoints
-from footplate_api.coordinators.record import Coordinator
+from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.database import ANSWER_SECONDS, Database, WriteSession
 from footplate_api.errors import ApiError, DatabaseUnavailable, Invalid, RunMismatch
 from footplate_api.metrics import storage, telemetry
-from footplate_api.metrics.pace import Pace
-from footplate_api.metrics.telemetry import Delivery
-from footplate_api.observation import Metrics
+from footplate_api.metrics.pace import BatchIntervals
+from footplate_api.metrics.telemetry import ParsedBatch
+from footplate_api.observation import ApiMetrics
 from footplate_api.runs import repository as runs
 from footplate_contracts.reports import TelemetryReceipt
 
@@ -45,21 +45,21 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Waiting:
-    delivery: Delivery
+    delivery: ParsedBatch
     stored: asyncio.Future[None]
 
 
 @dataclass
-class Turn:
+class LargeBatchSchedule:
     """Schedule of large deliveries: half of the time, so that the writer is free for small ones."""
 
     _from: float = 0.0  # seconds of the caller's clock
 
-    def has_come(self, now: float) -> bool:
+    def is_due(self, now: float) -> bool:
         """Return whether large deliveries may be stored at `now`."""
         return now >= self._from
 
-    def took(self, started: float, ended: float) -> None:
+    def record_run(self, started: float, ended: float) -> None:
         """Leave the writer to small deliveries for as long as large ones took from `started` to `ended`."""
         self._from = ended + (ended - started)
 
@@ -69,19 +69,19 @@ class Ingest:
     """Background task that stores deliveries; any number of requests may call `store`."""
 
     database: Database
-    metrics: Metrics
-    pace: Pace = field(default_factory=Pace)
+    metrics: ApiMetrics
+    pace: BatchIntervals = field(default_factory=BatchIntervals)
     _small: deque[_Waiting] = field(default_factory=deque)
     _large: deque[_Waiting] = field(default_factory=deque)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _turn: Turn = field(default_factory=Turn)  # of larger deliveries
+    _turn: LargeBatchSchedule = field(default_factory=LargeBatchSchedule)  # of larger deliveries
 
     def __post_init__(self) -> None:
         self.metrics.ingest_waiting.set_function(lambda: len(self._small) + len(self._large))
 
-    async def receive(self, sender: Coordinator, body: bytes) -> TelemetryReceipt:
+    async def receive(self, sender: CoordinatorPod, body: bytes) -> TelemetryReceipt:
         """Store the batch in `body`, of the sender's run; raises what is wrong with it."""
-        parse = partial(telemetry.delivery, sender.namespace, sender.name)
+        parse = partial(telemetry.parse_batch, sender.namespace, sender.name)
         delivery = await bodies.parsed(body, parse)
         check(sender, delivery)
         await self.store(delivery)
@@ -91,7 +91,7 @@ class Ingest:
             gather_seconds=self.pace.gather_seconds(delivery.run_uid, time.monotonic()),
         )
 
-    async def store(self, delivery: Delivery) -> None:
+    async def store(self, delivery: ParsedBatch) -> None:
         """Wait until `delivery` is durable; raises what is wrong with it, or with the database."""
         waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
         (self._small if delivery.entries <= SMALL_ENTRIES else self._large).append(waiting)
@@ -105,9 +105,9 @@ class Ingest:
             await asyncio.sleep(GATHER_SECONDS)
             await self._commit(_taken(self._small))
             started = time.monotonic()
-            if self._large and self._turn.has_come(started):
+            if self._large and self._turn.is_due(started):
                 await self._commit(_taken(self._large))
-                self._turn.took(started, time.monotonic())
+                self._turn.record_run(started, time.monotonic())
             if not self._small and not self._large:
                 self._news.clear()
 
@@ -184,32 +184,34 @@ def _taken(queue: deque[_Waiting]) -> list[_Waiting]:
     return some
 
 
-async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[ApiError | None]:
+async def store(session: WriteSession, deliveries: Sequence[ParsedBatch]) -> list[ApiError | None]:
     """Store `deliveries`, of runs that the mirror may not have seen; return each one's error, or None."""
     refused = await storage.store(session, deliveries)
     stored = [delivery for delivery, refusal in zip(deliveries, refused, strict=True) if refusal is None]
     await checkpoints.store(
         session, [(taken.run_uid, record) for taken in stored for record in taken.checkpoints]
     )
-    await checkpoints.remove(session, [(taken.run_uid, gone) for taken in stored for gone in taken.removals])
-    await storage.note_given_up(session, stored)
+    await checkpoints.mark_removed(
+        session, [(taken.run_uid, gone) for taken in stored for gone in taken.removals]
+    )
+    await storage.store_dropped(session, stored)
     await _move_ends(session, stored)
     return refused
 
 
-async def _move_ends(session: WriteSession, stored: Sequence[Delivery]) -> None:
+async def _move_ends(session: WriteSession, stored: Sequence[ParsedBatch]) -> None:
     """Move the estimated ends of missing runs to the times of their newest rows."""
-    guessed = await runs.ends_estimated(session, {delivery.run_uid for delivery in stored})
+    guessed = await runs.find_estimated_ends(session, {delivery.run_uid for delivery in stored})
     lived = {
         delivery.run_uid: time
         for delivery in stored
         if delivery.run_uid in guessed and (time := delivery.last_time) is not None
     }
     for uid, time in sorted(lived.items()):
-        await runs.later_evidence(session, uid, datetime.fromtimestamp(time, UTC))
+        await runs.extend_estimated_end(session, uid, datetime.fromtimestamp(time, UTC))
 
 
-def check(sender: Coordinator, delivery: Delivery) -> None:
+def check(sender: CoordinatorPod, delivery: ParsedBatch) -> None:
     """Raise RunMismatch or Invalid for a delivery that this coordinator cannot have.
 
     No part of a delivery is of a later epoch than the whole: telemetry.check ensures that.

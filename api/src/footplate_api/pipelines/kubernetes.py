@@ -10,43 +10,43 @@ from typing import Final
 
 from footplate_api.database import Database
 from footplate_api.errors import AnotherCluster
-from footplate_api.observation import Metrics, MirrorHealth, titled
-from footplate_api.pipelines.following import Follower
-from footplate_api.pipelines.mirror import Mirror
+from footplate_api.observation import ApiMetrics, MirrorHealth, trouble_key
+from footplate_api.pipelines.following import Reflector
+from footplate_api.pipelines.mirror import RunMirror
 from footplate_api.pipelines.namespaces import NamespaceMirror
-from footplate_api.pipelines.recognition import recognised
-from footplate_api.pipelines.tariff import CarbonFollower, PriceFollower, ProfileFollower
-from footplate_api.pipelines.usage import UsageFollower
-from footplate_api.ports import Cluster
-from footplate_api.served import Served
+from footplate_api.pipelines.recognition import verify_cluster
+from footplate_api.pipelines.tariff import CarbonReflector, PriceReflector, ProfileReflector
+from footplate_api.pipelines.usage import UsageReflector
+from footplate_api.ports import KubernetesClient
+from footplate_api.served import NamespaceScope
 
 log = logging.getLogger(__name__)
 
-OF_PLACES: Final[Sequence[type[Follower]]] = (NamespaceMirror, Mirror)
-OF_THE_CLUSTER: Final[Sequence[type[Follower]]] = (PriceFollower, CarbonFollower, ProfileFollower)
+OF_PLACES: Final[Sequence[type[Reflector]]] = (NamespaceMirror, RunMirror)
+OF_THE_CLUSTER: Final[Sequence[type[Reflector]]] = (PriceReflector, CarbonReflector, ProfileReflector)
 
 
-async def follow(
-    cluster: Cluster,
+async def run_reflectors(
+    cluster: KubernetesClient,
     database: Database,
-    metrics: Metrics,
+    metrics: ApiMetrics,
     health: MirrorHealth,
     now: Callable[[], datetime],
-    served: Served,
+    served: NamespaceScope,
 ) -> None:
     """Run all reflectors until cancelled; set `health.refusal` and return on another cluster's database."""
     try:
-        await recognised(cluster, database, health)
+        await verify_cluster(cluster, database, health)
     except AnotherCluster as error:
         log.error("%s", error)
-        health.refuse(str(error))
+        health.request_exit(str(error))
         return
     own = (database, metrics, health, now)
-    followers: list[Follower] = [follower(cluster, *own) for follower in OF_THE_CLUSTER]
-    followers.append(UsageFollower(cluster, *own, served=served))
-    for place in served.places:
-        shown = cluster.within(place) if place else cluster
+    followers: list[Reflector] = [follower(cluster, *own) for follower in OF_THE_CLUSTER]
+    followers.append(UsageReflector(cluster, *own, served=served))
+    for place in served.watched_namespaces:
+        shown = cluster.in_namespace(place) if place else cluster
         followers += [follower(shown, *own, place=place) for follower in OF_PLACES]
     async with asyncio.TaskGroup() as group:
         for follower in followers:
-            group.create_task(follower.run(), name=titled(follower.kind, follower.place))
+            group.create_task(follower.run(), name=trouble_key(follower.kind, follower.place))

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Labelling:
+class LabelBackfill:
     """Background task that back-fills labels."""
 
     database: Database
@@ -46,7 +46,7 @@ class Labelling:
 
     async def _take_specs(self) -> int:
         async with self.database.write(WORK_SECONDS) as session:
-            return await repository.take_specs(session, BITE)
+            return await repository.insert_missing_specs(session, BITE)
 
     async def _label_all(self) -> int:
         labelled = 0
@@ -59,5 +59,5 @@ class Labelling:
             specs = await repository.unlabelled(session, BITE)
         if specs:  # as a rule there are none, and nobody has to wait for a write of nothing
             async with self.database.write(WORK_SECONDS) as session:
-                await repository.label(session, specs)
+                await repository.update_labels(session, specs)
         return len(specs)

@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text
 
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import ApiError
-from footplate_api.observation import Metrics
+from footplate_api.observation import ApiMetrics
 
 LOOK_SECONDS: Final = 30.0
 _VOLUME, _ROOM = "volume", "room"  # by its disk, or as much as an administrator allows
@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Measuring:
+class DatabaseSizeTask:
     """Background task that updates the gauges; `room` is the limit that Retention has."""
 
     database: Database
-    metrics: Metrics
+    metrics: ApiMetrics
     room: int | None = None
 
     async def run(self) -> None:

@@ -20,11 +20,11 @@ from typing import Final
 from footplate_api import revisions
 from footplate_api.database import Database
 from footplate_api.errors import DatabaseUnavailable, MigrationFailed
-from footplate_api.pipelines.labelling import Labelling
+from footplate_api.pipelines.labelling import LabelBackfill
 from footplate_api.revisions import MigrationReport
-from footplate_api.startup import Stage, Startup
-from footplate_contracts.backoff import backoff
-from footplate_contracts.logs import fields
+from footplate_api.startup import Startup, StartupStage
+from footplate_contracts.backoff import backoff_seconds
+from footplate_contracts.logs import log_fields
 
 FIRST_RETRY_SECONDS: Final = 0.5
 LONGEST_RETRY_SECONDS: Final = 5.0
@@ -32,7 +32,7 @@ LONGEST_RETRY_SECONDS: Final = 5.0
 log = logging.getLogger(__name__)
 
 
-async def bring_up(database: Database, scripts: Path, startup: Startup) -> bool:
+async def ensure_schema(database: Database, scripts: Path, startup: Startup) -> bool:
     """Migrate `database` to the schema of `scripts`, reporting to `startup`; return whether it succeeded."""
     tries = 0
     while True:
@@ -40,24 +40,24 @@ async def bring_up(database: Database, scripts: Path, startup: Startup) -> bool:
             if await revisions.current(database) != revisions.newest(scripts):
                 await _upgrade(database, scripts, startup)
             await _open(database)
-            await Labelling(database).catch_up()
+            await LabelBackfill(database).catch_up()
         except DatabaseUnavailable as error:
-            startup.enter(Stage.CONNECTING)
+            startup.enter(StartupStage.CONNECTING)
             tries += 1
-            log.warning("the database does not answer", extra=fields(error=error.__cause__))
+            log.warning("the database does not answer", extra=log_fields(error=error.__cause__))
             await asyncio.sleep(
-                backoff(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, factor=1.5)
+                backoff_seconds(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, factor=1.5)
             )
         except MigrationFailed as failure:
-            startup.fail(failure)
+            startup.mark_failed(failure)
             return False
         except Exception as error:  # the edge of the task: whatever it is, there is no schema to serve
             log.exception("the migration failed")
             said = str(error).partition("\n")[0]
-            startup.fail(_failure(f"{type(error).__name__}: {said}"))
+            startup.mark_failed(_failure(f"{type(error).__name__}: {said}"))
             return False
         else:
-            startup.serve()
+            startup.mark_ready()
             return True
 
 
@@ -86,7 +86,7 @@ async def _upgrade(database: Database, scripts: Path, startup: Startup) -> None:
         async for line in child.stdout:
             last = MigrationReport.model_validate_json(line)
             if last.begun:
-                startup.enter(Stage.MIGRATING)
+                startup.enter(StartupStage.MIGRATING)
         code = await child.wait()
     finally:
         if child.returncode is None:

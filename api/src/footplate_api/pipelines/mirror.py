@@ -1,8 +1,8 @@
-"""Reflector of TrainingRuns, which stores their rows, and retains those of deleted runs.
+"""Reflector of TrainingRunController, which stores their rows, and retains those of deleted runs.
 
 How two mirrors write one table, without comparing clocks
 ---------------------------------------------------------
-All TrainingRuns of a cluster share one sequence of resource versions (etcd's revisions), so
+All TrainingRunController of a cluster share one sequence of resource versions (etcd's revisions), so
 versions order states, whichever replica received them. Each row has the version that it shows.
 
 *An event or a creation* replaces rows of smaller versions only: however late it comes,
@@ -77,13 +77,13 @@ from footplate_api.chains import record as chain_record
 from footplate_api.chains import repository as chains
 from footplate_api.coordinators import record as coordinator_record
 from footplate_api.coordinators import repository as coordinators
-from footplate_api.coordinators.record import Coordinator
+from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.database import PAGE_SECONDS, WORK_SECONDS, WriteSession
 from footplate_api.errors import ClusterRefused, ListExpired
 from footplate_api.installation import repository as installation
 from footplate_api.metrics import repository as metric_rows
 from footplate_api.observation import RUNS
-from footplate_api.pipelines.following import Follower
+from footplate_api.pipelines.following import Reflector
 from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
 from footplate_api.runs import ending, record, repository
 
@@ -98,18 +98,18 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Told:
+class MirroredRows:
     """Rows from Kubernetes: each run in its last state, all else from any of its states."""
 
     runs: Sequence[Mapping[str, Any]] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
-    coordinators: Sequence[Coordinator] = ()
+    coordinators: Sequence[CoordinatorPod] = ()
     references: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass
-class Mirror(Follower):
-    """Reflector of TrainingRuns: all of them, or those of one namespace, to which its lists are limited."""
+class RunMirror(Reflector):
+    """Reflector of TrainingRunController: all of them, or those of one namespace, to which its lists are limited."""
 
     kind: ClassVar[str] = RUNS
 
@@ -118,9 +118,9 @@ class Mirror(Follower):
     def watch(self, version: str) -> AsyncIterator[Sequence[WatchEvent]]:
         return self.cluster.watch_runs(version)
 
-    def heard(self) -> None:
-        super().heard()
-        self.health.hear_of_runs(self.place, self.now())
+    def record_contact(self) -> None:
+        super().record_contact()
+        self.health.record_run_contact(self.place, self.now())
         if self.health.heard_at is not None:
             self.metrics.mirror_last_event.set(self.health.heard_at.timestamp())
 
@@ -128,22 +128,22 @@ class Mirror(Follower):
         version = await self._read(self.cluster.list_versions, self._changed)
         if version is None:
             version = await self._read(self.cluster.list_runs, self._as_listed)
-        self.heard()
+        self.record_contact()
         return str(version)
 
     async def _read(self, ask: Asking, complete: Completing) -> int | None:
         """Store a list, page by page; return its version, or None where `complete` asks for a full list."""
         async with self.database.read(PAGE_SECONDS) as session:
-            before = await installation.moment(session)
+            before = await installation.mirror_position(session)
         page = await ask(None)
         version = int(page.resource_version)
         set_back = version < before.newest_version
-        if self.watching and (set_back or before.timeline != self.timeline):
+        if self.is_watching and (set_back or before.timeline != self.timeline):
             raise ListExpired("the cluster was set back since the watch was begun")
         self.timeline = before.timeline
         if set_back:
             await self._set_back(before, version)
-        self.may_watch(page.resource_version)
+        self.allow_watch(page.resource_version)
         present: set[str] = set()
         async with aclosing(pages(ask, page)) as rest:
             async for page in rest:
@@ -168,11 +168,11 @@ class Mirror(Follower):
                 await coordinators.store(session, told.coordinators)
         self.metrics.mirror_events.inc(len(told.runs))
 
-    async def _set_back(self, before: installation.Moment, version: int) -> None:
+    async def _set_back(self, before: installation.MirrorPosition, version: int) -> None:
         async with self.database.write(WORK_SECONDS) as session:  # of all there ever were
-            if not await installation.set_back(session, before.timeline, version):
+            if not await installation.begin_timeline(session, before.timeline, version):
                 raise ListExpired("another replica found the cluster set back")
-            await repository.forget_versions(session, version)
+            await repository.reset_versions(session, version)
             await attempts.forget_versions(session, version)
         self.timeline = before.timeline + 1
         log.warning(
@@ -182,13 +182,13 @@ class Mirror(Follower):
         )
 
     async def _reach(self, session: WriteSession, version: int) -> None:
-        if not await installation.reach(session, version, self.timeline):
+        if not await installation.advance(session, version, self.timeline):
             raise ListExpired("the cluster was set back since the last list")
 
     async def _news(self, page: ListPage, version: int) -> Sequence[Manifest]:
         """Return the items of a page that the table does not show in the list's version."""
         async with self.database.read(PAGE_SECONDS) as session:
-            known = await repository.known(session, versions(page.manifests).keys())
+            known = await repository.get_stored_states(session, versions(page.manifests).keys())
         return [manifest for manifest in page.manifests if is_news(manifest, known, version)]
 
     async def _changed(self, news: Sequence[Manifest]) -> Sequence[Manifest] | None:
@@ -230,11 +230,11 @@ class Mirror(Follower):
             async with self.database.write(PAGE_SECONDS) as session:
                 await self._reach(session, version)
                 for uid in gone[start : start + ROWS_A_TRANSACTION]:
-                    await note_gone(session, uid, version, self.now())
+                    await mark_missing(session, uid, version, self.now())
 
     async def _missing(self, present: Collection[str], version: int) -> Sequence[str]:
         missing: list[str] = []
-        after: repository.LivePlace | None = None
+        after: repository.LiveRunKey | None = None
         while True:
             async with self.database.read(PAGE_SECONDS) as session:
                 live = await repository.live(session, version, after, self.place)
@@ -257,14 +257,14 @@ async def pages(ask: Asking, page: ListPage) -> AsyncGenerator[ListPage, None]:
     yield page
 
 
-async def note_gone(session: WriteSession, uid: str, version: int, noticed_at: datetime) -> None:
+async def mark_missing(session: WriteSession, uid: str, version: int, noticed_at: datetime) -> None:
     """Mark a run as missing from a list, with its end as far as that is known."""
     run = await repository.by_uid(session, uid)
     if run is None:
         return
-    last_row = lenient.instant(await metric_rows.last_time(session, uid))
-    known = ending.Ending(run.ended_at, bool(run.end_estimated))
-    end = ending.missing(known, run.created_at, run.status, last_row, noticed_at)
+    last_row = lenient.from_timestamp(await metric_rows.last_time(session, uid))
+    known = ending.RunEnd(run.ended_at, bool(run.end_estimated))
+    end = ending.end_of_missing(known, run.created_at, run.status, last_row, noticed_at)
     await repository.mark_gone(session, uid, end, noticed_at, version)
 
 
@@ -274,7 +274,7 @@ def versions(manifests: Iterable[Manifest]) -> dict[str, str]:
     return {about["uid"]: about.get("resourceVersion", "") for about in metadata if "uid" in about}
 
 
-def is_news(manifest: Manifest, known: Mapping[str, repository.Known], listed: int) -> bool:
+def is_news(manifest: Manifest, known: Mapping[str, repository.StoredRunState], listed: int) -> bool:
     """Return whether a list of version `listed` has news of this run, compared with the table.
 
     It has news of a run in another version, or that the table shows as deleted, without its end or
@@ -289,7 +289,7 @@ def is_news(manifest: Manifest, known: Mapping[str, repository.Known], listed: i
     return row.deleted or row.end_unknown or row.references_unknown
 
 
-def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> Told:
+def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> MirroredRows:
     """Return the rows of all readable manifests; log and skip the others."""
     rows, read = [], []
     for manifest in manifests:
@@ -301,7 +301,7 @@ def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> Told:
     return _told(rows, read)
 
 
-def changes(events: Iterable[WatchEvent], seen_at: datetime) -> Told:
+def changes(events: Iterable[WatchEvent], seen_at: datetime) -> MirroredRows:
     """Return one row for each run in `events`, after its last event, and all attempts."""
     last: dict[str, Mapping[str, Any]] = {}
     read = []
@@ -318,8 +318,10 @@ def changes(events: Iterable[WatchEvent], seen_at: datetime) -> Told:
     return _told(list(last.values()), read)
 
 
-def _told(rows: Sequence[Mapping[str, Any]], read: Sequence[Manifest]) -> Told:
-    return Told(rows, attempt_record.rows(read), coordinator_record.all_told(read), chain_record.rows(read))
+def _told(rows: Sequence[Mapping[str, Any]], read: Sequence[Manifest]) -> MirroredRows:
+    return MirroredRows(
+        rows, attempt_record.rows(read), coordinator_record.coordinators_of(read), chain_record.rows(read)
+    )
 
 
 def _row(event: WatchEvent, heard_at: datetime) -> dict[str, Any]:

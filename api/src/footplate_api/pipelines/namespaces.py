@@ -20,14 +20,14 @@ from footplate_api.database import PAGE_SECONDS
 from footplate_api.installation import repository as installation
 from footplate_api.namespaces import repository
 from footplate_api.namespaces.generations import row
-from footplate_api.pipelines.following import Follower
+from footplate_api.pipelines.following import Reflector
 from footplate_api.ports import EventType, Manifest, WatchEvent
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class NamespaceMirror(Follower):
+class NamespaceMirror(Reflector):
     """Reflector of namespaces."""
 
     kind: ClassVar[str] = "Namespaces"
@@ -42,7 +42,7 @@ class NamespaceMirror(Follower):
         while page.next_token is not None:
             page = await self.cluster.list_namespaces(page.next_token)
             await self._note(page.manifests)
-        self.heard()
+        self.record_contact()
         return version
 
     async def apply(self, events: Sequence[WatchEvent]) -> None:
@@ -52,10 +52,10 @@ class NamespaceMirror(Follower):
     async def _note(self, manifests: Iterable[Manifest]) -> None:
         rows = decoded(manifests)
         async with self.database.read(PAGE_SECONDS) as session:
-            known = await repository.known(session, rows.keys())
+            known = await repository.existing_uids(session, rows.keys())
         for uid in sorted(rows.keys() - known):  # one at a time: each may own thousands of runs
             async with self.database.write(PAGE_SECONDS) as session:
-                await installation.take_turn(session)
+                await installation.lock(session)
                 await repository.store(session, [rows[uid]])
 
 

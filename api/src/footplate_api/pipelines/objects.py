@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
-from footplate_api.pipelines.following import Follower
+from footplate_api.pipelines.following import Reflector
 from footplate_api.ports import EventType, Manifest, Resource, WatchEvent
 
 AT_ONCE: Final = 100  # objects that are read and stored together
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class ObjectFollower(Follower):
+class ObjectReflector(Reflector):
     """Reflector of one kind; subclasses store its objects."""
 
     resource: ClassVar[Resource]
@@ -33,8 +33,8 @@ class ObjectFollower(Follower):
     def watch(self, version: str) -> AsyncIterator[Sequence[WatchEvent]]:
         return self.cluster.watch_objects(self.resource, version)
 
-    def heard(self) -> None:
-        super().heard()
+    def record_contact(self) -> None:
+        super().record_contact()
         self.health.heard[self.kind] = self.now()
 
     async def list(self) -> str:
@@ -51,10 +51,10 @@ class ObjectFollower(Follower):
                 break
             page = await self.cluster.list_objects(self.resource, page.next_token)
         self.taken = {uid: known for uid, known in self.taken.items() if uid in uids}
-        await self.keep(names)
-        self.heard()
-        self.may_watch(version)  # what follows may take long, and hear no answer
-        await self.settle()
+        await self.prune(names)
+        self.record_contact()
+        self.allow_watch(version)  # what follows may take long, and hear no answer
+        await self.clean_up()
         return version
 
     async def apply(self, events: Sequence[WatchEvent]) -> None:
@@ -66,11 +66,11 @@ class ObjectFollower(Follower):
         there = [event.manifest for event in last.values() if event.type is not EventType.DELETED]
         gone = [event.manifest for event in last.values() if event.type is EventType.DELETED]
         if gone:  # first: a name may be another object's by now
-            await self.lose(gone)
+            await self.remove(gone)
             for manifest in gone:
                 self.taken.pop(manifest["metadata"]["uid"], None)
         await self._take(there)
-        await self.settle()
+        await self.clean_up()
 
     async def _take(self, manifests: Sequence[Manifest]) -> None:
         news = [manifest for manifest in manifests if self._is_news(manifest)]
@@ -79,13 +79,13 @@ class ObjectFollower(Follower):
             await self.store(part)
             self.taken.update((known["metadata"]["uid"], _version(known)) for known in part)
         for start in range(0, len(manifests), AT_ONCE):
-            self.stored(manifests[start : start + AT_ONCE])
+            self.on_stored(manifests[start : start + AT_ONCE])
             await asyncio.sleep(0)  # others have their turn
 
     def _is_news(self, manifest: Manifest) -> bool:
         return self.taken.get(manifest["metadata"]["uid"]) != _version(manifest)
 
-    def skip(self, error: ValueError) -> None:
+    def record_unreadable(self, error: ValueError) -> None:
         """Log and count an object that cannot be read."""
         log.error("skipped an object: %s", error)
         self.metrics.objects_skipped.labels(self.kind).inc()
@@ -94,19 +94,19 @@ class ObjectFollower(Follower):
     async def store(self, manifests: Sequence[Manifest]) -> None:
         """Store objects that are new, or of another version than before."""
 
-    def stored(self, manifests: Sequence[Manifest]) -> None:
+    def on_stored(self, manifests: Sequence[Manifest]) -> None:
         """Process existing objects after they are stored; by default do nothing."""
 
-    async def settle(self) -> None:
-        """Act on the objects passed to `stored`, after all others are stored, too; by default do nothing.
+    async def clean_up(self) -> None:
+        """Act on the objects passed to `on_stored`, after all others are stored, too; by default do nothing.
 
         Implementations log errors, and do not raise them: the watch must go on.
         """
 
-    async def lose(self, manifests: Iterable[Manifest]) -> None:
+    async def remove(self, manifests: Iterable[Manifest]) -> None:
         """Handle deleted objects; by default their rows stay."""
 
-    async def keep(self, names: Collection[str]) -> None:
+    async def prune(self, names: Collection[str]) -> None:
         """Delete the rows of objects with other names than `names`; by default do nothing."""
 
 

@@ -17,13 +17,13 @@ from footplate_api.errors import AnotherCluster, ApiError, DatabaseUnavailable
 from footplate_api.installation import repository as installation
 from footplate_api.observation import MirrorHealth
 from footplate_api.pipelines.following import retry_delay
-from footplate_api.ports import Cluster
+from footplate_api.ports import KubernetesClient
 
 log = logging.getLogger(__name__)
 
 
-async def recognised(
-    cluster: Cluster,
+async def verify_cluster(
+    cluster: KubernetesClient,
     database: Database,
     health: MirrorHealth,
     chance: Callable[[], float] = random.random,
@@ -37,20 +37,20 @@ async def recognised(
             log.warning("%s", error.detail)
         except ApiError as error:
             log.warning("%s", error.detail)
-            health.trouble_with_runs(error.detail)
+            health.set_run_trouble(error.detail)
         except AnotherCluster:
             raise
         except Exception as error:  # the edge of the task: nobody would start it again
             log.exception("the cluster could not be told from others")
-            health.trouble_with_runs(f"The mirror cannot begin ({type(error).__name__}).")
+            health.set_run_trouble(f"The mirror cannot begin ({type(error).__name__}).")
         else:
             return
         failures += 1
         await asyncio.sleep(retry_delay(failures, chance()))
 
 
-async def _compare(cluster: Cluster, database: Database) -> None:
-    here = await cluster.identity()
+async def _compare(cluster: KubernetesClient, database: Database) -> None:
+    here = await cluster.get_cluster_uid()
     async with database.write() as session:
         noted = await installation.claim(session, here)
     if noted != here:

@@ -17,9 +17,9 @@ from typing import Final
 from footplate_api.database import WORK_SECONDS, Database
 from footplate_api.errors import ApiError
 from footplate_api.metrics import retention, stocks
-from footplate_api.metrics.retention import GENERATIONS, Limits, Room, Stock
+from footplate_api.metrics.retention import GENERATIONS, DatabaseQuota, RetentionLimits, RunRows
 from footplate_api.metrics.stocks import ROW_BYTES, StoredSegment
-from footplate_api.observation import Metrics
+from footplate_api.observation import ApiMetrics
 from footplate_api.pipelines import samples
 from footplate_api.runs import keys
 from footplate_api.runs import repository as runs
@@ -36,16 +36,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Retention:
+class RetentionTask:
     """Background task that enforces retention."""
 
     database: Database
     now: Callable[[], datetime]
-    limits: Limits = field(default_factory=Limits)
+    limits: RetentionLimits = field(default_factory=RetentionLimits)
     room: int | None = (
         None  # bytes that the database may take; None: as its volume has, where that can be told
     )
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: ApiMetrics = field(default_factory=ApiMetrics)
     _crowded: bool = False  # what is no metric row takes so much that deleting rows would not help
 
     async def run(self) -> None:
@@ -53,17 +53,17 @@ class Retention:
         await asyncio.sleep(FIRST_SECONDS)
         while True:
             try:
-                await self.look()
+                await self.enforce()
             except ApiError as error:
                 log.warning("retention waits: %s", error.detail)
             except Exception:  # the edge of the task: nobody would start it again
                 log.exception("retention stumbled")
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def look(self) -> int:
+    async def enforce(self) -> int:
         """Delete expired idempotency keys, thin rows and samples; return the number of thinned segments."""
         async with self.database.write(WORK_SECONDS) as session:
-            await keys.forget(session, self.now())
+            await keys.delete_expired(session, self.now())
         found = await self._segments()
         for run in found:
             await self._drop(found[run][:-GENERATIONS])
@@ -71,10 +71,12 @@ class Retention:
         held = await asyncio.to_thread(_rows, found)
         known = await self._stocks(found, held)
         most = await self._most(sum(held.values()))
-        allowed = await asyncio.to_thread(retention.allowances, known, self.limits, most)
+        allowed = await asyncio.to_thread(retention.row_limits, known, self.limits, most)
         thinned = 0
         for run, keep in allowed.items():
-            every = retention.every(sum(segment.steps for segment in found[run]), keep) or _NOTHING_LEFT
+            every = (
+                retention.thinning_stride(sum(segment.steps for segment in found[run]), keep) or _NOTHING_LEFT
+            )
             for segment in found[run]:
                 thinned += await self._thin(segment, every)
         if thinned:
@@ -88,21 +90,21 @@ class Retention:
         after = 0
         while True:
             async with self.database.read(WORK_SECONDS) as session:
-                page = await stocks.segments(session, after, _PAGE)
+                page = await stocks.list_segments(session, after, _PAGE)
             for segment in page:
                 found.setdefault(segment.run_uid, []).append(segment)
             if not page:
                 return found
             after = page[-1].id
 
-    async def _stocks(self, found: dict[str, list[StoredSegment]], held: dict[str, int]) -> list[Stock]:
+    async def _stocks(self, found: dict[str, list[StoredSegment]], held: dict[str, int]) -> list[RunRows]:
         """Return each run's rows and age; a run unknown to the mirror ended no earlier than its last row."""
         async with self.database.read(WORK_SECONDS) as session:
             ends = await runs.ends(session)
             unseen = [segment for run in found.keys() - ends.keys() for segment in found[run]]
             lasts = await stocks.last_times(session, unseen)
         known, now = {run: (_UNSEEN, lasts.get(run)) for run in held} | ends, self.now()
-        return [Stock(run, rows, _age(known[run][1], now), known[run][0]) for run, rows in held.items()]
+        return [RunRows(run, rows, _age(known[run][1], now), known[run][0]) for run, rows in held.items()]
 
     async def _most(self, rows: int) -> int | None:
         """Return the number of rows that fit; None without a limit."""
@@ -110,23 +112,23 @@ class Retention:
         if room is None:
             return None
         async with self.database.read(WORK_SECONDS) as session:
-            others = await stocks.other_bytes(session, rows)
-        of_room = Room(room, others)
+            others = await stocks.non_metric_bytes(session, rows)
+        of_room = DatabaseQuota(room, others)
         self._say(of_room)
-        return of_room.for_rows // ROW_BYTES[self.database.engine.dialect.name]
+        return of_room.bytes_for_rows // ROW_BYTES[self.database.engine.dialect.name]
 
-    def _say(self, room: Room) -> None:
+    def _say(self, room: DatabaseQuota) -> None:
         """Log once that the rest of the database is too large, and once that it no longer is."""
-        if room.crowded and not self._crowded:
+        if room.is_over_quota and not self._crowded:
             log.warning(
                 "of %d bytes of room %d are taken by what is no metric row: rows are not deleted for that",
                 room.whole,
                 room.others,
             )
-        elif self._crowded and not room.crowded:
+        elif self._crowded and not room.is_over_quota:
             log.info("what is no metric row leaves room for rows again")
-        self._crowded = room.crowded
-        self.metrics.database_crowded.set(room.crowded)
+        self._crowded = room.is_over_quota
+        self.metrics.database_crowded.set(room.is_over_quota)
 
     def _room(self) -> int | None:
         path = self.database.engine.url.database
@@ -143,20 +145,20 @@ class Retention:
         for first in range(0, len(surplus), _BITE):
             bite = [segment.id for segment in surplus[first : first + _BITE]]
             async with self.database.write(WORK_SECONDS) as session:
-                await stocks.drop(session, bite)
+                await stocks.delete_segments(session, bite)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _thin(self, segment: StoredSegment, every: int) -> bool:
         every = max(every, segment.kept_every)
         if every == 1 or (every == segment.kept_every and segment.thinned_to >= segment.last):
             return False
-        following: int | None = stocks.begin(segment, every)
+        following: int | None = stocks.thinning_start(segment, every)
         while following is not None:
             async with self.database.write(WORK_SECONDS) as session:
                 following = await stocks.thin(session, segment, following, every)
             await asyncio.sleep(PAUSE_SECONDS)
         async with self.database.write(WORK_SECONDS) as session:
-            await stocks.note_thinned(session, segment, every)
+            await stocks.record_thinning(session, segment, every)
         return True
 
 

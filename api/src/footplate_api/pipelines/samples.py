@@ -12,7 +12,7 @@ from typing import Final
 from footplate_api.database import WORK_SECONDS, Database
 from footplate_api.metrics import lineage
 from footplate_api.metrics import repository as metrics
-from footplate_api.metrics.retention import Limits, Stock, allowances
+from footplate_api.metrics.retention import RetentionLimits, RunRows, row_limits
 from footplate_api.samples import retention, stocks
 
 PAUSE_SECONDS: Final = 0.05  # between bites: others write, too
@@ -20,7 +20,9 @@ _PAGE: Final = 1000  # runs
 _BITE: Final = 100  # steps that one transaction removes the samples of
 
 
-async def thin(database: Database, with_rows: Sequence[Stock], limits: Limits, room: int | None) -> int:
+async def thin(
+    database: Database, with_rows: Sequence[RunRows], limits: RetentionLimits, room: int | None
+) -> int:
     """Delete samples beyond the limits, derived from the rows' `limits`; return how many runs lost some.
 
     A run that is not in `with_rows` is left alone.
@@ -28,8 +30,8 @@ async def thin(database: Database, with_rows: Sequence[Stock], limits: Limits, r
     known = await _known(database)
     found = [replace(run, rows=known[run.run_uid][0]) for run in with_rows if run.run_uid in known]
     together = [sum(of_run[place] for of_run in known.values()) for place in (0, 1)]
-    most = retention.most(room, *together)
-    allowed = await asyncio.to_thread(allowances, found, retention.limits(limits), most)
+    most = retention.max_steps(room, *together)
+    allowed = await asyncio.to_thread(row_limits, found, retention.limits(limits), most)
     thinned = 0
     for run, keep in allowed.items():
         if known[run][0] > retention.LAST:
@@ -43,7 +45,7 @@ async def _known(database: Database) -> dict[str, tuple[int, int]]:
     after = ""
     while True:
         async with database.read(WORK_SECONDS) as session:
-            page = await stocks.of_runs(session, after, _PAGE)
+            page = await stocks.count_by_run(session, after, _PAGE)
         found.update((run, (steps, size)) for run, steps, size in page if steps)
         if not page:
             return found
@@ -52,9 +54,9 @@ async def _known(database: Database) -> dict[str, tuple[int, int]]:
 
 async def _thin(database: Database, run: str, keep: int) -> bool:
     async with database.read(WORK_SECONDS) as session:
-        places = await stocks.places(session, run)
+        places = await stocks.list_steps(session, run)
         segments = (await metrics.segments(session, [run])).get(run, [])
-    gone = await asyncio.to_thread(retention.gone, places, lineage.standing(segments), keep)
+    gone = await asyncio.to_thread(retention.expired_steps, places, lineage.effective_ranges(segments), keep)
     for segment, some in groupby(gone, itemgetter(0)):
         steps = [step for _, step in some]
         for first in range(0, len(steps), _BITE):

@@ -17,15 +17,15 @@ from typing import Final
 
 from footplate_api.costs import grouping, steps
 from footplate_api.costs.grouping import Dimension
-from footplate_api.costs.rows import CostLine, Kind
-from footplate_api.costs.service import Costs, Question
+from footplate_api.costs.rows import CostKind, CostLine
+from footplate_api.costs.service import CostService, ResolvedCostQuery
 from footplate_api.database import Database
 from footplate_api.errors import ApiError, Invalid
 from footplate_api.system import repository
-from footplate_api.system.service import Scrapes
-from footplate_api.system.spending import PODS, Group, Month, Pod, Pods, Spending, Totals
+from footplate_api.system.service import MetricsExporter
+from footplate_api.system.spending import PODS, CostSnapshot, Group, Month, MonthTotals, Pod, Pods
 from footplate_api.usage import repository as usage
-from footplate_ledger.time import Span, second
+from footplate_ledger.time import Interval, unix_second
 
 LOOK_SECONDS: Final = 15.0  # and the month is counted as often, where that is cheap
 _RESTS: Final = 20  # times as long as it took: counting takes a twentieth of a thread at most
@@ -37,12 +37,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class SpendingFinder:
+class MonthlyCostTask:
     """Background task that stores this month's costs and the running pods in `scrapes.spending`."""
 
     database: Database
-    costs: Costs
-    scrapes: Scrapes
+    costs: CostService
+    scrapes: MetricsExporter
     replica: str
     now: Callable[[], datetime]
     clock: Callable[[], float] = time.monotonic
@@ -53,23 +53,23 @@ class SpendingFinder:
         """Refresh until cancelled."""
         while True:
             try:
-                await self.look()
+                await self.refresh()
             except ApiError as error:
                 log.info("what this month has cost is not known at the moment: %s", error.detail)
             except Exception:  # the edge of the task: nobody would start it again
                 log.exception("adding up what this month has cost failed")
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Refresh what is due; raises DatabaseUnavailable, CostsBusy, and Invalid for far too many groups."""
         async with self.database.read() as session:
-            exports = await repository.exports(session, self.replica)
+            exports = await repository.is_exporter(session, self.replica)
             found, count = await usage.running_pods(session, PODS) if exports else ((), 0)
         if not exports:
-            self.scrapes.spending, self._due = Spending(), 0.0
+            self.scrapes.spending, self._due = CostSnapshot(), 0.0
             return
         pods = Pods([Pod(*row) for row in found], count - len(found))
-        self.scrapes.spending = Spending(self.scrapes.spending.month, pods)
+        self.scrapes.spending = CostSnapshot(self.scrapes.spending.month, pods)
         if self.clock() >= self._due:
             try:
                 month = await self._month()
@@ -77,7 +77,7 @@ class SpendingFinder:
                 self._rest()
                 raise
             self._rest()
-            self.scrapes.spending = Spending(month.after(self.scrapes.spending.month), pods)
+            self.scrapes.spending = CostSnapshot(month.after(self.scrapes.spending.month), pods)
 
     def _begin(self) -> None:
         self._begun = self.clock()  # what was waited before, while others counted theirs, took no thread
@@ -87,34 +87,34 @@ class SpendingFinder:
 
     async def _month(self) -> Month:
         now = self.now()
-        since = second(steps.month_of(now))
-        window = Span(since, max(second(now), since + 1))
-        asked = Question(
+        since = unix_second(steps.month_of(now))
+        window = Interval(since, max(unix_second(now), since + 1))
+        asked = ResolvedCostQuery(
             window,
-            steps.steps(window, None),
+            steps.split_window(window, None),
             _BY,
             idle=True,
             share_idle=False,
             former_namespaces=True,
-            now=second(now),
+            now=unix_second(now),
         )
-        return month_of(window, await self.costs.rows(asked, None, None, self._begin))
+        return month_of(window, await self.costs.list_rows(asked, None, None, self._begin))
 
 
-def month_of(window: Span, lines: Iterable[CostLine]) -> Month:
+def month_of(window: Interval, lines: Iterable[CostLine]) -> Month:
     """Return the ledger's month of `window`, grouped by namespace and profile, in base units."""
-    held: dict[Group, Totals] = {}
-    idle: dict[str, Totals] = {}
+    held: dict[Group, MonthTotals] = {}
+    idle: dict[str, MonthTotals] = {}
     for line in lines:
         namespace, profile = line.group
-        amounts = Totals(
+        amounts = MonthTotals(
             _times(line.dollars, 1),
             _times(line.kilowatt_hours, _JOULES),
             _times(line.carbon_kilograms, _GRAMS),
         )
-        if line.kind is Kind.USAGE:
+        if line.kind is CostKind.USAGE:
             held[namespace or "", profile or ""] = amounts
-        elif line.kind is Kind.IDLE:
+        elif line.kind is CostKind.IDLE:
             idle[profile or ""] = amounts
     return Month(window.start, window.end, held, idle)
 

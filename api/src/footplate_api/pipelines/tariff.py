@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from footplate_api.database import PAGE_SECONDS
-from footplate_api.models.tariff import CarbonSeries, Profile
+from footplate_api.models.tariff import CarbonSeries, ComputeProfileRow
 from footplate_api.observation import CARBON, PRICES, PROFILES
-from footplate_api.pipelines.objects import ObjectFollower
+from footplate_api.pipelines.objects import ObjectReflector
 from footplate_api.ports import Manifest, Resource
 from footplate_api.tariff import record, repository
 
@@ -23,7 +23,7 @@ Rows = list[dict[str, Any]]
 
 
 @dataclass
-class PriceFollower(ObjectFollower):
+class PriceReflector(ObjectReflector):
     """Reflector of PriceEntries."""
 
     kind: ClassVar[str] = PRICES
@@ -32,17 +32,17 @@ class PriceFollower(ObjectFollower):
     async def store(self, manifests: Sequence[Manifest]) -> None:
         rows, failures = await asyncio.to_thread(_rows, record.price_row, manifests)
         for error in failures:
-            self.skip(error)
+            self.record_unreadable(error)
         if rows:
             async with self.database.write(PAGE_SECONDS) as session:
                 await repository.add_prices(session, rows)
 
-    async def lose(self, manifests: Iterable[Manifest]) -> None:
+    async def remove(self, manifests: Iterable[Manifest]) -> None:
         await self.store(list(manifests))  # nobody may have heard of it while it stood
 
 
 @dataclass
-class ShownFollower(ObjectFollower):
+class LatestStateReflector(ObjectReflector):
     """Reflector of a kind whose rows equal the cluster's current objects."""
 
     model: ClassVar[repository.Shown]
@@ -55,15 +55,15 @@ class ShownFollower(ObjectFollower):
     async def store(self, manifests: Sequence[Manifest]) -> None:
         rows, failures = await asyncio.to_thread(_rows, self.row, manifests)
         for error in failures:
-            self.skip(error)
+            self.record_unreadable(error)
         if rows:
             async with self.database.write(PAGE_SECONDS) as session:
-                await repository.show(session, self.model, rows)
+                await repository.store_objects(session, self.model, rows)
 
-    async def lose(self, manifests: Iterable[Manifest]) -> None:
+    async def remove(self, manifests: Iterable[Manifest]) -> None:
         await self._hide([manifest["metadata"]["name"] for manifest in manifests])
 
-    async def keep(self, names: Collection[str]) -> None:
+    async def prune(self, names: Collection[str]) -> None:
         async with self.database.read(PAGE_SECONDS) as session:
             known = await repository.versions(session, self.model)
         if gone := sorted(known.keys() - set(names)):
@@ -71,11 +71,11 @@ class ShownFollower(ObjectFollower):
 
     async def _hide(self, names: Sequence[str]) -> None:
         async with self.database.write(PAGE_SECONDS) as session:
-            await repository.hide(session, self.model, names)
+            await repository.delete_objects(session, self.model, names)
 
 
 @dataclass
-class CarbonFollower(ShownFollower):
+class CarbonReflector(LatestStateReflector):
     """Reflector of CarbonIntensities."""
 
     kind: ClassVar[str] = CARBON
@@ -88,12 +88,12 @@ class CarbonFollower(ShownFollower):
 
 
 @dataclass
-class ProfileFollower(ShownFollower):
+class ProfileReflector(LatestStateReflector):
     """Reflector of ComputeProfiles."""
 
     kind: ClassVar[str] = PROFILES
     resource: ClassVar[Resource] = Resource.PROFILES
-    model: ClassVar[repository.Shown] = Profile
+    model: ClassVar[repository.Shown] = ComputeProfileRow
 
     @staticmethod
     def row(manifest: Manifest) -> dict[str, Any]:

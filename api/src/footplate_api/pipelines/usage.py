@@ -23,12 +23,12 @@ from footplate_api import lenient
 from footplate_api.database import PAGE_SECONDS
 from footplate_api.errors import ApiError, ClusterRefused
 from footplate_api.observation import USAGE
-from footplate_api.pipelines.objects import ObjectFollower
+from footplate_api.pipelines.objects import ObjectReflector
 from footplate_api.ports import Manifest, Resource
 from footplate_api.runs import repository as runs
-from footplate_api.served import Served
+from footplate_api.served import NamespaceScope
 from footplate_api.usage import record, repository
-from footplate_api.usage.record import Tellings
+from footplate_api.usage.record import UsageBatch
 
 RUN: Final = "TrainingRun"
 ROWS_A_TRANSACTION: Final = 256  # as many as one record may tell of: the loop puts them together
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
+class FinishedRecord:
     """Finished record, as far as its deletion needs: there may be tens of thousands."""
 
     name: str
@@ -49,57 +49,57 @@ class Over:
     owner: Mapping[str, Any]  # empty: it is of Nodes
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Over:
+    def of(cls, manifest: Manifest) -> FinishedRecord:
         about = manifest["metadata"]
         return cls(about["name"], about["uid"], about["resourceVersion"], _owner(manifest))
 
 
 @dataclass
-class UsageFollower(ObjectFollower):
+class UsageReflector(ObjectReflector):
     """Reflector of UsageRecords; another installation stores and deletes those of runs that it serves."""
 
     kind: ClassVar[str] = USAGE
     resource: ClassVar[Resource] = Resource.USAGE
 
-    served: Served = field(default_factory=Served)
+    served: NamespaceScope = field(default_factory=NamespaceScope)
     unreadable: set[str] = field(default_factory=set, init=False)  # uids
-    over: dict[str, Over] = field(default_factory=dict, init=False)  # by uid: not taken away yet
+    over: dict[str, FinishedRecord] = field(default_factory=dict, init=False)  # by uid: not taken away yet
 
     async def store(self, manifests: Sequence[Manifest]) -> None:
         manifests = [manifest for manifest in manifests if self._is_ours(manifest)]
-        read, failures = await asyncio.to_thread(decoded, manifests)
+        read, failures = await asyncio.to_thread(parse_records, manifests)
         for error in failures.values():
-            self.skip(error)
+            self.record_unreadable(error)
         here = {manifest["metadata"]["uid"] for manifest in manifests}
         self.unreadable = (self.unreadable - here) | failures.keys()
-        for told in gathered(read, ROWS_A_TRANSACTION):
+        for told in combine_batches(read, ROWS_A_TRANSACTION):
             await self._merge(told)
 
-    async def _merge(self, told: Tellings) -> None:
+    async def _merge(self, told: UsageBatch) -> None:
         async with self.database.read(PAGE_SECONDS) as session:
-            news = told.news(await repository.known(session, told))
+            news = told.changes_from(await repository.get_stored(session, told))
         if news.size:  # else nobody has to wait for a write of nothing
             async with self.database.write(PAGE_SECONDS) as session:
                 await repository.store(session, news)
 
-    async def lose(self, manifests: Iterable[Manifest]) -> None:
+    async def remove(self, manifests: Iterable[Manifest]) -> None:
         await self.store(list(manifests))  # its last state may tell more than was heard before
 
-    async def keep(self, names: Collection[str]) -> None:
+    async def prune(self, names: Collection[str]) -> None:
         self.unreadable &= self.taken.keys()
 
-    def stored(self, manifests: Sequence[Manifest]) -> None:
-        over = (Over.of(manifest) for manifest in manifests if self._is_over(manifest))
+    def on_stored(self, manifests: Sequence[Manifest]) -> None:
+        over = (FinishedRecord.of(manifest) for manifest in manifests if self._is_over(manifest))
         self.over.update((record.uid, record) for record in over)
 
-    async def settle(self) -> None:
+    async def clean_up(self) -> None:
         over, self.over = list(self.over.values()), {}  # what stays is noted again with the next list
         if not over:
             return
         turns = asyncio.Semaphore(DELETED_AT_ONCE)
         troubles: list[ApiError] = []
 
-        async def take_away(record: Over) -> None:
+        async def take_away(record: FinishedRecord) -> None:
             async with turns:
                 if troubles:  # the others would hear the same
                     return
@@ -128,15 +128,15 @@ class UsageFollower(ObjectFollower):
         owner = _owner(manifest)
         return not owner or owner.get("namespace") in self.served
 
-    async def _known_runs(self, over: Sequence[Over]) -> Mapping[str, runs.Known]:
+    async def _known_runs(self, over: Sequence[FinishedRecord]) -> Mapping[str, runs.StoredRunState]:
         owners = sorted({record.owner.get("uid", "") for record in over})
-        found: dict[str, runs.Known] = {}
+        found: dict[str, runs.StoredRunState] = {}
         for start in range(0, len(owners), OWNERS_AT_ONCE):
             async with self.database.read(PAGE_SECONDS) as session:
-                found.update(await runs.known(session, owners[start : start + OWNERS_AT_ONCE]))
+                found.update(await runs.get_stored_states(session, owners[start : start + OWNERS_AT_ONCE]))
         return found
 
-    async def _is_gone(self, record: Over, known: Mapping[str, runs.Known]) -> bool:
+    async def _is_gone(self, record: FinishedRecord, known: Mapping[str, runs.StoredRunState]) -> bool:
         """Return whether the record's owner is no longer in the cluster; False for an unknown kind."""
         owner = record.owner
         if not owner:
@@ -154,7 +154,7 @@ class UsageFollower(ObjectFollower):
             raise
         return bool(standing["metadata"]["uid"] != owner["uid"])
 
-    async def _delete(self, record: Over) -> None:
+    async def _delete(self, record: FinishedRecord) -> None:
         with suppress(ClusterRefused):  # it is gone, or has changed: then it is told of anew
             await self.cluster.delete_record(record.name, record.uid, record.version)
             self.metrics.usage_records_taken.inc()
@@ -165,23 +165,23 @@ def _owner(manifest: Manifest) -> Mapping[str, Any]:
     return lenient.mapping(lenient.mapping(manifest, "spec"), "owner")
 
 
-def decoded(manifests: Iterable[Manifest]) -> tuple[list[Tellings], dict[str, ValueError]]:
+def parse_records(manifests: Iterable[Manifest]) -> tuple[list[UsageBatch], dict[str, ValueError]]:
     """Return the usage of all readable records, and the errors of the others by uid."""
-    read: list[Tellings] = []
+    read: list[UsageBatch] = []
     failures: dict[str, ValueError] = {}
     for manifest in manifests:
         try:
-            read.append(record.told(manifest))
+            read.append(record.parse_record(manifest))
         except ValueError as error:
             failures[manifest["metadata"]["uid"]] = error
     return read, failures
 
 
-def gathered(tellings: Iterable[Tellings], most: int) -> list[Tellings]:
+def combine_batches(tellings: Iterable[UsageBatch], most: int) -> list[UsageBatch]:
     """Combine batches up to `most` rows each, if none alone has more."""
-    found: list[Tellings] = []
+    found: list[UsageBatch] = []
     for told in tellings:
         if not found or found[-1].size + told.size > most:
-            found.append(Tellings())
-        found[-1].add(told)
+            found.append(UsageBatch())
+        found[-1].merge(told)
     return found

@@ -1,1 +1,1 @@
-"""TrainingRuns: REST routes, queries and writes, answered from the mirror."""
+"""TrainingRunController: REST routes, queries and writes, answered from the mirror."""

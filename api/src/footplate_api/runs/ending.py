@@ -20,51 +20,51 @@ _PHASES: Final = frozenset(Phase)
 
 
 @dataclass(frozen=True)
-class Ending:
+class RunEnd:
     """End of a run, None before; `estimated` if it is only the last sign of activity."""
 
     at: datetime | None
     estimated: bool
 
 
-NOT_ENDED: Final = Ending(None, False)
+NOT_ENDED: Final = RunEnd(None, False)
 
 
-def told(created_at: datetime, status: Mapping[str, Any]) -> Ending:
+def end_from_status(created_at: datetime, status: Mapping[str, Any]) -> RunEnd:
     """Return the end of an existing run by its status.
 
     A phase that only later releases have is final if there is a completionTime.
     """
     phase, completed = status.get("phase"), lenient.time(status, "completionTime")
     known = Phase(phase) if isinstance(phase, str) and phase in _PHASES else None
-    if known is not None and not known.terminal:
+    if known is not None and not known.is_terminal:
         return NOT_ENDED
     if completed is not None:
-        return Ending(completed, False)
-    return NOT_ENDED if known is None else Ending(last_sign(created_at, status, None), True)
+        return RunEnd(completed, False)
+    return NOT_ENDED if known is None else RunEnd(last_activity(created_at, status, None), True)
 
 
-def deleted(known: Ending, manifest: Manifest, heard_at: datetime) -> Ending:
+def end_of_deleted(known: RunEnd, manifest: Manifest, heard_at: datetime) -> RunEnd:
     """Return the end of a deleted run: the one that is known, else the deletionTimestamp, else `heard_at`."""
     if known.at is not None:
         return known
-    return Ending(lenient.time(manifest["metadata"], "deletionTimestamp") or heard_at, False)
+    return RunEnd(lenient.time(manifest["metadata"], "deletionTimestamp") or heard_at, False)
 
 
-def missing(
-    known: Ending,
+def end_of_missing(
+    known: RunEnd,
     created_at: datetime,
     status: Mapping[str, Any],
     last_row: datetime | None,
     noticed_at: datetime,
-) -> Ending:
+) -> RunEnd:
     """Return the end of a run found missing at `noticed_at`; `last_row` is its newest metric row's time."""
     if known.at is not None and not known.estimated:
         return known
-    return Ending(min(last_sign(created_at, status, last_row), noticed_at), True)
+    return RunEnd(min(last_activity(created_at, status, last_row), noticed_at), True)
 
 
-def last_sign(created_at: datetime, status: Mapping[str, Any], last_row: datetime | None) -> datetime:
+def last_activity(created_at: datetime, status: Mapping[str, Any], last_row: datetime | None) -> datetime:
     """Return the newest time at which the run was active."""
     seen = [
         created_at,

@@ -15,12 +15,12 @@ from typing import Any, Final
 from footplate_api import lenient
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_ledger.account import Tariff
-from footplate_ledger.carbon import Place, Rank, known
-from footplate_ledger.energy import rated
-from footplate_ledger.prices import Entry
-from footplate_ledger.records import exact, site_of
-from footplate_ledger.units import HOUR, Energy, Money, Rate, Seconds
-from footplate_ledger.usage import Goods
+from footplate_ledger.carbon import GridLocation, IntensitySource, find_intensity
+from footplate_ledger.energy import rated_energy
+from footplate_ledger.prices import PriceBookEntry
+from footplate_ledger.records import build_power_profile, decimal_fraction
+from footplate_ledger.units import HOUR, Energy, HourlyRate, Money, Seconds
+from footplate_ledger.usage import Sku
 
 _DIGITS: Final = 6  # decimal places
 _AN_HOUR: Final = Seconds(Fraction(HOUR))
@@ -29,32 +29,32 @@ Where = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Hourly:
+class HourlyCost:
     """Cost of one hour of all nodes, spares included; None is unknown."""
 
     dollars: Decimal | None = None
     kilowatt_hours: Decimal | None = None  # at rated power, with cooling (PUE)
     carbon_kilograms: Decimal | None = None
     devices_only: bool | None = None  # whether the rest of the nodes is not in the energy
-    carbon_rank: Rank | None = None
+    carbon_rank: IntensitySource | None = None
     carbon_source: str | None = None
 
 
 def nodes(spec: Mapping[str, Any]) -> int | None:
     """Return how many nodes a run with this `spec` holds, workers and spares; None without workers."""
     compute = lenient.mapping(spec, "compute")
-    workers = lenient.whole(compute, "nodes")
-    return None if workers is None else workers + (lenient.whole(compute, "spares") or 0)
+    workers = lenient.get_int(compute, "nodes")
+    return None if workers is None else workers + (lenient.get_int(compute, "spares") or 0)
 
 
-def hourly(
+def estimate_hourly(
     name: str,
     spec: Mapping[str, Any],
     count: int | None,
     tariff: Tariff,
     places: Collection[Where],
     now: int,
-) -> Hourly:
+) -> HourlyCost:
     """Return the cost of `count` nodes of the profile `name` with this `spec`, which has nodes in `places`.
 
     With several places it is unknown in which one a run will be: then the price is that of no region,
@@ -63,43 +63,43 @@ def hourly(
     try:
         profile = ComputeProfileSpec.from_any_release(spec)
     except ValueError:
-        return Hourly()
+        return HourlyCost()
     if count is None:
-        return Hourly()
+        return HourlyCost()
     provider, region = next(iter(places)) if len(places) == 1 else ("", "")
     rate = _rate(name, region, profile, tariff, now)
-    dollars = None if rate is None else _plain((rate * _AN_HOUR * count).shown(_DIGITS))
-    site, gpu = site_of(profile, provider, region), profile.gpu
+    dollars = None if rate is None else _plain((rate * _AN_HOUR * count).to_decimal(_DIGITS))
+    site, gpu = build_power_profile(profile, provider, region), profile.gpu
     drawn = [(count, site.rest), (0 if gpu is None else gpu.count * count, site.device)]
     parts = [
-        rated(number, _AN_HOUR, watts, site.effectiveness)
+        rated_energy(number, _AN_HOUR, watts, site.effectiveness)
         for number, watts in drawn
         if number and watts is not None
     ]
     if not parts:
-        return Hourly(dollars)
+        return HourlyCost(dollars)
     energy = sum(parts, Energy())
-    found = known(Place(site.grams, site.zone, provider, region), tariff.series, now)
-    return Hourly(
+    found = find_intensity(GridLocation(site.grams, site.zone, provider, region), tariff.series, now)
+    return HourlyCost(
         dollars,
-        _plain(energy.shown(_DIGITS)),
-        _plain((energy * found.intensity).shown(_DIGITS)),
+        _plain(energy.to_decimal(_DIGITS)),
+        _plain((energy * found.intensity).to_decimal(_DIGITS)),
         site.rest is None,
         found.rank,
         found.source,
     )
 
 
-def _rate(name: str, region: str, profile: ComputeProfileSpec, tariff: Tariff, now: int) -> Rate | None:
+def _rate(name: str, region: str, profile: ComputeProfileSpec, tariff: Tariff, now: int) -> HourlyRate | None:
     """Return the price in force; the profile's own price counts while the book has none for it."""
     price = profile.price
     capacity = Capacity.ON_DEMAND if price is None else price.capacity
     if price is not None and not _entered(name, tariff.book.entries):
-        return Rate(Fraction(round(exact(price.dollars_per_node_hour) * Money.NANO)))
-    return tariff.book.rate(Goods(name, capacity, region), now)
+        return HourlyRate(Fraction(round(decimal_fraction(price.dollars_per_node_hour) * Money.NANO)))
+    return tariff.book.rate(Sku(name, capacity, region), now)
 
 
-def _entered(name: str, entries: Collection[Entry]) -> bool:
+def _entered(name: str, entries: Collection[PriceBookEntry]) -> bool:
     return any(entry.goods.profile == name for entry in entries)
 
 

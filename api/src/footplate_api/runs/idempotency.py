@@ -25,7 +25,7 @@ _PREFIX: Final = RUN_NAME_LIMIT - 10  # characters of generateName
 
 
 @dataclass(frozen=True)
-class Asking:
+class IdempotentRequest:
     """Request of a caller under an idempotency key."""
 
     caller: str
@@ -34,7 +34,7 @@ class Asking:
     request: str  # a digest of what is asked for
 
     @property
-    def mark(self) -> str:
+    def annotation_value(self) -> str:
         """Value of the annotation on the created object."""
         return f"{self.key[:32]}.{self.request[:32]}"
 
@@ -45,16 +45,16 @@ class Asking:
         The mark alone proves nothing, as anybody may write it on a run; only this API may write the
         requester.
         """
-        return {ASKED_UNDER: self.mark, REQUESTED_BY_ANNOTATION: self.caller}
+        return {ASKED_UNDER: self.annotation_value, REQUESTED_BY_ANNOTATION: self.caller}
 
 
-def asking(caller: str, key: str, manifest: Mapping[str, Any]) -> Asking:
+def build_request(caller: str, key: str, manifest: Mapping[str, Any]) -> IdempotentRequest:
     """Return the request of `caller` for `manifest`, its namespace included."""
     namespace = str(manifest["metadata"]["namespace"])
-    return Asking(caller, namespace, _digest([caller, key]), _digest(manifest))
+    return IdempotentRequest(caller, namespace, _digest([caller, key]), _digest(manifest))
 
 
-def oldest(reserved_at: datetime) -> datetime:
+def earliest_creation(reserved_at: datetime) -> datetime:
     """Return the earliest creation time of a run that a key reserved at `reserved_at` may stand for.
 
     It is a day before, not that moment: the key's row may have been lost, and clocks differ.
@@ -62,7 +62,9 @@ def oldest(reserved_at: datetime) -> datetime:
     return reserved_at - KEPT
 
 
-def marked(manifest: Mapping[str, Any], asking: Asking, reserved_at: datetime) -> dict[str, Any]:
+def with_annotation(
+    manifest: Mapping[str, Any], asking: IdempotentRequest, reserved_at: datetime
+) -> dict[str, Any]:
     """Return `manifest` with the annotation of its key, and with a name that the next attempt has, too.
 
     A key that has expired is a new one: so the name depends on when the key was reserved.
@@ -72,19 +74,19 @@ def marked(manifest: Mapping[str, Any], asking: Asking, reserved_at: datetime) -
     if annotations is None or isinstance(
         annotations, dict
     ):  # of anything else Kubernetes says that it is wrong
-        metadata["annotations"] = {**(annotations or {}), ASKED_UNDER: asking.mark}
+        metadata["annotations"] = {**(annotations or {}), ASKED_UNDER: asking.annotation_value}
     prefix = metadata.get("generateName")
     if isinstance(prefix, str) and prefix and not metadata.get("name"):
-        said = [asking.mark, reserved_at.astimezone(UTC).isoformat()]
+        said = [asking.annotation_value, reserved_at.astimezone(UTC).isoformat()]
         metadata["name"] = prefix[:_PREFIX] + _digest(said)[:10]
     return {**manifest, "metadata": metadata}
 
 
-def is_marked(manifest: Manifest, asking: Asking, reserved_at: datetime) -> bool:
+def is_created_by(manifest: Manifest, asking: IdempotentRequest, reserved_at: datetime) -> bool:
     """Return whether an earlier attempt created `manifest`, an object in the request's namespace."""
     metadata = manifest["metadata"]
     created = lenient.time(metadata, "creationTimestamp")
-    if created is None or created < oldest(reserved_at):
+    if created is None or created < earliest_creation(reserved_at):
         return False
     return asking.annotations.items() <= lenient.mapping(metadata, "annotations").items()
 

@@ -16,18 +16,18 @@ from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
 from footplate_api.database import ReadSession
 from footplate_api.labels import repository as labels
 from footplate_api.labels import selector
-from footplate_api.labels.derived import Property
+from footplate_api.labels.derived import RunProperty
 from footplate_api.labels.selector import Operator, Requirement
-from footplate_api.models.run import Run
+from footplate_api.models.run import RunRow
 from footplate_api.namespaces import repository as namespaces
-from footplate_api.runs.ordering import Leg, Order, Position, legs, order
+from footplate_api.runs.ordering import CursorPosition, ListSegment, Order, order, split_list
 from footplate_api.runs.schemas import RunQuery, RunSummary
 
-_SUMMARY: Final = [getattr(Run, name) for name in RunSummary.model_fields]
+_SUMMARY: Final = [getattr(RunRow, name) for name in RunSummary.model_fields]
 
 
 @dataclass(frozen=True)
-class Within:
+class NamespaceFilter:
     """Namespace whose runs to list; else several, or all if there is no limit."""
 
     namespace: str | None = None
@@ -35,7 +35,11 @@ class Within:
 
 
 async def page(
-    session: ReadSession, within: Within, query: RunQuery, after: Position | None, few: int = labels.FEW
+    session: ReadSession,
+    within: NamespaceFilter,
+    query: RunQuery,
+    after: CursorPosition | None,
+    few: int = labels.FEW,
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return summaries after a position: one more than the limit if there are more.
 
@@ -50,20 +54,24 @@ async def page(
 
 
 async def statements(
-    session: ReadSession, within: Within, query: RunQuery, after: Position | None, few: int = labels.FEW
+    session: ReadSession,
+    within: NamespaceFilter,
+    query: RunQuery,
+    after: CursorPosition | None,
+    few: int = labels.FEW,
 ) -> Sequence[Select[Any]]:
     """Return the statements that page() executes, one after the other, until it has enough."""
     required = [*requirements(query)]
-    found = await labels.few(session, required, few)
+    found = await labels.find_few(session, required, few)
     asked = select(*_SUMMARY).where(*_conditions(within, query))
     given = order(query.sort)
     if found is not None:
-        asked = asked.where(Run.uid.in_(found))
+        asked = asked.where(RunRow.uid.in_(found))
     else:
-        asked = asked.where(*map(labels.meets, required))
+        asked = asked.where(*map(labels.matches, required))
         scope = "all" if within.namespace is None else "own"
         asked = await _walking(session, asked, f"ix_runs_{scope}_{given.index}")
-    return [_leg(asked, given, query.sort.descending, leg) for leg in legs(query.sort, after)]
+    return [_leg(asked, given, query.sort.descending, leg) for leg in split_list(query.sort, after)]
 
 
 async def _walking(session: ReadSession, asked: Select[Any], index: str) -> Select[Any]:
@@ -73,15 +81,15 @@ async def _walking(session: ReadSession, asked: Select[Any], index: str) -> Sele
     """
     if session.get_bind().dialect.name == "postgresql":
         await session.execute(select(func.set_config("enable_sort", "off", True)))  # to the transaction's end
-    return asked.with_hint(Run, f"INDEXED BY {index}", "sqlite")
+    return asked.with_hint(RunRow, f"INDEXED BY {index}", "sqlite")
 
 
-def _leg(asked: Select[Any], given: Order, descending: bool, leg: Leg) -> Select[Any]:
-    columns = [getattr(Run, name) for name in given.columns]
+def _leg(asked: Select[Any], given: Order, descending: bool, leg: ListSegment) -> Select[Any]:
+    columns = [getattr(RunRow, name) for name in given.columns]
     asked = asked.order_by(*(column.desc() if descending else column for column in columns))
     values = () if leg.after is None else leg.after.values
     if leg.ended is not None:
-        asked = asked.where(Run.ended_at.is_not(None) if leg.ended else Run.ended_at.is_(None))
+        asked = asked.where(RunRow.ended_at.is_not(None) if leg.ended else RunRow.ended_at.is_(None))
     if leg.ended is False:  # of which all have the same end: the other columns decide
         columns, values = columns[1:], values[1:]
     if leg.after is None:
@@ -92,42 +100,42 @@ def _leg(asked: Select[Any], given: Order, descending: bool, leg: Leg) -> Select
 
 async def namespaces_with_runs(session: ReadSession) -> Sequence[str]:
     """Return all namespaces that ever had a run, in order; one index lookup for each."""
-    one = select(func.min(Run.namespace).label("name")).cte("names", recursive=True)
-    following = select(func.min(Run.namespace)).where(Run.namespace > one.c.name).scalar_subquery()
+    one = select(func.min(RunRow.namespace).label("name")).cte("names", recursive=True)
+    following = select(func.min(RunRow.namespace)).where(RunRow.namespace > one.c.name).scalar_subquery()
     names = one.union_all(select(following).where(one.c.name.is_not(None)))
     found = await session.scalars(select(names.c.name).where(names.c.name.is_not(None)))
     return found.all()
 
 
-def _conditions(within: Within, query: RunQuery) -> Iterator[ColumnElement[bool]]:
+def _conditions(within: NamespaceFilter, query: RunQuery) -> Iterator[ColumnElement[bool]]:
     if within.namespace is not None:
-        yield Run.namespace == within.namespace
+        yield RunRow.namespace == within.namespace
     elif within.among is not None:
-        yield Run.namespace.in_(sorted(within.among))
+        yield RunRow.namespace.in_(sorted(within.among))
     if query.phase is not None:
-        yield Run.phase == query.phase.value
+        yield RunRow.phase == query.phase.value
     if query.stage is not None:
-        yield Run.stage == query.stage.value
+        yield RunRow.stage == query.stage.value
     if not query.include_deleted:
-        yield Run.deleted_at.is_(None)
+        yield RunRow.deleted_at.is_(None)
     for column, begin, end in (
-        (Run.created_at, query.created_from, query.created_to),
-        (Run.ended_at, query.ended_from, query.ended_to),
+        (RunRow.created_at, query.created_from, query.created_to),
+        (RunRow.ended_at, query.ended_from, query.ended_to),
     ):
         if begin is not None:
             yield column >= begin
         if end is not None:
             yield column < end
     if not query.former_namespaces:
-        yield namespaces.of_the_present(within.namespace)
+        yield namespaces.in_current_namespace(within.namespace)
 
 
 def requirements(query: RunQuery) -> Iterator[Requirement]:
     """Yield the query's requirements on labels, and on properties that are stored as labels."""
     for name, value in (
-        (Property.PROFILE, query.profile),
-        (Property.QUEUE, query.queue),
-        (Property.REQUESTED_BY, query.requested_by),
+        (RunProperty.PROFILE, query.profile),
+        (RunProperty.QUEUE, query.queue),
+        (RunProperty.REQUESTED_BY, query.requested_by),
     ):
         if value is not None:
             yield Requirement(name.value, Operator.IN, (value,))

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class Sort(StrEnum):
+class RunSort(StrEnum):
     """Sort orders; a minus means descending."""
 
     NEWEST = "-createdAt"
@@ -44,20 +44,20 @@ _ORDERS: Final = {
 }
 
 
-def order(sort: Sort) -> Order:
+def order(sort: RunSort) -> Order:
     """Return the columns of `sort`, whatever its direction."""
     return _ORDERS[sort.value.removeprefix("-")]
 
 
 @dataclass(frozen=True)
-class Position:
+class CursorPosition:
     """Position of a page's last run: its values in the columns of the order."""
 
     values: tuple[datetime | str | None, ...]
 
 
 @dataclass(frozen=True)
-class Leg:
+class ListSegment:
     """Part of a list that one index scan returns: all runs after a position, or all runs.
 
     `ended` limits it to ended runs, or to others; None: no limit. Databases do not agree on the position of
@@ -65,16 +65,16 @@ class Leg:
     """
 
     ended: bool | None
-    after: Position | None
+    after: CursorPosition | None
 
 
-def legs(sort: Sort, after: Position | None) -> Sequence[Leg]:
+def split_list(sort: RunSort, after: CursorPosition | None) -> Sequence[ListSegment]:
     """Return the parts of the list after a position, in their order."""
     if order(sort).columns[0] != "ended_at":
-        return (Leg(None, after),)
+        return (ListSegment(None, after),)
     first, last = (False, True) if sort.descending else (True, False)
     if after is None:
-        return Leg(first, None), Leg(last, None)
+        return ListSegment(first, None), ListSegment(last, None)
     if (after.values[0] is not None) == first:
-        return Leg(first, after), Leg(last, None)
-    return (Leg(last, after),)
+        return ListSegment(first, after), ListSegment(last, None)
+    return (ListSegment(last, after),)

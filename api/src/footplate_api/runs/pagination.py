@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from footplate_api.errors import Invalid
-from footplate_api.runs.ordering import Position, Sort, order
+from footplate_api.runs.ordering import CursorPosition, RunSort, order
 
 LONGEST: Final = 1024  # characters
 _UID: Final = re.compile(r"[-0-9A-Za-z]{1,64}")
@@ -22,14 +22,14 @@ _DIGEST: Final = 12  # bytes
 _TIMES: Final = ("created_at", "ended_at")
 
 
-def encode(position: Position, query: str) -> str:
+def encode(position: CursorPosition, query: str) -> str:
     """Return a URL-safe cursor; `query` is all that the next page must have in common with this one."""
     values = [value.isoformat() if isinstance(value, datetime) else value for value in position.values]
     said = json.dumps(values).encode()
     return base64.urlsafe_b64encode(_digest(said, query) + said).decode().rstrip("=")
 
 
-def decode(cursor: str, query: str, sort: Sort) -> Position:
+def decode(cursor: str, query: str, sort: RunSort) -> CursorPosition:
     """Invert encode(); raises Invalid for anything else, and for a cursor of another query."""
     try:
         read = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
@@ -39,7 +39,7 @@ def decode(cursor: str, query: str, sort: Sort) -> Position:
             raise ValueError("of another query, or none at all")
         columns = order(sort).columns
         values = json.loads(said)
-        return Position(tuple(_value(*pair) for pair in zip(columns, values, strict=True)))
+        return CursorPosition(tuple(_value(*pair) for pair in zip(columns, values, strict=True)))
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         message = "must be the nextCursor of the page before, with the same path, filters and sort"
         raise Invalid.field("query.cursor", cursor[:100], message) from error

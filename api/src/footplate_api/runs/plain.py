@@ -14,7 +14,7 @@ from footplate_api.errors import Invalid
 DEEPEST: Final = 64  # levels; a pod's template, which is the deepest part of a run, has about twenty
 
 
-def check(place: str, value: Any) -> None:
+def check_json(place: str, value: Any) -> None:
     """Raise Invalid for a part of `value` that JSON cannot carry; `place` is its name.
 
     The names of the parts are built only for a wrong one: a list may have a million.

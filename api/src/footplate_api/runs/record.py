@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from footplate_api import lenient
-from footplate_api.labels.derived import digest
+from footplate_api.labels.derived import spec_digest
 from footplate_api.ports import Manifest
 from footplate_api.runs import ending
 
@@ -39,21 +39,21 @@ def row(manifest: Manifest, seen_at: datetime) -> dict[str, Any]:
         "spec": spec,
     }
     progress = lenient.mapping(status, "progress")
-    end = ending.told(identity["created_at"], status)
+    end = ending.end_from_status(identity["created_at"], status)
     return {
         **identity,
         "stage": lenient.text(spec, "stage"),
         "phase": lenient.text(status, "phase"),
-        "step": lenient.whole(progress, "step") or 0,
-        "total_steps": lenient.whole(progress, "totalSteps") or 0,
-        "tokens": lenient.whole(progress, "tokens") or 0,
+        "step": lenient.get_int(progress, "step") or 0,
+        "total_steps": lenient.get_int(progress, "totalSteps") or 0,
+        "tokens": lenient.get_int(progress, "tokens") or 0,
         "loss": lenient.number(progress, "loss"),
         "deleted_at": None,
         "ended_at": end.at,
         "end_estimated": end.estimated,
         "seen_at": seen_at,
         **asked,
-        "digest": digest(asked),
+        "digest": spec_digest(asked),
         "status": status,
     }
 
@@ -61,5 +61,5 @@ def row(manifest: Manifest, seen_at: datetime) -> dict[str, Any]:
 def deleted(manifest: Manifest, heard_at: datetime) -> dict[str, Any]:
     """Return the row of a run with a deletion event; `manifest` is its last state. Raises as row() does."""
     made = row(manifest, heard_at)
-    end = ending.deleted(ending.Ending(made["ended_at"], made["end_estimated"]), manifest, heard_at)
+    end = ending.end_of_deleted(ending.RunEnd(made["ended_at"], made["end_estimated"]), manifest, heard_at)
     return {**made, "deleted_at": heard_at, "ended_at": end.at, "end_estimated": end.estimated}

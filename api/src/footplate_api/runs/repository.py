@@ -11,36 +11,38 @@ from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, exists, or
 
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.labels import repository as labels
-from footplate_api.models.base import bites, upsert
-from footplate_api.models.reference import RunReference
-from footplate_api.models.run import Run, RunSpec
+from footplate_api.models.base import batches, upsert
+from footplate_api.models.reference import RunReferenceRow
+from footplate_api.models.run import RunRow, RunSpec
 from footplate_api.namespaces import repository as namespaces
-from footplate_api.namespaces.generations import owner
-from footplate_api.runs.ending import Ending
+from footplate_api.namespaces.generations import owner_uid
+from footplate_api.runs.ending import RunEnd
 from footplate_contracts.names import Phase
 
 Found = TypeVar("Found")
 _LIVE_A_QUERY: Final = 5000
 _ASKED: Final = ("labels", "annotations", "spec")
-_ENDED: Final = [phase.value for phase in Phase if phase.terminal]
+_ENDED: Final = [phase.value for phase in Phase if phase.is_terminal]
 # Read as text: a list asks it of thousands. What wrote the row last may have known nothing of references.
-_GIVEN: Final = cast(Run.status, Text).contains('"lineage": [{', autoescape=True)
-_NOT_REFERRED: Final = and_(~exists().where(RunReference.run_uid == Run.uid), _GIVEN)
-_END_UNKNOWN: Final = and_(Run.ended_at.is_(None), or_(Run.deleted_at.is_not(None), Run.phase.in_(_ENDED)))
+_GIVEN: Final = cast(RunRow.status, Text).contains('"lineage": [{', autoescape=True)
+_NOT_REFERRED: Final = and_(~exists().where(RunReferenceRow.run_uid == RunRow.uid), _GIVEN)
+_END_UNKNOWN: Final = and_(
+    RunRow.ended_at.is_(None), or_(RunRow.deleted_at.is_not(None), RunRow.phase.in_(_ENDED))
+)
 
 
 async def find(
     session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool = False
-) -> Run | None:
+) -> RunRow | None:
     """Return the run of this name: the one with `uid`, else the live one, else the newest."""
-    return await session.scalar(_of_name(select(Run), namespace, name, uid, former_namespaces))
+    return await session.scalar(_of_name(select(RunRow), namespace, name, uid, former_namespaces))
 
 
 async def find_uid(
     session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool = False
 ) -> str | None:
     """Return the uid of the run that find() returns, without reading its row."""
-    return await session.scalar(_of_name(select(Run.uid), namespace, name, uid, former_namespaces))
+    return await session.scalar(_of_name(select(RunRow.uid), namespace, name, uid, former_namespaces))
 
 
 def _of_name(
@@ -51,23 +53,23 @@ def _of_name(
     Kubernetes reuses a name at once but counts time in seconds, and this mirror may not know yet that the
     former run is gone: of two runs of one second the one with the later version is newer.
     """
-    statement = statement.where(Run.namespace == namespace, Run.name == name)
+    statement = statement.where(RunRow.namespace == namespace, RunRow.name == name)
     if not former:
-        statement = statement.where(namespaces.of_the_present(namespace))
+        statement = statement.where(namespaces.in_current_namespace(namespace))
     if uid is not None:
-        statement = statement.where(Run.uid == uid)
-    live_first = (Run.deleted_at.is_not(None), Run.created_at.desc(), Run.resource_version.desc())
+        statement = statement.where(RunRow.uid == uid)
+    live_first = (RunRow.deleted_at.is_not(None), RunRow.created_at.desc(), RunRow.resource_version.desc())
     return statement.order_by(*live_first).limit(1)
 
 
-async def ends_estimated(session: ReadSession, uids: Iterable[str]) -> frozenset[str]:
+async def find_estimated_ends(session: ReadSession, uids: Iterable[str]) -> frozenset[str]:
     """Return those of `uids` whose end is only estimated, so that later evidence moves it."""
-    statement = select(Run.uid).where(Run.uid.in_(list(uids)), Run.end_estimated.is_(True))
+    statement = select(RunRow.uid).where(RunRow.uid.in_(list(uids)), RunRow.end_estimated.is_(True))
     return frozenset(await session.scalars(statement))
 
 
 @dataclass(frozen=True)
-class Known:
+class StoredRunState:
     """Stored state of a run, as far as it decides whether a list has news."""
 
     resource_version: int
@@ -76,12 +78,12 @@ class Known:
     references_unknown: bool = False  # although its status has some: a release wrote it that knew of none
 
 
-async def known(session: ReadSession, uids: Collection[str]) -> dict[str, Known]:
+async def get_stored_states(session: ReadSession, uids: Collection[str]) -> dict[str, StoredRunState]:
     """Return the stored states of those of `uids` that the table has."""
-    deleted = Run.deleted_at.is_not(None)  # times of thousands of runs would take long to read
-    statement = select(Run.uid, Run.resource_version, deleted, _END_UNKNOWN, _NOT_REFERRED)
-    rows = await session.execute(statement.where(Run.uid.in_(uids)))
-    return {uid: Known(version, *map(bool, unknown)) for uid, version, *unknown in rows}
+    deleted = RunRow.deleted_at.is_not(None)  # times of thousands of runs would take long to read
+    statement = select(RunRow.uid, RunRow.resource_version, deleted, _END_UNKNOWN, _NOT_REFERRED)
+    rows = await session.execute(statement.where(RunRow.uid.in_(uids)))
+    return {uid: StoredRunState(version, *map(bool, unknown)) for uid, version, *unknown in rows}
 
 
 async def store(
@@ -95,22 +97,22 @@ async def store(
     """
 
     def renews(new: Any) -> ColumnElement[bool]:
-        later: ColumnElement[bool] = new.resource_version > Run.resource_version
+        later: ColumnElement[bool] = new.resource_version > RunRow.resource_version
         if listed is None:
-            guessed = and_(Run.deleted_at.is_not(None), Run.end_estimated.is_(True))
+            guessed = and_(RunRow.deleted_at.is_not(None), RunRow.end_estimated.is_(True))
             return or_(later, and_(guessed, new.deleted_at.is_not(None)))
         differs = or_(
-            Run.resource_version != new.resource_version,
-            Run.deleted_at.is_not(None),
-            and_(Run.ended_at.is_(None), new.ended_at.is_not(None)),
+            RunRow.resource_version != new.resource_version,
+            RunRow.deleted_at.is_not(None),
+            and_(RunRow.ended_at.is_(None), new.ended_at.is_not(None)),
         )
-        return and_(Run.resource_version <= listed, differs)
+        return and_(RunRow.resource_version <= listed, differs)
 
-    statement = upsert(session, Run, renews)
+    statement = upsert(session, RunRow, renews)
     # In one order, so that two mirrors that write the same runs never wait for each other in a ring.
     owned = await _owned(session, rows)
-    for bite in bites(sorted(owned, key=lambda row: str(row["uid"]))):
-        renewed = await session.scalars(statement.returning(Run.uid), [_without_spec(row) for row in bite])
+    for bite in batches(sorted(owned, key=lambda row: str(row["uid"]))):
+        renewed = await session.scalars(statement.returning(RunRow.uid), [_without_spec(row) for row in bite])
         await _store_specs(session, {row["uid"]: row for row in bite}, renewed.all())
     return owned
 
@@ -141,13 +143,14 @@ async def spec_of(session: ReadSession, uid: str) -> RunSpec | None:
 
 
 async def _owned(session: ReadSession, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    known = await namespaces.generations(session, {row["namespace"] for row in rows})
+    known = await namespaces.list_lifetimes(session, {row["namespace"] for row in rows})
     return [
-        {**row, "namespace_uid": owner(known.get(row["namespace"], ()), row["created_at"])} for row in rows
+        {**row, "namespace_uid": owner_uid(known.get(row["namespace"], ()), row["created_at"])}
+        for row in rows
     ]
 
 
-class LivePlace(NamedTuple):
+class LiveRunKey(NamedTuple):
     """Sort key by which live runs are read."""
 
     namespace: str
@@ -156,66 +159,68 @@ class LivePlace(NamedTuple):
 
 
 async def live(
-    session: ReadSession, up_to: int, after: LivePlace | None, namespace: str = ""
-) -> Sequence[LivePlace]:
+    session: ReadSession, up_to: int, after: LiveRunKey | None, namespace: str = ""
+) -> Sequence[LiveRunKey]:
     """Return some of the runs that are not deleted, in versions up to `up_to`; none at the end.
 
     Args:
         namespace: of this one alone; empty: of all.
     """
     statement = (
-        select(Run.namespace, Run.created_at, Run.uid)
-        .where(Run.deleted_at.is_(None), Run.resource_version <= up_to)
-        .order_by(Run.namespace, Run.created_at, Run.uid)
+        select(RunRow.namespace, RunRow.created_at, RunRow.uid)
+        .where(RunRow.deleted_at.is_(None), RunRow.resource_version <= up_to)
+        .order_by(RunRow.namespace, RunRow.created_at, RunRow.uid)
         .limit(_LIVE_A_QUERY)
     )
     if namespace:
-        statement = statement.where(Run.namespace == namespace)
+        statement = statement.where(RunRow.namespace == namespace)
     if after is not None:
-        statement = statement.where(tuple_(Run.namespace, Run.created_at, Run.uid) > tuple(after))
-    return [LivePlace(*row) for row in await session.execute(statement)]
+        statement = statement.where(tuple_(RunRow.namespace, RunRow.created_at, RunRow.uid) > tuple(after))
+    return [LiveRunKey(*row) for row in await session.execute(statement)]
 
 
 async def gone_without_end(session: ReadSession) -> Sequence[str]:
     """Return deleted runs whose end an earlier release has not stored."""
-    statement = select(Run.uid).where(Run.deleted_at.is_not(None), Run.ended_at.is_(None))
+    statement = select(RunRow.uid).where(RunRow.deleted_at.is_not(None), RunRow.ended_at.is_(None))
     return (await session.scalars(statement)).all()
 
 
-async def by_uid(session: ReadSession, uid: str) -> Run | None:
+async def by_uid(session: ReadSession, uid: str) -> RunRow | None:
     """Return the whole row of a run."""
-    return await session.get(Run, uid)
+    return await session.get(RunRow, uid)
 
 
-async def mark_gone(session: WriteSession, uid: str, end: Ending, noticed_at: datetime, version: int) -> None:
+async def mark_gone(session: WriteSession, uid: str, end: RunEnd, noticed_at: datetime, version: int) -> None:
     """Mark the run as missing from a list of this version; the first such time stands.
 
     The row gets the list's version: late events from the time before it change nothing any more.
     """
-    statement = update(Run).where(Run.uid == uid, Run.resource_version <= version)
-    first = case((Run.deleted_at.is_(None), noticed_at), else_=Run.deleted_at)
+    statement = update(RunRow).where(RunRow.uid == uid, RunRow.resource_version <= version)
+    first = case((RunRow.deleted_at.is_(None), noticed_at), else_=RunRow.deleted_at)
     values = {"deleted_at": first, "ended_at": end.at, "end_estimated": end.estimated, "seen_at": noticed_at}
     await session.execute(statement.values(**values, resource_version=version))
 
 
-async def later_evidence(session: WriteSession, uid: str, time: datetime) -> None:
+async def extend_estimated_end(session: WriteSession, uid: str, time: datetime) -> None:
     """Move the run's estimated end to `time`, at which it is now known to have lived.
 
     The end never moves back, nor beyond the time at which the run was found missing; a known end stands.
     Several moves in one transaction must be in the order of their uids.
     """
-    lived = case((Run.deleted_at < time, Run.deleted_at), else_=time)
-    statement = update(Run).where(Run.uid == uid, Run.end_estimated.is_(True), Run.ended_at < lived)
+    lived = case((RunRow.deleted_at < time, RunRow.deleted_at), else_=time)
+    statement = update(RunRow).where(
+        RunRow.uid == uid, RunRow.end_estimated.is_(True), RunRow.ended_at < lived
+    )
     await session.execute(statement.values(ended_at=lived))
 
 
-async def forget_versions(session: WriteSession, above: int) -> None:
+async def reset_versions(session: WriteSession, above: int) -> None:
     """Reset versions, so that the next list is stored again after a restore of the cluster to `above`."""
-    of_what_may_come_back = or_(Run.deleted_at.is_(None), Run.resource_version > above)
-    await session.execute(update(Run).where(of_what_may_come_back).values(resource_version=0))
+    of_what_may_come_back = or_(RunRow.deleted_at.is_(None), RunRow.resource_version > above)
+    await session.execute(update(RunRow).where(of_what_may_come_back).values(resource_version=0))
 
 
 async def ends(session: ReadSession) -> dict[str, tuple[str, datetime | None]]:
     """Return uid -> the run's namespace, and its end; None before."""
-    rows = await session.execute(select(Run.uid, Run.namespace, Run.ended_at))
+    rows = await session.execute(select(RunRow.uid, RunRow.namespace, RunRow.ended_at))
     return {uid: (namespace, ended_at) for uid, namespace, ended_at in rows}

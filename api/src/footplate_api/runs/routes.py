@@ -21,10 +21,10 @@ from footplate_api.errors import (
     NamespaceNotServed,
     RunNotFound,
 )
-from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, Writing, may
+from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, Writing, require_right
 from footplate_api.openapi import ROUTER, Responses, leads_to, raises
 from footplate_api.runs import idempotency, service
-from footplate_api.runs.listing import Within
+from footplate_api.runs.listing import NamespaceFilter
 from footplate_api.runs.schemas import (
     RunChoice,
     RunDetail,
@@ -45,17 +45,17 @@ async def _is_served(namespace: Namespace, context: Contextual) -> None:
     context.served.check(namespace)
 
 
-async def _visible(authorization: Authorizing, caller: Calling, context: Contextual) -> Within:
-    return await service.visible(authorization, caller, context.database)
+async def _visible(authorization: Authorizing, caller: Calling, context: Contextual) -> NamespaceFilter:
+    return await service.find_visible(authorization, caller, context.database)
 
 
-def _pages(request: Request, caller: Calling) -> Callable[[Within, RunQuery], Awaitable[RunList]]:
+def _pages(request: Request, caller: Calling) -> Callable[[NamespaceFilter, RunQuery], Awaitable[RunList]]:
     return partial(request.app.state.lists.page, caller.username)
 
 
-Pages = Annotated[Callable[[Within, RunQuery], Awaitable[RunList]], Depends(_pages)]
+Pages = Annotated[Callable[[NamespaceFilter, RunQuery], Awaitable[RunList]], Depends(_pages)]
 Submitted = Annotated[dict[str, Any], Depends(_manifest)]
-Visible = Annotated[Within, Depends(_visible)]
+Visible = Annotated[NamespaceFilter, Depends(_visible)]
 IdempotencyKey = Annotated[
     str | None,
     idempotency_key(
@@ -76,13 +76,18 @@ async def _create(
 ) -> Response:
     if options.dry_run:
         preview = await service.preview(
-            context.cluster, authorization, writer.caller, writer.signed(manifest), tariffs, context.now()
+            context.cluster,
+            authorization,
+            writer.caller,
+            writer.with_requester(manifest),
+            tariffs,
+            context.now(),
         )
         return Response(preview.model_dump_json(by_alias=True), media_type="application/json")
     if key is None:
         created = await service.submit(writer, context.database, manifest, context.now)
     else:
-        asking = idempotency.asking(writer.username, key, manifest)
+        asking = idempotency.build_request(writer.username, key, manifest)
         created = await service.submit_once(writer, context.database, manifest, asking, context.now)
     return Response(created, status.HTTP_201_CREATED, media_type="application/json")
 
@@ -110,8 +115,8 @@ _PREVIEW: Responses = {200: {"model": RunPreview, "description": "The run as it 
     status_code=status.HTTP_201_CREATED,
     response_model=RunDetail,
     summary="Create a run",
-    dependencies=[may("create"), _SERVED],
-    openapi_extra=bodies.described(RunSubmission),
+    dependencies=[require_right("create"), _SERVED],
+    openapi_extra=bodies.openapi_request_body(RunSubmission),
     responses=raises(*_KUBERNETES, NamespaceNotServed, DatabaseUnavailable, DatabaseFull)
     | leads_to(201, "", *_OF_A_RUN)
     | _PREVIEW,
@@ -129,8 +134,10 @@ async def create_run(answer: Annotated[Response, Depends(_create)]) -> Response:
     _OWN,
     response_model=RunList,
     summary="List runs of a namespace",
-    dependencies=[may("list")],
-    responses=conditional.described(raises(DatabaseUnavailable) | leads_to(200, "/items/0", *_OF_A_RUN)),
+    dependencies=[require_right("list")],
+    responses=conditional.with_etag_responses(
+        raises(DatabaseUnavailable) | leads_to(200, "/items/0", *_OF_A_RUN)
+    ),
 )
 async def list_runs(
     namespace: Namespace,
@@ -139,7 +146,7 @@ async def list_runs(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """List a page of a namespace's runs, newest first by default; follow `nextCursor` for the next one."""
-    return conditional.tagged(await page(Within(namespace), query), if_none_match)
+    return conditional.etag_response(await page(NamespaceFilter(namespace), query), if_none_match)
 
 
 @router.get(
@@ -147,7 +154,7 @@ async def list_runs(
     response_model=RunList,
     summary="List runs of all namespaces",
     dependencies=[LISTS_FORMER],
-    responses=conditional.described(
+    responses=conditional.with_etag_responses(
         raises(DatabaseUnavailable) | leads_to(200, "/items/0", *_OF_A_RUN, also=_ITS_NAMESPACE)
     ),
 )
@@ -155,15 +162,15 @@ async def list_all_runs(
     visible: Visible, query: Annotated[RunQuery, Query()], page: Pages, if_none_match: IfNoneMatch = None
 ) -> Response:
     """List a page of the runs in all namespaces whose runs the caller may list, newest first by default."""
-    return conditional.tagged(await page(visible, query), if_none_match)
+    return conditional.etag_response(await page(visible, query), if_none_match)
 
 
 @router.get(
     f"{_OWN}/{{name}}",
     response_model=RunDetail,
     summary="Get a run",
-    dependencies=[may("get", named=True)],
-    responses=conditional.described(raises(RunNotFound, DatabaseUnavailable)),
+    dependencies=[require_right("get", named=True)],
+    responses=conditional.with_etag_responses(raises(RunNotFound, DatabaseUnavailable)),
 )
 async def get_run(
     namespace: Namespace,
@@ -174,7 +181,7 @@ async def get_run(
 ) -> Response:
     """Return the live run of this name, else the newest deleted one; `uid` picks a certain one."""
     found = await service.detail(session, namespace, name, query.uid, query.former_namespaces)
-    return conditional.tagged(found, if_none_match)
+    return conditional.etag_response(found, if_none_match)
 
 
 @router.delete(
@@ -182,7 +189,7 @@ async def get_run(
     status_code=status.HTTP_202_ACCEPTED,
     response_class=Response,
     summary="Delete a run",
-    dependencies=[may("delete", named=True), _SERVED],
+    dependencies=[require_right("delete", named=True), _SERVED],
     responses=raises(*_KUBERNETES, NamespaceNotServed, DatabaseUnavailable, DatabaseFull),
 )
 async def delete_run(

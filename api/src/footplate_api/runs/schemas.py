@@ -20,12 +20,12 @@ from pydantic.config import JsonDict
 
 from footplate_api.labels import selector
 from footplate_api.labels.derived import LONGEST_VALUE
-from footplate_api.runs.ordering import Sort
+from footplate_api.runs.ordering import RunSort
 from footplate_api.runs.pagination import LONGEST
-from footplate_api.schemas import Asked, FormerNamespaces, Schema, Uid
+from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, Uid
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_ledger.carbon import Rank
+from footplate_ledger.carbon import IntensitySource
 
 EXAMPLE: JsonDict = {
     "metadata": {"name": "tiny-decoder"},
@@ -93,7 +93,7 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator
 _Property = Annotated[str, Field(max_length=LONGEST_VALUE, pattern=r"^[^\x00]+$")]
 
 
-class RunQuery(Asked):
+class RunQuery(QueryParameters):
     """Filters and sort order of a list of runs."""
 
     phase: Phase | None = Field(None, description="only runs in this phase")
@@ -112,8 +112,8 @@ class RunQuery(Asked):
     ended_to: Instant | None = Field(None, description="only runs that ended before")
     include_deleted: bool = Field(False, description="also runs that Kubernetes has no more")
     former_namespaces: FormerNamespaces = False
-    sort: Sort = Field(
-        Sort.NEWEST,
+    sort: RunSort = Field(
+        RunSort.NEWEST,
         description="the order; runs that have not ended come where those would that end after all others",
     )
     limit: int = Field(50, ge=1, le=500, description="runs a page")
@@ -121,12 +121,12 @@ class RunQuery(Asked):
         None, max_length=LONGEST, description="nextCursor of the page before, of the same query"
     )
 
-    def identity(self) -> str:
+    def filters_json(self) -> str:
         """Return the part of the query that all pages of a list have in common."""
         return self.model_dump_json(exclude={"limit", "cursor"})
 
 
-class RunChoice(Asked):
+class RunChoice(QueryParameters):
     """Selection of one of the runs that have had a name."""
 
     uid: Uid | None = None
@@ -204,7 +204,7 @@ class HourlyEstimate(Schema):
     )
     carbon_kilograms: Exact | None
     devices_only: bool | None = Field(description="the rest of the nodes is not in the energy")
-    carbon_rank: Rank | None = Field(
+    carbon_rank: IntensitySource | None = Field(
         description="where the intensity is from: the profile, a series, the mean of a zone, of the world"
     )
     carbon_source: str | None

@@ -19,12 +19,12 @@ from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, PROFILES, Caller, Right
 from footplate_api.installation import repository as installation
 from footplate_api.labels.derived import ASKED_UNDER
-from footplate_api.models.run import Run
-from footplate_api.ports import Cluster, Manifest, Writer
+from footplate_api.models.run import RunRow
+from footplate_api.ports import KubernetesClient, KubernetesWriter, Manifest
 from footplate_api.runs import estimate, keys, listing, pagination, plain, record, repository
-from footplate_api.runs.idempotency import HEADER, Asking, is_marked, marked
-from footplate_api.runs.listing import Within
-from footplate_api.runs.ordering import Position, order
+from footplate_api.runs.idempotency import HEADER, IdempotentRequest, is_created_by, with_annotation
+from footplate_api.runs.listing import NamespaceFilter
+from footplate_api.runs.ordering import CursorPosition, order
 from footplate_api.runs.schemas import (
     HourlyEstimate,
     RunDetail,
@@ -34,9 +34,9 @@ from footplate_api.runs.schemas import (
     RunSubmission,
     RunSummary,
 )
-from footplate_api.tariff.service import Tariffs
+from footplate_api.tariff.service import TariffReader
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
-from footplate_ledger.time import second
+from footplate_ledger.time import unix_second
 
 CONFLICT: Final = 409
 _OWN_ANNOTATIONS: Final = {
@@ -47,9 +47,9 @@ _OWN_ANNOTATIONS: Final = {
 
 def submission(body: bytes) -> RunSubmission:
     """Parse the manifest in `body`; raises Invalid if it is none, or cannot be sent."""
-    read = reading.model(RunSubmission, body)
-    plain.check("body.metadata", read.metadata)
-    plain.check("body.spec", read.spec)
+    read = reading.parse_model(RunSubmission, body)
+    plain.check_json("body.metadata", read.metadata)
+    plain.check_json("body.spec", read.spec)
     _check_unsigned(read.metadata)
     return read
 
@@ -77,7 +77,9 @@ def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
     }
 
 
-async def submit(writer: Writer, database: Database, manifest: Manifest, now: Callable[[], datetime]) -> str:
+async def submit(
+    writer: KubernetesWriter, database: Database, manifest: Manifest, now: Callable[[], datetime]
+) -> str:
     """Create the run and store it at once, for its creator to read back; return its RunDetail as JSON."""
     created = await writer.create_run(manifest["metadata"]["namespace"], manifest)
     async with database.write() as session:
@@ -85,7 +87,11 @@ async def submit(writer: Writer, database: Database, manifest: Manifest, now: Ca
 
 
 async def submit_once(
-    writer: Writer, database: Database, manifest: Manifest, asking: Asking, now: Callable[[], datetime]
+    writer: KubernetesWriter,
+    database: Database,
+    manifest: Manifest,
+    asking: IdempotentRequest,
+    now: Callable[[], datetime],
 ) -> str:
     """Submit once; a request that is sent again gets the first response.
 
@@ -99,49 +105,53 @@ async def submit_once(
         if known.answer is not None:
             return known.answer
         reserved_at = known.created_at
-        seen = await keys.run_of(session, asking, reserved_at)
+        seen = await keys.find_run(session, asking, reserved_at)
         if seen is not None:  # its first attempt was killed after Kubernetes had answered
             shown = await _shown(session, seen)
-            return await keys.answered(session, asking, shown.model_dump_json(by_alias=True))
+            return await keys.store_answer(session, asking, shown.model_dump_json(by_alias=True))
     created = await _create_once(writer, database, manifest, asking, reserved_at)
     async with database.write() as session:
-        return await keys.answered(session, asking, await _note(session, created, now()))
+        return await keys.store_answer(session, asking, await _note(session, created, now()))
 
 
 async def _create_once(
-    writer: Writer, database: Database, manifest: Manifest, asking: Asking, reserved_at: datetime
+    writer: KubernetesWriter,
+    database: Database,
+    manifest: Manifest,
+    asking: IdempotentRequest,
+    reserved_at: datetime,
 ) -> Manifest:
-    to_create = marked(manifest, asking, reserved_at)
+    to_create = with_annotation(manifest, asking, reserved_at)
     try:
         return await writer.create_run(asking.namespace, to_create)
     except (ClusterRefused, InstallationLacksRights) as error:
         if error.status == CONFLICT and "name" in to_create["metadata"]:
             with suppress(ClusterRefused):
                 standing = await writer.get_run(asking.namespace, to_create["metadata"]["name"])
-                if is_marked(standing, asking, reserved_at):  # another attempt, before or beside this one
+                if is_created_by(standing, asking, reserved_at):  # another attempt, before or beside this one
                     return standing
         async with database.write() as session:
-            await keys.give_back(session, asking)
+            await keys.release(session, asking)
         raise
 
 
 async def _note(session: WriteSession, created: Manifest, now: datetime) -> str:
     row = record.row(created, now)
     # Of a later version than a list that was read meanwhile and lacks it: so not deleted.
-    await installation.reach(session, row["resource_version"])
+    await installation.advance(session, row["resource_version"])
     [stored] = await repository.store(session, [row])
     # One that was found standing has begun, and of a version that is stored no list is read anew.
     await attempts.store(session, attempt_record.rows([created]))
-    await coordinators.store(session, coordinator_record.all_told([created]))
+    await coordinators.store(session, coordinator_record.coordinators_of([created]))
     return RunDetail.model_validate(stored).model_dump_json(by_alias=True)
 
 
 async def preview(
-    cluster: Cluster,
+    cluster: KubernetesClient,
     authorization: Authorization,
     caller: Caller,
     manifest: Manifest,
-    tariffs: Tariffs,
+    tariffs: TariffReader,
     now: datetime,
 ) -> RunPreview:
     """Return the run as a dry run of Kubernetes shows it, with an estimate of its hourly cost.
@@ -151,14 +161,14 @@ async def preview(
     made = await cluster.try_run(manifest["metadata"]["namespace"], manifest)
     metadata, spec = made["metadata"], lenient.mapping(made, "spec")
     named = lenient.text(lenient.mapping(spec, "compute"), "profile", 253)
-    told = named and await authorization.allowed(caller, Right("get", PROFILES, name=named))
+    told = named and await authorization.is_allowed(caller, Right("get", PROFILES, name=named))
     profile = await cluster.get_profile(named) if named and told else None
     count = estimate.nodes(spec)
-    cost = estimate.Hourly()
+    cost = estimate.HourlyCost()
     if named and profile is not None:
-        tariff, places = await tariffs.now(), await tariffs.places(named)
+        tariff, places = await tariffs.read(), await tariffs.node_locations(named)
         about = lenient.mapping(profile, "spec")
-        cost = estimate.hourly(named, about, count, tariff, places, second(now))
+        cost = estimate.estimate_hourly(named, about, count, tariff, places, unix_second(now))
     return RunPreview(
         namespace=metadata["namespace"],
         name=metadata.get("name") or metadata["generateName"],
@@ -169,25 +179,25 @@ async def preview(
     )
 
 
-async def visible(authorization: Authorization, caller: Caller, database: Database) -> Within:
+async def find_visible(authorization: Authorization, caller: Caller, database: Database) -> NamespaceFilter:
     """Return a filter for the namespaces with runs that `caller` may list."""
-    if await authorization.allowed(caller, LIST_EVERYWHERE):
-        return Within()
+    if await authorization.is_allowed(caller, LIST_EVERYWHERE):
+        return NamespaceFilter()
     async with database.read(quick=True) as session:
         known = await listing.namespaces_with_runs(session)
-    return Within(among=await authorization.listable(caller, known))
+    return NamespaceFilter(among=await authorization.listable_namespaces(caller, known))
 
 
-async def list_runs(session: ReadSession, within: Within, query: RunQuery) -> RunList:
+async def list_runs(session: ReadSession, within: NamespaceFilter, query: RunQuery) -> RunList:
     """Return a page of the runs within these bounds."""
-    identity = f"{within.namespace or '*'} {query.identity()}"
+    identity = f"{within.namespace or '*'} {query.filters_json()}"
     after = None if query.cursor is None else pagination.decode(query.cursor, identity, query.sort)
     rows = await listing.page(session, within, query, after)
     # By the columns' names alone: asked for in camelCase first, a page would take half as long again.
     items = [RunSummary.model_validate(row, by_alias=False, by_name=True) for row in rows[: query.limit]]
     if len(rows) <= query.limit:
         return RunList(items=items, next_cursor=None)
-    last = Position(tuple(getattr(items[-1], name) for name in order(query.sort).columns))
+    last = CursorPosition(tuple(getattr(items[-1], name) for name in order(query.sort).columns))
     return RunList(items=items, next_cursor=pagination.encode(last, identity))
 
 
@@ -198,7 +208,7 @@ async def detail(
     return await _shown(session, await get(session, namespace, name, uid, former_namespaces))
 
 
-async def _shown(session: ReadSession, run: Run) -> RunDetail:
+async def _shown(session: ReadSession, run: RunRow) -> RunDetail:
     shown = RunDetail.model_validate(run)
     asked = None if run.spec else await repository.spec_of(session, run.uid)
     if asked is None:
@@ -210,7 +220,7 @@ async def _shown(session: ReadSession, run: Run) -> RunDetail:
 
 async def get(
     session: ReadSession, namespace: str, name: str, uid: str | None = None, former_namespaces: bool = False
-) -> Run:
+) -> RunRow:
     """Return the run of this name, live or newest; raises RunNotFound."""
     run = await repository.find(session, namespace, name, uid, former_namespaces)
     if run is None:

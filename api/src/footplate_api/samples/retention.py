@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from footplate_api.metrics.lineage import Stretch
-from footplate_api.metrics.retention import Limits
+from footplate_api.metrics.lineage import SegmentRange
+from footplate_api.metrics.retention import RetentionLimits
 
 STEPS: Final = 500  # of a run, some 10 MB
 STEPS_AFTER: Final = 50  # once its rows are thinned
@@ -19,12 +19,12 @@ LAST: Final = 1  # step that a run keeps for good, however old it is
 SHARE: Final = 0.125  # of the room, for the samples of all runs
 
 
-def limits(of_rows: Limits) -> Limits:
+def limits(of_rows: RetentionLimits) -> RetentionLimits:
     """Return the limits of samples, with the ages at which rows are thinned and deleted."""
-    return Limits(STEPS, of_rows.full, STEPS_AFTER, of_rows.kept)
+    return RetentionLimits(STEPS, of_rows.full, STEPS_AFTER, of_rows.kept)
 
 
-def most(room: int | None, steps: int, size: int) -> int | None:
+def max_steps(room: int | None, steps: int, size: int) -> int | None:
     """Return how many steps fit, if `steps` take `size` bytes; None without a limit.
 
     >>> most(80_000, 10, 1000), most(None, 10, 1000), most(80_000, 0, 0)
@@ -51,7 +51,9 @@ def surplus(steps: Sequence[int], keep: int) -> list[int]:
     return sorted(set(steps) - {*kept.values(), steps[-1]})
 
 
-def gone(places: Iterable[tuple[int, int]], standing: Iterable[Stretch], keep: int) -> list[tuple[int, int]]:
+def expired_steps(
+    places: Iterable[tuple[int, int]], standing: Iterable[SegmentRange], keep: int
+) -> list[tuple[int, int]]:
     """Return which `places`, (segment, step), to delete, in order: all outside the history, and its surplus.
 
     >>> from footplate_api.metrics.lineage import Segment

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from footplate_api.edge import Reading
 from footplate_api.errors import DatabaseUnavailable, RunNotFound
-from footplate_api.identity.rights import may
+from footplate_api.identity.rights import require_right
 from footplate_api.openapi import ROUTER, raises
 from footplate_api.samples import service
 from footplate_api.samples.schemas import SampleList, SampleQuery
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metri
 @router.get(
     "/samples",
     summary="Samples of a run's steps, newest step first",
-    dependencies=[may("get", named=True)],
+    dependencies=[require_right("get", named=True)],
     responses=raises(RunNotFound, DatabaseUnavailable),
 )
 async def list_samples(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from footplate_api.schemas import LARGEST, Asked, FormerNamespaces, Number, Schema, Step, Uid
+from footplate_api.schemas import LARGEST, FormerNamespaces, Number, QueryParameters, Schema, Step, Uid
 from footplate_contracts.samples import MOST
 
 MOST_STEPS = 50  # of one answer, of up to 48 KB each
 
 
-class SampleQuery(Asked):
+class SampleQuery(QueryParameters):
     """Filters of a list of samples."""
 
     uid: Uid | None = None

@@ -22,7 +22,7 @@ async def list_samples(session: ReadSession, namespace: str, name: str, query: S
     """
     run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     segments = (await metrics.segments(session, [run.uid])).get(run.uid, [])
-    chosen = lineage.standing(segments)
+    chosen = lineage.effective_ranges(segments)
     if query.step is not None:
         chosen = history.clipped(chosen, query.step, query.step)
     elif query.before is not None:

@@ -11,7 +11,7 @@ from footplate_api.models.metric import MetricSegment
 from footplate_api.models.sample import StepSample
 
 
-async def of_runs(session: ReadSession, after: str, limit: int) -> list[tuple[str, int, int]]:
+async def count_by_run(session: ReadSession, after: str, limit: int) -> list[tuple[str, int, int]]:
     """Return (run, steps, bytes) of at most `limit` runs above `after`, in order."""
     runs = (
         select(MetricSegment.run_uid)
@@ -31,7 +31,7 @@ async def of_runs(session: ReadSession, after: str, limit: int) -> list[tuple[st
     return [(run, int(steps), int(size)) for run, steps, size in await session.execute(statement)]
 
 
-async def places(session: ReadSession, run: str) -> list[tuple[int, int]]:
+async def list_steps(session: ReadSession, run: str) -> list[tuple[int, int]]:
     """Return (segment, step) of all steps of a run that have samples."""
     row, segment = StepSample, MetricSegment
     statement = (

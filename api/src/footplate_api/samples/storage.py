@@ -13,7 +13,7 @@ from footplate_api.bulk import insert_missing
 from footplate_api.database import WriteSession
 from footplate_api.models.base import table_of
 from footplate_api.models.sample import StepSample
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 
 Place = tuple[int, int]
 """Segment and step."""
@@ -22,14 +22,14 @@ _TABLE: Final = table_of(StepSample)
 _COLUMNS: Final = tuple(column.name for column in _TABLE.columns)
 
 
-async def store(session: WriteSession, shown: Iterable[tuple[Place, Sequence[ShownSample]]]) -> None:
+async def store(session: WriteSession, shown: Iterable[tuple[Place, Sequence[LoggedSample]]]) -> None:
     """Insert samples, and leave existing ones as they are."""
     rows = [row for place, samples in shown for row in _rows(place, samples)]
     rows.sort(key=lambda row: row[:3])  # so that two writers never wait for each other in a ring
     await insert_missing(session, _TABLE, _COLUMNS, rows)
 
 
-def _rows(place: Place, samples: Sequence[ShownSample]) -> list[tuple[Any, ...]]:
+def _rows(place: Place, samples: Sequence[LoggedSample]) -> list[tuple[Any, ...]]:
     """Return tuples in the order of the columns."""
     rewards = [to_json(sample.rewards, inf_nan_mode="strings").decode() for sample in samples]
     texts = [text for sample in samples for text in (sample.prompt_text, sample.answer_text)]

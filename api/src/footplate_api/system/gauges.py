@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple
 
-from footplate_api.system.numbers import METHODS, Numbers, Spent
+from footplate_api.system.numbers import METHODS, RunTotals, StatusNumbers
 from footplate_api.system.text import escaped, head, number
 from footplate_contracts.metrics import COLUMNS, GaugeFamily
 
@@ -30,7 +30,7 @@ class Fingerprint(NamedTuple):
     given_up: tuple[int, int]  # entries of telemetry: refused, and without room in an outbox
 
 
-class Gauged(NamedTuple):
+class RunSnapshot(NamedTuple):
     """Run with gauges: its row in the mirror, and the newest row of its history."""
 
     fingerprint: Fingerprint
@@ -39,7 +39,7 @@ class Gauged(NamedTuple):
     phase: str | None
     step: int
     loss: float | None
-    numbers: Numbers  # of its status
+    numbers: StatusNumbers  # of its status
     newest: tuple[Any, ...] | None  # the columns MEASURED of that row
 
 
@@ -50,20 +50,20 @@ causes, which labels say, and times. None: there is none.
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class RunLines:
     """Formatted lines of a run, one text for each family of RUNS, and the VALUES in them."""
 
     fingerprint: Fingerprint
-    spent: Spent
+    spent: RunTotals
     values: tuple[Value, ...]
     lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ScrapedRuns:
     """Runs in one scrape."""
 
-    runs: Sequence[Written] = ()
+    runs: Sequence[RunLines] = ()
     phases: Mapping[str | None, int] = field(default_factory=dict)  # of all that Kubernetes has
     left_out: int = 0  # runs that should have gauges, and for which there was no room
 
@@ -87,7 +87,7 @@ _OF_STATUS: Final = (
     "restarts",
     "last_failures",
 )
-_of_status: Final[Callable[[Numbers], tuple[Value, ...]]] = attrgetter(*_OF_STATUS)
+_of_status: Final[Callable[[StatusNumbers], tuple[Value, ...]]] = attrgetter(*_OF_STATUS)
 
 VALUES: Final = (
     *("step", "loss", "phase", "refused", "overflowed"),
@@ -99,7 +99,7 @@ VALUES: Final = (
 
 
 @dataclass(frozen=True)
-class Family:
+class RunMetricFamily:
     """Metric family of runs."""
 
     name: str
@@ -108,7 +108,7 @@ class Family:
     type: Literal["gauge", "counter"] = "gauge"
 
 
-def standing(run: Gauged) -> tuple[int, float | None]:
+def latest_step_and_loss(run: RunSnapshot) -> tuple[int, float | None]:
     """Return (step, loss) from the newest metric row, else from the status, which lags behind it."""
     if run.newest is None:
         return run.step, run.loss
@@ -116,10 +116,10 @@ def standing(run: Gauged) -> tuple[int, float | None]:
     return run.newest[_STEP], math.nan if loss is None else loss
 
 
-def _values(run: Gauged) -> tuple[Value, ...]:
+def _values(run: RunSnapshot) -> tuple[Value, ...]:
     spent = run.numbers.spent
     return (
-        *standing(run),
+        *latest_step_and_loss(run),
         run.phase or "",
         *run.fingerprint.given_up,
         *_of_status(run.numbers),
@@ -130,7 +130,7 @@ def _values(run: Gauged) -> tuple[Value, ...]:
     )
 
 
-def _families_of_rows() -> Iterator[Family]:
+def _families_of_rows() -> Iterator[RunMetricFamily]:
     """Yield the families of the history's columns, as the contract declares them."""
     gauges: dict[GaugeFamily, dict[str, str]] = {}
     for column in COLUMNS:
@@ -138,70 +138,72 @@ def _families_of_rows() -> Iterator[Family]:
             label = "" if gauge.label is None else f',{gauge.label}="{column.shown.value}"'
             gauges.setdefault(gauge, {})[f"newest_{column.name}"] = label
     for gauge, columns in gauges.items():
-        yield Family(f"footplate_run_{gauge.name}", gauge.help, columns)
+        yield RunMetricFamily(f"footplate_run_{gauge.name}", gauge.help, columns)
 
 
 RUNS: Final = (
-    Family("footplate_run_step", "Last finished step.", {"step": ""}),
-    Family("footplate_run_loss", "Loss of that step.", {"loss": ""}),
-    Family("footplate_run_status", "1, with the phase that the run is in.", {"phase": ""}),
-    Family(
+    RunMetricFamily("footplate_run_step", "Last finished step.", {"step": ""}),
+    RunMetricFamily("footplate_run_loss", "Loss of that step.", {"loss": ""}),
+    RunMetricFamily("footplate_run_status", "1, with the phase that the run is in.", {"phase": ""}),
+    RunMetricFamily(
         "footplate_run_telemetry_given_up_total",
         "Entries of telemetry that the history will never have: refused, or without room in an outbox.",
         {name: f',reason="{name}"' for name in ("refused", "overflowed")},
         type="counter",
     ),
-    Family("footplate_run_progress_ratio", "Steps done of all steps.", {"progress_ratio": ""}),
-    Family(
+    RunMetricFamily("footplate_run_progress_ratio", "Steps done of all steps.", {"progress_ratio": ""}),
+    RunMetricFamily(
         "footplate_run_estimated_end_timestamp_seconds",
         "When its steps will be done at the speed that it had.",
         {"estimated_end": ""},
     ),
-    Family(
+    RunMetricFamily(
         "footplate_run_last_step_timestamp_seconds",
         "When the newest row of its history was written.",
         {"newest_time": ""},
     ),
-    Family(
+    RunMetricFamily(
         "footplate_run_last_sample_timestamp_seconds",
         "When its ranks were seen last to get on in a rollout, or in scoring; of a run that is at it.",
         {"last_sample": ""},
     ),
-    Family(
+    RunMetricFamily(
         "footplate_run_last_checkpoint_timestamp_seconds",
         "When its newest durable checkpoint was complete.",
         {"last_checkpoint": ""},
     ),
-    Family(
+    RunMetricFamily(
         "footplate_run_checkpoint_seconds_total",
         "How long it has stood still for checkpoints.",
         {"checkpointing": ""},
         type="counter",
     ),
-    Family(
+    RunMetricFamily(
         "footplate_run_goodput_ratio",
         "Productive share of the time since it was admitted.",
         {"goodput_ratio": ""},
     ),
-    Family("footplate_run_restarts_total", "Interruptions in all.", {"restarts": ""}, type="counter"),
-    Family(
+    RunMetricFamily(
+        "footplate_run_restarts_total", "Interruptions in all.", {"restarts": ""}, type="counter"
+    ),
+    RunMetricFamily(
         "footplate_run_last_failure_timestamp_seconds",
         "When it was last interrupted, by cause; of causes that its listed attempts have.",
         {"last_failures": ""},
     ),
-    Family(
+    RunMetricFamily(
         "footplate_run_cost_dollars_total",
         "What it has cost, of what has a price.",
         {"dollars": ""},
         type="counter",
     ),
-    Family(
+    RunMetricFamily(
         "footplate_run_energy_joules_total",
         "What it has consumed, by how that was found.",
         {name: f',method="{name}"' for name in METHODS},
         type="counter",
     ),
-    Family(
+    RunMetricFamily(
         "footplate_run_carbon_grams_total",
         "What that has emitted, CO2 equivalent.",
         {"grams": ""},
@@ -215,13 +217,13 @@ _SAMPLES: Final = tuple(
     (family.name, tuple((VALUES.index(value), labels) for value, labels in family.samples.items()))
     for family in RUNS
 )
-# Of each of VALUES the place in RUNS that shows it; None of step and loss of the row, which `standing` has.
+# Of each of VALUES the place in RUNS that shows it; None of step and loss of the row, which `latest_step_and_loss` has.
 _SHOWN_IN: Final = tuple(
     next((place for place, family in enumerate(RUNS) if value in family.samples), None) for value in VALUES
 )
 
 
-def written(run: Gauged, before: Written | None = None) -> Written:
+def format_run(run: RunSnapshot, before: RunLines | None = None) -> RunLines:
     """Format the lines of a run, with no less spent than `before`.
 
     Lines of `before`, which is of the same run, stay as long as their values are the same: for a run that
@@ -234,7 +236,7 @@ def written(run: Gauged, before: Written | None = None) -> Written:
     lines = [""] * len(RUNS) if before is None else list(before.lines)
     for place in range(len(RUNS)) if before is None else _changed(values, before.values):
         lines[place] = _lines(place, labels, values)
-    return Written(run.fingerprint, run.numbers.spent, values, tuple(lines))
+    return RunLines(run.fingerprint, run.numbers.spent, values, tuple(lines))
 
 
 def _changed(now: tuple[Value, ...], before: tuple[Value, ...]) -> set[int]:
@@ -262,7 +264,7 @@ def _lines(place: int, labels: str, values: tuple[Value, ...]) -> str:
     return text
 
 
-def exposition(shown: Shown | None) -> str:
+def exposition(shown: ScrapedRuns | None) -> str:
     """Format all metrics of runs; None where another replica exports them."""
     help_text = "1 on the one replica that exports the gauges of runs."
     exports = head("footplate_api_exports_runs", help_text) + (
@@ -271,7 +273,7 @@ def exposition(shown: Shown | None) -> str:
     return exports if shown is None else exports + "".join(_parts(shown))
 
 
-def _parts(shown: Shown) -> Iterator[str]:
+def _parts(shown: ScrapedRuns) -> Iterator[str]:
     yield head("footplate_runs", "Runs that Kubernetes has, by phase.")
     for phase, count in sorted((phase or "", count) for phase, count in shown.phases.items()):
         yield f'footplate_runs{{phase="{escaped(phase)}"}} {number(count)}\n'

@@ -18,23 +18,23 @@ _CAUSES: Final = frozenset(Cause)
 _UNKNOWN: Final = "Unknown"  # of a newer release, whose names have no bound
 
 
-class Spent(NamedTuple):
+class RunTotals(NamedTuple):
     """Amounts that a run has used; None is unknown."""
 
     dollars: float | None = None
     joules: tuple[float | None, ...] = (None,) * len(METHODS)  # by each of METHODS
     grams: float | None = None
 
-    def least(self, before: Spent) -> Spent:
+    def least(self, before: RunTotals) -> RunTotals:
         """Return amounts no less than `before`, as a counter needs, whatever was corrected since."""
-        return Spent(
+        return RunTotals(
             most(self.dollars, before.dollars),
             tuple(most(now, then) for now, then in zip(self.joules, before.joules, strict=True)),
             most(self.grams, before.grams),
         )
 
 
-NOTHING: Final = Spent(0.0, (0.0,) * len(METHODS), 0.0)
+NOTHING: Final = RunTotals(0.0, (0.0,) * len(METHODS), 0.0)
 
 
 def most(now: float | None, before: float | None) -> float | None:
@@ -45,7 +45,7 @@ def most(now: float | None, before: float | None) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class StatusNumbers:
     """Numbers of a status: times in seconds since the Unix epoch, 0 as the count of what never happened."""
 
     progress_ratio: float | None = None
@@ -56,33 +56,33 @@ class Numbers:
     goodput_ratio: float | None = None
     restarts: int = 0
     last_failures: tuple[tuple[str, float], ...] = ()  # causes, and when an attempt ended by each last
-    spent: Spent = NOTHING
+    spent: RunTotals = NOTHING
 
 
-def numbers(status: Mapping[str, Any]) -> Numbers:
+def parse_status(status: Mapping[str, Any]) -> StatusNumbers:
     """Read the numbers of `status`."""
     percentage = lenient.number(lenient.mapping(status, "progress"), "percentage")
-    return Numbers(
+    return StatusNumbers(
         progress_ratio=None if percentage is None else percentage / 100,
         estimated_end=_estimated_end(status),
         last_sample=_last_sample(status),
         last_checkpoint=_seconds(lenient.mapping(status, "checkpoint"), "time"),
         checkpointing=lenient.number(lenient.mapping(status, "time"), "checkpointing") or 0.0,
         goodput_ratio=lenient.number(status, "goodput"),
-        restarts=lenient.whole(status, "restarts") or 0,
+        restarts=lenient.get_int(status, "restarts") or 0,
         last_failures=tuple(sorted(_last_failures(status).items())),
         spent=_spent(status),
     )
 
 
-def _spent(status: Mapping[str, Any]) -> Spent:
+def _spent(status: Mapping[str, Any]) -> RunTotals:
     """Return zeros before the first pod; amounts without a price or a measurement are unknown."""
     cost = lenient.mapping(status, "cost")
     if not cost:
         return NOTHING
     joules = lenient.mapping(cost, "joules")
     kilograms = lenient.number(cost, "carbonKilograms")
-    return Spent(
+    return RunTotals(
         lenient.number(cost, "dollars"),
         tuple(lenient.number(joules, method) or 0.0 if joules else None for method in METHODS),
         None if kilograms is None else kilograms * 1000,

@@ -12,12 +12,12 @@ from typing import Final
 
 from footplate_contracts.names import Phase
 
-ENDED: Final = frozenset(phase.value for phase in Phase if phase.terminal)
+ENDED: Final = frozenset(phase.value for phase in Phase if phase.is_terminal)
 _TRAINS: Final = frozenset({Phase.RUNNING, Phase.CHECKPOINTING, Phase.RESTARTING, Phase.SUSPENDING})
 _WAITS: Final = frozenset({Phase.QUEUED, Phase.ADMITTED, Phase.SUSPENDED, None})
 
 
-def ranks(phases: Iterable[str | None]) -> Sequence[Sequence[str | None]]:
+def group_by_priority(phases: Iterable[str | None]) -> Sequence[Sequence[str | None]]:
     """Return the unfinished `phases` in groups: training, starting, waiting.
 
     A phase unknown to this release counts as starting; None is the phase of a run that the operator has not

@@ -13,12 +13,12 @@ from footplate_api.database import ReadSession, WriteSession
 from footplate_api.metrics.spans import texts_of
 from footplate_api.models.base import table_of
 from footplate_api.models.exporter import THE_ROW, RunExporter
-from footplate_api.models.run import Run
-from footplate_api.served import Served
+from footplate_api.models.run import RunRow
+from footplate_api.served import NamespaceScope
 from footplate_api.system.ranking import ENDED
 
 # The table and not the model: the ORM takes as long to hand a row over as the database to find it.
-_RUN: Final = table_of(Run).c
+_RUN: Final = table_of(RunRow).c
 _STANDING: Final = (_RUN.uid, _RUN.resource_version)
 Standing = Row[*tuple[Any, ...]]
 """uid, resource_version."""
@@ -35,20 +35,20 @@ Known = Row[*tuple[Any, ...]]
 """uid, namespace, name, phase, step, loss, and the status as the text of JSON."""
 
 
-def _standing(served: Served) -> ColumnElement[bool]:
+def _standing(served: NamespaceScope) -> ColumnElement[bool]:
     """Return the condition for runs that Kubernetes has and this installation follows."""
     there = _RUN.deleted_at.is_(None)
     return and_(there, _RUN.namespace.in_(served.namespaces)) if served.namespaces else there
 
 
-async def phases(session: ReadSession, served: Served) -> Mapping[str | None, int]:
+async def phases(session: ReadSession, served: NamespaceScope) -> Mapping[str | None, int]:
     """Return how many runs are in each phase; without namespaces the index alone is read."""
     statement = select(_RUN.phase, func.count()).where(_standing(served)).group_by(_RUN.phase)
     return {row[0]: row[1] for row in await session.execute(statement)}
 
 
 async def youngest(
-    session: ReadSession, served: Served, among: Sequence[str | None], limit: int
+    session: ReadSession, served: NamespaceScope, among: Sequence[str | None], limit: int
 ) -> Sequence[Standing]:
     """Return at most `limit` runs in the phases `among`, youngest first."""
     known = [phase for phase in among if phase is not None]
@@ -60,7 +60,7 @@ async def youngest(
 
 
 async def ended(
-    session: ReadSession, served: Served, after: datetime, limit: int
+    session: ReadSession, served: NamespaceScope, after: datetime, limit: int
 ) -> tuple[Sequence[Standing], int]:
     """Return at most `limit` runs that ended after `after`, youngest first, and how many there are.
 
@@ -75,21 +75,21 @@ async def ended(
     return found, (await session.execute(select(func.count()).where(lately))).scalar_one()
 
 
-async def known(session: ReadSession, uids: Sequence[str]) -> Sequence[Known]:
+async def get_runs(session: ReadSession, uids: Sequence[str]) -> Sequence[Known]:
     """Return the mirror's columns of these runs."""
     asked = texts_of(session, uids)
-    statement = select(*_KNOWN).join_from(asked, table_of(Run), _RUN.uid == asked.c.text)
+    statement = select(*_KNOWN).join_from(asked, table_of(RunRow), _RUN.uid == asked.c.text)
     return (await session.execute(statement)).all()
 
 
-def shared(dialect: Dialect) -> bool:
+def is_shared(dialect: Dialect) -> bool:
     """Return whether other replicas may read the same database: a SQLite file has one process."""
     return dialect.name == "postgresql"
 
 
-async def exports(session: ReadSession, holder: str) -> bool:
+async def is_exporter(session: ReadSession, holder: str) -> bool:
     """Return whether `holder` exports the runs' gauges now."""
-    if not shared(session.get_bind().dialect):
+    if not is_shared(session.get_bind().dialect):
         return True
     statement = select(RunExporter.holder).where(RunExporter.expires > func.clock_timestamp())
     return (await session.execute(statement)).scalar_one_or_none() == holder
@@ -107,6 +107,6 @@ async def claim(session: WriteSession, holder: str, lasting: timedelta) -> bool:
     return (await session.execute(statement.returning(RunExporter.holder))).scalar_one_or_none() is not None
 
 
-async def give_up(session: WriteSession, holder: str) -> None:
+async def release(session: WriteSession, holder: str) -> None:
     """Release the lease of `holder`, so that another replica can claim it at once."""
     await session.execute(delete(RunExporter).where(RunExporter.holder == holder))

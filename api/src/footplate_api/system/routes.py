@@ -13,7 +13,7 @@ from footplate_api.identity.rights import READS_METRICS
 from footplate_api.openapi import ROUTER, Responses, raises
 from footplate_api.system import service
 from footplate_api.system.schemas import Health, Readiness, Version
-from footplate_api.system.service import Scrapes
+from footplate_api.system.service import MetricsExporter
 
 router = APIRouter(tags=["system"], **ROUTER)
 
@@ -57,7 +57,7 @@ async def metrics(request: Request, context: Contextual) -> Response:
     return Response(await _scrapes(request).text(context.now()), media_type=CONTENT_TYPE_LATEST)
 
 
-def _scrapes(request: Request) -> Scrapes:
+def _scrapes(request: Request) -> MetricsExporter:
     found = request.app.state.scrapes
-    assert isinstance(found, Scrapes)
+    assert isinstance(found, MetricsExporter)
     return found

@@ -42,20 +42,20 @@ class Pods:
 
 
 @dataclass(frozen=True)
-class Totals:
+class MonthTotals:
     """Amounts of the month so far; None is unknown, and has no sample."""
 
     dollars: float | None = None
     joules: float | None = None
     grams: float | None = None
 
-    def least(self, before: Totals) -> Totals:
+    def least(self, before: MonthTotals) -> MonthTotals:
         """Return amounts no less than `before`."""
         pairs = zip(_members(self), _members(before), strict=True)
-        return Totals(*(most(now, then) for now, then in pairs))
+        return MonthTotals(*(most(now, then) for now, then in pairs))
 
 
-def _members(amounts: Totals) -> tuple[float | None, float | None, float | None]:
+def _members(amounts: MonthTotals) -> tuple[float | None, float | None, float | None]:
     return amounts.dollars, amounts.joules, amounts.grams
 
 
@@ -65,8 +65,8 @@ class Month:
 
     since: int
     until: int
-    held: Mapping[Group, Totals] = field(default_factory=dict)
-    idle: Mapping[str, Totals] = field(default_factory=dict)  # by profile: what nobody held of nodes
+    held: Mapping[Group, MonthTotals] = field(default_factory=dict)
+    idle: Mapping[str, MonthTotals] = field(default_factory=dict)  # by profile: what nobody held of nodes
 
     def after(self, before: Month | None) -> Month:
         """Return the month with no amount less than in `before`, if that is of the same month."""
@@ -77,19 +77,19 @@ class Month:
         return Month(self.since, self.until, held, idle)
 
 
-def _no_less(now: Mapping[Name, Totals], before: Mapping[Name, Totals]) -> dict[Name, Totals]:
-    return {name: amounts.least(before.get(name, Totals())) for name, amounts in now.items()}
+def _no_less(now: Mapping[Name, MonthTotals], before: Mapping[Name, MonthTotals]) -> dict[Name, MonthTotals]:
+    return {name: amounts.least(before.get(name, MonthTotals())) for name, amounts in now.items()}
 
 
 @dataclass(frozen=True)
-class Spending:
+class CostSnapshot:
     """Latest costs and pods; None before the first, and on a replica that does not export."""
 
     month: Month | None = None
     pods: Pods | None = None
 
 
-def exposition(spending: Spending) -> str:
+def exposition(spending: CostSnapshot) -> str:
     """Format all metrics of costs and pods."""
     return "".join((*_of_month(spending.month), *_of_pods(spending.pods)))
 

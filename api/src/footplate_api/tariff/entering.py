@@ -18,34 +18,34 @@ from footplate_api.labels.derived import ASKED_UNDER
 from footplate_api.tariff.schemas import PriceSubmission
 from footplate_contracts.names import GROUP, REQUESTED_BY_ANNOTATION, VERSION
 from footplate_contracts.v1alpha1.priceentry import OF_A_PROFILE
-from footplate_ledger.prices import FOREVER, Entry, corrections
-from footplate_ledger.records import written
-from footplate_ledger.time import second
-from footplate_ledger.units import Rate
-from footplate_ledger.usage import Goods
+from footplate_ledger.prices import FOREVER, PriceBookEntry, corrections
+from footplate_ledger.records import format_time
+from footplate_ledger.time import unix_second
+from footplate_ledger.units import HourlyRate
+from footplate_ledger.usage import Sku
 
 _PREFIX: Final = 200  # characters of a profile's name in that of an entry
 _USER: Final = 253  # characters of createdBy
 _DIGEST: Final = 16
 
 
-def entry(asked: PriceSubmission, now: datetime, book: Sequence[Entry]) -> Entry:
+def entry(asked: PriceSubmission, now: datetime, book: Sequence[PriceBookEntry]) -> PriceBookEntry:
     """Convert a submission into the ledger's entry; raises Invalid where it would never hold.
 
     A correction without capacity or region gets those of the entry that it supersedes.
     """
-    begins = second(asked.effective_from or now)
-    ends = FOREVER if asked.effective_to is None else second(asked.effective_to)
+    begins = unix_second(asked.effective_from or now)
+    ends = FOREVER if asked.effective_to is None else unix_second(asked.effective_to)
     if ends <= begins:
         raise Invalid.field(
-            "body.effectiveTo", written(ends), f"must be later than effectiveFrom, {written(begins)}"
+            "body.effectiveTo", format_time(ends), f"must be later than effectiveFrom, {format_time(begins)}"
         )
-    like = next((known.goods for known in book if known.id == asked.supersedes), Goods(asked.profile))
+    like = next((known.goods for known in book if known.id == asked.supersedes), Sku(asked.profile))
     capacity = like.capacity if asked.capacity is None else asked.capacity
-    return Entry(
+    return PriceBookEntry(
         id="",
-        goods=Goods(asked.profile, capacity, like.region if asked.region is None else asked.region),
-        rate=Rate.dollars_per_hour(str(asked.dollars_per_node_hour)),
+        goods=Sku(asked.profile, capacity, like.region if asked.region is None else asked.region),
+        rate=HourlyRate.dollars_per_hour(str(asked.dollars_per_node_hour)),
         effective_from=begins,
         effective_to=ends,
         supersedes=asked.supersedes,
@@ -53,7 +53,7 @@ def entry(asked: PriceSubmission, now: datetime, book: Sequence[Entry]) -> Entry
     )
 
 
-def check(asked: Entry, book: Sequence[Entry]) -> None:
+def check(asked: PriceBookEntry, book: Sequence[PriceBookEntry]) -> None:
     """Raise Invalid if `asked` contradicts the book, or claims a profile as its source."""
     if asked.source.startswith(OF_A_PROFILE):
         said = (
@@ -66,16 +66,18 @@ def check(asked: Entry, book: Sequence[Entry]) -> None:
     for known in standing:
         later = asked.effective_from <= known.effective_from < asked.effective_to
         if known.goods == asked.goods and later:
-            begins = written(known.effective_from)
+            begins = format_time(known.effective_from)
             raise Invalid.field(
                 "body.effectiveFrom",
-                written(asked.effective_from),
+                format_time(asked.effective_from),
                 f"must be later than {begins}, from which {known.id} holds, or effectiveTo at most that,"
                 f" or supersedes {known.id}",
             )
 
 
-def _check_superseded(asked: Entry, book: Sequence[Entry], superseded: Mapping[str, Entry]) -> None:
+def _check_superseded(
+    asked: PriceBookEntry, book: Sequence[PriceBookEntry], superseded: Mapping[str, PriceBookEntry]
+) -> None:
     """Raise Invalid if `asked` cannot supersede its entry; `superseded` maps entries to their corrections."""
     if asked.supersedes is None:
         return
@@ -91,7 +93,7 @@ def _check_superseded(asked: Entry, book: Sequence[Entry], superseded: Mapping[s
         raise Invalid.field("body.supersedes", asked.supersedes, said)
 
 
-def manifest(asked: PriceSubmission, made: Entry, username: str, key: str | None) -> dict[str, Any]:
+def manifest(asked: PriceSubmission, made: PriceBookEntry, username: str, key: str | None) -> dict[str, Any]:
     """Return the object to create; with a `key`, its name is the same at each attempt."""
     spec: dict[str, Any] = {
         "profile": asked.profile,
@@ -99,30 +101,33 @@ def manifest(asked: PriceSubmission, made: Entry, username: str, key: str | None
         "provider": asked.provider,
         "region": made.goods.region,
         "dollarsPerNodeHour": float(asked.dollars_per_node_hour),
-        "effectiveFrom": written(made.effective_from),
+        "effectiveFrom": format_time(made.effective_from),
         "source": asked.source,
         "createdBy": username[:_USER],
         "supersedes": asked.supersedes or "",
     }
     if asked.effective_to is not None:
-        spec["effectiveTo"] = written(made.effective_to)
+        spec["effectiveTo"] = format_time(made.effective_to)
     metadata: dict[str, Any] = {"generateName": f"{asked.profile[:_PREFIX].rstrip('.')}-"}
     if key is not None:
-        metadata = {"name": name(username, key), "annotations": {ASKED_UNDER: mark(asked, username, key)}}
+        metadata = {
+            "name": idempotent_name(username, key),
+            "annotations": {ASKED_UNDER: annotation_value(asked, username, key)},
+        }
     return {"apiVersion": f"{GROUP}/{VERSION}", "kind": "PriceEntry", "metadata": metadata, "spec": spec}
 
 
-def name(username: str, key: str) -> str:
+def idempotent_name(username: str, key: str) -> str:
     """Return the name of a user's entry under a key, valid for ever, as no entry is deleted."""
     return f"price-{_digest([username, key])}"
 
 
-def mark(asked: PriceSubmission, username: str, key: str) -> str:
+def annotation_value(asked: PriceSubmission, username: str, key: str) -> str:
     """Return the value of the annotation for the requester, the key and the request."""
     return f"{_digest([username, key])}.{_digest(asked.model_dump(mode='json'))}"
 
 
-def is_marked(manifest: Any, username: str, mark: str) -> bool:
+def is_created_by(manifest: Any, username: str, mark: str) -> bool:
     """Return whether an earlier attempt at the same request created this object."""
     annotations = manifest["metadata"].get("annotations") or {}
     return {ASKED_UNDER: mark, REQUESTED_BY_ANNOTATION: username}.items() <= annotations.items()

@@ -11,13 +11,13 @@ from footplate_api import reading
 from footplate_api.audit.writing import AuditedWriter
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import ClusterRefused, FieldError, Invalid
-from footplate_api.ports import Cluster, Manifest
+from footplate_api.ports import KubernetesClient, Manifest
 from footplate_api.runs.idempotency import HEADER
 from footplate_api.tariff import entering, record, repository
-from footplate_api.tariff.schemas import PriceList, PriceQuery, PriceShown, PriceSubmission
-from footplate_ledger.prices import Book, Entry
-from footplate_ledger.records import written
-from footplate_ledger.time import second
+from footplate_api.tariff.schemas import PriceItem, PriceList, PriceQuery, PriceSubmission
+from footplate_ledger.prices import PriceBook, PriceBookEntry
+from footplate_ledger.records import format_time
+from footplate_ledger.time import unix_second
 from footplate_ledger.units import Money
 
 _NOT_FOUND: Final = 404
@@ -26,17 +26,17 @@ _CONFLICT: Final = 409
 
 def submission(body: bytes) -> PriceSubmission:
     """Parse the price in `body`; raises Invalid."""
-    return reading.model(PriceSubmission, body)
+    return reading.parse_model(PriceSubmission, body)
 
 
-async def enter(
+async def create_price(
     writer: AuditedWriter,
-    cluster: Cluster,
+    cluster: KubernetesClient,
     database: Database,
     asked: PriceSubmission,
     key: str | None,
     now: Callable[[], datetime],
-) -> PriceShown:
+) -> PriceItem:
     """Create the entry, or return the one that an earlier request with this key created.
 
     Raises Invalid, with the field, for an entry that contradicts the book.
@@ -60,8 +60,12 @@ async def enter(
 
 
 async def preview(
-    writer: AuditedWriter, cluster: Cluster, database: Database, asked: PriceSubmission, now: datetime
-) -> PriceShown:
+    writer: AuditedWriter,
+    cluster: KubernetesClient,
+    database: Database,
+    asked: PriceSubmission,
+    now: datetime,
+) -> PriceItem:
     """Return the entry as a dry run of Kubernetes shows it; raises as enter() does."""
     made = await _checked(cluster, database, asked, now)
     manifest = entering.manifest(asked, made, writer.username, None)
@@ -76,7 +80,9 @@ class _Row:
         self.__dict__.update(columns)
 
 
-async def _checked(cluster: Cluster, database: Database, asked: PriceSubmission, now: datetime) -> Entry:
+async def _checked(
+    cluster: KubernetesClient, database: Database, asked: PriceSubmission, now: datetime
+) -> PriceBookEntry:
     if await cluster.get_profile(asked.profile) is None:
         raise Invalid.field("body.profile", asked.profile, "must be the name of a ComputeProfile")
     async with database.read() as session:
@@ -89,13 +95,13 @@ async def _checked(cluster: Cluster, database: Database, asked: PriceSubmission,
     return made
 
 
-async def _unseen(cluster: Cluster, name: str) -> list[Entry]:
+async def _unseen(cluster: KubernetesClient, name: str) -> list[PriceBookEntry]:
     """Return the entry `name` from Kubernetes, if it exists, as the mirror may not have it yet."""
     found = await _get(cluster, name)
     return [] if found is None else [record.entry_of(_Row(record.price_row(found)))]
 
 
-async def _get(cluster: Cluster, name: str) -> Manifest | None:
+async def _get(cluster: KubernetesClient, name: str) -> Manifest | None:
     try:
         return await cluster.get_price(name)
     except ClusterRefused as error:
@@ -104,16 +110,20 @@ async def _get(cluster: Cluster, name: str) -> Manifest | None:
         raise
 
 
-async def _standing(cluster: Cluster, asked: PriceSubmission, username: str, key: str) -> Manifest | None:
+async def _standing(
+    cluster: KubernetesClient, asked: PriceSubmission, username: str, key: str
+) -> Manifest | None:
     """Return the object that an earlier attempt created; raises Invalid if that was another request."""
-    found = await _get(cluster, entering.name(username, key))
-    if found is None or entering.is_marked(found, username, entering.mark(asked, username, key)):
+    found = await _get(cluster, entering.idempotent_name(username, key))
+    if found is None or entering.is_created_by(
+        found, username, entering.annotation_value(asked, username, key)
+    ):
         return found
     message = "must be another one than that of a request for another price"
     raise Invalid(f"header.{HEADER}: {message}", [FieldError(f"header.{HEADER}", None, message)])
 
 
-async def _note(database: Database, created: Manifest) -> PriceShown:
+async def _note(database: Database, created: Manifest) -> PriceItem:
     """Store the entry at once, so that its creator can read it back."""
     row = record.price_row(created)
     async with database.write() as session:
@@ -131,40 +141,40 @@ async def list_prices(session: ReadSession, query: PriceQuery) -> PriceList:
 
 def _list(rows: Sequence[Any], query: PriceQuery) -> PriceList:
     book = book_of(rows)
-    only = None if query.at is None else in_force(book, second(query.at))
-    return PriceList(items=shown(rows, book, only))
+    only = None if query.at is None else in_force(book, unix_second(query.at))
+    return PriceList(items=list_items(rows, book, only))
 
 
-def book_of(rows: Sequence[Any]) -> Book:
+def book_of(rows: Sequence[Any]) -> PriceBook:
     """Convert rows into the ledger's book; with ten thousand rows, call it in a thread."""
-    return Book(record.entries_of(rows))
+    return PriceBook(record.entries_of(rows))
 
 
-def in_force(book: Book, moment: int) -> frozenset[str]:
+def in_force(book: PriceBook, moment: int) -> frozenset[str]:
     """Return the ids of all entries whose price is in force at `moment`, a second."""
     goods = {known.goods for known in book.entries}
     found = (book.entry(wanted, moment) for wanted in goods)
     return frozenset(known.id for known in found if known is not None)
 
 
-def shown(rows: Sequence[Any], book: Book, only: frozenset[str] | None = None) -> list[PriceShown]:
+def list_items(rows: Sequence[Any], book: PriceBook, only: frozenset[str] | None = None) -> list[PriceItem]:
     """Return the entries in `rows` of `book`, filtered by the ids in `only` if given."""
     return [_shown(row, book.corrected_by(row.name)) for row in rows if only is None or row.name in only]
 
 
-def _shown(row: Any, by: Entry | None) -> PriceShown:
-    return PriceShown(
+def _shown(row: Any, by: PriceBookEntry | None) -> PriceItem:
+    return PriceItem(
         id=row.name,
         profile=row.profile,
         capacity=row.capacity,
         provider=row.provider,
         region=row.region,
         dollars_per_node_hour=row.nano_dollars / Money.NANO,
-        effective_from=written(row.effective_from),
-        effective_to=None if row.effective_to is None else written(row.effective_to),
+        effective_from=format_time(row.effective_from),
+        effective_to=None if row.effective_to is None else format_time(row.effective_to),
         source=row.source,
         created_by=row.created_by,
-        created_at=written(row.created_at),
+        created_at=format_time(row.created_at),
         supersedes=row.supersedes or None,
         superseded_by=None if by is None else by.id,
     )

@@ -9,14 +9,14 @@ from typing import Any
 
 from footplate_api.database import ReadSession
 from footplate_api.errors import ProfileNotFound
-from footplate_api.models.tariff import Profile
+from footplate_api.models.tariff import ComputeProfileRow
 from footplate_api.tariff import prices, repository
-from footplate_api.tariff.schemas import CarbonShown, NodesShown, PriceShown, ProfileList, ProfileShown
+from footplate_api.tariff.schemas import CarbonItem, NodesItem, PriceItem, ProfileItem, ProfileList
 from footplate_api.usage import repository as usage
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_ledger.account import Tariff
-from footplate_ledger.carbon import Place, known
-from footplate_ledger.records import site_of
+from footplate_ledger.carbon import GridLocation, find_intensity
+from footplate_ledger.records import build_power_profile
 
 Nodes = Sequence[tuple[str, str, str, str, int]]
 """(profile, capacity, provider, region, how many) of nodes that are there."""
@@ -24,15 +24,15 @@ Nodes = Sequence[tuple[str, str, str, str, int]]
 
 async def list_profiles(session: ReadSession, tariff: Tariff, now: int) -> ProfileList:
     """Return all profiles."""
-    specs = await repository.specs(session, Profile)
+    specs = await repository.specs(session, ComputeProfileRow)
     book = await repository.book(session)
     nodes = await usage.running_nodes(session)
     return await asyncio.to_thread(_list, specs, book, nodes, tariff, now)
 
 
-async def get_profile(session: ReadSession, name: str, tariff: Tariff, now: int) -> ProfileShown:
+async def get_profile(session: ReadSession, name: str, tariff: Tariff, now: int) -> ProfileItem:
     """Return one profile; raises ProfileNotFound."""
-    specs = await repository.specs(session, Profile, [name])
+    specs = await repository.specs(session, ComputeProfileRow, [name])
     if name not in specs:
         raise ProfileNotFound(f"No ComputeProfile {name!r} was seen.")
     book = await repository.book(session, name)
@@ -45,8 +45,8 @@ def _list(
 ) -> ProfileList:
     book = prices.book_of(rows)
     in_force = prices.in_force(book, now)
-    shown: dict[str, list[PriceShown]] = defaultdict(list)
-    for price in prices.shown(rows, book, in_force):
+    shown: dict[str, list[PriceItem]] = defaultdict(list)
+    for price in prices.list_items(rows, book, in_force):
         shown[price.profile].append(price)
     return ProfileList(
         items=[_shown(name, spec, shown[name], nodes, tariff, now) for name, spec in specs.items()]
@@ -56,16 +56,16 @@ def _list(
 def _shown(
     name: str,
     spec: Any,
-    in_force: list[PriceShown],
+    in_force: list[PriceItem],
     nodes: Nodes,
     tariff: Tariff,
     now: int,
-) -> ProfileShown:
+) -> ProfileItem:
     profile = ComputeProfileSpec.from_json(spec)
     own = [row for row in nodes if row[0] == name]
-    site, gpu = site_of(profile, "", ""), profile.gpu
+    site, gpu = build_power_profile(profile, "", ""), profile.gpu
     places = sorted({(provider, region) for _, _, provider, region, _ in own}) or [("", "")]
-    return ProfileShown(
+    return ProfileItem(
         name=name,
         product=None if gpu is None else gpu.product,
         devices=0 if gpu is None else gpu.count,
@@ -73,17 +73,17 @@ def _shown(
         node_watts=None if site.rest is None else float(site.rest.exact),
         power_usage_effectiveness=float(site.effectiveness),
         prices=in_force,
-        carbon=[_carbon(Place(site.grams, site.zone, *place), tariff, now) for place in places],
+        carbon=[_carbon(GridLocation(site.grams, site.zone, *place), tariff, now) for place in places],
         nodes=[
-            NodesShown(capacity=Capacity(capacity), provider=provider, region=region, count=count)
+            NodesItem(capacity=Capacity(capacity), provider=provider, region=region, count=count)
             for _, capacity, provider, region, count in own
         ],
     )
 
 
-def _carbon(place: Place, tariff: Tariff, now: int) -> CarbonShown:
-    found = known(place, tariff.series, now)
-    return CarbonShown(
+def _carbon(place: GridLocation, tariff: Tariff, now: int) -> CarbonItem:
+    found = find_intensity(place, tariff.series, now)
+    return CarbonItem(
         provider=place.provider,
         region=place.region,
         grams_per_kilowatt_hour=float(found.intensity.exact),

@@ -12,10 +12,10 @@ from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
 from footplate_ledger import records
-from footplate_ledger.carbon import Series
-from footplate_ledger.prices import FOREVER, Entry
-from footplate_ledger.units import Rate
-from footplate_ledger.usage import Goods
+from footplate_ledger.carbon import IntensitySeries
+from footplate_ledger.prices import FOREVER, PriceBookEntry
+from footplate_ledger.units import HourlyRate
+from footplate_ledger.usage import Sku
 
 
 def price_row(manifest: Manifest) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def price_row(manifest: Manifest) -> dict[str, Any]:
     about = manifest["metadata"]
     try:
         spec = PriceEntrySpec.from_any_release(manifest.get("spec"))
-        entry = records.price(about["name"], about["creationTimestamp"], spec)
+        entry = records.build_price_entry(about["name"], about["creationTimestamp"], spec)
         row = {
             "name": entry.id,
             "uid": about["uid"],
@@ -45,17 +45,17 @@ def price_row(manifest: Manifest) -> dict[str, Any]:
     return row
 
 
-def entries_of(rows: Iterable[Any]) -> list[Entry]:
+def entries_of(rows: Iterable[Any]) -> list[PriceBookEntry]:
     """Convert rows into entries; ten thousand take a tenth of a second, in a thread."""
     return [entry_of(row) for row in rows]
 
 
-def entry_of(row: Any) -> Entry:
+def entry_of(row: Any) -> PriceBookEntry:
     """Convert a row into an entry of the book."""
-    return Entry(
+    return PriceBookEntry(
         id=row.name,
-        goods=Goods(row.profile, Capacity(row.capacity), row.region),
-        rate=Rate(Fraction(row.nano_dollars)),
+        goods=Sku(row.profile, Capacity(row.capacity), row.region),
+        rate=HourlyRate(Fraction(row.nano_dollars)),
         effective_from=row.effective_from,
         effective_to=FOREVER if row.effective_to is None else row.effective_to,
         created_at=row.created_at,
@@ -70,15 +70,15 @@ def carbon_row(manifest: Manifest) -> dict[str, Any]:
     about = manifest["metadata"]
     try:
         spec = CarbonIntensitySpec.from_any_release(manifest.get("spec"))
-        records.series({about["name"]: spec})
+        records.build_series({about["name"]: spec})
         return _row(about, spec.to_json())
     except (ValueError, OverflowError) as error:
         raise ValueError(f"CarbonIntensity {about['name']!r} cannot be read: {error}") from error
 
 
-def series_of(specs: Mapping[str, Mapping[str, Any]]) -> Series:
+def series_of(specs: Mapping[str, Mapping[str, Any]]) -> IntensitySeries:
     """Convert name -> spec into the ledger's carbon series."""
-    return records.series({name: CarbonIntensitySpec.from_json(spec) for name, spec in specs.items()})
+    return records.build_series({name: CarbonIntensitySpec.from_json(spec) for name, spec in specs.items()})
 
 
 def profile_row(manifest: Manifest) -> dict[str, Any]:

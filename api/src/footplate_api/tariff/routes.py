@@ -19,20 +19,20 @@ from footplate_api.errors import (
     ProfileNotFound,
 )
 from footplate_api.identity.caller import PROFILES
-from footplate_api.identity.rights import Writing, may
+from footplate_api.identity.rights import Writing, require_right
 from footplate_api.openapi import ROUTER, Responses, raises
-from footplate_api.schemas import NothingAsked
+from footplate_api.schemas import NoQueryParameters
 from footplate_api.tariff import prices, profiles
 from footplate_api.tariff.schemas import (
     Name,
+    PriceItem,
     PriceList,
     PriceQuery,
-    PriceShown,
     PriceSubmission,
+    ProfileItem,
     ProfileList,
-    ProfileShown,
 )
-from footplate_ledger.time import second
+from footplate_ledger.time import unix_second
 
 LIMIT: Final = 64 * 1024  # bytes of a price
 IdempotencyKey = Annotated[
@@ -58,27 +58,27 @@ async def _enter(
     if options.dry_run:
         made = await prices.preview(writer, context.cluster, context.database, asked, context.now())
     else:
-        made = await prices.enter(writer, context.cluster, context.database, asked, key, context.now)
+        made = await prices.create_price(writer, context.cluster, context.database, asked, key, context.now)
     answered = status.HTTP_200_OK if options.dry_run else status.HTTP_201_CREATED
     return Response(made.model_dump_json(by_alias=True), answered, media_type="application/json")
 
 
 async def _keeps_the_book(context: Contextual) -> None:
-    context.served.check_book()
+    context.served.check_owns_price_book()
 
 
 router = APIRouter(prefix="/v1", tags=["costs"], **ROUTER)
 
-_PREVIEW: Responses = {200: {"model": PriceShown, "description": "The entry as it would be: of `dryRun`"}}
+_PREVIEW: Responses = {200: {"model": PriceItem, "description": "The entry as it would be: of `dryRun`"}}
 
 
 @router.post(
     "/prices",
     status_code=status.HTTP_201_CREATED,
-    response_model=PriceShown,
+    response_model=PriceItem,
     summary="Enter a price into the book",
-    dependencies=[may("update", PROFILES, everywhere=True), Depends(_keeps_the_book)],
-    openapi_extra=bodies.described(PriceSubmission),
+    dependencies=[require_right("update", PROFILES, everywhere=True), Depends(_keeps_the_book)],
+    openapi_extra=bodies.openapi_request_body(PriceSubmission),
     responses=raises(
         BookKeptElsewhere,
         ClusterRefused,
@@ -100,7 +100,7 @@ async def create_price(answer: Annotated[Response, Depends(_enter)]) -> Response
 @router.get(
     "/prices",
     summary="The price book",
-    dependencies=[may("list", PROFILES, everywhere=True)],
+    dependencies=[require_right("list", PROFILES, everywhere=True)],
     responses=raises(DatabaseUnavailable),
 )
 async def list_prices(query: Annotated[PriceQuery, Query()], session: Reading) -> PriceList:
@@ -111,28 +111,28 @@ async def list_prices(query: Annotated[PriceQuery, Query()], session: Reading) -
 @router.get(
     "/profiles",
     summary="What nodes of each profile cost, draw and emit",
-    dependencies=[may("list", PROFILES, everywhere=True)],
+    dependencies=[require_right("list", PROFILES, everywhere=True)],
     responses=raises(DatabaseUnavailable),
 )
 async def list_profiles(
-    _: Annotated[NothingAsked, Query()], context: Contextual, tariffs: Pricing
+    _: Annotated[NoQueryParameters, Query()], context: Contextual, tariffs: Pricing
 ) -> ProfileList:
     """List all ComputeProfiles, by name."""
-    tariff = await tariffs.now()
+    tariff = await tariffs.read()
     async with context.database.read() as session:
-        return await profiles.list_profiles(session, tariff, second(context.now()))
+        return await profiles.list_profiles(session, tariff, unix_second(context.now()))
 
 
 @router.get(
     "/profiles/{name}",
     summary="What nodes of a profile cost, draw and emit",
-    dependencies=[may("get", PROFILES, named=True, everywhere=True)],
+    dependencies=[require_right("get", PROFILES, named=True, everywhere=True)],
     responses=raises(ProfileNotFound, DatabaseUnavailable),
 )
 async def get_profile(
-    name: Name, _: Annotated[NothingAsked, Query()], context: Contextual, tariffs: Pricing
-) -> ProfileShown:
+    name: Name, _: Annotated[NoQueryParameters, Query()], context: Contextual, tariffs: Pricing
+) -> ProfileItem:
     """Return a ComputeProfile with its prices, power, carbon intensities and nodes."""
-    tariff = await tariffs.now()
+    tariff = await tariffs.read()
     async with context.database.read() as session:
-        return await profiles.get_profile(session, name, tariff, second(context.now()))
+        return await profiles.get_profile(session, name, tariff, unix_second(context.now()))

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from footplate_api.runs.schemas import Instant
-from footplate_api.schemas import Asked, Schema
+from footplate_api.schemas import QueryParameters, Schema
 from footplate_contracts.v1alpha1.computeprofile import Capacity
-from footplate_ledger.carbon import Rank
+from footplate_ledger.carbon import IntensitySource
 
 EXAMPLE: Final[JsonDict] = {
     "profile": "h100-infiniband",
@@ -68,14 +68,14 @@ class PriceSubmission(Schema):
     )
 
 
-class PriceQuery(Asked):
+class PriceQuery(QueryParameters):
     """Filters of a list of prices."""
 
     profile: Name | None = Field(None, description="only of this ComputeProfile")
     at: Counted | None = Field(None, description="only what is in force in this second")
 
 
-class PriceShown(Schema):
+class PriceItem(Schema):
     """Entry of the price book."""
 
     id: str = Field(description="name of the PriceEntry")
@@ -96,22 +96,22 @@ class PriceShown(Schema):
 class PriceList(Schema):
     """Entries of the price book, in the order in which they begin."""
 
-    items: list[PriceShown]
+    items: list[PriceItem]
 
 
-class CarbonShown(Schema):
+class CarbonItem(Schema):
     """Carbon intensity where nodes of a profile are."""
 
     provider: str
     region: str
     grams_per_kilowatt_hour: float
-    rank: Rank = Field(
+    rank: IntensitySource = Field(
         description="where it is from: the profile, a series, the mean of a zone, of the world"
     )
     source: str
 
 
-class NodesShown(Schema):
+class NodesItem(Schema):
     """Number of running nodes of a profile."""
 
     capacity: Capacity
@@ -120,7 +120,7 @@ class NodesShown(Schema):
     count: int
 
 
-class ProfileShown(Schema):
+class ProfileItem(Schema):
     """Prices, power and carbon intensity of a profile's nodes; null is unknown."""
 
     name: str
@@ -131,12 +131,12 @@ class ProfileShown(Schema):
         description="of the node beside its devices; null: they alone are counted"
     )
     power_usage_effectiveness: float
-    prices: list[PriceShown] = Field(description="in force now, by capacity and region")
-    carbon: list[CarbonShown] = Field(description="now, for each place in which there are nodes of it")
-    nodes: list[NodesShown]
+    prices: list[PriceItem] = Field(description="in force now, by capacity and region")
+    carbon: list[CarbonItem] = Field(description="now, for each place in which there are nodes of it")
+    nodes: list[NodesItem]
 
 
 class ProfileList(Schema):
     """All ComputeProfiles, by name."""
 
-    items: list[ProfileShown]
+    items: list[ProfileItem]

@@ -11,31 +11,31 @@ from footplate_api.models.tariff import CarbonSeries
 from footplate_api.tariff import record, repository
 from footplate_api.usage import repository as usage
 from footplate_ledger.account import Tariff
-from footplate_ledger.carbon import Series
-from footplate_ledger.prices import Book
+from footplate_ledger.carbon import IntensitySeries
+from footplate_ledger.prices import PriceBook
 
 
-class Tariffs:
+class TariffReader:
     """Reader of the tariff; it caches carbon series, thousands of numbers, until one changes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: tuple[Mapping[str, str], Series] = {}, Series()
+        self._known: tuple[Mapping[str, str], IntensitySeries] = {}, IntensitySeries()
 
-    async def now(self) -> Tariff:
+    async def read(self) -> Tariff:
         """Return the current tariff; raises DatabaseUnavailable."""
         async with self._database.read() as session:
             rows = await repository.book(session)
             series = await self._series(session)
         return Tariff(await asyncio.to_thread(_book, rows), series)
 
-    async def places(self, profile: str) -> frozenset[tuple[str, str]]:
+    async def node_locations(self, profile: str) -> frozenset[tuple[str, str]]:
         """Return provider and region of a profile's running nodes; raises DatabaseUnavailable."""
         async with self._database.read() as session:
             found = await usage.running_nodes(session)
         return frozenset((provider, region) for name, _, provider, region, _ in found if name == profile)
 
-    async def _series(self, session: ReadSession) -> Series:
+    async def _series(self, session: ReadSession) -> IntensitySeries:
         versions = await repository.versions(session, CarbonSeries)
         known, series = self._known
         if known != versions:
@@ -45,5 +45,5 @@ class Tariffs:
         return series
 
 
-def _book(rows: Iterable[Any]) -> Book:
-    return Book(record.entries_of(rows))
+def _book(rows: Iterable[Any]) -> PriceBook:
+    return PriceBook(record.entries_of(rows))

@@ -15,63 +15,63 @@ from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
 from footplate_ledger.records import nodes_of, pods_of
 from footplate_ledger.units import Energy, Power, Seconds
 from footplate_ledger.usage import (
-    Evidence,
-    Goods,
-    Measured,
-    NodeUsage,
+    EndTime,
+    MeasuredEnergy,
+    NodeLifetime,
     Owner,
-    PodUsage,
-    Site,
-    merged,
-    merged_node,
+    PodAllocation,
+    PowerProfile,
+    Sku,
+    merge_nodes,
+    merge_pods,
 )
 
 _MILLI: Final = 1000
 
 
 @dataclass(frozen=True)
-class ToldPod:
+class NamedPodUsage:
     """Usage of a pod, with its name."""
 
-    usage: PodUsage
+    usage: PodAllocation
     name: str = ""
 
-    def merged(self, told: ToldPod) -> ToldPod:
+    def merged(self, told: NamedPodUsage) -> NamedPodUsage:
         """Return the union of both reports, in whatever order they came."""
-        return ToldPod(merged(self.usage, told.usage), max(self.name, told.name))
+        return NamedPodUsage(merge_pods(self.usage, told.usage), max(self.name, told.name))
 
 
 @dataclass(frozen=True)
-class ToldNode:
+class ProviderNodeUsage:
     """Usage of a Node, with its cloud provider."""
 
-    usage: NodeUsage
+    usage: NodeLifetime
     provider: str = ""
 
-    def merged(self, told: ToldNode) -> ToldNode:
+    def merged(self, told: ProviderNodeUsage) -> ProviderNodeUsage:
         """Return the union of both reports, in whatever order they came."""
-        return ToldNode(merged_node(self.usage, told.usage), max(self.provider, told.provider))
+        return ProviderNodeUsage(merge_nodes(self.usage, told.usage), max(self.provider, told.provider))
 
 
 @dataclass
-class Tellings:
+class UsageBatch:
     """Usage from several records, each pod and each Node once, by uid."""
 
-    pods: dict[str, ToldPod] = field(default_factory=dict)
-    nodes: dict[str, ToldNode] = field(default_factory=dict)
+    pods: dict[str, NamedPodUsage] = field(default_factory=dict)
+    nodes: dict[str, ProviderNodeUsage] = field(default_factory=dict)
 
-    def add(self, other: Tellings) -> None:
+    def merge(self, other: UsageBatch) -> None:
         """Merge `other` into this batch."""
         for uid, pod in other.pods.items():
             self.pods[uid] = self.pods[uid].merged(pod) if uid in self.pods else pod
         for uid, node in other.nodes.items():
             self.nodes[uid] = self.nodes[uid].merged(node) if uid in self.nodes else node
 
-    def news(self, known: Tellings) -> Tellings:
+    def changes_from(self, known: UsageBatch) -> UsageBatch:
         """Return the merged entries to store that differ from `known`."""
-        whole = Tellings(dict(known.pods), dict(known.nodes))
-        whole.add(self)
-        return Tellings(
+        whole = UsageBatch(dict(known.pods), dict(known.nodes))
+        whole.merge(self)
+        return UsageBatch(
             {uid: whole.pods[uid] for uid in self.pods if whole.pods[uid] != known.pods.get(uid)},
             {uid: whole.nodes[uid] for uid in self.nodes if whole.nodes[uid] != known.nodes.get(uid)},
         )
@@ -82,13 +82,13 @@ class Tellings:
         return len(self.pods) + len(self.nodes)
 
 
-def told(manifest: Manifest) -> Tellings:
+def parse_record(manifest: Manifest) -> UsageBatch:
     """Parse a record; raises ValueError, with its name, where it cannot be read or stored."""
     name = (manifest.get("metadata") or {}).get("name")
     try:
         spec = UsageRecordSpec.from_any_release(manifest.get("spec"))
-        pods = {pod.uid: ToldPod(pod, spec.pods[pod.uid].name) for pod in pods_of(spec)}
-        nodes = {node.uid: ToldNode(node, spec.nodes[node.uid].provider) for node in nodes_of(spec)}
+        pods = {pod.uid: NamedPodUsage(pod, spec.pods[pod.uid].name) for pod in pods_of(spec)}
+        nodes = {node.uid: ProviderNodeUsage(node, spec.nodes[node.uid].provider) for node in nodes_of(spec)}
         for text in _texts(
             [pod_row(pod) for pod in pods.values()] + [node_row(node) for node in nodes.values()]
         ):
@@ -97,14 +97,14 @@ def told(manifest: Manifest) -> Tellings:
                 raise ValueError("a text has a character that no database takes")
     except (ValueError, OverflowError) as error:
         raise ValueError(f"UsageRecord {name!r} cannot be read: {error}") from error
-    return Tellings(pods, nodes)
+    return UsageBatch(pods, nodes)
 
 
 def _texts(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     return (value for row in rows for value in row.values() if isinstance(value, str))
 
 
-def pod_row(told: ToldPod) -> dict[str, Any]:
+def pod_row(told: NamedPodUsage) -> dict[str, Any]:
     """Return a row of the table `used_pods`."""
     pod, site = told.usage, told.usage.site
     return {
@@ -131,7 +131,7 @@ def pod_row(told: ToldPod) -> dict[str, Any]:
     }
 
 
-def node_row(told: ToldNode) -> dict[str, Any]:
+def node_row(told: ProviderNodeUsage) -> dict[str, Any]:
     """Return a row of the table `used_nodes`."""
     return {
         "uid": told.usage.uid,
@@ -141,7 +141,7 @@ def node_row(told: ToldNode) -> dict[str, Any]:
     }
 
 
-def _held(used: PodUsage | NodeUsage) -> dict[str, Any]:
+def _held(used: PodAllocation | NodeLifetime) -> dict[str, Any]:
     return {
         "profile": used.goods.profile,
         "capacity": used.goods.capacity.value,
@@ -159,14 +159,14 @@ def _decimal(number: Fraction) -> str:
     return str(float(number))
 
 
-def pod_of(row: Any) -> ToldPod:
+def pod_of(row: Any) -> NamedPodUsage:
     """Convert a row of `used_pods`; inverse of pod_row()."""
-    return ToldPod(usage_of(row), row.name)
+    return NamedPodUsage(usage_of(row), row.name)
 
 
-def usage_of(row: Any) -> PodUsage:
+def usage_of(row: Any) -> PodAllocation:
     """Convert a row of `used_pods` into the ledger's usage."""
-    return PodUsage(
+    return PodAllocation(
         row.uid,
         Owner(row.owner_kind, row.owner_namespace, row.owner_name, row.owner_uid),
         Role(row.role),
@@ -174,7 +174,7 @@ def usage_of(row: Any) -> PodUsage:
         row.node,
         _goods(row.profile, row.capacity, row.region),
         row.start,
-        Evidence(row.end_known, row.end_until),
+        EndTime(row.end_known, row.end_until),
         row.devices,
         _cores(row.millicores),
         _site(
@@ -191,37 +191,37 @@ def usage_of(row: Any) -> PodUsage:
     )
 
 
-def node_of(row: Any) -> ToldNode:
+def node_of(row: Any) -> ProviderNodeUsage:
     """Convert a row of `used_nodes`; inverse of node_row()."""
-    return ToldNode(node_usage_of(row), row.provider)
+    return ProviderNodeUsage(node_usage_of(row), row.provider)
 
 
-def node_usage_of(row: Any) -> NodeUsage:
+def node_usage_of(row: Any) -> NodeLifetime:
     """Convert a row of `used_nodes` into the ledger's usage."""
-    return NodeUsage(
+    return NodeLifetime(
         row.uid,
         row.name,
         _goods(row.profile, row.capacity, row.region),
         row.start,
-        Evidence(row.end_known, row.end_until),
+        EndTime(row.end_known, row.end_until),
         row.devices,
         _cores(row.millicores),
     )
 
 
-_NOTHING: Final = Measured()
+_NOTHING: Final = MeasuredEnergy()
 
 
-def _measured(millijoules: int, counter: int, power: int) -> Measured:
+def _measured(millijoules: int, counter: int, power: int) -> MeasuredEnergy:
     if not (millijoules or counter or power):
         return _NOTHING
-    return Measured(Energy(Fraction(millijoules)), Seconds(Fraction(counter)), Seconds(Fraction(power)))
+    return MeasuredEnergy(Energy(Fraction(millijoules)), Seconds(Fraction(counter)), Seconds(Fraction(power)))
 
 
 # The same few of each come hundreds of thousands of times.
 @lru_cache(maxsize=4096)
-def _goods(profile: str, capacity: str, region: str) -> Goods:
-    return Goods(profile, Capacity(capacity), region)
+def _goods(profile: str, capacity: str, region: str) -> Sku:
+    return Sku(profile, Capacity(capacity), region)
 
 
 @lru_cache(maxsize=4096)
@@ -238,8 +238,8 @@ def _site(
     zone: str,
     provider: str,
     region: str,
-) -> Site:
-    return Site(
+) -> PowerProfile:
+    return PowerProfile(
         device=None if device is None else Power(Fraction(device)),
         rest=None if rest is None else Power(Fraction(rest)),
         effectiveness=Fraction(effectiveness),

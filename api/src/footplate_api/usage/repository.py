@@ -11,37 +11,37 @@ from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import Base, table_of, upsert
 from footplate_api.models.label import RunLabel
-from footplate_api.models.usage import UsedNode, UsedPod
+from footplate_api.models.usage import NodeUsageRow, PodUsageRow
 from footplate_api.schemas import LARGEST
 from footplate_api.usage import record
-from footplate_api.usage.record import Tellings, ToldPod
-from footplate_ledger.time import Span
-from footplate_ledger.usage import RUNNING, NodeUsage
+from footplate_api.usage.record import NamedPodUsage, UsageBatch
+from footplate_ledger.time import Interval
+from footplate_ledger.usage import RUNNING, NodeLifetime
 
 FIRST: Final = (-LARGEST, "")  # before the start and the uid of any pod
-_POD, _NODE = table_of(UsedPod), table_of(UsedNode)
+_POD, _NODE = table_of(PodUsageRow), table_of(NodeUsageRow)
 
 
-async def known(session: ReadSession, told: Tellings, lock: bool = False) -> Tellings:
+async def get_stored(session: ReadSession, told: UsageBatch, lock: bool = False) -> UsageBatch:
     """Return the stored usage of these pods and nodes; with `lock`, lock the rows until the commit."""
-    return Tellings(
-        {row.uid: record.pod_of(row) for row in await _rows(session, UsedPod, told.pods, lock)},
-        {row.uid: record.node_of(row) for row in await _rows(session, UsedNode, told.nodes, lock)},
+    return UsageBatch(
+        {row.uid: record.pod_of(row) for row in await _rows(session, PodUsageRow, told.pods, lock)},
+        {row.uid: record.node_of(row) for row in await _rows(session, NodeUsageRow, told.nodes, lock)},
     )
 
 
-async def store(session: WriteSession, told: Tellings) -> None:
+async def store(session: WriteSession, told: UsageBatch) -> None:
     """Merge `told` with the stored usage.
 
     Another replica may store the same at once: the second one merges with what the first stored.
     """
     pods = sorted((record.pod_row(pod) for pod in told.pods.values()), key=_uid)
     nodes = sorted((record.node_row(node) for node in told.nodes.values()), key=_uid)
-    await _insert(session, UsedPod, pods)
-    await _insert(session, UsedNode, nodes)
-    news = told.news(await known(session, told, lock=True))
-    await _replace(session, UsedPod, [record.pod_row(pod) for pod in news.pods.values()])
-    await _replace(session, UsedNode, [record.node_row(node) for node in news.nodes.values()])
+    await _insert(session, PodUsageRow, pods)
+    await _insert(session, NodeUsageRow, nodes)
+    news = told.changes_from(await get_stored(session, told, lock=True))
+    await _replace(session, PodUsageRow, [record.pod_row(pod) for pod in news.pods.values()])
+    await _replace(session, NodeUsageRow, [record.node_row(node) for node in news.nodes.values()])
 
 
 def _uid(row: dict[str, Any]) -> str:
@@ -64,13 +64,13 @@ async def _replace(session: WriteSession, model: type[Base], rows: list[dict[str
         await session.execute(upsert(session, model, lambda new: true()), rows)
 
 
-def _during(table: Table, span: Span) -> ColumnElement[bool]:
+def _during(table: Table, span: Interval) -> ColumnElement[bool]:
     """Return the condition for rows whose pod or node runs, or may run, in some second of `span`."""
     return and_(table.c.start < span.end, or_(table.c.end_known == RUNNING, table.c.end_until > span.start))
 
 
-async def crowds(
-    session: ReadSession, span: Span, namespaces: Collection[str] | None = None
+async def count_pods_by_node(
+    session: ReadSession, span: Interval, namespaces: Collection[str] | None = None
 ) -> Sequence[tuple[str, int]]:
     """Return (node, number of pods) in `span`; only nodes with pods of `namespaces` if given."""
     statement = select(_POD.c.node, func.count()).where(_during(_POD, span))
@@ -81,40 +81,42 @@ async def crowds(
     return [(row[0], row[1]) for row in found]
 
 
-async def pods_on(session: ReadSession, nodes: Collection[str], span: Span) -> Sequence[Any]:
+async def pods_on(session: ReadSession, nodes: Collection[str], span: Interval) -> Sequence[Any]:
     """Return the rows of all pods that were on these nodes in `span`, node by node."""
     statement = select(_POD).where(_POD.c.node.in_(nodes), _during(_POD, span))
     return (await session.execute(statement.order_by(_POD.c.node, _POD.c.start, _POD.c.uid))).all()
 
 
-async def pods_beside(session: ReadSession, spans: Mapping[str, Span]) -> Sequence[Any]:
+async def pods_beside(session: ReadSession, spans: Mapping[str, Interval]) -> Sequence[Any]:
     """Return rows as pods_on(), with a span for each node; for some dozens of nodes, each a condition."""
     there = or_(*(and_(_POD.c.node == node, _during(_POD, span)) for node, span in spans.items()))
     statement = select(_POD).where(there).order_by(_POD.c.node, _POD.c.start, _POD.c.uid)
     return (await session.execute(statement)).all()
 
 
-async def nodes_of(session: ReadSession, uids: Collection[str]) -> Mapping[str, NodeUsage]:
+async def nodes_of(session: ReadSession, uids: Collection[str]) -> Mapping[str, NodeLifetime]:
     """Return the stored usage of these nodes, by uid."""
     rows = await session.execute(select(_NODE).where(_NODE.c.uid.in_(uids)))
     return {row.uid: record.node_usage_of(row) for row in rows}
 
 
-async def nodes_during(session: ReadSession, span: Span, after: str, limit: int) -> Sequence[NodeUsage]:
+async def nodes_during(
+    session: ReadSession, span: Interval, after: str, limit: int
+) -> Sequence[NodeLifetime]:
     """Return the nodes that ran in `span`, in the order of their uids, after one of them."""
     statement = select(_NODE).where(_during(_NODE, span), _NODE.c.uid > after)
     rows = await session.execute(statement.order_by(_NODE.c.uid).limit(limit))
     return [record.node_usage_of(row) for row in rows]
 
 
-async def spans_of(session: ReadSession, owner: str, now: int) -> Mapping[str, Span]:
+async def spans_of(session: ReadSession, owner: str, now: int) -> Mapping[str, Interval]:
     """Return node -> span from the first to the last second of a run's pods on it, as known at `now`."""
     until = case((or_(_POD.c.end_known == RUNNING, _POD.c.end_until > now), now), else_=_POD.c.end_until)
     there = select(_POD.c.node, func.min(_POD.c.start), func.max(until)).where(
         _POD.c.owner_uid == owner, _POD.c.start < until
     )
     rows = await session.execute(there.group_by(_POD.c.node))
-    return {node: Span(start, end) for node, start, end in rows}
+    return {node: Interval(start, end) for node, start, end in rows}
 
 
 async def count_of(session: ReadSession, owner: str) -> int:
@@ -123,7 +125,9 @@ async def count_of(session: ReadSession, owner: str) -> int:
     return await session.scalar(statement) or 0
 
 
-async def pods_of(session: ReadSession, owner: str, after: tuple[int, str], limit: int) -> Sequence[ToldPod]:
+async def pods_of(
+    session: ReadSession, owner: str, after: tuple[int, str], limit: int
+) -> Sequence[NamedPodUsage]:
     """Return the pods of a run in the order of their starts and uids, after one of them."""
     place = tuple_(_POD.c.start, _POD.c.uid)
     statement = select(_POD).where(_POD.c.owner_uid == owner, place > after)
@@ -148,8 +152,8 @@ async def namespaces(session: ReadSession) -> Sequence[str]:
     return (await session.scalars(select(names.c.name).where(names.c.name.is_not(None)))).all()
 
 
-async def kept(
-    session: ReadSession, key: str, span: Span, after: str, limit: int
+async def label_values(
+    session: ReadSession, key: str, span: Interval, after: str, limit: int
 ) -> Sequence[tuple[str, str]]:
     """Return uid and value of runs with usage in `span` that have the label or property `key`."""
     using = select(_POD.c.owner_uid).where(_during(_POD, span))
@@ -169,7 +173,7 @@ async def running_nodes(session: ReadSession) -> Sequence[tuple[str, str, str, s
     return [tuple(row) for row in await session.execute(statement.order_by(*those))]
 
 
-async def owner_named(
+async def find_owner(
     session: ReadSession, namespace: str, name: str, uid: str | None, since: int | None
 ) -> str | None:
     """Return the uid of the run of this name whose pod started last, no earlier than `since`."""

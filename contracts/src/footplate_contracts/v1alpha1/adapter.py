@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from footplate_contracts.rules import Rule
-from footplate_contracts.v1alpha1.types import Part, Probability
+from footplate_contracts.v1alpha1.types import ApiModel, Probability
 
 
 class AdapterName(StrEnum):
@@ -17,7 +17,7 @@ class AdapterName(StrEnum):
     LORA = "lora"
 
 
-class Adapter(Part):
+class Adapter(ApiModel):
     """Low-rank adapters: W x becomes W x + alpha / rank B A x in some linear layers; all else is frozen."""
 
     name: AdapterName = AdapterName.LORA

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule
-from footplate_contracts.v1alpha1.types import Part
+from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.v1alpha1.types import ApiModel
 
 Allowed = Annotated[float, Field(ge=0.0, le=1e12)]
 
@@ -20,7 +20,7 @@ class OnExceeded(StrEnum):
     WARN = "Warn"
 
 
-class Budget(Part):
+class Budget(ApiModel):
     """Limits of a run's cost: the first one spent counts; an absent amount is not limited."""
 
     dollars: Allowed | None = Field(None, description="as status.cost.dollars counts them")
@@ -38,7 +38,7 @@ class Budget(Part):
             "has(self.dollars) || has(self.carbonKilograms)",
             "a budget limits dollars or carbonKilograms; state one of them",
             field="dollars",
-            refusal=Refusal.REQUIRED,
+            refusal=FieldValueErrorReason.REQUIRED,
         ),
         *(
             Rule(

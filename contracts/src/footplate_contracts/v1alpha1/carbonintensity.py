@@ -7,19 +7,19 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from footplate_contracts.v1alpha1.computeprofile import Amount
-from footplate_contracts.v1alpha1.types import Part, Time
+from footplate_contracts.v1alpha1.types import ApiModel, Time
 
 POINTS_LIMIT: Final = 9000  # a year of hours
 
 
-class IntensityPoint(Part):
+class IntensityPoint(ApiModel):
     """Intensity from this moment until the next point."""
 
     effective_from: Time = Field(alias="from", description="the first second in which it holds")
     grams_per_kilowatt_hour: Amount = Field(description="grams of CO2 equivalent a kilowatt-hour")
 
 
-class CarbonIntensitySpec(Part):
+class CarbonIntensitySpec(ApiModel):
     """A series of intensities of one zone; it wins over the yearly mean."""
 
     zone: Annotated[str, Field(min_length=1, max_length=16)] = Field(

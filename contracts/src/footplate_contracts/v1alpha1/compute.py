@@ -6,9 +6,18 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.rules import FieldValueErrorReason, Rule
 from footplate_contracts.v1alpha1.placement import Placement
-from footplate_contracts.v1alpha1.types import MOST_PROMOTED, Count, Label, Name, Part, Uri, Whole, own_files
+from footplate_contracts.v1alpha1.types import (
+    MOST_PROMOTED,
+    ApiModel,
+    Count,
+    Label,
+    Name,
+    Uri,
+    Whole,
+    hostless_file_rule,
+)
 
 Nodes = Annotated[int, Field(ge=1, le=4096)]
 
@@ -16,7 +25,7 @@ Nodes = Annotated[int, Field(ge=1, le=4096)]
 _CROSSED = "(has(self.minNodes) && has(self.maxNodes) && self.minNodes > self.maxNodes)"
 
 
-class Compute(Part):
+class Compute(ApiModel):
     """Number of nodes, and their profile."""
 
     profile: Name = Field(description="name of a ComputeProfile")
@@ -62,17 +71,17 @@ def _checkpoint_folder(field: str) -> Rule:
         f"{field} {{self.{field}}} is not supported by this release; use a path on a mounted volume"
         " or s3://BUCKET/FOLDER",
         field=field,
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 
-class MemoryCheckpoint(Part):
+class MemoryCheckpoint(ApiModel):
     """Copies in the memory of the node and of a partner."""
 
     every_steps: Count = Field(description="how often")
 
 
-class Promotion(Part):
+class Promotion(ApiModel):
     """A mark with a name on one checkpoint, which retention then keeps."""
 
     list_key: ClassVar = "name"
@@ -81,7 +90,7 @@ class Promotion(Part):
     step: Whole = Field(description="of the checkpoint")
 
 
-class Checkpoint(Part):
+class Checkpoint(ApiModel):
     """Location and interval of durable checkpoints."""
 
     uri: Uri = Field(description="folder of this run alone")
@@ -107,10 +116,10 @@ class Checkpoint(Part):
     rules: ClassVar = (_checkpoint_folder("uri"),)
 
 
-class ResumeFrom(Part):
+class ResumeFrom(ApiModel):
     """A warm start from another run's checkpoint: its weights, and its optimizer state where that fits."""
 
     uri: Uri = Field(description="the other run's checkpoint.uri, or where a copy of that folder lies")
     step: Whole | None = Field(None, description="default: the newest")
 
-    rules: ClassVar = (own_files("uri"),)
+    rules: ClassVar = (hostless_file_rule("uri"),)

@@ -8,24 +8,24 @@ from typing import Annotated, ClassVar, Final, Self
 from pydantic import Field
 
 from footplate_contracts.names import Backend
-from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.rules import FieldValueErrorReason, Rule
 from footplate_contracts.v1alpha1.placement import HOSTNAME, Pack, Placement
 from footplate_contracts.v1alpha1.pods import SecurityContext, SecurityProfile
 from footplate_contracts.v1alpha1.podtemplate import PodTemplate
-from footplate_contracts.v1alpha1.types import Label, Name, Part, Passthrough, StringMap, Time
+from footplate_contracts.v1alpha1.types import ApiModel, Label, Name, Passthrough, StringMap, Time
 
 Amount = Annotated[float, Field(ge=0.0, le=1e9)]
 Dollars = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
-class PeakTflops(Part):
+class PeakTflops(ApiModel):
     """Dense peak of one device, TFLOP/s."""
 
     bf16: Amount = Field(description="dense, without sparsity")
     fp32: Amount = Field(description="dense")
 
 
-class Gpu(Part):
+class Gpu(ApiModel):
     """The accelerators of one node."""
 
     resource: Name = Field("nvidia.com/gpu", description="extended resource that the device plugin announces")
@@ -41,14 +41,14 @@ class Gpu(Part):
     )
 
 
-class Rdma(Part):
+class Rdma(ApiModel):
     """The extended resource of the RDMA device plugin."""
 
     resource: Name = Field(description="extended resource that the RDMA device plugin announces")
     count: Annotated[int, Field(ge=1, le=64)] = Field(description="how many of it a worker asks for")
 
 
-class Network(Part):
+class Network(ApiModel):
     """Network between ranks of different nodes."""
 
     rdma: Rdma | None = None
@@ -72,7 +72,7 @@ class Capacity(StrEnum):
     RESERVED = "reserved"
 
 
-class Price(Part):
+class Price(ApiModel):
     """Dollars of one node."""
 
     dollars_per_node_hour: Dollars = Field(description="dollars of one node for one hour")
@@ -82,7 +82,7 @@ class Price(Part):
     )
 
 
-class Energy(Part):
+class EnergyConversion(ApiModel):
     """Conversion of watts into carbon."""
 
     power_usage_effectiveness: Annotated[float, Field(ge=1.0, le=10.0)] = Field(
@@ -109,7 +109,7 @@ class TaintEffect(StrEnum):
     NO_EXECUTE = "NoExecute"
 
 
-class DisruptionTaint(Part):
+class DisruptionTaint(ApiModel):
     """Taints of a Node that have this key and, where they are stated, this value and this effect."""
 
     key: Annotated[str, Field(min_length=1, max_length=316)] = Field(description="as in a Node")
@@ -137,7 +137,7 @@ def _usual_disruption_taints() -> list[DisruptionTaint]:
     return [DisruptionTaint(key=key) for key in DISRUPTION_TAINTS]
 
 
-class Scheduling(Part):
+class Scheduling(ApiModel):
     """Selection of such nodes."""
 
     node_selector: StringMap = Field({}, description="labels of such nodes")
@@ -160,11 +160,11 @@ class Scheduling(Part):
             "topologyKey {self.topologyKey} spreads workers, as placement.spread does; remove it where"
             " placement is stated",
             field="topologyKey",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
     )
 
-    def placed(self, placement: Placement | None) -> Self:
+    def with_placement(self, placement: Placement | None) -> Self:
         """Return the same with a run's own placement, if it states one."""
         if placement is None:
             return self
@@ -187,7 +187,7 @@ class Scheduling(Part):
         return self.pack.topology_key if self.pack else self.spread_key if self.placement else ""
 
 
-class ResourceClaim(Part):
+class ResourceClaim(ApiModel):
     """A claim of dynamic resource allocation that each worker pod has."""
 
     list_key: ClassVar = "name"
@@ -228,7 +228,7 @@ _SELECTED: Final = "self.scheduling.nodeSelector"
 _PRODUCT_ASKED: Final = f"('{_PRODUCT}' in {_SELECTED} ? {_SELECTED}['{_PRODUCT}'] : self.gpu.product)"
 
 
-class ComputeProfileSpec(Part):
+class ComputeProfileSpec(ApiModel):
     """A node, as a worker pod uses it."""
 
     gpu: Gpu | None = None
@@ -241,7 +241,7 @@ class ComputeProfileSpec(Part):
         default_factory=dict, description="requests and limits of a worker beside GPUs and RDMA"
     )
     price: Price | None = None
-    energy: Energy | None = None
+    energy: EnergyConversion | None = None
     scheduling: Scheduling = Scheduling()
     resource_claims: Annotated[list[ResourceClaim], Field(max_length=16)] | None = Field(
         None, description="devices of dynamic resource allocation, which the trainer container uses"
@@ -274,7 +274,7 @@ class ComputeProfileSpec(Part):
             "self.backend != 'nccl' || has(self.gpu)",
             "backend nccl needs gpu; state it, or use backend gloo",
             field="gpu",
-            refusal=Refusal.REQUIRED,
+            refusal=FieldValueErrorReason.REQUIRED,
         ),
         Rule(
             "!has(self.gpu) || self.processesPerNode == self.gpu.count",

@@ -7,12 +7,12 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule, positive, refuse
-from footplate_contracts.v1alpha1.references import AnswersOf
-from footplate_contracts.v1alpha1.types import Count, Label, Part, Probability, Uri, own_files
+from footplate_contracts.rules import FieldValueErrorReason, Rule, positive, unsupported_field
+from footplate_contracts.v1alpha1.references import GenerateRunReference
+from footplate_contracts.v1alpha1.types import ApiModel, Count, Label, Probability, Uri, hostless_file_rule
 
 
-class Source(Part):
+class Source(ApiModel):
     """Part of a mixture."""
 
     name: Label = Field(description="how metrics call it")
@@ -21,18 +21,18 @@ class Source(Part):
         1.0, description="share of the samples, relative to the others"
     )
 
-    rules: ClassVar = (positive("weight"), own_files("uri"))
+    rules: ClassVar = (positive("weight"), hostless_file_rule("uri"))
 
 
-class Tokenizer(Part):
+class Tokenizer(ApiModel):
     """A tokenizer other than the one beside the shards."""
 
     uri: Uri = Field(description="a folder with tokenizer.json")
 
-    rules: ClassVar = (own_files("uri"),)
+    rules: ClassVar = (hostless_file_rule("uri"),)
 
 
-class Packing(Part):
+class Packing(ApiModel):
     """Documents in one sequence."""
 
     enabled: bool = Field(True, description="documents share sequences; false: one document a sequence")
@@ -48,7 +48,7 @@ class MaskingName(StrEnum):
     SPAN = "span"
 
 
-class Masking(Part):
+class Masking(ApiModel):
     """Corruption for encoders (mlm) and encoder-decoders (span)."""
 
     name: MaskingName = Field(description="mlm: BERT's masked tokens; span: T5's spans and sentinels")
@@ -66,7 +66,7 @@ class Masking(Part):
     )
 
 
-class Mask(StrEnum):
+class LossMask(StrEnum):
     """Tokens of a conversation that the loss counts."""
 
     ASSISTANT = "assistant"  # each turn of the assistant
@@ -74,7 +74,7 @@ class Mask(StrEnum):
     ALL = "all"  # every token
 
 
-class Overlong(StrEnum):
+class OverlongPolicy(StrEnum):
     """Treatment of a sample that is longer than model.contextLength."""
 
     REFUSE = "refuse"
@@ -82,14 +82,16 @@ class Overlong(StrEnum):
     CUT = "cut"  # behind its last whole turn that fits
 
 
-class Data(Part):
+class Data(ApiModel):
     """Token shards, as `footplate-trainer pack` writes them."""
 
     uri: Uri | None = Field(None, description="the folder that footplate-trainer pack wrote")
     sources: Annotated[list[Source], Field(min_length=1, max_length=64)] | None = Field(
         None, description="a mixture of folders, instead of uri"
     )
-    run: AnswersOf | None = Field(None, description="answers that another run generated, instead of uri")
+    run: GenerateRunReference | None = Field(
+        None, description="answers that another run generated, instead of uri"
+    )
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = Field(
         0, description="decides the order of the samples, whatever the number of processes"
     )
@@ -104,24 +106,24 @@ class Data(Part):
         None,
         description="a Jinja file that checkpoints and exports get in place of the model's own chat template",
     )
-    mask: Mask | None = Field(
+    mask: LossMask | None = Field(
         None,
         description="of sft: tokens that are learnt, as packed or all; of dpo with loss orpo: tokens of"
         " chosen answers that are made likelier; default: as packed",
     )
-    overlong: Overlong | None = Field(
+    overlong: OverlongPolicy | None = Field(
         None,
         description="of sft, reward and dpo: samples above model.contextLength are refused, dropped, or, of"
         " sft, cut behind their last whole turn that fits; default: refuse",
     )
 
     rules: ClassVar = (
-        refuse("chatTemplate"),
+        unsupported_field("chatTemplate"),
         Rule(
             "has(self.uri) || has(self.sources) || has(self.run)",
             "uri is required: the folder that footplate-trainer pack wrote; or sources, for a mixture",
             field="uri",
-            refusal=Refusal.REQUIRED,
+            refusal=FieldValueErrorReason.REQUIRED,
         ),
         Rule(
             "!has(self.uri) || !has(self.sources)",
@@ -138,15 +140,15 @@ class Data(Part):
             "two sources have one name; the name decides a source's order and tells its samples apart",
             field="sources",
         ),
-        own_files("uri"),
+        hostless_file_rule("uri"),
     )
 
 
-class Validation(Part):
+class Validation(ApiModel):
     """Loss on held-out shards while training."""
 
     every_steps: Count = Field(description="how often")
     uri: Uri = Field(description="a folder of held-out shards")
     batches: Count = Field(50, description="global batches each time, the same ones; or all that there are")
 
-    rules: ClassVar = (own_files("uri"),)
+    rules: ClassVar = (hostless_file_rule("uri"),)

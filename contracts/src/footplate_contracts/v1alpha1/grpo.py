@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.rules import FieldValueErrorReason, Rule
 from footplate_contracts.v1alpha1.model import architecture_of
 from footplate_contracts.v1alpha1.reward import NAMES_A_MODEL
 from footplate_contracts.v1alpha1.rollout import SAMPLES
@@ -35,20 +35,20 @@ GRPO_RULES: Final = (
         "!has(self.reinforcement) || self.stage in ['ppo', 'grpo']",
         "reinforcement is a section of stage ppo and grpo, and stage is {self.stage}; remove it",
         field="reinforcement",
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     Rule(
         f"{_ONLY} || has(self.rollout)",
         "rollout is required: how the answers are drawn that stage {self.stage} learns from",
         field="rollout",
-        refusal=Refusal.REQUIRED,
+        refusal=FieldValueErrorReason.REQUIRED,
     ),
     Rule(
         f"{_ONLY} || (has(self.reward) && (has(self.reward.functions) || {NAMES_A_MODEL}))",
         "reward is required: stage {self.stage} learns what a reward model (uri or run), functions, or both"
         " say of its answers",
         field="reward",
-        refusal=Refusal.REQUIRED,
+        refusal=FieldValueErrorReason.REQUIRED,
     ),
     Rule(
         f"{_ONLY} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
@@ -94,7 +94,7 @@ GRPO_RULES: Final = (
         f"{_ROLLOUT} || !has(self.rollout.output)",
         "output is where stage generate leaves its answers, and stage is {self.stage}; remove it",
         field="rollout.output",
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     *(
         Rule(
@@ -102,7 +102,7 @@ GRPO_RULES: Final = (
             f"stage {{self.stage}} compares its model with itself as it answered, when nothing is dropped,"
             f" and model.{field} is {{self.model.{field}}}; remove it",
             field=f"model.{field}",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         )
         for field, guard in (
             *((f"dropout.{part}", "") for part in ("hidden", "attention", "embedding")),
@@ -114,7 +114,7 @@ GRPO_RULES: Final = (
             f"{_LEARNING_GRPO} || !has(self.reinforcement.{field})",
             f"{field} is a field of stage ppo, and stage is grpo; remove it",
             field=f"reinforcement.{field}",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         )
         for field in _OF_PPO
     ),
@@ -130,14 +130,14 @@ GRPO_RULES: Final = (
         " || self.reinforcement.kl.placement == 'loss'",
         "kl.placement {self.reinforcement.kl.placement} is of stage ppo, and stage is grpo; use loss",
         field="reinforcement.kl.placement",
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     Rule(
         f"{_LEARNING} || !has(self.reinforcement.kl.estimator) || self.reinforcement.kl.estimator != 'k1'"
         f" || {_PLACEMENT} != 'loss'",
         "kl.estimator k1 has no gradient in expectation where the KL is a part of the loss; use k2 or k3",
         field="reinforcement.kl.estimator",
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     Rule(
         f"{_LEARNING} || !has(self.reinforcement.kl.target) || {_COEFFICIENT} > 0.0",
@@ -161,20 +161,20 @@ GRPO_RULES: Final = (
         f"{_LEARNING} || !has(self.reinforcement.reference) || !self.reinforcement.reference.precomputed",
         "reference.precomputed is of stage dpo: nobody knows beforehand what a model answers; remove it",
         field="reinforcement.reference.precomputed",
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     Rule(
         f"{_ONLY} || !has(self.reward) || !has(self.reward.centering)",
         "reward.centering is a field of stage reward, and stage is {self.stage}; remove it",
         field="reward.centering",
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     *(
         Rule(
             f"{_ONLY} || {right}",
             f"stage {{self.stage}} {but}; remove it",
             field=field,
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         )
         for field, right, but in (
             (

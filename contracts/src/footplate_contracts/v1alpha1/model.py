@@ -11,10 +11,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule, only
+from footplate_contracts.rules import FieldValueErrorReason, Rule, supported_values
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.references import RunReference
-from footplate_contracts.v1alpha1.types import Part, Probability, Uri, own_files
+from footplate_contracts.v1alpha1.types import ApiModel, Probability, Uri, hostless_file_rule
 
 
 class Architecture(StrEnum):
@@ -43,7 +43,7 @@ class NormName(StrEnum):
     LAYER = "layer"
 
 
-class Norm(Part):
+class Norm(ApiModel):
     """Normalisation of each sub-layer."""
 
     name: NormName | None = Field(None, description="default: the family's")
@@ -62,7 +62,7 @@ class Activation(StrEnum):
     RELU = "relu"
 
 
-class Bias(Part):
+class Bias(ApiModel):
     """Biases of linear layers; default: the family's."""
 
     query_key_value: bool | None = Field(None, description="in the projections to queries, keys and values")
@@ -84,7 +84,7 @@ class RopeScalingName(StrEnum):
     LLAMA3 = "llama3"
 
 
-class RopeScaling(Part):
+class RopeScaling(ApiModel):
     """Stretching of rotary frequencies beyond the trained context: short waves stay, long ones slow down."""
 
     name: RopeScalingName = RopeScalingName.LLAMA3
@@ -109,7 +109,7 @@ class RopeScaling(Part):
     )
 
 
-class Position(Part):
+class Position(ApiModel):
     """Position encoding."""
 
     name: PositionName | None = Field(None, description="default: the family's")
@@ -142,7 +142,7 @@ class AttentionBackend(StrEnum):
     EAGER = "eager"
 
 
-class Attention(Part):
+class Attention(ApiModel):
     """Kernel and reach of attention."""
 
     backend: AttentionBackend = Field(
@@ -153,10 +153,10 @@ class Attention(Part):
         None, description="tokens that a token sees, itself among them; decoders only"
     )
 
-    rules: ClassVar = (only("backend", "auto", "sdpa", "eager"),)
+    rules: ClassVar = (supported_values("backend", "auto", "sdpa", "eager"),)
 
 
-class Dropout(Part):
+class Dropout(ApiModel):
     """Probabilities of dropping; what is dropped depends on training.seed, not on the layout."""
 
     hidden: Probability = Field(0.0, description="after each sub-layer")
@@ -169,7 +169,7 @@ class Dropout(Part):
     )
 
 
-class Initialization(Part):
+class Initialization(ApiModel):
     """Normal initialisation of matrices."""
 
     standard_deviation: Annotated[float, Field(ge=0.0, le=10.0)] = Field(0.02, description="of every matrix")
@@ -181,7 +181,7 @@ class InitFormat(StrEnum):
     HUGGING_FACE = "huggingface"
 
 
-class InitFrom(Part):
+class InitFrom(ApiModel):
     """Weights, and with them the shape, from a folder or from a checkpoint of another run."""
 
     uri: Uri | None = Field(
@@ -193,13 +193,13 @@ class InitFrom(Part):
     format: InitFormat = InitFormat.HUGGING_FACE
 
     rules: ClassVar = (
-        own_files("uri"),
+        hostless_file_rule("uri"),
         Rule(
             "has(self.uri) || has(self.run)",
             "uri is required: a folder with config.json and *.safetensors; or run, for a checkpoint of"
             " another run",
             field="uri",
-            refusal=Refusal.REQUIRED,
+            refusal=FieldValueErrorReason.REQUIRED,
         ),
         Rule(
             "!has(self.uri) || !has(self.run)",
@@ -251,7 +251,7 @@ def _position(name: str, remedy: str, *architectures: str) -> Rule:
     return _suits(f"position.name {name}", absent, remedy, *architectures)
 
 
-class Model(Part):
+class Model(ApiModel):
     """The network; sizes in units, not in bytes."""
 
     architecture: Architecture | None = Field(None, description="default: the family's, or decoder")
@@ -356,7 +356,7 @@ class Model(Part):
             "!has(self.growEmbeddings) || !self.growEmbeddings || has(self.vocabularySize)",
             "vocabularySize is required with growEmbeddings: how many rows there should be",
             field="vocabularySize",
-            refusal=Refusal.REQUIRED,
+            refusal=FieldValueErrorReason.REQUIRED,
         ),
         _suits("attention.slidingWindow", "!has(self.attention.slidingWindow)", "remove it", "decoder"),
         _suits("decoderLayers", "!has(self.decoderLayers)", "remove it", "encoderDecoder"),

@@ -7,16 +7,16 @@ from typing import Annotated
 from pydantic import Field
 
 from footplate_contracts.names import Cause
-from footplate_contracts.v1alpha1.types import Part, Text, Time
+from footplate_contracts.v1alpha1.types import ApiModel, Text, Time
 
 
-class NodeRecordSpec(Part):
+class NodeRecordSpec(ApiModel):
     """The administrator's decision; it wins over counted faults."""
 
     exclude: bool = Field(False, description="true: no worker of any run is placed here")
 
 
-class Strike(Part):
+class NodeFault(ApiModel):
     """A fault that counts against this node."""
 
     time: Time = Field(description="when")
@@ -25,7 +25,7 @@ class Strike(Part):
     evidence: Text = Field("", description="what was seen")
 
 
-class PreflightVerdict(Part):
+class PreflightVerdict(ApiModel):
     """Result of the node's last check."""
 
     time: Time = Field(description="when")
@@ -33,9 +33,9 @@ class PreflightVerdict(Part):
     message: Text = Field("", description="what was found")
 
 
-class NodeRecordStatus(Part):
+class NodeRecordStatus(ApiModel):
     """State of a node, written by the operator alone."""
 
-    strikes: Annotated[list[Strike], Field(max_length=32)] = Field([], description="the newest ones")
+    strikes: Annotated[list[NodeFault], Field(max_length=32)] = Field([], description="the newest ones")
     excluded_until: Time | None = Field(None, description="no worker is placed here before then")
     preflight: PreflightVerdict | None = None

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from footplate_contracts.rules import Rule
-from footplate_contracts.v1alpha1.types import Part
+from footplate_contracts.v1alpha1.types import ApiModel
 
 
 class Sharding(StrEnum):
@@ -40,7 +40,7 @@ class PipelineSchedule(StrEnum):
     ZBV = "ZBV"
 
 
-class Parallelism(Part):
+class Parallelism(ApiModel):
     """Degrees of each axis; data parallelism has the remaining ranks."""
 
     tensor: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share each matrix")

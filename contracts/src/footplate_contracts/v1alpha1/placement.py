@@ -6,14 +6,14 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule
-from footplate_contracts.v1alpha1.types import Part
+from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.v1alpha1.types import ApiModel
 
 TopologyKey = Annotated[str, Field(min_length=1, max_length=316)]
 HOSTNAME: Final = "kubernetes.io/hostname"
 
 
-class Pack(Part):
+class Pack(ApiModel):
     """A single domain of a Node label for the workers of a run."""
 
     topology_key: TopologyKey = Field(
@@ -26,13 +26,13 @@ class Pack(Part):
     )
 
 
-class Spread(Part):
+class Spread(ApiModel):
     """Domains of a Node label over which the workers of a run are spread as evenly as there is room."""
 
     topology_key: TopologyKey = Field(description="label of Nodes whose value names their domain")
 
 
-class Placement(Part):
+class Placement(ApiModel):
     """Position of a run's workers relative to each other."""
 
     pack: Pack | None = Field(
@@ -46,6 +46,6 @@ class Placement(Part):
             "spread by {self.spread.topologyKey} contradicts pack into one {self.pack.topologyKey};"
             " remove one of them",
             field="spread",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
     )

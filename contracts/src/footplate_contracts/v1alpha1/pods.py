@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import only, refuse
-from footplate_contracts.v1alpha1.types import Name, Part, Passthrough, StringMap
+from footplate_contracts.rules import supported_values, unsupported_field
+from footplate_contracts.v1alpha1.types import ApiModel, Name, Passthrough, StringMap
 
 
 class PullPolicy(StrEnum):
@@ -19,13 +19,13 @@ class PullPolicy(StrEnum):
     NEVER = "Never"
 
 
-class LocalReference(Part):
+class LocalObjectReference(ApiModel):
     """A named object of the run's namespace."""
 
     name: Name = Field(description="its name")
 
 
-class EnvVar(Part):
+class EnvVar(ApiModel):
     """Environment variable, as in a pod; `valueFrom` is passed through."""
 
     name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="its name")
@@ -44,7 +44,7 @@ class SecurityProfile(StrEnum):
 GroupId = Annotated[int, Field(ge=0, le=2_147_483_647)]
 
 
-class SecurityContext(Part):
+class SecurityContext(ApiModel):
     """User and group ids of a run's pods; ids that are not stated are the platform's choice."""
 
     run_as_user: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = Field(
@@ -57,14 +57,14 @@ class SecurityContext(Part):
     )
 
 
-class Trainer(Part):
+class Trainer(ApiModel):
     """Image, environment and volumes of worker pods."""
 
     image: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
         None, description="default: the trainer image of the installation"
     )
     image_pull_policy: PullPolicy | None = None
-    image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16)] = Field(
+    image_pull_secrets: Annotated[list[LocalObjectReference], Field(max_length=16)] = Field(
         [], description="as in a pod; none: those of the installation"
     )
     command: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=64)] | None = Field(
@@ -97,7 +97,7 @@ class Trainer(Part):
     scheduler_name: Name | None = Field(None, description="in place of the profile's")
 
     rules: ClassVar = (
-        refuse("command"),
-        refuse("args"),
-        only("securityProfile", "restricted"),
+        unsupported_field("command"),
+        unsupported_field("args"),
+        supported_values("securityProfile", "restricted"),
     )

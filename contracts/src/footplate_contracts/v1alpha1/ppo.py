@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.rules import FieldValueErrorReason, Rule
 from footplate_contracts.v1alpha1.reward import NAMES_A_MODEL
 
 _ONLY: Final = "self.stage != 'ppo'"
@@ -25,21 +25,21 @@ PPO_RULES: Final = (
         "reinforcement.value is required where no reward model is there to begin the value model with; state"
         " its fromPolicy, its uri or its run",
         field="reinforcement.value",
-        refusal=Refusal.REQUIRED,
+        refusal=FieldValueErrorReason.REQUIRED,
     ),
     Rule(
         f"{_ONLY} || !{_FROM_POLICY} || !has(self.resumeFrom)",
         "value.fromPolicy with resumeFrom is not supported by this release; begin with initFrom, or name"
         " value.uri",
         field="reinforcement.value.fromPolicy",
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     *(
         Rule(
             f"{_LEARNING} || !has(self.reinforcement.{field})",
             f"{field} is a field of stage grpo, and stage is ppo; remove it",
             field=f"reinforcement.{field}",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         )
         for field in _OF_GRPO
     ),
@@ -48,6 +48,6 @@ PPO_RULES: Final = (
         "ratioOf {self.reinforcement.ratioOf} is of stage grpo: with values each token has its own advantage;"
         " use token",
         field="reinforcement.ratioOf",
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
 )

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule, belongs
+from footplate_contracts.rules import FieldValueErrorReason, Rule, allowed_when
 from footplate_contracts.v1alpha1.references import ReferenceModel
-from footplate_contracts.v1alpha1.types import Part
+from footplate_contracts.v1alpha1.types import ApiModel
 
 _Weight = Annotated[float, Field(ge=0.0, le=1e6)]
 
@@ -39,7 +39,7 @@ class LogProbabilities(StrEnum):
     SUM = "sum"
 
 
-class Preference(Part):
+class Preference(ApiModel):
     """Loss over preferences; log-probabilities are the answer's alone, each against the reference's."""
 
     loss: PreferenceLoss = PreferenceLoss.SIGMOID
@@ -75,13 +75,13 @@ class Preference(Part):
             "labelSmoothing must be below 0.5, not {self.labelSmoothing}: more would turn preferences round",
             field="labelSmoothing",
         ),
-        belongs("labelSmoothing", "loss", PreferenceLoss.SIGMOID),
-        belongs("smoothing", "loss", PreferenceLoss.SIGMOID),
-        belongs("logProbabilities", "loss", PreferenceLoss.IPO),
-        belongs("margin", "loss", PreferenceLoss.SIMPO),
-        belongs("desirableWeight", "loss", PreferenceLoss.KTO),
-        belongs("undesirableWeight", "loss", PreferenceLoss.KTO),
-        belongs(
+        allowed_when("labelSmoothing", "loss", PreferenceLoss.SIGMOID),
+        allowed_when("smoothing", "loss", PreferenceLoss.SIGMOID),
+        allowed_when("logProbabilities", "loss", PreferenceLoss.IPO),
+        allowed_when("margin", "loss", PreferenceLoss.SIMPO),
+        allowed_when("desirableWeight", "loss", PreferenceLoss.KTO),
+        allowed_when("undesirableWeight", "loss", PreferenceLoss.KTO),
+        allowed_when(
             "reference",
             "loss",
             PreferenceLoss.SIGMOID,
@@ -94,6 +94,6 @@ class Preference(Part):
             "precomputed does not go with loss kto: whose answer stands behind whose prompt is another thing"
             " in each epoch; remove it",
             field="reference.precomputed",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
     )

@@ -10,14 +10,14 @@ from footplate_contracts.v1alpha1.reinforcement import (
     Aggregation,
     Clip,
     DynamicSampling,
-    Estimator,
     GroupAdvantage,
-    KlIn,
+    ImportanceSamplingLevel,
+    KlEstimator,
     KlPenalty,
+    KlPlacement,
     Preset,
-    RatioOf,
     Reinforcement,
-    ScoreAt,
+    ScorePosition,
     ValueModel,
 )
 from footplate_contracts.v1alpha1.reward import Reward, RewardNormalization
@@ -29,22 +29,22 @@ UNREWARDED: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Choices:
+class PresetDefaults:
     """Values that a preset sets."""
 
     advantage: GroupAdvantage
     aggregation: Aggregation
-    ratio_of: RatioOf = RatioOf.TOKEN
+    ratio_of: ImportanceSamplingLevel = ImportanceSamplingLevel.TOKEN
     high: float | None = None  # None: as low
     dynamic_sampling: bool = False
     overlong_share: int | None = None  # one of so many parts of the longest answer
 
 
-PRESETS: Final[Mapping[Preset, Choices]] = {
+PRESETS: Final[Mapping[Preset, PresetDefaults]] = {
     # Shao et al. 2024
-    Preset.GRPO: Choices(GroupAdvantage.GROUP_DEVIATION, Aggregation.SEQUENCE_MEAN),
+    Preset.GRPO: PresetDefaults(GroupAdvantage.GROUP_DEVIATION, Aggregation.SEQUENCE_MEAN),
     # Yu et al. 2025
-    Preset.DAPO: Choices(
+    Preset.DAPO: PresetDefaults(
         GroupAdvantage.GROUP_DEVIATION,
         Aggregation.TOKEN_MEAN,
         high=0.28,
@@ -52,12 +52,12 @@ PRESETS: Final[Mapping[Preset, Choices]] = {
         overlong_share=5,
     ),
     # Liu et al. 2025
-    Preset.DR_GRPO: Choices(GroupAdvantage.MEAN, Aggregation.CONSTANT_LENGTH),
+    Preset.DR_GRPO: PresetDefaults(GroupAdvantage.MEAN, Aggregation.CONSTANT_LENGTH),
     # Ahmadian et al. 2024: what an answer gains weighs each of its tokens alike, however long it is
-    Preset.RLOO: Choices(GroupAdvantage.LEAVE_ONE_OUT, Aggregation.CONSTANT_LENGTH),
+    Preset.RLOO: PresetDefaults(GroupAdvantage.LEAVE_ONE_OUT, Aggregation.CONSTANT_LENGTH),
     # Zheng et al. 2025
-    Preset.GSPO: Choices(
-        GroupAdvantage.GROUP_DEVIATION, Aggregation.SEQUENCE_MEAN, ratio_of=RatioOf.SEQUENCE
+    Preset.GSPO: PresetDefaults(
+        GroupAdvantage.GROUP_DEVIATION, Aggregation.SEQUENCE_MEAN, ratio_of=ImportanceSamplingLevel.SEQUENCE
     ),
 }
 
@@ -66,21 +66,23 @@ def resolve_ppo(stated: Reinforcement) -> Reinforcement:
     """Fill in the defaults of ppo."""
     clip, kl = stated.clip, stated.kl
     low = LOW if clip.low is None else clip.low
-    usual = Estimator.K3 if kl.placement is KlIn.LOSS else Estimator.K1  # in a loss k1 moves nothing
+    usual = (
+        KlEstimator.K3 if kl.placement is KlPlacement.LOSS else KlEstimator.K1
+    )  # in a loss k1 moves nothing
     return stated.model_copy(
         update={
             "epochs": stated.epochs or 4,
             "clip": Clip(low=low, high=low if clip.high is None else clip.high, dual=clip.dual),
-            "ratio_of": RatioOf.TOKEN,
+            "ratio_of": ImportanceSamplingLevel.TOKEN,
             "aggregation": stated.aggregation or Aggregation.TOKEN_MEAN,
             "kl": KlPenalty(
                 coefficient=0.05 if kl.coefficient is None else kl.coefficient,
                 estimator=kl.estimator or usual,
-                placement=kl.placement or KlIn.REWARD,
+                placement=kl.placement or KlPlacement.REWARD,
                 target=kl.target,
                 horizon=kl.horizon if kl.target is None else kl.horizon or 10_000,
             ),
-            "score_at": stated.score_at or ScoreAt.END,
+            "score_at": stated.score_at or ScorePosition.END,
             "gamma": 1.0 if stated.gamma is None else stated.gamma,
             "gae_lambda": 0.95 if stated.gae_lambda is None else stated.gae_lambda,
             "whitening": True if stated.whitening is None else stated.whitening,
@@ -106,8 +108,8 @@ def resolve_reinforcement(stated: Reinforcement, max_tokens: int) -> Reinforceme
             "aggregation": stated.aggregation or chosen.aggregation,
             "kl": KlPenalty(
                 coefficient=kl.coefficient or 0.0,
-                estimator=kl.estimator or Estimator.K3,
-                placement=kl.placement or KlIn.LOSS,
+                estimator=kl.estimator or KlEstimator.K3,
+                placement=kl.placement or KlPlacement.LOSS,
                 target=kl.target,
                 horizon=kl.horizon if kl.target is None else kl.horizon or 10_000,
             ),

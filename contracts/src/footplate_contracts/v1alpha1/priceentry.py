@@ -10,15 +10,15 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.rules import FieldValueErrorReason, Rule
 from footplate_contracts.v1alpha1.computeprofile import Capacity, Dollars
-from footplate_contracts.v1alpha1.types import Name, Part, Time
+from footplate_contracts.v1alpha1.types import ApiModel, Name, Time
 
 OF_A_PROFILE: Final = "ComputeProfile "
 """How the source of an entry begins that the operator makes of a profile's price, and no other entry's."""
 
 
-class PriceEntrySpec(Part):
+class PriceEntrySpec(ApiModel):
     """Price of an hour of a node."""
 
     profile: Name = Field(description="ComputeProfile of the nodes")
@@ -42,6 +42,6 @@ class PriceEntrySpec(Part):
             "!has(self.effectiveTo) || timestamp(self.effectiveFrom) < timestamp(self.effectiveTo)",
             "effectiveTo {self.effectiveTo} must be later than effectiveFrom {self.effectiveFrom}",
             field="effectiveTo",
-            refusal=Refusal.INVALID,
+            refusal=FieldValueErrorReason.INVALID,
         ),
     )

@@ -7,8 +7,17 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule
-from footplate_contracts.v1alpha1.types import CheckpointUri, Digest, Label, Name, Part, Uri, Whole, own_files
+from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.v1alpha1.types import (
+    ApiModel,
+    CheckpointUri,
+    Digest,
+    Label,
+    Name,
+    Uri,
+    Whole,
+    hostless_file_rule,
+)
 
 MOST_FOLLOWERS: Final = 32  # runs for which one keeps checkpoints at once
 
@@ -24,7 +33,7 @@ class ReferenceField(StrEnum):
     DATA = "data"
 
 
-class RunReference(Part):
+class RunReference(ApiModel):
     """A checkpoint of another run of the same namespace."""
 
     name: Name = Field(description="of the other run")
@@ -44,18 +53,18 @@ class RunReference(Part):
             "!has(self.mark) || self.checkpoint == 'promoted'",
             "mark names one of the promoted checkpoints, and checkpoint is {self.checkpoint}; remove it",
             field="mark",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
     )
 
 
-class AnswersOf(Part):
+class GenerateRunReference(ApiModel):
     """Another run of the same namespace, of stage generate."""
 
     name: Name = Field(description="of the other run, whose rollout.output.uri is learnt from")
 
 
-class LineageEntry(Part):
+class LineageEntry(ApiModel):
     """Artifact of another run that this one uses: resolved once, and never again."""
 
     list_key: ClassVar = "field"
@@ -70,7 +79,7 @@ class LineageEntry(Part):
     )
 
 
-class Follower(Part):
+class DependentRun(ApiModel):
     """A run that waits for a checkpoint of this one, or depends on one."""
 
     list_key: ClassVar = "name"
@@ -82,14 +91,14 @@ class Follower(Part):
     )
 
 
-class FrozenModel(Part):
+class FrozenModel(ApiModel):
     """A model that is computed and not trained."""
 
     uri: Uri | None = Field(None, description="a folder of weights, or a run's checkpoint.uri")
     run: RunReference | None = Field(None, description="a checkpoint of another run, instead of uri")
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        own_files("uri"),
+        hostless_file_rule("uri"),
         Rule(
             "!has(self.uri) || !has(self.run)",
             "uri {self.uri} and run {self.run.name} are both given; the weights come from one of them",

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from footplate_contracts.rules import Rule
 from footplate_contracts.v1alpha1.references import FrozenModel, ReferenceModel
-from footplate_contracts.v1alpha1.types import Count, Part, Probability
+from footplate_contracts.v1alpha1.types import ApiModel, Count, Probability
 
 _Weight = Annotated[float, Field(ge=0.0, le=1e6)]
 _Distance = Annotated[float, Field(ge=0.0, le=1000.0)]
@@ -46,21 +46,21 @@ class Aggregation(StrEnum):
     CONSTANT_LENGTH = "constantLength"
 
 
-class RatioOf(StrEnum):
+class ImportanceSamplingLevel(StrEnum):
     """Unit whose ratio to the sampler is taken."""
 
     TOKEN = "token"
     SEQUENCE = "sequence"
 
 
-class ScoreAt(StrEnum):
+class ScorePosition(StrEnum):
     """Position that gets the score of an answer."""
 
     END = "end"
     AFTER_END = "afterEnd"
 
 
-class Estimator(StrEnum):
+class KlEstimator(StrEnum):
     """Estimator of KL from x, the log-ratio of the model to its reference."""
 
     K1 = "k1"
@@ -68,14 +68,14 @@ class Estimator(StrEnum):
     K3 = "k3"
 
 
-class KlIn(StrEnum):
+class KlPlacement(StrEnum):
     """Term in which the KL divergence from the reference counts."""
 
     REWARD = "reward"
     LOSS = "loss"
 
 
-class Clip(Part):
+class Clip(ApiModel):
     """Bounds of the ratio to the sampler."""
 
     low: Probability | None = Field(None, description="below 1; default: 0.2")
@@ -86,19 +86,19 @@ class Clip(Part):
     )
 
 
-class KlPenalty(Part):
+class KlPenalty(ApiModel):
     """Penalty on the distance from the reference: their KL divergence, estimated from sampled tokens."""
 
     coefficient: _Weight | None = Field(
         None,
         description="its weight; where a target is given, at the start; default: 0.05 with ppo, 0 with grpo",
     )
-    estimator: Estimator | None = Field(
+    estimator: KlEstimator | None = Field(
         None,
         description="k1: x, in rewards only; k2: x squared / 2; k3: exp(-x) - 1 + x; default: k1 in rewards,"
         " k3 in the loss",
     )
-    placement: KlIn | None = Field(None, description="default: reward with ppo, loss with grpo")
+    placement: KlPlacement | None = Field(None, description="default: reward with ppo, loss with grpo")
     target: _Distance | None = Field(
         None,
         description="the coefficient is multiplied by 1 + clip(KL / target - 1, -0.2, 0.2) x answers"
@@ -144,7 +144,7 @@ class ValueModel(FrozenModel):
     )
 
 
-class DynamicSampling(Part):
+class DynamicSampling(ApiModel):
     """Replacement of groups whose rewards are all the same, which teach nothing."""
 
     enabled: bool = Field(True, description="whether")
@@ -153,7 +153,7 @@ class DynamicSampling(Part):
     )
 
 
-class Reinforcement(Part):
+class Reinforcement(ApiModel):
     """Policy optimisation; a rollout has epochs x rollout.samples / training.globalBatchSize steps."""
 
     preset: Preset | None = Field(None, description="of grpo; default: grpo")
@@ -161,7 +161,9 @@ class Reinforcement(Part):
         None, description="how often each answer is trained on; default: 4 with ppo, 1 with grpo"
     )
     clip: Clip = Clip()
-    ratio_of: RatioOf | None = Field(None, description="default: token, and sequence with gspo")
+    ratio_of: ImportanceSamplingLevel | None = Field(
+        None, description="default: token, and sequence with gspo"
+    )
     aggregation: Aggregation | None = Field(
         None,
         description="sequenceMean: mean over answers of the means over their tokens; tokenMean: mean over all"
@@ -183,7 +185,7 @@ class Reinforcement(Part):
         description="of grpo: rewards fall by up to 1 over the last so many tokens before rollout.maxTokens;"
         " default: a fifth of it with dapo, otherwise none",
     )
-    score_at: ScoreAt | None = Field(
+    score_at: ScorePosition | None = Field(
         None, description="of ppo: end: the last token; afterEnd: one place behind it; default: end"
     )
     gamma: Probability | None = Field(None, description="of ppo: discount of rewards; default: 1")

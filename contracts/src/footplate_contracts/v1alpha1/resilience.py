@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar, Final
 from pydantic import Field
 
 from footplate_contracts.names import Cause
-from footplate_contracts.rules import Rule, refuse
-from footplate_contracts.v1alpha1.types import Count, Label, Part, Seconds
+from footplate_contracts.rules import Rule, unsupported_field
+from footplate_contracts.v1alpha1.types import ApiModel, Count, Label, Seconds
 
 _Bound = Annotated[int, Field(ge=1, le=31_536_000)]
 
@@ -19,7 +19,7 @@ ROLLOUT_SECONDS: Final = 1800
 SCORING_SECONDS: Final = 3600  # a reward may be computed elsewhere, and slowly
 
 
-class Hang(Part):
+class Hang(ApiModel):
     """Bounds of a standstill: max(factor x P99 of step time, floor); ten times that for data.
 
     The phases around a rank's steps have bounds of their own, on the time in which no rank progresses.
@@ -41,7 +41,7 @@ class Hang(Part):
     )
     validation_seconds: _Bound = Field(3600, description="while a rank validates")
     # Not filled in by the API server: an operator of an earlier release, which reads what it wrote, knows
-    # neither. What is absent is filled in by whoever looks for a hang (HangBounds.seconds).
+    # neither. What is absent is filled in by whoever looks for a hang (HangTimeouts.seconds).
     rollout_seconds: _Bound | None = Field(
         None, description=f"while ranks sample, and no rank finishes a token; absent: {ROLLOUT_SECONDS}"
     )
@@ -50,14 +50,14 @@ class Hang(Part):
     )
 
 
-class Straggler(Part):
+class Straggler(ApiModel):
     """Threshold of a slow rank: above ratio x median for so many steps."""
 
     ratio: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(1.5, description="over the median of all ranks")
     steps: Count = Field(20, description="for so long")
 
 
-class Preflight(Part):
+class Preflight(ApiModel):
     """Node checks before the first step."""
 
     enabled: bool = Field(False, description="whether")
@@ -66,7 +66,7 @@ class Preflight(Part):
 _CAUSES = [cause.value for cause in Cause]
 
 
-class Resilience(Part):
+class Resilience(ApiModel):
     """Budgets of the failure policy and deadlines."""
 
     budgets: Annotated[dict[str, Annotated[int, Field(ge=0, le=1_000_000)]], Field(max_length=16)] = Field(
@@ -96,6 +96,6 @@ class Resilience(Part):
             f" causes are {', '.join(Cause)}",
             field="budgets",
         ),
-        refuse("straggler"),
-        refuse("preflight"),
+        unsupported_field("straggler"),
+        unsupported_field("preflight"),
     )

@@ -8,15 +8,15 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule, refuse
+from footplate_contracts.rules import FieldValueErrorReason, Rule, unsupported_field
 from footplate_contracts.v1alpha1.references import FrozenModel
 from footplate_contracts.v1alpha1.resilience import SCORING_SECONDS
-from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Probability
+from footplate_contracts.v1alpha1.types import ApiModel, Count, Label, Name, Probability
 
 _Weight = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
-class OwnFunction(Part):
+class UserFunction(ApiModel):
     """A user's function in the trainer's image, or on a mounted volume; async is allowed."""
 
     name: Annotated[str, Field(min_length=3, max_length=256)] = Field(description="package.module:function")
@@ -33,36 +33,36 @@ class OwnFunction(Part):
     )
 
 
-class NumberAfter(Part):
+class NumberMatch(ApiModel):
     """Reward 1 where the last number behind a mark equals the reference answer's, otherwise 0."""
 
     mark: Annotated[str, Field(min_length=1, max_length=64)] = Field("####", description="text before it")
 
 
-class MathVerify(Part):
+class MathVerify(ApiModel):
     """Reward 1 where the answer and the reference are one in mathematics, otherwise 0."""
 
 
-class RegularExpression(Part):
+class RegularExpression(ApiModel):
     """Reward 1 where it is found in the answer, otherwise 0."""
 
     pattern: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="as Python writes one")
     whole: bool = Field(False, description="true: the whole answer must match")
 
 
-class JsonSchema(Part):
+class JsonSchema(ApiModel):
     """Reward 1 where the answer is JSON that its schema allows, otherwise 0."""
 
     text: Annotated[str, Field(min_length=2, max_length=16_384)] = Field(description="the schema, as JSON")
 
 
-class Length(Part):
+class LengthReward(ApiModel):
     """Length of an answer, as a share of rollout.maxTokens; or a penalty beyond the wanted length."""
 
     tokens: Count | None = Field(None, description="0 up to here, then falling to -1 at rollout.maxTokens")
 
 
-class ProgramTests(Part):
+class ProgramTests(ApiModel):
     """The share of its tests that a program passes."""
 
     column: Name = Field("tests", description="of the prompts, which holds them")
@@ -79,7 +79,7 @@ _KINDS: Final = (
 )
 
 
-class RewardFunction(Part):
+class RewardFunction(ApiModel):
     """A reward; exactly one kind is stated."""
 
     name: Label = Field(description="how metrics call it")
@@ -88,12 +88,12 @@ class RewardFunction(Part):
     timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
         60, description="for the answers that it is asked about at once"
     )
-    function: OwnFunction | None = None
-    number: NumberAfter | None = None
+    function: UserFunction | None = None
+    number: NumberMatch | None = None
     math_verify: MathVerify | None = None
     regular_expression: RegularExpression | None = None
     json_schema: JsonSchema | None = None
-    length: Length | None = None
+    length: LengthReward | None = None
     program_tests: ProgramTests | None = None
 
     rules: ClassVar = (
@@ -107,7 +107,7 @@ class RewardFunction(Part):
             "name {self.name} must be at most 55 letters, digits and _ . / -; rows call it rewards/name",
             field="name",
         ),
-        refuse("programTests"),
+        unsupported_field("programTests"),
     )
 
 
@@ -150,7 +150,7 @@ class Reward(FrozenModel):
                 f"!has(self.{field}) || has(self.uri) || has(self.run)",
                 f"{field} is of the reward model, and neither uri nor run names one; remove it",
                 field=field,
-                refusal=Refusal.FORBIDDEN,
+                refusal=FieldValueErrorReason.FORBIDDEN,
             )
             for field in ("weight", "normalization")
         ),
@@ -185,7 +185,7 @@ REWARD_RULES: Final = (
             f"self.stage != 'reward' || !has(self.reward) || !has(self.reward.{field})",
             f"reward.{field} is of stages that reward answers, and stage is reward; remove it",
             field=f"reward.{field}",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         )
         for field in _OF_ROLLOUTS
     ),
@@ -208,7 +208,7 @@ REWARD_RULES: Final = (
         " && self.training.loss.labelSmoothing == 0.0 && self.training.loss.zLoss == 0.0",
         "stage reward compares scores, and training.loss is of tokens; remove it",
         field="training.loss",
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     Rule(
         "self.stage != 'reward' || !has(self.data.overlong) || self.data.overlong != 'cut'",

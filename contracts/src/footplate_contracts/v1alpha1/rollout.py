@@ -7,21 +7,21 @@ from typing import Annotated, ClassVar, Final
 from pydantic import Field
 
 from footplate_contracts.rules import Rule
-from footplate_contracts.v1alpha1.types import Count, Part, Probability, Uri, own_files
+from footplate_contracts.v1alpha1.types import ApiModel, Count, Probability, Uri, hostless_file_rule
 
 # Of a spec that has the section: how many answers a rollout has.
 SAMPLES: Final = "(has(self.rollout.samples) ? self.rollout.samples : self.training.globalBatchSize)"
 _Degree = Annotated[int, Field(ge=1, le=1024)]
 
 
-class RolloutParallelism(Part):
+class RolloutParallelism(ApiModel):
     """Degrees while answers are generated; data parallelism has the remaining ranks."""
 
     tensor: _Degree = Field(1, description="ranks that share each matrix")
     pipeline: _Degree = Field(1, description="ranks that share the layers")
 
 
-class Sampling(Part):
+class Sampling(ApiModel):
     """Distribution of the next token; values that are not stated leave the model's."""
 
     temperature: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
@@ -45,7 +45,7 @@ class Sampling(Part):
     )
 
 
-class Output(Part):
+class RolloutOutput(ApiModel):
     """Output of stage generate."""
 
     uri: Uri = Field(description="a folder for shards, as footplate-trainer pack writes them")
@@ -53,10 +53,10 @@ class Output(Part):
         None, description="so many of a prompt's answers stay, by their reward; default: all"
     )
 
-    rules: ClassVar = (own_files("uri"),)
+    rules: ClassVar = (hostless_file_rule("uri"),)
 
 
-class Rollout(Part):
+class Rollout(ApiModel):
     """Answers to prompts; all answers of a rollout are generated with the same weights."""
 
     samples: Count | None = Field(
@@ -81,7 +81,7 @@ class Rollout(Part):
         description="tokens whose keys and values a rank holds; default: what answers in flight need, within"
         " the device's memory",
     )
-    output: Output | None = Field(None, description="of stage generate")
+    output: RolloutOutput | None = Field(None, description="of stage generate")
 
     rules: ClassVar = (
         Rule(

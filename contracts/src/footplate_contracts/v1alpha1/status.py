@@ -12,16 +12,16 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from footplate_contracts.names import Cause, ConditionType, Phase
-from footplate_contracts.v1alpha1.references import MOST_FOLLOWERS, Follower, LineageEntry, ReferenceField
+from footplate_contracts.v1alpha1.references import MOST_FOLLOWERS, DependentRun, LineageEntry, ReferenceField
 from footplate_contracts.v1alpha1.types import (
     MOST_PROMOTED,
     MOST_STANDING,
+    ApiModel,
     CheckpointUri,
     DataDigest,
     Digest,
     Label,
     Name,
-    Part,
     Text,
     Time,
     Whole,
@@ -35,7 +35,7 @@ RECENT_LIMIT = 32  # more than a day's hours and three checkpoints need
 Duration = Annotated[float, Field(ge=0.0)]
 
 
-class Condition(Part):
+class Condition(ApiModel):
     """`metav1.Condition`."""
 
     list_key: ClassVar = "type"
@@ -50,7 +50,7 @@ class Condition(Part):
     message: Text = Field("", description="for a person")
 
 
-class ProgressStatus(Part):
+class ProgressStatus(ApiModel):
     """Progress of the training."""
 
     step: Whole = Field(0, description="last finished optimizer step")
@@ -64,7 +64,7 @@ class ProgressStatus(Part):
     last_updated_time: Time | None = Field(None, description="when this was seen")
 
 
-class DataStatus(Part):
+class DataStatus(ApiModel):
     """Data that the run read and wrote, as its ranks reported."""
 
     digest: DataDigest | None = Field(
@@ -75,7 +75,7 @@ class DataStatus(Part):
     )
 
 
-class WorldStatus(Part):
+class WorldStatus(ApiModel):
     """The generation that trains, or trained last."""
 
     nodes: Whole = Field(0, description="worker pods")
@@ -87,7 +87,7 @@ class WorldStatus(Part):
     spares: Whole = Field(0, description="spare pods that are ready to take a place")
 
 
-class KeptCheckpoint(Part):
+class RetainedCheckpointStatus(ApiModel):
     """A durable checkpoint that retention leaves."""
 
     step: Whole = Field(description="its step")
@@ -102,7 +102,7 @@ class KeptCheckpoint(Part):
         return f"step-{self.step}.e{epoch}g{number}"
 
 
-class PromotedCheckpoint(Part):
+class PromotedCheckpoint(ApiModel):
     """A mark of `spec.checkpoint.promoted`, and its checkpoint."""
 
     list_key: ClassVar = "name"
@@ -115,7 +115,7 @@ class PromotedCheckpoint(Part):
     digest: Digest | None = Field(None, description="SHA-256 of its manifest.json, and so of all of it")
 
 
-class CheckpointStatus(Part):
+class CheckpointStatus(ApiModel):
     """The newest durable checkpoint, and the others that retention leaves."""
 
     latest_step: Whole = Field(description="its step")
@@ -126,7 +126,7 @@ class CheckpointStatus(Part):
         [],
         description="of the last three that were durable, ascending: budgets count at least since the first",
     )
-    kept: Annotated[list[KeptCheckpoint], Field(max_length=MOST_STANDING)] | None = Field(
+    kept: Annotated[list[RetainedCheckpointStatus], Field(max_length=MOST_STANDING)] | None = Field(
         None,
         description="those that retention left, newest first; absent where an earlier trainer does not say",
     )
@@ -140,7 +140,7 @@ def _cause(cause: object) -> object:
     return Cause.unknown(cause) if isinstance(cause, str) and cause not in frozenset(Cause) else cause
 
 
-class Attempt(Part):
+class Attempt(ApiModel):
     """A period of training between two interruptions."""
 
     number: Whole = Field(description="from 1")
@@ -164,7 +164,7 @@ class Attempt(Part):
     lost_steps: Whole = Field(0, description="steps to be trained again")
 
 
-class RecentFailures(Part):
+class RecentFailures(ApiModel):
     """Failures of one hour before one checkpoint, which still count against budgets."""
 
     hour: Time = Field(description="that they happened in, by its beginning")
@@ -172,7 +172,7 @@ class RecentFailures(Part):
     failures: Annotated[dict[str, Whole], Field(max_length=16)] = Field(description="how many, by cause")
 
 
-class CoordinatorStatus(Part):
+class CoordinatorStatus(ApiModel):
     """The coordinator pod; the API trusts a token of this pod only."""
 
     pod_name: Name = Field(description="its name")
@@ -181,7 +181,7 @@ class CoordinatorStatus(Part):
     epoch: Whole = Field(0, description="grows with every new pod")
 
 
-class GatheringStatus(Part):
+class GatheringStatus(ApiModel):
     """Wait of a run for nodes; absent once every worker is bound to one."""
 
     since: Time = Field(description="since when the run has waited")
@@ -190,7 +190,7 @@ class GatheringStatus(Part):
     lost_turns: Whole = Field(0, description="turns that ended before all its workers were bound")
 
 
-class NodeStatus(Part):
+class NodeStatus(ApiModel):
     """A node with strikes or a bad verdict."""
 
     name: Label = Field(description="the node")
@@ -198,7 +198,7 @@ class NodeStatus(Part):
     message: Text = Field("", description="the latest")
 
 
-class TimeStatus(Part):
+class TimeStatus(ApiModel):
     """Wall time by activity, in seconds; the members add up to it."""
 
     queued: Duration = Field(0.0, description="waiting for admission")
@@ -210,7 +210,7 @@ class TimeStatus(Part):
     suspended: Duration = Field(0.0, description="at the word of a person or queue")
 
 
-class TelemetryStatus(Part):
+class TelemetryStatus(ApiModel):
     """Entries that will never be in the run's history: rows, and records of checkpoints."""
 
     refused: Whole = Field(0, description="that the API will never take")
@@ -222,7 +222,7 @@ class TelemetryStatus(Part):
     )
 
 
-class DeviceTime(Part):
+class DeviceTime(ApiModel):
     """Time of the devices of all pods by activity, in device-seconds."""
 
     productive: Duration = Field(0.0, description="steps that counted")
@@ -233,7 +233,7 @@ class DeviceTime(Part):
     waiting: Duration = Field(0.0, description="held while the run stands, and spares")
 
 
-class EnergyByMethod(Part):
+class EnergyByMethod(ApiModel):
     """Joules, with those of cooling (PUE), by the method that found them."""
 
     counter: Duration = Field(0.0, description="by the devices' energy counters")
@@ -241,7 +241,7 @@ class EnergyByMethod(Part):
     rated: Duration = Field(0.0, description="by rated power: of devices, and of the rest of nodes")
 
 
-class CostStatus(Part):
+class CostStatus(ApiModel):
     """Cost of the run so far; unknown amounts are absent, and never 0."""
 
     dollars: Duration | None = Field(None, description="nodes x hours x price, of what has a price")
@@ -262,7 +262,7 @@ class CostStatus(Part):
     until: Time | None = Field(None, description="up to when it is counted")
 
 
-class TrainingRunStatus(Part):
+class TrainingRunStatus(ApiModel):
     """Status of a run, written by the operator alone."""
 
     phase: Phase | None = None  # of those that a newer release added: the nearest
@@ -289,7 +289,7 @@ class TrainingRunStatus(Part):
     lineage: Annotated[list[LineageEntry], Field(max_length=len(ReferenceField))] | None = Field(
         None, description="what other runs that the spec names gave to this one; absent until all is resolved"
     )
-    followers: Annotated[list[Follower], Field(max_length=MOST_FOLLOWERS)] | None = Field(
+    followers: Annotated[list[DependentRun], Field(max_length=MOST_FOLLOWERS)] | None = Field(
         None, description="runs that wait for checkpoints of this one, or stand on them"
     )
     coordinator: CoordinatorStatus | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.v1alpha1.types import Part, Uri, local_path
+from footplate_contracts.v1alpha1.types import ApiModel, Uri, local_path_rule
 
 
 class SinkName(StrEnum):
@@ -16,16 +16,16 @@ class SinkName(StrEnum):
     TENSORBOARD = "tensorboard"
 
 
-class Sink(Part):
+class Sink(ApiModel):
     """A further destination of every metric row."""
 
     name: SinkName = Field(description="who reads it")
     uri: Uri = Field(description="a folder of this run alone")
 
-    rules: ClassVar = (local_path("uri"),)
+    rules: ClassVar = (local_path_rule("uri"),)
 
 
-class Telemetry(Part):
+class Telemetry(ApiModel):
     """Sinks of metrics beside the API."""
 
     sinks: Annotated[list[Sink], Field(max_length=8)] = Field([], description="further sinks of metrics")

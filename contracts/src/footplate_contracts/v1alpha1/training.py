@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule, belongs, positive
-from footplate_contracts.v1alpha1.types import Count, Part, Probability, Whole
+from footplate_contracts.rules import FieldValueErrorReason, Rule, allowed_when, positive
+from footplate_contracts.v1alpha1.types import ApiModel, Count, Probability, Whole
 
 
 class Stage(StrEnum):
@@ -31,7 +31,7 @@ class LossName(StrEnum):
     CONTRASTIVE = "contrastive"
 
 
-class Loss(Part):
+class Loss(ApiModel):
     """The loss; `package.module:function` names a user's own."""
 
     name: Annotated[str, Field(min_length=1, max_length=256)] = Field(
@@ -58,7 +58,7 @@ class Loss(Part):
                 f"self.{field} == 0.0 || self.name == 'crossEntropy'",
                 f"{field} is a field of crossEntropy, and name is {{self.name}}; remove it",
                 field=field,
-                refusal=Refusal.FORBIDDEN,
+                refusal=FieldValueErrorReason.FORBIDDEN,
             )
             for field in ("labelSmoothing", "zLoss")
         ),
@@ -66,7 +66,7 @@ class Loss(Part):
             "!has(self.temperature) || self.name == 'contrastive'",
             "temperature is a field of contrastive, and name is {self.name}; remove it",
             field="temperature",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
         Rule(
             "!has(self.temperature) || self.temperature > 0.0",
@@ -85,7 +85,7 @@ class OptimizerName(StrEnum):
     ADAFACTOR = "adafactor"
 
 
-class Optimizer(Part):
+class Optimizer(ApiModel):
     """Optimizer; decay applies to matrices, embeddings among them, and not to norms and biases."""
 
     name: OptimizerName = OptimizerName.ADAMW
@@ -106,10 +106,10 @@ class Optimizer(Part):
 
     rules: ClassVar = (
         positive("learningRate"),
-        belongs("betas", "name", OptimizerName.ADAM, OptimizerName.ADAMW),
-        belongs("epsilon", "name", OptimizerName.ADAM, OptimizerName.ADAMW),
-        belongs("momentum", "name", OptimizerName.SGD),
-        belongs("nesterov", "name", OptimizerName.SGD),
+        allowed_when("betas", "name", OptimizerName.ADAM, OptimizerName.ADAMW),
+        allowed_when("epsilon", "name", OptimizerName.ADAM, OptimizerName.ADAMW),
+        allowed_when("momentum", "name", OptimizerName.SGD),
+        allowed_when("nesterov", "name", OptimizerName.SGD),
         Rule(
             "!has(self.betas) || self.betas.all(beta, beta < 1.0)",
             "betas {self.betas[0]} and {self.betas[1]} must be below 1: a moment of decay 1 never moves",
@@ -132,7 +132,7 @@ class ScheduleName(StrEnum):
     WSD = "wsd"
 
 
-class Schedule(Part):
+class Schedule(ApiModel):
     """Linear warm-up, then the named shape down to minimumRatio of the peak."""
 
     name: ScheduleName = ScheduleName.COSINE
@@ -147,7 +147,7 @@ class Schedule(Part):
             "!has(self.decayShare) || self.name == 'wsd'",
             "decayShare is a field of wsd, and name is {self.name}; remove it",
             field="decayShare",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
     )
 
@@ -167,7 +167,7 @@ class Recomputation(StrEnum):
     FULL = "full"
 
 
-class Training(Part):
+class Training(ApiModel):
     """Length, batch and optimisation; batch sizes in sequences."""
 
     tokens: Annotated[int, Field(ge=1, le=1_000_000_000_000_000)] | None = Field(
@@ -208,7 +208,7 @@ class Training(Part):
             "has(self.tokens) || has(self.steps)",
             "the length of the training is missing; state steps or tokens",
             field="steps",
-            refusal=Refusal.REQUIRED,
+            refusal=FieldValueErrorReason.REQUIRED,
         ),
         Rule(
             "self.globalBatchSize % self.microBatchSize == 0",

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, TypedDict
 from pydantic import Field
 
 from footplate_contracts.names import RUN_NAME_LIMIT
-from footplate_contracts.rules import Refusal, Rule, refuse, required, unchanging
+from footplate_contracts.rules import FieldValueErrorReason, Rule, immutable, required, unsupported_field
 from footplate_contracts.v1alpha1.budget import BUDGET_RULES, Budget
 from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, ResumeFrom
 from footplate_contracts.v1alpha1.data import Data, Validation
@@ -25,7 +25,7 @@ from footplate_contracts.v1alpha1.reward import REWARD_RULES, Reward
 from footplate_contracts.v1alpha1.rollout import Rollout
 from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import Stage, Training
-from footplate_contracts.v1alpha1.types import Label, Name, Part, Seconds
+from footplate_contracts.v1alpha1.types import ApiModel, Label, Name, Seconds
 
 _NEVER = (
     "stage",
@@ -90,11 +90,11 @@ def _of_stages(field: str, *stages: str) -> Rule:
         f"!has(self.{field}) || self.stage in {list(stages)}",
         f"{field} is a field of stage {' and '.join(stages)}, and stage is {{self.stage}}; remove it",
         field=field,
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 
-class TrainingRunSpec(Part):
+class TrainingRunSpec(ApiModel):
     """Model, data and length of a training, and the nodes for it."""
 
     stage: Stage = Stage.PRETRAIN
@@ -127,13 +127,13 @@ class TrainingRunSpec(Part):
 
     rules: ClassVar = (
         required("model", "the shape of the network"),
-        refuse("queue"),
+        unsupported_field("queue"),
         *(
             Rule(
                 f"!has(self.model) || has(self.model.{size}) || has(self.initFrom)",
                 f"{size} is required, unless initFrom names a folder that has it",
                 field=f"model.{size}",
-                refusal=Refusal.REQUIRED,
+                refusal=FieldValueErrorReason.REQUIRED,
             )
             for size in ("layers", "hiddenSize", "attentionHeads", "vocabularySize")
         ),
@@ -166,7 +166,7 @@ class TrainingRunSpec(Part):
             "of stage dpo, data.mask says which tokens of chosen answers loss orpo makes likelier: all, or"
             " completion, as packed; remove data.mask {self.data.mask}",
             field="data.mask",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
         Rule(
             "self.stage != 'dpo' || !has(self.preference) || self.preference.loss != 'kto'"
@@ -179,7 +179,7 @@ class TrainingRunSpec(Part):
             "self.stage != 'dpo' || !has(self.data.overlong) || self.data.overlong != 'cut'",
             "data.overlong cut is of stage sft: an answer that is compared is not cut; use refuse or drop",
             field="data.overlong",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
         Rule(
             f"{_NO_SAMPLES} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
@@ -192,7 +192,7 @@ class TrainingRunSpec(Part):
                 f"{_NO_SAMPLES} || {right}",
                 f"stage {{self.stage}} learns from samples as they were packed, {but}",
                 field=field,
-                refusal=Refusal.FORBIDDEN,
+                refusal=FieldValueErrorReason.FORBIDDEN,
             )
             for field, right, but in (
                 (
@@ -212,7 +212,7 @@ class TrainingRunSpec(Part):
             "stage {self.stage} learns from samples as they were packed, by crossEntropy, and"
             " training.loss is {self.training.loss.name}; remove it",
             field="training.loss",
-            refusal=Refusal.FORBIDDEN,
+            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
         *REWARD_RULES,
         *GRPO_RULES,
@@ -296,10 +296,10 @@ class TrainingRunSpec(Part):
             )
             for masking, architecture in (("mlm", "encoder"), ("span", "encoderDecoder"))
         ),
-        *(unchanging(field) for field in _NEVER),
-        *(unchanging(field, optional=True) for field in ("model", "initFrom", "resumeFrom", *_OF_STAGES)),
-        *(unchanging(field, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY),
-        *(unchanging(field, optional=True, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY_OPTIONAL),
+        *(immutable(field) for field in _NEVER),
+        *(immutable(field, optional=True) for field in ("model", "initFrom", "resumeFrom", *_OF_STAGES)),
+        *(immutable(field, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY),
+        *(immutable(field, optional=True, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY_OPTIONAL),
     )
 
 
@@ -319,7 +319,7 @@ def _names_no_run(field: str) -> str:
     return "(" + " || ".join(f"!has(self.{path})" for path in paths) + ")"
 
 
-class TrainingRun(Part):
+class TrainingRun(ApiModel):
     """A model, trained once: spec and status; metadata is Kubernetes'."""
 
     spec: Annotated[TrainingRunSpec, Field()]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import Field
 
 from footplate_contracts.model import Contract
-from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.rules import FieldValueErrorReason, Rule
 
 _URI: Final = 1024
 CHECKPOINT_URI_LIMIT: Final = _URI + 64  # the spec's longest, and a directory such as /step-50.e1g1 in it
@@ -43,24 +43,24 @@ Passthrough = Annotated[
 ]
 
 
-class Part(Contract):
+class ApiModel(Contract):
     """Base of the objects in a resource; `rules` are their CEL rules."""
 
     rules: ClassVar[tuple[Rule, ...]] = ()
     list_key: ClassVar[str] = ""  # what tells items of a list of these apart; "": their places
 
 
-def local_path(field: str) -> Rule:
+def local_path_rule(field: str) -> Rule:
     """Return the rule that a URI is a path, or file:// before one, which this release reads."""
     return Rule(
         f"!has(self.{field}) || self.{field}.startsWith('file:///') || !self.{field}.contains('://')",
         f"{field} {{self.{field}}} is not supported by this release; use a path on a mounted volume",
         field=field,
-        refusal=Refusal.FORBIDDEN,
+        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 
-def own_files(field: str) -> Rule:
+def hostless_file_rule(field: str) -> Rule:
     """Return the rule that a file:// URI names no other host: it is of the machine that reads it."""
     return Rule(
         f"!has(self.{field}) || !self.{field}.startsWith('file://') || self.{field}.startsWith('file:///')",

@@ -11,16 +11,16 @@ from typing import Annotated, ClassVar, Final
 from pydantic import Field
 
 from footplate_contracts.names import Role
-from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.rules import FieldValueErrorReason, Rule
 from footplate_contracts.v1alpha1.computeprofile import Amount, Capacity
-from footplate_contracts.v1alpha1.types import Part, Time, Whole
+from footplate_contracts.v1alpha1.types import ApiModel, Time, Whole
 
 PODS_LIMIT: Final = 256  # of one record: some 100 KiB
 Uid = Annotated[str, Field(min_length=1, max_length=64)]
 _Short = Annotated[str, Field(max_length=253)]
 
 
-class UsageOwner(Part):
+class UsageOwner(ApiModel):
     """The object that owns the pods."""
 
     kind: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="such as TrainingRun")
@@ -29,7 +29,7 @@ class UsageOwner(Part):
     uid: Uid = Field(description="its uid")
 
 
-class Held(Part):
+class UsageInterval(ApiModel):
     """A priced quantity over a time: half-open, whole seconds, UTC."""
 
     profile: _Short = Field("", description="ComputeProfile; empty: none fits")
@@ -44,7 +44,7 @@ class Held(Part):
     estimated: bool = Field(False, description="nobody saw it end: the last evidence counts")
 
 
-class Rating(Part):
+class PowerRating(ApiModel):
     """The node's power by its profile when the pod was created; absent is unknown."""
 
     device_watts: Amount | None = Field(None, description="rated power of one device (TDP)")
@@ -56,7 +56,7 @@ class Rating(Part):
     carbon_zone: Annotated[str, Field(max_length=16)] = Field("", description="zone of the grid")
 
 
-class EnergyUsed(Part):
+class EnergyUsed(ApiModel):
     """Sums since the pod began, as its agent measured them; they only grow."""
 
     millijoules: Whole = Field(0, description="of all its devices")
@@ -64,7 +64,7 @@ class EnergyUsed(Part):
     power_seconds: Whole = Field(0, description="of a device, known by its power")
 
 
-class PodUsage(Held):
+class PodUsage(UsageInterval):
     """Usage of one pod on its node, from its binding until its containers had ended."""
 
     name: _Short = Field("", description="of the pod")
@@ -74,17 +74,17 @@ class PodUsage(Held):
         description="uid of the Node, or its name where Nodes cannot be seen"
     )
     node_devices: Whole = Field(0, description="accelerators of such a node, by the profile; 0: not known")
-    rating: Rating | None = Field(None, description="absent: no profile says anything")
+    rating: PowerRating | None = Field(None, description="absent: no profile says anything")
     energy: EnergyUsed | None = Field(None, description="absent: nobody measured it")
 
 
-class NodeUsage(Held):
+class NodeUsage(UsageInterval):
     """Lifetime of one Node, from its creation until it was gone."""
 
     name: _Short = Field(description="of the Node")
 
 
-class UsageRecordSpec(Part):
+class UsageRecordSpec(ApiModel):
     """Usage of an owner's pods, or of Nodes; entries that have ended do not change."""
 
     owner: UsageOwner | None = Field(None, description="whose pods they are; absent: they are Nodes")
@@ -97,6 +97,6 @@ class UsageRecordSpec(Part):
             "has(self.owner) || self.pods.size() == 0",
             "owner is required where there are pods: say whose they are",
             field="owner",
-            refusal=Refusal.REQUIRED,
+            refusal=FieldValueErrorReason.REQUIRED,
         ),
     )

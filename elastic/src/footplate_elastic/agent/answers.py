@@ -6,21 +6,21 @@ import json
 import logging
 
 from footplate_contracts.rendezvous import AgentIdentity, Grant, SealedGeneration
-from footplate_elastic.agent.client import Answer
+from footplate_elastic.agent.client import CoordinatorResponse
 from footplate_elastic.agent.errors import RunOver, SlotTaken
 from footplate_elastic.protocol import wire
 
 _log = logging.getLogger(__name__)
 
 
-def joined(answer: Answer, agent: AgentIdentity) -> SealedGeneration | None:
+def parse_join_response(answer: CoordinatorResponse, agent: AgentIdentity) -> SealedGeneration | None:
     """Return the generation in the answer to a join; None: ask again. Raises SlotTaken or RunOver."""
     if answer.status == 200:
         return SealedGeneration.model_validate_json(answer.body)
-    reason = reason_of(answer)
-    if answer.status == 409 and reason == wire.Refusal.EVICTED.value:
+    reason = get_refusal_reason(answer)
+    if answer.status == 409 and reason == wire.AgentRefusal.EVICTED.value:
         raise SlotTaken(f"a newer incarnation has slot {agent.index}")
-    if answer.status == 409 and reason == wire.Refusal.CLOSED.value:
+    if answer.status == 409 and reason == wire.AgentRefusal.CLOSED.value:
         raise RunOver("the run is over")
     if answer.status != 202:
         _log.error("the coordinator refuses our join: %d %s", answer.status, reason)
@@ -36,7 +36,7 @@ def own_identity(sealed: SealedGeneration, agent: AgentIdentity) -> AgentIdentit
     )
 
 
-def granted(answer: Answer, step: int) -> bool:
+def is_commit_granted(answer: CoordinatorResponse, step: int) -> bool:
     """Return whether `answer`, which has status 200, permits the commit of the checkpoint at `step`."""
     grant = Grant.model_validate_json(answer.body)
     if not grant.granted:
@@ -44,7 +44,7 @@ def granted(answer: Answer, step: int) -> bool:
     return grant.granted
 
 
-def reason_of(answer: Answer) -> str:
+def get_refusal_reason(answer: CoordinatorResponse) -> str:
     """Return the coordinator's reason for a refusal, else the beginning of its answer."""
     try:
         return str(json.loads(answer.body)["reason"])

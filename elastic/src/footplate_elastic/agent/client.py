@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from footplate_contracts.backoff import backoff
-from footplate_contracts.model import Report
+from footplate_contracts.backoff import backoff_seconds
+from footplate_contracts.model import WireMessage
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import Unreachable
 from footplate_elastic.protocol.wire import EPOCH_HEADER
@@ -44,7 +44,7 @@ class Endpoint:
         return ssl.create_default_context(cafile=self.certificate) if self.certificate else None
 
 
-class Directory:
+class CoordinatorAddresses:
     """State shared by an agent's connections: the last good address and the highest epoch."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -54,7 +54,7 @@ class Directory:
         self._epoch = 0
         self._lock = threading.Lock()
 
-    def addresses(self) -> Iterator[str]:
+    def candidates(self) -> Iterator[str]:
         """Yield addresses to try, best first; the name is only resolved when the first one fails."""
         good = self._good
         if good:
@@ -66,7 +66,7 @@ class Directory:
         if self.endpoint.hint and self.endpoint.hint != good:
             yield self.endpoint.hint
 
-    def answered(self, address: str, epoch: int) -> bool:
+    def accept_answer(self, address: str, epoch: int) -> bool:
         """Record an answer; return whether it counts, which one from an earlier epoch does not."""
         with self._lock:
             if epoch < self._epoch:
@@ -75,7 +75,7 @@ class Directory:
             self._good = address
             return True
 
-    def failed(self, address: str) -> None:
+    def mark_failed(self, address: str) -> None:
         """Record that `address` has failed, so that others are tried first."""
         with self._lock:
             if self._good == address:
@@ -85,7 +85,7 @@ class Directory:
 class _Http(http.client.HTTPConnection):
     """An HTTP connection to an address, authenticated by name."""
 
-    def __init__(self, address: str, directory: Directory, timeout: float) -> None:
+    def __init__(self, address: str, directory: CoordinatorAddresses, timeout: float) -> None:
         super().__init__(address, directory.endpoint.port, timeout=timeout)
         self._tls = directory.tls
         self._name = directory.endpoint.host or address
@@ -110,7 +110,7 @@ class Backoff:
     def pause(self, ending: threading.Event) -> None:
         """Sleep for the next pause, or until this agent ends."""
         self._failures += 1
-        ending.wait(backoff(self._failures, first=timing.FIRST_PAUSE, longest=timing.LONGEST_PAUSE))
+        ending.wait(backoff_seconds(self._failures, first=timing.FIRST_PAUSE, longest=timing.LONGEST_PAUSE))
 
     def reset(self) -> None:
         """Record a success: the next pause is short again."""
@@ -118,7 +118,7 @@ class Backoff:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CoordinatorResponse:
     """Status and body of an HTTP response."""
 
     status: int
@@ -128,12 +128,12 @@ class Answer:
 class Connection:
     """A persistent connection for one thread; unusable after close()."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: CoordinatorAddresses) -> None:
         self._directory = directory
         self._http: _Http | None = None
         self._epoch: int | None = None  # of the coordinator at the other end, once it has spoken
 
-    def request(self, method: str, path: str, body: str | None, timeout: float) -> Answer:
+    def request(self, method: str, path: str, body: str | None, timeout: float) -> CoordinatorResponse:
         """Send one request; raises Unreachable, after which the next request reconnects."""
         address, response = self._open(method, path, body, timeout)
         try:
@@ -147,13 +147,13 @@ class Connection:
         if response.length:  # a read of at most so many bytes does not say that the other side ended early
             self._give_up(address)
             raise Unreachable(f"the answer ended {response.length} bytes early")
-        return Answer(response.status, content)
+        return CoordinatorResponse(response.status, content)
 
-    def post(self, path: str, message: Report, timeout: float) -> Answer:
+    def post(self, path: str, message: WireMessage, timeout: float) -> CoordinatorResponse:
         """POST `message`; raises as `request` does."""
         return self.request("POST", path, message.model_dump_json(by_alias=True, exclude_none=True), timeout)
 
-    def stay(self, path: str) -> int:
+    def hold_open(self, path: str) -> int:
         """GET `path` and read until the other side closes; return the status. Raises Unreachable."""
         _, response = self._open("GET", path, None, timing.CONNECT)
         assert self._http is not None
@@ -165,8 +165,8 @@ class Connection:
         self.close()
         return response.status
 
-    def hang_up(self, epoch: int) -> None:
-        """End a `stay` with a coordinator before `epoch`; called from another thread."""
+    def shut_down_stale(self, epoch: int) -> None:
+        """End a `hold_open` with a coordinator before `epoch`; called from another thread."""
         current = self._http
         earlier = self._epoch is not None and self._epoch < epoch
         if earlier and current is not None and current.sock is not None:
@@ -184,7 +184,7 @@ class Connection:
     ) -> tuple[str, http.client.HTTPResponse]:
         last = "no address is known"
         known = [self._http.host] if self._http is not None else []
-        for address in known or self._directory.addresses():
+        for address in known or self._directory.candidates():
             try:
                 return address, self._ask(address, method, path, body, timeout)
             except (OSError, http.client.HTTPException, Unreachable) as error:
@@ -207,10 +207,10 @@ class Connection:
         self._http.request(method, path, body.encode() if body is not None else None, headers)
         response = self._http.getresponse()
         self._epoch = int(response.headers.get(EPOCH_HEADER, "0"))
-        if not self._directory.answered(address, self._epoch):
+        if not self._directory.accept_answer(address, self._epoch):
             raise Unreachable(f"{address} is a coordinator that was replaced")
         return response
 
     def _give_up(self, address: str) -> None:
         self.close()
-        self._directory.failed(address)
+        self._directory.mark_failed(address)

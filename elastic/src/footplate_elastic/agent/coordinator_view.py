@@ -11,33 +11,33 @@ from dataclasses import dataclass
 
 from footplate_contracts.diagnosis import Diagnosis
 from footplate_contracts.directives import Command, NumberedLimits
-from footplate_contracts.probes import Probe
-from footplate_contracts.rendezvous import HeartbeatAnswer
+from footplate_contracts.probes import ConnectivityProbe
+from footplate_contracts.rendezvous import HeartbeatResponse
 from footplate_contracts.reports import GenerationId
-from footplate_elastic.protocol.wire import known
+from footplate_elastic.protocol.wire import answer_token
 
 _NOTHING = GenerationId(epoch=0, number=0)
 
 
-def moment(answer: HeartbeatAnswer) -> tuple[int, int, int, bool]:
+def answer_order(answer: HeartbeatResponse) -> tuple[int, int, int, bool]:
     """Return a sort key by when an answer was true: epoch, generation, then sealed before open."""
     generation = answer.generation or _NOTHING
     return answer.epoch, generation.epoch, generation.number, answer.rendezvous_open
 
 
-def concerns(answer: HeartbeatAnswer, running: GenerationId) -> bool:
+def is_current_for(answer: HeartbeatResponse, running: GenerationId) -> bool:
     """Return whether `answer` is recent enough to know `running`: not from before that was sealed."""
     told = answer.generation or _NOTHING
     start_of_epoch = GenerationId(epoch=answer.epoch, number=0)
-    newest = told if told.newer_than(start_of_epoch) else start_of_epoch
-    return not running.newer_than(newest)
+    newest = told if told.is_newer_than(start_of_epoch) else start_of_epoch
+    return not running.is_newer_than(newest)
 
 
 @dataclass
 class CoordinatorView:
     """The newest answer, and the two facts that no later answer reverts: evicted and closed."""
 
-    answer: HeartbeatAnswer | None = None
+    answer: HeartbeatResponse | None = None
     evicted: bool = False
     closed: bool = False
     received: int = 0
@@ -45,35 +45,35 @@ class CoordinatorView:
     questions: tuple[int, int] = (0, 0)  # (epoch, number) of the newest one that was handed out
     probes: tuple[int, int] = (0, 0)  # the same of probes
 
-    def take(self, answer: HeartbeatAnswer) -> None:
+    def merge_answer(self, answer: HeartbeatResponse) -> None:
         """Merge an answer; answers may arrive in any order."""
         self.evicted = self.evicted or answer.evicted
         self.closed = self.closed or answer.closed
-        self.learn(answer.limits)
+        self.update_limits(answer.limits)
         newer_epoch = self.answer is None or answer.epoch > self.answer.epoch
         if newer_epoch:
             self.received = answer.received  # a new coordinator has received nothing yet
         elif self.answer is not None and answer.epoch == self.answer.epoch:
             self.received = max(self.received, answer.received)
-        if self.answer is None or moment(answer) >= moment(self.answer):
+        if self.answer is None or answer_order(answer) >= answer_order(self.answer):
             self.answer = answer
 
-    def learn(self, limits: NumberedLimits | None) -> None:
+    def update_limits(self, limits: NumberedLimits | None) -> None:
         """Store `limits` if newer; they arrive with answers and with a sealed generation, in any order."""
-        if limits is not None and (self.limits is None or limits.newer_than(self.limits)):
+        if limits is not None and (self.limits is None or limits.is_newer_than(self.limits)):
             self.limits = limits
 
     @property
-    def known(self) -> str:
-        """The `known` token of the newest answer; empty before the first."""
-        return known(self.answer) if self.answer is not None else ""
+    def answer_token(self) -> str:
+        """The `answer_token` token of the newest answer; empty before the first."""
+        return answer_token(self.answer) if self.answer is not None else ""
 
     @property
     def command(self) -> Command:
         """The standing command."""
         return self.answer.command if self.answer is not None else Command.NONE
 
-    def new_question(self) -> Diagnosis | None:
+    def next_diagnosis(self) -> Diagnosis | None:
         """Return the ranks' next diagnosis request; each one only once."""
         asked = self.answer.diagnosis if self.answer is not None else None
         if self.answer is None or asked is None or (self.answer.epoch, asked.number) <= self.questions:
@@ -81,7 +81,7 @@ class CoordinatorView:
         self.questions = (self.answer.epoch, asked.number)
         return asked
 
-    def new_probe(self) -> tuple[int, Probe] | None:
+    def next_probe(self) -> tuple[int, ConnectivityProbe] | None:
         """Return the next probe and its coordinator's epoch; each probe only once."""
         asked = self.answer.probe if self.answer is not None else None
         if self.answer is None or asked is None or (self.answer.epoch, asked.number) <= self.probes:
@@ -93,11 +93,11 @@ class CoordinatorView:
         """Return whether the ranks of `running` have to stop."""
         if self.evicted or self.closed:
             return True
-        if self.answer is None or not concerns(self.answer, running):
+        if self.answer is None or not is_current_for(self.answer, running):
             return False
         newest = self.answer.generation
-        return self.answer.rendezvous_open or (newest is not None and newest.newer_than(running))
+        return self.answer.rendezvous_open or (newest is not None and newest.is_newer_than(running))
 
-    def knows(self, running: GenerationId) -> bool:
+    def is_confirmed(self, running: GenerationId) -> bool:
         """Return whether the newest answer names `running` as its generation."""
         return self.answer is not None and self.answer.generation == running

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from footplate_elastic.agent.energy import Reading
+from footplate_elastic.agent.energy import EnergyReading
 
 VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"  # the device plugin names the pod's devices in it
 _UUID: Final = "GPU-"  # other values, such as "all", name none that could be told from the rest
@@ -24,7 +24,7 @@ class LibraryMissing(Exception):
 class Devices(Protocol):
     """Devices whose energy can be read."""
 
-    def read(self) -> Iterator[tuple[str, Reading]]:
+    def read(self) -> Iterator[tuple[str, EnergyReading]]:
         """Yield each device's UUID and reading as it is read; then raise the first read error, if any.
 
         Raises LibraryMissing where retrying is of no use.
@@ -51,7 +51,7 @@ class NvmlDevices:
         self._load = load
         self._open = False
 
-    def read(self) -> Iterator[tuple[str, Reading]]:
+    def read(self) -> Iterator[tuple[str, EnergyReading]]:
         """Yield UUIDs and readings; see Devices.read."""
         library = self._load()
         try:
@@ -67,7 +67,7 @@ class NvmlDevices:
                 library.nvmlShutdown()
             raise
 
-    def _readings(self, library: Any) -> Iterator[tuple[str, Reading]]:
+    def _readings(self, library: Any) -> Iterator[tuple[str, EnergyReading]]:
         errors: list[Exception] = []
         for index in range(library.nvmlDeviceGetCount()):
             try:
@@ -80,7 +80,10 @@ class NvmlDevices:
             if sliced or not self._ours(uuid):
                 continue
             counter = _shown(library, library.nvmlDeviceGetTotalEnergyConsumption, device, errors)
-            yield uuid, Reading(counter, _shown(library, library.nvmlDeviceGetPowerUsage, device, errors))
+            yield (
+                uuid,
+                EnergyReading(counter, _shown(library, library.nvmlDeviceGetPowerUsage, device, errors)),
+            )
         if errors:
             raise errors[0]
 

@@ -25,7 +25,7 @@ from footplate_contracts.names import Cause, Env, ExitCode
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import RanksRefused, Terminated
-from footplate_elastic.agent.ranks import Ranks
+from footplate_elastic.agent.ranks import RankProcesses
 from footplate_elastic.agent.session import Session
 from footplate_elastic.agent.startup_timeline import StartupTimeline
 
@@ -42,7 +42,7 @@ class FootplateAgent(LocalElasticAgent):
         self,
         spec: WorkerSpec,
         session: Session,
-        ranks: Ranks,
+        ranks: RankProcesses,
         wake: threading.Event,
         drain: Callable[[float], None],
         forked: Callable[[StartupTimeline], None],
@@ -87,16 +87,16 @@ class FootplateAgent(LocalElasticAgent):
         self._wake.wait(timing.LOOK)
         self._wake.clear()
         self._look_whether_to_leave()
-        status = self._ranks.look()
+        status = self._ranks.poll()
         if status.failure is not None:
             _log.warning("%s: %s", status.failure.cause, status.failure.message)
             if status.failure.cause in (Cause.IMAGE_OR_CONFIG, Cause.NODE_LOST):
                 raise RanksRefused(status.failure)
-            self._session.failed(status.failure)
+            self._session.set_failure(status.failure)
             return RunResult(state=WorkerState.FAILED)
         if status.codes is not None and not self._told:
             self._drain(timing.DRAIN)
-            self._session.ended(suspended=int(ExitCode.SUSPENDED) in status.codes)
+            self._session.report_end(suspended=int(ExitCode.SUSPENDED) in status.codes)
             self._told = True
         if status.codes is not None and self._session.view.closed:
             values = {worker.global_rank: None for worker in worker_group.workers}
@@ -111,7 +111,7 @@ class FootplateAgent(LocalElasticAgent):
             raise Terminated
         if not self._asked_to_save:
             _log.info("told to end: all save first")
-            self._session.tell(urgent=True)
+            self._session.notify(urgent=True)
             self._asked_to_save = True
 
     def _exit_barrier(self) -> None:

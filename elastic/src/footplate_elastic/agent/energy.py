@@ -18,7 +18,7 @@ LONGEST_GAP: Final = 120  # seconds between two samples of power that are joined
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class EnergyReading:
     """A device's counters; a value that is unsupported or unreadable is None."""
 
     millijoules: int | None  # its energy counter
@@ -33,9 +33,9 @@ class DeviceEnergy:
     counter_seconds: int = 0
     power_seconds: int = 0
     _second: int = 0
-    _last: Reading | None = None
+    _last: EnergyReading | None = None
 
-    def take(self, second: int, shown: Reading) -> None:
+    def add_reading(self, second: int, shown: EnergyReading) -> None:
         """Add a sample; one that is not later than the last is ignored."""
         before, length = self._last, second - self._second
         if before is not None and length <= 0:

@@ -51,7 +51,7 @@ class EnergyMeter:
         if self._devices is not None:
             self._thread.start()
 
-    def look(self, seconds: float) -> None:
+    def refresh(self, seconds: float) -> None:
         """Update `energy` to now, which takes milliseconds; wait no longer than `seconds`."""
         if self._thread.is_alive():
             done = threading.Event()
@@ -66,7 +66,7 @@ class EnergyMeter:
             for uuid, shown in self._devices.read():
                 seen = True
                 if shown.millijoules is not None or shown.milliwatts is not None:
-                    self._known.setdefault(uuid, DeviceEnergy()).take(int(self._clock()), shown)
+                    self._known.setdefault(uuid, DeviceEnergy()).add_reading(int(self._clock()), shown)
             trouble = "" if seen else "no device of which the pod has the whole is shown"
         except LibraryMissing:
             raise

@@ -12,9 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from footplate_contracts.failures import OUTCOMES, FailureReport, fit, is_secondary, outcome_of_text
+from footplate_contracts.failures import (
+    OUTCOMES,
+    FailureReport,
+    is_secondary,
+    outcome_of_text,
+    truncate_message,
+)
 from footplate_contracts.names import Cause, ExitCode, Reason
-from footplate_elastic.agent.zygote_client import End
+from footplate_elastic.agent.zygote_client import ProcessExit
 
 # Of cgroups v2 and v1; a container has one of them.
 MEMORY_EVENTS: Final = (
@@ -40,7 +46,7 @@ def first_failure(reports: Iterable[FailureReport]) -> FailureReport:
 
 
 def classify(
-    rank: int, end: End | None, said: FailureReport | None, tail: str, out_of_memory: bool
+    rank: int, end: ProcessExit | None, said: FailureReport | None, tail: str, out_of_memory: bool
 ) -> FailureReport | None:
     """Return why a rank ended: from its error file `said`, else from its exit code and last lines.
 
@@ -54,7 +60,12 @@ def classify(
         return None
     cause, reason, message = _guess(rank, end.code, tail, out_of_memory)
     return FailureReport(
-        cause=cause, reason=reason, message=fit(message), rank=rank, exit_code=end.code, time=end.time
+        cause=cause,
+        reason=reason,
+        message=truncate_message(message),
+        rank=rank,
+        exit_code=end.code,
+        time=end.time,
     )
 
 

@@ -18,24 +18,24 @@ from footplate_contracts import logs
 from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Backend, Cause, ExitCode, Reason
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, RankReport
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 from footplate_elastic.agent import rdma, timing, torch_libraries
 from footplate_elastic.agent.config import AgentConfig
 from footplate_elastic.agent.devices import NvmlDevices
 from footplate_elastic.agent.energy_meter import EnergyMeter
 from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated
 from footplate_elastic.agent.rank_server import RankServer
-from footplate_elastic.agent.ranks import Ranks
+from footplate_elastic.agent.ranks import RankProcesses
 from footplate_elastic.agent.session import Session
 from footplate_elastic.agent.session_listener import SessionListener
 from footplate_elastic.agent.startup_timeline import StartupTimeline
 from footplate_elastic.agent.zygote_client import Zygote
 from footplate_elastic.protocol.outline import RunOutline
-from footplate_elastic.protocol.unstored_rows import RowName
+from footplate_elastic.protocol.unstored_rows import RowKey
 
 _log = logging.getLogger(__name__)
 
@@ -55,21 +55,21 @@ class _FromRanks:
         if timeline is not None and timeline.generation == generation:
             stations = timeline.report(report, time.time())
             if stations is not None:
-                _log.info("timeline", extra=fields(generation=generation, **stations))
+                _log.info("timeline", extra=log_fields(generation=generation, **stations))
 
     def metrics(
-        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[ShownSample]
+        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[LoggedSample]
     ) -> None:
         self._session.outbox.metrics(generation, row, samples)
-        self._session.tell()
+        self._session.notify()
 
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
         self._session.outbox.checkpoint(generation, record)
-        self._session.tell(urgent=True)
+        self._session.notify(urgent=True)
 
     def removal(self, generation: GenerationId | None, removal: CheckpointRemoval) -> None:
         self._session.outbox.removal(generation, removal)
-        self._session.tell()
+        self._session.notify()
 
     def grant(self, generation: GenerationId, step: int) -> bool:
         return self._session.grant(generation, step)
@@ -82,28 +82,28 @@ class _FromRanks:
 class _ToRanks(SessionListener):
     """Forwarder of the coordinator's messages to the ranks."""
 
-    def __init__(self, server: RankServer, ranks: Ranks, wake: threading.Event) -> None:
+    def __init__(self, server: RankServer, ranks: RankProcesses, wake: threading.Event) -> None:
         self._server = server
         self._ranks = ranks
         self._wake = wake
 
-    def changed(self) -> None:
+    def on_change(self) -> None:
         self._wake.set()
 
-    def commanded(self, command: Command) -> None:
-        self._server.push(command)
+    def on_command(self, command: Command) -> None:
+        self._server.send_command(command)
 
-    def informed(self, limits: NumberedLimits) -> None:
-        self._server.inform(limits)
+    def on_limits(self, limits: NumberedLimits) -> None:
+        self._server.send_limits(limits)
 
-    def leased(self, until: float | None) -> None:
+    def on_lease(self, until: float | None) -> None:
         self._server.lease(until)
 
-    def stored(self, row: RowName) -> None:
-        self._server.stored(row)
+    def on_row_stored(self, row: RowKey) -> None:
+        self._server.send_row_stored(row)
 
-    def diagnosed(self, diagnosis: Diagnosis) -> None:
-        self._server.diagnose(diagnosis)
+    def on_diagnosis(self, diagnosis: Diagnosis) -> None:
+        self._server.send_diagnosis(diagnosis)
         if diagnosis.kind is DiagnosisKind.STACKS:
             self._ranks.dump_stacks()
 
@@ -126,10 +126,10 @@ class Launch:
         self.session = Session(
             config.identity, config.endpoint, config.outline.training.steps, _meter(config)
         )
-        logs.describe_process(generation=self._generation)
+        logs.set_process_fields(generation=self._generation)
         self._from_ranks = _FromRanks(self.session)
         self.server = RankServer(self._from_ranks)
-        self.ranks = Ranks(entry, self.server.directory, make_zygote, zygote, config.log_format)
+        self.ranks = RankProcesses(entry, self.server.directory, make_zygote, zygote, config.log_format)
         # Ours and not the ranks': what they copy into it must outlive them.
         self.memory = _memory_folder() if config.outline.checkpoint.memory else None
 
@@ -207,7 +207,7 @@ class Launch:
         # A broken image shows here, and not only once all other members have come.
         disturbed = self.ranks.prepare()
         if disturbed is not None:
-            self.session.failed(
+            self.session.set_failure(
                 disturbed
             )  # goes with the first join, and ends the run where its budget is spent
         try:
@@ -223,10 +223,12 @@ class Launch:
         return int(ExitCode.SUSPENDED if suspended else ExitCode.SUCCESS)
 
     def _say_goodbye(self, failure: FailureReport | None, code: int) -> None:
-        if code in (ExitCode.SUCCESS, ExitCode.SUSPENDED) and not self.session.hand_over(timing.HAND_OVER):
+        if code in (ExitCode.SUCCESS, ExitCode.SUSPENDED) and not self.session.flush_telemetry(
+            timing.HAND_OVER
+        ):
             _log.warning("the coordinator did not take all telemetry in %.0f s", timing.HAND_OVER)
         if failure is not None:
-            self.session.explain(failure, timing.HEARING)
+            self.session.send_failure(failure, timing.HEARING)
         self.session.leave()
 
     def _generation(self) -> GenerationId | None:

@@ -11,13 +11,13 @@ from footplate_elastic.protocol import wire
 
 
 @dataclass
-class Lease:
+class GenerationLease:
     """Lease expiry; times are of CLOCK_MONOTONIC, which all processes of a machine share."""
 
     asked: float  # when the newest question that a coordinator answered was put
     until: float | None = None  # as ranks were told; None: for as long as they run
 
-    def renewed(self, asked: float, members: int) -> bool:
+    def renew(self, asked: float, members: int) -> bool:
         """Return whether `until` has changed, now that a coordinator answered a request sent at `asked`.
 
         `members`: size of the generation that runs here.

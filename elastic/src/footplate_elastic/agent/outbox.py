@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, TelemetryItem
-from footplate_contracts.samples import ShownSample
-from footplate_elastic.protocol.unstored_rows import RowName
+from footplate_contracts.samples import LoggedSample
+from footplate_elastic.protocol.unstored_rows import RowKey
 
 # Bytes, of a pod that has room for a model. A row is 200 to 700, with 64 further numbers up to 6,000: days at
 # a step a second without a coordinator.
@@ -40,7 +40,7 @@ class Outbox:
         self._lock = threading.Lock()
 
     def metrics(
-        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[ShownSample] = ()
+        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[LoggedSample] = ()
     ) -> None:
         """Add a row of the metric history, with some samples of its step where there is room for these."""
         roomy = self._size <= self._capacity // 2
@@ -54,7 +54,7 @@ class Outbox:
         """Add the removal of a durable checkpoint."""
         self._add(generation=generation, removal=removal)
 
-    def next(self, received: int) -> list[TelemetryItem]:
+    def pending_items(self, received: int) -> list[TelemetryItem]:
         """Return the oldest items above `received`, at most one heartbeat's worth."""
         with self._lock:
             if not self._items or self._sequence <= received:
@@ -63,7 +63,7 @@ class Outbox:
             texts = list(_fitting(islice(self._items, skip, skip + CHUNK)))
         return [TelemetryItem.model_validate_json(text) for text in texts]
 
-    def forget(self, acknowledged: int) -> RowName | None:
+    def acknowledge(self, acknowledged: int) -> RowKey | None:
         """Delete items up to `acknowledged`, which are durable; return the last metric row among them."""
         texts: list[bytes] = []
         with self._lock:
@@ -72,10 +72,10 @@ class Outbox:
         for text in reversed(texts):
             item = TelemetryItem.model_validate_json(text)
             if item.metrics is not None and item.generation is not None:
-                return RowName(item.generation, item.metrics.step)
+                return RowKey(item.generation, item.metrics.step)
         return None
 
-    def answered(self, received: int, overflowed: int) -> None:
+    def record_answer(self, received: int, overflowed: int) -> None:
         """Record an answer from a coordinator with items up to `received`, and its `overflowed` count."""
         with self._lock:
             self._received = received

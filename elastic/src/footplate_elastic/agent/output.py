@@ -18,19 +18,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, TextIO
 
-from footplate_contracts.logs import fields, formatter, message_of
+from footplate_contracts.logs import formatter, log_fields, message_of
 from footplate_contracts.names import LogFormat
 
 KEPT_LINES: Final = 30
 
 
-def shown(text: str, rank: int, log_format: LogFormat) -> str:
+def format_line(text: str, rank: int, log_format: LogFormat) -> str:
     """Return a rank's line for the pod's log: a log line unchanged, any other with the rank."""
     if message_of(text) != text:
         return text
     if log_format is LogFormat.JSON:
         said = logging.makeLogRecord(
-            {"name": "output", "levelname": "INFO", "msg": text, **fields(rank=rank)}
+            {"name": "output", "levelname": "INFO", "msg": text, **log_fields(rank=rank)}
         )
         return formatter(LogFormat.JSON).format(said)
     return f"[rank {rank}] {text}"
@@ -105,7 +105,9 @@ class OutputForwarder:
         if lines:
             texts = [line.decode(errors="replace") for line in lines]
             stream.tail.extend(message_of(text) for text in texts)
-            stream.target.write("".join(shown(text, stream.rank, self.log_format) + "\n" for text in texts))
+            stream.target.write(
+                "".join(format_line(text, stream.rank, self.log_format) + "\n" for text in texts)
+            )
             stream.target.flush()
         if not data:
             stream.ended.set()

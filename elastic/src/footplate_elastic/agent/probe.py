@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from footplate_contracts.probes import Peer, Probe, ProbeResult
+from footplate_contracts.probes import ConnectivityProbe, ConnectivityProbeResult, Peer
 from footplate_elastic.agent import timing
 
 _AT_ONCE: Final = 64  # connections
 
 
-def answer(epoch: int, probe: Probe) -> ProbeResult:
+def run_probe(epoch: int, probe: ConnectivityProbe) -> ConnectivityProbeResult:
     """Return the result of `probe` for the coordinator of `epoch`; takes two seconds if a peer is silent."""
-    return ProbeResult(epoch=epoch, number=probe.number, unreached=unreached(probe.peers))
+    return ConnectivityProbeResult(epoch=epoch, number=probe.number, unreached=find_unreached(probe.peers))
 
 
-def unreached(peers: Sequence[Peer]) -> list[str]:
+def find_unreached(peers: Sequence[Peer]) -> list[str]:
     """Return the pods of the `peers` that cannot be reached, in their order."""
     if not peers:
         return []

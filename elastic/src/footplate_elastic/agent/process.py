@@ -49,7 +49,7 @@ def _main(arguments: argparse.Namespace, check: Check | None, kind: type[Zygote]
         return kind(arguments.warm, wake.set)
 
     zygote = make_zygote()
-    ending = Ending()
+    ending = SigtermHandler()
     signal.signal(signal.SIGTERM, ending)
     # All members have the same number of ranks: torch need not ask each for its own.
     os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
@@ -71,7 +71,7 @@ def _run(
     zygote: Zygote,
     make_zygote: Callable[[], Zygote],
     wake: threading.Event,
-    ending: Ending,
+    ending: SigtermHandler,
 ) -> int:
     """Run the part that needs more than the standard library; raises ValueError for invalid settings."""
     from footplate_contracts import logs
@@ -81,13 +81,13 @@ def _run(
     config = from_environment(os.environ)
     logs.configure("footplate_elastic", log_format=config.log_format)
     run = config.outline.run
-    logs.describe_process(run=f"{run.namespace}/{run.name}", uid=run.uid)
+    logs.set_process_fields(run=f"{run.namespace}/{run.name}", uid=run.uid)
     launch = Launch(config, entry, check, zygote, make_zygote, wake)
-    ending.later = launch.session.save_first
+    ending.later = launch.session.begin_leaving
     return launch.run()
 
 
-class Ending:
+class SigtermHandler:
     """SIGTERM handler: ends the process at once, unless `later` returns that ranks save first.
 
     Whoever sent SIGTERM kills this process after the pod's grace period, whatever it waits for.

@@ -25,7 +25,7 @@ class RankReports:
         self._latest, self._starts = {}, {}
         self.finished = self.suspended = False
 
-    def take(self, report: RankReport) -> bool:
+    def add_report(self, report: RankReport) -> bool:
         """Store `report`; return whether its rank has finished a step for the first time."""
         before = self._latest.get(report.rank)
         stepped = before is not None and before.step_seconds is not None
@@ -42,18 +42,18 @@ class RankReports:
         """Record that all ranks ended without a failure."""
         self.finished, self.suspended, self.ended_at = not suspended, suspended, now
 
-    def end_told(self, complete: bool, now: float) -> bool:
+    def may_send_end(self, complete: bool, now: float) -> bool:
         """Return whether the ranks' end may be sent: after every row, or after a timeout.
 
         `complete` means that the coordinator has all rows, or gets them with the same message.
         """
         return complete or now - self.ended_at >= timing.ALL_TOLD
 
-    def to_send(self) -> list[RankReport]:
+    def list_unsent(self) -> list[RankReport]:
         """Return the reports to send: starts, each sent once, before the latest ones."""
         return [*self._starts.values(), *self._latest.values()]
 
-    def sent(self, reports: Iterable[RankReport]) -> None:
+    def mark_sent(self, reports: Iterable[RankReport]) -> None:
         """Drop the starts among `reports`, now sent; until then a first step must not hide them."""
         known = list(reports)
         self._starts = {rank: start for rank, start in self._starts.items() if start not in known}

@@ -17,22 +17,22 @@ from footplate_contracts.diagnosis import Diagnosis
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, RankReport
-from footplate_contracts.samples import ShownSample
-from footplate_contracts.samples import read as read_samples
+from footplate_contracts.samples import LoggedSample
+from footplate_contracts.samples import parse_samples as read_samples
 from footplate_elastic.protocol.agent_client import PACKET
-from footplate_elastic.protocol.unstored_rows import RowName
+from footplate_elastic.protocol.unstored_rows import RowKey
 
 _log = logging.getLogger(__name__)
 
 
-class Listener(Protocol):
+class RankMessageListener(Protocol):
     """Receiver of the ranks' messages; called from many threads."""
 
     def report(self, generation: GenerationId | None, report: RankReport) -> None:
         """Receive a rank's newest state."""
 
     def metrics(
-        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[ShownSample]
+        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[LoggedSample]
     ) -> None:
         """Receive a row of the metric history, and some samples of its step."""
 
@@ -49,7 +49,7 @@ class Listener(Protocol):
 class RankServer:
     """A Unix socket in a directory of its own, which close() removes."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: RankMessageListener) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="footplate-"))
         self.path = self.directory / "agent.sock"
         self._listener = listener
@@ -63,16 +63,16 @@ class RankServer:
         self._socket.listen(64)
         threading.Thread(target=self._accept, name="footplate-ranks", daemon=True).start()
 
-    def push(self, command: Command) -> None:
+    def send_command(self, command: Command) -> None:
         """Send a command to all ranks, and to those that connect later."""
         with self._lock:
             self._command = command
             self._tell_all({"command": command.value})
 
-    def inform(self, limits: NumberedLimits) -> None:
+    def send_limits(self, limits: NumberedLimits) -> None:
         """Send newer limits to all ranks, and to those that connect later; ignore older ones."""
         with self._lock:
-            if self._limits is not None and not limits.newer_than(self._limits):
+            if self._limits is not None and not limits.is_newer_than(self._limits):
                 return
             self._limits = limits
             self._tell_all({"limits": limits.to_json()})
@@ -83,12 +83,12 @@ class RankServer:
             self._until = until
             self._tell_all({"until": until})
 
-    def stored(self, row: RowName) -> None:
+    def send_row_stored(self, row: RowKey) -> None:
         """Notify the connected ranks that a row, and those before it, are stored."""
         with self._lock:
             self._tell_all({"stored": {"generation": str(row.generation), "step": row.step}})
 
-    def diagnose(self, diagnosis: Diagnosis) -> None:
+    def send_diagnosis(self, diagnosis: Diagnosis) -> None:
         """Forward a diagnosis request to the connected ranks."""
         with self._lock:
             self._tell_all({"diagnose": diagnosis.to_json()})

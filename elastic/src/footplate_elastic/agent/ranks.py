@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts.failures import FailureReport, is_secondary
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.names import Cause, ExitCode, LogFormat
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import RanksRefused, ZygoteFailed, ZygoteGone
 from footplate_elastic.agent.failures import classify, first_failure, oom_kills
 from footplate_elastic.agent.output import OutputForwarder
-from footplate_elastic.agent.zygote_client import End, Zygote
-from footplate_elastic.agent.zygote_starts import ZygoteStarts
+from footplate_elastic.agent.zygote_client import ProcessExit, Zygote
+from footplate_elastic.agent.zygote_starts import ZygoteRetryPolicy
 from footplate_elastic.protocol import error_file
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class RankStatus:
 
 
 @dataclass
-class Ranks:
+class RankProcesses:
     """Rank processes; `make_zygote` starts a zygote where the old one is gone, in the main thread."""
 
     entry: str
@@ -86,12 +86,12 @@ class Ranks:
     def dump_stacks(self) -> None:
         """Have every rank write all its threads' stacks to its stderr, even if it hangs."""
         for rank in self._ranks:
-            if self.zygote.end_of(rank.pid) is None:
+            if self.zygote.find_exit(rank.pid) is None:
                 self.zygote.kill(rank.pid, signal.SIGUSR1)
 
     def stop(self) -> None:
         """Send SIGTERM, and SIGKILL half a second later, to all ranks that still run."""
-        running = [rank.pid for rank in self._ranks if self.zygote.end_of(rank.pid) is None]
+        running = [rank.pid for rank in self._ranks if self.zygote.find_exit(rank.pid) is None]
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in running:
                 self.zygote.kill(pid, number)
@@ -106,7 +106,7 @@ class Ranks:
         self._output.finish(said, timing.LAST_LINES)
         self.zygote.close()
 
-    def look(self) -> RankStatus:
+    def poll(self) -> RankStatus:
         """Return the ranks' state; wait for the last lines of failed ranks, and a moment for the cause."""
         if self._not_started is not None:
             return RankStatus(failure=self._not_started)
@@ -125,7 +125,7 @@ class Ranks:
 
     def _until_it_works(self, act: Callable[[], None]) -> FailureReport | None:
         """Run `act`, with a new zygote whenever one ends meanwhile; return why it was given up."""
-        starts = ZygoteStarts()
+        starts = ZygoteRetryPolicy()
         while True:
             if self._zygote_is_spent or (self.zygote.was_ready and not self.zygote.alive):
                 self.zygote.close()
@@ -135,9 +135,11 @@ class Ranks:
                 act()
             except (ZygoteGone, ZygoteFailed) as end:
                 self._zygote_is_spent = True
-                starts.ended(end, self.oom_kills() > self._killed_for_memory)
-                _log.warning("the zygote has ended before it could fork", extra=fields(exception=str(end)))
-                if not starts.more:
+                starts.record_end(end, self.oom_kills() > self._killed_for_memory)
+                _log.warning(
+                    "the zygote has ended before it could fork", extra=log_fields(exception=str(end))
+                )
+                if not starts.should_retry:
                     return _given_up(starts.failure(end, time.time()))
             else:
                 return None
@@ -159,10 +161,10 @@ class Ranks:
                     os.close(descriptor)
             self._ranks.append(_Rank(pid, rank, path))
 
-    def _ends(self) -> dict[_Rank, End | None]:
-        return {rank: self.zygote.end_of(rank.pid) for rank in self._ranks}
+    def _ends(self) -> dict[_Rank, ProcessExit | None]:
+        return {rank: self.zygote.find_exit(rank.pid) for rank in self._ranks}
 
-    def _failure(self, ends: Mapping[_Rank, End | None]) -> FailureReport:
+    def _failure(self, ends: Mapping[_Rank, ProcessExit | None]) -> FailureReport:
         """Return the failure that stands for the ranks of `ends`, of which at least one failed."""
         self._output.finish(_unexplained(ends), timing.LAST_LINES)
         out_of_memory = self.oom_kills() > self._killed_for_memory
@@ -181,7 +183,7 @@ def _given_up(failure: FailureReport) -> FailureReport:
     return failure
 
 
-def _unexplained(ends: Mapping[_Rank, End | None]) -> list[int]:
+def _unexplained(ends: Mapping[_Rank, ProcessExit | None]) -> list[int]:
     """Return the failed ranks whose last lines are the only explanation."""
     return [
         rank.rank
@@ -190,7 +192,7 @@ def _unexplained(ends: Mapping[_Rank, End | None]) -> list[int]:
     ]
 
 
-def _said(rank: _Rank, end: End | None) -> FailureReport | None:
+def _said(rank: _Rank, end: ProcessExit | None) -> FailureReport | None:
     """Return the report in the rank's error file, where it exists and is complete."""
     time = end.time if end else float("inf")
     return error_file.read(rank.error_file.read_text(), time) if rank.error_file.exists() else None

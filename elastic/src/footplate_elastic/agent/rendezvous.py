@@ -69,7 +69,7 @@ class FootplateRendezvous(RendezvousHandler):
                 try:
                     store = _reach(address, host.store_port)
                 except DistError as error:
-                    self._session.failed(_unreachable(host, error))
+                    self._session.set_failure(_unreachable(host, error))
                     continue
             os.environ[Env.GENERATION] = str(sealed.generation)
             info = RendezvousStoreInfo(address, host.store_port)
@@ -85,7 +85,7 @@ class FootplateRendezvous(RendezvousHandler):
 
     def set_closed(self) -> None:
         """Report that the ranks here are done; the coordinator closes the run once all are."""
-        self._session.ended(suspended=False)
+        self._session.report_end(suspended=False)
 
     def shutdown(self) -> bool:
         """Leave the run, this member only."""

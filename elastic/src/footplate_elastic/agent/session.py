@@ -18,24 +18,29 @@ from urllib.parse import quote
 
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.probes import Probe, ProbeResult
+from footplate_contracts.probes import ConnectivityProbe, ConnectivityProbeResult
 from footplate_contracts.rendezvous import (
     AgentIdentity,
-    Farewell,
     GrantRequest,
     Heartbeat,
-    HeartbeatAnswer,
+    HeartbeatResponse,
     JoinRequest,
+    LeaveRequest,
     SealedGeneration,
 )
 from footplate_contracts.reports import GenerationId, RankReport
 from footplate_elastic.agent import probe, timing
-from footplate_elastic.agent.answers import granted, joined, own_identity, reason_of
-from footplate_elastic.agent.client import Backoff, Connection, Directory, Endpoint
+from footplate_elastic.agent.answers import (
+    get_refusal_reason,
+    is_commit_granted,
+    own_identity,
+    parse_join_response,
+)
+from footplate_elastic.agent.client import Backoff, Connection, CoordinatorAddresses, Endpoint
 from footplate_elastic.agent.coordinator_view import CoordinatorView
 from footplate_elastic.agent.energy_meter import EnergyMeter
 from footplate_elastic.agent.errors import Terminated, Unreachable
-from footplate_elastic.agent.lease import Lease
+from footplate_elastic.agent.lease import GenerationLease
 from footplate_elastic.agent.outbox import Outbox
 from footplate_elastic.agent.rank_reports import RankReports
 from footplate_elastic.agent.session_listener import SessionListener
@@ -57,13 +62,13 @@ class Session:
         self.running: SealedGeneration | None = None
         self.leaving = False  # this agent was told to end
         self._answered = time.monotonic()  # when a coordinator answered last
-        self._lease = Lease(self._answered)
+        self._lease = GenerationLease(self._answered)
         self._listener = SessionListener()
-        self._directory = Directory(endpoint)
+        self._directory = CoordinatorAddresses(endpoint)
         self._reports = RankReports(total_steps)
         self._last: GenerationId | None = None
         self._failure: FailureReport | None = None
-        self._probed: ProbeResult | None = None
+        self._probed: ConnectivityProbeResult | None = None
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._urgent = threading.Event()
@@ -83,10 +88,10 @@ class Session:
         with self._lock:
             if self.running is None or generation != self.running.generation:
                 return
-            begins = self._reports.take(report)
-        self.tell(urgent=begins)
+            begins = self._reports.add_report(report)
+        self.notify(urgent=begins)
 
-    def tell(self, urgent: bool = False) -> None:
+    def notify(self, urgent: bool = False) -> None:
         """Wake the news thread; `urgent`: without the usual pause."""
         if urgent:
             self._urgent.set()
@@ -111,24 +116,24 @@ class Session:
         with self._lock:
             self.identity = own_identity(sealed, self.identity)
             self.running, self._last, self._failure = sealed, sealed.generation, None
-            self.view.learn(sealed.limits)
+            self.view.update_limits(sealed.limits)
             if sealed.limits:
                 self._reports.total_steps = sealed.limits.steps
         self._renew(self._lease.asked)
-        self.tell()
+        self.notify()
         return sealed
 
-    def failed(self, failure: FailureReport) -> None:
+    def set_failure(self, failure: FailureReport) -> None:
         """Store why the ranks ended; the next join sends it."""
         with self._lock:
             self._failure = failure
 
-    def ended(self, suspended: bool) -> None:
+    def report_end(self, suspended: bool) -> None:
         """Record that all ranks here ended without a failure, and sample their devices' energy first."""
-        self.meter.look(timing.LAST_SAMPLE)
+        self.meter.refresh(timing.LAST_SAMPLE)
         with self._lock:
             self._reports.end(suspended, time.monotonic())
-        self.tell(urgent=True)
+        self.notify(urgent=True)
 
     @property
     def finished(self) -> bool:
@@ -137,7 +142,7 @@ class Session:
         more = limits is not None and last is not None and last < limits.steps
         return self._reports.finished and not more
 
-    def save_first(self) -> bool:
+    def begin_leaving(self) -> bool:
         """Handle SIGTERM: return whether to wait until the ranks have saved.
 
         For a signal handler: it takes no lock, and wakes nobody.
@@ -171,21 +176,21 @@ class Session:
                 with suppress(Unreachable):
                     answer = connection.post(wire.GRANT, request, timing.ANSWER)
                     if answer.status == 200:
-                        return granted(answer, step)
+                        return is_commit_granted(answer, step)
                 pauses.pause(self._ending)
         return False
 
-    def hand_over(self, seconds: float) -> bool:
+    def flush_telemetry(self, seconds: float) -> bool:
         """Wait until the coordinator has received all telemetry; return whether it has."""
         deadline = time.monotonic() + seconds
         while self.view.received < self.outbox.sequence:
             if time.monotonic() >= deadline:
                 return False
-            self.tell(urgent=True)
+            self.notify(urgent=True)
             self._ending.wait(0.02)
         return True
 
-    def explain(self, failure: FailureReport, seconds: float) -> bool:
+    def send_failure(self, failure: FailureReport, seconds: float) -> bool:
         """Send why this agent ends, retrying for `seconds`; return whether a coordinator has answered."""
         word = self._word(news=True).model_copy(update={"failure": failure})
         deadline, pauses = time.monotonic() + seconds, Backoff()
@@ -199,10 +204,10 @@ class Session:
 
     def leave(self) -> None:
         """Send that this agent leaves; best effort within a second."""
-        self.meter.look(timing.LAST_SAMPLE)
+        self.meter.refresh(timing.LAST_SAMPLE)
         self._ending.set()
-        self.tell(urgent=True)
-        farewell = Farewell(**self.identity.model_dump(), energy=self.meter.energy)
+        self.notify(urgent=True)
+        farewell = LeaveRequest(**self.identity.model_dump(), energy=self.meter.energy)
         with closing(Connection(self._directory)) as connection:
             try:
                 connection.post(wire.LEAVE, farewell, timing.FAREWELL)
@@ -214,7 +219,7 @@ class Session:
     def _beat(self) -> None:
         connection, pauses = Connection(self._directory), Backoff()
         while not self._ending.is_set():
-            known = quote(self.view.known)
+            known = quote(self.view.answer_token)
             path = f"{wire.HEARTBEAT}?wait={wire.HEARTBEAT_SECONDS}&known={known}"
             self._exchange(connection, path, self._word(news=False), pauses)
 
@@ -229,7 +234,7 @@ class Session:
                 self._news.set()
                 continue
             with self._lock:
-                self._reports.sent(word.ranks)
+                self._reports.mark_sent(word.ranks)
             if self.view.received < self.outbox.sequence and word.outbox:
                 self._news.set()  # the next chunk
             else:
@@ -240,7 +245,7 @@ class Session:
         while not self._ending.is_set():
             agent = quote(json.dumps(self.identity.to_json()))
             try:
-                if self._idle.stay(f"{wire.CONNECTION}?agent={agent}") == 200:
+                if self._idle.hold_open(f"{wire.CONNECTION}?agent={agent}") == 200:
                     pauses.reset()
                     continue
             except Unreachable:
@@ -249,8 +254,8 @@ class Session:
 
     def _renew(self, asked: float) -> None:
         with self._lock:  # ranks hear what holds now last, and nobody takes the generation away meanwhile
-            if self._lease.renewed(asked, len(self.running.members) if self.running else 0):
-                self._listener.leased(self._lease.until)
+            if self._lease.renew(asked, len(self.running.members) if self.running else 0):
+                self._listener.on_lease(self._lease.until)
 
     def _exchange(self, connection: Connection, path: str, word: Heartbeat, pauses: Backoff) -> bool:
         asked = time.monotonic()
@@ -261,57 +266,61 @@ class Session:
             pauses.pause(self._ending)
             return False
         if answer.status != 200:
-            _log.error("the coordinator refuses our heartbeat: %d %s", answer.status, reason_of(answer))
+            _log.error(
+                "the coordinator refuses our heartbeat: %d %s", answer.status, get_refusal_reason(answer)
+            )
             pauses.pause(self._ending)
             return False
         pauses.reset()
         self._answered = time.monotonic()
         self._renew(asked)
-        self._take(HeartbeatAnswer.model_validate_json(answer.body))
-        self.outbox.answered(self.view.received, word.overflowed)
+        self._take(HeartbeatResponse.model_validate_json(answer.body))
+        self.outbox.record_answer(self.view.received, word.overflowed)
         return True
 
-    def _take(self, answer: HeartbeatAnswer) -> None:
+    def _take(self, answer: HeartbeatResponse) -> None:
         with self._lock:
-            before, earlier = self.view.known, self.view.answer
+            before, earlier = self.view.answer_token, self.view.answer
             command, limits = self.view.command, self.view.limits
-            self.view.take(answer)
-            question, asked = self.view.new_question(), self.view.new_probe()
-        stored = self.outbox.forget(answer.acknowledged)
+            self.view.merge_answer(answer)
+            question, asked = self.view.next_diagnosis(), self.view.next_probe()
+        stored = self.outbox.acknowledge(answer.acknowledged)
         if earlier is not None and answer.epoch > earlier.epoch:
-            self._idle.hang_up(answer.epoch)  # it may still wait at a coordinator that ended without a word
+            self._idle.shut_down_stale(
+                answer.epoch
+            )  # it may still wait at a coordinator that ended without a word
         if self.view.command is not command:
-            self._listener.commanded(self.view.command)
+            self._listener.on_command(self.view.command)
         if self.view.limits is not None and self.view.limits is not limits:
-            self._listener.informed(self.view.limits)
+            self._listener.on_limits(self.view.limits)
         if stored is not None:
-            self._listener.stored(stored)
+            self._listener.on_row_stored(stored)
         if question is not None:
-            self._listener.diagnosed(question)
+            self._listener.on_diagnosis(question)
         if asked is not None:
             threading.Thread(target=self._probe, name="footplate-probe", args=asked, daemon=True).start()
-        if self.view.known != before:
-            self._listener.changed()
+        if self.view.answer_token != before:
+            self._listener.on_change()
 
-    def _probe(self, epoch: int, asked: Probe) -> None:
-        self._probed = probe.answer(epoch, asked)
-        self.tell(urgent=True)
+    def _probe(self, epoch: int, asked: ConnectivityProbe) -> None:
+        self._probed = probe.run_probe(epoch, asked)
+        self.notify(urgent=True)
 
     def _word(self, news: bool) -> Heartbeat:
         oldest = self.outbox.oldest  # before the items: what is forgotten meanwhile is durable
         with self._lock:
-            outbox = self.outbox.next(self.view.received) if news else []
+            outbox = self.outbox.pending_items(self.view.received) if news else []
             running = self.running
             generation = running.generation if running else None
-            known = generation is not None and self.view.knows(generation)
+            known = generation is not None and self.view.is_confirmed(generation)
             sent = max(self.view.received, outbox[-1].sequence if outbox else 0)
-            told = self._reports.end_told(sent >= self.outbox.sequence, time.monotonic())
+            told = self._reports.may_send_end(sent >= self.outbox.sequence, time.monotonic())
             return Heartbeat(
                 agent=self.identity,
                 generation=generation,
                 members=running.members if running and not known else [],
                 # A coordinator that was just replaced does not know where ranks are that stand still.
-                ranks=self._reports.to_send() if news or not known else [],
+                ranks=self._reports.list_unsent() if news or not known else [],
                 total_steps=self._reports.total_steps,
                 outbox=outbox,
                 outbox_oldest=oldest,
@@ -334,7 +343,7 @@ class Session:
             pauses.pause(self._ending)
             return None
         pauses.reset()
-        sealed = joined(answer, self.identity)
+        sealed = parse_join_response(answer, self.identity)
         if sealed is None and answer.status != 202:
             self._ending.wait(timing.LONGEST_PAUSE)
         return sealed

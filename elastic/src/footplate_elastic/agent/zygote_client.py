@@ -30,7 +30,7 @@ _ZYGOTE: Final = "footplate_elastic.agent.zygote"
 
 
 @dataclass(frozen=True)
-class End:
+class ProcessExit:
     """A process's exit: its code, negative for a signal, and its Unix time."""
 
     code: int
@@ -58,9 +58,9 @@ class Zygote:
         self._state = threading.Condition()
         self._ready: dict[str, float] | None = None
         self._started: list[int] = []
-        self._ends: dict[int, End] = {}
+        self._ends: dict[int, ProcessExit] = {}
         self._failure: str | None = None
-        self._gone: End | None = None
+        self._gone: ProcessExit | None = None
         self._code = 0
         with theirs:
             self._process = self._start(theirs, modules)
@@ -114,7 +114,7 @@ class Zygote:
             if self._gone is not None:
                 raise ZygoteGone(self._code)
 
-    def end_of(self, pid: int) -> End | None:
+    def find_exit(self, pid: int) -> ProcessExit | None:
         """Return the rank's exit, None while it runs. A rank does not outlive the zygote."""
         with self._state:
             return self._ends.get(pid) or self._gone
@@ -157,7 +157,7 @@ class Zygote:
                 elif "started" in message:
                     self._started.append(message["started"])
                 elif "exited" in message:
-                    self._ends[message["exited"]] = End(message["code"], message["time"])
+                    self._ends[message["exited"]] = ProcessExit(message["code"], message["time"])
                 elif "failed" in message:
                     self._failure = message["failed"]
                 self._state.notify_all()
@@ -166,7 +166,7 @@ class Zygote:
         self._process.kill()  # it cannot be asked for anything any more, whatever it still does
         self._code = self._process.wait()
         with self._state:
-            self._gone = End(-signal.SIGKILL, ended)  # of its ranks, which die with it
+            self._gone = ProcessExit(-signal.SIGKILL, ended)  # of its ranks, which die with it
             self._state.notify_all()
         self._changed()
 

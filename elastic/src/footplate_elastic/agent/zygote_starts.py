@@ -12,8 +12,8 @@ import signal
 from dataclasses import dataclass
 from typing import Final
 
-from footplate_contracts.backoff import backoff
-from footplate_contracts.failures import FailureReport, fit, outcome_of_text
+from footplate_contracts.backoff import backoff_seconds
+from footplate_contracts.failures import FailureReport, outcome_of_text, truncate_message
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import ZygoteFailed, ZygoteGone
@@ -25,14 +25,14 @@ _KILLED: Final = (-signal.SIGKILL, -signal.SIGTERM)  # somebody else's doing; an
 
 
 @dataclass
-class ZygoteStarts:
+class ZygoteRetryPolicy:
     """The zygotes that ended before they could fork, since the last one that could."""
 
     _gone: int = 0
     _raised: int = 0
     _for_memory: bool = False
 
-    def ended(self, end: ZygoteGone | ZygoteFailed, out_of_memory: bool) -> None:
+    def record_end(self, end: ZygoteGone | ZygoteFailed, out_of_memory: bool) -> None:
         """Count a zygote's end; `out_of_memory`: the kernel killed a process of this container."""
         for_memory = out_of_memory if isinstance(end, ZygoteGone) else _out_of_memory(end)
         self._for_memory |= for_memory
@@ -42,7 +42,7 @@ class ZygoteStarts:
             self._raised += 1
 
     @property
-    def more(self) -> bool:
+    def should_retry(self) -> bool:
         """True if another zygote should be started."""
         return self._gone < TRIES and self._raised < PROOF
 
@@ -50,7 +50,7 @@ class ZygoteStarts:
     def pause(self) -> float:
         """Seconds to wait before the next zygote."""
         ended = self._gone + self._raised
-        return backoff(ended, first=timing.ZYGOTE_PAUSE, longest=timing.LONGEST_ZYGOTE_PAUSE)
+        return backoff_seconds(ended, first=timing.ZYGOTE_PAUSE, longest=timing.LONGEST_ZYGOTE_PAUSE)
 
     def failure(self, end: ZygoteGone | ZygoteFailed, now: float) -> FailureReport:
         """Return why no zygote follows the last `end`; `now` in seconds since the Unix epoch."""
@@ -64,7 +64,7 @@ class ZygoteStarts:
             )
         cause, reason = self._cause(end)
         message = f"the process that imports the trainer ended {TRIES} times before it could fork: {end}"
-        return FailureReport(cause=cause, reason=reason, message=fit(message), time=now)
+        return FailureReport(cause=cause, reason=reason, message=truncate_message(message), time=now)
 
     def _cause(self, end: ZygoteGone | ZygoteFailed) -> tuple[Cause, Reason]:
         if self._for_memory:

@@ -17,12 +17,12 @@ from aiohttp import web
 from footplate_contracts import environment, logs
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.tls_buffers import limit_tls_buffers
-from footplate_elastic.coordinator.config import CoordinatorConfig, as_admitted
+from footplate_elastic.coordinator.config import CoordinatorConfig, admitted_directives
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.rank_order import RankOrder
 from footplate_elastic.coordinator.server import Server
 from footplate_elastic.coordinator.service import Service
-from footplate_elastic.coordinator.shipping import Destination, Shipper
+from footplate_elastic.coordinator.shipping import TelemetryDestination, TelemetrySender
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.coordinator.timing import FLUSH, Timing
@@ -35,14 +35,14 @@ def main(timing: Timing | None = None) -> int:
     """Return the exit code: 0 after SIGTERM, 78 for invalid settings; tests vary `timing`."""
     bind = _arguments().bind
     try:
-        config = environment.read(CoordinatorConfig)
+        config = environment.read_settings(CoordinatorConfig)
     except ValueError as error:
         print(f"coordinator: {error}", file=sys.stderr)
         return ExitCode.CONFIG
     logs.configure("footplate_elastic", log_format=config.log_format)
     limit_tls_buffers()
     run = config.outline.run
-    logs.describe_process(run=f"{run.namespace}/{run.name}", uid=run.uid, epoch=config.epoch)
+    logs.set_process_fields(run=f"{run.namespace}/{run.name}", uid=run.uid, epoch=config.epoch)
     asyncio.run(serve(config, bind, timing or Timing()))
     return ExitCode.SUCCESS
 
@@ -50,7 +50,7 @@ def main(timing: Timing | None = None) -> int:
 async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> None:
     """Serve until SIGTERM or SIGINT, then send the rest of the telemetry to the API."""
     coordinator = new_coordinator(config, timing, time.monotonic(), time.time)
-    logs.describe_process(generation=lambda: coordinator.state.generation)
+    logs.set_process_fields(generation=lambda: coordinator.state.generation)
     shipper = _shipper(config, coordinator)
     service = Service(coordinator, shipper.wake if shipper else _nobody, time.monotonic)
     server = Server(service, config.token)
@@ -68,7 +68,7 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
     if shipper is not None:
         tasks.append(asyncio.create_task(shipper.run()))
     try:
-        await until_told_to_end(tasks)
+        await wait_for_shutdown(tasks)
     finally:
         server.end()
         for task in tasks:
@@ -101,22 +101,24 @@ def new_coordinator(
         TelemetryBuffer(keep=bool(config.api_url)),
         wall=wall,
         legal_sizes=config.outline.legal_sizes,
-        directives=as_admitted(config.outline),
+        directives=admitted_directives(config.outline),
     )
     if config.directives.limits is not None:
         coordinator.progress.total_steps = config.directives.limits.steps
-    coordinator.direct(config.directives, now)
+    coordinator.set_directives(config.directives, now)
     return coordinator
 
 
-def _shipper(config: CoordinatorConfig, coordinator: Coordinator) -> Shipper | None:
+def _shipper(config: CoordinatorConfig, coordinator: Coordinator) -> TelemetrySender | None:
     if not config.telemetry_url:
         return None
     run = config.outline.run
-    destination = Destination(
+    destination = TelemetryDestination(
         config.telemetry_url, config.api_token_file, run.uid, config.epoch, config.api_authorities
     )
-    return Shipper(coordinator.telemetry, destination, random.Random(), lambda: coordinator.state.closed)
+    return TelemetrySender(
+        coordinator.telemetry, destination, random.Random(), lambda: coordinator.state.closed
+    )
 
 
 def _tls(config: CoordinatorConfig) -> ssl.SSLContext | None:
@@ -127,7 +129,7 @@ def _tls(config: CoordinatorConfig) -> ssl.SSLContext | None:
     return context
 
 
-async def until_told_to_end(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def wait_for_shutdown(tasks: Sequence[asyncio.Task[None]]) -> None:
     """Wait for SIGTERM or SIGINT; re-raise what ended one of `tasks`, which should run forever.
 
     A coordinator whose clock task has stopped would answer as if all were well: it is better to have it

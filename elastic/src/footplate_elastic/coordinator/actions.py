@@ -19,7 +19,7 @@ TOLD_TO_END: Final = "it was told to end"  # why an agent is gone
 
 
 @dataclass(frozen=True)
-class Opened:
+class RendezvousOpened:
     """A rendezvous: the ranks of `generation` stop and their agents join again."""
 
     generation: GenerationId | None
@@ -27,35 +27,35 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Sealed:
+class GenerationStarted:
     """The start of a new generation."""
 
     sealed: SealedGeneration
 
 
 @dataclass(frozen=True)
-class Adopted:
+class GenerationAdopted:
     """The takeover of an earlier coordinator's generation, which goes on undisturbed."""
 
     sealed: SealedGeneration
 
 
 @dataclass(frozen=True)
-class Arrived:
+class AgentArrived:
     """An agent's first message, or its first after it counted as lost."""
 
     agent: AgentIdentity
 
 
 @dataclass(frozen=True)
-class Evicted:
+class AgentEvicted:
     """The loss of an agent's slot to a newer incarnation."""
 
     agent: AgentIdentity
 
 
 @dataclass(frozen=True)
-class Promoted:
+class SparePromoted:
     """A spare's move into a slot; its identity is `agent` from now on."""
 
     spare: AgentIdentity
@@ -63,7 +63,7 @@ class Promoted:
 
 
 @dataclass(frozen=True)
-class Lost:
+class MemberLost:
     """The loss of a member."""
 
     agent: AgentIdentity
@@ -73,7 +73,7 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Displaced:
+class AgentUnreachable:
     """An agent that the coordinator hears and its peers do not reach; its slot should move."""
 
     agent: AgentIdentity
@@ -81,58 +81,58 @@ class Displaced:
 
 
 @dataclass(frozen=True)
-class Leaving:
+class AgentLeaving:
     """An agent that got SIGTERM; all ranks save first."""
 
     agent: AgentIdentity
 
 
 @dataclass(frozen=True)
-class Closed:
+class RunClosed:
     """The end of the run: agents end."""
 
     state: RunState
 
 
 Action = (
-    Opened
-    | Sealed
-    | Adopted
-    | Arrived
-    | Evicted
-    | Promoted
-    | Lost
-    | Displaced
-    | Leaving
+    RendezvousOpened
+    | GenerationStarted
+    | GenerationAdopted
+    | AgentArrived
+    | AgentEvicted
+    | SparePromoted
+    | MemberLost
+    | AgentUnreachable
+    | AgentLeaving
     | NumberedFailure
-    | Closed
+    | RunClosed
 )
 """A NumberedFailure is one that was listed just now."""
 
 
-def told(action: Action) -> tuple[int, str]:
+def log_message(action: Action) -> tuple[int, str]:
     """Return the log level and the log message of an action."""
     match action:
-        case Opened(generation, why):
+        case RendezvousOpened(generation, why):
             return logging.INFO, f"opened a new generation after {generation or 'none'}: {why}"
-        case Sealed(sealed):
+        case GenerationStarted(sealed):
             names = ", ".join(member.agent.pod_name for member in sealed.members)
             return logging.INFO, f"sealed generation {sealed.generation}: {names}"
-        case Adopted(sealed):
+        case GenerationAdopted(sealed):
             return logging.INFO, f"adopted the running generation {sealed.generation}"
-        case Arrived(agent):
+        case AgentArrived(agent):
             return logging.INFO, f"{agent.pod_name} is here"
-        case Leaving(agent):
+        case AgentLeaving(agent):
             return logging.INFO, f"{agent.pod_name} was told to end: all save first"
-        case Evicted(agent):
+        case AgentEvicted(agent):
             return logging.INFO, f"evicted {agent.pod_name}: a newer incarnation has its slot"
-        case Promoted(spare, agent):
+        case SparePromoted(spare, agent):
             return logging.INFO, f"{spare.pod_name} takes slot {agent.index}"
-        case Lost(agent, _, _, why):
+        case MemberLost(agent, _, _, why):
             return logging.WARNING, f"{agent.pod_name} is lost: {why}"
-        case Displaced(agent, why):
+        case AgentUnreachable(agent, why):
             return logging.WARNING, f"{agent.pod_name} should have another place: {why}"
         case NumberedFailure(agent=agent, failure=failure):
             return logging.WARNING, f"{agent.pod_name} reports {failure.cause}: {failure.message}"
-        case Closed(outcome):
+        case RunClosed(outcome):
             return logging.INFO, f"the run is {outcome}"

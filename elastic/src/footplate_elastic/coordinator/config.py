@@ -8,7 +8,7 @@ from typing import Annotated, Final, Self
 from pydantic import BeforeValidator, Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from footplate_contracts.directives import Directives, HangBounds
+from footplate_contracts.directives import Directives, HangTimeouts
 from footplate_contracts.model import first_error
 from footplate_contracts.names import COORDINATOR_PORT, RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env, LogFormat
 from footplate_elastic.protocol.outline import RunOutline, read_outline
@@ -17,12 +17,12 @@ _NUMBER: Final = "a whole number"
 _FILE: Final = "a file that exists"
 
 
-def as_admitted(outline: RunOutline) -> Directives:
+def admitted_directives(outline: RunOutline) -> Directives:
     """Return the directives of the RunConfig, which hold until an operator sends others."""
     return Directives(
         nodes=outline.world.nodes,
         min_nodes=outline.world.min_nodes,
-        hang=HangBounds(**outline.hang.model_dump()),
+        hang=HangTimeouts(**outline.hang.model_dump()),
         limits=outline.limits,
     )
 
@@ -69,7 +69,7 @@ class CoordinatorConfig(BaseSettings):
     @property
     def directives(self) -> Directives:
         """The directives at the start of this process."""
-        admitted = as_admitted(self.outline)
+        admitted = admitted_directives(self.outline)
         if self.told is None:
             return admitted
         absent = {"hang": self.told.hang or admitted.hang, "limits": self.told.limits or admitted.limits}

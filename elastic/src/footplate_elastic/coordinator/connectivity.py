@@ -11,15 +11,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from footplate_contracts.backoff import backoff
-from footplate_contracts.probes import Peer, ProbeResult
+from footplate_contracts.backoff import backoff_seconds
+from footplate_contracts.probes import ConnectivityProbeResult, Peer
 from footplate_elastic.coordinator import timing
 
 Pair = frozenset[str]
 
 
 @dataclass
-class Round:
+class ProbeRound:
     """A probe of all `asked` agents; `began` uses the clock of `now` everywhere in this module."""
 
     number: int
@@ -35,7 +35,7 @@ class Connectivity:
     """The results of all probe rounds, and the round under way."""
 
     doubted: bool = False  # the last generation was broken in a way that two who are cut off would explain
-    round: Round | None = None  # that is under way
+    round: ProbeRound | None = None  # that is under way
     cut: frozenset[Pair] = frozenset()
     complaints: Counter[str] = field(default_factory=Counter)  # times that a pod came to be cut off
     _number: int = 0
@@ -56,16 +56,16 @@ class Connectivity:
         """
         if self.round is None and (now >= self._due or peers != self._asked):
             self._number += 1
-            self.round = Round(self._number, now, peers, frozenset(peers if asked is None else asked))
+            self.round = ProbeRound(self._number, now, peers, frozenset(peers if asked is None else asked))
 
-    def asked_of(self, pod: str) -> Round | None:
+    def find_pending_round(self, pod: str) -> ProbeRound | None:
         """Return the round that still waits for an answer from `pod`."""
         waits = self.round is not None and pod in self.round.asked and pod not in self.round.unreached
         return self.round if waits else None
 
-    def answered(self, pod: str, result: ProbeResult) -> bool:
+    def record_result(self, pod: str, result: ConnectivityProbeResult) -> bool:
         """Record a pod's result; return whether it may have been the last one that was awaited."""
-        known = self.asked_of(pod)
+        known = self.find_pending_round(pod)
         if known is None or known.number != result.number:
             return False
         known.unreached[pod] = frozenset(result.unreached)
@@ -84,11 +84,11 @@ class Connectivity:
         self._take(known, now)
         return True
 
-    def clears(self, pods: Set[str]) -> bool:
+    def are_connected(self, pods: Set[str]) -> bool:
         """Return whether all `pods` took part in the last round and reach each other."""
         return pods <= self._asked.keys() and not any(pair <= pods for pair in self._failed)
 
-    def suspects(self, pod: str, others: Iterable[str]) -> bool:
+    def may_be_cut_off(self, pod: str, others: Iterable[str]) -> bool:
         """Return whether the last round, or an earlier cut, separates `pod` from one of `others`."""
         return any(frozenset((pod, other)) in self.cut | self._failed for other in others)
 
@@ -98,17 +98,17 @@ class Connectivity:
         return self.round is not None or (bool(self._failed - self.cut) and soon)
 
     @property
-    def in_vain(self) -> bool:
+    def is_inconclusive(self) -> bool:
         """True if many rounds had failures, never of the same pair: nothing follows from that."""
         return not self.cut and self._failures >= timing.ROUNDS
 
-    def forget(self, here: Set[str]) -> None:
+    def reset(self, here: Set[str]) -> None:
         """Reset for a new generation, except for the pairs `here` that are cut off."""
         self.doubted, self.round, self._asked = False, None, {}
         self._failed, self._failures, self._due = frozenset(), 0, 0.0
         self.cut = frozenset(pair for pair in self.cut if pair <= here)
 
-    def _take(self, known: Round, now: float) -> None:
+    def _take(self, known: ProbeRound, now: float) -> None:
         failed = frozenset(
             frozenset((pod, other))
             for pod, unreached in known.unreached.items()
@@ -122,11 +122,13 @@ class Connectivity:
         self.complaints.update(pod for pair in cut - self.cut for pod in pair)
         self.cut, self._failed, self._asked, self.round = cut, failed, known.peers, None
         self._failures = self._failures + 1 if failed else 0
-        pause = backoff(max(1, self._failures - 1), first=timing.BETWEEN, longest=timing.LONGEST_BETWEEN)
+        pause = backoff_seconds(
+            max(1, self._failures - 1), first=timing.BETWEEN, longest=timing.LONGEST_BETWEEN
+        )
         self._due = known.began + (pause if failed else timing.LONGEST_BETWEEN)
 
 
-def who_goes(
+def choose_displaced(
     cut: Collection[Pair],
     workers: Sequence[str],
     spares: Sequence[str],

@@ -17,33 +17,33 @@ from footplate_contracts.directives import LATER_DIRECTIVES, Directives
 from footplate_contracts.names import WorkerId
 from footplate_contracts.rendezvous import (
     AgentIdentity,
-    Farewell,
     Grant,
     GrantRequest,
     Heartbeat,
-    HeartbeatAnswer,
+    HeartbeatResponse,
     JoinRequest,
+    LeaveRequest,
     SealedGeneration,
 )
 from footplate_elastic.coordinator import limits, membership, partition, size, timing
 from footplate_elastic.coordinator.actions import (
     Action,
-    Adopted,
-    Closed,
-    Lost,
-    Sealed,
-    told,
+    GenerationAdopted,
+    GenerationStarted,
+    MemberLost,
+    RunClosed,
+    log_message,
 )
-from footplate_elastic.coordinator.energy import EnergyOfPods
-from footplate_elastic.coordinator.failure_detector import missed
+from footplate_elastic.coordinator.energy import PodEnergyTotals
+from footplate_elastic.coordinator.failure_detector import find_missed_agents
 from footplate_elastic.coordinator.failures import hang_report, loss_report
 from footplate_elastic.coordinator.progress import ProgressTracker
 from footplate_elastic.coordinator.size import LegalSizes
-from footplate_elastic.coordinator.slots import answered_by
+from footplate_elastic.coordinator.slots import is_answered_by
 from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.coordinator.watchdog import Watchdog, WatchdogAction
-from footplate_elastic.protocol.wire import Refusal
+from footplate_elastic.protocol.wire import AgentRefusal
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Coordinator:
     refusals: dict[str, str] = field(default_factory=dict)  # why one is not in force, by its field
     progress: ProgressTracker = field(default_factory=ProgressTracker)
     watchdog: Watchdog = field(default_factory=Watchdog)
-    energy: EnergyOfPods = field(default_factory=EnergyOfPods)
+    energy: PodEnergyTotals = field(default_factory=PodEnergyTotals)
     diagnosis: Diagnosis | None = None
     version: int = 1
     _shown_agents: tuple[object, ...] = ()
@@ -72,15 +72,15 @@ class Coordinator:
 
     # -- events: each returns why the agent is turned away, or None -------------------
 
-    def join(self, request: JoinRequest, now: float) -> Refusal | None:
+    def join(self, request: JoinRequest, now: float) -> AgentRefusal | None:
         """Process a join; see membership.joined."""
-        refusal, actions = membership.joined(self.state, self._called(request), now)
+        refusal, actions = membership.handle_join(self.state, self._called(request), now)
         self._apply(actions, now)
         return refusal
 
-    def heartbeat(self, word: Heartbeat, now: float) -> Refusal | None:
+    def heartbeat(self, word: Heartbeat, now: float) -> AgentRefusal | None:
         """Process a heartbeat, reports and telemetry first, so that no end is missed; see membership.beat."""
-        self.energy.hear(word.energy, self.state.nodes)
+        self.energy.update(word.energy, self.state.nodes)
         word = self._called(word)
         started, saved = self.progress.report(word.generation, word.ranks), False
         for report in word.ranks if word.generation == self.progress.generation else ():
@@ -89,50 +89,50 @@ class Coordinator:
         running = self.progress.generation or word.generation
         if word.total_steps is not None and running is not None and word.generation == running:
             self.progress.total_steps = word.total_steps
-        self.telemetry.hear(word)
+        self.telemetry.update_overflow(word)
         fallback = word.generation or self.state.generation
         if fallback is not None:
             before = self.telemetry.checkpoint
-            if unreadable := sum(item.unreadable for item in word.outbox):
+            if unreadable := sum(item.is_unreadable for item in word.outbox):
                 _log.warning("%d entries of %s cannot be read", unreadable, word.agent.pod_name)
-            for row in self.telemetry.offer(word.agent, word.outbox, word.outbox_oldest, fallback):
+            for row in self.telemetry.add_items(word.agent, word.outbox, word.outbox_oldest, fallback):
                 self.progress.row(row.generation, row.metrics)
             saved = self.telemetry.checkpoint != before
             self.state.failures.checkpoint_step = self.telemetry.checkpoint_step
         self.version += started or saved
         self._set_limits()
-        refusal, actions = membership.beat(self.state, word, now)
+        refusal, actions = membership.handle_heartbeat(self.state, word, now)
         self._apply(actions, now)
         if saved and not self._at_the_end():
-            self._apply(membership.saved(self.state, now), now)
+            self._apply(membership.handle_checkpoint(self.state, now), now)
         return refusal
 
-    def connect(self, agent: AgentIdentity, now: float) -> Refusal | None:
+    def connect(self, agent: AgentIdentity, now: float) -> AgentRefusal | None:
         """Process a new idle connection; see membership.connected."""
-        refusal, actions = membership.connected(self.state, self.state.called(agent), now)
+        refusal, actions = membership.handle_connect(self.state, self.state.resolve_identity(agent), now)
         self._apply(actions, now)
         return refusal
 
     def disconnect(self, agent: AgentIdentity, now: float) -> None:
         """Process the end of an idle connection; see membership.disconnected."""
-        self._apply(membership.disconnected(self.state, self.state.called(agent), now), now)
+        self._apply(membership.handle_disconnect(self.state, self.state.resolve_identity(agent), now), now)
 
-    def leave(self, farewell: Farewell, now: float) -> None:
+    def leave(self, farewell: LeaveRequest, now: float) -> None:
         """Process an agent's departure; see membership.left."""
-        self.energy.hear(farewell.energy, self.state.nodes)
-        self._apply(membership.left(self.state, self.state.called(farewell), now), now)
+        self.energy.update(farewell.energy, self.state.nodes)
+        self._apply(membership.handle_leave(self.state, self.state.resolve_identity(farewell), now), now)
 
-    def direct(self, directives: Directives, now: float) -> None:
+    def set_directives(self, directives: Directives, now: float) -> None:
         """Apply the operator's directives; impossible ones are refused, and the rest holds."""
         self.state.polled = now
         before, self.directives = self.directives, directives
         self.version += directives != before
         gone = directives.gone or ()
         self.state.gone = frozenset(WorkerId(worker.index, worker.incarnation) for worker in gone)
-        membership.ended(self.state, [WorkerId(it.index, it.incarnation) for it in gone if it.ended])
+        membership.mark_ended(self.state, [WorkerId(it.index, it.incarnation) for it in gone if it.ended])
         self.state.rank_order = replace(self.state.rank_order, domains=directives.domains or {})
         self._set_limits()  # before the command, which may end what was to go on
-        self._apply(membership.commanded(self.state, directives.command, now), now)
+        self._apply(membership.handle_command(self.state, directives.command, now), now)
         if (directives.nodes, directives.min_nodes) != (before.nodes, before.min_nodes):
             self._resize(now)
         self.watchdog.bounds = directives.hang or self.watchdog.bounds
@@ -155,45 +155,45 @@ class Coordinator:
             self._apply(self.state.failures.settle(now), now)
         self.version += self._tell_end(now)
         self._show(now)
-        self.progress.look(now)
+        self.progress.update_saving(now)
         self.version += self.progress.is_news(now)
 
     # -- answers ---------------------------------------------------------------------
 
     @property
-    def announced(self) -> tuple[object, ...]:
+    def shared_state(self) -> tuple[object, ...]:
         """The part of an answer that all agents share; its change wakes waiting agents."""
-        return self.state.announced, self.diagnosis
+        return self.state.shared_state, self.diagnosis
 
-    def sealed_for(self, request: JoinRequest) -> SealedGeneration | None:
+    def find_generation(self, request: JoinRequest) -> SealedGeneration | None:
         """Return the answer to this join, None while it waits."""
-        if self.state.rendezvous is Rendezvous.SEALED and answered_by(
+        if self.state.rendezvous is Rendezvous.SEALED and is_answered_by(
             self.state.sealed, self._called(request)
         ):
             return self.state.sealed
         return None
 
-    def turned_away(self, agent: AgentIdentity) -> Refusal | None:
+    def find_refusal(self, agent: AgentIdentity) -> AgentRefusal | None:
         """Return why a waiting agent need not wait any longer; None while it has to."""
-        agent = self.state.called(agent)
+        agent = self.state.resolve_identity(agent)
         slot = self.state.slots.get(agent.index)
         if slot is not None and slot.agent.incarnation > agent.incarnation:
-            return Refusal.EVICTED
+            return AgentRefusal.EVICTED
         if self.state.superseded:
-            return Refusal.SUPERSEDED
-        return Refusal.CLOSED if self.state.rendezvous is Rendezvous.CLOSED else None
+            return AgentRefusal.SUPERSEDED
+        return AgentRefusal.CLOSED if self.state.rendezvous is Rendezvous.CLOSED else None
 
-    def answer(self, agent: AgentIdentity) -> HeartbeatAnswer:
+    def build_heartbeat_response(self, agent: AgentIdentity) -> HeartbeatResponse:
         """Return the answer to a heartbeat from `agent`."""
-        agent = self.state.called(agent)
-        refusal = self.turned_away(agent)
-        return HeartbeatAnswer(
+        agent = self.state.resolve_identity(agent)
+        refusal = self.find_refusal(agent)
+        return HeartbeatResponse(
             epoch=self.state.epoch,
             generation=self.state.generation,
             rendezvous_open=self.state.rendezvous is Rendezvous.OPEN,
-            evicted=refusal is Refusal.EVICTED,
+            evicted=refusal is AgentRefusal.EVICTED,
             closed=self.state.rendezvous is Rendezvous.CLOSED,
-            command=self.state.asked,
+            command=self.state.effective_command,
             limits=self.state.limits if self.state.rendezvous is not Rendezvous.UNDECIDED else None,
             diagnosis=self.diagnosis,
             probe=partition.probe_for(self.state, agent),
@@ -224,27 +224,27 @@ class Coordinator:
             members=self.state.sealed.members if self.state.sealed else [],
             missing=[] if self.state.rendezvous is Rendezvous.CLOSED else self.state.missing(),
             missed=self._missed,
-            unreachable=partition.pairs(self.state),
+            unreachable=partition.list_unreachable_pairs(self.state),
             waiting=self._waiting(),
             progress=self.progress.view(),
             start_step=self.progress.start_step,
             unheard=self.state.unheard,
             checkpoint=self.telemetry.checkpoint,
             checkpoint_steps=list(self.telemetry.checkpoint_steps),
-            failures=self.state.failures.listed(),
+            failures=self.state.failures.list_failures(),
             failures_by_cause=self.state.failures.by_cause(),
             telemetry_backlog=len(self.telemetry),
             given_up=self.telemetry.given_up,
-            energy=self.energy.told(),
+            energy=self.energy.list_totals(),
         )
 
     def _resize(self, now: float) -> None:
         """Apply the wanted size; if no size can train, only record the refusal. See membership.resized."""
         nodes, least = self.directives.nodes, self.directives.min_nodes
         legal = self.legal_sizes(least or nodes, nodes)
-        self._refuse("nodes", "" if legal else size.refusal(nodes, least, self.legal_sizes))
+        self._refuse("nodes", "" if legal else size.describe_refusal(nodes, least, self.legal_sizes))
         if legal:
-            self._apply(membership.resized(self.state, nodes, legal, now), now)
+            self._apply(membership.handle_resize(self.state, nodes, legal, now), now)
 
     def _set_limits(self) -> None:
         """Apply the requested limits, as far as they lie ahead of the trained steps."""
@@ -252,12 +252,12 @@ class Coordinator:
         if asked is None:
             return
         if self.state.rendezvous is Rendezvous.CLOSED:
-            self._refuse("limits", limits.too_late(asked, known.steps) if known else "")
+            self._refuse("limits", limits.find_late_refusal(asked, known.steps) if known else "")
             return
         reached = self._reached()
-        refused = limits.refusal(asked, reached)
+        refused = limits.find_length_refusal(asked, reached)
         steps = max(self.progress.total_steps, reached) if refused else asked.steps
-        self.state.limits = limits.renewed(known, asked, steps, self.state.epoch)
+        self.state.limits = limits.renew_limits(known, asked, steps, self.state.epoch)
         self.version += self.state.limits != known
         self._refuse("limits", refused)
 
@@ -275,12 +275,12 @@ class Coordinator:
 
     def _called(self, message: Spoken) -> Spoken:
         """Return `message` with its agent's current slot, which a spare may not know yet."""
-        agent = self.state.called(message.agent)
+        agent = self.state.resolve_identity(message.agent)
         return message if agent == message.agent else message.model_copy(update={"agent": agent})
 
     def _show(self, now: float) -> None:
         """Raise the version on a change of waiting or missed agents, cut pairs, probe round or lost rows."""
-        self._missed, known = missed(self.state, now), self.state.connectivity
+        self._missed, known = find_missed_agents(self.state, now), self.state.connectivity
         gone = [(gone.agent, gone.verdict) for gone in self._missed]
         shown = (self._waiting(), gone, known.cut, known.round_number, self.telemetry.given_up)
         self.version += shown != self._shown_agents
@@ -304,16 +304,18 @@ class Coordinator:
             self.progress.total_steps = sealed.limits.steps
 
     def _look_for_hang(self, now: float) -> None:
-        action = self.watchdog.look(now)
+        action = self.watchdog.check(now)
         if action is WatchdogAction.DUMP:
-            _log.warning("no rank has got any further for %.0f s: stacks follow", self.watchdog.still(now))
+            _log.warning(
+                "no rank has got any further for %.0f s: stacks follow", self.watchdog.stalled_seconds(now)
+            )
             self.diagnose(DiagnosisRequest(kind=DiagnosisKind.STACKS))
         elif action is WatchdogAction.RESTART:
             assert self.state.sealed is not None
             agent, failure = hang_report(
                 self.state.sealed, self.watchdog, self.state.finished_step, now, self.wall()
             )
-            self._apply(membership.hung(self.state, agent, failure, now), now)
+            self._apply(membership.handle_hang(self.state, agent, failure, now), now)
 
     def _at_the_end(self) -> bool:
         """Return whether the newest checkpoint is the last one."""
@@ -334,19 +336,19 @@ class Coordinator:
         self.version += bool(actions)
 
     def _apply_one(self, action: Action, now: float) -> None:
-        if not isinstance(action, Lost):
-            level, text = told(action)
+        if not isinstance(action, MemberLost):
+            level, text = log_message(action)
             _log.log(level, "%s", text)
         match action:
-            case Sealed(sealed):
+            case GenerationStarted(sealed):
                 self._apply(self.state.failures.settle(now, everything=True), now)
                 self._begin(sealed, now)
-            case Adopted(sealed):
+            case GenerationAdopted(sealed):
                 self._begin(sealed, now)
-            case Lost(agent, generation):
+            case MemberLost(agent, generation):
                 report = loss_report(action, self.state.finished_step, self.wall())
                 _log.warning("%s", report.message)
                 self.state.failures.add(agent, generation, report, now)
-            case Closed():
+            case RunClosed():
                 self._apply(self.state.failures.settle(now, everything=True), now)
                 self._closed_at = now

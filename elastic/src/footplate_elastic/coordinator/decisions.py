@@ -15,9 +15,17 @@ from footplate_contracts.names import Reason
 from footplate_contracts.rendezvous import SealedGeneration
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator import partition, takeover
-from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Adopted, Closed, Lost, Opened, Sealed
-from footplate_elastic.coordinator.size import chosen, count_of, patience, wanted
-from footplate_elastic.coordinator.slots import Ended, Slot
+from footplate_elastic.coordinator.actions import (
+    TOLD_TO_END,
+    Action,
+    GenerationAdopted,
+    GenerationStarted,
+    MemberLost,
+    RendezvousOpened,
+    RunClosed,
+)
+from footplate_elastic.coordinator.size import choose_count, choose_slots, get_wait_seconds, list_wanted_slots
+from footplate_elastic.coordinator.slots import RankOutcome, Slot
 from footplate_elastic.coordinator.spares import promote
 from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.coordinator.timing import hold_seconds
@@ -53,14 +61,14 @@ def advance_if_due(state: Membership, now: float) -> list[Action]:
 
 def _decide(state: Membership, now: float) -> list[Action]:
     waited_out = now - state.opened >= state.timing.adoption
-    decision = takeover.judge(state.claims, state.slots, state.nodes, waited_out)
-    last = takeover.newest(state.claims)
-    if decision is takeover.Takeover.WAIT:
-        state.quiet = takeover.lacking(state.claims, state.slots, state.nodes) - 1
+    decision = takeover.decide_takeover(state.claims, state.slots, state.nodes, waited_out)
+    last = takeover.find_newest_claim(state.claims)
+    if decision is takeover.TakeoverDecision.WAIT:
+        state.quiet = takeover.count_lacking(state.claims, state.slots, state.nodes) - 1
         return []
     state.claims.clear()
     state.claimed.clear()
-    if decision is takeover.Takeover.OPEN or last is None:
+    if decision is takeover.TakeoverDecision.OPEN or last is None:
         state.sealed = last
         for member in last.members if last else ():
             # All others have spoken by now: whoever has not is silent since we listen.
@@ -80,21 +88,21 @@ def _decide(state: Membership, now: float) -> list[Action]:
             benefit = state.opened + state.timing.adoption - state.timing.silence
             state.slots[member.agent.index] = Slot(member.agent, max(now, benefit))
     state.alone = _alone(state)
-    return [Adopted(last)]
+    return [GenerationAdopted(last)]
 
 
 def _seal(state: Membership, now: float) -> list[Action]:
     ready = sum(slot.ready and slot.agent.index < state.nodes for slot in state.slots.values())
-    count = count_of(ready, state.nodes, state.legal)
+    count = choose_count(ready, state.nodes, state.legal)
     state.quiet = _lacking(state, ready, now) - 1
     if ready < state.nodes and _may_be_replaced(state, now):
         return []
-    if count == 0 or now - state.opened < max(hold_seconds(state.fruitless), patience(state, count)):
+    if count == 0 or now - state.opened < max(hold_seconds(state.fruitless), get_wait_seconds(state, count)):
         return []
-    training = chosen(state, count)
+    training = choose_slots(state, count)
     if any(slot.silent_for(now) > state.timing.silence for slot in training):
         return []
-    if partition.holds(state, training, now) or _may_train_still(state, training, now):
+    if partition.must_wait(state, training, now) or _may_train_still(state, training, now):
         return []
     number = state.generation.number if state.generation and state.generation.epoch == state.epoch else 0
     members = state.rank_order.members([slot.waiting for slot in training if slot.waiting is not None])
@@ -112,8 +120,8 @@ def _seal(state: Membership, now: float) -> list[Action]:
     for slot in training:
         slot.waiting = None
     state.alone = training[0] if len(training) == 1 else None
-    state.connectivity.forget({slot.agent.pod_name for slot in state.slots.values()})
-    return [Sealed(state.sealed)]
+    state.connectivity.reset({slot.agent.pod_name for slot in state.slots.values()})
+    return [GenerationStarted(state.sealed)]
 
 
 def _lacking(state: Membership, ready: int, now: float) -> int:
@@ -123,7 +131,7 @@ def _lacking(state: Membership, ready: int, now: float) -> int:
         return min(all_nodes, state.legal[0] - ready)
     if state.sealed is None:
         return all_nodes
-    late = len(wanted(state)) - ready
+    late = len(list_wanted_slots(state)) - ready
     return min(all_nodes, late if passed >= state.timing.substitute else max(late, state.goal - ready))
 
 
@@ -170,7 +178,7 @@ def open_generation(state: Membership, now: float, why: str, goal: int | None = 
     for index, successor in state.successors.items():
         state.slots[index] = successor
     state.successors.clear()
-    return [Opened(state.generation, why)]
+    return [RendezvousOpened(state.generation, why)]
 
 
 def _finish(state: Membership, now: float) -> list[Action]:
@@ -180,21 +188,21 @@ def _finish(state: Membership, now: float) -> list[Action]:
     if training:
         state.quiet = training - 1
         return []
-    finished = all(slot.ended is Ended.FINISHED for slot in slots)
-    more = more_to_do(state, slots) if finished else 0
+    finished = all(slot.ended is RankOutcome.FINISHED for slot in slots)
+    more = get_extended_end(state, slots) if finished else 0
     if more:
         # The ranks had ended when they were told: they go on from their last checkpoint.
         why = f"the run goes on to step {more}"
         return [*open_generation(state, now, why), *advance(state, now)]
     if not finished and state.command is not Command.CHECKPOINT_AND_EXIT:
         leaving = [slot.agent for slot in slots if slot.leaving]
-        lost = [Lost(agent, state.generation, Reason.POD_DELETED, SAVED) for agent in leaving]
+        lost = [MemberLost(agent, state.generation, Reason.POD_DELETED, SAVED) for agent in leaving]
         why = "all have saved what they did" if leaving else "the suspension was taken back"
         return [*lost, *open_generation(state, now, why), *advance(state, now)]
     return _close(state, RunState.FINISHED if finished else RunState.SUSPENDED)
 
 
-def more_to_do(state: Membership, ended: Sequence[Slot]) -> int:
+def get_extended_end(state: Membership, ended: Sequence[Slot]) -> int:
     """Return the last step that is wanted now where ranks `ended` with an earlier one; else 0."""
     last = state.limits.steps if state.limits else 0
     return last if any(slot.last_step is not None and slot.last_step < last for slot in ended) else 0
@@ -211,4 +219,4 @@ def _unheard(state: Membership) -> bool:
 def _close(state: Membership, outcome: RunState) -> list[Action]:
     state.rendezvous = Rendezvous.CLOSED
     state.outcome = outcome
-    return [Closed(outcome)]
+    return [RunClosed(outcome)]

@@ -10,14 +10,14 @@ from __future__ import annotations
 from footplate_contracts.coordinator_state import MissedAgent, Verdict
 from footplate_contracts.names import Reason
 from footplate_contracts.rendezvous import AgentIdentity
-from footplate_elastic.coordinator.actions import Action, Lost
+from footplate_elastic.coordinator.actions import Action, MemberLost
 from footplate_elastic.coordinator.decisions import open_generation
 from footplate_elastic.coordinator.slots import Slot, member_of
 from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.protocol import wire
 
 
-def lose(
+def mark_lost(
     state: Membership, slot: Slot, now: float, reason: Reason, why: str, silent: bool = False
 ) -> list[Action]:
     """Mark the agent lost until it speaks again, and break its generation.
@@ -33,13 +33,13 @@ def lose(
     state.claims.pop(slot.agent.index, None)
     if known or member_of(state.sealed, slot.agent) is None or slot.ended is not None:
         return []
-    lost = Lost(slot.agent, state.generation, reason, why)
+    lost = MemberLost(slot.agent, state.generation, reason, why)
     if state.rendezvous is not Rendezvous.SEALED:
         return [lost]
     return [lost, *open_generation(state, now, f"worker {slot.agent.index} is lost: {why}")]
 
 
-def excuse(state: Membership, late: float, now: float) -> None:
+def extend_deadlines(state: Membership, late: float, now: float) -> None:
     """Extend all deadlines by a tick's delay of `late` seconds, in which no agent could be heard."""
     state.late = now
     state.opened = min(now, state.opened + late)
@@ -56,7 +56,7 @@ def _late(state: Membership, now: float) -> bool:
     return now - state.late < state.timing.silence
 
 
-def disconnected_too_long(state: Membership, now: float) -> list[Slot]:
+def find_disconnected(state: Membership, now: float) -> list[Slot]:
     """Return the slots whose idle connection ended and did not come back.
 
     A message that arrives well after the end cannot be one that a dying process had still on its way: the
@@ -95,17 +95,17 @@ def is_suspect(state: Membership, slot: Slot) -> bool:
     return told and slot.waiting is None
 
 
-def longest_wait(state: Membership, agent: AgentIdentity) -> float:
+def heartbeat_wait_seconds(state: Membership, agent: AgentIdentity) -> float:
     """Return the seconds after which a heartbeat from `agent` is answered without news.
 
     An agent that has to join again, and first stops its ranks, sends often meanwhile.
     """
-    slot = state.slots.get(state.called(agent).index)
+    slot = state.slots.get(state.resolve_identity(agent).index)
     suspect = slot is not None and is_suspect(state, slot)
     return wire.SUSPECT_SECONDS if suspect else wire.HEARTBEAT_SECONDS
 
 
-def suspects(state: Membership, now: float) -> list[Slot]:
+def find_suspects(state: Membership, now: float) -> list[Slot]:
     """Return the slots that are silent for longer than a live agent should be, and not yet lost."""
     if state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
         return []
@@ -114,11 +114,11 @@ def suspects(state: Membership, now: float) -> list[Slot]:
     ]
 
 
-def missed(state: Membership, now: float) -> list[MissedAgent]:
+def find_missed_agents(state: Membership, now: float) -> list[MissedAgent]:
     """Return the agents that had a slot and are not heard."""
     lost = [slot for slot in state.slots.values() if slot.lost]
     found = [(slot, _verdict(slot)) for slot in lost]
-    found += [(slot, Verdict.SUSPECT) for slot in suspects(state, now)]
+    found += [(slot, Verdict.SUSPECT) for slot in find_suspects(state, now)]
     return [
         MissedAgent(agent=slot.agent, verdict=verdict, seconds=round(slot.silent_for(now), 1))
         for slot, verdict in found
@@ -131,7 +131,7 @@ def _verdict(slot: Slot) -> Verdict:
     return Verdict.SILENT if slot.silent else Verdict.ENDED
 
 
-def too_silent(state: Membership, now: float) -> list[Slot]:
+def find_silent(state: Membership, now: float) -> list[Slot]:
     """Return the live slots whose silence counts as loss.
 
     Where fewer than half are heard the silence is more likely ours: then only those count as lost whose pods
@@ -140,7 +140,7 @@ def too_silent(state: Membership, now: float) -> list[Slot]:
     """
     if state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
         return []
-    living, silent = [slot for slot in state.slots.values() if not slot.lost], suspects(state, now)
+    living, silent = [slot for slot in state.slots.values() if not slot.lost], find_suspects(state, now)
     if len(silent) * 2 > len(living):
         state.deaf = now
         return [slot for slot in silent if slot.agent.worker in state.gone]

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from footplate_contracts.coordinator_state import NumberedFailure
-from footplate_contracts.failures import FailureReport, fit, is_secondary
+from footplate_contracts.failures import FailureReport, is_secondary, truncate_message
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.rendezvous import AgentIdentity, SealedGeneration
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_elastic.coordinator import timing
-from footplate_elastic.coordinator.actions import Lost
+from footplate_elastic.coordinator.actions import MemberLost
 from footplate_elastic.coordinator.watchdog import Watchdog
 
 _FINISHED: Final = {RankPhase.ROLLOUT: "tokens", RankPhase.SCORING: "samples"}  # what progress counts
@@ -29,7 +29,7 @@ def may_be_partition(failure: FailureReport) -> bool:
     return is_secondary(failure) or failure.cause is Cause.HANG
 
 
-def loss_report(lost: Lost, step: int | None, wall_time: float) -> FailureReport:
+def loss_report(lost: MemberLost, step: int | None, wall_time: float) -> FailureReport:
     """Return a lost agent as a failure; `wall_time` in seconds since the Unix epoch."""
     agent = lost.agent
     where = f" on node {agent.node_name}" if agent.node_name else ""
@@ -50,7 +50,7 @@ def hang_report(
     No node is named where no rank is. `step` is the last that any rank finished, `wall_time` in seconds since
     the Unix epoch.
     """
-    behind = watchdog.behind()
+    behind = watchdog.find_straggler()
     agent = sealed.members[0].agent.model_copy(update={"node_name": ""})
     who = "all ranks wait in the same place"
     if behind is not None:
@@ -58,8 +58,8 @@ def hang_report(
         who = f"rank {behind.rank} ({agent.pod_name}) is still at {behind.phase} after step {behind.step}"
         if behind.phase in _FINISHED and behind.progress is not None:
             who += f", with {behind.progress} {_FINISHED[behind.phase]} finished"
-    allowed = watchdog.patience()
-    still = f"no rank has got any further for {watchdog.still(now):.0f} s"
+    allowed = watchdog.get_limit()
+    still = f"no rank has got any further for {watchdog.stalled_seconds(now):.0f} s"
     report = FailureReport(
         cause=Cause.HANG,
         reason=Reason.NO_STEP,
@@ -111,7 +111,7 @@ class FailureLog:
         ]
         return [self._list(*pending) for pending in due]
 
-    def explain(
+    def list_partition(
         self, generation: GenerationId, agent: AgentIdentity | None, message: str
     ) -> list[NumberedFailure]:
         """List a network partition where nothing more is known than what follows from it.
@@ -122,11 +122,15 @@ class FailureLog:
         if pending is None:
             return []
         teller, failure, _ = pending
-        update = {"cause": Cause.COMMUNICATION, "reason": Reason.NETWORK_PARTITION, "message": fit(message)}
+        update = {
+            "cause": Cause.COMMUNICATION,
+            "reason": Reason.NETWORK_PARTITION,
+            "message": truncate_message(message),
+        }
         whose = agent or teller.model_copy(update={"node_name": ""})
         return [self._list(whose, generation, failure.model_copy(update={**update, "rank": None}))]
 
-    def explained_otherwise(self, generation: GenerationId) -> bool:
+    def has_other_cause(self, generation: GenerationId) -> bool:
         """Return whether a listed failure ended `generation` and follows from nothing else."""
         return any(
             listed.generation == generation
@@ -135,7 +139,7 @@ class FailureLog:
             for listed in self._listed
         )
 
-    def listed(self) -> list[NumberedFailure]:
+    def list_failures(self) -> list[NumberedFailure]:
         """Return the listed failures, oldest first, at most 32."""
         return list(self._listed)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from footplate_contracts.directives import Limits, NumberedLimits
 
 
-def refusal(asked: Limits, reached: int) -> str:
+def find_length_refusal(asked: Limits, reached: int) -> str:
     """Return why a run at step `reached` cannot have the requested length; empty where it can."""
     if asked.steps >= reached:
         return ""
@@ -20,14 +20,14 @@ def refusal(asked: Limits, reached: int) -> str:
     )
 
 
-def too_late(asked: Limits, last: int) -> str:
+def find_late_refusal(asked: Limits, last: int) -> str:
     """Return why a run that has ended with step `last` cannot go on; empty where it need not."""
     if asked.steps == last:
         return ""
     return f"the run has ended with step {last}, before it was asked for {asked.steps} steps"
 
 
-def renewed(before: NumberedLimits | None, asked: Limits, steps: int, epoch: int) -> NumberedLimits:
+def renew_limits(before: NumberedLimits | None, asked: Limits, steps: int, epoch: int) -> NumberedLimits:
     """Return the ranks' limits for `asked` and `steps`; `before`, where nothing has changed."""
     held = {**asked.model_dump(), "steps": steps}
     if before is not None and before.model_dump(exclude={"epoch", "number"}) == held:

@@ -20,17 +20,30 @@ from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Reason, WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Heartbeat, JoinRequest, SealedGeneration
-from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Arrived, Evicted, Leaving
+from footplate_elastic.coordinator.actions import (
+    TOLD_TO_END,
+    Action,
+    AgentArrived,
+    AgentEvicted,
+    AgentLeaving,
+)
 from footplate_elastic.coordinator.decisions import advance, advance_if_due, open_generation
-from footplate_elastic.coordinator.failure_detector import disconnected_too_long, excuse, lose, too_silent
+from footplate_elastic.coordinator.failure_detector import (
+    extend_deadlines,
+    find_disconnected,
+    find_silent,
+    mark_lost,
+)
 from footplate_elastic.coordinator.failures import may_be_partition
-from footplate_elastic.coordinator.size import better
-from footplate_elastic.coordinator.slots import Ended, Slot, answered_by, member_of
+from footplate_elastic.coordinator.size import find_better_count
+from footplate_elastic.coordinator.slots import RankOutcome, Slot, is_answered_by, member_of
 from footplate_elastic.coordinator.state import Membership, Rendezvous
-from footplate_elastic.protocol.wire import Refusal
+from footplate_elastic.protocol.wire import AgentRefusal
 
 
-def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
+def handle_message(
+    state: Membership, agent: AgentIdentity, now: float
+) -> tuple[AgentRefusal | None, list[Action]]:
     """Process any message from `agent`: its slot is filled, or it is turned away.
 
     Raises ValueError for a number of ranks that differs from the run's. Any index may speak: it may train
@@ -41,16 +54,16 @@ def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal 
             f"slots is {agent.local_world_size}, but this run has {state.local_world_size} ranks a node"
         )
     if state.superseded:
-        return Refusal.SUPERSEDED, []
+        return AgentRefusal.SUPERSEDED, []
     slot = state.slots.get(agent.index)
     if slot is None:
         sealed = state.sealed_agent(agent.index)
         if sealed is not None and sealed.incarnation > agent.incarnation:
-            return Refusal.EVICTED, []
+            return AgentRefusal.EVICTED, []
         state.slots[agent.index] = Slot(agent, now)
-        return None, [Arrived(agent)]
+        return None, [AgentArrived(agent)]
     if agent.incarnation < slot.agent.incarnation:
-        return Refusal.EVICTED, []
+        return AgentRefusal.EVICTED, []
     if agent.incarnation > slot.agent.incarnation:
         return None, _follow(state, slot, agent, now)
     slot.heard, slot.excused = now, 0.0
@@ -59,19 +72,21 @@ def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal 
     slot.lost, slot.silent = "", False
     if slot.leaving:
         state.leaving[agent.index] = slot
-    return None, [Arrived(agent)]
+    return None, [AgentArrived(agent)]
 
 
-def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal | None, list[Action]]:
+def handle_join(
+    state: Membership, request: JoinRequest, now: float
+) -> tuple[AgentRefusal | None, list[Action]]:
     """Process a join: `request.agent` is ready; from a member this reports a failure."""
-    refusal, actions = heard(state, request.agent, now)
+    refusal, actions = handle_message(state, request.agent, now)
     if refusal is None and state.rendezvous is Rendezvous.CLOSED:
-        refusal = Refusal.CLOSED
+        refusal = AgentRefusal.CLOSED
     if refusal is not None:
         return refusal, actions
     slot = state.slot_of(request.agent)
     assert slot is not None, "it was just heard"
-    if answered_by(state.sealed, request) and state.rendezvous is Rendezvous.SEALED:
+    if is_answered_by(state.sealed, request) and state.rendezvous is Rendezvous.SEALED:
         return None, actions  # its answer was lost on the way
     if _overtaken(slot.waiting, request):
         return None, actions
@@ -80,23 +95,25 @@ def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal
         state.connectivity.doubted |= may_be_partition(request.failure)
         actions += state.failures.add(request.agent, request.last_generation, request.failure, now)
     slot.waiting = request
-    ended(state, [request.agent.worker])
+    mark_ended(state, [request.agent.worker])
     if state.rendezvous is Rendezvous.SEALED and member_of(state.sealed, request.agent) is not None:
         state.suspicion = True
         actions += open_generation(state, now, f"worker {request.agent.index} joined again")
-    if request.agent.spare:  # it may take a slot, whoever else joins
+    if request.agent.is_spare:  # it may take a slot, whoever else joins
         return None, actions + advance(state, now)
     return None, actions + advance_if_due(state, now)
 
 
-def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None, list[Action]]:
+def handle_heartbeat(
+    state: Membership, word: Heartbeat, now: float
+) -> tuple[AgentRefusal | None, list[Action]]:
     """Process a heartbeat: a sign of life, steps, and the end of ranks.
 
     A heartbeat without news leaves what time brings about to the next tick.
     """
     if word.generation is not None and word.generation.epoch > state.epoch:
         state.superseded = True
-    refusal, actions = heard(state, word.agent, now)
+    refusal, actions = handle_message(state, word.agent, now)
     if refusal is not None:
         return refusal, actions
     due = bool(actions) or state.rendezvous is Rendezvous.UNDECIDED
@@ -109,24 +126,24 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
         _progress(state, word)
         if word.finished or word.suspended:
             due = due or slot.ended is None
-            slot.ended = Ended.FINISHED if word.finished else Ended.SUSPENDED
+            slot.ended = RankOutcome.FINISHED if word.finished else RankOutcome.SUSPENDED
             slot.last_step = word.total_steps
     if word.leaving and not slot.leaving:
         actions += _leaves(state, slot, now)
         due = True
     if word.probed is not None and word.probed.epoch == state.epoch:
-        due = state.connectivity.answered(word.agent.pod_name, word.probed) or due
+        due = state.connectivity.record_result(word.agent.pod_name, word.probed) or due
     if word.failure is not None:
         due = True
         actions += state.failures.add(word.agent, word.generation, word.failure, now)
-        ended(state, [word.agent.worker])
+        mark_ended(state, [word.agent.worker])
         if current:
             state.suspicion = True
             actions += open_generation(state, now, f"worker {word.agent.index} reported {word.failure.cause}")
     return None, actions + (advance_if_due(state, now) if due else [])
 
 
-def hung(state: Membership, agent: AgentIdentity, failure: FailureReport, now: float) -> list[Action]:
+def handle_hang(state: Membership, agent: AgentIdentity, failure: FailureReport, now: float) -> list[Action]:
     """Break the running generation, whose ranks stand still; `agent` has the one to blame."""
     if state.rendezvous is not Rendezvous.SEALED:
         return []
@@ -135,9 +152,11 @@ def hung(state: Membership, agent: AgentIdentity, failure: FailureReport, now: f
     return [*listed, *open_generation(state, now, failure.message), *advance(state, now)]
 
 
-def connected(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
+def handle_connect(
+    state: Membership, agent: AgentIdentity, now: float
+) -> tuple[AgentRefusal | None, list[Action]]:
     """Count an idle connection that `agent` has opened."""
-    refusal, actions = heard(state, agent, now)
+    refusal, actions = handle_message(state, agent, now)
     if refusal is None:
         slot = state.slot_of(agent)
         assert slot is not None, "it was just heard"
@@ -146,7 +165,7 @@ def connected(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refu
     return refusal, actions
 
 
-def disconnected(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
+def handle_disconnect(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
     """Count the end of an idle connection; after the last one, the process is most likely gone."""
     slot = state.slot_of(agent)
     if slot is None:
@@ -157,28 +176,28 @@ def disconnected(state: Membership, agent: AgentIdentity, now: float) -> list[Ac
     return []
 
 
-def left(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
+def handle_leave(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
     """Process the departure of an agent that ends by request."""
     slot = state.slot_of(agent)
     if slot is None:
         return []
-    ended(state, [agent.worker])
-    return lose(state, slot, now, Reason.POD_DELETED, TOLD_TO_END)
+    mark_ended(state, [agent.worker])
+    return mark_lost(state, slot, now, Reason.POD_DELETED, TOLD_TO_END)
 
 
-def ended(state: Membership, workers: Sequence[WorkerId]) -> None:
+def mark_ended(state: Membership, workers: Sequence[WorkerId]) -> None:
     """Record that these workers' ranks have ended, as their agents or containers show."""
     if state.alone is not None and state.alone.agent.worker in workers:
         state.alone = None
 
 
-def commanded(state: Membership, command: Command, now: float) -> list[Action]:
+def handle_command(state: Membership, command: Command, now: float) -> list[Action]:
     """Set the operator's command; idempotent. Without running ranks a suspension is done at once."""
     state.command = command
     return advance(state, now)
 
 
-def resized(state: Membership, nodes: int, legal: Sequence[int], now: float) -> list[Action]:
+def handle_resize(state: Membership, nodes: int, legal: Sequence[int], now: float) -> list[Action]:
     """Set the wanted number of nodes, and the `legal` numbers that may train.
 
     The generation that trains goes on until a checkpoint or a loss, whatever its size.
@@ -187,11 +206,11 @@ def resized(state: Membership, nodes: int, legal: Sequence[int], now: float) -> 
     return advance(state, now)
 
 
-def saved(state: Membership, now: float) -> list[Action]:
+def handle_checkpoint(state: Membership, now: float) -> list[Action]:
     """Resize after a durable checkpoint: now a restart with more, or fewer wanted, nodes is cheap."""
     if state.rendezvous is not Rendezvous.SEALED or state.command is not Command.NONE:
         return []
-    count = better(state)
+    count = find_better_count(state)
     if count == 0 or state.sealed is None:
         return []
     why = f"from this checkpoint on {count} nodes train instead of {len(state.sealed.members)}"
@@ -203,15 +222,15 @@ def tick(state: Membership, now: float) -> list[Action]:
     late, state.ticked = now - state.ticked - state.timing.own_pause, now
     state.evicted_before = state.evicted
     if late > 0:
-        excuse(state, late, now)
+        extend_deadlines(state, late, now)
     actions: list[Action] = []
-    for slot in disconnected_too_long(state, now):
+    for slot in find_disconnected(state, now):
         slot.disconnected = None
-        actions += lose(state, slot, now, Reason.AGENT_LOST, "its connection ended")
-    for slot in too_silent(state, now):
+        actions += mark_lost(state, slot, now, Reason.AGENT_LOST, "its connection ended")
+    for slot in find_silent(state, now):
         seconds = slot.silent_for(now)
         why = f"it has been silent for {seconds:.1f} s"
-        actions += lose(state, slot, now, Reason.AGENT_LOST, why, silent=True)
+        actions += mark_lost(state, slot, now, Reason.AGENT_LOST, why, silent=True)
     return actions + advance(state, now)
 
 
@@ -220,14 +239,14 @@ def tick(state: Membership, now: float) -> list[Action]:
 
 def _follow(state: Membership, old: Slot, agent: AgentIdentity, now: float) -> list[Action]:
     """Give the slot to a newer incarnation at once, unless the old one still saves its work."""
-    if not state.saves_for(old):
+    if not state.is_saving_for(old):
         return _replace(state, old, agent, now)
     known = state.successors.get(agent.index)
     if known is not None and known.agent.worker == agent.worker:
         known.heard = now
         return []
     state.successors[agent.index] = Slot(agent, now)
-    return [Arrived(agent)]
+    return [AgentArrived(agent)]
 
 
 def _leaves(state: Membership, slot: Slot, now: float) -> list[Action]:
@@ -236,17 +255,19 @@ def _leaves(state: Membership, slot: Slot, now: float) -> list[Action]:
     if state.rendezvous is Rendezvous.SEALED and member and state.step > state.step_at_seal:
         slot.leaving = True
         state.leaving[slot.agent.index] = slot
-        return [Leaving(slot.agent)]
-    return lose(state, slot, now, Reason.POD_DELETED, TOLD_TO_END)
+        return [AgentLeaving(slot.agent)]
+    return mark_lost(state, slot, now, Reason.POD_DELETED, TOLD_TO_END)
 
 
 def _replace(state: Membership, old: Slot, agent: AgentIdentity, now: float) -> list[Action]:
     state.evicted += 1
-    actions: list[Action] = [Evicted(old.agent)]
-    actions += lose(state, old, now, Reason.AGENT_LOST, f"incarnation {agent.incarnation} took its place")
+    actions: list[Action] = [AgentEvicted(old.agent)]
+    actions += mark_lost(
+        state, old, now, Reason.AGENT_LOST, f"incarnation {agent.incarnation} took its place"
+    )
     state.claims.pop(agent.index, None)
     state.slots[agent.index] = Slot(agent, now)
-    return [*actions, Arrived(agent)]
+    return [*actions, AgentArrived(agent)]
 
 
 def _claim(state: Membership, word: Heartbeat) -> None:
@@ -273,4 +294,4 @@ def _overtaken(waiting: JoinRequest | None, request: JoinRequest) -> bool:
         return False
     if waiting.last_generation is None:
         return False
-    return request.last_generation is None or waiting.last_generation.newer_than(request.last_generation)
+    return request.last_generation is None or waiting.last_generation.is_newer_than(request.last_generation)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from footplate_contracts.backoff import backoff
+from footplate_contracts.backoff import backoff_seconds
 from footplate_contracts.reports import TelemetryReceipt
 from footplate_elastic.coordinator import timing
 
 BUSY: Final = frozenset({429, 503})  # statuses that may say when to come back
 
 
-def told_delay(status: int, retry_after: str | None) -> float | None:
+def parse_retry_after(status: int, retry_after: str | None) -> float | None:
     """Return the seconds of Retry-After in an answer; None without them, or for a date."""
     if status not in BUSY or retry_after is None:
         return None
@@ -35,7 +35,7 @@ def retry_delay(failures: int, chance: float, told: float | None = None) -> floa
     """
     if told is not None:
         return min(told * (1.0 + timing.LONGER_THAN_TOLD * chance), timing.LONGEST_TOLD)
-    return backoff(
+    return backoff_seconds(
         failures, first=timing.FIRST_RETRY, longest=timing.LONGEST_RETRY, jitter=(0.5, 1.0), chance=chance
     )
 

@@ -14,10 +14,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from footplate_contracts.coordinator_state import UnreachablePair
-from footplate_contracts.probes import Peer, Probe
+from footplate_contracts.probes import ConnectivityProbe, Peer
 from footplate_contracts.rendezvous import AgentIdentity
-from footplate_elastic.coordinator.actions import Action, Arrived, Displaced
-from footplate_elastic.coordinator.connectivity import Pair, who_goes
+from footplate_elastic.coordinator.actions import Action, AgentArrived, AgentUnreachable
+from footplate_elastic.coordinator.connectivity import Pair, choose_displaced
 from footplate_elastic.coordinator.slots import Slot
 from footplate_elastic.coordinator.state import Membership
 
@@ -53,29 +53,29 @@ def examine_again(state: Membership, now: float) -> list[Action]:
     return []
 
 
-def holds(state: Membership, training: Sequence[Slot], now: float) -> bool:
+def must_wait(state: Membership, training: Sequence[Slot], now: float) -> bool:
     """Return whether `training` may not be sealed yet, as their connectivity is not known."""
     known = state.connectivity
-    if not known.doubted or len(training) < 2 or known.in_vain:
+    if not known.doubted or len(training) < 2 or known.is_inconclusive:
         return False
-    if state.generation is not None and state.failures.explained_otherwise(state.generation):
+    if state.generation is not None and state.failures.has_other_cause(state.generation):
         return False
-    if known.clears({slot.agent.pod_name for slot in training}):
+    if known.are_connected({slot.agent.pod_name for slot in training}):
         return False
     known.begin(_peers(_here(state, now)), now)
     return True
 
 
-def probe_for(state: Membership, agent: AgentIdentity) -> Probe | None:
+def probe_for(state: Membership, agent: AgentIdentity) -> ConnectivityProbe | None:
     """Return the probe that `agent` has to answer now; None without one."""
-    asked = state.connectivity.asked_of(agent.pod_name)
+    asked = state.connectivity.find_pending_round(agent.pod_name)
     if asked is None:
         return None
     others = [peer for pod, peer in asked.peers.items() if pod != agent.pod_name]
-    return Probe(number=asked.number, peers=others)
+    return ConnectivityProbe(number=asked.number, peers=others)
 
 
-def pairs(state: Membership) -> list[UnreachablePair]:
+def list_unreachable_pairs(state: Membership) -> list[UnreachablePair]:
     """Return agents that do not reach each other, at most 32 pairs."""
     return [UnreachablePair(one=lower, other=higher) for lower, higher in _agents(state)[:_LISTED]]
 
@@ -111,9 +111,9 @@ def _taken_back(state: Membership, here: Mapping[str, Slot], others: Collection[
     """Take back the displaced agents of `here` that reach all `others` again."""
     actions: list[Action] = []
     for pod, slot in here.items():
-        if slot.unreachable and not state.connectivity.suspects(pod, others):
+        if slot.unreachable and not state.connectivity.may_be_cut_off(pod, others):
             slot.unreachable, slot.lost = False, ""
-            actions.append(Arrived(slot.agent))
+            actions.append(AgentArrived(slot.agent))
     return actions
 
 
@@ -122,9 +122,9 @@ def _judge(state: Membership, here: Mapping[str, Slot]) -> list[Action]:
     slots = sorted(state.slots.values(), key=lambda slot: slot.agent.index)
     examined = [slot for slot in slots if slot.unreachable or slot.agent.pod_name in here]
     workers = [slot.agent.pod_name for slot in examined if slot.agent.index < state.nodes]
-    spares = [slot.agent.pod_name for slot in examined if slot.agent.spare]
+    spares = [slot.agent.pod_name for slot in examined if slot.agent.is_spare]
     gone = {slot.agent.pod_name for slot in examined if slot.unreachable}
-    going = set(who_goes(known.cut, workers, spares, known.complaints, gone))
+    going = set(choose_displaced(known.cut, workers, spares, known.complaints, gone))
     staying = set(workers) - going
     going |= {spare for spare in spares if going and any({spare, pod} in known.cut for pod in staying)}
     actions: list[Action] = []
@@ -132,7 +132,7 @@ def _judge(state: Membership, here: Mapping[str, Slot]) -> list[Action]:
         pod = slot.agent.pod_name
         if pod in going and not slot.unreachable:
             slot.unreachable, slot.lost = True, f"it does not reach {_names(_cut_from(state, pod))}"
-            actions.append(Displaced(slot.agent, slot.lost))
+            actions.append(AgentUnreachable(slot.agent, slot.lost))
     free = {pod: slot for pod, slot in here.items() if pod not in going}
     actions += _taken_back(state, free, staying)
     return [*actions, *_explain(state, [slot.agent for slot in examined if slot.unreachable])]
@@ -144,10 +144,10 @@ def _explain(state: Membership, gone: Sequence[AgentIdentity]) -> list[Action]:
     if not found or state.generation is None:
         return []
     said = [f"{_name(lower)} and {_name(higher)} do not reach each other" for lower, higher in found[:_SHOWN]]
-    whose = [agent for agent in gone if not agent.spare]
+    whose = [agent for agent in gone if not agent.is_spare]
     if whose:
         said.append(f"{_names(whose)} should have another place")
-    return [*state.failures.explain(state.generation, whose[0] if whose else None, "; ".join(said))]
+    return [*state.failures.list_partition(state.generation, whose[0] if whose else None, "; ".join(said))]
 
 
 def _cut_from(state: Membership, pod: str) -> list[AgentIdentity]:
@@ -174,6 +174,6 @@ def _names(agents: Iterable[AgentIdentity]) -> str:
 
 
 def _name(agent: AgentIdentity) -> str:
-    who = "the spare" if agent.spare else f"worker {agent.index}"
+    who = "the spare" if agent.is_spare else f"worker {agent.index}"
     where = f" on node {agent.node_name}" if agent.node_name else ""
     return f"{who} ({agent.pod_name}{where})"

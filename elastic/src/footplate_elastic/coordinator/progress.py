@@ -67,7 +67,7 @@ class ProgressTracker:
                 self.begun_with = rank.step or self.begun_with  # 0 is told until it is known
         return self.started != before
 
-    def look(self, now: float) -> None:
+    def update_saving(self, now: float) -> None:
         """Update `saving`: whether training has waited for a checkpoint for a noticeable time."""
         waits = bool(self.ranks) and all(rank.phase is RankPhase.CHECKPOINT for rank in self.ranks.values())
         since = self._saving_since = (self._saving_since or now) if waits else None
@@ -75,12 +75,12 @@ class ProgressTracker:
 
     def row(self, generation: GenerationId, metrics: StepMetrics) -> None:
         """Store a row of the history; one that an older generation computed is ignored."""
-        if self._row_generation is not None and self._row_generation.newer_than(generation):
+        if self._row_generation is not None and self._row_generation.is_newer_than(generation):
             return
         if (
             self._row is None
             or metrics.step > self._row.step
-            or generation.newer_than(self._row_generation or generation)
+            or generation.is_newer_than(self._row_generation or generation)
         ):
             self._row, self._row_generation = metrics, generation
             self._sampling.append((metrics.rollout_seconds or 0.0) + (metrics.scoring_seconds or 0.0))

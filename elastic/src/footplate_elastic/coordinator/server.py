@@ -13,18 +13,18 @@ from pydantic import ValidationError
 
 from footplate_contracts.diagnosis import DiagnosisRequest
 from footplate_contracts.directives import Directives
-from footplate_contracts.model import Report
+from footplate_contracts.model import WireMessage
 from footplate_contracts.rendezvous import (
     AgentIdentity,
-    Farewell,
     GrantRequest,
     Heartbeat,
     JoinRequest,
+    LeaveRequest,
     SealedGeneration,
 )
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol import wire
-from footplate_elastic.protocol.wire import Refusal
+from footplate_elastic.protocol.wire import AgentRefusal
 
 # Of 4096 members with the longest names and a thousand of the largest rows there are some 10 MB.
 BODY_LIMIT: Final = 16 * 1024 * 1024
@@ -32,7 +32,7 @@ BODY_LIMIT: Final = 16 * 1024 * 1024
 # once that is sent.
 PART: Final = 16 * 1024
 
-Message = TypeVar("Message", bound=Report)
+Message = TypeVar("Message", bound=WireMessage)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -72,12 +72,12 @@ class Server:
     async def join(self, request: web.Request) -> web.StreamResponse:
         """Answer with a SealedGeneration; 202 when the wait was too long (retry); 409 when turned away."""
         found = await self.service.join(await _read(request, JoinRequest))
-        if isinstance(found, Refusal):
+        if isinstance(found, AgentRefusal):
             return _refused(found)
         return await self._send(request, found) if found is not None else web.Response(status=202)
 
     async def heartbeat(self, request: web.Request) -> web.StreamResponse:
-        """Answer with a HeartbeatAnswer; wait up to `wait` seconds while it would equal `known`."""
+        """Answer with a HeartbeatResponse; wait up to `wait` seconds while it would equal `known`."""
         word, known = await _read(request, Heartbeat), request.query.get("known", "")
         return _json(await self.service.heartbeat(word, known, _seconds(request, "wait")))
 
@@ -103,7 +103,7 @@ class Server:
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """Process the departure of an agent that ends by request."""
-        self.service.leave(await _read(request, Farewell))
+        self.service.leave(await _read(request, LeaveRequest))
         return web.Response(status=204)
 
     async def grant(self, request: web.Request) -> web.StreamResponse:
@@ -118,7 +118,7 @@ class Server:
 
     async def directives(self, request: web.Request) -> web.StreamResponse:
         """Apply the operator's directives; answer with the CoordinatorState after it."""
-        return _json(self.service.direct(await _read(request, Directives)))
+        return _json(self.service.set_directives(await _read(request, Directives)))
 
     async def diagnose(self, request: web.Request) -> web.StreamResponse:
         """Forward the request to all agents; answer with its Diagnosis."""
@@ -178,15 +178,15 @@ def _seconds(request: web.Request, name: str) -> float:
     return max(0.0, float(request.query.get(name, "0")))
 
 
-def _json(message: Report) -> web.Response:
+def _json(message: WireMessage) -> web.Response:
     return web.Response(text=_encoded(message), content_type="application/json")
 
 
-def _encoded(message: Report) -> str:
+def _encoded(message: WireMessage) -> str:
     return message.model_dump_json(by_alias=True, exclude_none=True)
 
 
-def _refused(refusal: Refusal) -> web.Response:
+def _refused(refusal: AgentRefusal) -> web.Response:
     return _error(409, refusal.value)
 
 

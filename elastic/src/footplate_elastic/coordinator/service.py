@@ -15,19 +15,19 @@ from footplate_contracts.diagnosis import Diagnosis, DiagnosisRequest
 from footplate_contracts.directives import Directives
 from footplate_contracts.rendezvous import (
     AgentIdentity,
-    Farewell,
     Grant,
     GrantRequest,
     Heartbeat,
-    HeartbeatAnswer,
+    HeartbeatResponse,
     JoinRequest,
+    LeaveRequest,
     SealedGeneration,
 )
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.core import Coordinator
-from footplate_elastic.coordinator.failure_detector import longest_wait
+from footplate_elastic.coordinator.failure_detector import heartbeat_wait_seconds
 from footplate_elastic.protocol import wire
-from footplate_elastic.protocol.wire import Refusal
+from footplate_elastic.protocol.wire import AgentRefusal
 
 LONGEST_WAIT: Final = 60.0
 
@@ -40,7 +40,7 @@ class ChangeNotifier:
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def tell(self) -> None:
+    def notify_all(self) -> None:
         """Wake all waiters."""
         self._event.set()
         self._event = asyncio.Event()
@@ -68,7 +68,7 @@ class Service:
         self._queued = queued
         self._clock = clock
         self._version = coordinator.version
-        self._announced = coordinator.announced
+        self._announced = coordinator.shared_state
 
     @property
     def epoch(self) -> int:
@@ -84,33 +84,33 @@ class Service:
 
     # -- agents ------------------------------------------------------------------------
 
-    async def join(self, request: JoinRequest) -> SealedGeneration | Refusal | None:
+    async def join(self, request: JoinRequest) -> SealedGeneration | AgentRefusal | None:
         """Return the sealed generation, or a refusal; None when the wait was too long: retry."""
         refusal = self.coordinator.join(request, self._clock())
         self._tell()
         if refusal is not None:
             return refusal
 
-        def look() -> SealedGeneration | Refusal | None:
-            return self.coordinator.sealed_for(request) or self.coordinator.turned_away(request.agent)
+        def look() -> SealedGeneration | AgentRefusal | None:
+            return self.coordinator.find_generation(request) or self.coordinator.find_refusal(request.agent)
 
         return await self._announcements.wait_for(look, wire.JOIN_SECONDS)
 
-    async def heartbeat(self, word: Heartbeat, known: str, wait: float) -> HeartbeatAnswer:
+    async def heartbeat(self, word: Heartbeat, known: str, wait: float) -> HeartbeatResponse:
         """Return the answer; wait up to `wait` seconds while it would equal `known`."""
         self.coordinator.heartbeat(word, self._clock())
         self._tell()
         self._queued()
 
-        def look() -> HeartbeatAnswer | None:
-            answer = self.coordinator.answer(word.agent)
-            return answer if wire.known(answer) != known else None
+        def look() -> HeartbeatResponse | None:
+            answer = self.coordinator.build_heartbeat_response(word.agent)
+            return answer if wire.answer_token(answer) != known else None
 
-        seconds = min(wait, longest_wait(self.coordinator.state, word.agent))
+        seconds = min(wait, heartbeat_wait_seconds(self.coordinator.state, word.agent))
         found = await self._announcements.wait_for(look, seconds) if seconds > 0 else None
-        return found or self.coordinator.answer(word.agent)
+        return found or self.coordinator.build_heartbeat_response(word.agent)
 
-    def connect(self, agent: AgentIdentity) -> Refusal | None:
+    def connect(self, agent: AgentIdentity) -> AgentRefusal | None:
         """Process a new idle connection; return why it is refused, or None."""
         refusal = self.coordinator.connect(agent, self._clock())
         self._tell()
@@ -121,7 +121,7 @@ class Service:
         self.coordinator.disconnect(agent, self._clock())
         self._tell()
 
-    def leave(self, farewell: Farewell) -> None:
+    def leave(self, farewell: LeaveRequest) -> None:
         """Process the departure of an agent that ends by request."""
         self.coordinator.leave(farewell, self._clock())
         self._tell()
@@ -142,9 +142,9 @@ class Service:
         await self._changes.wait_for(look, min(wait, LONGEST_WAIT))
         return self.coordinator.view()
 
-    def direct(self, directives: Directives) -> CoordinatorState:
+    def set_directives(self, directives: Directives) -> CoordinatorState:
         """Apply the operator's directives; return the whole state after it."""
-        self.coordinator.direct(directives, self._clock())
+        self.coordinator.set_directives(directives, self._clock())
         self._tell()
         return self.coordinator.view()
 
@@ -157,8 +157,8 @@ class Service:
     def _tell(self) -> None:
         if self.coordinator.version != self._version:
             self._version = self.coordinator.version
-            self._changes.tell()
-        announced = self.coordinator.announced
+            self._changes.notify_all()
+        announced = self.coordinator.shared_state
         if announced != self._announced:
             self._announced = announced
-            self._announcements.tell()
+            self._announcements.notify_all()

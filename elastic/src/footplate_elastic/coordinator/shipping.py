@@ -23,11 +23,11 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
-from footplate_contracts.problems import Problem, ProblemType
+from footplate_contracts.problems import ProblemBody, ProblemType
 from footplate_contracts.reports import TelemetryReceipt
 from footplate_elastic.coordinator import timing
-from footplate_elastic.coordinator.pacing import gather_delay, retry_delay, told_delay
-from footplate_elastic.coordinator.telemetry import BATCH, Batch, TelemetryBuffer
+from footplate_elastic.coordinator.pacing import gather_delay, parse_retry_after, retry_delay
+from footplate_elastic.coordinator.telemetry import BATCH, EncodedBatch, TelemetryBuffer
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, sock_connect=5.0)
 
 
 @dataclass(frozen=True)
-class Destination:
+class TelemetryDestination:
     """The API's URL and the sender's credentials."""
 
     url: str
@@ -63,7 +63,7 @@ class Destination:
         token = _content(self.token_file) if self.token_file and self._verified else ""
         return {**headers, "Authorization": f"Bearer {token}"} if token else headers
 
-    def trust(self) -> ssl.SSLContext | bool:
+    def tls_context(self) -> ssl.SSLContext | bool:
         """Return the TLS trust for the next request; True over plain HTTP, which verifies nothing.
 
         Raises OSError, or ValueError, while the file was never there or holds no certificates.
@@ -98,14 +98,14 @@ def _content(path: Path) -> str:
 
 
 @dataclass
-class Shipper:
+class TelemetrySender:
     """A task that empties `buffer` into the API; `chance` spreads the retries of runs.
 
     `over` returns whether the run has ended: then gathering more rows is not worthwhile.
     """
 
     buffer: TelemetryBuffer
-    destination: Destination
+    destination: TelemetryDestination
     chance: random.Random
     over: Callable[[], bool] = lambda: False
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -124,7 +124,7 @@ class Shipper:
     async def run(self) -> None:
         """Ship until cancelled."""
         with suppress(OSError, ValueError):
-            self.destination.trust()  # while the file is there
+            self.destination.tls_context()  # while the file is there
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             pause: float | None = None
             while True:
@@ -132,7 +132,7 @@ class Shipper:
                     await self._batch()
                 else:
                     await asyncio.sleep(pause)
-                pause = await self.ship(session)
+                pause = await self.send_batch(session)
 
     async def flush(self, seconds: float) -> None:
         """Ship the queue, for at most `seconds`: this process is the only one that has it."""
@@ -140,19 +140,19 @@ class Shipper:
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             try:
                 async with asyncio.timeout_at(deadline):
-                    while self.buffer.waits:
-                        pause = await self.ship(session)
+                    while self.buffer.has_pending:
+                        pause = await self.send_batch(session)
                         await asyncio.sleep(_within(pause or 0.0, deadline))
             except TimeoutError:
                 _log.warning("%d rows of telemetry were not stored in time", len(self.buffer))
 
-    async def ship(self, session: aiohttp.ClientSession) -> float | None:
+    async def send_batch(self, session: aiohttp.ClientSession) -> float | None:
         """Send the oldest batch; return seconds until the next try, None where that batch is settled."""
         batch = self.buffer.batch(self.destination.run_uid, self.destination.epoch, self._most)
         if batch is None:
             return None
         try:
-            headers, trust = self.destination.headers(), self.destination.trust()
+            headers, trust = self.destination.headers(), self.destination.tls_context()
             # A redirection is not followed: it becomes a GET, whose answer says nothing of the batch.
             async with session.post(
                 self.destination.url,
@@ -165,18 +165,18 @@ class Shipper:
                 said = await _said(answer)
                 receipt = _receipt(said) if answer.status < 300 else None
                 if receipt is None:
-                    told = told_delay(answer.status, answer.headers.get("Retry-After"))
+                    told = parse_retry_after(answer.status, answer.headers.get("Retry-After"))
                     return self._refused(batch, answer.status, said, told)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             self._say(type(error).__name__, f"the API cannot be reached: {error!r}")
             return self._failed()
         self._say("")
-        self.buffer.settle(batch.count, batch.given_up)
+        self.buffer.mark_stored(batch.count, batch.given_up)
         self._failures, self._gather = 0, gather_delay(receipt)
         self._most = min(BATCH, 2 * self._most)
         return None
 
-    def _refused(self, batch: Batch, status: int, said: bytes, told: float | None) -> float | None:
+    def _refused(self, batch: EncodedBatch, status: int, said: bytes, told: float | None) -> float | None:
         """Halve the batch to find the entry that the API will never accept, and give that one up."""
         reason, final = said[:200].decode(errors="replace"), _final(status, said)
         narrower = final is not ProblemType.RUN_MISMATCH and (final is not None or status == TOO_LARGE)
@@ -185,7 +185,7 @@ class Shipper:
             return 0.0
         if final is not None:
             _log.error("%d rows of telemetry are given up: %d %s", batch.count, status, reason)
-            self.buffer.give_up(batch.count, batch.given_up)
+            self.buffer.drop_refused(batch.count, batch.given_up)
             return None
         self._say(str(status), f"the API did not take it: {status} {reason}")
         return self._failed(told)
@@ -205,7 +205,7 @@ class Shipper:
 
     async def _batch(self) -> None:
         """Wait for something to send, and for more of it, unless it fills a batch."""
-        if not self.buffer.waits:
+        if not self.buffer.has_pending:
             self._news.clear()
             await self._news.wait()
         if len(self.buffer) < self._most:
@@ -233,7 +233,7 @@ async def _said(answer: aiohttp.ClientResponse) -> bytes:
 def _final(status: int, said: bytes) -> ProblemType | None:
     """Return why the API will never accept it; None where it may, or where another server answers."""
     try:
-        kind = ProblemType(Problem.model_validate_json(said).type)
+        kind = ProblemType(ProblemBody.model_validate_json(said).type)
     except ValueError:  # also of what is no JSON
         return None
     return kind if kind is not ProblemType.HTTP_ERROR or status == TOO_LARGE else None

@@ -8,7 +8,7 @@ from enum import StrEnum
 from footplate_contracts.rendezvous import AgentIdentity, JoinRequest, Member, SealedGeneration
 
 
-class Ended(StrEnum):
+class RankOutcome(StrEnum):
     """The way in which all ranks of an agent ended in the current generation."""
 
     FINISHED = "finished"
@@ -29,7 +29,7 @@ class Slot:
     unreachable: bool = False  # it is lost to its peers alone, who do not reach it, and speaks to us
     waiting: JoinRequest | None = None  # ready for the next generation
     leaving: bool = False  # it was told to end, and will once its generation is saved
-    ended: Ended | None = None
+    ended: RankOutcome | None = None
     last_step: int | None = None  # that its ranks ended with, or would have
 
     def silent_for(self, now: float) -> float:
@@ -48,7 +48,7 @@ def member_of(sealed: SealedGeneration | None, agent: AgentIdentity) -> Member |
     return member if member is not None and member.agent.incarnation == agent.incarnation else None
 
 
-def answered_by(sealed: SealedGeneration | None, request: JoinRequest) -> bool:
+def is_answered_by(sealed: SealedGeneration | None, request: JoinRequest) -> bool:
     """Return whether `sealed` is the answer to this very join.
 
     An agent opens a new store, on a new port, for every join; a join whose
@@ -57,4 +57,4 @@ def answered_by(sealed: SealedGeneration | None, request: JoinRequest) -> bool:
     member = member_of(sealed, request.agent)
     if sealed is None or member is None or member.store_port != request.store_port:
         return False
-    return request.last_generation is None or sealed.generation.newer_than(request.last_generation)
+    return request.last_generation is None or sealed.generation.is_newer_than(request.last_generation)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_elastic.coordinator.actions import Action, Promoted
+from footplate_elastic.coordinator.actions import Action, SparePromoted
 from footplate_elastic.coordinator.slots import Slot
 from footplate_elastic.coordinator.state import Membership
 
@@ -17,13 +17,13 @@ from footplate_elastic.coordinator.state import Membership
 LEAD: Final = 100
 
 
-def ready(state: Membership) -> list[Slot]:
+def list_ready_spares(state: Membership) -> list[Slot]:
     """Return the spares that wait, in order."""
-    waiting = [slot for slot in state.slots.values() if slot.agent.spare and slot.ready]
+    waiting = [slot for slot in state.slots.values() if slot.agent.is_spare and slot.ready]
     return sorted(waiting, key=lambda slot: slot.agent.index)
 
 
-def vacant(state: Membership, now: float | None = None) -> list[int]:
+def list_vacant_slots(state: Membership, now: float | None = None) -> list[int]:
     """Return slots whose agent is lost; from `now` on also those without an agent in time.
 
     An agent that is merely late, at the start or behind a new coordinator, has a moment to speak first.
@@ -37,11 +37,12 @@ def vacant(state: Membership, now: float | None = None) -> list[int]:
 def promote(state: Membership, now: float) -> list[Action]:
     """Move ready spares into vacant slots."""
     return [
-        _take(state, spare, index) for spare, index in zip(ready(state), vacant(state, now), strict=False)
+        _take(state, spare, index)
+        for spare, index in zip(list_ready_spares(state), list_vacant_slots(state, now), strict=False)
     ]
 
 
-def _take(state: Membership, spare: Slot, index: int) -> Promoted:
+def _take(state: Membership, spare: Slot, index: int) -> SparePromoted:
     before = spare.agent
     newest = max(slot.agent.incarnation for slot in state.slots.values())
     after = before.model_copy(update={"index": index, "incarnation": newest + LEAD})
@@ -52,4 +53,4 @@ def _take(state: Membership, spare: Slot, index: int) -> Promoted:
     state.slots[index] = spare
     state.aliases[before.worker] = after
     state.evicted += 1
-    return Promoted(before, after)
+    return SparePromoted(before, after)

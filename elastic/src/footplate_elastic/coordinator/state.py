@@ -83,15 +83,15 @@ class Membership:
         return self.rendezvous is Rendezvous.CLOSED
 
     @property
-    def asked(self) -> Command:
+    def effective_command(self) -> Command:
         """The command for the ranks; an agent that leaves requests a checkpoint, too."""
-        leaves = any(self.saves_for(slot) for slot in self.leaving.values())
+        leaves = any(self.is_saving_for(slot) for slot in self.leaving.values())
         return Command.CHECKPOINT_AND_EXIT if leaves else self.command
 
     @property
-    def announced(self) -> tuple[object, ...]:
+    def shared_state(self) -> tuple[object, ...]:
         """The part of an answer that all agents share; evictions count once per tick, to wake fewer."""
-        shared = (self.generation, self.rendezvous, self.asked, self.limits, self.superseded)
+        shared = (self.generation, self.rendezvous, self.effective_command, self.limits, self.superseded)
         return (*shared, self.connectivity.round_number, self.evicted_before)
 
     @property
@@ -99,7 +99,7 @@ class Membership:
         """The highest finished step; None before the first."""
         return self.step if self.step >= 0 else None
 
-    def called(self, agent: AgentIdentity) -> AgentIdentity:
+    def resolve_identity(self, agent: AgentIdentity) -> AgentIdentity:
         """Return the agent's current identity: a spare may have a slot before it knows."""
         return self.aliases.get(agent.worker, agent)
 
@@ -113,7 +113,7 @@ class Membership:
         slots = (self.slots.get(agent.index), self.successors.get(agent.index))
         return next((slot for slot in slots if slot is not None and slot.agent.worker == agent.worker), None)
 
-    def saves_for(self, slot: Slot) -> bool:
+    def is_saving_for(self, slot: Slot) -> bool:
         """Return whether all save their work because the agent of `slot` leaves."""
         return slot.leaving and self.rendezvous is Rendezvous.SEALED and not slot.lost
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from enum import Enum
 
 from footplate_contracts.rendezvous import SealedGeneration
-from footplate_elastic.coordinator.slots import Slot, answered_by
+from footplate_elastic.coordinator.slots import Slot, is_answered_by
 
 
-class Takeover(Enum):
+class TakeoverDecision(Enum):
     """Decision about the last generation."""
 
     WAIT = "wait"
@@ -23,16 +23,16 @@ class Takeover(Enum):
     OPEN = "open"
 
 
-def newest(claims: Mapping[int, SealedGeneration]) -> SealedGeneration | None:
+def find_newest_claim(claims: Mapping[int, SealedGeneration]) -> SealedGeneration | None:
     """Return the newest generation that any agent reports as running; `claims` by agent index."""
     return max(
         claims.values(), key=lambda sealed: (sealed.generation.epoch, sealed.generation.number), default=None
     )
 
 
-def lacking(claims: Mapping[int, SealedGeneration], slots: Mapping[int, Slot], nodes: int) -> int:
-    """Return how many messages, at least, `judge` still waits for, unless the generation breaks."""
-    last = newest(claims)
+def count_lacking(claims: Mapping[int, SealedGeneration], slots: Mapping[int, Slot], nodes: int) -> int:
+    """Return how many messages, at least, `decide_takeover` still waits for, unless the generation breaks."""
+    last = find_newest_claim(claims)
     joining = nodes - sum(slot.ready and slot.agent.index < nodes for slot in slots.values())
     if last is None:
         return joining
@@ -42,19 +42,19 @@ def lacking(claims: Mapping[int, SealedGeneration], slots: Mapping[int, Slot], n
     return min(joining, len(last.members) // 2 + 1 - known)
 
 
-def judge(
+def decide_takeover(
     claims: Mapping[int, SealedGeneration], slots: Mapping[int, Slot], nodes: int, waited_out: bool
-) -> Takeover:
+) -> TakeoverDecision:
     """Adopt the newest claimed generation, open a new one, or wait.
 
     `waited_out` means that the time limit has passed. A generation is broken if a member has joined again,
     was replaced or is gone.
     """
     if sum(slot.ready and slot.agent.index < nodes for slot in slots.values()) == nodes:
-        return Takeover.OPEN  # everybody waits to start: nothing can be running
-    last = newest(claims)
+        return TakeoverDecision.OPEN  # everybody waits to start: nothing can be running
+    last = find_newest_claim(claims)
     if last is None:
-        return Takeover.OPEN if waited_out else Takeover.WAIT
+        return TakeoverDecision.OPEN if waited_out else TakeoverDecision.WAIT
     heard = running = 0
     broken = False
     for member in last.members:
@@ -65,13 +65,13 @@ def judge(
         claim = claims.get(member.agent.index)
         running += claim is not None and claim.generation == last.generation
         replaced = slot.agent.incarnation > member.agent.incarnation
-        rejoined = slot.waiting is not None and not answered_by(last, slot.waiting)
+        rejoined = slot.waiting is not None and not is_answered_by(last, slot.waiting)
         broken = broken or replaced or rejoined or bool(slot.lost)
     if heard * 2 <= len(last.members) and not waited_out:
-        return Takeover.WAIT
+        return TakeoverDecision.WAIT
     if broken:
-        return Takeover.OPEN
+        return TakeoverDecision.OPEN
     if running * 2 > len(last.members):
-        return Takeover.ADOPT
+        return TakeoverDecision.ADOPT
     # Fewer than half are heard: rather our own network than theirs.
-    return Takeover.OPEN if waited_out and heard * 2 >= len(last.members) else Takeover.WAIT
+    return TakeoverDecision.OPEN if waited_out and heard * 2 >= len(last.members) else TakeoverDecision.WAIT

@@ -17,14 +17,14 @@ from enum import Enum
 from itertools import islice
 from typing import Final
 
-from footplate_contracts.model import Report
+from footplate_contracts.model import WireMessage
 from footplate_contracts.names import WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Heartbeat
 from footplate_contracts.reports import (
     CheckpointRecord,
+    DroppedTelemetry,
     GenerationId,
     GenerationRow,
-    GivenUp,
     TelemetryBatch,
     TelemetryItem,
 )
@@ -59,12 +59,12 @@ class _Queued:
 
 
 @dataclass(frozen=True)
-class Batch:
+class EncodedBatch:
     """The oldest `count` entries."""
 
     text: bytes  # a TelemetryBatch in JSON
     count: int
-    given_up: GivenUp  # as it is told with them
+    given_up: DroppedTelemetry  # as it is told with them
 
 
 @dataclass
@@ -83,19 +83,19 @@ class TelemetryBuffer:
     # Of each agent, also of those that have ended: what its outbox had no room for, and what of that an
     # earlier coordinator has counted.
     _overflowed: dict[WorkerId, tuple[int, int]] = field(default_factory=dict)
-    _told: GivenUp = field(default_factory=GivenUp)  # what the API knows of it
+    _told: DroppedTelemetry = field(default_factory=DroppedTelemetry)  # what the API knows of it
 
     def __len__(self) -> int:
         return len(self._queue)
 
     @property
-    def given_up(self) -> GivenUp:
+    def given_up(self) -> DroppedTelemetry:
         """The counts of entries lost to the history since this coordinator began."""
         overflowed = sum(total - earlier for total, earlier in self._overflowed.values())
-        return GivenUp(refused=self._refused, overflowed=overflowed)
+        return DroppedTelemetry(refused=self._refused, overflowed=overflowed)
 
     @property
-    def waits(self) -> bool:
+    def has_pending(self) -> bool:
         """True if there is anything to send to the API."""
         return bool(self._queue) or self.given_up != self._told
 
@@ -104,7 +104,7 @@ class TelemetryBuffer:
         """The step of the newest checkpoint."""
         return self.checkpoint.step if self.checkpoint else None
 
-    def offer(
+    def add_items(
         self, agent: AgentIdentity, items: Sequence[TelemetryItem], oldest: int, fallback: GenerationId
     ) -> list[GenerationRow]:
         """Queue new items; return the accepted rows.
@@ -146,10 +146,10 @@ class TelemetryBuffer:
                 self._note(record)
             if not self.keep:
                 self._stored[key] = item.sequence
-                self._refused += item.unreadable
+                self._refused += item.is_unreadable
         return taken
 
-    def hear(self, word: Heartbeat) -> None:
+    def update_overflow(self, word: Heartbeat) -> None:
         """Store how many items the agent's outbox had no room for: a total that only grows."""
         total, earlier = self._overflowed.get(word.agent.worker, (word.overflowed_told, word.overflowed_told))
         self._overflowed[word.agent.worker] = max(total, word.overflowed), earlier
@@ -162,12 +162,12 @@ class TelemetryBuffer:
         """Return the sequence up to which this agent's items are durable."""
         return self._stored.get(agent.worker, 0)
 
-    def batch(self, run_uid: str, epoch: int, most: int = BATCH) -> Batch | None:
+    def batch(self, run_uid: str, epoch: int, most: int = BATCH) -> EncodedBatch | None:
         """Return the oldest entries, at most `most`; None when nothing waits.
 
         The batch has no entries where only the counts of lost items have grown.
         """
-        if not self.waits:
+        if not self.has_pending:
             return None
         entries, given_up = list(self._fitting(most)), self.given_up
         whole = TelemetryBatch(run_uid=run_uid, epoch=epoch, given_up=given_up)
@@ -176,14 +176,14 @@ class TelemetryBuffer:
         for kind in _Kind:
             texts = b",".join(entry.text for entry in entries if entry.kind is kind)
             parts.append(b',"%s":[%s]' % (kind.value, texts))
-        return Batch(b"".join([*parts, b"}"]), len(entries), given_up)
+        return EncodedBatch(b"".join([*parts, b"}"]), len(entries), given_up)
 
-    def settle(self, count: int, told: GivenUp) -> None:
+    def mark_stored(self, count: int, told: DroppedTelemetry) -> None:
         """Delete the oldest `count` entries, which the API has stored with the `told` lost counts."""
         self._told = told
         self._refused += sum(entry.kind is None for entry in self._forget(count))
 
-    def give_up(self, count: int, told: GivenUp) -> None:
+    def drop_refused(self, count: int, told: DroppedTelemetry) -> None:
         """Drop the oldest `count` entries, which the API refuses; of an empty batch, note `told`."""
         self._refused += count
         self._told = self._told if count else told
@@ -216,7 +216,7 @@ def _queued(
     worker: WorkerId, item: TelemetryItem, row: GenerationRow | None, record: CheckpointRecord | None
 ) -> _Queued:
     """Return `item` as a queue entry: its content is `row` or `record`, if it is one of these."""
-    known: tuple[tuple[_Kind, Report | None], ...] = (
+    known: tuple[tuple[_Kind, WireMessage | None], ...] = (
         (_Kind.ROW, row),
         (_Kind.CHECKPOINT, record),
         (_Kind.REMOVAL, item.removal),

@@ -22,7 +22,7 @@ from typing import Final
 
 from pydantic.alias_generators import to_camel
 
-from footplate_contracts.directives import HangBounds
+from footplate_contracts.directives import HangTimeouts
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_elastic.coordinator import timing
@@ -64,7 +64,7 @@ class WatchdogAction(Enum):
 
 
 @dataclass(frozen=True)
-class Patience:
+class StallLimit:
     """The longest allowed standstill in seconds, and the spec field that sets it."""
 
     seconds: float
@@ -75,7 +75,7 @@ class Patience:
 class Watchdog:
     """Hang detection over all ranks of one generation."""
 
-    bounds: HangBounds = field(default_factory=lambda: HangBounds(**Hang().model_dump()))
+    bounds: HangTimeouts = field(default_factory=lambda: HangTimeouts(**Hang().model_dump()))
     _size: int = 0
     _ranks: dict[int, RankReport] = field(default_factory=dict)
     _stepping: set[int] = field(default_factory=set)
@@ -101,20 +101,20 @@ class Watchdog:
         if before is None or steps or _gets_on(before, report):
             self._moved, self._asked = now, None
 
-    def look(self, now: float) -> WatchdogAction:
+    def check(self, now: float) -> WatchdogAction:
         """Return the action that is due; call it several times a second."""
-        if self.still(now) <= self.patience().seconds:
+        if self.stalled_seconds(now) <= self.get_limit().seconds:
             return WatchdogAction.NOTHING
         if self._asked is None:
             self._asked = now
             return WatchdogAction.DUMP
         return WatchdogAction.RESTART if now - self._asked >= timing.STACKS else WatchdogAction.NOTHING
 
-    def still(self, now: float) -> float:
+    def stalled_seconds(self, now: float) -> float:
         """Return the seconds since any rank moved."""
         return now - self._moved
 
-    def patience(self) -> Patience:
+    def get_limit(self) -> StallLimit:
         """Return the longest limit of any rank: the others wait for it."""
         places = {(rank.phase, rank.rank in self._stepping) for rank in self._ranks.values()}
         if len(self._ranks) < self._size:
@@ -122,7 +122,7 @@ class Watchdog:
         found = (self._patience_at(*place) for place in places)
         return max(found, key=lambda patience: (patience.seconds, patience.field))
 
-    def behind(self) -> RankReport | None:
+    def find_straggler(self) -> RankReport | None:
         """Return the one rank that is not as far as all others; None where no single one is."""
         ordered = sorted([*self._ranks.values(), *self._unheard()], key=_position)
         if len(ordered) > 1 and _position(ordered[0]) < _position(ordered[1]):
@@ -135,7 +135,7 @@ class Watchdog:
         silent = (rank for rank in range(self._size) if rank not in self._ranks)
         return [RankReport(rank=rank, local_rank=0, step=step, phase=RankPhase.STARTING) for rank in silent]
 
-    def _patience_at(self, phase: RankPhase, has_stepped: bool) -> Patience:
+    def _patience_at(self, phase: RankPhase, has_stepped: bool) -> StallLimit:
         bound = _BOUNDS.get(phase)
         if bound is not None:
             return self._of(bound)
@@ -143,10 +143,10 @@ class Watchdog:
             return self._of("first_step_seconds")
         floor, factor = self.bounds.floor_seconds, self.bounds.factor * self._p99()
         times = DATA_PATIENCE if phase is RankPhase.DATA else 1.0
-        return Patience(times * max(floor, factor), _path("floor_seconds" if floor >= factor else "factor"))
+        return StallLimit(times * max(floor, factor), _path("floor_seconds" if floor >= factor else "factor"))
 
-    def _of(self, field: str) -> Patience:
-        return Patience(self.bounds.seconds(field), _path(field))
+    def _of(self, field: str) -> StallLimit:
+        return StallLimit(self.bounds.seconds(field), _path(field))
 
     def _p99(self) -> float:
         ordered = sorted(self._seconds)

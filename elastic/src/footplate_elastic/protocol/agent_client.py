@@ -28,8 +28,8 @@ from footplate_contracts.reports import (
     GenerationRow,
     RankReport,
 )
-from footplate_contracts.samples import ShownSample, fitting
-from footplate_elastic.protocol.unstored_rows import RowName, UnstoredRows
+from footplate_contracts.samples import LoggedSample, truncate_samples
+from footplate_elastic.protocol.unstored_rows import RowKey, UnstoredRows
 
 PACKET: Final = 64 * 1024
 CLOSE_SECONDS: Final = 5.0
@@ -41,13 +41,13 @@ class AgentClient:
     def report(self, report: RankReport) -> None:
         """Replace this rank's report; never blocks."""
 
-    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def metrics(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         """Add a row to the metric history, and some samples of its step; never blocks."""
 
-    def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
+    def resend_metrics(self, rows: Sequence[GenerationRow]) -> None:
         """Add rows that an earlier generation added and that may be missing; never blocks."""
 
-    def unstored(self) -> list[GenerationRow]:
+    def get_unstored_rows(self) -> list[GenerationRow]:
         """Return rows added here and not known to be stored, the newest thousand at most; never blocks."""
         return []
 
@@ -129,23 +129,23 @@ class SocketClient(AgentClient):
             self._report = _packet({"report": report.to_json()})
             self._flush()
 
-    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
-        shown = fitting(samples) or None
+    def metrics(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
+        shown = truncate_samples(samples) or None
         if self._generation is not None:
             with self._lock:
                 self._unstored.add(GenerationRow(generation=self._generation, metrics=row, samples=shown))
         self._put({"metrics": row.to_json(), **_shown(shown)})
 
-    def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
+    def resend_metrics(self, rows: Sequence[GenerationRow]) -> None:
         for row in rows:
             with self._lock:
                 self._unstored.add(row)
             told = {"metrics": row.metrics.to_json(), "of": str(row.generation)}
             self._put({**told, **_shown(row.samples)})
 
-    def unstored(self) -> list[GenerationRow]:
+    def get_unstored_rows(self) -> list[GenerationRow]:
         with self._lock:
-            return self._unstored.all()
+            return self._unstored.to_list()
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         self._put({"checkpoint": record.to_json()})
@@ -207,7 +207,7 @@ class SocketClient(AgentClient):
 
     def _learn(self, limits: NumberedLimits) -> None:
         """Store newer limits; a rank may start with newer ones than its agent could push then."""
-        if self._limits is None or limits.newer_than(self._limits):
+        if self._limits is None or limits.is_newer_than(self._limits):
             self._limits = limits
 
     def _leased(self) -> bool:
@@ -228,7 +228,9 @@ class SocketClient(AgentClient):
                 if "stored" in message:
                     row = message["stored"]
                     with self._lock:
-                        self._unstored.stored(RowName(GenerationId.parse(row["generation"]), row["step"]))
+                        self._unstored.remove_stored(
+                            RowKey(GenerationId.parse(row["generation"]), row["step"])
+                        )
                 if "diagnose" in message:
                     self._diagnosed(Diagnosis.from_json(message["diagnose"]))
                 if "grant" in message:
@@ -244,7 +246,7 @@ def _ignored(diagnosis: Diagnosis) -> None:
     """Ignore a diagnosis request: no callback is registered yet."""
 
 
-def _shown(samples: Sequence[ShownSample] | None) -> dict[str, Any]:
+def _shown(samples: Sequence[LoggedSample] | None) -> dict[str, Any]:
     """Return the part of a packet that holds `samples`."""
     return {"samples": [sample.to_json() for sample in samples]} if samples else {}
 

@@ -9,24 +9,24 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from footplate_contracts.failures import OUTCOMES, FailureReport, Message, fit, outcome_of_text
-from footplate_contracts.model import Report
+from footplate_contracts.failures import OUTCOMES, FailureReport, Message, outcome_of_text, truncate_message
+from footplate_contracts.model import WireMessage
 from footplate_contracts.names import ExitCode
 
 VARIABLE: Final = "TORCHELASTIC_ERROR_FILE"
 """Environment variable with the path, as torch names it."""
 
 
-class _Extra(Report):
+class _Extra(WireMessage):
     timestamp: float | None = None
 
 
-class _Recorded(Report):
+class _Recorded(WireMessage):
     message: Message = ""
     extra_info: _Extra = _Extra()
 
 
-class _ErrorFile(Report):
+class _ErrorFile(WireMessage):
     message: _Recorded | Message = ""
     failure: FailureReport | None = None
 
@@ -54,6 +54,6 @@ def read(text: str, time: float) -> FailureReport | None:
     return FailureReport(
         cause=outcome.cause,
         reason=outcome.reason,
-        message=fit(told.message),
+        message=truncate_message(told.message),
         time=time if told.extra_info.timestamp is None else told.extra_info.timestamp,
     )

@@ -53,7 +53,7 @@ class RunTraining(_Part):
     micro_batch_size: int = 1
 
 
-class RunPlace(_Part):
+class RunFolder(_Part):
     """A folder of shards, or one with a tokenizer."""
 
     uri: str
@@ -63,8 +63,8 @@ class RunData(_Part):
     """Locations of the data."""
 
     uri: str | None = None
-    sources: list[RunPlace] | None = None
-    tokenizer: RunPlace | None = None
+    sources: list[RunFolder] | None = None
+    tokenizer: RunFolder | None = None
 
     @property
     def uris(self) -> list[str]:

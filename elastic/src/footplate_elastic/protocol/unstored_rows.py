@@ -16,7 +16,7 @@ MOST: Final = 1000  # rows, about 600 KB of a checkpoint; reached where the API 
 MOST_WITH_SAMPLES: Final = 20  # of these, of up to 48 KB more each; older ones are kept without
 
 
-class RowName(NamedTuple):
+class RowKey(NamedTuple):
     """Identity of a row: the generation that computed it, and its step."""
 
     generation: GenerationId  # that computed it
@@ -40,16 +40,16 @@ class UnstoredRows:
         if older >= 0:
             self._rows[older] = self._rows[older].model_copy(update={"samples": None})
 
-    def stored(self, name: RowName) -> None:
+    def remove_stored(self, name: RowKey) -> None:
         """Remove this row, now stored, and all before it; an unknown row changes nothing."""
         if any(_name(row) == name for row in self._rows):
             while _name(self._rows.popleft()) != name:
                 pass
 
-    def all(self) -> list[GenerationRow]:
+    def to_list(self) -> list[GenerationRow]:
         """Return the rows, oldest first."""
         return list(self._rows)
 
 
-def _name(row: GenerationRow) -> RowName:
-    return RowName(row.generation, row.metrics.step)
+def _name(row: GenerationRow) -> RowKey:
+    return RowKey(row.generation, row.metrics.step)

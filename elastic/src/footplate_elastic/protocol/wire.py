@@ -1,6 +1,6 @@
 """The HTTP protocol between agents and coordinator, shared by both ends.
 
-Paths, headers and the token by which a long-poll detects news: the agent sends back the `known` token of the
+Paths, headers and the token by which a long-poll detects news: the agent sends back the `answer_token` token of the
 last answer it has read, so an answer that was lost on the way is simply sent again at once.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from footplate_contracts.rendezvous import HeartbeatAnswer
+from footplate_contracts.rendezvous import HeartbeatResponse
 
 JOIN: Final = "/v1/join"
 HEARTBEAT: Final = "/v1/heartbeat"
@@ -31,7 +31,7 @@ LEASE_SECONDS: Final = 20.0
 JOIN_SECONDS: Final = 10.0  # how long a join waits before it is asked again (202)
 
 
-class Refusal(Enum):
+class AgentRefusal(Enum):
     """Reason for which an agent is turned away; the text is what it reads."""
 
     EVICTED = "evicted"
@@ -39,7 +39,7 @@ class Refusal(Enum):
     SUPERSEDED = "superseded"  # we are the stale one: a coordinator of a higher epoch exists
 
 
-def known(answer: HeartbeatAnswer) -> str:
+def answer_token(answer: HeartbeatResponse) -> str:
     """Return a token without spaces for all parts of an answer that an agent must act upon."""
     flags = f"{int(answer.rendezvous_open)}{int(answer.evicted)}{int(answer.closed)}"
     asked = answer.diagnosis.number if answer.diagnosis else 0

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_operator.certificates import manifests, policy
-from footplate_operator.certificates.issue import new_authority, new_serving
-from footplate_operator.certificates.manifests import Place
-from footplate_operator.certificates.policy import Pair
+from footplate_operator.certificates.issue import new_authority, new_serving_certificate
+from footplate_operator.certificates.manifests import CertificateNames
+from footplate_operator.certificates.policy import CertificateKeyPair
 from footplate_operator.errors import CertificateMissing, ClusterError, NotFound
 from footplate_operator.runtime import upkeep
 from footplate_operator.runtime.cluster import Cluster
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Given:
+class ExternalCaBundle:
     """A Secret or ConfigMap in which somebody else stores the API's CA bundle."""
 
     kind: Kind
@@ -37,24 +37,24 @@ class Given:
 
 
 @dataclass(eq=False)
-class Keeper:
+class CertificateReconciler:
     """Certificate reconciler of one installation; with `given` it only publishes that CA bundle."""
 
     cluster: Cluster
-    place: Place
+    place: CertificateNames
     now: Callable[[], datetime]
-    given: Given | None = None
+    given: ExternalCaBundle | None = None
     bundle: str = ""  # certificates in PEM, as they were published last
 
     async def begin(self) -> None:
         """Reconcile once, so that the CA bundle is known before anything else begins."""
-        await upkeep.begin(self.look, _TROUBLES)
+        await upkeep.try_once(self.reconcile, _TROUBLES)
 
     async def run(self) -> None:
         """Reconcile forever; raises LeadershipLost."""
-        await upkeep.keep(self.look, _TROUBLES, "the certificates of the API")
+        await upkeep.run_periodically(self.reconcile, _TROUBLES, "the certificates of the API")
 
-    async def look(self) -> None:
+    async def reconcile(self) -> None:
         """Reconcile once; raises ClusterError, CertificateMissing."""
         if self.given is not None:
             await self._publish(await self._bundle_of(self.given))
@@ -63,16 +63,16 @@ class Keeper:
         await self._publish(manifests.bundle_of(authorities))  # before one of them signs anything
         await self._serve(authorities)
 
-    async def _authorities(self) -> list[Pair]:
+    async def _authorities(self) -> list[CertificateKeyPair]:
         found = await self._read(SECRET, self.place.authority)
         known, faults = manifests.read_authorities(found)
         for fault in faults:
-            _log.warning("an authority is left out", extra=fields(secret=self.place.authority, why=fault))
+            _log.warning("an authority is left out", extra=log_fields(secret=self.place.authority, why=fault))
         now = self.now()
-        kept = policy.standing(known, now)
-        if why := policy.authority_fault(kept, now):
-            _log.info("making an authority for the API", extra=fields(why=why))
-            kept = policy.standing([*kept, new_authority(self.place, now)], now)
+        kept = policy.list_unexpired(known, now)
+        if why := policy.find_authority_fault(kept, now):
+            _log.info("making an authority for the API", extra=log_fields(why=why))
+            kept = policy.list_unexpired([*kept, new_authority(self.place, now)], now)
         await self._put(SECRET, manifests.authority_secret(self.place, kept), found)
         return kept
 
@@ -81,19 +81,19 @@ class Keeper:
         await self._put(CONFIG_MAP, manifests.bundle_config_map(self.place, bundle), found)
         self.bundle = bundle
 
-    async def _serve(self, authorities: list[Pair]) -> None:
+    async def _serve(self, authorities: list[CertificateKeyPair]) -> None:
         found, now = await self._read(SECRET, self.place.serving), self.now()
         serving, names = (
             manifests.read_serving(found),
-            policy.names_of(self.place.service, self.place.namespace),
+            policy.service_dns_names(self.place.service, self.place.namespace),
         )
-        why = policy.serving_fault(serving, authorities, names, now)
+        why = policy.find_serving_fault(serving, authorities, names, now)
         if why or serving is None:
-            _log.info("making the certificate of the API", extra=fields(why=why))
-            serving = new_serving(policy.signer(authorities, now), names, now)
+            _log.info("making the certificate of the API", extra=log_fields(why=why))
+            serving = new_serving_certificate(policy.signer(authorities, now), names, now)
         await self._put(SECRET, manifests.serving_secret(self.place, serving), found)
 
-    async def _bundle_of(self, given: Given) -> str:
+    async def _bundle_of(self, given: ExternalCaBundle) -> str:
         body = await self._read(given.kind, given.name)
         if body is None:
             where = f"{given.kind.name} {self.place.namespace}/{given.name}"
@@ -113,9 +113,9 @@ class Keeper:
         """Write `wanted` over `found`; raises Conflict where the object has changed since."""
         if found is None:
             await self.cluster.create(kind, wanted)
-        elif manifests.same(wanted, found):
+        elif manifests.is_up_to_date(wanted, found):
             return
-        elif manifests.replaceable(wanted, found):
+        elif manifests.can_replace(wanted, found):
             await self.cluster.replace(kind, {**found, "data": wanted["data"]})
         else:
             about = found["metadata"]

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from footplate_contracts.names import API_CA_FILE
-from footplate_operator.certificates.policy import Pair
+from footplate_operator.certificates.policy import CertificateKeyPair
 from footplate_operator.certificates.x509 import certificate_text, key_text
 from footplate_operator.runtime.kinds import SECRET, Json, Kind
 
@@ -39,7 +39,7 @@ LABELS: Final = {
 
 
 @dataclass(frozen=True)
-class Place:
+class CertificateNames:
     """The certificate's Service, whose name prefixes the names of all objects."""
 
     namespace: str
@@ -61,7 +61,7 @@ class Place:
         return f"{self.service}-ca"
 
 
-def authority_secret(place: Place, authorities: Sequence[Pair]) -> Json:
+def authority_secret(place: CertificateNames, authorities: Sequence[CertificateKeyPair]) -> Json:
     """Return the Secret of all authorities, numbered from the oldest."""
     data = {}
     for number, pair in enumerate(authorities, start=1):
@@ -70,24 +70,24 @@ def authority_secret(place: Place, authorities: Sequence[Pair]) -> Json:
     return _secret(place, place.authority, "Opaque", data)
 
 
-def serving_secret(place: Place, serving: Pair) -> Json:
+def serving_secret(place: CertificateNames, serving: CertificateKeyPair) -> Json:
     """Return the Secret of the API's certificate."""
     data = {CERTIFICATE_KEY: certificate_text(serving.certificate), PRIVATE_KEY_KEY: key_text(serving.key)}
     return _secret(place, place.serving, "kubernetes.io/tls", data)
 
 
-def bundle_config_map(place: Place, bundle: str) -> Json:
+def bundle_config_map(place: CertificateNames, bundle: str) -> Json:
     """Return the ConfigMap with the CA certificates that verify the API."""
     metadata = _metadata(place, place.bundle)
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {API_CA_FILE: bundle}}
 
 
-def bundle_of(authorities: Sequence[Pair]) -> str:
+def bundle_of(authorities: Sequence[CertificateKeyPair]) -> str:
     """Return the authorities' certificates in PEM, one after the other."""
     return _texts([pair.certificate for pair in authorities])
 
 
-def read_authorities(body: Json | None) -> tuple[list[Pair], list[str]]:
+def read_authorities(body: Json | None) -> tuple[list[CertificateKeyPair], list[str]]:
     """Return the authorities in a Secret, and the errors of its other entries."""
     if body is None:
         return [], []
@@ -101,7 +101,7 @@ def read_authorities(body: Json | None) -> tuple[list[Pair], list[str]]:
     return found, faults
 
 
-def read_serving(body: Json | None) -> Pair | None:
+def read_serving(body: Json | None) -> CertificateKeyPair | None:
     """Return the API's certificate; None where there is none, or it cannot be parsed."""
     try:
         return _pair(body, CERTIFICATE_KEY, PRIVATE_KEY_KEY, vouches=False) if body else None
@@ -125,12 +125,12 @@ def _texts(certificates: Sequence[x509.Certificate]) -> str:
     return b"".join(map(certificate_text, certificates)).decode()
 
 
-def same(wanted: Json, found: Json) -> bool:
+def is_up_to_date(wanted: Json, found: Json) -> bool:
     """Return whether `found` has the wanted data and type."""
     return wanted["data"] == found.get("data") and _type(wanted) == _type(found)
 
 
-def replaceable(wanted: Json, found: Json) -> bool:
+def can_replace(wanted: Json, found: Json) -> bool:
     """Return whether `found` can be replaced: the API server changes no type, and nothing immutable."""
     return not found.get("immutable") and _type(wanted) == _type(found)
 
@@ -139,7 +139,7 @@ def _type(body: Json) -> str:
     return str(body.get("type", ""))
 
 
-def _pair(body: Json, certificate_name: str, key_name: str, *, vouches: bool) -> Pair:
+def _pair(body: Json, certificate_name: str, key_name: str, *, vouches: bool) -> CertificateKeyPair:
     """Return a certificate and its key; raises ValueError where they are invalid."""
     try:
         certificate = x509.load_pem_x509_certificate(_value(body, certificate_name))
@@ -152,7 +152,7 @@ def _pair(body: Json, certificate_name: str, key_name: str, *, vouches: bool) ->
         raise ValueError(f"{key_name} is not the key of {certificate_name}")
     if vouches and not _vouches(certificate):
         raise ValueError(f"{certificate_name} is not the certificate of an authority")
-    return Pair(certificate, key)
+    return CertificateKeyPair(certificate, key)
 
 
 def _vouches(certificate: x509.Certificate) -> bool:
@@ -174,7 +174,7 @@ def _value(body: Json, name: str) -> bytes:
         raise ValueError(f"{name} is no base64: {error}") from None
 
 
-def _secret(place: Place, name: str, type_: str, data: dict[str, bytes]) -> Json:
+def _secret(place: CertificateNames, name: str, type_: str, data: dict[str, bytes]) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -184,5 +184,5 @@ def _secret(place: Place, name: str, type_: str, data: dict[str, bytes]) -> Json
     }
 
 
-def _metadata(place: Place, name: str) -> Json:
+def _metadata(place: CertificateNames, name: str) -> Json:
     return {"name": name, "namespace": place.namespace, "labels": dict(LABELS)}

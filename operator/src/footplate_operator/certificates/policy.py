@@ -26,7 +26,7 @@ EARLIER: Final = timedelta(minutes=10)  # a certificate begins: clocks of other 
 
 
 @dataclass(frozen=True)
-class Pair:
+class CertificateKeyPair:
     """A certificate and its key."""
 
     certificate: x509.Certificate
@@ -47,7 +47,7 @@ class Pair:
         return self.begins <= now < self.ends
 
 
-def names_of(service: str, namespace: str) -> tuple[x509.GeneralName, ...]:
+def service_dns_names(service: str, namespace: str) -> tuple[x509.GeneralName, ...]:
     """Return every name by which a Service of the cluster, or a forwarded port of it, is reached."""
     hosts = (
         service,
@@ -60,12 +60,12 @@ def names_of(service: str, namespace: str) -> tuple[x509.GeneralName, ...]:
     return (*map(x509.DNSName, hosts), *map(x509.IPAddress, addresses))
 
 
-def standing(known: Sequence[Pair], now: datetime) -> list[Pair]:
+def list_unexpired(known: Sequence[CertificateKeyPair], now: datetime) -> list[CertificateKeyPair]:
     """Return the authorities of the bundle, the oldest first: all that have not expired."""
     return sorted((pair for pair in known if now < pair.ends), key=lambda pair: pair.begins)
 
 
-def authority_fault(known: Sequence[Pair], now: datetime) -> str:
+def find_authority_fault(known: Sequence[CertificateKeyPair], now: datetime) -> str:
     """Return why another authority is needed; empty where none is."""
     valid = [pair for pair in known if pair.valid(now)]
     if not valid:
@@ -74,18 +74,21 @@ def authority_fault(known: Sequence[Pair], now: datetime) -> str:
     return f"the newest ends at {ends:%Y-%m-%d}" if ends - now < AUTHORITY_LEFT else ""
 
 
-def signer(known: Sequence[Pair], now: datetime) -> Pair:
+def signer(known: Sequence[CertificateKeyPair], now: datetime) -> CertificateKeyPair:
     """Return the authority that signs: the newest in the bundle for KNOWN_FOR, else the oldest valid one.
 
     `known` has one that is valid.
     """
-    valid = [pair for pair in standing(known, now) if pair.valid(now)]
+    valid = [pair for pair in list_unexpired(known, now) if pair.valid(now)]
     everybodys = [pair for pair in valid if now - pair.begins >= KNOWN_FOR]
     return everybodys[-1] if everybodys else valid[0]
 
 
-def serving_fault(
-    serving: Pair | None, authorities: Sequence[Pair], names: Sequence[x509.GeneralName], now: datetime
+def find_serving_fault(
+    serving: CertificateKeyPair | None,
+    authorities: Sequence[CertificateKeyPair],
+    names: Sequence[x509.GeneralName],
+    now: datetime,
 ) -> str:
     """Return why the API needs another certificate; empty where it does not."""
     if serving is None:
@@ -108,7 +111,7 @@ def _names(certificate: x509.Certificate) -> list[x509.GeneralName]:
         return []
 
 
-def _signed(certificate: x509.Certificate, authority: Pair) -> bool:
+def _signed(certificate: x509.Certificate, authority: CertificateKeyPair) -> bool:
     try:
         certificate.verify_directly_issued_by(authority.certificate)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):

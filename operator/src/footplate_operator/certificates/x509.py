@@ -15,12 +15,12 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def named(text: str) -> x509.Name:
+def subject_name(text: str) -> x509.Name:
     """Return a subject's name, truncated to the length limit of a common name."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:NAME_CHARACTERS])])
 
 
-def usage(*, proves: bool, vouches: bool) -> x509.KeyUsage:
+def key_usage(*, proves: bool, vouches: bool) -> x509.KeyUsage:
     """Return the usages of a key: to prove an identity, to sign certificates, or both."""
     return x509.KeyUsage(
         digital_signature=proves,

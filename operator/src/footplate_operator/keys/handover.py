@@ -18,17 +18,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 from footplate_contracts import environment, logs
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.names import secret_name
 from footplate_operator.errors import ClusterError, NotFound
 from footplate_operator.keys import manifests
-from footplate_operator.keys.manifests import KeyPlace
+from footplate_operator.keys.manifests import KeySecretNames
 from footplate_operator.runtime.cluster import Cluster, KubernetesCluster, login
 from footplate_operator.runtime.kinds import SECRET, Json, Kind
 from footplate_operator.runtime.objects import controller_of
 from footplate_operator.settings import InstallationSettings
 from footplate_operator.trainingrun.manifests.children import read_secret
-from footplate_operator.trainingrun.observed import Credentials
+from footplate_operator.trainingrun.observed import RunCredentials
 from footplate_operator.trainingrun.run import TRAINING_RUN, has_gang, phase_of
 
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
@@ -37,13 +37,13 @@ ROLLOUT_SECONDS: Final = 300.0
 _log = logging.getLogger("footplate_operator.keys")
 
 
-async def hand_over(cluster: Cluster, place: KeyPlace, namespaces: Sequence[str]) -> int:
+async def hand_over(cluster: Cluster, place: KeySecretNames, namespaces: Sequence[str]) -> int:
     """Copy the credentials of all runs that may have pods; return how many. Raises ClusterError.
 
     Copies for runs that have ended are deleted; a live run's copy stays, also where its Secret is lost by
     now.
     """
-    shards: dict[str, dict[str, Credentials | None]] = {name: {} for name in place.shards}
+    shards: dict[str, dict[str, RunCredentials | None]] = {name: {} for name in place.shards}
     async for run in _live(cluster, namespaces):
         uid = str(run["metadata"]["uid"])
         shards[place.shard(uid)][uid] = await _credentials(cluster, run)
@@ -56,29 +56,33 @@ async def _live(cluster: Cluster, namespaces: Sequence[str]) -> AsyncIterator[Js
     for namespace in namespaces or [""]:
         async for page in cluster.pages(TRAINING_RUN, namespace):
             for run in page:
-                if has_gang(run) and not phase_of(run).terminal:
+                if has_gang(run) and not phase_of(run).is_terminal:
                     yield run
 
 
-async def _credentials(cluster: Cluster, run: Json) -> Credentials | None:
+async def _credentials(cluster: Cluster, run: Json) -> RunCredentials | None:
     """Return a run's credentials; None where its Secret is gone, another object's, or was emptied."""
     about = run["metadata"]
     try:
         body = await cluster.get(SECRET, about["namespace"], secret_name(about["name"]))
         return read_secret(body) if controller_of(body).get("uid") == about["uid"] else None
     except (NotFound, KeyError, ValueError) as error:
-        _log.warning("a run's credentials cannot be read", extra=fields(run=about["name"], error=repr(error)))
+        _log.warning(
+            "a run's credentials cannot be read", extra=log_fields(run=about["name"], error=repr(error))
+        )
         return None
 
 
-async def _put(cluster: Cluster, place: KeyPlace, name: str, found: Mapping[str, Credentials | None]) -> None:
+async def _put(
+    cluster: Cluster, place: KeySecretNames, name: str, found: Mapping[str, RunCredentials | None]
+) -> None:
     try:
         known = await cluster.get(SECRET, place.namespace, name)
     except NotFound:
         known = None
     before = manifests.read_entries(known or {})
     entries = {uid: own or before.get(uid) for uid, own in found.items()}
-    data = {uid: manifests.entry(own) for uid, own in entries.items() if own is not None}
+    data = {uid: manifests.encode_entry(own) for uid, own in entries.items() if own is not None}
     wanted = manifests.secret(place, name, data)
     if known is None:
         if data:
@@ -87,7 +91,7 @@ async def _put(cluster: Cluster, place: KeyPlace, name: str, found: Mapping[str,
         await cluster.replace(SECRET, {**known, "data": wanted["data"]})
 
 
-async def _is_rolled_out(cluster: Cluster, place: KeyPlace, deployment: str) -> bool:
+async def _is_rolled_out(cluster: Cluster, place: KeySecretNames, deployment: str) -> bool:
     """Return whether no pod of an earlier template is left."""
     body = await cluster.get(DEPLOYMENT, place.namespace, deployment)
     status, wanted = body.get("status", {}), body["spec"].get("replicas", 1)
@@ -103,7 +107,7 @@ async def _main(own: InstallationSettings, rollout: str) -> None:
         while True:
             last = not rollout or await _is_rolled_out(cluster, place, rollout) or time.monotonic() > until
             runs = await hand_over(cluster, place, own.watch_namespaces)
-            _log.info("credentials are handed over", extra=fields(runs=runs, last=last))
+            _log.info("credentials are handed over", extra=log_fields(runs=runs, last=last))
             if last:
                 return
             await asyncio.sleep(PAUSE_SECONDS)
@@ -119,7 +123,7 @@ def main() -> int:
     parser.add_argument("--rollout", default="", metavar="DEPLOYMENT", help="of the operator")
     rollout = parser.parse_args().rollout
     try:
-        own = environment.read(InstallationSettings)
+        own = environment.read_settings(InstallationSettings)
     except ValueError as error:
         print(f"footplate-operator: {error}", file=sys.stderr)
         return 78
@@ -127,7 +131,7 @@ def main() -> int:
     try:
         asyncio.run(_main(own, rollout))
     except ClusterError as error:
-        _log.error("ended", extra=fields(error=error))
+        _log.error("ended", extra=log_fields(error=error))
         return 1
     return 0
 

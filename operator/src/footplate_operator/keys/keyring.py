@@ -12,16 +12,16 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_operator.errors import AlreadyExists, ClusterError, NotFound
 from footplate_operator.keys import manifests
-from footplate_operator.keys.manifests import KEY, KeyPlace
+from footplate_operator.keys.manifests import KEY, KeySecretNames
 from footplate_operator.runtime import upkeep
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import SECRET
-from footplate_operator.trainingrun.credentials import KEY_BYTES, derived, key_id
+from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials, key_id
 from footplate_operator.trainingrun.metadata import certificate_names
-from footplate_operator.trainingrun.observed import Credentials
+from footplate_operator.trainingrun.observed import RunCredentials
 from footplate_operator.trainingrun.run import Run
 
 MISSED_SECONDS: Final = 5.0  # between two looks while somebody's credentials are not known
@@ -29,17 +29,17 @@ _TROUBLES: Final = (ClusterError, ValueError)
 _log = logging.getLogger(__name__)
 
 
-class Keys(Protocol):
+class CredentialSource(Protocol):
     """The operator's interface to the keyring."""
 
     @property
-    def current(self) -> str:
+    def current_key_id(self) -> str:
         """The id of the key from which the credentials of newly admitted runs are derived.
 
         Raises ClusterError while it is not known.
         """
 
-    def credentials(self, run: Run, key: str | None) -> Credentials | None:
+    def credentials(self, run: Run, key: str | None) -> RunCredentials | None:
         """Return the credentials of a run whose revision names this key; None where they are unknown.
 
         Raises ClusterError while the key is not known.
@@ -47,37 +47,37 @@ class Keys(Protocol):
 
 
 @dataclass(eq=False)
-class Keyring(Keys):
+class Keyring(CredentialSource):
     """The keyring of one installation; `cluster` refuses changes unless this replica leads."""
 
     cluster: Cluster
-    place: KeyPlace
+    place: KeySecretNames
     _key: bytes | None = None
-    _handed_over: dict[str, Credentials] = field(default_factory=dict)  # by uid of the run
+    _handed_over: dict[str, RunCredentials] = field(default_factory=dict)  # by uid of the run
     _missed: bool = True  # somebody's credentials may have been handed over since
     _said: str = ""
 
     @property
-    def current(self) -> str:
+    def current_key_id(self) -> str:
         return key_id(self._known())
 
-    def credentials(self, run: Run, key: str | None) -> Credentials | None:
+    def credentials(self, run: Run, key: str | None) -> RunCredentials | None:
         own = self._known()
         if key == key_id(own):
-            return derived(own, run.uid, certificate_names(run), run.created)
+            return derive_credentials(own, run.uid, certificate_names(run), run.created)
         found = self._handed_over.get(run.uid)
         self._missed = self._missed or found is None
         return found
 
     async def begin(self) -> None:
         """Look once, before anything else begins."""
-        await upkeep.begin(self.look, _TROUBLES)
+        await upkeep.try_once(self.refresh, _TROUBLES)
 
     async def run(self) -> None:
         """Maintain the key forever; raises LeadershipLost."""
-        await upkeep.keep(self.look, _TROUBLES, "the key of runs' credentials", self._usual)
+        await upkeep.run_periodically(self.refresh, _TROUBLES, "the key of runs' credentials", self._usual)
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Read the key, or create it, and the handed over credentials; raises ClusterError, ValueError."""
         found = await self._find() or await self._make()
         if self._key is None:
@@ -87,7 +87,7 @@ class Keyring(Keys):
             _log.error(
                 "somebody has changed the key of runs' credentials: what trains keeps the one before as long"
                 " as this operator leads",
-                extra=fields(secret=self.place.name, was=key_id(self._key), now=key_id(found)),
+                extra=log_fields(secret=self.place.name, was=key_id(self._key), now=key_id(found)),
             )
         if self._missed:
             self._missed = False
@@ -113,7 +113,7 @@ class Keyring(Keys):
         key = self._key or secrets.token_bytes(KEY_BYTES)
         try:
             await self.cluster.create(SECRET, manifests.secret(self.place, self.place.name, {KEY: key}))
-            _log.info("the key of runs' credentials is written", extra=fields(secret=self.place.name))
+            _log.info("the key of runs' credentials is written", extra=log_fields(secret=self.place.name))
             return key
         except AlreadyExists:
             found = await self._find()

@@ -12,7 +12,7 @@ from typing import Final
 
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.credentials import KEY_BYTES
-from footplate_operator.trainingrun.observed import Credentials
+from footplate_operator.trainingrun.observed import RunCredentials
 
 SHARDS: Final = 16  # a Secret ends at 1 MiB, which is some 500 runs
 KEY: Final = "key"
@@ -24,7 +24,7 @@ LABELS: Final = {
 
 
 @dataclass(frozen=True)
-class KeyPlace:
+class KeySecretNames:
     """Names of the Secrets; all begin with `name`."""
 
     namespace: str
@@ -40,7 +40,7 @@ class KeyPlace:
         return self.shards[hashlib.sha256(uid.encode()).digest()[0] % SHARDS]
 
 
-def secret(place: KeyPlace, name: str, data: Mapping[str, bytes]) -> Json:
+def secret(place: KeySecretNames, name: str, data: Mapping[str, bytes]) -> Json:
     """Return the Secret `name` with this data."""
     return {
         "apiVersion": "v1",
@@ -65,7 +65,7 @@ def read_key(body: Json) -> bytes:
     return key
 
 
-def entry(credentials: Credentials) -> bytes:
+def encode_entry(credentials: RunCredentials) -> bytes:
     """Return a run's credentials as an entry of a shard."""
     told = {
         "token": credentials.token,
@@ -75,13 +75,15 @@ def entry(credentials: Credentials) -> bytes:
     return json.dumps(told, sort_keys=True).encode()
 
 
-def read_entries(body: Json) -> dict[str, Credentials]:
+def read_entries(body: Json) -> dict[str, RunCredentials]:
     """Return handed over credentials by run uid; unreadable entries are skipped."""
     found = {}
     for uid, text in (body.get("data") or {}).items():
         try:
             told = json.loads(base64.b64decode(text))
-            found[uid] = Credentials(told["token"], told["certificate"].encode(), told["privateKey"].encode())
+            found[uid] = RunCredentials(
+                told["token"], told["certificate"].encode(), told["privateKey"].encode()
+            )
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return found

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.names import Reason
 from footplate_operator.errors import (
     AlreadyExists,
     ClusterError,
     Conflict,
-    Forbidden,
-    Invalid,
     NameTaken,
     NotFound,
+    ObjectInvalid,
+    RequestForbidden,
 )
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
@@ -53,7 +53,7 @@ class Actor:
 
         Raises ClusterError. Both show only objects with our label, and anybody may write labels.
         """
-        for child in self.cache.doubted(owner.namespace, owner.uid):
+        for child in self.cache.list_doubted(owner.namespace, owner.uid):
             with suppress(NotFound):
                 body = await self.cluster.get(child.kind, child.namespace, child.name)
                 if body["metadata"]["uid"] == child.uid:
@@ -73,7 +73,7 @@ class Actor:
                     refused.append(error)
                     complete = complete and not (isinstance(change, Create) and change.needed)
         if refused:
-            about = fields(status=refused[0].status, error=refused[0], changes=len(refused))
+            about = log_fields(status=refused[0].status, error=refused[0], changes=len(refused))
             _log.warning("refused", extra=about)
         return refused
 
@@ -82,7 +82,7 @@ class Actor:
 
         Raises ClusterError where that has to be retried, once all kinds have been tried.
         """
-        _log.info("deleting the children of a deleted object", extra=fields(uid=uid))
+        _log.info("deleting the children of a deleted object", extra=log_fields(uid=uid))
         refused: ClusterError | None = None
         for owned in self.controller.owns:
             if owned.unread:
@@ -92,8 +92,8 @@ class Actor:
                     owned.kind, key.namespace, self._selector(uid), owned.purge_grace
                 )
             except ClusterError as error:
-                if isinstance(error, Forbidden) and not owned.watched:
-                    about = fields(kind=owned.kind.name, error=error)
+                if isinstance(error, RequestForbidden) and not owned.watched:
+                    about = log_fields(kind=owned.kind.name, error=error)
                     _log.warning("left to garbage collection", extra=about)
                 else:
                     refused = refused or error
@@ -120,13 +120,13 @@ class Actor:
         name = manifest["metadata"]["name"]
         try:
             made = await self.cluster.create(kind, manifest)
-            _log.info("created", extra=fields(kind=kind.name, name=name))
+            _log.info("created", extra=log_fields(kind=kind.name, name=name))
         except AlreadyExists:
             if self.controller.unread(kind):
                 await self._put(owner, kind, manifest)
                 return
             made = await self._claim(owner, kind, manifest)
-        except Forbidden as error:
+        except RequestForbidden as error:
             error.kind = kind.name
             raise
         if not self.controller.unread(kind):
@@ -137,7 +137,7 @@ class Actor:
         name = manifest["metadata"]["name"]
         try:
             await self.cluster.delete(kind, owner.namespace, name)
-        except Forbidden as error:
+        except RequestForbidden as error:
             message = (
                 f"metadata.name {owner.name}: {kind.name} {name} exists and may not be deleted ({error});"
                 f" delete it, or give this {self.controller.noun} another name"
@@ -145,7 +145,7 @@ class Actor:
             raise Conflict(message, 409, Reason.CHILD_CONFLICT) from None
         try:
             await self.cluster.create(kind, manifest)
-            _log.info("created anew", extra=fields(kind=kind.name, name=name))
+            _log.info("created anew", extra=log_fields(kind=kind.name, name=name))
         except AlreadyExists as error:
             raise NameTaken(str(error), 409, Reason.CHILD_CONFLICT) from None
 
@@ -183,24 +183,24 @@ class Actor:
 
     async def _patch(self, owner: Object[Any, Any], change: Patch) -> None:
         child = change.child
-        _log.info(change.verb, extra=fields(kind=child.kind.name, name=child.name))
+        _log.info(change.verb, extra=log_fields(kind=child.kind.name, name=child.name))
         metadata = {**change.patch.get("metadata", {}), "uid": child.uid}
         patch = {**change.patch, "metadata": metadata}
         try:
             patched = await self.cluster.merge(child.kind, owner.namespace, child.name, patch)
         except (NotFound, Conflict):
             return  # it is gone, or another one: the next look shows
-        except (Forbidden, Invalid) as error:
+        except (RequestForbidden, ObjectInvalid) as error:
             if change.otherwise is None:
                 raise
-            _log.warning("not patched", extra=fields(name=child.name, error=error))
+            _log.warning("not patched", extra=log_fields(name=child.name, error=error))
             await self._delete(owner, change.otherwise)
             return
         self.cache.put_child(child.kind, patched)
 
     async def _delete(self, owner: Object[Any, Any], change: Delete) -> None:
         child = change.child
-        _log.info("deleting", extra=fields(kind=child.kind.name, name=child.name, grace=change.grace))
+        _log.info("deleting", extra=log_fields(kind=child.kind.name, name=child.name, grace=change.grace))
         await self.cluster.delete(child.kind, owner.namespace, child.name, child.uid, change.grace)
         if not self.controller.unread(child.kind):
             self.cache.mark_deleted(child)

@@ -97,7 +97,7 @@ class Cache:
         """Return the uids of deleted objects called `key` whose children may still exist."""
         return sorted(self._unpurged.get(key, ()))
 
-    def purged(self, key: Key, uid: str) -> None:
+    def mark_purged(self, key: Key, uid: str) -> None:
         """Record that the API server accepted the deletion of a deleted object's children."""
         for child in self.children(key.namespace, uid):
             self.mark_deleted(child)
@@ -110,7 +110,7 @@ class Cache:
         """Return the number of objects that have not ended."""
         return len(self._live)
 
-    def where(self, values: Mapping[str, str]) -> list[Key]:
+    def find_keys(self, values: Mapping[str, str]) -> list[Key]:
         """Return the objects with these values in their index."""
         return [key for key, known in self._objects.items() if values.items() <= known.index.items()]
 
@@ -165,7 +165,7 @@ class Cache:
         elif known is not None and known.uid == child.uid:
             self._doubted.setdefault((child.namespace, child.owner_uid), set()).add((kind, child.name))
 
-    def doubted(self, namespace: str, owner_uid: str) -> list[Child]:
+    def list_doubted(self, namespace: str, owner_uid: str) -> list[Child]:
         """Return an object's children that a watch or a list no longer shows."""
         siblings = self._children.get((namespace, owner_uid), {})
         return [siblings[name] for name in self._doubted.get((namespace, owner_uid), ()) if name in siblings]

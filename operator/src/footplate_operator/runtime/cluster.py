@@ -19,7 +19,14 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from footplate_contracts.names import FIELD_MANAGER
-from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Forbidden, Invalid, NotFound
+from footplate_operator.errors import (
+    AlreadyExists,
+    ClusterError,
+    Conflict,
+    NotFound,
+    ObjectInvalid,
+    RequestForbidden,
+)
 from footplate_operator.runtime.kinds import Json, Kind
 
 # With a parameter, so that the transport sends the bytes as they are.
@@ -91,7 +98,7 @@ class KubernetesCluster:
         """Close all connections."""
         await self._client.close()  # type: ignore[no-untyped-call]  # the client has no annotations
 
-    async def served(self, api_version: str) -> frozenset[str]:
+    async def list_served_kinds(self, api_version: str) -> frozenset[str]:
         """Return the plural names of the kinds served in that version; empty: none yet."""
         try:
             found = await self._request("GET", f"/apis/{api_version}")
@@ -230,7 +237,7 @@ def _error(method: str, path: str, status: int, text: bytes, exists: bool) -> Cl
     message = message or f"{method} {path}: HTTP {status}"
     if status == 409:
         return (AlreadyExists if exists and reason == "AlreadyExists" else Conflict)(message, status, reason)
-    types = {400: Invalid, 403: Forbidden, 404: NotFound, 422: Invalid}
+    types = {400: ObjectInvalid, 403: RequestForbidden, 404: NotFound, 422: ObjectInvalid}
     return types.get(status, ClusterError)(message, status, reason)
 
 

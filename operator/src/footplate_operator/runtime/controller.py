@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from footplate_operator.runtime.decision import Decision, Problem
+from footplate_operator.runtime.decision import Decision, ReconcileProblem
 from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Child, Key, Object, view_child
@@ -25,7 +25,7 @@ DecisionT = TypeVar("DecisionT", bound=Decision[Any])
 
 
 @dataclass(frozen=True)
-class Owned:
+class OwnedKind:
     """A kind of children. Kinds that are not watched are listed now and then.
 
     Objects of an `unread` kind the operator may create and delete, but not read: garbage collection removes
@@ -50,7 +50,7 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
     kind: Kind
     noun: str  # what logs call an object of this kind
     uid_label: str
-    owns: Sequence[Owned]
+    owns: Sequence[OwnedKind]
     parameters: Sequence[Kind] = ()
     hints: Sequence[Kind] = ()
     patient: Sequence[Kind] = ()
@@ -68,7 +68,9 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """
         raise NotImplementedError
 
-    def desire(self, obj: ObjectT, observed: ObservedT, problem: Problem | None, now: datetime) -> DecisionT:
+    def desire(
+        self, obj: ObjectT, observed: ObservedT, problem: ReconcileProblem | None, now: datetime
+    ) -> DecisionT:
         """Return what should exist and the status; `problem`: why it could not be had just now.
 
         A `passing` problem is not reported, but the refused objects are missing all the same.
@@ -101,7 +103,7 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """Return the cached part of a child."""
         return view_child(kind, body)
 
-    def about(self, obj: ObjectT) -> Mapping[str, object]:
+    def log_context(self, obj: ObjectT) -> Mapping[str, object]:
         """Return the fields of each log line about `obj`, beside its name and uid."""
         return {}
 
@@ -121,13 +123,13 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
 
     # -- what follows --------------------------------------------------------------------
 
-    def tell(self, obj: ObjectT, decision: DecisionT) -> None:
+    def send_decision(self, obj: ObjectT, decision: DecisionT) -> None:
         """Start sending the decision to the object's own programs, after the children were changed.
 
         Nothing waits for them here: one that does not answer must not block other objects.
         """
 
-    def reported(self, obj: ObjectT, after: Any) -> Iterable[Event]:
+    def build_events(self, obj: ObjectT, after: Any) -> Iterable[Event]:
         """Return the Events for the status `after`, which has just been written."""
         return ()
 
@@ -140,23 +142,23 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """
         return ()
 
-    def heard(self, kind: Kind, body: Json, gone: bool) -> None:
+    def observe_event(self, kind: Kind, body: Json, gone: bool) -> None:
         """Handle a watch event of an object or a child; `gone`: the watch no longer shows it."""
 
     def neighbours(self, body: Json, gone: bool) -> Iterable[Key]:
         """Return other objects of this kind to reconcile after a change or deletion of this one."""
         return ()
 
-    async def keep(self) -> None:
+    async def run_background(self) -> None:
         """Run this kind's background work while this replica leads; never ends."""
         await asyncio.get_running_loop().create_future()
 
-    def lean(self, kind: Kind, body: Json) -> Json:
+    def trim(self, kind: Kind, body: Json) -> Json:
         """Return the part of a parameter or a hint to store in memory."""
         return body
 
     def forget(self, uid: str) -> None:
         """Drop the state of an object that is gone, or ended long ago."""
 
-    def measure(self, count: Callable[[str], Mapping[str, int]]) -> None:
+    def update_gauges(self, count: Callable[[str], Mapping[str, int]]) -> None:
         """Update gauges; `count` counts objects by their value of one name in the index."""

@@ -65,7 +65,7 @@ class Decision(Generic[StatusT]):
 
 
 @dataclass(frozen=True)
-class Problem:
+class ReconcileProblem:
     """The reason for which the last attempt to act failed."""
 
     reason: Reason

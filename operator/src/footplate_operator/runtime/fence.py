@@ -15,7 +15,7 @@ from footplate_operator.runtime.kinds import Json, Kind
 
 
 @dataclass(frozen=True)
-class Fenced(Cluster):
+class FencedCluster(Cluster):
     """Wrapper of `cluster` that calls `check`, which may raise, before every change."""
 
     cluster: Cluster

@@ -53,7 +53,7 @@ class Handlers:
     async def _object(self, event: Mapping[str, Any], **_: Any) -> None:
         """Handle an object that was listed, created, changed or deleted."""
         body = _copy(event["object"])
-        self.controller.heard(self.controller.kind, body, _gone(event))
+        self.controller.observe_event(self.controller.kind, body, _gone(event))
         for key in self.controller.neighbours(body, _gone(event)):
             if key in self.cache:
                 self.queue.add(key)
@@ -70,7 +70,7 @@ class Handlers:
         body = _copy(event["object"])
         owner = controller_of(body)
         if owner.get("kind") == self.controller.kind.name:
-            self.controller.heard(kind, body, _gone(event))
+            self.controller.observe_event(kind, body, _gone(event))
         if _gone(event):
             self.cache.doubt_child(kind, body)
         elif owner.get("kind") == self.controller.kind.name or self._is_labelled(body):
@@ -86,7 +86,7 @@ class Handlers:
         """Handle a new, changed or deleted parameter: objects that wait for it may go on."""
         body = _copy(event["object"])
         add = self.queue.add_last if kind in self.controller.patient else self.queue.add
-        for key in self.controller.parameter_changed(kind, body, _gone(event), self.cache.where):
+        for key in self.controller.parameter_changed(kind, body, _gone(event), self.cache.find_keys):
             add(key)
 
 
@@ -125,7 +125,7 @@ def settings(all_handlers: Iterable[Handlers]) -> kopf.OperatorSettings:
 def _leanings(all_handlers: Iterable[Handlers]) -> Mapping[str, Lean]:
     """Return, by a cluster-scoped kind's URL path, the functions that reduce its listed objects."""
     return {
-        kind.path(""): partial(handlers.controller.lean, kind)
+        kind.path(""): partial(handlers.controller.trim, kind)
         for handlers in all_handlers
         for kind in (*handlers.controller.parameters, *handlers.controller.hints)
     }

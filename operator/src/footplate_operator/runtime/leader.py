@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, LeadershipLost, NotFound
 from footplate_operator.runtime.clock import format_time, parse_time
 from footplate_operator.runtime.cluster import Cluster
@@ -49,7 +49,7 @@ class LeaseView:
     transitions: int
 
 
-def view(lease: Json | None) -> LeaseView | None:
+def read_lease_view(lease: Json | None) -> LeaseView | None:
     """Return the fields of a Lease that matter; None where there is none."""
     if lease is None:
         return None
@@ -72,11 +72,11 @@ def next_action(lease: LeaseView | None, identity: str, unchanged: float) -> Lea
     return LeaseAction.TAKE if unchanged > lease.seconds else LeaseAction.WAIT
 
 
-def render(
+def build_lease(
     namespace: str, name: str, identity: str, seconds: float, before: Json | None, now: datetime
 ) -> Json:
     """Return the Lease held by `identity` (empty: by nobody) from `now` on, based on `before`."""
-    known = view(before)
+    known = read_lease_view(before)
     moved = known is not None and known.holder != identity
     spec = dict((before or {}).get("spec", {}))
     time = format_time(now, "microseconds")
@@ -122,12 +122,12 @@ class Leadership:
         waiting = False
         while not await self._renew():
             if not waiting:
-                _log.info("waiting for the Lease", extra=fields(name=self.name, identity=self.identity))
+                _log.info("waiting for the Lease", extra=log_fields(name=self.name, identity=self.identity))
                 waiting = True
             await asyncio.sleep(min(LOOK_SECONDS, self.seconds / RENEWALS / 2))
-        _log.info("acquired the Lease", extra=fields(name=self.name, identity=self.identity))
+        _log.info("acquired the Lease", extra=log_fields(name=self.name, identity=self.identity))
 
-    async def keep(self) -> None:
+    async def renew_forever(self) -> None:
         """Renew forever; raises LeadershipLost once that was impossible for most of the Lease's duration."""
         pause = self.seconds / RENEWALS
         while (left := self._left()) > MOMENT_SECONDS:
@@ -140,7 +140,7 @@ class Leadership:
                     elif await self._taken():
                         break
             except TimeoutError:
-                _log.warning("no answer about the Lease", extra=fields(name=self.name))
+                _log.warning("no answer about the Lease", extra=log_fields(name=self.name))
         self._renewed = None
         raise LeadershipLost(f"Lease {self.namespace}/{self.name} could not be renewed")
 
@@ -149,14 +149,14 @@ class Leadership:
         self._renewed = None
         try:
             lease = await self._read()
-            known = view(lease)
+            known = read_lease_view(lease)
             if known is not None and known.holder == self.identity:
                 await self.cluster.replace(
-                    LEASE, render(self.namespace, self.name, "", 1.0, lease, self.now())
+                    LEASE, build_lease(self.namespace, self.name, "", 1.0, lease, self.now())
                 )
-                _log.info("released the Lease", extra=fields(name=self.name))
+                _log.info("released the Lease", extra=log_fields(name=self.name))
         except ClusterError as error:
-            _log.warning("the Lease is not released", extra=fields(error=error))
+            _log.warning("the Lease is not released", extra=log_fields(error=error))
 
     async def _renew(self) -> bool:
         """Acquire or renew the Lease, valid from the request's start; return whether it is ours."""
@@ -169,10 +169,12 @@ class Leadership:
     async def _take(self) -> bool:
         try:
             lease = await self._read()
-            action = next_action(view(lease), self.identity, self._unchanged(view(lease)))
+            action = next_action(
+                read_lease_view(lease), self.identity, self._unchanged(read_lease_view(lease))
+            )
             if action is LeaseAction.WAIT:
                 return False
-            body = render(self.namespace, self.name, self.identity, self.seconds, lease, self.now())
+            body = build_lease(self.namespace, self.name, self.identity, self.seconds, lease, self.now())
             await (
                 self.cluster.create(LEASE, body)
                 if action is LeaseAction.CREATE
@@ -181,7 +183,7 @@ class Leadership:
         except (Conflict, AlreadyExists):
             return False  # somebody was faster
         except ClusterError as error:
-            _log.warning("the Lease cannot be read", extra=fields(error=error))
+            _log.warning("the Lease cannot be read", extra=log_fields(error=error))
             return False
         return True
 
@@ -196,7 +198,7 @@ class Leadership:
 
     async def _taken(self) -> bool:
         try:
-            known = view(await self._read())
+            known = read_lease_view(await self._read())
         except ClusterError:
             return False
         return known is not None and known.holder not in ("", self.identity)

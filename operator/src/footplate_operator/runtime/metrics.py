@@ -99,7 +99,7 @@ class Metrics:
         """Count a request to the API server; `status` 0: no answer."""
         self.requests.labels(method, str(status)).inc()
 
-    def measured(self, work: Callable[[KeyType], Awaitable[None]]) -> Callable[[KeyType], Awaitable[None]]:
+    def instrument(self, work: Callable[[KeyType], Awaitable[None]]) -> Callable[[KeyType], Awaitable[None]]:
         """Return `work`, counted and timed."""
 
         async def run(key: KeyType) -> None:

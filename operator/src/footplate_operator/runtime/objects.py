@@ -116,7 +116,7 @@ def read(model: type[ContractT], value: object) -> ContractT:
         raise Undecodable(first_error(error)) from None
 
 
-def unreadable(what: str, written_by: str, error: str) -> str:
+def unreadable_message(what: str, written_by: str, error: str) -> str:
     """Return a message for an administrator: which release wrote `what`, and how to go on."""
     writer = f"operator {written_by}" if written_by else "an operator that did not leave its version"
     return (
@@ -138,7 +138,7 @@ def _read_status(model: type[ContractT], body: Mapping[str, Any]) -> ContractT:
         return model.from_any_release(status)
     except ValidationError as error:
         written_by = str(status.get("writtenBy", ""))
-        raise UnreadableStatus(unreadable("the status", written_by, first_error(error))) from None
+        raise UnreadableStatus(unreadable_message("the status", written_by, first_error(error))) from None
 
 
 def key_of(body: Mapping[str, Any]) -> Key:

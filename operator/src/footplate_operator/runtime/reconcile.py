@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Generic
 
-from footplate_contracts.logs import bind, fields
+from footplate_contracts.logs import bind, log_fields
 from footplate_contracts.names import Reason
 from footplate_operator.errors import ClusterError, NotFound, OperatorError
 from footplate_operator.runtime import refusals
@@ -22,7 +22,7 @@ from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.controller import Controller, DecisionT, ObjectT, ObservedT
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key, Undecodable, key_of
 from footplate_operator.runtime.status_writer import StatusWriter, SyncTimes
@@ -54,14 +54,14 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             try:
                 await self._work(key, about)
             except OperatorError as error:
-                _log.warning("tried again later", extra=fields(error=error))
+                _log.warning("tried again later", extra=log_fields(error=error))
                 raise
             except Exception:
                 _log.exception("failed")
                 raise
 
     @property
-    def remembered(self) -> int:
+    def tracked_count(self) -> int:
         """The number of objects with state here; objects that ended long ago have none."""
         return len(self._times)
 
@@ -83,9 +83,9 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         try:
             obj = self.controller.decode(body)
         except Undecodable as error:
-            await self.writer.refuse(body, error)
+            await self.writer.report_undecodable(body, error)
             return
-        about.enter_context(bind(**self.controller.about(obj)))
+        about.enter_context(bind(**self.controller.log_context(obj)))
         if obj.deleted:
             await self._purge(key_of(body), obj.uid)
         elif refused := await self._bring_nearer(obj, body):
@@ -97,17 +97,17 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             return await self._reconcile(obj) if await self._up_to_date(obj, body) else []
         except ClusterError as error:
             now, times = self.now(), self._times_of(obj)
-            times.refused = refusals.standing(times.refused, [error], now)
-            problem = refusals.problem_of([error], times.refused, now)
+            times.refused = refusals.refused_since(times.refused, [error], now)
+            problem = refusals.find_problem([error], times.refused, now)
             if problem is not None and not problem.passing:
-                await self.writer.complain(body, problem.reason, problem.message)
+                await self.writer.report_problem(body, problem.reason, problem.message)
             raise
         except OperatorError:
             raise  # this replica is to act no more
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
             message = f"the operator made a mistake, and tries again; its log has the traceback: {said}"
-            await self.writer.complain(body, Reason.OPERATOR_ERROR, message)
+            await self.writer.report_problem(body, Reason.OPERATOR_ERROR, message)
             raise
 
     async def _up_to_date(self, obj: ObjectT, body: Json) -> bool:
@@ -127,19 +127,19 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         decision, times = await self._desire(obj, None), self._times_of(obj)
         refused = await self.actor.act(obj, decision.changes)
         if not refused:
-            await self.writer.tell(obj, decision.told)
+            await self.writer.write_events(obj, decision.told)
         now = self.now()
-        times.refused = refusals.standing(times.refused, refused, now)
-        problem = refusals.problem_of(refused, times.refused, now)
+        times.refused = refusals.refused_since(times.refused, refused, now)
+        problem = refusals.find_problem(refused, times.refused, now)
         if problem is not None:
             decision = await self._desire(obj, problem)
-        self.controller.tell(obj, decision)
+        self.controller.send_decision(obj, decision)
         await self.writer.report(obj, decision.status, times)
         if not refused:
             self._requeue(obj, decision)
         return refused
 
-    async def _desire(self, obj: ObjectT, problem: Problem | None) -> DecisionT:
+    async def _desire(self, obj: ObjectT, problem: ReconcileProblem | None) -> DecisionT:
         children = self.cache.children(obj.namespace, obj.uid)
         predecessors = self.cache.predecessors(obj.key)
         now = self.now()  # one moment for both: what was asked for then is what is decided on
@@ -181,7 +181,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             except ClusterError as error:
                 refused = error
             else:
-                self.cache.purged(key, uid)
+                self.cache.mark_purged(key, uid)
         return refused
 
     async def _purge(self, key: Key, uid: str) -> None:

@@ -13,8 +13,8 @@ from enum import StrEnum
 from typing import Final
 
 from footplate_contracts.names import Reason
-from footplate_operator.errors import ClusterError, Invalid, NameTaken
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.errors import ClusterError, NameTaken, ObjectInvalid
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import POD
 
 BUSY: Final = timedelta(seconds=30)  # an API server that is busy no longer than this is not worth a word
@@ -25,7 +25,7 @@ _NO_RIGHT: Final = "cannot create resource"
 _QUOTA: Final = "exceeded quota"
 
 
-class Sort(StrEnum):
+class RefusalCategory(StrEnum):
     """Category of a refusal."""
 
     UNANSWERED = "unanswered"
@@ -34,26 +34,26 @@ class Sort(StrEnum):
     OTHER = "other"
 
 
-Standing = Mapping[Sort, datetime]
+Standing = Mapping[RefusalCategory, datetime]
 
 
-def sort(error: ClusterError) -> Sort:
+def categorize(error: ClusterError) -> RefusalCategory:
     """Return the category of `error`."""
     if error.status == 0:
-        return Sort.UNANSWERED
+        return RefusalCategory.UNANSWERED
     if error.status == 429 or error.status >= 500 or isinstance(error, NameTaken):
-        return Sort.BUSY
-    return Sort.NOT_ACCEPTED if isinstance(error, Invalid) else Sort.OTHER
+        return RefusalCategory.BUSY
+    return RefusalCategory.NOT_ACCEPTED if isinstance(error, ObjectInvalid) else RefusalCategory.OTHER
 
 
-def standing(before: Standing, refused: Sequence[ClusterError], now: datetime) -> Standing:
+def refused_since(before: Standing, refused: Sequence[ClusterError], now: datetime) -> Standing:
     """Return since when each category is refused; `before`: the same at the previous attempt."""
-    return {found: before.get(found, now) for found in map(sort, refused)}
+    return {found: before.get(found, now) for found in map(categorize, refused)}
 
 
-def problem_of(refused: Sequence[ClusterError], since: Standing, now: datetime) -> Problem | None:
+def find_problem(refused: Sequence[ClusterError], since: Standing, now: datetime) -> ReconcileProblem | None:
     """Return the problem to report for the refusals; None without any."""
-    problems = [_problem(error, now - since[sort(error)]) for error in refused]
+    problems = [_problem(error, now - since[categorize(error)]) for error in refused]
     worst = min(problems, key=lambda problem: problem.passing, default=None)
     if worst is None or worst.reason is not Reason.CHILD_CONFLICT:
         return worst
@@ -62,14 +62,14 @@ def problem_of(refused: Sequence[ClusterError], since: Standing, now: datetime) 
     return replace(worst, message="; ".join(alike)[:_MESSAGE_LIMIT])
 
 
-def _problem(error: ClusterError, stood: timedelta) -> Problem:
-    found = sort(error)
-    return Problem(
+def _problem(error: ClusterError, stood: timedelta) -> ReconcileProblem:
+    found = categorize(error)
+    return ReconcileProblem(
         _reason(error),
         str(error)[:_MESSAGE_LIMIT],
-        final=found is Sort.NOT_ACCEPTED and stood >= FINAL,
+        final=found is RefusalCategory.NOT_ACCEPTED and stood >= FINAL,
         # Where nobody answers, nobody could be told either.
-        passing=found is Sort.UNANSWERED or (found is Sort.BUSY and stood < BUSY),
+        passing=found is RefusalCategory.UNANSWERED or (found is RefusalCategory.BUSY and stood < BUSY),
     )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Collection
 from typing import Final, Protocol
 
 from footplate_contracts import logs
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import KubernetesCluster, login
 
@@ -30,11 +30,11 @@ _log = logging.getLogger(__name__)
 class Discovery(Protocol):
     """Client that returns which kinds are served."""
 
-    async def served(self, api_version: str) -> frozenset[str]:
+    async def list_served_kinds(self, api_version: str) -> frozenset[str]:
         """Return the served kinds' plural names; raises ClusterError."""
 
 
-async def wait(
+async def wait_until_served(
     server: Discovery,
     api_version: str,
     plurals: Collection[str],
@@ -46,7 +46,7 @@ async def wait(
     while True:
         said = ""
         try:
-            missing = sorted(set(plurals) - await server.served(api_version))
+            missing = sorted(set(plurals) - await server.list_served_kinds(api_version))
         except ClusterError as error:  # an API server that is busy, or starts again, answers later
             missing, said = sorted(plurals), f": {error}"
         if not missing:
@@ -62,7 +62,7 @@ async def wait(
 async def _main(api_version: str, plurals: Collection[str]) -> None:
     cluster = KubernetesCluster(await login())
     try:
-        await wait(cluster, api_version, plurals, MOST_SECONDS)
+        await wait_until_served(cluster, api_version, plurals, MOST_SECONDS)
     finally:
         await cluster.close()
 
@@ -83,7 +83,7 @@ def main() -> int:
     try:
         asyncio.run(_main(asked.api_version, asked.plurals))
     except ClusterError as error:
-        _log.error("ended", extra=fields(error=error))
+        _log.error("ended", extra=log_fields(error=error))
         return 1
     return 0
 

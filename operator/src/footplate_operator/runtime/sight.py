@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from footplate_operator.errors import Blind
+from footplate_operator.errors import WatchSilent
 from footplate_operator.runtime.kinds import Kind
 
 QUIET_SECONDS: Final = 65.0  # the word of each minute should have come: the connection is made anew
@@ -22,14 +22,14 @@ LET_GO_SECONDS: Final = 85.0  # whoever asked has been told that this replica is
 _PAUSE: Final = 1.0
 
 
-def paths(kinds: Iterable[Kind], namespaces: Iterable[str]) -> dict[str, Kind]:
+def watch_paths(kinds: Iterable[Kind], namespaces: Iterable[str]) -> dict[str, Kind]:
     """Return the watched `kinds` by URL path in `namespaces`, in all where there are none."""
     names = list(namespaces) or [""]
     return {kind.path(name): kind for kind in kinds for name in (names if kind.namespaced else [""])}
 
 
 @dataclass(eq=False)
-class Sight:
+class WatchLiveness:
     """The last answer's time per watch; before `begin` no watch is expected to answer."""
 
     watches: Mapping[str, Kind]  # by URL path
@@ -41,17 +41,17 @@ class Sight:
         """Start counting: the watches begin now."""
         self._heard = dict.fromkeys(self.watches, self.clock())
 
-    def leave(self, kind: Kind) -> None:
+    def remove_kind(self, kind: Kind) -> None:
         """Remove a kind without a watch."""
         self.watches = {path: known for path, known in self.watches.items() if known != kind}
 
-    def heard(self, path: str) -> None:
+    def record_answer(self, path: str) -> None:
         """Record an answer of the API server at `path`, which may have a prefix."""
         for known in self._heard:
             if path.endswith(known):
                 self._heard[known] = self.clock()
 
-    def ages(self) -> dict[str, float]:
+    def silence_seconds(self) -> dict[str, float]:
         """Return the seconds of silence by kind name, from its most silent watch."""
         now, ages = self.clock(), defaultdict[str, float](float)
         for path, heard in self._heard.items():
@@ -59,17 +59,19 @@ class Sight:
             ages[name] = max(ages[name], now - heard)
         return dict(ages)
 
-    def blind(self, seconds: float = BLIND_SECONDS) -> str:
+    def describe_silence(self, seconds: float = BLIND_SECONDS) -> str:
         """Return a message with the kinds silent for `seconds`; empty where no watch is."""
         dispensable = {kind.name for kind in self.hints}
         ages = sorted(
-            (name, age) for name, age in self.ages().items() if age >= seconds and name not in dispensable
+            (name, age)
+            for name, age in self.silence_seconds().items()
+            if age >= seconds and name not in dispensable
         )
         return ", ".join(f"no word of {name} for {age:.0f} s" for name, age in ages)
 
-    async def keep(self) -> None:
+    async def check_forever(self) -> None:
         """Check forever; raises Blind once a watch has been silent for too long."""
         while True:
-            if silent := self.blind(LET_GO_SECONDS):
-                raise Blind(silent)
+            if silent := self.describe_silence(LET_GO_SECONDS):
+                raise WatchSilent(silent)
             await asyncio.sleep(_PAUSE)

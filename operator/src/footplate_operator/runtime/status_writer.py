@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.model import Contract
 from footplate_contracts.names import ConditionType, Reason
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, NotFound
@@ -72,19 +72,19 @@ class StatusWriter:
         times.wrote = now
         if change is StatusChange.STATE:
             self.queue.add(obj.key)  # what is decided next may depend on it
-        await self.tell(obj, self.controller.reported(obj, after))
+        await self.write_events(obj, self.controller.build_events(obj, after))
 
-    async def tell(self, obj: Object[Any, Any], told: Iterable[Event]) -> None:
+    async def write_events(self, obj: Object[Any, Any], told: Iterable[Event]) -> None:
         """Write Events about an object."""
         for event in told:
             await self._emit(obj, event, self.now())
 
-    async def refuse(self, body: Json, error: Undecodable) -> None:
+    async def report_undecodable(self, body: Json, error: Undecodable) -> None:
         """Report an object that this release cannot decode, and change nothing else."""
-        if await self.complain(body, error.reason, str(error)):
-            _log.warning("undecodable", extra=fields(error=error))
+        if await self.report_problem(body, error.reason, str(error)):
+            _log.warning("undecodable", extra=log_fields(error=error))
 
-    async def complain(self, body: Json, reason: Reason, message: str) -> bool:
+    async def report_problem(self, body: Json, reason: Reason, message: str) -> bool:
         """Report why nothing can be done for an object, in its condition only; return whether it is news."""
         key, metadata = key_of(body), body["metadata"]
         status = dict(body.get("status", {}))
@@ -112,7 +112,7 @@ class StatusWriter:
         try:
             self.cache.put(await self.cluster.apply(kind, body, "status"))
         except (NotFound, Conflict) as error:
-            _log.info("gone or changed while its status was written", extra=fields(error=error))
+            _log.info("gone or changed while its status was written", extra=log_fields(error=error))
             self.queue.add_after(key, CONFLICT_SECONDS)
             return False
         return True
@@ -124,4 +124,4 @@ class StatusWriter:
         except AlreadyExists:
             return
         except ClusterError as error:
-            _log.warning("event not written", extra=fields(reason=event.reason, error=error))
+            _log.warning("event not written", extra=log_fields(reason=event.reason, error=error))

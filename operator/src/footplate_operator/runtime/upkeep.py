@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from footplate_contracts.backoff import backoff
-from footplate_contracts.logs import fields
+from footplate_contracts.backoff import backoff_seconds
+from footplate_contracts.logs import log_fields
 
 LOOK_SECONDS: Final = 30.0
 BEGIN_SECONDS: Final = 3.0  # well within the life of a Lease
@@ -18,14 +18,14 @@ Look = Callable[[], Awaitable[None]]
 _log = logging.getLogger(__name__)
 
 
-async def begin(look: Look, troubles: tuple[type[Exception], ...]) -> None:
-    """Call `look` once at the start; `keep` logs any of `troubles` later."""
+async def try_once(look: Look, troubles: tuple[type[Exception], ...]) -> None:
+    """Call `look` once at the start; `run_periodically` logs any of `troubles` later."""
     with suppress(*troubles, TimeoutError):
         async with asyncio.timeout(BEGIN_SECONDS):
             await look()
 
 
-async def keep(
+async def run_periodically(
     look: Look,
     troubles: tuple[type[Exception], ...],
     what: str,
@@ -41,7 +41,7 @@ async def keep(
             failures = 0
         except troubles as error:
             if not failures:
-                _log.warning(f"{what} cannot be kept", extra=fields(error=error))
+                _log.warning(f"{what} cannot be kept", extra=log_fields(error=error))
             failures += 1
-        retry = backoff(failures, first=FIRST_RETRY_SECONDS, longest=LOOK_SECONDS, factor=2.0)
+        retry = backoff_seconds(failures, first=FIRST_RETRY_SECONDS, longest=LOOK_SECONDS, factor=2.0)
         await asyncio.sleep(retry if failures else usual())

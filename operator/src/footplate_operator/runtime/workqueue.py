@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from footplate_contracts.backoff import backoff
+from footplate_contracts.backoff import backoff_seconds
 from footplate_operator.errors import OperatorError
 
 FIRST_RETRY_SECONDS: Final = 0.25
@@ -31,7 +31,7 @@ Work = Callable[[KeyType], Awaitable[None]]
 
 def retry_delay(failures: int, chance: float) -> float:
     """Return seconds before the next try after `failures` in a row; `chance` in 0..1 jitters by ±25 %."""
-    return backoff(
+    return backoff_seconds(
         failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, jitter=(0.75, 1.25), chance=chance
     )
 

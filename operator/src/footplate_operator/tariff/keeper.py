@@ -15,15 +15,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.backoff import backoff
-from footplate_contracts.logs import fields
+from footplate_contracts.backoff import backoff_seconds
+from footplate_contracts.logs import log_fields
 from footplate_contracts.names import API_VERSION, MANAGED_BY, MANAGED_BY_LABEL
-from footplate_ledger.time import second
+from footplate_ledger.time import unix_second
 from footplate_operator.errors import AlreadyExists, ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.tariff.profile_prices import NewEntry, source, stated, to_write
-from footplate_operator.tariff.tariffs import PRICE_ENTRY, Tariffs
+from footplate_operator.tariff.profile_prices import (
+    NewEntry,
+    build_missing_entries,
+    entry_source,
+    read_statement,
+)
+from footplate_operator.tariff.tariffs import PRICE_ENTRY, TariffCache
 
 FIRST_RETRY_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 300.0
@@ -31,17 +36,17 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class ProfilePrices:
+class PriceEntryWriter:
     """Writer of price entries. `now` is in UTC; `cluster` refuses changes unless this replica leads."""
 
     cluster: Cluster
-    tariffs: Tariffs
+    tariffs: TariffCache
     now: Callable[[], datetime]
     _profiles: dict[str, Json] = field(default_factory=dict)  # that are to be looked at, by name
     _failures: int = 0
     _told: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def put(self, profile: Json) -> None:
+    def enqueue(self, profile: Json) -> None:
         """Queue a changed profile. A deleted one needs no call: its last price stays in force."""
         self._profiles[profile["metadata"]["name"]] = profile
         self._told.set()
@@ -51,18 +56,18 @@ class ProfilePrices:
         while True:
             await self._told.wait()
             self._told.clear()
-            if await self.look():
+            if await self.write_pending():
                 self._failures = 0
                 continue
             self._failures += 1
             with suppress(TimeoutError):  # news may be what was missing
                 async with asyncio.timeout(
-                    backoff(self._failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
+                    backoff_seconds(self._failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
                 ):
                     await self._told.wait()
             self._told.set()
 
-    async def look(self) -> bool:
+    async def write_pending(self) -> bool:
         """Write the missing entries of queued profiles; return whether all were written.
 
         Raises LeadershipLost.
@@ -71,7 +76,7 @@ class ProfilePrices:
             try:
                 await self._look_at(profile)
             except (ClusterError, ValueError) as error:
-                about = fields(profile=name, error=error)
+                about = log_fields(profile=name, error=error)
                 _log.warning("the price of a profile is not in the book yet", extra=about)
                 continue
             if self._profiles.get(name) is profile:
@@ -79,10 +84,10 @@ class ProfilePrices:
         return not self._profiles
 
     async def _look_at(self, profile: Json) -> None:
-        await self.tariffs.look()
-        said = stated(profile)
-        known = self.tariffs.written(source(said.profile))
-        for entry in to_write(said, known, second(self.now())):
+        await self.tariffs.ensure_listed()
+        said = read_statement(profile)
+        known = self.tariffs.list_entries(entry_source(said.profile))
+        for entry in build_missing_entries(said, known, unix_second(self.now())):
             await self._write(entry)
 
     async def _write(self, entry: NewEntry) -> None:
@@ -94,7 +99,7 @@ class ProfilePrices:
         }
         try:
             made = await self.cluster.create(PRICE_ENTRY, manifest)
-            _log.info("a price is in the book", extra=fields(name=entry.name, price=entry.spec.to_json()))
+            _log.info("a price is in the book", extra=log_fields(name=entry.name, price=entry.spec.to_json()))
         except AlreadyExists:
             made = await self.cluster.get(PRICE_ENTRY, "", entry.name)
-        self.tariffs.take(PRICE_ENTRY, made)
+        self.tariffs.store(PRICE_ENTRY, made)

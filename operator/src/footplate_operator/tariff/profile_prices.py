@@ -22,10 +22,10 @@ from typing import Any, Final
 from footplate_contracts.names import FIELD_MANAGER, REQUESTED_BY_ANNOTATION
 from footplate_contracts.v1alpha1.computeprofile import Price
 from footplate_contracts.v1alpha1.priceentry import OF_A_PROFILE, PriceEntrySpec
-from footplate_ledger.prices import FOREVER, Entry, corrections
-from footplate_ledger.records import exact, moment, written
-from footplate_ledger.units import Money, Rate
-from footplate_ledger.usage import Goods
+from footplate_ledger.prices import FOREVER, PriceBookEntry, corrections
+from footplate_ledger.records import decimal_fraction, format_time, parse_time
+from footplate_ledger.units import HourlyRate, Money
+from footplate_ledger.usage import Sku
 from footplate_operator.runtime.objects import read
 
 _STEM: Final = 200  # characters of a profile's name in that of an entry, which may have 253
@@ -35,7 +35,7 @@ _NEVER: Final = (0, 1)
 
 
 @dataclass(frozen=True)
-class Stated:
+class PriceStatement:
     """The price statement of one profile; moments in whole seconds since 1970."""
 
     profile: str
@@ -47,7 +47,7 @@ class Stated:
     @property
     def source(self) -> str:
         """The source that its entries name."""
-        return source(self.profile)
+        return entry_source(self.profile)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class NewEntry:
     spec: PriceEntrySpec
 
 
-def source(profile: str) -> str:
+def entry_source(profile: str) -> str:
     """Return the source that a profile's entries name.
 
     >>> source("h100")
@@ -67,13 +67,13 @@ def source(profile: str) -> str:
     return f"{OF_A_PROFILE}{profile}"[:253]
 
 
-def stated(body: Mapping[str, Any]) -> Stated:
+def read_statement(body: Mapping[str, Any]) -> PriceStatement:
     """Return the statement of the ComputeProfile in `body`; raises ValueError (Undecodable) if unreadable."""
     metadata, price = body["metadata"], body.get("spec", {}).get("price")
-    return Stated(
+    return PriceStatement(
         profile=metadata["name"],
         price=None if price is None else read(Price, price),
-        created=moment(metadata["creationTimestamp"]),
+        created=parse_time(metadata["creationTimestamp"]),
         changed=_written_at(metadata.get("managedFields", ())),
         by=metadata.get("annotations", {}).get(REQUESTED_BY_ANNOTATION, "")[:253] or FIELD_MANAGER,
     )
@@ -86,11 +86,11 @@ def _written_at(managers: Iterable[Mapping[str, Any]]) -> int | None:
         for manager in managers
         if manager.get("time") and not manager.get("subresource")
     ]
-    priced = [moment(time) for time, spec in specs if "f:price" in spec]
-    return max(priced or (moment(time) for time, spec in specs if spec), default=None)
+    priced = [parse_time(time) for time, spec in specs if "f:price" in spec]
+    return max(priced or (parse_time(time) for time, spec in specs if spec), default=None)
 
 
-def to_write(said: Stated, known: Iterable[Entry], now: int) -> list[NewEntry]:
+def build_missing_entries(said: PriceStatement, known: Iterable[PriceBookEntry], now: int) -> list[NewEntry]:
     """Return the missing entries, in the order to write them; raises ValueError for an invalid time.
 
     Args:
@@ -105,12 +105,12 @@ def to_write(said: Stated, known: Iterable[Entry], now: int) -> list[NewEntry]:
     count = _number(own[-1]) if own else 0
     if said.price is None:
         return _ends(said, stands, now, count)
-    goods = Goods(said.profile, said.price.capacity)
+    goods = Sku(said.profile, said.price.capacity)
     last = next((entry for entry in reversed(own) if entry.effective_to == FOREVER), None)
     done = last if last is not None and last in stands and _says(said.price, goods, last) else None
     begins = _begins(said, first=not own, now=now) if done is None else done.effective_from
     # Those that would begin later, or at once, are not what the profile says any more.
-    wrong: list[Entry | None] = [
+    wrong: list[PriceBookEntry | None] = [
         entry
         for entry in stands
         if entry.goods == goods and begins <= entry.effective_from and not (done and _same(done, entry))
@@ -121,27 +121,27 @@ def to_write(said: Stated, known: Iterable[Entry], now: int) -> list[NewEntry]:
     ]
 
 
-def _same(entry: Entry, other: Entry) -> bool:
+def _same(entry: PriceBookEntry, other: PriceBookEntry) -> bool:
     """Return whether both hold the same price; one statement has an entry for each one it supersedes."""
     return (entry.rate, entry.effective_from) == (other.rate, other.effective_from)
 
 
-def _says(price: Price, goods: Goods, last: Entry) -> bool:
+def _says(price: Price, goods: Sku, last: PriceBookEntry) -> bool:
     """Return whether the newest entry, `last`, equals the profile's statement."""
     if (last.goods, last.rate) != (goods, _rate(price)):
         return False
-    return price.effective_from is None or moment(price.effective_from) == last.effective_from
+    return price.effective_from is None or parse_time(price.effective_from) == last.effective_from
 
 
-def _begins(said: Stated, first: bool, now: int) -> int:
+def _begins(said: PriceStatement, first: bool, now: int) -> int:
     """Return the second from which the price holds."""
     assert said.price is not None, "a price is stated"
     if said.price.effective_from:
-        return moment(said.price.effective_from)
+        return parse_time(said.price.effective_from)
     return said.created if first else (now if said.changed is None else said.changed)
 
 
-def _ends(said: Stated, stands: Iterable[Entry], end: int, count: int) -> list[NewEntry]:
+def _ends(said: PriceStatement, stands: Iterable[PriceBookEntry], end: int, count: int) -> list[NewEntry]:
     """Return entries that end those in `stands` at `end`."""
     return [
         _entry(
@@ -157,14 +157,14 @@ def _ends(said: Stated, stands: Iterable[Entry], end: int, count: int) -> list[N
 
 
 def _entry(
-    said: Stated, goods: Goods, rate: Rate, holds: tuple[int, int], supersedes: str, number: int
+    said: PriceStatement, goods: Sku, rate: HourlyRate, holds: tuple[int, int], supersedes: str, number: int
 ) -> NewEntry:
     spec = PriceEntrySpec(
         profile=goods.profile,
         capacity=goods.capacity,
         dollars_per_node_hour=float(rate.exact / Money.NANO),
-        effective_from=written(holds[0]),
-        effective_to=None if holds[1] == FOREVER else written(holds[1]),
+        effective_from=format_time(holds[0]),
+        effective_to=None if holds[1] == FOREVER else format_time(holds[1]),
         source=said.source,
         created_by=said.by,
         supersedes=supersedes,
@@ -172,7 +172,7 @@ def _entry(
     return NewEntry(_name(said, spec, number), spec)
 
 
-def _name(said: Stated, spec: PriceEntrySpec, number: int) -> str:
+def _name(said: PriceStatement, spec: PriceEntrySpec, number: int) -> str:
     """Return a name that is the same for the same statement after the same predecessors."""
     price = said.price
     since = price.effective_from if price is not None else None
@@ -181,16 +181,16 @@ def _name(said: Stated, spec: PriceEntrySpec, number: int) -> str:
     return f"{said.profile[:_STEM].rstrip('-.')}-{number:06d}-{digest}"
 
 
-def _number(entry: Entry) -> int:
+def _number(entry: PriceBookEntry) -> int:
     """Return the number of an entry that was made here, from 1; 0 for any other."""
     found = _NUMBER.search(entry.id)
     return int(found[1]) if found else 0
 
 
-def _order(entry: Entry) -> tuple[int, int, str]:
+def _order(entry: PriceBookEntry) -> tuple[int, int, str]:
     return _number(entry), entry.created_at, entry.id
 
 
-def _rate(price: Price) -> Rate:
+def _rate(price: Price) -> HourlyRate:
     """Return whole nano-dollars an hour, as in the ledger."""
-    return Rate(Fraction(round(exact(price.dollars_per_node_hour) * Money.NANO)))
+    return HourlyRate(Fraction(round(decimal_fraction(price.dollars_per_node_hour) * Money.NANO)))

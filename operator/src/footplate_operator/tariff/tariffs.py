@@ -19,14 +19,14 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.backoff import backoff
-from footplate_contracts.logs import fields
+from footplate_contracts.backoff import backoff_seconds
+from footplate_contracts.logs import log_fields
 from footplate_contracts.names import API_VERSION
 from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
 from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
 from footplate_ledger import records
 from footplate_ledger.account import Tariff
-from footplate_ledger.prices import FOREVER, Book, Entry
+from footplate_ledger.prices import FOREVER, PriceBook, PriceBookEntry
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json, Kind
@@ -40,11 +40,11 @@ FIRST_RETRY: Final = 2.0
 LONGEST_RETRY: Final = 60.0
 LIST_SECONDS: Final = 60.0  # between two lists of what no watch tells of
 RELIST_SECONDS: Final = 3600.0  # and of what watches tell of
-_Known = Entry | CarbonIntensitySpec | None
+_Known = PriceBookEntry | CarbonIntensitySpec | None
 _log = logging.getLogger(__name__)
 
 
-class Tariffs:
+class TariffCache:
     """Price entries and carbon series by name; unreadable ones are left out and logged.
 
     `now` is a clock in UTC.
@@ -53,7 +53,7 @@ class Tariffs:
     def __init__(self, cluster: Cluster, now: Callable[[], datetime]) -> None:
         self._cluster = cluster
         self._now = now
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, PriceBookEntry] = {}
         self._intensities: dict[str, CarbonIntensitySpec] = {}
         self._versions: dict[tuple[Kind, str], int] = {}  # of those that cannot be read, too
         self._gone: set[tuple[Kind, str]] = set()  # as the watch told before they were listed, or meanwhile
@@ -68,24 +68,24 @@ class Tariffs:
         # By profile: when an entry was written, and from which second on it says anything.
         self._written: defaultdict[str, list[tuple[int, int]]] | None = None
 
-    async def look(self) -> None:
+    async def ensure_listed(self) -> None:
         """List all, unless that is done; may raise ClusterError."""
         async with self._listing:
             if not self._listed:
                 await self._list(KINDS)
                 self._listed = True
 
-    async def known(self) -> Tariff | None:
-        """Return the tariff as `listed` does; the list is tried first unless it has just failed."""
+    async def get_tariff(self) -> Tariff | None:
+        """Return the tariff as `get_listed_tariff` does; the list is tried first unless it has just failed."""
         if not self._listed and self._now().timestamp() >= self._retry:
-            await self._try(self.look, ANSWER_SECONDS)
-        return self.listed()
+            await self._try(self.ensure_listed, ANSWER_SECONDS)
+        return self.get_listed_tariff()
 
-    def listed(self) -> Tariff | None:
+    def get_listed_tariff(self) -> Tariff | None:
         """Return the current tariff; None until the lists have succeeded."""
-        return self.current() if self._listed else None
+        return self.current_tariff() if self._listed else None
 
-    async def keep(self) -> None:
+    async def run_relists(self) -> None:
         """List forever what could not be listed, kinds without watch events, and now and then all."""
         time = asyncio.get_running_loop().time
         due = time() + RELIST_SECONDS
@@ -95,9 +95,9 @@ class Tariffs:
                 due = time() + RELIST_SECONDS
                 await self._try(self.list_all)
             else:
-                await self._try(self.look_again if self._listed else self.look)
+                await self._try(self.relist_unwatched if self._listed else self.ensure_listed)
 
-    async def look_again(self) -> None:
+    async def relist_unwatched(self) -> None:
         """List the kinds without watch events again; may raise ClusterError."""
         async with self._listing:
             await self._list([kind for kind in KINDS if kind not in self._watched])
@@ -114,9 +114,9 @@ class Tariffs:
         event; a watch delivers all objects whenever it begins anew.
         """
         self._watched.add(kind)
-        return self._with_found(self.take(kind, body))
+        return self._with_found(self.store(kind, body))
 
-    def take(self, kind: Kind, body: Json) -> int | None:
+    def store(self, kind: Kind, body: Json) -> int | None:
         """Store an object's present version; return as `put`."""
         name, version = body["metadata"]["name"], int(body["metadata"].get("resourceVersion") or 0)
         if version <= self._versions.get((kind, name), -1):
@@ -128,14 +128,16 @@ class Tariffs:
         try:
             if kind == PRICE_ENTRY:
                 spec = read(PriceEntrySpec, body.get("spec"))
-                self._entries[name] = records.price(name, body["metadata"]["creationTimestamp"], spec)
+                self._entries[name] = records.build_price_entry(
+                    name, body["metadata"]["creationTimestamp"], spec
+                )
             else:
                 series = read(CarbonIntensitySpec, body.get("spec"))
-                records.series({name: series})  # raises for a time that is none
+                records.build_series({name: series})  # raises for a time that is none
                 self._intensities[name] = series
         except (ValueError, KeyError, OverflowError) as error:
             _log.warning(
-                "left out, as it cannot be read", extra=fields(kind=kind.name, name=name, error=error)
+                "left out, as it cannot be read", extra=log_fields(kind=kind.name, name=name, error=error)
             )
         return self._changed(before, self._known(kind, name))
 
@@ -147,23 +149,23 @@ class Tariffs:
             self._gone.add((kind, name))
         return self._with_found(self._lose(kind, name))
 
-    def current(self) -> Tariff:
+    def current_tariff(self) -> Tariff:
         """Return the book and the series; the same object until something changes."""
         if self._current is None:
-            book = Book([self._entries[name] for name in sorted(self._entries)])
-            self._current = Tariff(book, records.series(self._intensities))
+            book = PriceBook([self._entries[name] for name in sorted(self._entries)])
+            self._current = Tariff(book, records.build_series(self._intensities))
         return self._current
 
-    def written(self, source: str) -> list[Entry]:
+    def list_entries(self, source: str) -> list[PriceBookEntry]:
         """Return the entries of the book that name this source."""
         return [entry for entry in self._entries.values() if entry.source == source]
 
-    def priced(self, at: int) -> Collection[str] | None:
+    def list_priced_profiles(self, at: int) -> Collection[str] | None:
         """Return the profiles with a price at second `at` or later; None while the book is unknown."""
         if not self._listed:
             return None
         if self._ends is None:
-            book = self.current().book
+            book = self.current_tariff().book
             self._ends = {}
             for entry in self._entries.values():
                 if book.corrected_by(entry.id) is None:
@@ -171,7 +173,7 @@ class Tariffs:
                     self._ends[profile] = max(entry.effective_to, self._ends.get(profile, 0))
         return {profile for profile, end in self._ends.items() if at < end}
 
-    def corrected(self, profile: str, since: int, until: int) -> bool:
+    def has_correction(self, profile: str, since: int, until: int) -> bool:
         """Return whether an entry written at second `since` or later concerns nodes before `until`."""
         if self._written is None:
             self._written = defaultdict(list)
@@ -186,7 +188,7 @@ class Tariffs:
             bodies = await self._cluster.find(kind, "")
             for body in bodies:
                 if (kind, body["metadata"]["name"]) not in self._gone:
-                    self._find(kind, self.take(kind, body))
+                    self._find(kind, self.store(kind, body))
             for name in before.keys() - {body["metadata"]["name"] for body in bodies}:
                 if self._versions.get((kind, name)) == before[name]:  # no watch has told of it meanwhile
                     self._find(kind, self._lose(kind, name))
@@ -212,10 +214,10 @@ class Tariffs:
             if now < self._retry:
                 return  # others waited for the same list
             self._failures += 1
-            self._retry = now + backoff(self._failures, first=FIRST_RETRY, longest=LONGEST_RETRY)
+            self._retry = now + backoff_seconds(self._failures, first=FIRST_RETRY, longest=LONGEST_RETRY)
             level = logging.WARNING if self._failures == 1 else logging.DEBUG
             said = f"{type(error).__name__}: {error}"
-            _log.log(level, "prices and carbon intensities cannot be listed", extra=fields(error=said))
+            _log.log(level, "prices and carbon intensities cannot be listed", extra=log_fields(error=said))
 
     def _lose(self, kind: Kind, name: str) -> int | None:
         self._versions.pop((kind, name), None)
@@ -223,7 +225,7 @@ class Tariffs:
         self._forget(kind, name)
         return self._changed(before, None)
 
-    def _begins(self, entry: Entry) -> int:
+    def _begins(self, entry: PriceBookEntry) -> int:
         """Return the first second that this entry changes."""
         superseded = self._entries.get(entry.supersedes or "")
         return min(entry.effective_from, superseded.effective_from if superseded else FOREVER)
@@ -246,13 +248,13 @@ class Tariffs:
         series = [known for known in (before, after) if isinstance(known, CarbonIntensitySpec)]
         if series:
             return _first_difference(*series)
-        return min(self._begins(known) for known in (before, after) if isinstance(known, Entry))
+        return min(self._begins(known) for known in (before, after) if isinstance(known, PriceBookEntry))
 
 
 def _first_difference(known: CarbonIntensitySpec, other: CarbonIntensitySpec | None = None) -> int | None:
     """Return the first second at which the two series differ; without `other`, the first of all."""
     points = [
-        {(spec.zone, records.moment(at.effective_from), at.grams_per_kilowatt_hour) for at in spec.points}
+        {(spec.zone, records.parse_time(at.effective_from), at.grams_per_kilowatt_hour) for at in spec.points}
         for spec in (known, other)
         if spec is not None
     ]

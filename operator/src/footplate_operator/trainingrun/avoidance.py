@@ -35,7 +35,7 @@ _GPU: Final = Reason.GPU_ERROR.value
 _LASTING: Final = frozenset({_GPU, Reason.NODE_MISCONFIGURED.value})  # until somebody mends the node
 
 
-class Grounds(NamedTuple):
+class AvoidanceReason(NamedTuple):
     """Evidence against a node."""
 
     since: datetime
@@ -48,10 +48,10 @@ class Grounds(NamedTuple):
 
 
 @dataclass
-class Avoidance:
+class NodeAvoidance:
     """Nodes that one run avoids."""
 
-    _known: dict[str, Grounds] = field(default_factory=dict)  # by name of the node
+    _known: dict[str, AvoidanceReason] = field(default_factory=dict)  # by name of the node
     _displaced: dict[str, str] = field(default_factory=dict)  # pod uid -> its node, where no peer reached it
     _told: dict[tuple[int, int], datetime] = field(default_factory=dict)  # a failure of which epoch -> seen
     _forgiven: dict[str, datetime] = field(default_factory=dict)  # node -> evidence before does not count
@@ -59,29 +59,29 @@ class Avoidance:
     _dropped: tuple[str, ...] = ()  # nodes that the last look was the first to find no room for
     _without_room: set[str] = field(default_factory=set)
 
-    def look(
+    def update(
         self, status: TrainingRunStatus, pods: Iterable[PodView], state: CoordinatorState, now: datetime
     ) -> AvoidedNodes:
         """Return the nodes to avoid at `now`, according to the run's pods, coordinator and attempts."""
         known = list(pods)
         for node, grounds in (*self._of_pods(known, now), *self._of_failures(status, state, now)):
             self._note(node, grounds)
-        unreachable = losses.unreachable(state)
+        unreachable = losses.list_unreachable(state)
         for pod in known:
             if pod.node and pod.role == Role.WORKER and pod.worker in unreachable:
-                self._note(pod.node, Grounds(now, _UNREACHED))
+                self._note(pod.node, AvoidanceReason(now, _UNREACHED))
                 self._displaced[pod.uid] = pod.node
         for taken_back in self._displaced.keys() & {member.agent.pod_uid for member in state.members}:
             self._known.pop(self._displaced.pop(taken_back), None)
         there = {pod.uid for pod in known}
         self._displaced = {uid: node for uid, node in self._displaced.items() if uid in there}
-        self._forget(losses.not_avoided(state, known, now), now)
+        self._forget(losses.list_excess_suspects(state, known, now), now)
         self._forgive(status, known, now)
         return self.view
 
     @property
     def view(self) -> AvoidedNodes:
-        """Nodes avoided after the last call of `look`."""
+        """Nodes avoided after the last call of `update`."""
         broken = self._broken
         return AvoidedNodes(frozenset(self._known) - broken, broken, self._dropped)
 
@@ -102,30 +102,30 @@ class Avoidance:
             return pod
         return replace(pod, unschedulable=f"{pod.unschedulable[:512]}; {self.message}"[:1024])
 
-    def _of_pods(self, pods: Iterable[PodView], now: datetime) -> Iterator[tuple[str, Grounds]]:
+    def _of_pods(self, pods: Iterable[PodView], now: datetime) -> Iterator[tuple[str, AvoidanceReason]]:
         for pod in pods:
             if not pod.node:
                 continue
             if pod.rejected:
-                yield pod.node, Grounds(pod.end, _REJECTED)
+                yield pod.node, AvoidanceReason(pod.end, _REJECTED)
             elif pod.stuck_for(now) >= STUCK_SECONDS:
-                yield pod.node, Grounds(now, _STUCK)
+                yield pod.node, AvoidanceReason(now, _STUCK)
             elif pod.ended and pod.exit_code == ExitCode.GPU_ERROR:
-                yield pod.node, Grounds(pod.end, _GPU)
+                yield pod.node, AvoidanceReason(pod.end, _GPU)
 
     def _of_failures(
         self, status: TrainingRunStatus, state: CoordinatorState, now: datetime
-    ) -> Iterator[tuple[str, Grounds]]:
+    ) -> Iterator[tuple[str, AvoidanceReason]]:
         for attempt in status.attempts:
             if attempt.reason in _LASTING and attempt.node and attempt.end:
-                yield attempt.node, Grounds(parse_time(attempt.end), attempt.reason)
+                yield attempt.node, AvoidanceReason(parse_time(attempt.end), attempt.reason)
         broken = [failure for failure in state.failures if failure.failure.reason in _LASTING]
         numbers = [(state.epoch, failure.number) for failure in broken]
         self._told = {number: self._told.get(number, now) for number in numbers}
         for number, failure in zip(numbers, broken, strict=True):
-            yield failure.agent.node_name, Grounds(self._told[number], failure.failure.reason)
+            yield failure.agent.node_name, AvoidanceReason(self._told[number], failure.failure.reason)
 
-    def _note(self, node: str, grounds: Grounds) -> None:
+    def _note(self, node: str, grounds: AvoidanceReason) -> None:
         known, forgiven = self._known.get(node), self._forgiven.get(node)
         if forgiven is not None and grounds.lasts and grounds.since <= forgiven:
             return

@@ -16,17 +16,17 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final
 
-from footplate_contracts.lineage import references
+from footplate_contracts.lineage import run_references
 from footplate_contracts.model import digest
 from footplate_contracts.names import Reason
 from footplate_contracts.v1alpha1.references import LineageEntry, ReferenceField
 from footplate_operator.errors import NotFound
 from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key, Undecodable, key_of
 from footplate_operator.trainingrun.policies import chain, keeping
-from footplate_operator.trainingrun.policies.keeping import NamingRun, UnreadRun
+from footplate_operator.trainingrun.policies.keeping import ReferencingRun, UnreadableRun
 from footplate_operator.trainingrun.run import TRAINING_RUN, Run, decode, phase_of
 
 # Many runs may be due at once, as after an outage: what was listed answers for all of them.
@@ -45,7 +45,7 @@ class _Seen:
     body: Json  # of one that names others, and has not ended
 
     @cached_property
-    def naming(self) -> NamingRun | UnreadRun | None:
+    def naming(self) -> ReferencingRun | UnreadableRun | None:
         """Decoded run with its references; None if it has ended."""
         return _naming(self.body) if self.names else None
 
@@ -56,7 +56,9 @@ class _Listed:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     began: datetime | None = None
-    waiting: Mapping[str, Sequence[NamingRun]] = field(default_factory=dict)  # by the name of the other run
+    waiting: Mapping[str, Sequence[ReferencingRun]] = field(
+        default_factory=dict
+    )  # by the name of the other run
 
     def is_fresh(self, now: datetime) -> bool:
         """Return whether the list is at most LISTED_FOR old."""
@@ -67,7 +69,7 @@ class _Listed:
         return self.began is not None and due <= self.began and self.is_fresh(now)
 
 
-class Chains:
+class ReferenceIndex:
     """References among all runs that this operator manages."""
 
     def __init__(self, cluster: Cluster, now: Callable[[], datetime]) -> None:
@@ -77,7 +79,7 @@ class Chains:
         self._naming: dict[Key, set[Key]] = {}  # by whom they are named
         self._listed: dict[str, _Listed] = {}  # by namespace
 
-    def hear(self, body: Json, gone: bool) -> list[Key]:
+    def observe_run(self, body: Json, gone: bool) -> list[Key]:
         """Update the index for a run that was added, changed or deleted; return the runs to reconcile."""
         key = key_of(body)
         known = self._seen.get(key)
@@ -97,7 +99,7 @@ class Chains:
             concerned |= self._waiting_through(key)  # a cycle may have been closed, or opened
         return sorted(concerned, key=str)
 
-    async def resolve(self, run: Run) -> list[LineageEntry] | Problem:
+    async def resolve(self, run: Run) -> list[LineageEntry] | ReconcileProblem:
         """Resolve the references of `run`; return the problem if one is unresolved. Raise ClusterError."""
         cycle = self._cycle(run.key)
         if cycle and await self._stands(cycle):
@@ -106,20 +108,21 @@ class Chains:
                 f"{names}: each of these runs waits for the next, and none can begin; delete one of them,"
                 " and create it anew with another run, or with a folder"
             )
-            return Problem(Reason.RUN_CYCLE, message[:1024])
+            return ReconcileProblem(Reason.RUN_CYCLE, message[:1024])
         answers = [
-            await self._resolve(run, field, reference) for field, reference in references(run.spec).items()
+            await self._resolve(run, field, reference)
+            for field, reference in run_references(run.spec).items()
         ]
-        problems = [answer for answer in answers if isinstance(answer, Problem)]
+        problems = [answer for answer in answers if isinstance(answer, ReconcileProblem)]
         for problem in problems:
             if not problem.waiting:
                 return problem
         if problems:
             message = "; ".join(problem.message for problem in problems)[:1024]
-            return Problem(Reason.WAITING_FOR_RUN, message, waiting=True)
+            return ReconcileProblem(Reason.WAITING_FOR_RUN, message, waiting=True)
         return [answer for answer in answers if isinstance(answer, LineageEntry)]
 
-    async def naming(self, other: Run) -> list[NamingRun | UnreadRun]:
+    async def find_referencing_runs(self, other: Run) -> list[ReferencingRun | UnreadableRun]:
         """Return the runs that wait for checkpoints of `other`, or begin from them. Raise ClusterError.
 
         Runs that its status lists and no watch event has named are read from the API server: they may be
@@ -132,7 +135,7 @@ class Chains:
         return [naming for naming in known if naming is not None]
 
     async def is_awaited(
-        self, other: Run, naming: Sequence[NamingRun | UnreadRun], due: datetime | None
+        self, other: Run, naming: Sequence[ReferencingRun | UnreadableRun], due: datetime | None
     ) -> bool:
         """Return whether another run waits for `other`, which has ended; raise ClusterError.
 
@@ -143,7 +146,7 @@ class Chains:
         `due`: time since which `other` is due for deletion; None: it is not.
         """
         if other.ended is None or due is None:
-            return other.ended is not None and keeping.awaited(other, naming)
+            return other.ended is not None and keeping.is_awaited(other, naming)
         if await self._one_waits(other, naming):
             return True
         return await self._one_waits(other, await self._waiting_for(other, due))
@@ -152,14 +155,14 @@ class Chains:
 
     async def _resolve(
         self, run: Run, field: ReferenceField, reference: chain.Reference
-    ) -> LineageEntry | Problem:
+    ) -> LineageEntry | ReconcileProblem:
         try:
             other = decode(await self._cluster.get(TRAINING_RUN, run.namespace, reference.name))
         except NotFound:
             return chain.resolve(run, field, reference, None)
         except Undecodable as error:
             message = f"{field}.run {reference.name}: {error}"
-            return Problem(Reason.RUN_UNFIT, message[:1024])
+            return ReconcileProblem(Reason.RUN_UNFIT, message[:1024])
         return chain.resolve(run, field, reference, other)
 
     def _remember(self, key: Key, fresh: _Seen) -> None:
@@ -178,22 +181,22 @@ class Chains:
             if not naming:
                 self._naming.pop(name, None)
 
-    async def _one_waits(self, other: Run, naming: Sequence[NamingRun | UnreadRun]) -> bool:
+    async def _one_waits(self, other: Run, naming: Sequence[ReferencingRun | UnreadableRun]) -> bool:
         """Return whether a run of `naming` waits for `other`, according to the API server now."""
         for known in naming:
-            if isinstance(known, NamingRun) and keeping.awaited(other, [known]):
+            if isinstance(known, ReferencingRun) and keeping.is_awaited(other, [known]):
                 fresh = await self._asked_for(known.run.key)
-                if fresh is not None and keeping.awaited(other, [fresh]):
+                if fresh is not None and keeping.is_awaited(other, [fresh]):
                     return True
         return False
 
-    async def _asked_for(self, key: Key) -> NamingRun | UnreadRun | None:
+    async def _asked_for(self, key: Key) -> ReferencingRun | UnreadableRun | None:
         """Read the run and its references from the API server; return None if it is gone or has ended."""
         with suppress(NotFound):
             return _naming(await self._cluster.get(TRAINING_RUN, key.namespace, key.name))
         return None
 
-    async def _waiting_for(self, other: Run, due: datetime) -> Sequence[NamingRun]:
+    async def _waiting_for(self, other: Run, due: datetime) -> Sequence[ReferencingRun]:
         """Return the runs that waited for `other` when it was `due` or later, from its namespace's list."""
         now = self._now()
         self._listed = {
@@ -204,10 +207,10 @@ class Chains:
         listed = self._listed.setdefault(other.namespace, _Listed())
         async with listed.lock:
             if not listed.answers(due, self._now()):
-                began, waiting = self._now(), dict[str, list[NamingRun]]()
+                began, waiting = self._now(), dict[str, list[ReferencingRun]]()
                 async for page in self._cluster.pages(TRAINING_RUN, other.namespace):
                     for known in filter(None, map(_waiting, page)):
-                        for name in {reference.name for reference in known.awaited.values()}:
+                        for name in {reference.name for reference in known.unresolved_references.values()}:
                             waiting.setdefault(name, []).append(known)
                 listed.began, listed.waiting = began, waiting
             return listed.waiting.get(other.name, ())
@@ -261,7 +264,7 @@ class Chains:
 
 def _seen(body: Json) -> _Seen:
     metadata, status = body["metadata"], body.get("status") or {}
-    ended = phase_of(body).terminal
+    ended = phase_of(body).is_terminal
     named = _named(body)
     lineage = status.get("lineage") or []
     looked_at = [
@@ -279,24 +282,24 @@ def _seen(body: Json) -> _Seen:
     )
 
 
-def _naming(body: Json) -> NamingRun | UnreadRun | None:
+def _naming(body: Json) -> ReferencingRun | UnreadableRun | None:
     metadata = body.get("metadata", {})
-    if not body or phase_of(body).terminal or "deletionTimestamp" in metadata:
+    if not body or phase_of(body).is_terminal or "deletionTimestamp" in metadata:
         return None
     try:
         run = decode(body)
     except Undecodable:
-        return UnreadRun(metadata["uid"])
-    named = references(run.spec)
+        return UnreadableRun(metadata["uid"])
+    named = run_references(run.spec)
     if not named:
         return None
-    return NamingRun(run, named, run.status.lineage or ())
+    return ReferencingRun(run, named, run.status.lineage or ())
 
 
-def _waiting(body: Json) -> NamingRun | None:
+def _waiting(body: Json) -> ReferencingRun | None:
     """Return the run if it waits for another one; bodies that name no run are not decoded."""
     known = _naming(body) if _named(body) else None
-    return known if isinstance(known, NamingRun) and known.awaited else None
+    return known if isinstance(known, ReferencingRun) and known.unresolved_references else None
 
 
 def _named(body: Json) -> list[str]:

@@ -24,7 +24,7 @@ Shown = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Containers:
+class PodContainers:
     """Containers of one version of a Pod."""
 
     spec: Shown
@@ -83,7 +83,7 @@ class Containers:
         return {**end, "message": f"init container {failed.get('name', '')}: {end.get('message', '')}"}
 
     @property
-    def lived(self) -> float | None:
+    def run_seconds(self) -> float | None:
         """Seconds from its start to its end, both by its kubelet's clock; None without both times."""
         started, finished = self.end.get("startedAt"), self.end.get("finishedAt")
         if not started or not finished:
@@ -118,7 +118,7 @@ class Containers:
         return self._outlived and self.status.get("reason") == DEADLINE
 
     @property
-    def lingers(self) -> bool:
+    def has_running_sidecars(self) -> bool:
         """True if sidecars run on after the main container's end, and no deadline ends them."""
         if not self._outlived or "activeDeadlineSeconds" in self.spec:
             return False

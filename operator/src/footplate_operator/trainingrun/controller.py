@@ -1,4 +1,4 @@
-"""Controller of TrainingRuns: the kinds that it watches, and the observation and decision for each run.
+"""Controller of TrainingRunController: the kinds that it watches, and the observation and decision for each run.
 
 The package `desired` decides, in a pure function. This module supplies the observations that it needs.
 """
@@ -13,17 +13,17 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, Role, RunUid
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.api_access import ApiAccess
-from footplate_operator.keys.keyring import Keys
+from footplate_operator.keys.keyring import CredentialSource
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.conditions import find
-from footplate_operator.runtime.controller import Controller, Owned
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.controller import Controller, OwnedKind
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
@@ -41,40 +41,45 @@ from footplate_operator.runtime.kinds import (
 from footplate_operator.runtime.objects import Child, Key
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.scope import EVERYTHING, Scope
-from footplate_operator.tariff.keeper import ProfilePrices
+from footplate_operator.tariff.keeper import PriceEntryWriter
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
-from footplate_operator.tariff.tariffs import Tariffs
+from footplate_operator.tariff.tariffs import TariffCache
 from footplate_operator.trainingrun import usage
 from footplate_operator.trainingrun.admission import Admission
-from footplate_operator.trainingrun.chains import Chains
-from footplate_operator.trainingrun.coordinator_client import Coordinators, Endpoint
-from footplate_operator.trainingrun.coordinator_silence import CoordinatorSilence
-from footplate_operator.trainingrun.desired.decision import Desired
-from footplate_operator.trainingrun.desired.run import desire
-from footplate_operator.trainingrun.desired.spending import judge, judged, spent, with_budget
+from footplate_operator.trainingrun.chains import ReferenceIndex
+from footplate_operator.trainingrun.coordinator_client import CoordinatorEndpoint, CoordinatorMonitor
+from footplate_operator.trainingrun.coordinator_silence import SilenceDetector
+from footplate_operator.trainingrun.desired.decision import RunDecision
+from footplate_operator.trainingrun.desired.run import decide
+from footplate_operator.trainingrun.desired.spending import (
+    check_budget,
+    get_assessment,
+    with_budget,
+    with_exceeded_budget,
+)
 from footplate_operator.trainingrun.events import budget_event, held_up_event, not_avoided_events, phase_event
-from footplate_operator.trainingrun.history_client import FinalStatus, Histories
-from footplate_operator.trainingrun.manifests.children import wanted as children_of
+from footplate_operator.trainingrun.history_client import FinalStatus, RecordingTracker
+from footplate_operator.trainingrun.manifests.children import list_desired_children as children_of
 from footplate_operator.trainingrun.metadata import coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
-from footplate_operator.trainingrun.node import gives_room, lean_node
-from footplate_operator.trainingrun.nodes import Nodes
-from footplate_operator.trainingrun.observed import Api, Observed, PodView, live_nodes, view_pod
-from footplate_operator.trainingrun.packing import Packing
+from footplate_operator.trainingrun.node import has_new_capacity, trim_node
+from footplate_operator.trainingrun.nodes import NodeCache
+from footplate_operator.trainingrun.observed import ApiEndpoint, Observed, PodView, live_nodes, view_pod
+from footplate_operator.trainingrun.packing import GangPacking
 from footplate_operator.trainingrun.policies import deletion, keeping
-from footplate_operator.trainingrun.policies.budget import Spending
-from footplate_operator.trainingrun.profiles import Profiles
-from footplate_operator.trainingrun.recovery import follow
+from footplate_operator.trainingrun.policies.budget import BudgetAssessment
+from footplate_operator.trainingrun.profiles import ProfileCache
+from footplate_operator.trainingrun.recovery import track_recovery
 from footplate_operator.trainingrun.revision import AnyRevision, Defaults, MissingRevision, Revision
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.run_usage import RunUsage
 from footplate_operator.trainingrun.status.cost import cost, growth
 from footplate_operator.trainingrun.status.report import AT_REST, compare, fit
-from footplate_operator.trainingrun.turns import Turns
+from footplate_operator.trainingrun.turns import GangQueues
 from footplate_operator.trainingrun.views import RevisionView, view_of
-from footplate_operator.usage.keeper import UsageKeeper
-from footplate_operator.usage.node_keeper import NodeKeeper
+from footplate_operator.usage.keeper import UsageTracker
+from footplate_operator.usage.node_keeper import NodeUsageTracker
 from footplate_operator.usage.sweep import Sweeper
 
 USAGE_KEPT_FOR: Final = timedelta(days=7)  # that nobody has taken
@@ -89,24 +94,24 @@ class RunView:
     observed: Observed
     revision: AnyRevision | MissingRevision | None
     unobserved: timedelta = timedelta(0)  # of the phase
-    spending: Spending | None = None  # of its budget, if it has one
+    spending: BudgetAssessment | None = None  # of its budget, if it has one
 
 
-class TrainingRuns(Controller[Run, RunView, Desired]):
-    """Controller of TrainingRuns; `release` is the version of this operator's build."""
+class TrainingRunController(Controller[Run, RunView, RunDecision]):
+    """Controller of TrainingRunController; `release` is the version of this operator's build."""
 
     kind = TRAINING_RUN
     noun = "run"
     uid_label = RUN_UID_LABEL
     # What holds a GPU goes first. The others hardly change: a watch of them tells that somebody edits one.
     owns = (
-        Owned(POD, watched=True, lingers=True, purge_grace=DELETED_GRACE),
-        Owned(SECRET, unread=True),
-        Owned(CONFIG_MAP, watched=True),
-        Owned(SERVICE, watched=True),
-        Owned(DISRUPTION_BUDGET, watched=True),
-        Owned(NETWORK_POLICY, watched=True),
-        Owned(REVISION, watched=True),
+        OwnedKind(POD, watched=True, lingers=True, purge_grace=DELETED_GRACE),
+        OwnedKind(SECRET, unread=True),
+        OwnedKind(CONFIG_MAP, watched=True),
+        OwnedKind(SERVICE, watched=True),
+        OwnedKind(DISRUPTION_BUDGET, watched=True),
+        OwnedKind(NETWORK_POLICY, watched=True),
+        OwnedKind(REVISION, watched=True),
     )
     parameters = (PROFILE,)
     hints = (NODE, PRIORITY_CLASS, *TARIFF_KINDS)
@@ -115,27 +120,27 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     def __init__(
         self,
         cluster: Cluster,
-        coordinators: Coordinators,
+        coordinators: CoordinatorMonitor,
         defaults: Defaults,
         metrics: RunMetrics,
         release: str,
-        histories: Histories,
+        histories: RecordingTracker,
         api: ApiAccess,
-        keys: Keys,
+        keys: CredentialSource,
         now: Callable[[], datetime],
         usage_kept_for: timedelta = USAGE_KEPT_FOR,
         scope: Scope = EVERYTHING,
     ) -> None:
-        self.tariffs = Tariffs(cluster, now)
-        self.prices = ProfilePrices(cluster, self.tariffs, now)
+        self.tariffs = TariffCache(cluster, now)
+        self.prices = PriceEntryWriter(cluster, self.tariffs, now)
         self._histories = histories
         self._api = api
         self._cluster = cluster
-        self._profiles = Profiles(cluster)
-        self._nodes = Nodes(cluster)
+        self._profiles = ProfileCache(cluster)
+        self._nodes = NodeCache(cluster)
         self._coordinators = coordinators
-        self._silence = CoordinatorSilence(cluster, coordinators)
-        self._chains = Chains(cluster, now)
+        self._silence = SilenceDetector(cluster, coordinators)
+        self._chains = ReferenceIndex(cluster, now)
         self._admission = Admission(
             cluster, self._profiles, self._nodes, self._chains, defaults, keys, release
         )
@@ -143,11 +148,13 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._release = release
         self._now = now
         self._scope = scope
-        nodes = NodeKeeper(cluster, now, self._profiles.readable, self.tariffs.priced, scope.cluster)
-        self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
+        nodes = NodeUsageTracker(
+            cluster, now, self._profiles.readable, self.tariffs.list_priced_profiles, scope.cluster
+        )
+        self.usage = UsageTracker(cluster, now, nodes, {self.kind.name: self.kind})
         self._used = RunUsage(self.usage, self.tariffs)
         self._sweeper = Sweeper(cluster, self.usage, usage_kept_for, scope)
-        self._turns = Turns()
+        self._turns = GangQueues()
         self._caches: dict[str, RunCache] = {}  # by uid of the run
 
     def decode(self, body: Json) -> Run:
@@ -156,13 +163,13 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         cache = self._caches.setdefault(run.uid, RunCache())
         # The text of one that ended is kept packed; it is looked at once more, when it goes.
         cache.read = None if self.has_ended(body) else (body, run)
-        cache.find(run)
+        cache.note_first_observation(run)
         return run
 
     async def observe(
         self, run: Run, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
     ) -> RunView:
-        tariff = await self.tariffs.known()
+        tariff = await self.tariffs.get_tariff()
         cache = self._caches.setdefault(run.uid, RunCache())
         pods = [
             await cache.complete(child, self._cluster, now)
@@ -171,36 +178,36 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         ]
         others = [child for child in children if not isinstance(child, PodView)]
         revisions = [child.revision for child in others if isinstance(child, RevisionView)]
-        cache.keep(pods)
-        cache.recovery, recovered = follow(cache.recovery, run.status, self._said(run, cache), now)
+        cache.retain_pods(pods)
+        cache.recovery, recovered = track_recovery(cache.recovery, run.status, self._said(run, cache), now)
         if recovered is not None:
             self._metrics.count_recovery(recovered)
         used = await self._used.note(run, cache, pods, revisions, self._said(run, cache).energy, now)
-        cache.judgement = judge(run, used, tariff, now, cache.judgement, cache.accounts)
-        spending = spent(run, cache.judgement, now, known=None not in (used, tariff))
-        run = judged(run, spending)
+        cache.judgement = check_budget(run, used, tariff, now, cache.judgement, cache.accounts)
+        spending = get_assessment(run, cache.judgement, now, known=None not in (used, tariff))
+        run = with_exceeded_budget(run, spending)
         admitted = await self._admission.admitted(run, cache, revisions)
         state = self._said(run, cache)
-        self._nodes.stand(run.key, run.uid, pods)
+        self._nodes.track_pods(run.key, run.uid, pods)
         frozen = admitted if isinstance(admitted, Revision) else None
         scheduling = frozen.frozen.profile.scheduling if frozen else Scheduling()
-        await self._nodes.ask(_doubtful(pods, state, self._nodes.ending(scheduling)), now)
-        ending = self._nodes.ending(scheduling)
+        await self._nodes.refresh(_doubtful(pods, state, self._nodes.list_disruptions(scheduling)), now)
+        ending = self._nodes.list_disruptions(scheduling)
         credentials = self._admission.credentials(run, cache, admitted, pods)
-        recorded = None if run.ended is None else self._histories.recorded(FinalStatus.of(run))
-        naming = await self._chains.naming(run)
+        recorded = None if run.ended is None else self._histories.get_status(FinalStatus.of(run))
+        naming = await self._chains.find_referencing_runs(run)
         wanted = children_of(run, frozen) if frozen and credentials else ()
-        edited, insisted = cache.edited(others, wanted, now)
+        edited, insisted = cache.find_drift(others, wanted, now)
         observed = Observed(
-            avoided=cache.avoidance.look(run.status, pods, state, now),
+            avoided=cache.avoidance.update(run.status, pods, state, now),
             pods=tuple(cache.noticed(self._nodes.complete(pod, ending), now) for pod in pods),
-            ending=self._nodes.usable(ending, scheduling),
+            ending=self._nodes.filter_schedulable(ending, scheduling),
             children=tuple(others),
             predecessors=tuple(pod for pod in predecessors if isinstance(pod, PodView)),
             coordinator=state,
             silence=await self._silence.find(run.uid, pods, now),
             packing=self._packing(run, cache, scheduling, pods, now),
-            problem=admitted if isinstance(admitted, Problem) else None,
+            problem=admitted if isinstance(admitted, ReconcileProblem) else None,
             edited=edited,
             insisted=insisted,
             profiles=self._profiles.names(),
@@ -208,24 +215,24 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             credentials=credentials,
             home=self._scope.home,
             secret_missed=cache.misses_secret(run, pods, now),
-            api=Api(self._api.url, self._api.bundle()),
+            api=ApiEndpoint(self._api.url, self._api.bundle()),
             recorded=recorded,
-            followers=keeping.followers(run, naming),
+            followers=keeping.build_followers(run, naming),
             awaited=await self._chains.is_awaited(run, naming, deletion.due_since(run, pods, recorded, now)),
             usage=used,
             tariff=tariff,
             turn=self._turns.find(run, None if credentials is None else admitted, pods, now),
             scaled_up=await cache.scale_ups.find(run.namespace, pods, self._cluster, now),
         )
-        revision = None if isinstance(admitted, Problem) else admitted
+        revision = None if isinstance(admitted, ReconcileProblem) else admitted
         return RunView(observed, revision, cache.unobserved_of(run, now), spending)
 
     def _packing(
         self, run: Run, cache: RunCache, scheduling: Scheduling, pods: Sequence[PodView], now: datetime
-    ) -> Packing | None:
+    ) -> GangPacking | None:
         """Return the topology domains of the run's pods, and note that of its workers."""
         nodes = run.spec.compute.nodes
-        placed = scheduling.placed(run.spec.compute.placement)
+        placed = scheduling.with_placement(run.spec.compute.placement)
         packing = self._nodes.packing(placed, nodes, pods, cache.failed_domains(now))
         if packing is not None:
             workers = [pod for pod in pods if pod.role == Role.WORKER]
@@ -233,22 +240,22 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             cache.note_domain(packing.find_domain(live_nodes(workers)), complete, now)
         return packing
 
-    def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
+    def desire(self, run: Run, view: RunView, problem: ReconcileProblem | None, now: datetime) -> RunDecision:
         observed = view.observed
         if problem is not None:
             told = observed.problem if problem.passing else problem
             observed = replace(observed, problem=told, hindered=True)
         kept = frozenset(step for follower in observed.followers for step in follower.steps)
-        run = judged(replace(run, unobserved=view.unobserved, kept_steps=kept), view.spending)
-        desired = with_budget(run, desire(run, view.revision, observed, now), view.spending, now)
+        run = with_exceeded_budget(replace(run, unobserved=view.unobserved, kept_steps=kept), view.spending)
+        desired = with_budget(run, decide(run, view.revision, observed, now), view.spending, now)
         has_workers = any(not pod.ended for pod in observed.workers)
         wanted, state = observed.followers, observed.coordinator
-        followers = keeping.listed(run, wanted, state, has_workers=has_workers)
+        followers = keeping.select_followers(run, wanted, state, has_workers=has_workers)
         said = {"written_by": self._release, "followers": followers or None}
         status = desired.status.model_copy(update=said)
         if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
             status = self.complete(run, status)
-        self._turns.decided(run, status)
+        self._turns.note_decision(run, status)
         events = (*desired.told, *not_avoided_events(observed.avoided.dropped))
         return replace(desired, status=status, told=events)
 
@@ -257,15 +264,15 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     def index(self, body: Json) -> Mapping[str, str]:
         profile = body.get("spec", {}).get("compute", {}).get("profile", "")
         phase = phase_of(body)
-        return {"phase": phase, "profile": str(profile), "live": str(not phase.terminal)}
+        return {"phase": phase, "profile": str(profile), "live": str(not phase.is_terminal)}
 
     def has_ended(self, body: Json) -> bool:
-        return phase_of(body).terminal
+        return phase_of(body).is_terminal
 
     def view(self, kind: Kind, body: Json) -> Child:
         return view_of(kind, body, self._api.url)
 
-    def about(self, run: Run) -> Mapping[str, object]:
+    def log_context(self, run: Run) -> Mapping[str, object]:
         return {"generation": run.status.world.generation if run.status.world else ""}
 
     # -- what a status is worth ----------------------------------------------------------
@@ -274,7 +281,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         return compare(before, after)
 
     def complete(self, run: Run, after: TrainingRunStatus) -> TrainingRunStatus:
-        cache, tariff = self._caches.get(run.uid), self.tariffs.listed()
+        cache, tariff = self._caches.get(run.uid), self.tariffs.get_listed_tariff()
         if cache is None or tariff is None or cache.usage is None or not cache.usage.pods:
             return after
         passed = growth(cache.counted_since(run), after.time)
@@ -287,19 +294,19 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     # -- what follows --------------------------------------------------------------------
 
-    def tell(self, run: Run, desired: Desired) -> None:
+    def send_decision(self, run: Run, desired: RunDecision) -> None:
         self._listen(run, desired)
-        self._coordinators.tell(run.uid, desired.directives)
+        self._coordinators.send_directives(run.uid, desired.directives)
         if desired.ask_api:
-            self._histories.ask(FinalStatus.of(run))
+            self._histories.start_polling(FinalStatus.of(run))
         else:
-            self._histories.leave(run.uid)
+            self._histories.stop_polling(run.uid)
 
-    def reported(self, run: Run, after: TrainingRunStatus) -> Iterable[Event]:
+    def build_events(self, run: Run, after: TrainingRunStatus) -> Iterable[Event]:
         self._metrics.count_restarts(run.status.failures, after.failures)
         self._metrics.count_time(run.status.time, after.time)
         if after.phase is not run.phase:
-            _log.info("phase", extra=fields(before=run.phase, after=after.phase, why=_why(after)))
+            _log.info("phase", extra=log_fields(before=run.phase, after=after.phase, why=_why(after)))
         told = (phase_event(run, after), held_up_event(run, after), budget_event(run, after))
         return [event for event in told if event is not None]
 
@@ -312,7 +319,11 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             if gone:
                 return self._nodes.drop(body)
             before, concerned = self._nodes.get(name), self._nodes.put(body)
-            waiting = self._turns.grow(self._now()) if gives_room(before, self._nodes.get(name)) else ()
+            waiting = (
+                self._turns.note_new_node(self._now())
+                if has_new_capacity(before, self._nodes.get(name))
+                else ()
+            )
             return [*concerned, *waiting]
         if kind == PRIORITY_CLASS:
             self._turns.put_priority(body, gone)
@@ -324,22 +335,22 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             self._profiles.drop(name)
         else:
             self._profiles.put(body)
-            self.prices.put(body)
-        self.usage.nodes.reconsider()
+            self.prices.enqueue(body)
+        self.usage.nodes.rematch_profiles()
         return where({"profile": name, "live": str(True)})
 
-    def heard(self, kind: Kind, body: Json, gone: bool) -> None:
+    def observe_event(self, kind: Kind, body: Json, gone: bool) -> None:
         if kind == POD:
-            self.usage.hear(usage.owner_in(body), view_pod(body).sighting, gone)
+            self.usage.observe_pod(usage.owner_in(body), view_pod(body).sighting, gone)
         elif kind == self.kind:
-            self.usage.tell_owner(usage.owner_of(body), gone)
+            self.usage.observe_owner(usage.owner_of(body), gone)
 
     def neighbours(self, body: Json, gone: bool) -> Iterable[Key]:
-        return [*self._chains.hear(body, gone), *self._turns.hear(body, gone, self._now())]
+        return [*self._chains.observe_run(body, gone), *self._turns.observe_run(body, gone, self._now())]
 
-    async def keep(self) -> None:
+    async def run_background(self) -> None:
         prices = [self.prices.run()] if self._scope.cluster else []
-        going_on = (*prices, self.tariffs.keep(), self._sweeper.run())
+        going_on = (*prices, self.tariffs.run_relists(), self._sweeper.run())
         works = [asyncio.ensure_future(work) for work in going_on]
         try:
             await asyncio.gather(*works)  # the first error is raised as it is
@@ -347,8 +358,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             for work in works:
                 work.cancel()
 
-    def lean(self, kind: Kind, body: Json) -> Json:
-        return lean_node(body) if kind == NODE else body
+    def trim(self, kind: Kind, body: Json) -> Json:
+        return trim_node(body) if kind == NODE else body
 
     def forget(self, uid: str) -> None:
         self._coordinators.forget(RunUid(uid))
@@ -357,25 +368,25 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._nodes.forget(uid)
         self.usage.forget(uid)
 
-    def measure(self, count: Callable[[str], Mapping[str, int]]) -> None:
+    def update_gauges(self, count: Callable[[str], Mapping[str, int]]) -> None:
         self._metrics.count_runs(count("phase"))
 
     # -- particulars ---------------------------------------------------------------------
 
     def _said(self, run: Run, cache: RunCache) -> CoordinatorState:
-        return cache.credible(self._coordinators.state(run.uid))
+        return cache.get_sanitized_state(self._coordinators.state(run.uid))
 
-    def _listen(self, run: Run, desired: Desired) -> None:
+    def _listen(self, run: Run, desired: RunDecision) -> None:
         """Poll the coordinator that serves, and stop polling if the run has ended or is suspended."""
         pod, known = desired.coordinator, self._caches[run.uid].credentials
         if pod is None or not pod.address:
             if run.ended is not None:
                 self._coordinators.forget(run.uid)
             elif run.phase is Phase.SUSPENDED:
-                self._coordinators.leave(run.uid)  # nobody answers there until the run is resumed
+                self._coordinators.unfollow(run.uid)  # nobody answers there until the run is resumed
         elif known is not None:
             _, credentials = known
-            endpoint = Endpoint(
+            endpoint = CoordinatorEndpoint(
                 pod_uid=pod.uid,
                 epoch=pod.epoch,
                 address=pod.address,

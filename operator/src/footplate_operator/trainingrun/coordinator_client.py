@@ -23,10 +23,10 @@ from typing import Final, Protocol
 import aiohttp
 from pydantic import ValidationError
 
-from footplate_contracts.backoff import backoff
+from footplate_contracts.backoff import backoff_seconds
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.directives import Directives
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.model import first_error
 from footplate_contracts.names import COORDINATOR_PORT, RunUid
 from footplate_operator.errors import CoordinatorUnreachable, LeadershipLost
@@ -64,7 +64,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class CoordinatorEndpoint:
     """Address and credentials of a coordinator."""
 
     pod_uid: str
@@ -80,13 +80,13 @@ def retry_delay(failures: int, followed: float) -> float:
     """Return the seconds to wait after `failures` in a row; the first try was `followed` seconds ago."""
     late = followed - STARTING_SECONDS
     longest = min(LONGEST_RETRY_SECONDS, max(LONGEST_RETRY_STARTING_SECONDS, late))
-    return backoff(failures, first=FIRST_RETRY_SECONDS, longest=longest, factor=1.5)
+    return backoff_seconds(failures, first=FIRST_RETRY_SECONDS, longest=longest, factor=1.5)
 
 
-class Client(Protocol):
+class BaseCoordinatorClient(Protocol):
     """Connection to one coordinator."""
 
-    endpoint: Endpoint
+    endpoint: CoordinatorEndpoint
 
     async def state(self, after: int, wait: float) -> CoordinatorState:
         """Return the state once its version is above `after` or `wait` seconds have passed.
@@ -94,14 +94,14 @@ class Client(Protocol):
         Raises CoordinatorUnreachable.
         """
 
-    async def tell(self, directives: Directives) -> CoordinatorState:
+    async def send_directives(self, directives: Directives) -> CoordinatorState:
         """Send the gang's desired state, which is idempotent; raise CoordinatorUnreachable."""
 
 
-class CoordinatorClient(Client):
+class CoordinatorClient(BaseCoordinatorClient):
     """Connection to one coordinator over HTTPS."""
 
-    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
+    def __init__(self, session: aiohttp.ClientSession, endpoint: CoordinatorEndpoint) -> None:
         self._session = session
         self.endpoint = endpoint
         # One TLS context serves all runs: aiohttp compares the certificate before it sends a token. It is the
@@ -116,7 +116,7 @@ class CoordinatorClient(Client):
         query = {"after": str(after), "wait": f"{wait:g}"}
         return await self._ask("GET", "/v1/state", wait + ANSWER_SECONDS, query)
 
-    async def tell(self, directives: Directives) -> CoordinatorState:
+    async def send_directives(self, directives: Directives) -> CoordinatorState:
         return await self._ask("PUT", "/v1/directives", COMMAND_SECONDS, body=directives.to_json())
 
     async def _ask(
@@ -156,7 +156,7 @@ class CoordinatorClient(Client):
 
     def _say(self, passed_over: list[str]) -> None:
         if passed_over:
-            about = fields(pod=self.endpoint.pod_uid, pods=len(passed_over), why=passed_over[0])
+            about = log_fields(pod=self.endpoint.pod_uid, pods=len(passed_over), why=passed_over[0])
             level = logging.DEBUG if self._said else logging.WARNING
             _log.log(level, "the energy of pods is passed over, as it cannot be", extra=about)
             self._said = True
@@ -175,16 +175,16 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     return bytes(read)
 
 
-class Coordinators(Protocol):
+class CoordinatorMonitor(Protocol):
     """Coordinators as a reconciliation uses them; runs are identified by uid."""
 
     def state(self, uid: RunUid) -> CoordinatorState:
         """Return the last state that the run's coordinator reported."""
 
-    def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
+    def follow(self, key: Key, uid: RunUid, endpoint: CoordinatorEndpoint) -> None:
         """Poll this coordinator, and no other one of the same run."""
 
-    def leave(self, uid: RunUid) -> None:
+    def unfollow(self, uid: RunUid) -> None:
         """Stop polling; retain the last state."""
 
     def forget(self, uid: RunUid) -> None:
@@ -200,14 +200,14 @@ class Coordinators(Protocol):
     def unanswered(self, uid: RunUid) -> tuple[str, float]:
         """Return the polled pod's UID and its seconds of silence, whatever other coordinators do."""
 
-    def tell(self, uid: RunUid, directives: Directives | None) -> None:
+    def send_directives(self, uid: RunUid, directives: Directives | None) -> None:
         """Send `directives` to the polled coordinator, in place of any older ones; None: send nothing."""
 
 
 @dataclass
 class _Watch:
     key: Key
-    client: Client
+    client: BaseCoordinatorClient
     followed: float  # since when, by the loop's clock
     heard: float  # by the same clock: the last answer, or when this watch began
     unanswered: int  # so many before this one never answered, in a row
@@ -253,19 +253,19 @@ class _Watch:
 
 
 @dataclass(eq=False)
-class Watchers:
+class CoordinatorPoller:
     """Long-polls of all live runs, and their last states; calls `requeue` with runs whose state is new."""
 
-    connect: Callable[[Endpoint], Client]
+    connect: Callable[[CoordinatorEndpoint], BaseCoordinatorClient]
     requeue: Callable[[Key], None]
     check: Callable[[], None] = lambda: None  # before anything is told; may raise LeadershipLost
     _watches: dict[RunUid, _Watch] = field(default_factory=dict)
     _states: dict[RunUid, CoordinatorState] = field(default_factory=dict)
 
     def state(self, uid: RunUid) -> CoordinatorState:
-        return self._states.get(uid, CoordinatorState.silent())
+        return self._states.get(uid, CoordinatorState.empty())
 
-    def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
+    def follow(self, key: Key, uid: RunUid, endpoint: CoordinatorEndpoint) -> None:
         known = self._watches.get(uid)
         if known is not None:
             if known.client.endpoint == endpoint:
@@ -278,16 +278,16 @@ class Watchers:
         watch.listening = asyncio.create_task(self._listen(uid, watch), name=f"coordinator of {key}")
         self._watches[uid] = watch
 
-    def leave(self, uid: RunUid) -> None:
+    def unfollow(self, uid: RunUid) -> None:
         watch = self._watches.pop(uid, None)
         if watch is not None:
             watch.cancel()
 
     def forget(self, uid: RunUid) -> None:
-        self.leave(uid)
+        self.unfollow(uid)
         self._states.pop(uid, None)
 
-    def tell(self, uid: RunUid, directives: Directives | None) -> None:
+    def send_directives(self, uid: RunUid, directives: Directives | None) -> None:
         watch = self._watches.get(uid)
         if watch is None:
             return
@@ -315,7 +315,7 @@ class Watchers:
         """Stop polling all coordinators."""
         tasks = [task for watch in self._watches.values() for task in watch.tasks()]
         for uid in list(self._watches):
-            self.leave(uid)
+            self.unfollow(uid)
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
@@ -325,7 +325,7 @@ class Watchers:
         while (wanted := watch.wanted) is not None:
             try:
                 self.check()
-                answer = await watch.client.tell(wanted)
+                answer = await watch.client.send_directives(wanted)
             except LeadershipLost as error:
                 _log.warning("coordinator not told", extra=self._about(uid, watch, error=error))
                 return
@@ -373,7 +373,7 @@ class Watchers:
 
     def _about(self, uid: RunUid, watch: _Watch, **more: object) -> dict[str, object]:
         """Return log fields about a run; its tasks outlive generations."""
-        return fields(run=watch.key, uid=uid, generation=self.state(uid).generation, **more)
+        return log_fields(run=watch.key, uid=uid, generation=self.state(uid).generation, **more)
 
     async def _pause(self, watch: _Watch, failures: int) -> None:
         followed = asyncio.get_running_loop().time() - watch.followed

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.names import RunUid
-from footplate_operator.errors import ClusterError, Forbidden, NotFound
+from footplate_operator.errors import ClusterError, NotFound, RequestForbidden
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import LEASE
-from footplate_operator.trainingrun.coordinator_client import Coordinators
+from footplate_operator.trainingrun.coordinator_client import CoordinatorMonitor
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.status.disturbance import SILENT_SECONDS
 
@@ -49,10 +49,10 @@ class _Sight:
         return self.read - self.since >= timedelta(seconds=self.duration / RENEWALS * LATE_RENEWALS) + SLACK
 
 
-class CoordinatorSilence:
+class SilenceDetector:
     """Silence of all runs' coordinators."""
 
-    def __init__(self, cluster: Cluster, coordinators: Coordinators) -> None:
+    def __init__(self, cluster: Cluster, coordinators: CoordinatorMonitor) -> None:
         self._cluster = cluster
         self._coordinators = coordinators
         self._leases: dict[str, _Sight] = {}  # by node
@@ -83,9 +83,9 @@ class CoordinatorSilence:
         except NotFound:
             self._leases.pop(node, None)
             return
-        except Forbidden as error:
+        except RequestForbidden as error:
             self._resumes = now + _REFUSED
-            _log.warning("Leases of nodes are not read", extra=fields(error=error))
+            _log.warning("Leases of nodes are not read", extra=log_fields(error=error))
             return
         except (ClusterError, TimeoutError):
             return  # nothing new is known

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from footplate_operator.certificates.x509 import certificate_text, key_text, named, usage
-from footplate_operator.trainingrun.observed import Credentials
+from footplate_operator.certificates.x509 import certificate_text, key_text, key_usage, subject_name
+from footplate_operator.trainingrun.observed import RunCredentials
 
 KEY_BYTES: Final = 32
 TOKEN_BYTES: Final = 32
@@ -35,7 +35,7 @@ def key_id(key: bytes) -> str:
     return hashlib.sha256(b"footplate run key " + key).hexdigest()[:16]
 
 
-def derived(key: bytes, uid: str, names: Sequence[str], created: datetime) -> Credentials:
+def derive_credentials(key: bytes, uid: str, names: Sequence[str], created: datetime) -> RunCredentials:
     """Derive the credentials of the run `uid`; `names` are its coordinator's DNS names, the main one first.
 
     Args:
@@ -44,7 +44,7 @@ def derived(key: bytes, uid: str, names: Sequence[str], created: datetime) -> Cr
     """
     private = Ed25519PrivateKey.from_private_bytes(_part(key, uid, "tls", KEY_BYTES))
     serial = int.from_bytes(_part(key, uid, "serial", _SERIAL_BYTES), "big") or 1
-    return Credentials(
+    return RunCredentials(
         token=base64.urlsafe_b64encode(_part(key, uid, "token", TOKEN_BYTES)).rstrip(b"=").decode(),
         certificate=certificate_text(_self_signed(private, serial, names, created)),
         private_key=key_text(private),
@@ -60,7 +60,7 @@ def _part(key: bytes, uid: str, what: str, length: int) -> bytes:
 def _self_signed(
     key: Ed25519PrivateKey, serial: int, names: Sequence[str], created: datetime
 ) -> x509.Certificate:
-    name, public = named(names[0]), key.public_key()
+    name, public = subject_name(names[0]), key.public_key()
     return (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -71,7 +71,7 @@ def _self_signed(
         .not_valid_after(created + LIFETIME)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage(proves=True, vouches=True), critical=True)
+        .add_extension(key_usage(proves=True, vouches=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)

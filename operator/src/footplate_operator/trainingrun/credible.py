@@ -14,7 +14,7 @@ from footplate_contracts.coordinator_state import CoordinatorState, MissedAgent,
 from footplate_contracts.failures import REASON_LIMIT
 from footplate_contracts.names import Cause
 from footplate_contracts.rendezvous import AgentIdentity
-from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp
+from footplate_contracts.reports import CheckpointRecord, DroppedTelemetry, GenerationId
 from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, MOST_WHOLE
 
 MOST: Final = 1_000_000_000  # of what is counted, and of seconds: sums over many coordinators fit as well
@@ -22,23 +22,23 @@ _YEAR_10000: Final = 253_402_300_800  # seconds since the Unix epoch
 _EXIT_CODES: Final = 1 << 31  # either way
 _CAUSES: Final = frozenset(cause.value for cause in Cause)
 _MOST_CAUSES: Final = 16
-_NOTHING: Final = GivenUp()
+_NOTHING: Final = DroppedTelemetry()
 
 Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
-class Credible:
+class SanitizedState:
     """Sanitized report of a coordinator, and the names of the fields from which something was dropped."""
 
     state: CoordinatorState
     passed_over: tuple[str, ...] = ()
 
 
-def credible(said: CoordinatorState) -> Credible:
+def sanitize_state(said: CoordinatorState) -> SanitizedState:
     """Return the report `said` without the values that a status cannot hold."""
     if not _fits(said.epoch):
-        return Credible(CoordinatorState.silent(), ("epoch",))
+        return SanitizedState(CoordinatorState.empty(), ("epoch",))
     update = {
         "generation": _generation(said.generation),
         "members": [member for member in said.members if _is_agent(member.agent)],
@@ -55,7 +55,7 @@ def credible(said: CoordinatorState) -> Credible:
         "given_up": _given_up(said.given_up),
     }
     passed_over = tuple(name for name, counts in update.items() if counts != getattr(said, name))
-    return Credible(said.model_copy(update=update) if passed_over else said, passed_over)
+    return SanitizedState(said.model_copy(update=update) if passed_over else said, passed_over)
 
 
 def _fits(number: float, most: float = MOST_WHOLE) -> bool:
@@ -134,5 +134,5 @@ def _by_cause(counts: dict[str, int]) -> dict[str, int]:
     return {cause: counts[cause] for cause in fit[:_MOST_CAUSES]}
 
 
-def _given_up(told: GivenUp) -> GivenUp:
+def _given_up(told: DroppedTelemetry) -> DroppedTelemetry:
     return told if _fits(told.refused, MOST) and _fits(told.overflowed, MOST) else _NOTHING

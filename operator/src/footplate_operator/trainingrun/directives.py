@@ -13,13 +13,13 @@ from footplate_contracts.directives import (
     Command,
     Directives,
     GoneWorker,
-    HangBounds,
+    HangTimeouts,
     Limits,
     later_directives,
     limit_values,
     promoted_steps,
 )
-from footplate_contracts.runconfig import model_of, resolve_steps
+from footplate_contracts.runconfig import require_model, resolve_steps
 from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_operator.trainingrun.run import Run
 
@@ -27,7 +27,7 @@ from footplate_operator.trainingrun.run import Run
 SPEC_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "nodes": frozenset({"compute.nodes", "compute.maxNodes"}),
     "min_nodes": frozenset({"compute.minNodes"}),
-    "hang": frozenset(f"resilience.hang.{to_camel(name)}" for name in HangBounds.model_fields),
+    "hang": frozenset(f"resilience.hang.{to_camel(name)}" for name in HangTimeouts.model_fields),
     "limits": frozenset(LIMIT_FIELDS),
     "command": frozenset({"suspend"}),
 }
@@ -49,7 +49,7 @@ def directives(
     return Directives(
         nodes=run.spec.compute.nodes,
         min_nodes=run.spec.compute.min_nodes,
-        hang=HangBounds.from_json((run.spec.resilience.hang or Hang()).to_json()),
+        hang=HangTimeouts.from_json((run.spec.resilience.hang or Hang()).to_json()),
         limits=limits(run),
         command=command,
         gone=list(gone) or None,
@@ -62,12 +62,12 @@ def limits(run: Run) -> Limits:
 
     Raises ValueError for a spec that says neither, or has no model: admission refuses it first.
     """
-    steps = resolve_steps(run.spec.training, model_of(run.spec).context_length)
+    steps = resolve_steps(run.spec.training, require_model(run.spec).context_length)
     kept = sorted({*(promoted_steps(run.spec.checkpoint) or ()), *run.kept_steps})
     return Limits(steps=steps, kept_steps=kept or None, **limit_values(run.spec))
 
 
-def directives_to_begin_with(run: Run) -> Directives:
+def initial_directives(run: Run) -> Directives:
     """The directives for a coordinator that has not heard yet how far the ranks are.
 
     A length that was refused as lying in the past must not come into force with it.
@@ -79,7 +79,7 @@ def directives_to_begin_with(run: Run) -> Directives:
     return wanted.model_copy(update={"limits": held.model_copy(update={"steps": steps})})
 
 
-def untold(wanted: Directives, state: CoordinatorState) -> Directives | None:
+def find_unsent(wanted: Directives, state: CoordinatorState) -> Directives | None:
     """`wanted`, if the coordinator should be told; None where it was told that last, or says nothing of it.
 
     A command is given to a coordinator that is not heard, too: a run that is
@@ -119,7 +119,7 @@ def _refusal(wanted: Directives, state: CoordinatorState, *fields: str) -> str:
     return next((state.refusals[field] for field in fields if field in state.refusals), "")
 
 
-def in_force_at_once(state: CoordinatorState, document: type[Directives] = Directives) -> frozenset[str]:
+def live_fields(state: CoordinatorState, document: type[Directives] = Directives) -> frozenset[str]:
     """Return the fields of the spec whose change needs no resumption.
 
     A coordinator of an earlier release stays until the run is resumed; it takes no directives, or ignores
@@ -127,7 +127,7 @@ def in_force_at_once(state: CoordinatorState, document: type[Directives] = Direc
     """
     live = _KEPT_BY_THE_OPERATOR.union(*SPEC_FIELDS.values())
     later = {directive.spec: directive.path for directive in later_directives(document) if directive.spec}
-    if not state.heard:
+    if not state.is_received:
         return live.union(later)
     if state.directives is None:
         return _KEPT_BY_THE_OPERATOR

@@ -22,7 +22,7 @@ from footplate_contracts.names import (
     RUN_UID_LABEL,
     Reason,
 )
-from footplate_operator.runtime.decision import Patch, Problem, Replace
+from footplate_operator.runtime.decision import Patch, ReconcileProblem, Replace
 from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
@@ -42,7 +42,7 @@ _LABELS: Final = (MANAGED_BY_LABEL, RUN_LABEL, RUN_UID_LABEL)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredChild:
     """Desired state of a child other than a pod."""
 
     kind: Kind
@@ -50,14 +50,14 @@ class Wanted:
     build: Callable[[], Json]
 
 
-def essence(kind: Kind, body: Mapping[str, Any]) -> str:
+def content_digest(kind: Kind, body: Mapping[str, Any]) -> str:
     """Return a digest of the operator's part of a child, whatever the API server and others add to it."""
     labels = body["metadata"].get("labels", {})
     said = {"labels": {name: labels.get(name) for name in _LABELS}, "content": _content(kind, body)}
     return digest(_plain(said))
 
 
-def set_right(
+def revert_edits(
     edited: Sequence[tuple[Child, Json]], pods: Sequence[PodView]
 ) -> tuple[tuple[Replace | Patch, ...], tuple[Event, ...]]:
     """Return the changes that revert manual edits, and the Events that report them."""
@@ -72,24 +72,24 @@ def set_right(
     return (*anew, *patches), tuple(told)
 
 
-def renewed(wanted: Sequence[Wanted], children: Sequence[Child]) -> tuple[Replace, ...]:
+def build_updates(wanted: Sequence[DesiredChild], children: Sequence[Child]) -> tuple[Replace, ...]:
     """Return the replacements of children that change while a run trains and are out of date."""
     there = {(child.kind, child.name): child for child in children if not child.terminating}
     found = [(there.get((want.kind, want.name)), want) for want in wanted]
     return tuple(
         Replace(child, want.build())
         for child, want in found
-        if child is not None and child.essence != essence(want.kind, want.build())
+        if child is not None and child.essence != content_digest(want.kind, want.build())
     )
 
 
-def insisted_on(child: Child) -> Problem:
+def build_conflict_problem(child: Child) -> ReconcileProblem:
     """Return the problem of a `child` that another program changes again and again."""
     message = (
         f"{child.kind.name} {child.name} is not as Footplate makes it, and was made anew {OFTEN} times within"
         " ten minutes: find out what writes it (kubectl get -o yaml --show-managed-fields), and stop that"
     )
-    return Problem(Reason.CHILD_CONFLICT, message)
+    return ReconcileProblem(Reason.CHILD_CONFLICT, message)
 
 
 def _told(child: Child, what: str) -> Event:

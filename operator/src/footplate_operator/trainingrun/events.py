@@ -9,7 +9,7 @@ from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.events import Event
-from footplate_operator.trainingrun.observed import Recorded
+from footplate_operator.trainingrun.observed import RecordingStatus
 from footplate_operator.trainingrun.run import Run
 
 _BAD: Final = frozenset({Phase.FAILED, Phase.RESTARTING})
@@ -73,7 +73,7 @@ def _so_far(status: TrainingRunStatus) -> str:
     return f"; so far: {amounts}" if amounts else ""
 
 
-def unrecorded_event(recorded: Recorded | None) -> Event:
+def unrecorded_event(recorded: RecordingStatus | None) -> Event:
     """Return the Event for a run that is deleted before the API has its final status."""
     why = recorded.said if recorded is not None and recorded.said else "it did not answer"
     note = f"deleted, as ttlSecondsAfterFinished asks, though the API has not its final status: {why}"

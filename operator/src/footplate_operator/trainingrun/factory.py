@@ -1,4 +1,4 @@
-"""Creates the controller of TrainingRuns, with its clients."""
+"""Creates the controller of TrainingRunController, with its clients."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Final
 import aiohttp
 from prometheus_client import CollectorRegistry
 
-from footplate_contracts.release import release
+from footplate_contracts.release import build_version
 from footplate_operator.api_access import ApiAccess
-from footplate_operator.keys.keyring import Keys
+from footplate_operator.keys.keyring import CredentialSource
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.objects import Key
 from footplate_operator.scope import Scope
-from footplate_operator.trainingrun.controller import TrainingRuns
-from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, Watchers
-from footplate_operator.trainingrun.history_client import asking
+from footplate_operator.trainingrun.controller import TrainingRunController
+from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, CoordinatorPoller
+from footplate_operator.trainingrun.history_client import open_tracker
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.revision import Defaults
 
@@ -33,24 +33,24 @@ async def training_runs(
     registry: CollectorRegistry,
     defaults: Defaults,
     api: ApiAccess,
-    keys: Keys,
+    keys: CredentialSource,
     check: Callable[[], None],
     now: Callable[[], datetime],
     usage_kept_for: timedelta,
     scope: Scope,
-) -> AsyncIterator[TrainingRuns]:
-    """Open the controller of TrainingRuns, which polls their coordinators for the block.
+) -> AsyncIterator[TrainingRunController]:
+    """Open the controller of TrainingRunController, which polls their coordinators for the block.
 
     `check` raises before the operator sends directives, unless this replica leads; `now` is a clock in
     UTC. Unread usage is deleted after `usage_kept_for`; `scope` is what this installation manages.
     """
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:
-        watchers = Watchers(partial(CoordinatorClient, session), requeue, check)
-        metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
+        watchers = CoordinatorPoller(partial(CoordinatorClient, session), requeue, check)
+        metrics, version = RunMetrics(registry), build_version(_DISTRIBUTION)
         try:
-            async with asking(session, api, requeue) as histories:
+            async with open_tracker(session, api, requeue) as histories:
                 beside = (defaults, metrics, version, histories, api, keys, now, usage_kept_for, scope)
-                yield TrainingRuns(cluster, watchers, *beside)
+                yield TrainingRunController(cluster, watchers, *beside)
         finally:
             await watchers.close()

@@ -116,10 +116,10 @@ def _recent(run: Run, now: datetime) -> tuple[RecentFailures, ...]:
     status = run.status
     if status.recent_failures is not None:
         return tuple(status.recent_failures)
-    recent = refill.of_attempts(status.attempts)
+    recent = refill.failures_from_attempts(status.attempts)
     if now - run.created <= refill.DAY:  # it counted all of these, whether listed or not
         for cause, total in status.failures.items():
             listed = sum(part.failures.get(cause, 0) for part in recent)
             if total > listed:
-                recent = refill.noted(recent, cause, run.created, 0, total - listed)
+                recent = refill.add_failures(recent, cause, run.created, 0, total - listed)
     return recent

@@ -17,14 +17,14 @@ from typing import Final, Protocol
 import aiohttp
 from pydantic import ValidationError
 
-from footplate_contracts.backoff import backoff
+from footplate_contracts.backoff import backoff_seconds
 from footplate_contracts.history import RecordedRun
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.names import API_AUDIENCE, Phase, RunUid
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import ApiRefused, ApiUnreachable
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.observed import Recorded
+from footplate_operator.trainingrun.observed import RecordingStatus
 from footplate_operator.trainingrun.run import Run
 
 ANSWER_SECONDS: Final = 5.0
@@ -68,7 +68,7 @@ class HistoryClient(Protocol):
         """Return why the API does not have this status; empty if it has. Raise ApiUnreachable."""
 
 
-class HttpHistory(HistoryClient):
+class HttpHistoryClient(HistoryClient):
     """Connection to the API over HTTP."""
 
     def __init__(self, session: aiohttp.ClientSession, api: ApiAccess) -> None:
@@ -119,32 +119,32 @@ class HttpHistory(HistoryClient):
         )
 
 
-class Histories(Protocol):
+class RecordingTracker(Protocol):
     """Queries for final statuses as a reconciliation uses them; runs are identified by uid."""
 
-    def recorded(self, final: FinalStatus) -> Recorded | None:
+    def get_status(self, final: FinalStatus) -> RecordingStatus | None:
         """Return the API's last answer about this status; None if no API is configured."""
 
-    def ask(self, final: FinalStatus) -> None:
+    def start_polling(self, final: FinalStatus) -> None:
         """Query the API until it has this status, in place of any earlier one of the same run."""
 
-    def leave(self, uid: RunUid) -> None:
+    def stop_polling(self, uid: RunUid) -> None:
         """Stop querying; retain the last answer."""
 
     def forget(self, uid: RunUid) -> None:
         """Stop querying, and drop the last answer."""
 
 
-class NoHistories(Histories):
+class NullRecordingTracker(RecordingTracker):
     """Null implementation for an operator without an API: nothing waits for one."""
 
-    def recorded(self, final: FinalStatus) -> None:
+    def get_status(self, final: FinalStatus) -> None:
         return None
 
-    def ask(self, final: FinalStatus) -> None:
+    def start_polling(self, final: FinalStatus) -> None:
         return None
 
-    def leave(self, uid: RunUid) -> None:
+    def stop_polling(self, uid: RunUid) -> None:
         return None
 
     def forget(self, uid: RunUid) -> None:
@@ -160,7 +160,7 @@ class _Asked:
 
 
 @dataclass(eq=False)
-class Askers(Histories):
+class RecordingPoller(RecordingTracker):
     """Queries to the API, in a task per waiting run; calls `requeue` with runs whose final status it has."""
 
     client: HistoryClient
@@ -169,14 +169,14 @@ class Askers(Histories):
     _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _fault: tuple[type[ApiUnreachable], float] | None = None  # as it was told last, and when
 
-    def recorded(self, final: FinalStatus) -> Recorded:
+    def get_status(self, final: FinalStatus) -> RecordingStatus:
         asked = self._asked.get(final.uid)
         if asked is None:
-            return Recorded()
+            return RecordingStatus()
         known = asked.final == final and asked.missing == ""
-        return Recorded(known, asked.missing or "", asyncio.get_running_loop().time() - asked.began)
+        return RecordingStatus(known, asked.missing or "", asyncio.get_running_loop().time() - asked.began)
 
-    def ask(self, final: FinalStatus) -> None:
+    def start_polling(self, final: FinalStatus) -> None:
         asked = self._asked.get(final.uid)
         if asked is not None and asked.final == final and asked.task is not None:
             return
@@ -186,14 +186,14 @@ class Askers(Histories):
         asked = self._asked[final.uid] = _Asked(final, began)
         asked.task = asyncio.create_task(self._ask(asked), name=f"final status of {final.key}")
 
-    def leave(self, uid: RunUid) -> None:
+    def stop_polling(self, uid: RunUid) -> None:
         asked = self._asked.get(uid)
         if asked is not None and asked.task is not None:
             asked.task.cancel()
             asked.task = None
 
     def forget(self, uid: RunUid) -> None:
-        self.leave(uid)
+        self.stop_polling(uid)
         self._asked.pop(uid, None)
 
     async def close(self) -> None:
@@ -214,11 +214,11 @@ class Askers(Histories):
                 self.requeue(asked.final.key)
                 return
             if not tries:
-                about = fields(run=asked.final.key, uid=asked.final.uid, why=asked.missing)
+                about = log_fields(run=asked.final.key, uid=asked.final.uid, why=asked.missing)
                 _log.info("not deleted before the API has its final status", extra=about)
             tries += 1
             await asyncio.sleep(
-                backoff(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, factor=1.5)
+                backoff_seconds(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, factor=1.5)
             )
 
     async def _answer(self, final: FinalStatus) -> str:
@@ -239,19 +239,19 @@ class Askers(Histories):
         again = refused and self._fault is not None and now - self._fault[1] >= TOLD_AGAIN_SECONDS
         if self._fault is None or self._fault[0] is not type(error) or again:
             told = "the API refuses the operator" if refused else "the API does not answer"
-            _log.warning(told, extra=fields(error=error))
+            _log.warning(told, extra=log_fields(error=error))
             self._fault = type(error), now
 
 
 @asynccontextmanager
-async def asking(
+async def open_tracker(
     session: aiohttp.ClientSession, api: ApiAccess, requeue: Callable[[Key], None]
-) -> AsyncIterator[Histories]:
+) -> AsyncIterator[RecordingTracker]:
     """Open the queries to the API for the block; none if no API is configured."""
     if not api.url:
-        yield NoHistories()
+        yield NullRecordingTracker()
         return
-    askers = Askers(HttpHistory(session, api), requeue)
+    askers = RecordingPoller(HttpHistoryClient(session, api), requeue)
     try:
         yield askers
     finally:

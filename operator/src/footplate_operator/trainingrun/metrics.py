@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from footplate_contracts.names import Cause, Phase
 from footplate_contracts.v1alpha1.status import TimeStatus
-from footplate_operator.trainingrun.recovery import Recovered
+from footplate_operator.trainingrun.recovery import CompletedRecovery
 
 _UNKNOWN: Final = "Unknown"
 _RECOVERIES: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0)
@@ -46,7 +46,7 @@ class RunMetrics:
         for phase in Phase:
             self.runs.labels(phase.value).set(phases.get(phase, 0))
 
-    def count_recovery(self, recovered: Recovered) -> None:
+    def count_recovery(self, recovered: CompletedRecovery) -> None:
         """Observe a completed recovery's seconds, by part and in total."""
         cause = _known(recovered.cause)
         for part, seconds in recovered.seconds.items():

@@ -44,7 +44,7 @@ class NodeView:
         keys = self.labels[::2]
         return self.labels[2 * keys.index(key) + 1] if key in keys else ""
 
-    def says_as(self, other: NodeView) -> bool:
+    def is_equivalent(self, other: NodeView) -> bool:
         """Return whether decisions read the same in both, labels apart."""
         return (self.uid, self.unheard, self.taints) == (other.uid, other.unheard, other.taints)
 
@@ -70,14 +70,14 @@ def _taints(spec: Mapping[str, Any]) -> frozenset[Taint]:
     return frozenset(Taint(*taint) for taint in (*told, *cordon))
 
 
-def gives_room(before: NodeView | None, after: NodeView | None) -> bool:
+def has_new_capacity(before: NodeView | None, after: NodeView | None) -> bool:
     """Return whether pods may find room on a Node that had none before: it is new, ready or untainted."""
     if after is None or after.unheard:
         return False
     return before is None or bool(before.unheard) or bool(before.taints - after.taints)
 
 
-def lean_node(body: Json) -> Json:
+def trim_node(body: Json) -> Json:
     """Return a Node reduced to the fields that `view_node` and `usage.nodes.sighted_node` read."""
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     return {

@@ -15,13 +15,13 @@ from typing import Final
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
-from footplate_operator.errors import ClusterError, Forbidden, NotFound
+from footplate_operator.errors import ClusterError, NotFound, RequestForbidden
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.node import NodeView, view_node
 from footplate_operator.trainingrun.observed import PodView
-from footplate_operator.trainingrun.packing import Packing
+from footplate_operator.trainingrun.packing import GangPacking
 from footplate_operator.trainingrun.policies import notices
 
 ASK_AGAIN: Final = timedelta(seconds=5)
@@ -30,7 +30,7 @@ _ANSWER_SECONDS: Final = 2.0  # a hint is not worth more waiting
 _MOST_ABSENT: Final = 10_000
 
 
-class Nodes:
+class NodeCache:
     """Cached Nodes by name."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -55,7 +55,7 @@ class Nodes:
             return []
         self._absent.pop(fresh.name, None)
         self._learn(fresh.name, fresh)
-        same = known is not None and known.says_as(fresh)
+        same = known is not None and known.is_equivalent(fresh)
         if known is not None and same and all(known.label(key) == fresh.label(key) for key in self._labelled):
             return []
         return self._runs_on(fresh.name)
@@ -73,7 +73,7 @@ class Nodes:
         """Return the Node of this name; None if it is not known."""
         return self._known.get(name)
 
-    async def ask(self, names: Iterable[str], now: datetime) -> None:
+    async def refresh(self, names: Iterable[str], now: datetime) -> None:
         """Read Nodes again before the operator concludes anything from them; drop those it may not read."""
         self._ask_from = {name: due for name, due in self._ask_from.items() if due > now}
         wanted = {name for name in names if name} - self._ask_from.keys()
@@ -82,7 +82,7 @@ class Nodes:
 
     # -- what follows for pods -----------------------------------------------------------
 
-    def stand(self, key: Key, uid: str, pods: Iterable[PodView]) -> None:
+    def track_pods(self, key: Key, uid: str, pods: Iterable[PodView]) -> None:
         """Note the nodes of a run's pods, to find the runs that a change of a Node concerns."""
         there = {pod.uid: pod.node for pod in pods if pod.node and not pod.ended}
         self._leave(uid, self._stands.get(uid, {}), there)
@@ -97,16 +97,21 @@ class Nodes:
         """Forget a run that is gone, or ended long ago."""
         self._leave(uid, self._stands.pop(uid, {}), {})
 
-    def ending(self, scheduling: Scheduling) -> dict[str, str]:
+    def list_disruptions(self, scheduling: Scheduling) -> dict[str, str]:
         """Return the Nodes that are about to end for pods of such a profile, with the reason as text."""
         keys = {named.key for named in scheduling.disruption_taints}
         tainted = {name for key in keys for name in self._tainted.get(key, ())}
-        words = {name: notices.ending(self._known[name].taints, scheduling) for name in sorted(tainted)}
+        words = {
+            name: notices.get_disruption_reason(self._known[name].taints, scheduling)
+            for name in sorted(tainted)
+        }
         return {name: said for name, said in words.items() if said}
 
-    def usable(self, names: Iterable[str], scheduling: Scheduling) -> frozenset[str]:
+    def filter_schedulable(self, names: Iterable[str], scheduling: Scheduling) -> frozenset[str]:
         """Return the `names` of Nodes to which the scheduler would bind pods of such a profile."""
-        return frozenset(name for name in names if notices.admits(self._known[name].taints, scheduling))
+        return frozenset(
+            name for name in names if notices.is_schedulable(self._known[name].taints, scheduling)
+        )
 
     def complete(self, pod: PodView, ending: Mapping[str, str]) -> PodView:
         """Return `pod` with the state of its Node; `ending`: the result of the method `ending`."""
@@ -131,7 +136,7 @@ class Nodes:
 
     def packing(
         self, scheduling: Scheduling, nodes: int, pods: Iterable[PodView], failed: frozenset[str]
-    ) -> Packing | None:
+    ) -> GangPacking | None:
         """Return the topology domains of a run's `pods`; None if its profile packs nothing.
 
         Args:
@@ -143,7 +148,7 @@ class Nodes:
             return None
         key, labelled = pack.topology_key, self.list_labelled(pack.topology_key)
         found = {pod.node for pod in pods if pod.node in labelled and pod.role != Role.COORDINATOR}
-        return Packing(
+        return GangPacking(
             pack,
             {node: labelled[node] for node in sorted(found)},
             lambda: failed | self.list_narrow_domains(key, scheduling, nodes),
@@ -161,7 +166,7 @@ class Nodes:
         free = Counter(
             labelled[name]
             for name in self._selected(labelled.keys() - self._runs.keys(), scheduling)
-            if not self._known[name].unheard and notices.admits(self._known[name].taints, scheduling)
+            if not self._known[name].unheard and notices.is_schedulable(self._known[name].taints, scheduling)
         )
         return frozenset(domain for domain in labelled.values() if free[domain] < nodes)
 
@@ -187,7 +192,7 @@ class Nodes:
         except NotFound:
             known = self._known.get(name)
             self._bury(name, known.uid if known is not None else "")
-        except Forbidden:
+        except RequestForbidden:
             self._learn(name, None)
             self._ask_from[name] = now + _REFUSED
         except (ClusterError, TimeoutError):

@@ -14,17 +14,17 @@ from typing import Any, Final
 
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import PROFILE_LABEL, Env, Role, WorkerId
-from footplate_contracts.v1alpha1.references import Follower
+from footplate_contracts.v1alpha1.references import DependentRun
 from footplate_ledger.account import Tariff
 from footplate_operator.runtime.clock import parse_time
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import POD, Json, Kind
 from footplate_operator.runtime.objects import Child, controller_of
-from footplate_operator.trainingrun.containers import Containers
-from footplate_operator.trainingrun.packing import Packing
+from footplate_operator.trainingrun.containers import PodContainers
+from footplate_operator.trainingrun.packing import GangPacking
 from footplate_operator.trainingrun.slots import pod_slot
-from footplate_operator.usage.known import OwnUsage
-from footplate_operator.usage.sighting import Sighting, sighted
+from footplate_operator.usage.known import OwnerUsage
+from footplate_operator.usage.sighting import PodObservation, observe_pod
 
 # What a kubelet says of a pod that it does not admit; those for a resource begin alike (OutOfcpu).
 _REJECTIONS: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})
@@ -74,7 +74,7 @@ class PodView(Child):
     notice: str = ""  # why it should leave its node, which is about to end; empty: it should not
     noticed_since: datetime | None = None  # not in the pod either
     cordoned: bool = False  # `notice` is of a cordon alone: a worker stays until a substitute waits
-    sighting: Sighting = field(default_factory=Sighting)  # of its usage
+    sighting: PodObservation = field(default_factory=PodObservation)  # of its usage
 
     @property
     def worker(self) -> WorkerId:
@@ -156,7 +156,7 @@ class LostWorker:
 
 
 @dataclass(frozen=True)
-class Credentials:
+class RunCredentials:
     """Token and TLS key pair by which coordinator, agents and operator authenticate each other."""
 
     token: str
@@ -165,7 +165,7 @@ class Credentials:
 
 
 @dataclass(frozen=True)
-class Api:
+class ApiEndpoint:
     """URL to which coordinators send their telemetry; empty: none."""
 
     url: str = ""
@@ -173,13 +173,13 @@ class Api:
     bundle: str | None = None
 
     @property
-    def vouched(self) -> bool:
+    def uses_ca_bundle(self) -> bool:
         """True if coordinators get a CA bundle for it."""
         return self.url.startswith("https://") and self.bundle is not None
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordingStatus:
     """Last answer of the API to the query for a run's final status."""
 
     known: bool = False  # it has it
@@ -197,7 +197,7 @@ class AvoidedNodes:
 
 
 @dataclass(frozen=True)
-class Turn:
+class GangTurn:
     """Position of a gang in its profile's queue, and its permission to create pods."""
 
     granted: bool = True
@@ -216,28 +216,28 @@ class Observed:
     children: Sequence[Child] = ()
     # Pods of deleted runs of the same name, which may be Terminating on a dead node for long.
     predecessors: Sequence[PodView] = ()
-    coordinator: CoordinatorState = field(default_factory=CoordinatorState.silent)  # as it answered last
+    coordinator: CoordinatorState = field(default_factory=CoordinatorState.empty)  # as it answered last
     silence: float = 0.0  # seconds for which the coordinator that is listened to has not answered
     edited: Sequence[tuple[Child, Json]] = ()  # children that somebody changed, and as they should be
     insisted: Child | None = None  # one that somebody changes again and again
     avoided: AvoidedNodes = AvoidedNodes()
     ending: frozenset[str] = frozenset()  # nodes that are about to end, though the scheduler would use them
-    packing: Packing | None = None  # of a run whose workers share a topology domain
-    problem: Problem | None = None
+    packing: GangPacking | None = None  # of a run whose workers share a topology domain
+    problem: ReconcileProblem | None = None
     hindered: bool = False  # something could not be made just now, of which nothing is said yet
     profiles: frozenset[str] = frozenset()  # names of those that there are
     # Of a run that was admitted: why its profile is of no use now, or what of it has changed since.
-    profile: Problem | Sequence[str] = ()
+    profile: ReconcileProblem | Sequence[str] = ()
     # Of a run that may train: as in its Secret, though somebody deleted it, or fresh ones.
-    credentials: Credentials | None = None
+    credentials: RunCredentials | None = None
     home: str = ""  # the operator's own namespace
     secret_missed: bool = False  # by a pod; nobody here may look whether it is there
-    api: Api = Api()
-    recorded: Recorded | None = None  # of a run that has ended; None: no API is known
-    followers: Sequence[Follower] = ()  # runs that wait for its checkpoints, or stand on them
+    api: ApiEndpoint = ApiEndpoint()
+    recorded: RecordingStatus | None = None  # of a run that has ended; None: no API is known
+    followers: Sequence[DependentRun] = ()  # runs that wait for its checkpoints, or stand on them
     awaited: bool = False  # it has ended, and one of them may still be given one
-    usage: OwnUsage | None = None  # of its pods, those that are gone included; None: it is not known yet
-    turn: Turn = field(default_factory=Turn)  # among the gangs that wait for nodes of its profile
+    usage: OwnerUsage | None = None  # of its pods, those that are gone included; None: it is not known yet
+    turn: GangTurn = field(default_factory=GangTurn)  # among the gangs that wait for nodes of its profile
     # When an autoscaler said that it adds nodes for one of its pods.
     scaled_up: datetime | None = None
     tariff: Tariff | None = None  # prices and intensities; None: they are not known yet
@@ -273,7 +273,7 @@ class Observed:
         return [pod for pod in self.pods if pod.role == Role.COORDINATOR]
 
     @property
-    def reachable(self) -> PodView | None:
+    def reachable_coordinator(self) -> PodView | None:
         """Newest live coordinator that has an address; None if there is none."""
         found = [pod for pod in self.coordinators if pod.live and pod.address]
         return max(found, key=lambda pod: pod.epoch, default=None)
@@ -305,7 +305,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     slot = pod_slot(pod)
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
-    containers = Containers(spec, status)
+    containers = PodContainers(spec, status)
     waiting, ended = containers.waiting, containers.end
     ready, scheduled = conditions.get("Ready", {}), conditions.get("PodScheduled", {})
     return PodView(
@@ -326,13 +326,13 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         node=spec.get("nodeName", ""),
         address=status.get("podIP", ""),
         started=containers.started,
-        lingers=containers.lingers,
+        lingers=containers.has_running_sidecars,
         waiting_reason=waiting.get("reason", ""),
         waiting_message=waiting.get("message", "")[:1024],
         exit_code=ended.get("exitCode"),
         terminated_reason=ended.get("reason", ""),
         finished=parse_time(ended["finishedAt"]) if ended.get("finishedAt") else None,
-        lived=containers.lived,
+        lived=containers.run_seconds,
         ready=containers.is_ready(ready),
         accepted="startTime" in status or containers.any_shown,
         avoids=_avoided(spec),
@@ -342,7 +342,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         message=containers.message,
         deadline="activeDeadlineSeconds" in spec,
         has_claims=bool(spec.get("resourceClaims")),
-        sighting=sighted(pod, slot.role, metadata.get("labels", {}).get(PROFILE_LABEL, "")),
+        sighting=observe_pod(pod, slot.role, metadata.get("labels", {}).get(PROFILE_LABEL, "")),
     )
 
 

@@ -24,7 +24,7 @@ class TargetDomain:
 
 
 @dataclass(frozen=True)
-class Packing:
+class GangPacking:
     """Domains of a run's nodes by the label of its pack.
 
     `nodes` below are the nodes of live workers, by slot, each empty before the worker has one.

@@ -5,19 +5,19 @@ from __future__ import annotations
 from footplate_contracts.names import Reason
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Undecodable
 from footplate_operator.trainingrun.policies.profile import contradiction
 from footplate_operator.trainingrun.run import PROFILE, decode_profile
 
 
-class Profiles:
+class ProfileCache:
     """Cached profiles by name; an unreadable or contradictory profile is stored as its problem."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._known: dict[str, ComputeProfileSpec | Problem] = {}
+        self._known: dict[str, ComputeProfileSpec | ReconcileProblem] = {}
         self._gone: set[str] = set()  # as the watch told, or the API server when it was asked
 
     def put(self, body: Json) -> None:
@@ -28,10 +28,12 @@ class Profiles:
             spec = decode_profile(body)
         except Undecodable as error:
             message = f"ComputeProfile {name} cannot be read: {error}"
-            self._known[name] = Problem(Reason.PROFILE_NOT_FOUND, message)
+            self._known[name] = ReconcileProblem(Reason.PROFILE_NOT_FOUND, message)
             return
         wrong = contradiction(spec)
-        refused = Problem(Reason.CONFIG_REFUSED, f"compute.profile {name}: ComputeProfile {name}: {wrong}")
+        refused = ReconcileProblem(
+            Reason.CONFIG_REFUSED, f"compute.profile {name}: ComputeProfile {name}: {wrong}"
+        )
         self._known[name] = refused if wrong else spec
 
     def drop(self, name: str) -> None:
@@ -39,7 +41,7 @@ class Profiles:
         self._known.pop(name, None)
         self._gone.add(name)
 
-    async def look_for(self, name: str) -> None:
+    async def ensure_listed(self, name: str) -> None:
         """List all profiles from the API server if this one is not cached; may raise ClusterError."""
         if name not in self._known:
             for body in await self._cluster.find(PROFILE, ""):
@@ -50,10 +52,10 @@ class Profiles:
     async def is_gone(self, name: str) -> bool:
         """Return whether there is no such profile; may raise ClusterError."""
         if name not in self._known and name not in self._gone:
-            await self.look_for(name)
+            await self.ensure_listed(name)
         return name in self._gone
 
-    def get(self, name: str) -> ComputeProfileSpec | Problem | None:
+    def get(self, name: str) -> ComputeProfileSpec | ReconcileProblem | None:
         """Return the profile, the problem with it, or None if it is not cached."""
         return self._known.get(name)
 

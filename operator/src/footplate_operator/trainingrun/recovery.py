@@ -16,7 +16,7 @@ from footplate_contracts.names import Cause, Phase
 from footplate_contracts.v1alpha1.status import Attempt, TrainingRunStatus
 
 
-class Part(StrEnum):
+class RecoveryPart(StrEnum):
     """Part of a recovery, each from the end of the one before."""
 
     # From the last word of who was lost, or from what it told, until the interruption was one.
@@ -39,16 +39,16 @@ class Recovery:
 
 
 @dataclass(frozen=True)
-class Recovered:
+class CompletedRecovery:
     """Completed recovery of a run that trains again."""
 
     cause: Cause
-    seconds: Mapping[Part, float]
+    seconds: Mapping[RecoveryPart, float]
 
 
-def follow(
+def track_recovery(
     known: Recovery | None, status: TrainingRunStatus, state: CoordinatorState, now: datetime
-) -> tuple[Recovery | None, Recovered | None]:
+) -> tuple[Recovery | None, CompletedRecovery | None]:
     """Return the recovery that goes on, if there is one, and the recovery that has just ended.
 
     Args:
@@ -65,7 +65,7 @@ def follow(
         known = replace(known, interrupted=now, cause=ended.cause, broken=ended.generation)
     generation = str(state.generation) if state.generation else ""
     sealed = state.state is not RunState.GATHERING and generation not in ("", ended.generation)
-    if known.registered is None and state.heard and (sealed or not (state.missing or state.missed)):
+    if known.registered is None and state.is_received and (sealed or not (state.missing or state.missed)):
         known = replace(known, registered=now)
     if known.sealed is None and sealed:
         known = replace(known, sealed=now)
@@ -76,7 +76,7 @@ def follow(
 
 def _while_training(
     known: Recovery | None, status: TrainingRunStatus, state: CoordinatorState, now: datetime
-) -> tuple[Recovery | None, Recovered | None]:
+) -> tuple[Recovery | None, CompletedRecovery | None]:
     if known is None or known.interrupted is None:
         silent = max((missed.seconds for missed in state.missed), default=0.0)
         return (Recovery(noticed=now - timedelta(seconds=silent)) if state.missed else None), None
@@ -84,9 +84,9 @@ def _while_training(
     moments = (known.noticed, known.interrupted, registered, known.sealed or registered, now)
     parts = {
         part: max(0.0, (after - before).total_seconds())
-        for part, before, after in zip(Part, moments, moments[1:], strict=False)
+        for part, before, after in zip(RecoveryPart, moments, moments[1:], strict=False)
     }
-    return None, Recovered(known.cause, parts) if known.cause is not None else None
+    return None, CompletedRecovery(known.cause, parts) if known.cause is not None else None
 
 
 def _last_ended(status: TrainingRunStatus) -> Attempt | None:

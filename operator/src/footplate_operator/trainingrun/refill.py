@@ -25,12 +25,12 @@ DAY: Final = timedelta(hours=24)
 Recent = tuple[RecentFailures, ...]
 
 
-def spent(recent: Recent, cause: str, steps: Sequence[int], now: datetime) -> int:
+def count_failures(recent: Recent, cause: str, steps: Sequence[int], now: datetime) -> int:
     """Count the failures by `cause` in the window; `steps`: the last three durable checkpoints."""
-    return sum(part.failures.get(cause, 0) for part in counting(recent, steps, now))
+    return sum(part.failures.get(cause, 0) for part in prune_failures(recent, steps, now))
 
 
-def counting(recent: Recent, steps: Sequence[int], now: datetime) -> Recent:
+def prune_failures(recent: Recent, steps: Sequence[int], now: datetime) -> Recent:
     """Return the failures of `recent` in the window, merged where no difference matters any more."""
     since = steps[-CHECKPOINTS] if len(steps) >= CHECKPOINTS else 0
     yesterday = _hour(now) - DAY
@@ -50,14 +50,14 @@ def counting(recent: Recent, steps: Sequence[int], now: datetime) -> Recent:
     )
 
 
-def noted(recent: Recent, cause: str, moment: datetime, checkpoint: int, number: int = 1) -> Recent:
+def add_failures(recent: Recent, cause: str, moment: datetime, checkpoint: int, number: int = 1) -> Recent:
     """Return `recent` with `number` more failures by `cause` at `moment`; `checkpoint`: the newest then."""
     hour = _hour(moment)
     new = _part(hour, checkpoint, {cause: number})
     return _merged((parse_time(part.hour), part.checkpoint_step, part) for part in (*recent, new))
 
 
-def taken_back(recent: Recent, cause: str, seen: datetime, instead: str | None = None) -> Recent:
+def remove_failure(recent: Recent, cause: str, seen: datetime, instead: str | None = None) -> Recent:
     """Return `recent` without the last failure by `cause` seen at `seen`, or with it moved to `instead`."""
     those = [number for number, part in enumerate(recent) if part.failures.get(cause)]
     if not those:
@@ -72,13 +72,13 @@ def taken_back(recent: Recent, cause: str, seen: datetime, instead: str | None =
     return tuple(part for part in parts if part.failures)
 
 
-def of_attempts(attempts: Iterable[Attempt]) -> Recent:
+def failures_from_attempts(attempts: Iterable[Attempt]) -> Recent:
     """Count the failures of the listed attempts, as an earlier release did."""
     recent: Recent = ()
     for attempt in attempts:
         if attempt.cause is not None and attempt.end is not None:
             saved = max(0, (attempt.end_step or 0) - attempt.lost_steps)
-            recent = noted(recent, attempt.cause.value, parse_time(attempt.end), saved)
+            recent = add_failures(recent, attempt.cause.value, parse_time(attempt.end), saved)
     return recent
 
 

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from pydantic import ValidationError
 
 from footplate_contracts.coordinator_state import CoordinatorState
-from footplate_contracts.lineage import references
+from footplate_contracts.lineage import run_references
 from footplate_contracts.model import Contract, digest, first_error
 from footplate_contracts.names import WRITTEN_BY_ANNOTATION, LogFormat, Phase, config_map_name, revision_name
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
@@ -28,8 +28,8 @@ from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.runtime.objects import unreadable
-from footplate_operator.trainingrun.directives import in_force_at_once
+from footplate_operator.runtime.objects import unreadable_message
+from footplate_operator.trainingrun.directives import live_fields
 from footplate_operator.trainingrun.run import Run
 
 _IN_SPEC: Final = {"world": "compute", "hang": "resilience.hang"}  # what RunConfig calls otherwise
@@ -121,7 +121,7 @@ class UnreadableRevision:
 
     def problem(self, run: str) -> str:
         """Return a message for the administrator who installed this release over that one."""
-        return unreadable(f"ControllerRevision {self.name(run)}", self.written_by, self.error)
+        return unreadable_message(f"ControllerRevision {self.name(run)}", self.written_by, self.error)
 
 
 @dataclass(frozen=True)
@@ -151,18 +151,20 @@ def view_revision(body: Json) -> AnyRevision:
     data = body.get("data", {})
     try:
         if body.get("revision") != number:
-            raise Misnumbered(f"revision: should be {number}, not {body.get('revision', 'nothing')!r}")
+            raise RevisionNumberError(
+                f"revision: should be {number}, not {body.get('revision', 'nothing')!r}"
+            )
         frozen = RevisionData.from_any_release(data)
         # Most runs have one profile.
         profile = _PROFILES.setdefault(json.dumps(data["profile"], sort_keys=True), frozen.profile)
         packed = zlib.compress(json.dumps(data).encode())
         return Revision(number, frozen.model_copy(update={"profile": profile}), written_by, packed)
-    except (ValidationError, Misnumbered) as error:
+    except (ValidationError, RevisionNumberError) as error:
         said = first_error(error) if isinstance(error, ValidationError) else str(error)
         return UnreadableRevision(number, written_by, said, _run_key(data))
 
 
-class Misnumbered(Exception):
+class RevisionNumberError(Exception):
     """ControllerRevision whose number differs from its name's."""
 
 
@@ -189,7 +191,7 @@ def needs_admission(run: Run, suspend: bool) -> bool:
     return not run.has_gang
 
 
-def in_force(run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | None:
+def find_revision(run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | None:
     """Return the revision that the status names; None if it does not exist."""
     named = (revision for revision in revisions if revision.name(run.name) == run.status.revision)
     return next(named, None)
@@ -197,7 +199,7 @@ def in_force(run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | None:
 
 def frozen_lineage(run: Run, revisions: Sequence[AnyRevision]) -> list[LineageEntry] | None:
     """Return the resolved lineage of the runs that the spec names; None while it is not resolved."""
-    fields = references(run.spec).keys()
+    fields = run_references(run.spec).keys()
     newest = max(revisions, key=lambda revision: revision.number, default=None)
     frozen = newest.frozen.config.lineage if isinstance(newest, Revision) else None
     for lineage in (frozen or [], run.status.lineage or []):
@@ -234,14 +236,14 @@ def admit(
     return Revision(newest.number + 1 if newest else 1, frozen, version)
 
 
-def not_in_force(run: Run, frozen: RevisionData, state: CoordinatorState) -> list[str]:
+def list_pending_fields(run: Run, frozen: RevisionData, state: CoordinatorState) -> list[str]:
     """Return the spec fields that ranks read, and that differ from the frozen ones."""
     wanted = resolved_config(run, frozen.profile, frozen.config.lineage or ())
     if wanted == frozen.config:
         return []
     before, after = _fields(frozen.config.to_json()), _fields(wanted.to_json())
     changed = (name for name in {**before, **after} if before.get(name) != after.get(name))
-    return [name for name in changed if name not in in_force_at_once(state)]
+    return [name for name in changed if name not in live_fields(state)]
 
 
 def _fields(config: Json) -> dict[str, object]:

@@ -57,7 +57,7 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
         return parse_time(self.status.phase_time) if self.status.phase_time else self.created
 
     @property
-    def told_until(self) -> datetime | None:
+    def last_status_time(self) -> datetime | None:
         """Latest time in its status, by the writer's clock; None for none."""
         status = self.status
         times = [status.phase_time, status.progress.last_updated_time if status.progress else None]
@@ -73,13 +73,13 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
     @property
     def ended(self) -> datetime | None:
         """Time at which it came to a terminal phase; None while it may still train."""
-        if self.phase is None or not self.phase.terminal:
+        if self.phase is None or not self.phase.is_terminal:
             return None
         time = self.status.completion_time
         return parse_time(time) if time else self._phase_time
 
 
-def waits_in(status: TrainingRunStatus) -> GatheringStatus | None:
+def get_gathering(status: TrainingRunStatus) -> GatheringStatus | None:
     """Return the wait for nodes in `status`; an earlier release wrote it as an attempt alone."""
     last = status.attempts[-1] if status.attempts else None
     if status.gathering is not None or status.phase is not Phase.QUEUED or last is None:

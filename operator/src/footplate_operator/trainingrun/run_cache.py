@@ -9,26 +9,26 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.v1alpha1.pods import Trainer
 from footplate_contracts.v1alpha1.status import TimeStatus
-from footplate_ledger.repeated import Accounts
+from footplate_ledger.repeated import RunCostCache
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import CORE_EVENT, Json, Kind
 from footplate_operator.runtime.objects import Child
-from footplate_operator.trainingrun.avoidance import Avoidance
-from footplate_operator.trainingrun.credible import credible
-from footplate_operator.trainingrun.desired.spending import Judgement
-from footplate_operator.trainingrun.edits import OFTEN, Wanted, essence
-from footplate_operator.trainingrun.observed import Credentials, PodView
+from footplate_operator.trainingrun.avoidance import NodeAvoidance
+from footplate_operator.trainingrun.credible import sanitize_state
+from footplate_operator.trainingrun.desired.spending import BudgetCheck
+from footplate_operator.trainingrun.edits import OFTEN, DesiredChild, content_digest
+from footplate_operator.trainingrun.observed import PodView, RunCredentials
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, misses_secret
 from footplate_operator.trainingrun.recovery import Recovery
 from footplate_operator.trainingrun.revision import Revision, RevisionData
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.scale_ups import ScaleUps
-from footplate_operator.usage.known import OwnUsage
+from footplate_operator.usage.known import OwnerUsage
 
 MOUNT_SECONDS: Final = 4.0  # a pod that waits longer than this is asked about
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ INCOMPLETE: Final = timedelta(hours=1)  # for which a domain without room for th
 
 
 @dataclass(frozen=True)
-class Found:
+class FirstObservation:
     """First observation of a run by this leader."""
 
     phase_time: str | None
@@ -54,14 +54,14 @@ class RunCache:
     """Memory of one run."""
 
     read: tuple[Json, Run] | None = None  # the object as it was looked at last, and the run that it is
-    credentials: tuple[str | None, Credentials] | None = None  # and of which key they are
-    avoidance: Avoidance = field(default_factory=Avoidance)
+    credentials: tuple[str | None, RunCredentials] | None = None  # and of which key they are
+    avoidance: NodeAvoidance = field(default_factory=NodeAvoidance)
     gathering_in: str = ""  # topology domain of a packed gang some of whose workers have no node
     incomplete_in: dict[str, datetime] = field(default_factory=dict)  # domains that such gangs left -> when
     # Pod uid, reason of an Event -> asked, told.
     mounts: dict[tuple[str, str], tuple[datetime, str]] = field(default_factory=dict)
     recovery: Recovery | None = None
-    found: Found | None = None
+    found: FirstObservation | None = None
     # As its pods were made, whatever becomes of its ControllerRevision.
     revision: Revision | None = None
     tried: tuple[RevisionData, Trainer] | None = None  # of which the API server would create a worker
@@ -77,23 +77,23 @@ class RunCache:
     said: tuple[CoordinatorState, CoordinatorState] | None = None
     passed_over: set[str] = field(default_factory=set)  # fields of its words
 
-    usage: OwnUsage | None = None  # None: not known
+    usage: OwnerUsage | None = None  # None: not known
     secret_made: datetime | None = None  # anew, as a pod missed it
-    accounts: Accounts = field(default_factory=Accounts)  # of what is over
-    judgement: Judgement | None = None  # of its budget, as it was found last
+    accounts: RunCostCache = field(default_factory=RunCostCache)  # of what is over
+    judgement: BudgetCheck | None = None  # of its budget, as it was found last
     # What was compared with its profile last, and what came of it.
-    profile: tuple[tuple[object, ...], Problem | list[str]] | None = None
+    profile: tuple[tuple[object, ...], ReconcileProblem | list[str]] | None = None
     # When `status.cost` was counted, and `status.time` as it was then.
     counted: tuple[str | None, TimeStatus | None] | None = None
 
-    def credible(self, said: CoordinatorState) -> CoordinatorState:
+    def get_sanitized_state(self, said: CoordinatorState) -> CoordinatorState:
         """Return the sanitized form of its coordinator's report `said`; log each dropped field once."""
         if self.said is None or self.said[0] is not said:
-            found = credible(said)
+            found = sanitize_state(said)
             self.said = said, found.state
             if new := sorted(set(found.passed_over) - self.passed_over):
                 self.passed_over.update(new)
-                about = fields(epoch=said.epoch, fields=", ".join(new))
+                about = log_fields(epoch=said.epoch, fields=", ".join(new))
                 _log.warning("a coordinator says what no status can hold; that is passed over", extra=about)
         return self.said[1]
 
@@ -105,19 +105,21 @@ class RunCache:
         return None if until is None else self.counted[1]
 
     def compared(
-        self, these: tuple[object, ...], compare: Callable[[], Problem | list[str]]
-    ) -> Problem | list[str]:
+        self, these: tuple[object, ...], compare: Callable[[], ReconcileProblem | list[str]]
+    ) -> ReconcileProblem | list[str]:
         """Return the cached result of `compare` for `these`: spec, profile and frozen data, all immutable."""
         known = self.profile
         if known is None or any(this is not that for this, that in zip(these, known[0], strict=True)):
             known = self.profile = these, compare()
         return known[1]
 
-    def find(self, run: Run) -> None:
+    def note_first_observation(self, run: Run) -> None:
         """Note this leader's first observation of the run, before it writes anything."""
         if self.found is None:
             status = run.status
-            self.found = Found(status.phase_time, run.told_until, status.phase_unobserved_seconds)
+            self.found = FirstObservation(
+                status.phase_time, run.last_status_time, status.phase_unobserved_seconds
+            )
 
     def unobserved_of(self, run: Run, now: datetime) -> timedelta:
         """Return the part of its phase that does not count: from the status's last time to this leader's.
@@ -166,8 +168,8 @@ class RunCache:
         """Return the domains in which the run's gang was incomplete of late."""
         return frozenset(name for name, since in self.incomplete_in.items() if now - since < INCOMPLETE)
 
-    def edited(
-        self, children: Iterable[Child], wanted: Iterable[Wanted], now: datetime
+    def find_drift(
+        self, children: Iterable[Child], wanted: Iterable[DesiredChild], now: datetime
     ) -> tuple[list[tuple[Child, Json]], Child | None]:
         """Return manually changed children with their manifests, and a child that changes again and again."""
         there = {(child.kind, child.name): child for child in children if not child.terminating}
@@ -179,7 +181,7 @@ class RunCache:
             if child is None or self.as_made.get(key) == (child.uid, child.version):
                 continue
             manifest = want.build()
-            if essence(want.kind, manifest) == child.essence:
+            if content_digest(want.kind, manifest) == child.essence:
                 self.as_made[key] = (child.uid, child.version)
                 continue
             known = {uid: seen for uid, seen in self.anew.get(key, {}).items() if now - seen < INSISTED}
@@ -190,7 +192,7 @@ class RunCache:
                 found.append((child, manifest))
         return found, insisted
 
-    def keep(self, pods: Iterable[PodView]) -> None:
+    def retain_pods(self, pods: Iterable[PodView]) -> None:
         """Forget all pods but these."""
         uids = {pod.uid for pod in pods}
         self.mounts = {key: asked for key, asked in self.mounts.items() if key[0] in uids}
@@ -218,7 +220,7 @@ class RunCache:
             found = await cluster.find(CORE_EVENT, pod.namespace, fields=selector)
         except ClusterError as error:
             level = logging.WARNING if asked is None else logging.DEBUG  # once a pod is enough
-            _log.log(level, "events not read", extra=fields(pod=pod.name, error=error))
+            _log.log(level, "events not read", extra=log_fields(pod=pod.name, error=error))
             found = []
         newest = max(found, key=lambda event: str(event.get("lastTimestamp") or ""), default=None)
         told = str(newest.get("message", ""))[:900] if newest else ""

@@ -8,25 +8,25 @@ from functools import partial
 
 from footplate_contracts.energy import PodEnergy
 from footplate_ledger.prices import FOREVER
-from footplate_ledger.records import moment
-from footplate_ledger.time import second
+from footplate_ledger.records import parse_time
+from footplate_ledger.time import unix_second
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import SETTLED
-from footplate_operator.tariff.tariffs import Tariffs
+from footplate_operator.tariff.tariffs import TariffCache
 from footplate_operator.trainingrun import usage
 from footplate_operator.trainingrun.observed import PodView
-from footplate_operator.trainingrun.revision import AnyRevision, in_force
+from footplate_operator.trainingrun.revision import AnyRevision, find_revision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.run_cache import RunCache
-from footplate_operator.usage.keeper import UsageKeeper
-from footplate_operator.usage.known import OwnUsage
+from footplate_operator.usage.keeper import UsageTracker
+from footplate_operator.usage.known import OwnerUsage
 
 
 class RunUsage:
     """Usage of runs in `keeper`'s records, at the prices of `tariffs`."""
 
-    def __init__(self, keeper: UsageKeeper, tariffs: Tariffs) -> None:
+    def __init__(self, keeper: UsageTracker, tariffs: TariffCache) -> None:
         self._keeper = keeper
         self._tariffs = tariffs
         self._recounts: dict[Key, int] = {}  # amounts from which second on may be others since
@@ -44,7 +44,7 @@ class RunUsage:
         revisions: Sequence[AnyRevision],
         energy: Iterable[PodEnergy],
         now: datetime,
-    ) -> OwnUsage | None:
+    ) -> OwnerUsage | None:
         """Record and return a run's usage; None if unknown, or if the run ended long ago and its cost stands.
 
         Raises ClusterError when records of a run whose cost is to be corrected cannot be read.
@@ -55,9 +55,11 @@ class RunUsage:
         if settled and not self._is_corrected(run, since):
             return None
         attempt = partial(usage.attempt_at, run.status.attempts)
-        terms = usage.terms(in_force(run, revisions) or cache.revision)
+        terms = usage.terms(find_revision(run, revisions) or cache.revision)
         seen = [pod.sighting for pod in pods]
-        cache.usage = await self._keeper.note(usage.owner(run), terms, seen, attempt, usage.measured(energy))
+        cache.usage = await self._keeper.record_pods(
+            usage.owner(run), terms, seen, attempt, usage.energy_by_pod(energy)
+        )
         if settled and cache.usage is None:
             self._recounts[run.key] = since
             raise ClusterError("the usage of a run whose cost is to be corrected cannot be read")
@@ -68,6 +70,6 @@ class RunUsage:
         counted = run.status.cost.until if run.status.cost is not None else None
         if run.ended is None or counted is None:
             return False
-        until = second(run.ended)
-        book = partial(self._tariffs.corrected, run.spec.compute.profile)
-        return since < until or book(moment(counted), until)
+        until = unix_second(run.ended)
+        book = partial(self._tariffs.has_correction, run.spec.compute.profile)
+        return since < until or book(parse_time(counted), until)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CORE_EVENT
@@ -48,7 +48,7 @@ class ScaleUps:
                 if event["involvedObject"].get("uid") in waiting
             ]
         except ClusterError as error:
-            _log.debug("events not read", extra=fields(error=error))
+            _log.debug("events not read", extra=log_fields(error=error))
             return self.newest
         marks = frozenset(f"{event['metadata'].get('uid')} {event.get('count', 1)}" for event in found)
         if marks - self.marks:

@@ -15,14 +15,14 @@ from typing import Final
 from footplate_contracts.names import Phase, Role
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import parse_time
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key, key_of
-from footplate_operator.trainingrun.observed import PodView, Turn
+from footplate_operator.trainingrun.observed import GangTurn, PodView
 from footplate_operator.trainingrun.policies import suspension
-from footplate_operator.trainingrun.policies.turns import Candidate, build_line, get_turn
+from footplate_operator.trainingrun.policies.turns import WaitingGang, get_turn, sort_gangs
 from footplate_operator.trainingrun.revision import AnyRevision, MissingRevision, Revision
-from footplate_operator.trainingrun.run import Run, gathers, phase_of, waits_in
+from footplate_operator.trainingrun.run import Run, gathers, get_gathering, phase_of
 
 _HOLDS_NODES: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.CHECKPOINTING, Phase.RESTARTING})
 
@@ -31,16 +31,16 @@ _HOLDS_NODES: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.CHECKPOINT
 class _Line:
     """Queue of one profile's gangs."""
 
-    candidates: dict[str, Candidate] = field(default_factory=dict)  # by uid
+    candidates: dict[str, WaitingGang] = field(default_factory=dict)  # by uid
     keys: dict[str, Key] = field(default_factory=dict)
     short: dict[str, datetime] = field(default_factory=dict)  # uid of a run that lacks a pod -> until when
     grown: datetime | None = None  # when a Node came or a run ended last
-    order: list[Candidate] = field(default_factory=list)
+    order: list[WaitingGang] = field(default_factory=list)
 
-    def put(self, candidate: Candidate, key: Key) -> None:
+    def put(self, candidate: WaitingGang, key: Key) -> None:
         if self.candidates.get(candidate.uid) != candidate:
             self.candidates[candidate.uid], self.keys[candidate.uid] = candidate, key
-            self.order = build_line(self.candidates.values())
+            self.order = sort_gangs(self.candidates.values())
 
     def drop(self, uid: str) -> None:
         if self.candidates.pop(uid, None) is not None:
@@ -57,9 +57,9 @@ class _Facts:
     holds_nodes: bool  # and trains on them, or is about to
 
 
-def _candidate(run: Run, priority: int, status: TrainingRunStatus) -> Candidate:
-    waits = waits_in(status)
-    return Candidate(
+def _candidate(run: Run, priority: int, status: TrainingRunStatus) -> WaitingGang:
+    waits = get_gathering(status)
+    return WaitingGang(
         uid=run.uid,
         priority=priority,
         created=run.created,
@@ -69,7 +69,7 @@ def _candidate(run: Run, priority: int, status: TrainingRunStatus) -> Candidate:
     )
 
 
-class Turns:
+class GangQueues:
     """Queues of all profiles."""
 
     def __init__(self) -> None:
@@ -83,10 +83,10 @@ class Turns:
     def find(
         self,
         run: Run,
-        admitted: AnyRevision | MissingRevision | Problem | None,
+        admitted: AnyRevision | MissingRevision | ReconcileProblem | None,
         pods: Sequence[PodView],
         now: datetime,
-    ) -> Turn:
+    ) -> GangTurn:
         """Return the turn of `run`; a run that does not wait for nodes leaves the queue and needs none.
 
         While some pod of a run that trains has no node, no other gang gathers: for its gatherDeadlineSeconds
@@ -96,7 +96,7 @@ class Turns:
             admitted: its revision, or the problem that keeps it from gathering.
             pods: of the run, any state.
         """
-        line, stops = self._lines[run.spec.compute.profile], run.ended or suspension.asked(run)
+        line, stops = self._lines[run.spec.compute.profile], run.ended or suspension.find_suspension(run)
         if isinstance(admitted, Revision) and not stops and (run.gathers or not run.has_gang):
             scheduling = admitted.frozen.profile.scheduling
             priority = self._priority(run.spec.priority_class_name or scheduling.priority_class_name)
@@ -113,9 +113,9 @@ class Turns:
             line.short[run.uid] = min(lacking) + patience
         else:
             line.short.pop(run.uid, None)
-        return Turn()
+        return GangTurn()
 
-    def decided(self, run: Run, after: TrainingRunStatus) -> None:
+    def note_decision(self, run: Run, after: TrainingRunStatus) -> None:
         """Note the decision about a waiting run, as other runs are decided before its status is written."""
         line = self._lines[run.spec.compute.profile]
         if after.gathering is None:
@@ -125,12 +125,12 @@ class Turns:
 
     # -- what gives others their turn ----------------------------------------------------
 
-    def hear(self, body: Json, gone: bool, now: datetime) -> list[Key]:
+    def observe_run(self, body: Json, gone: bool, now: datetime) -> list[Key]:
         """Note a watch event of a run; return the runs that wait in its queue, if it concerns them."""
         uid, profile = body["metadata"]["uid"], body.get("spec", {}).get("compute", {}).get("profile", "")
         phase, turn = phase_of(body), gathers(body)
         fresh = _Facts(phase, turn, holds_nodes=phase in _HOLDS_NODES and not turn)
-        known, ends = self._known.pop(uid, None), gone or phase.terminal
+        known, ends = self._known.pop(uid, None), gone or phase.is_terminal
         if not ends:
             self._known[uid] = fresh
         if profile not in self._lines or (known == fresh and not gone):
@@ -143,7 +143,7 @@ class Turns:
             line.grown = now
         return [key for key in line.keys.values() if key != key_of(body)]
 
-    def grow(self, now: datetime) -> list[Key]:
+    def note_new_node(self, now: datetime) -> list[Key]:
         """Note that a Node came; return all waiting runs."""
         for line in self._lines.values():
             line.grown = now

@@ -8,14 +8,14 @@ from typing import Any
 
 from footplate_contracts.energy import PodEnergy
 from footplate_contracts.v1alpha1.status import Attempt
-from footplate_ledger.time import second
+from footplate_ledger.time import unix_second
 from footplate_ledger.units import Energy, Seconds
-from footplate_ledger.usage import Measured, Owner
+from footplate_ledger.usage import MeasuredEnergy, Owner
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.objects import controller_of
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import TRAINING_RUN, Run
-from footplate_operator.usage.pods import Terms
+from footplate_operator.usage.pods import PodProfile
 
 
 def owner(run: Run) -> Owner:
@@ -40,17 +40,17 @@ def owner_in(pod: Mapping[str, Any]) -> Owner:
     )
 
 
-def terms(admitted: object) -> Terms:
+def terms(admitted: object) -> PodProfile:
     """Return the profile of a run admitted as `admitted`; empty terms if that is no readable revision."""
     if not isinstance(admitted, Revision):
-        return Terms()
-    return Terms(admitted.frozen.profile_name, admitted.frozen.profile)
+        return PodProfile()
+    return PodProfile(admitted.frozen.profile_name, admitted.frozen.profile)
 
 
-def measured(energy: Iterable[PodEnergy]) -> dict[str, Measured]:
+def energy_by_pod(energy: Iterable[PodEnergy]) -> dict[str, MeasuredEnergy]:
     """Return the energy of pods, by uid, that their coordinator measured."""
     return {
-        told.pod_uid: Measured(
+        told.pod_uid: MeasuredEnergy(
             Energy(Fraction(told.millijoules)),
             Seconds(Fraction(told.counter_seconds)),
             Seconds(Fraction(told.power_seconds)),
@@ -65,6 +65,6 @@ def attempt_at(attempts: Sequence[Attempt], start: int) -> int:
     It is the first that had not ended by then: the time between two attempts prepares the next.
     """
     for attempt in attempts:
-        if attempt.end is None or start < second(parse_time(attempt.end)):
+        if attempt.end is None or start < unix_second(parse_time(attempt.end)):
             return attempt.number
     return attempts[-1].number + 1 if attempts else 1

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from footplate_ledger.usage import NodeUsage, PodUsage
+from footplate_ledger.usage import NodeLifetime, PodAllocation
 
 
 @dataclass(frozen=True)
-class OwnUsage:
+class OwnerUsage:
     """An object's pods, and the pods and Nodes that they shared."""
 
-    pods: Sequence[PodUsage] = ()
-    others: Sequence[PodUsage] = ()  # of other objects, on the same Nodes
-    nodes: Sequence[NodeUsage] = ()  # those of its pods that are known
+    pods: Sequence[PodAllocation] = ()
+    others: Sequence[PodAllocation] = ()  # of other objects, on the same Nodes
+    nodes: Sequence[NodeLifetime] = ()  # those of its pods that are known

@@ -15,20 +15,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
-from footplate_ledger.records import node_entry_of, nodes_of
-from footplate_ledger.time import second
-from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, Evidence, NodeUsage, merged_node
-from footplate_operator.errors import AlreadyExists, ClusterError, Forbidden, LeadershipLost, NotFound
+from footplate_ledger.records import build_node_entry, nodes_of
+from footplate_ledger.time import unix_second
+from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, EndTime, NodeLifetime, merge_nodes
+from footplate_operator.errors import AlreadyExists, ClusterError, LeadershipLost, NotFound, RequestForbidden
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import NODE, Json
-from footplate_operator.usage.nodes import NodeSight, fitting, sighted_node, usage_of
-from footplate_operator.usage.objects import put
-from footplate_operator.usage.pods import Terms
-from footplate_operator.usage.writes import USAGE_RECORD, Write, changed
+from footplate_operator.usage.nodes import NodeObservation, build_node_usage, find_profile, observe_node
+from footplate_operator.usage.objects import write_record
+from footplate_operator.usage.pods import PodProfile
+from footplate_operator.usage.writes import USAGE_RECORD, RecordWrite, build_merge_patch
 
 _REFUSED: Final = 300  # seconds: a right that is missing stays so for a while
 _MOST_GONE: Final = 10_000
@@ -48,14 +48,16 @@ def record_name(uid: str) -> str:
 class _Kept:
     """State of one Node."""
 
-    usage: NodeUsage
+    usage: NodeLifetime
     provider: str
-    sight: NodeSight | None = None  # as it is now; None: it is not there, or was not seen by this leader
-    by: Terms | None = None  # of the first pod that was bound to it
+    sight: NodeObservation | None = (
+        None  # as it is now; None: it is not there, or was not seen by this leader
+    )
+    by: PodProfile | None = None  # of the first pod that was bound to it
     wanted: bool = False  # it is of a profile, or had a pod
     loaded: bool = False
     entry: Json | None = None  # as written; None: there is no record
-    told: NodeUsage | None = None  # as written, without what grows
+    told: NodeLifetime | None = None  # as written, without what grows
     wrote: int = 0
     told_at: int = 0  # when it was seen last
 
@@ -68,12 +70,12 @@ class _Kept:
 class _Gone(NamedTuple):
     """A Node that is gone, and when that became known."""
 
-    sight: NodeSight
+    sight: NodeObservation
     since: int
 
 
 @dataclass(eq=False)
-class NodeKeeper:
+class NodeUsageTracker:
     """Usage tracker of Nodes, by uid.
 
     `profiles` returns the readable ones, by name; `priced` those that have a price in the book at a second or
@@ -86,7 +88,7 @@ class NodeKeeper:
     priced: Callable[[int], Collection[str] | None]
     notes: bool = True
     _kept: dict[str, _Kept] = field(default_factory=dict)
-    _named: dict[str, NodeSight] = field(default_factory=dict)
+    _named: dict[str, NodeObservation] = field(default_factory=dict)
     _gone: OrderedDict[str, _Gone] = field(default_factory=OrderedDict)  # by name, the last one
     _unknown: set[str] = field(default_factory=set)  # of which neither a watch nor a record tells
     _undecided: set[str] = field(default_factory=set)  # that several profiles fit, and no book says which
@@ -98,7 +100,7 @@ class NodeKeeper:
 
     def put(self, body: Mapping[str, Any]) -> None:
         """Store a Node as it is now."""
-        sight = sighted_node(body)
+        sight = observe_node(body)
         last, named = self._gone.get(sight.name), self._named.get(sight.name)
         if last is not None and last.sight.uid == sight.uid:
             return
@@ -109,24 +111,24 @@ class NodeKeeper:
         self._named[sight.name] = sight
         kept = self._kept.get(sight.uid)
         if kept is None:
-            usage = usage_of(sight, "", None, self._second())
+            usage = build_node_usage(sight, "", None, self._second())
             kept = self._kept[sight.uid] = _Kept(usage, sight.provider)
         kept.sight, kept.told_at = sight, self._second()
         self._resolve(kept)
 
     def drop(self, body: Mapping[str, Any]) -> None:
         """Record that the Node is gone."""
-        sight = sighted_node(body)
-        self._bury(sight.name, sight.uid, Evidence(TOLD, self._second()))
+        sight = observe_node(body)
+        self._bury(sight.name, sight.uid, EndTime(TOLD, self._second()))
 
-    def reconsider(self) -> None:
+    def rematch_profiles(self) -> None:
         """Match Nodes without a profile again, after profiles have changed."""
         self._undecided.clear()
         for kept in self._kept.values():
             if not kept.usage.goods.profile:
                 self._resolve(kept)
 
-    def bind(self, uid: str, by: Terms) -> None:
+    def bind(self, uid: str, by: PodProfile) -> None:
         """Record that a pod was bound to the Node; `by` names no profile for a coordinator."""
         kept = self._kept.get(uid)
         if kept is None:
@@ -138,7 +140,7 @@ class NodeKeeper:
 
     # -- what is known -------------------------------------------------------------------
 
-    async def find(self, name: str, bound: int) -> NodeSight | None:
+    async def find(self, name: str, bound: int) -> NodeObservation | None:
         """Return the Node of this name that existed at the second `bound`; None where it cannot be read.
 
         Raises ClusterError, where that is not known yet.
@@ -154,13 +156,13 @@ class NodeKeeper:
             self.put(await self.cluster.get(NODE, "", name))
         except NotFound:
             return None
-        except Forbidden:
+        except RequestForbidden:
             self._unseen_until = self._second() + _REFUSED
             return None
         found = self._named.get(name)
         return found if found is not None and found.created <= bound else None
 
-    def successor(self, uid: str, bound: int) -> NodeSight | None:
+    def successor(self, uid: str, bound: int) -> NodeObservation | None:
         """Return the Node with the name of the deleted Node `uid`, if it existed at `bound`."""
         kept = self._kept.get(uid)
         if kept is None or kept.sight is not None:
@@ -179,16 +181,16 @@ class NodeKeeper:
             if self.is_unread(uid):
                 await self._load(uid)
 
-    def of(self, uids: Iterable[str]) -> list[NodeUsage]:
+    def list_usages(self, uids: Iterable[str]) -> list[NodeLifetime]:
         """Return the usage of the known Nodes among `uids`."""
         return [self._kept[uid].usage for uid in uids if uid in self._kept]
 
     # -- what goes on by itself ------------------------------------------------------------
 
-    async def tend(self) -> None:
+    async def write_due(self) -> None:
         """Write the news; raises LeadershipLost."""
         if self._undecided and self.priced(self._second()) is not None:
-            self.reconsider()
+            self.rematch_profiles()
         if not self.notes:
             return
         now, gate = self._second(), asyncio.Semaphore(_AT_ONCE)
@@ -205,7 +207,7 @@ class NodeKeeper:
         ]
         await asyncio.gather(*(write(kept) for kept in due))
 
-    async def tidy(self, names: Mapping[str, str], needed: Collection[str]) -> list[str]:
+    async def list_deletable(self, names: Mapping[str, str], needed: Collection[str]) -> list[str]:
         """Check quiet Nodes; return the uids of Nodes that are gone and not needed any more.
 
         Args:
@@ -238,14 +240,14 @@ class NodeKeeper:
         if sight is None:
             return
         profiles = self.profiles()
-        fits = kept.usage.goods.profile or fitting(sight, profiles, self.priced(self._second()))
+        fits = kept.usage.goods.profile or find_profile(sight, profiles, self.priced(self._second()))
         if fits is None:
             self._undecided.add(sight.uid)
         name = fits or ""
         profile = profiles.get(name)
         if not name and kept.by is not None:
             name, profile = kept.by.name, kept.by.profile
-        fresh = usage_of(sight, name, profile, self._second())
+        fresh = build_node_usage(sight, name, profile, self._second())
         known = kept.usage
         kept.wanted = kept.wanted or bool(name)
         kept.usage = replace(
@@ -256,7 +258,7 @@ class NodeKeeper:
             start=min(fresh.start, known.start),
         )
 
-    def _bury(self, name: str, uid: str, end: Evidence) -> None:
+    def _bury(self, name: str, uid: str, end: EndTime) -> None:
         known = self._named.get(name)
         if known is not None and known.uid == uid:
             del self._named[name]
@@ -268,12 +270,12 @@ class NodeKeeper:
             kept.sight = None
             # The clock of an operator may be behind that of the API server.
             end = replace(end, until=max(end.until, kept.usage.start))
-            kept.usage = merged_node(kept.usage, replace(kept.usage, end=end))
+            kept.usage = merge_nodes(kept.usage, replace(kept.usage, end=end))
 
     def _lose(self, name: str, uid: str) -> None:
         """Record that the Node is gone since an unknown time: the last evidence counts."""
         kept = self._kept.get(uid)
-        self._bury(name, uid, Evidence(LAST_SEEN, self._second() if kept is None else kept.usage.end.until))
+        self._bury(name, uid, EndTime(LAST_SEEN, self._second() if kept is None else kept.usage.end.until))
 
     async def _load(self, uid: str) -> None:
         try:
@@ -290,7 +292,7 @@ class NodeKeeper:
         except ValueError as error:
             level = logging.DEBUG if uid in self._unreadable else logging.WARNING
             self._unreadable.add(uid)
-            _log.log(level, "a record cannot be read", extra=fields(name=record_name(uid), error=error))
+            _log.log(level, "a record cannot be read", extra=log_fields(name=record_name(uid), error=error))
             return
         entry: Json = spec["nodes"][uid]
         kept = self._kept.setdefault(uid, _Kept(written, str(entry.get("provider", ""))))
@@ -313,11 +315,11 @@ class NodeKeeper:
             if not kept.loaded:
                 await self._load(uid)
             usage = kept.usage
-            patch = changed(kept.entry or {}, node_entry_of(usage, kept.provider).to_json())
+            patch = build_merge_patch(kept.entry or {}, build_node_entry(usage, kept.provider).to_json())
             if patch:
                 labels = {MANAGED_BY_LABEL: MANAGED_BY}
-                write = Write(record_name(uid), {"nodes": {uid: patch}}, labels, kept.entry is not None)
-                kept.entry = (await put(self.cluster, write))["spec"]["nodes"][uid]
+                write = RecordWrite(record_name(uid), {"nodes": {uid: patch}}, labels, kept.entry is not None)
+                kept.entry = (await write_record(self.cluster, write))["spec"]["nodes"][uid]
             kept.told, kept.wrote = _lasting(usage), self._second()
         except NotFound:
             kept.entry = kept.told = None
@@ -325,7 +327,7 @@ class NodeKeeper:
             kept.loaded = False  # the answer of an earlier write was lost
         except ClusterError as error:
             _log.warning(
-                "the usage of a Node is not written", extra=fields(name=kept.usage.name, error=error)
+                "the usage of a Node is not written", extra=log_fields(name=kept.usage.name, error=error)
             )
         except LeadershipLost:
             raise
@@ -352,16 +354,16 @@ class NodeKeeper:
         said = f"{type(error).__name__}: {error}"
         known = said in self._said
         self._said.add(said)
-        about = fields(name=name, error=said)
+        about = log_fields(name=name, error=said)
         if known:
             _log.debug("the usage of a Node is not written", extra=about)
         else:
             _log.error("the usage of a Node is not written", extra=about, exc_info=error)
 
     def _second(self) -> int:
-        return second(self.now())
+        return unix_second(self.now())
 
 
-def _lasting(node: NodeUsage) -> NodeUsage:
+def _lasting(node: NodeLifetime) -> NodeLifetime:
     """Return the usage without the parts that grow while the Node exists."""
-    return node if node.end.known != RUNNING else replace(node, end=Evidence(RUNNING, 0))
+    return node if node.end.known != RUNNING else replace(node, end=EndTime(RUNNING, 0))

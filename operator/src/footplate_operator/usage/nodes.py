@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import Any, Final
 
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec, Gpu
-from footplate_ledger.records import holdable, moment
-from footplate_ledger.usage import RUNNING, Evidence, Goods, NodeUsage
+from footplate_ledger.records import clamp_to_record, parse_time
+from footplate_ledger.usage import RUNNING, EndTime, NodeLifetime, Sku
 from footplate_operator.usage.sighting import CPU, quantity_of
 
 REGION: Final = "topology.kubernetes.io/region"
@@ -41,7 +41,7 @@ _REPELLING: Final = ("NoSchedule", "NoExecute")
 
 
 @dataclass(frozen=True)
-class NodeSight:
+class NodeObservation:
     """A version of a Node; `created` in seconds since 1970."""
 
     uid: str
@@ -68,15 +68,15 @@ class NodeSight:
         return next((known[value] for value, known in said if value in known), None)
 
 
-def sighted_node(body: Mapping[str, Any]) -> NodeSight:
+def observe_node(body: Mapping[str, Any]) -> NodeObservation:
     """Return the observed fields of a Node."""
     metadata, spec = body["metadata"], body.get("spec", {})
     scheme, stated, _ = str(spec.get("providerID") or "").partition("://")
     there = body.get("status", {}).get("allocatable") or {}
-    return NodeSight(
+    return NodeObservation(
         uid=metadata["uid"],
         name=metadata["name"],
-        created=moment(metadata["creationTimestamp"]),
+        created=parse_time(metadata["creationTimestamp"]),
         labels=metadata.get("labels") or {},
         taints=tuple(spec.get("taints") or ()),
         allocatable={
@@ -86,8 +86,8 @@ def sighted_node(body: Mapping[str, Any]) -> NodeSight:
     )
 
 
-def fitting(
-    node: NodeSight, profiles: Mapping[str, ComputeProfileSpec], priced: Collection[str] | None
+def find_profile(
+    node: NodeObservation, profiles: Mapping[str, ComputeProfileSpec], priced: Collection[str] | None
 ) -> str | None:
     """Return the profile that such a node is for; empty where none fits, None while unknown.
 
@@ -97,7 +97,7 @@ def fitting(
     Args:
         priced: profiles that have a price in the book; None while the book is not known.
     """
-    found = {name: profile for name, profile in profiles.items() if fits(node, profile)}
+    found = {name: profile for name, profile in profiles.items() if is_profile_fit(node, profile)}
     if len(found) < 2:
         return next(iter(found), "")
     if priced is None:
@@ -108,7 +108,7 @@ def fitting(
     )
 
 
-def fits(node: NodeSight, profile: ComputeProfileSpec) -> bool:
+def is_profile_fit(node: NodeObservation, profile: ComputeProfileSpec) -> bool:
     """Return whether pods of the profile can be bound to such a node, and find their devices there."""
     scheduling, gpu = profile.scheduling, profile.gpu
     announced = {taint.key for taint in scheduling.disruption_taints}
@@ -131,27 +131,29 @@ def devices_of(gpu: Gpu, resources: Mapping[str, Fraction]) -> int:
     return gpu.count if gpu.resource_claim is not None else int(resources.get(gpu.resource, 0))
 
 
-def goods_of(node: NodeSight | None, name: str, profile: ComputeProfileSpec | None) -> Goods:
+def build_sku(node: NodeObservation | None, name: str, profile: ComputeProfileSpec | None) -> Sku:
     """Return the price category for profile `name`; without `node`, as the profile has it."""
     stated = Capacity.ON_DEMAND if profile is None or profile.price is None else profile.price.capacity
     if node is None:
-        return Goods(name, stated)
-    return Goods(name, node.capacity or stated, node.region)
+        return Sku(name, stated)
+    return Sku(name, node.capacity or stated, node.region)
 
 
-def usage_of(node: NodeSight, name: str, profile: ComputeProfileSpec | None, now: int) -> NodeUsage:
+def build_node_usage(
+    node: NodeObservation, name: str, profile: ComputeProfileSpec | None, now: int
+) -> NodeLifetime:
     """Return the usage of an existing Node for the profile `name`."""
     gpu = None if profile is None else profile.gpu
-    usage = NodeUsage(
+    usage = NodeLifetime(
         node.uid,
         node.name,
-        goods_of(node, name, profile),
+        build_sku(node, name, profile),
         node.created,
-        Evidence(RUNNING, now),
+        EndTime(RUNNING, now),
         devices=0 if gpu is None else devices_of(gpu, node.allocatable),
         cpu=node.allocatable.get(CPU, Fraction(0)),
     )
-    return holdable(usage)
+    return clamp_to_record(usage)
 
 
 def _asked(profile: ComputeProfileSpec) -> int:

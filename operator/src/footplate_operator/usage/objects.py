@@ -5,17 +5,17 @@ from __future__ import annotations
 from footplate_operator.errors import ClusterError, NotFound
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.usage.writes import USAGE_RECORD, Write
+from footplate_operator.usage.writes import USAGE_RECORD, RecordWrite
 
 
-async def put(cluster: Cluster, write: Write) -> Json:
+async def write_record(cluster: Cluster, write: RecordWrite) -> Json:
     """Write a record and return it; raises NotFound or AlreadyExists where `write.known` is wrong."""
     if not write.known:
         return await cluster.create(USAGE_RECORD, write.manifest)
     return await cluster.merge(USAGE_RECORD, "", write.name, {"spec": write.spec})
 
 
-async def record(cluster: Cluster, name: str) -> Json:
+async def get_record(cluster: Cluster, name: str) -> Json:
     """Return the record of this name; raises NotFound."""
     body = await cluster.get(USAGE_RECORD, "", name)
     if body.get("metadata", {}).get("name") != name:
@@ -23,7 +23,7 @@ async def record(cluster: Cluster, name: str) -> Json:
     return body
 
 
-async def found(cluster: Cluster, kind: Kind, namespace: str, name: str, uid: str) -> Json | None:
+async def get_by_uid(cluster: Cluster, kind: Kind, namespace: str, name: str, uid: str) -> Json | None:
     """Return the object with this uid; None where it is gone, or another one has its name."""
     try:
         body = await cluster.get(kind, namespace, name)

@@ -9,29 +9,29 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from footplate_contracts.names import Role
-from footplate_ledger.usage import PodUsage
+from footplate_ledger.usage import PodAllocation
 from footplate_operator.errors import ClusterError
-from footplate_operator.usage.kept import Kept
-from footplate_operator.usage.known import OwnUsage
-from footplate_operator.usage.node_keeper import NodeKeeper
-from footplate_operator.usage.nodes import NodeSight
-from footplate_operator.usage.pods import Terms, moved, used
-from footplate_operator.usage.sighting import Sighting
+from footplate_operator.usage.kept import OwnerRecords
+from footplate_operator.usage.known import OwnerUsage
+from footplate_operator.usage.node_keeper import NodeUsageTracker
+from footplate_operator.usage.nodes import NodeObservation
+from footplate_operator.usage.pods import PodProfile, build_pod_usage, move_to_node
+from footplate_operator.usage.sighting import PodObservation
 
 _AT_ONCE: Final = 8
 _ROLES: Final = frozenset(Role)
 
 
 @dataclass(eq=False)
-class Places:
+class NodeLookup:
     """Node lookup for the pods of all owners in `kept`, by uid of the owner; `second` returns now."""
 
-    nodes: NodeKeeper
-    kept: Mapping[str, Kept]
+    nodes: NodeUsageTracker
+    kept: Mapping[str, OwnerRecords]
     second: Callable[[], int]
     _on: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
-    def usage(self, kept: Kept) -> OwnUsage:
+    def usage(self, kept: OwnerRecords) -> OwnerUsage:
         """Return the input of an owner's cost."""
         pods = list(kept.records.pods.values())
         there = sorted({pod.node for pod in pods})
@@ -42,9 +42,9 @@ class Places:
             if owner != kept.owner.uid and owner in self.kept
             if (pod := self.kept[owner].records.pods.get(uid)) is not None  # its owner may be read anew
         ]
-        return OwnUsage(pods, others, self.nodes.of(there))
+        return OwnerUsage(pods, others, self.nodes.list_usages(there))
 
-    def unread(self, kept: Kept, pods: Iterable[Sighting]) -> deque[Sighting | str]:
+    def unread(self, kept: OwnerRecords, pods: Iterable[PodObservation]) -> deque[PodObservation | str]:
         """Return new pods whose Nodes are to be found, and UIDs of Nodes whose records are to be read."""
         known = kept.records.pods.keys() | kept.places.keys()
         shown = {pod.uid: pod for pod in (*kept.heard.values(), *pods)}
@@ -52,7 +52,7 @@ class Places:
         recorded = {pod.node for pod in kept.records.pods.values()}
         return deque([*new, *(uid for uid in sorted(recorded) if self.nodes.is_unread(uid))])
 
-    async def read(self, kept: Kept, wanted: deque[Sighting | str]) -> None:
+    async def read(self, kept: OwnerRecords, wanted: deque[PodObservation | str]) -> None:
         """Look up all items of `wanted`, until it is empty; raises ClusterError."""
         while wanted:
             sought = wanted.popleft()
@@ -61,7 +61,7 @@ class Places:
             else:
                 kept.places[sought.uid] = sought, await self._node_of(sought)
 
-    async def search(self, kept: Kept, pods: Iterable[Sighting]) -> None:
+    async def search(self, kept: OwnerRecords, pods: Iterable[PodObservation]) -> None:
         """Look up the Nodes of new pods in the background, and record the pods whose Nodes were found.
 
         A Node that is cached is found after one round of the loop. Raises ClusterError where the last search
@@ -80,7 +80,7 @@ class Places:
             kept.placed = True
         self.begin(kept)
 
-    def begin(self, kept: Kept) -> None:
+    def begin(self, kept: OwnerRecords) -> None:
         """Record the pods whose Nodes were found."""
         for uid in list(kept.places):
             pod, node = kept.places.pop(uid)
@@ -88,7 +88,7 @@ class Places:
                 self._begin(kept, pod, node)
         self._move(kept)
 
-    async def _node_of(self, pod: Sighting) -> NodeSight | None:
+    async def _node_of(self, pod: PodObservation) -> NodeObservation | None:
         try:
             node = await self.nodes.find(pod.node, pod.bound)
             if node is not None:
@@ -99,28 +99,28 @@ class Places:
             return None  # it is about to go, and so is what is known of it
         return node
 
-    def _begin(self, kept: Kept, pod: Sighting, node: NodeSight | None) -> None:
+    def _begin(self, kept: OwnerRecords, pod: PodObservation, node: NodeObservation | None) -> None:
         terms = kept.terms
         if not terms.name or (pod.profile and pod.profile != terms.name):
-            terms = Terms(pod.profile, self.nodes.profiles().get(pod.profile))
-        usage = used(pod, kept.owner, terms, kept.attempt_of(pod.bound), node, self.second())
+            terms = PodProfile(pod.profile, self.nodes.profiles().get(pod.profile))
+        usage = build_pod_usage(pod, kept.owner, terms, kept.find_attempt(pod.bound), node, self.second())
         kept.put(usage, pod.name)
-        self.take([usage])
-        self.nodes.bind(usage.node, Terms() if pod.role == Role.COORDINATOR else terms)
+        self.add_pods([usage])
+        self.nodes.bind(usage.node, PodProfile() if pod.role == Role.COORDINATOR else terms)
 
-    def take(self, pods: Iterable[PodUsage]) -> None:
+    def add_pods(self, pods: Iterable[PodAllocation]) -> None:
         """Store the Nodes of these pods."""
         for pod in pods:
             self._on[pod.node][pod.uid] = pod.owner.uid
 
-    def drop(self, pods: Iterable[PodUsage]) -> None:
+    def drop(self, pods: Iterable[PodAllocation]) -> None:
         """Remove pods."""
         for pod in pods:
             self._on[pod.node].pop(pod.uid, None)
             if not self._on[pod.node]:
                 del self._on[pod.node]
 
-    def _move(self, kept: Kept) -> None:
+    def _move(self, kept: OwnerRecords) -> None:
         """Move pods to their present Nodes.
 
         A pod that was seen before its Node, where that was created anew with the same name, was recorded on
@@ -132,6 +132,6 @@ class Places:
             if node is not None:
                 profile = self.nodes.profiles().get(pod.goods.profile)
                 self.drop([pod])
-                kept.records.replace(moved(pod, node, profile))
-                self.take([pods[pod.uid]])
-                self.nodes.bind(node.uid, Terms(pod.goods.profile, profile))
+                kept.records.replace(move_to_node(pod, node, profile))
+                self.add_pods([pods[pod.uid]])
+                self.nodes.bind(node.uid, PodProfile(pod.goods.profile, profile))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
 
-from footplate_contracts.quantity import amount
-from footplate_ledger.records import moment
+from footplate_contracts.quantity import parse_quantity
+from footplate_ledger.records import parse_time
 
 CPU: Final = "cpu"
 _MILLI: Final = 1000
@@ -23,7 +23,7 @@ _SCHEDULED: Final = "PodScheduled"
 
 
 @dataclass(frozen=True)
-class Sighting:
+class PodObservation:
     """A version of a Pod; seconds since 1970."""
 
     uid: str = ""
@@ -37,12 +37,12 @@ class Sighting:
     ended: int | None = None  # when, where Kubernetes says so
 
 
-def sighted(body: Mapping[str, Any], role: str, profile: str) -> Sighting:
+def observe_pod(body: Mapping[str, Any], role: str, profile: str) -> PodObservation:
     """Return the observed fields of a Pod, whose role and profile its kind knows."""
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     ends = _ends(spec, status)
     over = status.get("phase") in _OVER or ends is not None
-    return Sighting(
+    return PodObservation(
         uid=metadata["uid"],
         name=metadata["name"],
         role=role,
@@ -63,7 +63,7 @@ def _bound(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> int:
         if condition.get("type") == _SCHEDULED and condition.get("status") == "True"
     ]
     told = next(filter(None, [*times, status.get("startTime")]), metadata["creationTimestamp"])
-    return moment(told)
+    return parse_time(told)
 
 
 def _ends(spec: Mapping[str, Any], status: Mapping[str, Any]) -> list[str] | None:
@@ -101,7 +101,7 @@ def _without_containers(metadata: Mapping[str, Any], status: Mapping[str, Any]) 
 
 
 def _last(times: Iterable[str]) -> int:
-    return max(map(moment, times))
+    return max(map(parse_time, times))
 
 
 def _requests(spec: Mapping[str, Any]) -> dict[str, Fraction]:
@@ -145,4 +145,4 @@ def quantity_of(quantity: object) -> Fraction:
     >>> quantity_of("1500m"), quantity_of(8)
     (Fraction(3, 2), Fraction(8, 1))
     """
-    return Fraction(round(min(amount(quantity) or 0.0, _MOST) * _MILLI), _MILLI)
+    return Fraction(round(min(parse_quantity(quantity) or 0.0, _MOST) * _MILLI), _MILLI)

@@ -14,9 +14,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_ledger.usage import Owner
-from footplate_operator.usage.kept import Kept
+from footplate_operator.usage.kept import OwnerRecords
 from footplate_operator.usage.records import PodRecords
 
 # As it can be a label's value, and part of the name of a record.
@@ -26,7 +26,7 @@ _TAKEN: Final = "its uid is that of another object"
 _log = logging.getLogger(__name__)
 
 
-def problem(owner: Owner, kinds: Collection[str]) -> str:
+def find_owner_problem(owner: Owner, kinds: Collection[str]) -> str:
     """Return why there can be no such owner; empty where there can. `kinds`: names of owners' kinds."""
     if owner.kind not in kinds:
         return f"kind is {owner.kind!r:.100}, and has to be one of {', '.join(sorted(kinds))}"
@@ -40,7 +40,7 @@ def problem(owner: Owner, kinds: Collection[str]) -> str:
 
 
 @dataclass(eq=False)
-class Strays:
+class Orphans:
     """Owners named by pods only. `kinds`: names of owners' kinds; `there`: reported owners, by uid.
 
     Beyond `most` owners only those that are `there` are stored.
@@ -49,10 +49,10 @@ class Strays:
     kinds: Collection[str]
     there: Mapping[str, Owner]
     most: int = 1_000
-    _kept: OrderedDict[Owner, Kept] = field(default_factory=OrderedDict)
+    _kept: OrderedDict[Owner, OwnerRecords] = field(default_factory=OrderedDict)
     _refused: OrderedDict[Owner, None] = field(default_factory=OrderedDict)
 
-    def find(self, owner: Owner, known: Kept | None = None) -> Kept | None:
+    def find_or_create(self, owner: Owner, known: OwnerRecords | None = None) -> OwnerRecords | None:
         """Return the state of an owner that a pod names; None: there is no such owner.
 
         `known`: the tracked owner with its uid.
@@ -62,19 +62,19 @@ class Strays:
         if owner in self._refused:
             return None
         if owner not in self._kept:
-            said = problem(owner, self.kinds)
+            said = find_owner_problem(owner, self.kinds)
             if said or known is not None or self.there.get(owner.uid, owner) != owner:
                 self.refuse(owner, said or _TAKEN)
                 return None
-            self._kept[owner] = Kept(PodRecords(owner))
+            self._kept[owner] = OwnerRecords(PodRecords(owner))
             self._shrink()
         return self._kept[owner]
 
-    def take(self, owner: Owner) -> Kept:
+    def pop(self, owner: Owner) -> OwnerRecords:
         """Remove and return the state of an owner, which is tracked from now on."""
-        return self._kept.pop(owner, None) or Kept(PodRecords(owner))
+        return self._kept.pop(owner, None) or OwnerRecords(PodRecords(owner))
 
-    def gone(self, kept: Collection[str] = ()) -> list[Owner]:
+    def list_gone_owners(self, kept: Collection[str] = ()) -> list[Owner]:
         """Return the owners that are not there, once all were reported; `kept`: uids of tracked owners."""
         for owner in list(self._kept):
             if owner.uid in kept or self.there.get(owner.uid, owner) != owner:
@@ -89,7 +89,7 @@ class Strays:
         self._refused[owner] = None
         if len(self._refused) > self.most:
             self._refused.popitem(last=False)
-        about = fields(namespace=owner.namespace, name=owner.name[:253], why=why)
+        about = log_fields(namespace=owner.namespace, name=owner.name[:253], why=why)
         _log.warning("pods that name an owner that is none are not noted", extra=about)
 
     def _shrink(self) -> None:
@@ -99,5 +99,5 @@ class Strays:
         oldest = next((owner for owner in self._kept if owner.uid not in self.there), None)
         if oldest is not None:
             del self._kept[oldest]
-            about = fields(namespace=oldest.namespace, name=oldest.name, uid=oldest.uid)
+            about = log_fields(namespace=oldest.namespace, name=oldest.name, uid=oldest.uid)
             _log.warning("pods of an owner that nobody has told of are forgotten", extra=about)

@@ -17,17 +17,17 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from footplate_contracts.logs import fields
+from footplate_contracts.logs import log_fields
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
-from footplate_ledger.records import moment, written
+from footplate_ledger.records import format_time, parse_time
 from footplate_ledger.usage import Owner
-from footplate_operator.errors import ClusterError, Forbidden, NotFound
+from footplate_operator.errors import ClusterError, NotFound, RequestForbidden
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.scope import Scope
-from footplate_operator.usage.keeper import LOOK_SECONDS, UNSEEN_SECONDS, UsageKeeper
-from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD, over
+from footplate_operator.usage.keeper import LOOK_SECONDS, UNSEEN_SECONDS, UsageTracker
+from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD, build_over_patch
 
 FIRST_SECONDS: Final = 60  # all owners, pods and Nodes have been told of by then
 SWEEP_SECONDS: Final = 3600  # what goes while this replica leads is told
@@ -64,7 +64,7 @@ class _Failures:
             self.count += 1
             if self.count > MOST_FAILURES:
                 raise
-            _log.warning("an object of usage is left for the next sweep", extra=fields(error=error))
+            _log.warning("an object of usage is left for the next sweep", extra=log_fields(error=error))
 
 
 @dataclass(eq=False)
@@ -76,7 +76,7 @@ class Sweeper:
     """
 
     cluster: Cluster
-    keeper: UsageKeeper
+    keeper: UsageTracker
     kept_for: timedelta
     scope: Scope = field(default_factory=Scope)
     _unreadable: set[str] = field(default_factory=set)  # names of records that the log has named
@@ -87,15 +87,15 @@ class Sweeper:
         due = began + FIRST_SECONDS
         while True:
             if self.keeper.second() - began >= FIRST_SECONDS:
-                self.keeper.adopt_strays()
-            await self.keeper.tend()
+                self.keeper.track_orphans()
+            await self.keeper.write_due()
             if self.keeper.second() >= due:
                 due = self.keeper.second() + SWEEP_SECONDS
                 try:
                     await self.sweep()
                 except ClusterError as error:
                     due = self.keeper.second() + FIRST_SECONDS
-                    _log.warning("records of usage cannot be looked at", extra=fields(error=error))
+                    _log.warning("records of usage cannot be looked at", extra=log_fields(error=error))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def sweep(self) -> None:
@@ -118,10 +118,10 @@ class Sweeper:
         if broken_off is not None:
             raise broken_off  # the next list has the fewer records; what follows needs a whole one
         found.needed |= {pod.node for kept in self.keeper.kept.values() for pod in kept.records.pods.values()}
-        for uid in await self.keeper.nodes.tidy(found.names, found.needed):
+        for uid in await self.keeper.nodes.list_deletable(found.names, found.needed):
             await failures.over(self._say_over(f"node-{uid}"))
         for owner in found.quiet.values():
-            await failures.over(self.keeper.ask(owner))
+            await failures.over(self.keeper.check_owner(owner))
 
     def _look_at(self, body: Json, found: _Found) -> None:
         try:
@@ -143,32 +143,38 @@ class Sweeper:
             found.needed |= {pod.node for pod in record.pods.values()}
             is_open = any(pod.end is None for pod in record.pods.values())
             owner = Owner(**record.owner.to_json())
-            self.keeper.adopt_written(owner, is_open)
-            if len(found.quiet) < MOST_ASKED and self.keeper.is_quiet(owner):
+            self.keeper.track_recorded(owner, is_open)
+            if len(found.quiet) < MOST_ASKED and self.keeper.is_stale(owner):
                 found.quiet[owner.uid] = owner
         else:
             found.names |= {uid: node.name for uid, node in record.nodes.items()}
 
     def _is_told_of(self, record: UsageRecordSpec) -> bool:
         """Return whether an open pod of the record was reported within a day."""
-        seen = (moment(pod.seen) for pod in record.pods.values() if pod.end is None and pod.seen is not None)
+        seen = (
+            parse_time(pod.seen) for pod in record.pods.values() if pod.end is None and pod.seen is not None
+        )
         return self.keeper.second() - max(seen, default=0) < UNSEEN_SECONDS
 
     def _over_for(self, body: Json) -> int | None:
         """Return the seconds since the record was marked as over; None without a time."""
         since = (body["metadata"].get("annotations") or {}).get(OVER_SINCE)
-        return None if since is None else self.keeper.second() - moment(since)
+        return None if since is None else self.keeper.second() - parse_time(since)
 
     def _say_unreadable(self, body: Json, error: ValueError) -> None:
         name = body["metadata"]["name"]
         level = logging.DEBUG if name in self._unreadable else logging.WARNING
         self._unreadable.add(name)
-        _log.log(level, "a record cannot be read, and is left alone", extra=fields(name=name, error=error))
+        _log.log(
+            level, "a record cannot be read, and is left alone", extra=log_fields(name=name, error=error)
+        )
 
     async def _take_away(self, name: str, uid: str) -> None:
-        with suppress(Forbidden):  # it is another installation's, which lets nobody else
+        with suppress(RequestForbidden):  # it is another installation's, which lets nobody else
             await self.cluster.delete(USAGE_RECORD, "", name, uid)
 
     async def _say_over(self, name: str) -> None:
         with suppress(NotFound):  # somebody has taken it meanwhile
-            await self.cluster.merge(USAGE_RECORD, "", name, over(written(self.keeper.second())))
+            await self.cluster.merge(
+                USAGE_RECORD, "", name, build_over_patch(format_time(self.keeper.second()))
+            )

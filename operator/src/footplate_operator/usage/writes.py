@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from footplate_contracts.names import API_VERSION, GROUP
-from footplate_ledger.usage import PodUsage
+from footplate_ledger.usage import PodAllocation
 from footplate_operator.runtime.kinds import Json, Kind
 
 USAGE_RECORD: Final = Kind(API_VERSION, "UsageRecord", "usagerecords", namespaced=False)
@@ -15,14 +15,16 @@ OVER_SINCE: Final = f"{GROUP}/over-since"  # annotation
 
 
 @dataclass(frozen=True)
-class Write:
+class RecordWrite:
     """A write of one record; `known`: the record exists already."""
 
     name: str
     spec: Json
     labels: Mapping[str, str]
     known: bool
-    told: Mapping[str, PodUsage] = field(default_factory=dict)  # what it says, by uid, without what grows
+    told: Mapping[str, PodAllocation] = field(
+        default_factory=dict
+    )  # what it says, by uid, without what grows
 
     @property
     def manifest(self) -> Json:
@@ -35,12 +37,12 @@ class Write:
         }
 
 
-def over(since: str) -> Json:
+def build_over_patch(since: str) -> Json:
     """Return the patch that marks a record as over: nothing will be added."""
     return {"metadata": {"annotations": {OVER_SINCE: since}}, "spec": {"over": True}}
 
 
-def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
+def build_merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
     """Return the merge patch from one entry to another; null removes missing fields."""
     gone = dict.fromkeys(before.keys() - after.keys())
     return gone | {name: value for name, value in after.items() if before.get(name) != value}

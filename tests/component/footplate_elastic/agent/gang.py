@@ -88,7 +88,7 @@ class FakeApi:
         assert path == "/v1/namespaces/default/runs/gang/telemetry" and batch.run_uid == "uid-1"
         for row in batch.rows:
             before = self.rows.get(row.metrics.step)
-            if before is None or not before.generation.newer_than(row.generation):
+            if before is None or not before.generation.is_newer_than(row.generation):
                 self.rows[row.metrics.step] = row
         self.checkpoints |= {record.step for record in batch.checkpoints}
 

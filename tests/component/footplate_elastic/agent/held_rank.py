@@ -21,7 +21,7 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import CheckpointRecord, GenerationRow, RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
 from footplate_trainer.stages import learning
 
@@ -53,16 +53,16 @@ class HeldAgent(AgentClient):
             hold.with_suffix(".held").write_text(str(told.steps if told else ""))
             time.sleep(0.01)
 
-    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def metrics(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         text = f"4 at step {row.step}"  # as `small_rank` shows it
-        shown = ShownSample(prompt=row.step, prompt_text="2 + 2 =", answer_text=text, tokens=2)
+        shown = LoggedSample(prompt=row.step, prompt_text="2 + 2 =", answer_text=text, tokens=2)
         self._agent.metrics(row, samples or [shown])
 
-    def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
-        self._agent.metrics_again(rows)
+    def resend_metrics(self, rows: Sequence[GenerationRow]) -> None:
+        self._agent.resend_metrics(rows)
 
-    def unstored(self) -> list[GenerationRow]:
-        return self._agent.unstored()
+    def get_unstored_rows(self) -> list[GenerationRow]:
+        return self._agent.get_unstored_rows()
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         self._agent.checkpoint(record)

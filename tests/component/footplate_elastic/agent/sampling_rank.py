@@ -31,7 +31,7 @@ from footplate_trainer.loop.train import train
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.process import Program, run_stage
@@ -54,15 +54,15 @@ def _stage(agent: AgentClient, config: RunConfig) -> Program:
     return partial(_learn, agent, config)
 
 
-def _learn(agent: AgentClient, config: RunConfig, world: World, reporter: Reporter) -> ExitCode:
+def _learn(agent: AgentClient, config: RunConfig, world: DistributedContext, reporter: Reporter) -> ExitCode:
     """No checkpoint: whoever restarts begins with the first rollout."""
-    reporter.enter(RankPhase.LOADING)
+    reporter.report_phase(RankPhase.LOADING)
     torch.manual_seed(config.training.seed)
     model = build_model(config, world)
     optimizer = build_optimizer(model.module, config.training.optimizer)
     stepper = Stepper(model, optimizer, world, 0.0, objective_of(config), config.training.seed)
     limits = RunLimits(config)
-    reporter.start_from(0, 0, limits)
+    reporter.set_start(0, 0, limits)
     callbacks = Callbacks(
         reporter,
         Sampling(reporter, stepper.stopwatch, world, Path(os.environ["TEST_DIRECTORY"])),
@@ -72,7 +72,7 @@ def _learn(agent: AgentClient, config: RunConfig, world: World, reporter: Report
     train(stepper, loader, limits, callbacks, done=0)
     loader.close()
     callbacks.close()
-    reporter.enter(RankPhase.FINISHED)
+    reporter.report_phase(RankPhase.FINISHED)
     return ExitCode.SUCCESS
 
 
@@ -82,7 +82,7 @@ class Sampling(Callback):
 
     reporter: Reporter
     stopwatch: Stopwatch
-    world: World
+    world: DistributedContext
     folder: Path
 
     def before_data(self, step: int) -> None:
@@ -91,13 +91,13 @@ class Sampling(Callback):
             self.wait_for_all()
         with self.stopwatch.time(StepPart.SCORING):
             for scored in range(SAMPLES + 1):
-                self.reporter.enter(RankPhase.SCORING, progress=scored)
+                self.reporter.report_phase(RankPhase.SCORING, progress=scored)
             self.wait_for_all()
-        self.reporter.enter(RankPhase.DATA)
+        self.reporter.report_phase(RankPhase.DATA)
 
     def sample(self) -> None:
         for tokens in count():
-            self.reporter.enter(RankPhase.ROLLOUT, progress=tokens)
+            self.reporter.report_phase(RankPhase.ROLLOUT, progress=tokens)
             if tokens > 0:
                 self.stand_still()
             if tokens > 0 and not (self.folder / "samples").exists():
@@ -111,5 +111,5 @@ class Sampling(Callback):
             time.sleep(TOKEN)
 
     def wait_for_all(self) -> None:
-        self.reporter.enter(RankPhase.COLLECTIVE)
+        self.reporter.report_phase(RankPhase.COLLECTIVE)
         dist.barrier(self.world.everybody)

@@ -19,11 +19,11 @@ import torch
 import torch.distributed as dist
 
 from footplate_contracts.directives import Command
-from footplate_contracts.failures import OUTCOMES, FailureReport, fit, outcome_of_text
+from footplate_contracts.failures import OUTCOMES, FailureReport, outcome_of_text, truncate_message
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 from footplate_elastic.protocol import error_file
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
 
@@ -37,7 +37,7 @@ def run() -> int:
         message = f"{type(error).__name__}: {error}"
         outcome = outcome_of_text(message) or OUTCOMES[ExitCode.USER_ERROR]
         failure = FailureReport(
-            cause=outcome.cause, reason=outcome.reason, message=fit(message), time=time.time()
+            cause=outcome.cause, reason=outcome.reason, message=truncate_message(message), time=time.time()
         )
         Path(os.environ[error_file.VARIABLE]).write_text(error_file.content(failure, ""))
         return int(ExitCode.USER_ERROR)
@@ -101,13 +101,13 @@ def _misbehave(folder: Path, rank: int, step: int, agent: AgentClient) -> None:
         raise ZeroDivisionError(f"told to crash before step {step + 1}")
     while (folder / f"hold-{step}").exists():
         if rank == 0:
-            (folder / f"unstored-{len(agent.unstored())}").touch()
+            (folder / f"unstored-{len(agent.get_unstored_rows())}").touch()
         time.sleep(0.01)
 
 
-def shown(step: int) -> ShownSample:
+def shown(step: int) -> LoggedSample:
     """What a step shows."""
-    return ShownSample(prompt=step, prompt_text="2 + 2 =", answer_text=f"4 at step {step}", tokens=2)
+    return LoggedSample(prompt=step, prompt_text="2 + 2 =", answer_text=f"4 at step {step}", tokens=2)
 
 
 def _row(step: int) -> StepMetrics:

@@ -14,7 +14,7 @@ from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.names import Cause, ExitCode
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.agent.errors import RanksRefused
-from footplate_elastic.agent.ranks import Ranks
+from footplate_elastic.agent.ranks import RankProcesses
 from footplate_elastic.agent.zygote_client import Zygote
 from footplate_elastic.agent.zygote_starts import TRIES
 from tests.component.footplate_elastic.agent.gang import Gang
@@ -45,11 +45,11 @@ class Host:
     kind: type[Zygote] = Zygote
     pauses: list[float] = field(default_factory=list)
     oom_kills: int = 0
-    made: list[Ranks] = field(default_factory=list)
+    made: list[RankProcesses] = field(default_factory=list)
 
-    def ranks(self) -> Ranks:
+    def ranks(self) -> RankProcesses:
         """With a zygote that imports already."""
-        ranks = Ranks(
+        ranks = RankProcesses(
             "disturbed_ranks:waits",
             self.folder,
             self._zygote,
@@ -90,7 +90,7 @@ def test_a_zygote_that_is_killed_while_it_imports_is_followed_by_another_one(hos
     ranks = host.ranks()
     assert ranks.prepare() is None
     assert len(ranks.start(ENVIRONMENTS)) == 2
-    assert ranks.look().failure is None
+    assert ranks.poll().failure is None
     assert host.pauses == [0.5, 1.0]
 
 
@@ -112,12 +112,12 @@ def test_one_that_is_always_killed_is_told_in_the_end_and_tried_again(
     assert host.tries == TRIES
 
     assert ranks.start(ENVIRONMENTS) == {}
-    told = ranks.look().failure
+    told = ranks.poll().failure
     assert told is not None and told.cause is cause
     ranks.stop()
 
     assert len(ranks.start(ENVIRONMENTS)) == 2
-    assert ranks.look().failure is None
+    assert ranks.poll().failure is None
 
 
 def test_an_import_that_raises_once_is_tried_again(host: Host) -> None:
@@ -140,7 +140,7 @@ def test_one_that_is_killed_between_its_imports_and_a_fork_is_followed_by_anothe
     ranks = host.ranks()
     assert ranks.prepare() is None
     pids = ranks.start(ENVIRONMENTS)
-    assert [ranks.zygote.end_of(pid) for pid in pids.values()] == [None, None]
+    assert [ranks.zygote.find_exit(pid) for pid in pids.values()] == [None, None]
     assert host.tries == 3
 
 

@@ -138,7 +138,7 @@ def test_a_killed_agent_takes_its_ranks_along_and_a_substitute_joins(gang: Gang,
 def test_a_spare_takes_the_slot_of_a_killed_agent_and_is_missed_like_any_other(gang: Gang) -> None:
     agents = gang.start()
     spare = gang.start_agent(FIRST_SPARE)
-    gang.wait_for(lambda state: [agent.spare for agent in state.waiting] == [True])
+    gang.wait_for(lambda state: [agent.is_spare for agent in state.waiting] == [True])
     gang.wait_for(training_in(FIRST, 7))
     agents[1].kill()
     state = gang.wait_for(training_in(SECOND))

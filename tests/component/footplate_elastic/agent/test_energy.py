@@ -63,7 +63,7 @@ def test_sums_of_workers_and_spares_outlive_their_coordinator_and_never_fall(gan
     gang.start_coordinator(epoch=2)
     after = told(gang.wait_for(lambda state: state.epoch == 2 and told(state).keys() == uids))
 
-    assert all(after[uid].newest(before[uid]) == after[uid] for uid in uids)
+    assert all(after[uid].merge(before[uid]) == after[uid] for uid in uids)
     worker.leave()
     spare.leave()
 
@@ -72,8 +72,8 @@ def test_the_last_sum_goes_with_the_goodbye_itself(gang: Gang) -> None:
     gang.start_coordinator()
     gang.wait_for(lambda state: True)
     session = agent_of(gang, 0)
-    session.meter.look(60.0)
-    session.meter.look(60.0)
+    session.meter.refresh(60.0)
+    session.meter.refresh(60.0)
     reached = session.meter.energy
     assert reached is not None
     session.leave()

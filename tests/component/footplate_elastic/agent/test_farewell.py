@@ -12,7 +12,7 @@ import pytest
 
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.rendezvous import AgentIdentity, HeartbeatAnswer
+from footplate_contracts.rendezvous import AgentIdentity, HeartbeatResponse
 from footplate_elastic.agent.client import Endpoint
 from footplate_elastic.agent.energy_meter import EnergyMeter
 from footplate_elastic.agent.session import Session
@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.heard.append(told["failure"])
             if len(self.server.heard) == 1:
                 return
-        answer = HeartbeatAnswer(epoch=1).model_dump_json(by_alias=True).encode()
+        answer = HeartbeatResponse(epoch=1).model_dump_json(by_alias=True).encode()
         self.send_response(200)
         self.send_header(wire.EPOCH_HEADER, "1")
         self.send_header("Content-Length", str(len(answer)))
@@ -68,5 +68,5 @@ def test_the_reason_of_an_end_is_told_again_where_the_coordinator_did_not_answer
 ) -> None:
     endpoint = Endpoint("", "127.0.0.1", coordinator.server_port, "", None)
     session = Session(AGENT, endpoint, None, EnergyMeter())
-    assert session.explain(FAILURE, seconds=30)
+    assert session.send_failure(FAILURE, seconds=30)
     assert coordinator.heard == [FAILURE.to_json()] * 2

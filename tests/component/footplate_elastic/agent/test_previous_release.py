@@ -16,8 +16,8 @@ import pytest
 from tools import released
 
 from footplate_contracts.coordinator_state import CoordinatorState, Progress, RunState
-from footplate_contracts.directives import Directives, HangBounds
-from footplate_contracts.model import Report
+from footplate_contracts.directives import Directives, HangTimeouts
+from footplate_contracts.model import WireMessage
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import (
     GenerationId,
@@ -90,7 +90,7 @@ def gang(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OfTwoReleas
     made.close()
 
 
-def read_there(tree: Path, module: str, said: Report) -> str:
+def read_there(tree: Path, module: str, said: WireMessage) -> str:
     """`said`, as the release of `tree` writes what it has read of it."""
     program = READ.format(module=module, model=type(said).__name__)
     return said_by(tree, program, said.model_dump_json(by_alias=True, exclude_none=True))
@@ -140,7 +140,7 @@ def test_an_earlier_coordinator_takes_a_rollout_for_a_validation_and_waits_as_lo
 
 
 def test_an_earlier_coordinator_passes_over_the_bounds_of_rollouts_and_takes_all_others() -> None:
-    usual = HangBounds(factor=2.0, floor_seconds=60.0, validation_seconds=7200.0)
+    usual = HangTimeouts(factor=2.0, floor_seconds=60.0, validation_seconds=7200.0)
     hang = usual.model_copy(update={"rollout_seconds": 60.0, "scoring_seconds": 90.0})
     seen = read_there(previous_tree(), "directives", Directives(nodes=2, hang=hang))
     assert Directives.model_validate_json(seen) == Directives(nodes=2, hang=usual)

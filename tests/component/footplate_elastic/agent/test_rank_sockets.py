@@ -24,10 +24,10 @@ from footplate_contracts.reports import (
     RankPhase,
     RankReport,
 )
-from footplate_contracts.samples import ShownSample, fitting
+from footplate_contracts.samples import LoggedSample, truncate_samples
 from footplate_elastic.agent.rank_server import RankServer
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
-from footplate_elastic.protocol.unstored_rows import RowName
+from footplate_elastic.protocol.unstored_rows import RowKey
 from tests.support.samples import longest, shown
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
 
@@ -41,7 +41,7 @@ class Heard:
 
     reports: list[RankReport] = field(default_factory=list)
     rows: list[tuple[GenerationId | None, int]] = field(default_factory=list)
-    samples: dict[int, list[ShownSample]] = field(default_factory=dict)  # by step
+    samples: dict[int, list[LoggedSample]] = field(default_factory=dict)  # by step
     checkpoints: list[int] = field(default_factory=list)
     removals: list[CheckpointRemoval] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
@@ -50,7 +50,7 @@ class Heard:
         self.reports.append(report)
 
     def metrics(
-        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[ShownSample]
+        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[LoggedSample]
     ) -> None:
         self.samples[row.step] = list(samples)
         self.rows.append((generation, row.step))
@@ -109,12 +109,12 @@ def numbered(number: int) -> NumberedLimits:
 def test_live_limits_come_with_the_start_and_later_ones_while_it_runs(
     server: RankServer,
 ) -> None:
-    server.inform(numbered(1))
+    server.send_limits(numbered(1))
     agent = connect(server.path, numbered(2))
     assert agent.limits() == numbered(2)
     for number in (4, 3):  # two threads of an agent may overtake each other
-        server.inform(numbered(number))
-    server.push(Command.CHECKPOINT_AND_EXIT)
+        server.send_limits(numbered(number))
+    server.send_command(Command.CHECKPOINT_AND_EXIT)
     assert eventually(agent, Command.CHECKPOINT_AND_EXIT)
     assert agent.limits() == numbered(4)
     agent.close()
@@ -186,7 +186,7 @@ def test_a_command_reaches_ranks_that_are_here_and_that_come_later(
     agent: AgentClient, server: RankServer
 ) -> None:
     assert agent.command() is Command.NONE
-    server.push(Command.CHECKPOINT_AND_EXIT)
+    server.send_command(Command.CHECKPOINT_AND_EXIT)
     assert eventually(agent, Command.CHECKPOINT_AND_EXIT)
     later = connect(str(server.path))
     assert eventually(later, Command.CHECKPOINT_AND_EXIT)
@@ -214,17 +214,17 @@ def test_a_grant_blocks_its_thread_and_no_other(agent: AgentClient, heard: Heard
 def test_a_rank_knows_which_rows_nobody_has_said_are_stored(
     agent: AgentClient, server: RankServer, heard: Heard
 ) -> None:
-    agent.metrics_again([GenerationRow(generation=G0, metrics=row(step)) for step in (1, 2)])
+    agent.resend_metrics([GenerationRow(generation=G0, metrics=row(step)) for step in (1, 2)])
     agent.metrics(row(3))
     agent.metrics(row(4))
     while len(heard.rows) < 4:
         time.sleep(0.005)
     assert heard.rows == [(G0, 1), (G0, 2), (G1, 3), (G1, 4)]
-    assert [unstored.metrics.step for unstored in agent.unstored()] == [1, 2, 3, 4]
-    server.stored(RowName(G1, 3))
-    server.push(Command.CHECKPOINT_AND_EXIT)  # heard after that
+    assert [unstored.metrics.step for unstored in agent.get_unstored_rows()] == [1, 2, 3, 4]
+    server.send_row_stored(RowKey(G1, 3))
+    server.send_command(Command.CHECKPOINT_AND_EXIT)  # heard after that
     assert eventually(agent, Command.CHECKPOINT_AND_EXIT)
-    assert agent.unstored() == [GenerationRow(generation=G1, metrics=row(4))]
+    assert agent.get_unstored_rows() == [GenerationRow(generation=G1, metrics=row(4))]
 
 
 def test_samples_go_with_their_row_and_are_kept_with_it(
@@ -232,14 +232,22 @@ def test_samples_go_with_their_row_and_are_kept_with_it(
 ) -> None:
     again = GenerationRow(generation=G0, metrics=row(1), samples=[shown(7)])
     values = {f"reward-{number}-{'x' * 40}": 0.1234567890123 for number in range(64)}
-    agent.metrics_again([again])
+    agent.resend_metrics([again])
     agent.metrics(row(2).model_copy(update={"values": values}), [longest(prompt) for prompt in range(20)])
     agent.metrics(row(3))
     while len(heard.rows) < 3:
         time.sleep(0.005)
     assert heard.rows == [(G0, 1), (G1, 2), (G1, 3)]
-    assert heard.samples == {1: [shown(7)], 2: fitting([longest(prompt) for prompt in range(8)]), 3: []}
-    assert [unstored.samples for unstored in agent.unstored()] == [again.samples, heard.samples[2], None]
+    assert heard.samples == {
+        1: [shown(7)],
+        2: truncate_samples([longest(prompt) for prompt in range(8)]),
+        3: [],
+    }
+    assert [unstored.samples for unstored in agent.get_unstored_rows()] == [
+        again.samples,
+        heard.samples[2],
+        None,
+    ]
 
 
 def test_without_an_agent_nothing_is_granted(agent: AgentClient, server: RankServer) -> None:
@@ -277,7 +285,7 @@ def test_so_does_one_that_connects_later(server: RankServer) -> None:
 
 def _held(server: RankServer, client: AgentClient, after: Command) -> None:
     server.lease(time.monotonic() - 1.0)
-    server.push(after)
+    server.send_command(after)
     assert eventually(client, after), "and so it has heard what was told before"
     passed = threading.Event()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.names import Cause
-from footplate_elastic.agent.ranks import Ranks
+from footplate_elastic.agent.ranks import RankProcesses
 from footplate_elastic.agent.zygote_client import Zygote
 
 RANKS = """
@@ -43,20 +43,20 @@ def new_zygote() -> Zygote:
 
 
 @pytest.fixture
-def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ranks]:
+def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RankProcesses]:
     (tmp_path / "ranks_of_test.py").write_text(RANKS)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    made = Ranks("ranks_of_test:aborts", tmp_path, new_zygote, new_zygote())
+    made = RankProcesses("ranks_of_test:aborts", tmp_path, new_zygote, new_zygote())
     yield made
     made.close()
 
 
-def test_the_last_words_of_a_rank_are_heard_before_its_end_is_explained(ranks: Ranks) -> None:
+def test_the_last_words_of_a_rank_are_heard_before_its_end_is_explained(ranks: RankProcesses) -> None:
     with contextlib.redirect_stderr(SlowLog()) as log:
         [pid] = ranks.start({0: {"RANK": "0"}}).values()
     assert ranks.zygote.wait_ended([pid], 60.0)
 
-    failure = ranks.look().failure
+    failure = ranks.poll().failure
 
     assert failure is not None and failure.message.endswith("NCCL error: the point")
     assert failure.cause is Cause.COMMUNICATION
@@ -64,7 +64,7 @@ def test_the_last_words_of_a_rank_are_heard_before_its_end_is_explained(ranks: R
 
 
 def test_a_killed_rank_is_the_cause_where_its_end_is_told_after_what_it_did(
-    ranks: Ranks, monkeypatch: pytest.MonkeyPatch
+    ranks: RankProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ranks.entry = "ranks_of_test:loses_its_peer"
     pids = ranks.start({0: {"RANK": "0"}, 1: {"RANK": "1"}})
@@ -77,16 +77,16 @@ def test_a_killed_rank_is_the_cause_where_its_end_is_told_after_what_it_did(
 
     with monkeypatch.context() as patched:
         patched.setattr(ranks.zygote, "wait_ended", killed_meanwhile)
-        failure = ranks.look().failure
+        failure = ranks.poll().failure
 
     assert failure is not None and (failure.reason, failure.rank) == ("RankKilled", 1)
 
 
-def test_a_lost_connection_speaks_where_no_rank_here_explains_it(ranks: Ranks) -> None:
+def test_a_lost_connection_speaks_where_no_rank_here_explains_it(ranks: RankProcesses) -> None:
     ranks.entry = "ranks_of_test:loses_its_peer"
     pids = ranks.start({0: {"RANK": "0"}, 1: {"RANK": "1"}})
     assert ranks.zygote.wait_ended([pids[0]], 60.0)
 
-    failure = ranks.look().failure
+    failure = ranks.poll().failure
 
     assert failure is not None and (failure.reason, failure.rank) == ("PeerLost", 0)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts.coordinator_state import RunState
-from footplate_contracts.directives import HangBounds
+from footplate_contracts.directives import HangTimeouts
 from footplate_contracts.names import Cause, Env
 from footplate_contracts.reports import RankPhase
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang, eventually
 from tests.support.tiny import tiny_config
 
-LONG: Final = HangBounds(factor=3.0, floor_seconds=600.0)
+LONG: Final = HangTimeouts(factor=3.0, floor_seconds=600.0)
 TOKENS: Final = 40  # of two ranks in a second, at most
 
 

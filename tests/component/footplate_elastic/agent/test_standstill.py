@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from footplate_contracts.coordinator_state import RunState
-from footplate_contracts.directives import HangBounds
+from footplate_contracts.directives import HangTimeouts
 from footplate_contracts.names import Cause
 from tests.component.footplate_elastic.agent.gang import Gang, eventually
 from tests.support.tiny import pack_tiny, tiny_config
 
-USUAL = HangBounds(factor=3.0, floor_seconds=600.0)
+USUAL = HangTimeouts(factor=3.0, floor_seconds=600.0)
 
 
 @pytest.mark.long

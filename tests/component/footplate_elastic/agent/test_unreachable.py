@@ -11,7 +11,7 @@ import pytest
 from footplate_contracts.coordinator_state import CoordinatorState, RunState, Verdict
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_contracts.probes import Peer
-from footplate_elastic.agent.probe import unreached
+from footplate_elastic.agent.probe import find_unreached
 from tests.component.footplate_elastic.agent.machines import Machines
 
 
@@ -31,7 +31,7 @@ def test_a_substitute_on_another_machine_has_the_place_of_one_of_two(machines: M
     machines.hang_seconds = 3
     machines.start()
     state = machines.wait_for(lambda state: state.state is RunState.TRAINING)
-    assert unreached(where_they_listen(state)) == [], "also while they train"
+    assert find_unreached(where_they_listen(state)) == [], "also while they train"
 
     machines.isolate(0, 1)
     state = machines.wait_for(lambda state: bool(state.missed))
@@ -61,5 +61,5 @@ def test_who_is_reached() -> None:
         ports = [listens.getsockname()[1], ended.getsockname()[1]]
         ended.close()
         peers = [Peer(pod_name=f"w{port}", address="127.0.0.1", port=port) for port in ports]
-        assert unreached(peers) == [f"w{ports[1]}"]
-        assert unreached([]) == []
+        assert find_unreached(peers) == [f"w{ports[1]}"]
+        assert find_unreached([]) == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from footplate_elastic.agent.errors import ZygoteFailed
-from footplate_elastic.agent.zygote_client import End, Zygote
+from footplate_elastic.agent.zygote_client import ProcessExit, Zygote
 from tests.component.footplate_elastic.agent.gang import alive, eventually
 
 SECONDS = 30.0
@@ -73,9 +73,9 @@ def fork(zygote: Zygote, function: str, **environment: str) -> int:
     return zygote.fork(f"ranks_of_test:{function}", environment, [1, 2])
 
 
-def end(zygote: Zygote, pid: int) -> End:
+def end(zygote: Zygote, pid: int) -> ProcessExit:
     assert zygote.wait_ended([pid], SECONDS)
-    found = zygote.end_of(pid)
+    found = zygote.find_exit(pid)
     assert found is not None
     return found
 

@@ -18,12 +18,12 @@ import sys
 from typing import Final
 from urllib.parse import quote
 
-from footplate_contracts.backoff import backoff
-from footplate_contracts.model import Report
+from footplate_contracts.backoff import backoff_seconds
+from footplate_contracts.model import WireMessage
 from footplate_contracts.rendezvous import (
     AgentIdentity,
     Heartbeat,
-    HeartbeatAnswer,
+    HeartbeatResponse,
     JoinRequest,
     SealedGeneration,
 )
@@ -47,7 +47,7 @@ class Connection:
         self._patience = timing.CONNECT if trust is None else 60.0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def post(self, path: str, message: Report, seconds: float) -> tuple[int, bytes]:
+    async def post(self, path: str, message: WireMessage, seconds: float) -> tuple[int, bytes]:
         """Status and body of the answer, which has to come within `seconds`."""
         body = message.model_dump_json(by_alias=True, exclude_none=True).encode()
         try:
@@ -155,7 +155,7 @@ class Agent:
 
     async def _exchange(self, connection: Connection, wait: float) -> bool:
         """A heartbeat that may `wait` for news, or tells some; whether it was answered."""
-        path = f"{wire.HEARTBEAT}?wait={wait}&known={quote(self.view.known) if wait else ''}"
+        path = f"{wire.HEARTBEAT}?wait={wait}&known={quote(self.view.answer_token) if wait else ''}"
         began = asyncio.get_running_loop().time()
         try:
             _, body = await connection.post(path, self._word(news=not wait), wait + timing.ANSWER)
@@ -163,7 +163,7 @@ class Agent:
             self.unanswered += 1
             return False
         self.slowest = max(self.slowest, asyncio.get_running_loop().time() - began - wait)
-        self.view.take(HeartbeatAnswer.model_validate_json(body))
+        self.view.merge_answer(HeartbeatResponse.model_validate_json(body))
         return True
 
     def _word(self, news: bool) -> Heartbeat:
@@ -183,7 +183,7 @@ class Agent:
 
     async def _pause(self, failures: int) -> None:
         self.unanswered += 1
-        await asyncio.sleep(backoff(failures, first=timing.FIRST_PAUSE, longest=timing.LONGEST_PAUSE))
+        await asyncio.sleep(backoff_seconds(failures, first=timing.FIRST_PAUSE, longest=timing.LONGEST_PAUSE))
 
     def _connection(self) -> Connection:
         return Connection(self._port, self._token, self._trust)

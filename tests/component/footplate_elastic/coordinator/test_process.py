@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import Cause, Env, ExitCode
 from footplate_elastic.agent import timing
-from footplate_elastic.agent.client import Connection, Directory, Endpoint
+from footplate_elastic.agent.client import Connection, CoordinatorAddresses, Endpoint
 from footplate_elastic.agent.energy_meter import EnergyMeter
 from footplate_elastic.agent.errors import Unreachable
 from footplate_elastic.agent.session import Session
@@ -71,7 +71,7 @@ def endpoint(gang: Gang, host: str = "localhost", hint: str = "", trusted: Path 
 
 def ask(where: Endpoint) -> int:
     """Status of the state, asked until somebody listens; Unreachable after half a minute."""
-    connection = Connection(Directory(where))
+    connection = Connection(CoordinatorAddresses(where))
     deadline = time.monotonic() + 30.0
     while True:
         try:
@@ -104,7 +104,7 @@ def test_a_thousand_agents_connections_fit_into_its_memory(gang: Gang, tmp_path:
     gang.extra[str(Env.TLS_KEY_FILE)] = str(own.with_suffix(".key"))
     process = gang.start_coordinator()
     assert ask(endpoint(gang, trusted=own)) == 200
-    directory = Directory(endpoint(gang, trusted=own))
+    directory = CoordinatorAddresses(endpoint(gang, trusted=own))
     connections = [Connection(directory) for _ in range(100)]
     before = resident(process.pid)
     for connection in connections:
@@ -162,12 +162,14 @@ def test_why_an_agent_ends_is_heard_by_a_coordinator_that_stands_still_for_a_mom
     awake.start()
     reason = failure(Cause.IMAGE_OR_CONFIG)
 
-    assert session.explain(reason, 60.0)
+    assert session.send_failure(reason, 60.0)
     assert [entry.failure for entry in state_of(gang, own).failures] == [reason]
 
 
 def state_of(gang: Gang, own: Path) -> CoordinatorState:
-    answer = Connection(Directory(endpoint(gang, trusted=own))).request("GET", wire.STATE, None, 30.0)
+    answer = Connection(CoordinatorAddresses(endpoint(gang, trusted=own))).request(
+        "GET", wire.STATE, None, 30.0
+    )
     return CoordinatorState.from_json(json.loads(answer.body))
 
 
@@ -180,7 +182,7 @@ def test_a_hint_that_is_wrong_by_now_is_no_obstacle(gang: Gang) -> None:
 def test_a_coordinator_of_a_lower_epoch_than_was_heard_is_refused(gang: Gang) -> None:
     gang.start_coordinator(epoch=1)
     gang.wait_for(lambda state: True)
-    directory = Directory(endpoint(gang))
-    assert directory.answered("127.0.0.9", 2)
+    directory = CoordinatorAddresses(endpoint(gang))
+    assert directory.accept_answer("127.0.0.9", 2)
     with pytest.raises(Unreachable, match="was replaced"):
         Connection(directory).request("GET", wire.STATE, None, 5.0)

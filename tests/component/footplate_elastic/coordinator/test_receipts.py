@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from footplate_contracts.problems import ProblemType
-from footplate_contracts.reports import GivenUp
+from footplate_contracts.reports import DroppedTelemetry
 from footplate_elastic.coordinator.shipping import ANSWER_BYTES
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.component.footplate_elastic.coordinator.test_shipping import (
@@ -64,12 +64,12 @@ async def test_rows_are_kept_until_there_is_a_receipt(
     server = TestServer(app)
     await server.start_server()
     ships = shipper(buffer, str(server.make_url("/telemetry")))
-    buffer.offer(agent(0), items(1, 2), 1, G1)
+    buffer.add_items(agent(0), items(1, 2), 1, G1)
     with caplog.at_level(logging.INFO):
         async with aiohttp.ClientSession() as session:
             for _ in range(2):
-                assert await ships.ship(session) is not None and len(buffer) == 2
-            assert await ships.ship(session) is None
+                assert await ships.send_batch(session) is not None and len(buffer) == 2
+            assert await ships.send_batch(session) is None
     assert (sorted(api.rows), len(buffer), asked) == ([1, 2], 0, ["POST /telemetry"] * 3)
     said = [record.getMessage() for record in caplog.records if record.name.endswith("shipping")]
     assert [told in line for line in said] == [True, False]
@@ -91,13 +91,13 @@ async def test_what_somebody_else_refuses_is_kept(answer: int | tuple[int, str])
     server = TestServer(api.application())
     await server.start_server()
     ships = shipper(buffer, str(server.make_url("/telemetry")))
-    buffer.offer(agent(0), items(1, 2), 1, G1)
+    buffer.add_items(agent(0), items(1, 2), 1, G1)
     async with aiohttp.ClientSession() as session:
         for _ in range(4):
-            assert await ships.ship(session) is not None and len(buffer) == 2
+            assert await ships.send_batch(session) is not None and len(buffer) == 2
         while len(buffer):
-            assert await ships.ship(session) is None
-    assert (sorted(api.rows), buffer.given_up) == ([1, 2], GivenUp())
+            assert await ships.send_batch(session) is None
+    assert (sorted(api.rows), buffer.given_up) == ([1, 2], DroppedTelemetry())
     await server.close()
 
 
@@ -124,7 +124,7 @@ async def test_a_batch_that_is_too_large_is_sent_in_parts(most: int, stored: lis
     app.middlewares.append(limited)
     server = TestServer(app)
     await server.start_server()
-    buffer.offer(agent(0), items(1, 100), 1, G1)
+    buffer.add_items(agent(0), items(1, 100), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert (sorted(api.rows), len(buffer), buffer.given_up.refused) == (stored, 0, 100 - len(stored))
     await server.close()
@@ -151,9 +151,9 @@ async def test_an_answer_without_end_is_no_receipt(headers: dict[str, str]) -> N
     app.router.add_post("/telemetry", answer)
     server = TestServer(app)
     await server.start_server()
-    buffer.offer(agent(0), items(1, 2), 1, G1)
+    buffer.add_items(agent(0), items(1, 2), 1, G1)
     async with aiohttp.ClientSession() as session:
-        assert await shipper(buffer, str(server.make_url("/telemetry"))).ship(session) is not None
+        assert await shipper(buffer, str(server.make_url("/telemetry"))).send_batch(session) is not None
     assert len(buffer) == 2 and written < 32 * ANSWER_BYTES  # what the sockets hold is more than was read
     await server.close()
 
@@ -163,11 +163,11 @@ async def test_a_token_that_is_no_text_ends_nothing(tmp_path: Path) -> None:
     token_file.write_bytes(b"\xff\xfe")
     async with encrypted(api, tmp_path) as (url, certificate):
         ships = shipper(buffer, url, token_file, certificate)
-        buffer.offer(agent(0), items(1, 2), 1, G1)
+        buffer.add_items(agent(0), items(1, 2), 1, G1)
         async with aiohttp.ClientSession() as session:
-            assert await ships.ship(session) is not None and (api.tokens, len(buffer)) == ([], 2)
+            assert await ships.send_batch(session) is not None and (api.tokens, len(buffer)) == ([], 2)
             token_file.write_text("renewed")
-            assert await ships.ship(session) is None
+            assert await ships.send_batch(session) is None
     assert (sorted(api.rows), api.tokens) == ([1, 2], ["Bearer renewed"])
 
 
@@ -175,7 +175,7 @@ async def test_rows_of_a_run_whose_name_has_another_by_now_are_given_up() -> Non
     api, buffer = FakeApi((409, ProblemType.RUN_MISMATCH)), TelemetryBuffer(keep=True)
     server = TestServer(api.application())
     await server.start_server()
-    buffer.offer(agent(0), items(1, 7), 1, G1)
+    buffer.add_items(agent(0), items(1, 7), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert len(buffer) == 0 and not api.rows
     assert api.given_up == [{"refused": 7, "overflowed": 0}]

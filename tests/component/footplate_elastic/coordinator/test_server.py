@@ -15,9 +15,9 @@ import pytest
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from footplate_contracts.directives import Directives, HangBounds
+from footplate_contracts.directives import Directives, HangTimeouts
 from footplate_contracts.names import FIRST_SPARE, Cause
-from footplate_contracts.rendezvous import HeartbeatAnswer, JoinRequest
+from footplate_contracts.rendezvous import HeartbeatResponse, JoinRequest
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.server import BODY_LIMIT, PART, Server
@@ -187,7 +187,7 @@ async def test_wrong_directives_are_told_what_is_wrong(
 async def test_a_command_of_a_newer_operator_is_passed_over_and_the_rest_holds(client: Client) -> None:
     status, state = await client.direct(nodes=2, command="dream", hang={"factor": 2, "floorSeconds": 60})
     assert (status, state["directives"]["command"]) == (200, "none")
-    assert state["directives"]["hang"] == HangBounds(factor=2.0, floor_seconds=60.0).to_json()
+    assert state["directives"]["hang"] == HangTimeouts(factor=2.0, floor_seconds=60.0).to_json()
 
 
 async def test_every_answer_names_the_epoch(replaced: Client) -> None:
@@ -215,14 +215,14 @@ async def test_a_waiting_join_is_turned_away_when_its_successor_comes(client: Cl
 
 async def test_a_heartbeat_waits_while_there_is_no_news_and_brings_it(client: Client) -> None:
     await client.sealed()
-    known = wire.known(HeartbeatAnswer.from_json(await client.beat(0)))
+    known = wire.answer_token(HeartbeatResponse.from_json(await client.beat(0)))
     path = f"{wire.HEARTBEAT}?wait={LONG}&known={quote(known)}"
 
     async def news() -> Any:
         """As agents do: an answer that says nothing new only asks for the next heartbeat."""
         while True:
             _, body = await client.post(path, {"agent": agent(0).to_json()})
-            if wire.known(HeartbeatAnswer.from_json(body)) != known:
+            if wire.answer_token(HeartbeatResponse.from_json(body)) != known:
                 return body
 
     waiting = asyncio.create_task(news())
@@ -319,7 +319,7 @@ async def test_the_operator_says_how_many_nodes_it_wants(client: Client) -> None
 
 async def test_new_limits_are_told_to_agents_at_once(client: Client) -> None:
     await client.sealed()
-    known = quote(wire.known(HeartbeatAnswer.from_json(await client.beat(0))))
+    known = quote(wire.answer_token(HeartbeatResponse.from_json(await client.beat(0))))
     body, asked = {"agent": agent(0).to_json()}, {"steps": 9, "everySteps": 3, "keepLast": 2}
     waiting = asyncio.create_task(client.post(f"{wire.HEARTBEAT}?wait={LONG}&known={known}", body))
     status, state = await client.direct(nodes=2, limits=asked)
@@ -330,7 +330,7 @@ async def test_new_limits_are_told_to_agents_at_once(client: Client) -> None:
 
 async def test_the_operator_says_what_is_a_hang(client: Client) -> None:
     before = await client.get(wire.STATE)
-    hang = HangBounds(factor=2.0, floor_seconds=600.0, loading_seconds=7200.0).to_json()
+    hang = HangTimeouts(factor=2.0, floor_seconds=600.0, loading_seconds=7200.0).to_json()
     status, state = await client.direct(nodes=2, hang=hang)
     assert (status, state["directives"]["hang"]) == (200, hang)
     assert state["version"] > before["version"]

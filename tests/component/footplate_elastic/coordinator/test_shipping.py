@@ -19,9 +19,9 @@ from aiohttp.test_utils import TestServer
 
 from footplate_contracts.problems import ProblemType
 from footplate_contracts.rendezvous import Heartbeat
-from footplate_contracts.reports import GenerationId, GivenUp, TelemetryItem
+from footplate_contracts.reports import DroppedTelemetry, GenerationId, TelemetryItem
 from footplate_elastic.coordinator import timing
-from footplate_elastic.coordinator.shipping import Destination, Shipper
+from footplate_elastic.coordinator.shipping import TelemetryDestination, TelemetrySender
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.support.certificates import any_credentials
 from tests.unit.footplate_elastic.coordinator.story import agent
@@ -78,8 +78,10 @@ class FakeApi:
 
 def shipper(
     buffer: TelemetryBuffer, url: str, token_file: Path | None = None, authorities: Path | None = None
-) -> Shipper:
-    return Shipper(buffer, Destination(url, token_file, "uid-1", 1, authorities), random.Random(0))
+) -> TelemetrySender:
+    return TelemetrySender(
+        buffer, TelemetryDestination(url, token_file, "uid-1", 1, authorities), random.Random(0)
+    )
 
 
 async def all_stored(buffer: TelemetryBuffer) -> None:
@@ -103,7 +105,7 @@ async def test_rows_are_kept_until_the_api_has_stored_them(statuses: tuple[int, 
     await server.start_server()
     ships = shipper(buffer, str(server.make_url("/telemetry")))
     task = asyncio.create_task(ships.run())
-    buffer.offer(agent(0), items(1, 7), 1, G1)
+    buffer.add_items(agent(0), items(1, 7), 1, G1)
     ships.wake()
     assert buffer.acknowledged(agent(0)) == 0
     await all_stored(buffer)
@@ -136,10 +138,10 @@ async def test_a_sender_that_is_refused_keeps_its_rows_and_says_so_once(
     api, buffer = FakeApi(*[status] * 3), TelemetryBuffer(keep=True)
     server = TestServer(api.application())
     await server.start_server()
-    buffer.offer(agent(0), items(1, 7), 1, G1)
+    buffer.add_items(agent(0), items(1, 7), 1, G1)
     with caplog.at_level(logging.INFO):
         await shipper(buffer, str(server.make_url("/telemetry"))).flush(60.0)
-    assert sorted(api.rows) == list(range(1, 8)) and buffer.given_up == GivenUp()
+    assert sorted(api.rows) == list(range(1, 8)) and buffer.given_up == DroppedTelemetry()
     waited = [second - first for first, second in pairwise(api.asked)]
     assert len(waited) == 3 and waited[0] < waited[2]  # half of each is chance
     said = [record.getMessage() for record in caplog.records if record.name.endswith("shipping")]
@@ -154,7 +156,7 @@ async def test_what_a_receipt_says_holds_after_a_refusal(tmp_path: Path) -> None
     async with encrypted(api, tmp_path) as (url, certificate):
         ships = shipper(buffer, url, token_file, certificate)
         task = asyncio.create_task(ships.run())
-        buffer.offer(agent(0), items(1, 1), 1, G1)
+        buffer.add_items(agent(0), items(1, 1), 1, G1)
         ships.wake()
         async with asyncio.timeout(30):
             while len(api.asked) < 2:
@@ -162,7 +164,7 @@ async def test_what_a_receipt_says_holds_after_a_refusal(tmp_path: Path) -> None
         token_file.write_text("renewed")
         await all_stored(buffer)
         taken = len(api.asked)
-        buffer.offer(agent(0), items(2, 2), 1, G1)
+        buffer.add_items(agent(0), items(2, 2), 1, G1)
         ships.wake()
         await all_stored(buffer)
         assert api.asked[taken] - api.asked[taken - 1] >= 1.0
@@ -176,7 +178,7 @@ async def test_the_rest_is_handed_over_at_the_end() -> None:
     api, buffer = FakeApi(), TelemetryBuffer(keep=True)
     server = TestServer(api.application())
     await server.start_server()
-    buffer.offer(agent(0), items(1, 6000), 1, G1)
+    buffer.add_items(agent(0), items(1, 6000), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert len(api.rows) == 6000
     await server.close()
@@ -195,10 +197,10 @@ async def test_a_row_that_is_never_taken_holds_up_no_other(bad: set[int]) -> Non
     api.unacceptable = frozenset(bad)
     server = TestServer(api.application())
     await server.start_server()
-    buffer.offer(agent(0), items(1, 2500), 1, G1)
+    buffer.add_items(agent(0), items(1, 2500), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert set(range(1, 2501)) - set(api.rows) == bad
-    assert buffer.given_up == GivenUp(refused=len(bad))
+    assert buffer.given_up == DroppedTelemetry(refused=len(bad))
     assert api.given_up[-1] == {"refused": len(bad), "overflowed": 0}
     assert buffer.acknowledged(agent(0)) == 2500
     await server.close()
@@ -208,7 +210,7 @@ async def test_a_coordinator_that_ends_while_the_api_is_away_hands_over_all_the_
     api, buffer = FakeApi(503, 503), TelemetryBuffer(keep=True)
     server = TestServer(api.application())
     await server.start_server()
-    buffer.offer(agent(0), items(1, 3), 1, G1)
+    buffer.add_items(agent(0), items(1, 3), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert sorted(api.rows) == [1, 2, 3]
     await server.close()
@@ -216,7 +218,7 @@ async def test_a_coordinator_that_ends_while_the_api_is_away_hands_over_all_the_
 
 async def test_an_api_that_does_not_answer_does_not_hold_up_the_end() -> None:
     buffer = TelemetryBuffer(keep=True)
-    buffer.offer(agent(0), items(1, 1), 1, G1)
+    buffer.add_items(agent(0), items(1, 1), 1, G1)
     await shipper(buffer, "http://127.0.0.1:9/telemetry").flush(5.0)
     assert len(buffer) == 1
 
@@ -226,7 +228,7 @@ async def test_a_loss_that_is_no_number_arrives_as_valid_json() -> None:
     server = TestServer(api.application())
     await server.start_server()
     diverged = row(1).model_copy(update={"loss": math.nan})
-    buffer.offer(agent(0), [TelemetryItem(sequence=1, metrics=diverged)], 1, G1)
+    buffer.add_items(agent(0), [TelemetryItem(sequence=1, metrics=diverged)], 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert api.rows[1]["metrics"]["loss"] == "NaN"
     await server.close()
@@ -238,7 +240,7 @@ async def test_the_api_says_when_to_come_back(status: int) -> None:
     api.retry_after = "1"
     server = TestServer(api.application())
     await server.start_server()
-    buffer.offer(agent(0), items(1, 3), 1, G1)
+    buffer.add_items(agent(0), items(1, 3), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     first, second = api.asked
     assert second - first >= 1.0  # half of that at most, if it were for us
@@ -254,7 +256,7 @@ async def test_the_api_says_how_long_to_gather() -> None:
     ships = shipper(buffer, str(server.make_url("/telemetry")))
     task = asyncio.create_task(ships.run())
     for number in (1, 2):
-        buffer.offer(agent(0), items(number, number), 1, G1)
+        buffer.add_items(agent(0), items(number, number), 1, G1)
         ships.wake()
         await all_stored(buffer)
     first, second = api.asked
@@ -272,7 +274,7 @@ async def test_at_the_end_of_the_run_nothing_more_is_gathered() -> None:
     ships.over = lambda: bool(over)
     task = asyncio.create_task(ships.run())
     for number in (1, 2):
-        buffer.offer(agent(0), items(number, number), 1, G1)
+        buffer.add_items(agent(0), items(number, number), 1, G1)
         ships.wake()
         if number == 2:
             over.append(True)
@@ -288,7 +290,7 @@ async def test_an_api_that_asks_to_stay_away_is_asked_once_more_before_the_end()
     api.retry_after = "60"
     server = TestServer(api.application())
     await server.start_server()
-    buffer.offer(agent(0), items(1, 3), 1, G1)
+    buffer.add_items(agent(0), items(1, 3), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(timing.LAST_TRY + 0.5)
     assert sorted(api.rows) == [1, 2, 3]
     await server.close()
@@ -299,7 +301,7 @@ async def test_one_that_goes_on_asking_does_not_hold_up_the_end() -> None:
     api.retry_after = "60"
     server = TestServer(api.application())
     await server.start_server()
-    buffer.offer(agent(0), items(1, 3), 1, G1)
+    buffer.add_items(agent(0), items(1, 3), 1, G1)
     async with asyncio.timeout(20):
         await shipper(buffer, str(server.make_url("/telemetry"))).flush(timing.LAST_TRY + 0.5)
     assert (len(buffer), len(api.asked)) == (3, 2)
@@ -313,10 +315,10 @@ async def test_the_api_hears_what_is_given_up_though_there_is_no_row_to_tell_it_
     ships = shipper(buffer, str(server.make_url("/telemetry")))
     task = asyncio.create_task(ships.run())
     for overflowed in (3, 3, 5):
-        buffer.hear(Heartbeat(agent=agent(0), overflowed=overflowed))
+        buffer.update_overflow(Heartbeat(agent=agent(0), overflowed=overflowed))
         ships.wake()
         async with asyncio.timeout(30):
-            while buffer.waits:
+            while buffer.has_pending:
                 await asyncio.sleep(0.01)
     assert api.given_up == [{"refused": 0, "overflowed": 3}, {"refused": 0, "overflowed": 5}]
     task.cancel()
@@ -327,7 +329,7 @@ async def test_an_api_that_takes_no_empty_batch_is_sent_it_once() -> None:
     api, buffer = FakeApi((422, ProblemType.INVALID)), TelemetryBuffer(keep=True)
     server = TestServer(api.application())
     await server.start_server()
-    buffer.hear(Heartbeat(agent=agent(0), overflowed=3))
+    buffer.update_overflow(Heartbeat(agent=agent(0), overflowed=3))
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert len(api.asked) == 1
     await server.close()

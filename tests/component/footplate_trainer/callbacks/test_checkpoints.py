@@ -15,17 +15,17 @@ from footplate_trainer.callbacks.checkpoints import DurableCheckpoints
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.layout import CommitMarker
-from footplate_trainer.checkpoint.record import StateWriter, TrainingState
+from footplate_trainer.checkpoint.record import StateBuilder, TrainingState
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.errors import StaleGeneration
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.loop.stepper import StepFlags
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
-from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.stages.start import open_store
 from tests.support.ranks import run_ranks
 from tests.support.steps import trained
@@ -49,10 +49,10 @@ class Forgetful(CheckpointStore):
 
 
 def save(
-    config: RunConfig, flags: dict[int, Flags], refuse: int | None = None, forgetful: bool = False
+    config: RunConfig, flags: dict[int, StepFlags], refuse: int | None = None, forgetful: bool = False
 ) -> tuple[list[int], list[int]]:
     """After which of six steps flushing was asked for, and which were committed in the end."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
+    with init_distributed(read_environment(os.environ), config.world.backend) as world:
         agent = FakeAgent(refuse_step=refuse)
         model = build_model(config, world)
         optimizer = build_optimizer(model.module, config.training.optimizer)
@@ -67,10 +67,10 @@ def save(
             clock=time.time,
         )
         reporter, limits, flushed = Reporter(agent, world), RunLimits(config), list[int]()
-        state_writer = StateWriter(1, 1, 8, 0, {})
+        state_writer = StateBuilder(1, 1, 8, 0, {})
 
         def state() -> TrainingState:
-            return state_writer.at(reporter.step, reporter.tokens)
+            return state_writer.build(reporter.step, reporter.tokens)
 
         stopwatch = Stopwatch(time.perf_counter)
         durable = DurableCheckpoints(
@@ -78,13 +78,13 @@ def save(
         )
         try:
             for number in range(1, 7):
-                raised = durable.before_compute(number) | flags.get(number, Flags())
+                raised = durable.before_compute(number) | flags.get(number, StepFlags())
                 step = trained(number, raised)
                 reporter.after_step(step)
                 durable.after_step(step)
         except StaleGeneration:
             return flushed, []
-        assert stopwatch.take()[1].keys() == {StepPart.CHECKPOINT}
+        assert stopwatch.read_and_reset()[1].keys() == {StepPart.CHECKPOINT}
         return flushed, [record.step for record in agent.checkpoints]
 
 
@@ -92,11 +92,11 @@ def save(
     ("flags", "expected"),
     [
         pytest.param({}, [4, 6], id="cadence-and-end"),
-        pytest.param({3: Flags(suspend=True)}, [3, 4, 6], id="suspension"),
-        pytest.param({6: Flags(suspend=True)}, [4, 6], id="suspended-at-the-end"),
+        pytest.param({3: StepFlags(suspend=True)}, [3, 4, 6], id="suspension"),
+        pytest.param({6: StepFlags(suspend=True)}, [4, 6], id="suspended-at-the-end"),
     ],
 )
-def test_when_a_step_is_saved(tmp_path: Path, flags: dict[int, Flags], expected: list[int]) -> None:
+def test_when_a_step_is_saved(tmp_path: Path, flags: dict[int, StepFlags], expected: list[int]) -> None:
     config = tiny_config(Path("/shards"), tmp_path, ["checkpoint.everySteps=4"])
     [(flushed, committed)] = run_ranks(save, 1, config, flags)
     assert flushed == committed == expected

@@ -9,8 +9,8 @@ from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.callbacks.limits import LimitsFollower
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.loop.stepper import Flags
-from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.loop.stepper import StepFlags
+from footplate_trainer.parallel.world import init_distributed, read_environment
 from tests.support.ranks import run_ranks
 from tests.support.steps import trained
 from tests.support.tiny import tiny_config
@@ -23,14 +23,14 @@ def told(number: int, steps: int) -> NumberedLimits:
 
 def follow(config: RunConfig) -> list[tuple[bool, int]]:
     """(flag raised, length in force) after each of three steps and after the last; rank 1 hears of all."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
+    with init_distributed(read_environment(os.environ), config.world.backend) as world:
         agent = FakeAgent(told={1: told(1, 12), 3: told(2, 9)} if world.rank == 1 else {})
         limits = RunLimits(config)
         follower = LimitsFollower(limits, agent, world, done=0)
         seen = []
         for number, anyone in ((1, False), (2, True), (3, False)):
             flags = follower.before_compute(number)
-            follower.after_step(trained(number, Flags(new_limits=anyone)))
+            follower.after_step(trained(number, StepFlags(new_limits=anyone)))
             seen.append((flags.new_limits, limits.steps))
             agent.step = number
         follower.after_last_step()

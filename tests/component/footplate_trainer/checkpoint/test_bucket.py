@@ -11,7 +11,7 @@ import pytest
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.layout import Begun, CommitMarker
+from footplate_trainer.checkpoint.layout import CommitMarker, GenerationStart
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks
 from tests.support.s3 import s3_server
@@ -116,9 +116,12 @@ def test_a_marker_that_is_gone_can_be_taken_away(bucket: CheckpointStore) -> Non
 
 def test_where_generations_began_is_noted_in_a_bucket_too(bucket: CheckpointStore) -> None:
     for step, number in ((0, 1), (20, 2), (10, 3), (10, 3)):
-        bucket.begin(Begun(step, 1, number, "uid"))
+        bucket.record_generation_start(GenerationStart(step, 1, number, "uid"))
 
-    assert {begun.name for begun in bucket.begun("uid")} == {"begun-0.e1g1.uid", "begun-10.e1g3.uid"}
+    assert {begun.name for begun in bucket.list_generation_starts("uid")} == {
+        "begun-0.e1g1.uid",
+        "begun-10.e1g3.uid",
+    }
     assert (bucket.steps(), bucket.directories()) == ([], [])
 
 

@@ -16,10 +16,10 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import CheckpointRecord
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.layout import CommitMarker, StepDirectory
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import read_rows, tiny_config
@@ -174,7 +174,7 @@ class FasterTwin(FakeAgent):
         while record.step == 2 and not (self.folder / "step-4.e0g0" / "of-the-first").exists():
             time.sleep(0.005)
 
-    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def metrics(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         super().metrics(row)
         if row.step == 3:
             (self.folder / "step-4.e0g0").mkdir()
@@ -211,7 +211,7 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(shards: Path, tm
         time.sleep(rng.uniform(0, 0.15))
         ranks.kill()
         reached = store.steps()[0]
-        found = newest_whole(store.uri)
+        found = find_newest_whole(store.uri)
         marked = StepDirectory.parse(found.directory)
         assert marked is not None
         assert marked.step >= reached - 1, "at most the commit that was cut off is missing"

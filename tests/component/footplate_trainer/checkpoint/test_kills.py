@@ -16,7 +16,7 @@ from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.checkpoint.layout import StepDirectory
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.stages import learning
@@ -90,7 +90,7 @@ def look(store: CheckpointStore, reached: int, tally: Tally) -> int:
     named = {marker.directory for marker in markers.values() if marker}
     tally.unfinished += any(directory.name not in named for directory in store.directories())
     tally.problems += [damage for name in named if (damage := StepCheckpoint(store, name).first_damage())]
-    found = StepDirectory.parse(newest_whole(store.uri).directory)
+    found = StepDirectory.parse(find_newest_whole(store.uri).directory)
     if found is None or found.step < reached + BEFORE:
         tally.problems.append(f"went from step {reached} to {found}")
     return found.step if found else 0

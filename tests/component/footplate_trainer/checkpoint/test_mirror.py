@@ -141,7 +141,7 @@ def test_steps_that_were_given_up_do_not_come_back_with_a_node(
     assert [end.code for end in ended] == [0, 0]
     assert ended[0].agent.rows[0].step == last + 1
     assert [row["step"] for row in read_rows(metrics)] == list(range(1, STEPS + 1))
-    noted = CheckpointStore(tmp_path / "checkpoints").begun("")
+    noted = CheckpointStore(tmp_path / "checkpoints").list_generation_starts("")
     assert {(begun.step, str(begun.generation)) for begun in noted} == {(0, "1.2"), (last, "1.3")}
 
 

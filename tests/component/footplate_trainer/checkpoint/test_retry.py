@@ -17,7 +17,7 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.layout import CommitMarker
 from footplate_trainer.checkpoint.store import CheckpointStore
@@ -62,7 +62,7 @@ class SmallDisk(FakeAgent):
             _limit_files(resource.RLIM_INFINITY)
             wait_for(self.folder / f"step-{self.needed}.committed")
 
-    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def metrics(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         super().metrics(row, samples)
         (self.folder / f"row-{row.step}").touch()
 

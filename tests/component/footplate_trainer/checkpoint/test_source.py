@@ -11,7 +11,7 @@ import pytest
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.checkpoints import whole_tensors
 from tests.support.ranks import run_ranks
@@ -75,7 +75,7 @@ def test_what_is_damaged_there_is_named_and_passed_over(shards: Path, source: Pa
     assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
     assert "resumeFrom: checkpoint of step 6 is damaged and is not used: " in ended[0].stderr
     assert f"{web.address}/step-6.e0g0/tensors-1.bin: sha256 is " in ended[0].stderr
-    assert newest_whole(str(tmp_path / "checkpoints")).state().updates == 4 + 3
+    assert find_newest_whole(str(tmp_path / "checkpoints")).state().updates == 4 + 3
 
 
 def test_commands_read_a_web_server(

@@ -14,15 +14,15 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from footplate_contracts.v1alpha1.data import Mask
+from footplate_contracts.v1alpha1.data import LossMask
 from footplate_trainer.data.chat.encoding import ChatEncoder
 from footplate_trainer.data.chat.fields import RowReader
 from footplate_trainer.data.chat.making import EndOfText, SampleMaker
 from footplate_trainer.data.chat.model_template import read_template
-from footplate_trainer.data.chat.renderer import within_process
-from footplate_trainer.data.chat.template import ChatTemplate, Conversation, Ending, Part
+from footplate_trainer.data.chat.renderer import in_process_renderer
+from footplate_trainer.data.chat.template import ChatTemplate, Conversation, ConversationPrefix, PrefixEnding
 from footplate_trainer.data.layout import ShardFormat
-from footplate_trainer.data.records import Row
+from footplate_trainer.data.records import DataRow
 from footplate_trainer.data.samples import StoredSample
 from tests.support.chat import CHATML, LLAMA, MARKED, THINKING, assistant, chatml_model, llama_model, user
 
@@ -53,14 +53,14 @@ def conversations(special: tuple[str, ...] = ()) -> Iterator[list[dict[str, Any]
 
 
 def sample_of(
-    folder: Path, messages: list[dict[str, Any]], mask: Mask = Mask.ASSISTANT, **row: Any
+    folder: Path, messages: list[dict[str, Any]], mask: LossMask = LossMask.ASSISTANT, **row: Any
 ) -> StoredSample:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     template = read_template(folder)
     assert template is not None
-    render = within_process(ChatTemplate(template.source, template.name, template.special))
+    render = in_process_renderer(ChatTemplate(template.source, template.name, template.special))
     making = SampleMaker(RowReader(ShardFormat.CHAT), tokenizer, template, render, mask, EndOfText(0, "it"))
-    [(_, sample)] = making.make([Row("row", {"messages": messages, **row}, 1)])
+    [(_, sample)] = making.make([DataRow("row", {"messages": messages, **row}, 1)])
     assert isinstance(sample, StoredSample), sample
     return sample
 
@@ -68,7 +68,7 @@ def sample_of(
 def test_ids_are_those_of_apply_chat_template(model: Path) -> None:
     theirs = AutoTokenizer.from_pretrained(model)
     for messages in conversations():
-        [document] = sample_of(model, messages, Mask.ALL).documents
+        [document] = sample_of(model, messages, LossMask.ALL).documents
         assert document.tokens.tolist() == theirs.apply_chat_template(messages, return_dict=False)
 
 
@@ -77,7 +77,7 @@ def test_text_that_spells_a_special_token_is_what_transformers_makes_of_it_when_
     special = tuple(ChatEncoder(Tokenizer.from_file(str(model / "tokenizer.json"))).special.values())
     differing = 0
     for messages in conversations(special):
-        [document] = sample_of(model, messages, Mask.ALL).documents
+        [document] = sample_of(model, messages, LossMask.ALL).documents
         as_text = theirs.apply_chat_template(messages, return_dict=False, sanitize_control_tokens=True)
         assert document.tokens.tolist() == as_text
         differing += as_text != theirs.apply_chat_template(messages, return_dict=False)
@@ -98,7 +98,7 @@ def test_generation_blocks_and_turns_give_one_mask(tmp_path: Path) -> None:
     unmarked = MARKED.replace("{% generation %}", "").replace("{% endgeneration %}", "")
     one, other = chatml_model(tmp_path / "a", MARKED), chatml_model(tmp_path / "b", unmarked)
     for messages, mask in itertools.product(
-        conversations(("<|im_end|>",)), (Mask.ASSISTANT, Mask.COMPLETION)
+        conversations(("<|im_end|>",)), (LossMask.ASSISTANT, LossMask.COMPLETION)
     ):
         [marked], [told] = (sample_of(folder, messages, mask).documents for folder in (one, other))
         assert marked.tokens.tolist() == told.tokens.tolist()
@@ -108,19 +108,19 @@ def test_generation_blocks_and_turns_give_one_mask(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ending", "asked"),
     [
-        pytest.param(Ending.NONE, {}, id="whole"),
-        pytest.param(Ending.ANSWER, {"add_generation_prompt": True}, id="answer"),
-        pytest.param(Ending.OPEN, {"continue_final_message": True}, id="open"),
+        pytest.param(PrefixEnding.NONE, {}, id="whole"),
+        pytest.param(PrefixEnding.ANSWER, {"add_generation_prompt": True}, id="answer"),
+        pytest.param(PrefixEnding.OPEN, {"continue_final_message": True}, id="open"),
     ],
 )
-def test_texts_are_those_of_transformers(model: Path, ending: Ending, asked: dict[str, bool]) -> None:
+def test_texts_are_those_of_transformers(model: Path, ending: PrefixEnding, asked: dict[str, bool]) -> None:
     theirs = AutoTokenizer.from_pretrained(model)
     template = read_template(model)
     assert template is not None
     ours = ChatTemplate(template.source, template.name, template.special)
     for messages in conversations():
         context = {"tools": TOOLS, "documents": [{"title": "t", "text": "x"}]}
-        rendered = ours.render(Conversation(messages, **context), Part(len(messages), ending))
+        rendered = ours.render(Conversation(messages, **context), ConversationPrefix(len(messages), ending))
         assert rendered.text == theirs.apply_chat_template(messages, tokenize=False, **context, **asked)
 
 
@@ -139,7 +139,7 @@ def test_what_templates_are_given_is_what_transformers_gives(tmp_path: Path) -> 
     assert template is not None
     ours = ChatTemplate(template.source, template.name, template.special, datetime.now())
     messages = [user("é\n"), {**assistant("a"), "thinking": "hm", "tool_calls": None}]
-    rendered = ours.render(Conversation(messages, TOOLS, variables={"style": "terse"}), Part(2))
+    rendered = ours.render(Conversation(messages, TOOLS, variables={"style": "terse"}), ConversationPrefix(2))
     assert rendered.text == theirs.apply_chat_template(messages, tools=TOOLS, style="terse", tokenize=False)
 
 
@@ -147,6 +147,6 @@ def test_a_llama_template_takes_tools_and_one_beginning(tmp_path: Path) -> None:
     model = llama_model(tmp_path, LLAMA)
     theirs = AutoTokenizer.from_pretrained(model)
     messages = [user("2+2?"), assistant("4")]
-    [document] = sample_of(model, messages, Mask.ALL, tools=TOOLS).documents
+    [document] = sample_of(model, messages, LossMask.ALL, tools=TOOLS).documents
     assert document.tokens.tolist() == theirs.apply_chat_template(messages, tools=TOOLS, return_dict=False)
     assert document.tokens.tolist().count(theirs.bos_token_id) == 1

@@ -17,14 +17,14 @@ from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.config import shape_of
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.commands.generate import load
-from footplate_trainer.huggingface.adapter import merging, write_adapter
+from footplate_trainer.huggingface.adapter import with_merged_adapters, write_adapter
 from footplate_trainer.huggingface.writer import write_folder
 from footplate_trainer.manifest.run_file import read_run
-from footplate_trainer.model.build import build
-from footplate_trainer.model.linear import is_adapters
+from footplate_trainer.model.build import build_network
+from footplate_trainer.model.linear import is_adapter_parameter
 from tests.support.checkpoints import whole_tensors
 from tests.support.nonempty import nonempty
 from tests.support.ranks import run_ranks
@@ -73,7 +73,7 @@ def test_frozen_weights_keep_their_bits(tuned: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in nonempty(weights))
     added = {name for name in after if name.startswith("model.")} - weights
     assert added
-    assert all(is_adapters(name) and after[name].any() for name in added)
+    assert all(is_adapter_parameter(name) and after[name].any() for name in added)
     moments = {name for name in after if name.startswith("optimizer.")}
     assert moments == {
         f"optimizer.{moment}.{name.removeprefix('model.')}"
@@ -83,8 +83,8 @@ def test_frozen_weights_keep_their_bits(tuned: Path) -> None:
 
 
 def test_an_export_is_the_adapted_model(tuned: Path, tmp_path: Path) -> None:
-    ours, _ = load(newest_whole(str(tuned / "checkpoints")))
-    base, _ = load(newest_whole(str(tuned / "first" / "checkpoints")))
+    ours, _ = load(find_newest_whole(str(tuned / "checkpoints")))
+    base, _ = load(find_newest_whole(str(tuned / "first" / "checkpoints")))
     assert main(("export", str(tuned / "checkpoints"), str(tmp_path / "merged"))) == 0
 
     theirs, problems = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", output_loading_info=True)
@@ -110,7 +110,7 @@ def add_as_peft_does(folder: Path, model: Any) -> None:
 
 
 def test_adapters_alone_are_for_the_folder_that_they_stand_beside(tuned: Path, tmp_path: Path) -> None:
-    ours, _ = load(newest_whole(str(tuned / "checkpoints")))
+    ours, _ = load(find_newest_whole(str(tuned / "checkpoints")))
     assert main(("export", "--adapter", str(tuned / "checkpoints"), str(tmp_path / "adapter"))) == 0
     settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == str(tuned / "base")
@@ -135,21 +135,23 @@ def test_every_familys_adapters_are_written_merged_and_alone(
     tmp_path: Path, family: Family, opener: Any, targets: list[str]
 ) -> None:
     model = model_of(family, adapter={"rank": 3, "alpha": 6.0, "target_modules": targets})
-    network = build(shape_of(model)).eval()
+    network = build_network(shape_of(model)).eval()
     fill(network, 0.1)
     parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
     for name, parameter in parameters.items():
         if name.endswith(".adapter.b"):
             parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(4))
     weights = {
-        name: tuple(parameter.shape) for name, parameter in parameters.items() if not is_adapters(name)
+        name: tuple(parameter.shape)
+        for name, parameter in parameters.items()
+        if not is_adapter_parameter(name)
     }
 
     def whole(names: Sequence[str]) -> dict[str, torch.Tensor]:
         return {name: parameters[name] for name in names}
 
     write_folder(tmp_path / "base", model, weights, whole, None)
-    write_folder(tmp_path / "merged", model, weights, merging(whole, model), None)
+    write_folder(tmp_path / "merged", model, weights, with_merged_adapters(whole, model), None)
     write_adapter(tmp_path / "adapter", shape_of(model), model, None, whole)
 
     base, merged = (opener.from_pretrained(tmp_path / name).eval() for name in ("base", "merged"))

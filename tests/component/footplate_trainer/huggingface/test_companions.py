@@ -16,12 +16,12 @@ from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.compute import ResumeFrom
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.pack import pack
-from footplate_trainer.huggingface.companions import companions_in
-from footplate_trainer.huggingface.export import export
+from footplate_trainer.huggingface.companions import checkpoint_processors
+from footplate_trainer.huggingface.export import export_checkpoint
 from footplate_trainer.manifest.run_file import read_run
 from tests.support.chat_model import CONTEXT, CONVERSATION, ROWS, TURN_END, write_chat_model
 from tests.support.ranks import run_ranks
@@ -193,8 +193,8 @@ def test_a_run_that_goes_on_with_anothers_weights_keeps_them(
     ended = run_ranks(train_under, 1, FakeAgent(), successor)[0]
 
     assert ended.code == ExitCode.SUCCESS, ended.stderr
-    kept = companions_in(newest_whole(str(tmp_path / "checkpoints")))
-    assert kept.files == companions_in(written).files
+    kept = checkpoint_processors(find_newest_whole(str(tmp_path / "checkpoints")))
+    assert kept.files == checkpoint_processors(written).files
     assert all((folder / name).read_bytes() == content for name, content in kept.files.items())
 
 
@@ -224,9 +224,9 @@ def test_those_of_another_tokenizer_are_left_out(folder: Path, shards: Path, tmp
         f"initFrom {folder}: its chat template, special tokens and generation settings are left out, as "
         in (ended.stderr)
     )
-    checkpoint = newest_whole(str(tmp_path / "checkpoints"))
-    assert not companions_in(checkpoint).files
-    exported = export(checkpoint, tmp_path / "out")
+    checkpoint = find_newest_whole(str(tmp_path / "checkpoints"))
+    assert not checkpoint_processors(checkpoint).files
+    exported = export_checkpoint(checkpoint, tmp_path / "out")
     assert exported == ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert (tokenizer.chat_template, tokenizer.eos_token) == (None, "<eos>")

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.commands.generate import load
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
@@ -28,7 +28,7 @@ def test_a_trained_model_is_opened_as_it_is(
     told = capsys.readouterr().out
     assert told.endswith(f"-> {out}: model.safetensors, tokenizer.json, tokenizer_config.json, config.json\n")
 
-    ours, our_tokenizer = load(newest_whole(checkpoints))
+    ours, our_tokenizer = load(find_newest_whole(checkpoints))
     theirs, problems = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
     tokenizer = AutoTokenizer.from_pretrained(out)
     ids = tokenizer("abc dab", add_special_tokens=False)["input_ids"]

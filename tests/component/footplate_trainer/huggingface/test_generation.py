@@ -17,9 +17,9 @@ from transformers.generation.logits_process import (
 
 from footplate_planning.config import shape_of
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineRoom
-from footplate_trainer.generation.requests import Request, StopRule
-from footplate_trainer.generation.sampler import SamplingRule, draw
+from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.requests import GenerationRequest, StopRule
+from footplate_trainer.generation.sampler import SamplingRule, sample_tokens
 from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import folder_model
 from footplate_trainer.huggingface.reader import FolderReader
@@ -71,8 +71,10 @@ def test_the_most_likely_tokens_are_those_of_transformers(
     prompts = [[*beginning, 5], [*beginning, 6, 7], [9], [*range(100, 130)]]
     rule = SamplingRule(repetition_penalty=1.2, temperature=0)
 
-    engine = Engine(opened(tmp_path), EngineRoom(blocks=20, block_size=4), rule, StopRule(), seed=0)
-    answers = engine.answers(Request(number, 0, prompt, 12) for number, prompt in enumerate(prompts))
+    engine = Engine(opened(tmp_path), EngineLimits(blocks=20, block_size=4), rule, StopRule(), seed=0)
+    answers = engine.answers(
+        GenerationRequest(number, 0, prompt, 12) for number, prompt in enumerate(prompts)
+    )
 
     found = {answer.request.prompt: answer.tokens for answer in answers}
     for number, prompt in enumerate(prompts):
@@ -115,7 +117,7 @@ def test_the_distribution_drawn_from_is_that_of_transformers(rule: SamplingRule)
     shares = wanted.double().exp()
     allowed = shares.nonzero().squeeze(1)
     chance = (shares.cumsum(0) - shares / 2)[allowed]
-    drawn = draw(logits.expand(len(allowed), -1), rule, [before[0].tolist()] * len(allowed), chance)
+    drawn = sample_tokens(logits.expand(len(allowed), -1), rule, [before[0].tolist()] * len(allowed), chance)
 
     assert torch.equal(drawn.tokens, allowed)
     torch.testing.assert_close(drawn.sampled, wanted[allowed], rtol=0, atol=2e-6)

@@ -19,13 +19,13 @@ from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.config import shape_of
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.commands.generate import load
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.huggingface.initial import completed
+from footplate_trainer.huggingface.initial import complete_config
 from footplate_trainer.huggingface.writer import write_folder
 from footplate_trainer.manifest.run_file import read_run
-from footplate_trainer.model.build import build
+from footplate_trainer.model.build import build_network
 from tests.support.layouts import initial, joined
 from tests.support.ranks import run_ranks
 from tests.support.shapes import fill, model_of
@@ -49,7 +49,7 @@ def config_from(shards: Path, base: Path, folder: Path, **spec: dict[str, Any]) 
 def written(folder: Path, family: Family, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """A folder of transformers with a small model of `family`; its weights by our names, fp32."""
     model = model_of(family, vocabulary_size=ROWS)
-    network = build(shape_of(model))
+    network = build_network(shape_of(model))
     fill(network)
     weights = {name: parameter.detach().to(dtype) for name, parameter in network.named_parameters()}
 
@@ -79,7 +79,9 @@ def test_new_rows_are_the_mean_of_the_old_in_every_layout(
 ) -> None:
     base = written(tmp_path / "base", family, dtype)
     grown = {"vocabularySize": size, "growEmbeddings": True}
-    config = completed(config_from(tmp_path, tmp_path / "base", tmp_path, model=grown, parallelism=layout))
+    config = complete_config(
+        config_from(tmp_path, tmp_path / "base", tmp_path, model=grown, parallelism=layout)
+    )
 
     whole = joined(run_ranks(initial, ranks, config))
 
@@ -158,7 +160,7 @@ def test_new_ids_want_embeddings_that_grow_and_are_exported(
     assert run_ranks(train, 2, config) == [0, 0]
     assert main(("export", str(tmp_path / "checkpoints"), str(tmp_path / "out"))) == 0
 
-    ours, _ = load(newest_whole(str(tmp_path / "checkpoints")))
+    ours, _ = load(find_newest_whole(str(tmp_path / "checkpoints")))
     theirs, problems = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(problems.values())
     assert theirs.config.vocab_size == len(theirs.get_input_embeddings().weight) == 260
@@ -168,7 +170,7 @@ def test_new_ids_want_embeddings_that_grow_and_are_exported(
     with torch.inference_mode():
         tokens = torch.tensor([[5, 256, 257, mask, 259]])
         assert (theirs.eval()(tokens).logits - ours(tokens)).abs().max().item() <= 1e-5
-    base, _ = load(newest_whole(str(tuned / "checkpoints")))
+    base, _ = load(find_newest_whole(str(tuned / "checkpoints")))
     old = base.get_parameter("embedding.weight")
     torch.testing.assert_close(ours.get_parameter("embedding.weight")[258:], old.mean(0).expand(2, -1))
 

@@ -10,7 +10,7 @@ import torch
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.commands.generate import load
 from tests.support.initial import config_from, export_tiny
 from tests.support.ranks import run_ranks
@@ -39,7 +39,9 @@ def test_the_weights_are_the_folders(
     config = config.model_copy(update={"parallelism": config.parallelism.model_copy(update=layout)})
     assert run_ranks(train, ranks, config) == [0] * ranks
 
-    before, after = (load(newest_whole(str(folder / "checkpoints")))[0] for folder in (trained, tmp_path))
+    before, after = (
+        load(find_newest_whole(str(folder / "checkpoints")))[0] for folder in (trained, tmp_path)
+    )
     assert dict(before.named_parameters()).keys() == dict(after.named_parameters()).keys()
     for name, parameter in after.named_parameters():
         torch.testing.assert_close(parameter, before.get_parameter(name), rtol=1e-6, atol=1e-9)
@@ -85,6 +87,6 @@ def test_a_plan_knows_the_folders_shape(
 
     assert main(("plan", str(tmp_path / "run.json"), "--ranks", "4", "--set", "parallelism.tensor=2")) == 0
 
-    network, _ = load(newest_whole(str(trained / "checkpoints")))
+    network, _ = load(find_newest_whole(str(trained / "checkpoints")))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     assert f"{parameters:,}" in capsys.readouterr().out

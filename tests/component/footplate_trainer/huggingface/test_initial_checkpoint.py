@@ -14,7 +14,7 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.commands.generate import load
 from tests.support.initial import config_from, export_tiny
 from tests.support.ranks import run_ranks
@@ -34,7 +34,7 @@ def begun(config: RunConfig, ranks: int, layout: dict[str, int], folder: Path) -
     """What a run of one step that moves nothing ends with."""
     config = config.model_copy(update={"parallelism": config.parallelism.model_copy(update=layout)})
     assert run_ranks(train, ranks, config) == [0] * ranks
-    return dict(load(newest_whole(str(folder / "checkpoints")))[0].named_parameters())
+    return dict(load(find_newest_whole(str(folder / "checkpoints")))[0].named_parameters())
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def begun(config: RunConfig, ranks: int, layout: dict[str, int], folder: Path) -
 def test_the_weights_are_the_checkpoints(
     shards: Path, trained: Path, tmp_path: Path, ranks: int, layout: dict[str, int], model: dict[str, Any]
 ) -> None:
-    step = newest_whole(str(trained / "checkpoints"))
+    step = find_newest_whole(str(trained / "checkpoints"))
     before = dict(load(step)[0].named_parameters())
     after = begun(config_from(shards, step.name, tmp_path, model), ranks, layout, tmp_path)
 
@@ -91,7 +91,7 @@ def given_by(uri: str, digest: str) -> list[LineageEntry]:
 def test_a_checkpoint_that_is_not_the_one_that_was_given_is_refused(
     shards: Path, trained: Path, tmp_path: Path, fault: str
 ) -> None:
-    step = newest_whole(str(trained / "checkpoints")).name
+    step = find_newest_whole(str(trained / "checkpoints")).name
     uri = str(tmp_path / "step-2.e1g1")
     digest = hashlib.sha256((Path(step) / "manifest.json").read_bytes()).hexdigest()
     if fault == "another":
@@ -109,7 +109,7 @@ def test_a_checkpoint_that_is_not_the_one_that_was_given_is_refused(
 
 
 def test_embeddings_of_a_checkpoint_do_not_grow(shards: Path, trained: Path, tmp_path: Path) -> None:
-    uri = newest_whole(str(trained / "checkpoints")).name
+    uri = find_newest_whole(str(trained / "checkpoints")).name
     config = config_from(shards, uri, tmp_path, {"growEmbeddings": True, "vocabularySize": 1024})
     ended = run_ranks(train_under, 1, FakeAgent(), config)[0]
     assert ended.code == ExitCode.CONFIG
@@ -121,6 +121,6 @@ def test_a_plan_knows_the_checkpoints_shape(
 ) -> None:
     config_from(shards, str(trained / "checkpoints"), tmp_path, {})
     assert main(("plan", str(tmp_path / "run.json"), "--ranks", "4", "--set", "parallelism.tensor=2")) == 0
-    network, _ = load(newest_whole(str(trained / "checkpoints")))
+    network, _ = load(find_newest_whole(str(trained / "checkpoints")))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     assert f"{parameters:,}" in capsys.readouterr().out

@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 
 from footplate_contracts.names import Backend, ExitCode
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.commands.generate import load
 from footplate_trainer.errors import StorageError, TrainerError
 from footplate_trainer.huggingface.folder import ModelFolder
-from footplate_trainer.huggingface.load import agreed_weights
+from footplate_trainer.huggingface.load import fetch_weights_everywhere
 from footplate_trainer.input_folder import NodeFolder
-from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.storage import open_storage
 from tests.support.initial import config_from, export_tiny
 from tests.support.ranks import run_ranks
@@ -102,7 +102,7 @@ def test_the_weights_are_the_folders_and_copied_once(
     told = {**elsewhere.environment, "FOOTPLATE_DATA_CACHE": str(tmp_path / "cache")}
     assert run_ranks(train, 2, config, environment=told) == [0] * 2
 
-    before, after = (load(newest_whole(str(place / "checkpoints")))[0] for place in (trained, tmp_path))
+    before, after = (load(find_newest_whole(str(place / "checkpoints")))[0] for place in (trained, tmp_path))
     for name, parameter in after.named_parameters():
         torch.testing.assert_close(parameter, before.get_parameter(name), rtol=1e-6, atol=1e-9)
     files = sorted(path.name for path in (trained / folder).glob("*.safetensors"))
@@ -127,7 +127,7 @@ def test_a_plan_reads_the_shape_and_copies_nothing(
 
     assert main(("plan", str(tmp_path / "run.json"), "--ranks", "2")) == 0
 
-    network, _ = load(newest_whole(str(trained / "checkpoints")))
+    network, _ = load(find_newest_whole(str(trained / "checkpoints")))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     assert f"{parameters:,}" in capsys.readouterr().out
     assert not (tmp_path / "cache").exists()
@@ -172,7 +172,7 @@ class OnTwoNodes(ModelFolder):
     def __post_init__(self) -> None:
         super().__init__("s3://bucket/model")
 
-    def weights(self, owner: str = "", local_rank: int = 0) -> NodeFolder:
+    def fetch_weights(self, owner: str = "", local_rank: int = 0) -> NodeFolder:
         mine = self.got[local_rank]
         if isinstance(mine, TrainerError):
             raise mine
@@ -182,10 +182,10 @@ class OnTwoNodes(ModelFolder):
 def heard(cases: list[list[str | TrainerError]]) -> list[str]:
     """What one rank hears in each case."""
     told = []
-    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+    with init_distributed(read_environment(os.environ), Backend.GLOO) as world:
         for got in cases:
             try:
-                told.append(agreed_weights(OnTwoNodes(got), "", world).digest)
+                told.append(fetch_weights_everywhere(OnTwoNodes(got), "", world).digest)
             except TrainerError as error:
                 told.append(f"{type(error).__name__}: {error}")
     return told

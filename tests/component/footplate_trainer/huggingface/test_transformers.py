@@ -21,8 +21,8 @@ from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import check_rules, folder_model
 from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.huggingface.writer import write_folder
-from footplate_trainer.model.build import build
-from footplate_trainer.model.network import Network
+from footplate_trainer.model.build import build_network
+from footplate_trainer.model.network import TransformerNetwork
 
 SIZES = {
     "vocab_size": 99,
@@ -111,9 +111,9 @@ def tokens(length: int = 24, seed: int = 1) -> Tensor:
     return torch.randint(99, (2, length), generator=torch.Generator().manual_seed(seed))
 
 
-def opened(folder: Path) -> tuple[Network, Model]:
+def opened(folder: Path) -> tuple[TransformerNetwork, Model]:
     model = folder_model(ModelFolder(str(folder)))
-    network = build(shape_of(model)).eval()
+    network = build_network(shape_of(model)).eval()
     reader = FolderReader(folder, model, [name for name, _ in network.named_parameters()])
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -128,13 +128,13 @@ def logits_of(model: Any) -> Tensor:
     return answer
 
 
-def our_logits(network: Network) -> Tensor:
+def our_logits(network: TransformerNetwork) -> Tensor:
     with torch.inference_mode():
         answer: Tensor = network(tokens(), decoder_tokens=tokens(17, 2))
     return answer
 
 
-def write(folder: Path, network: Network, model: Model, **limits: int) -> None:
+def write(folder: Path, network: TransformerNetwork, model: Model, **limits: int) -> None:
     parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
     sizes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
 

@@ -21,7 +21,7 @@ from footplate_contracts.names import Backend
 from footplate_contracts.runconfig import resolve_optimizer
 from footplate_contracts.v1alpha1.training import Optimizer, OptimizerName
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.parallel.world import init_distributed, read_environment
 from tests.support.ranks import run_ranks
 
 STEPS = 20
@@ -124,7 +124,7 @@ def error_after_steps(settings: Optimizer, degrees: Sequence[int]) -> float:
 
 
 def errors(degrees: Sequence[int]) -> dict[str, float]:
-    with open_world(read_environment(os.environ), Backend.GLOO):
+    with init_distributed(read_environment(os.environ), Backend.GLOO):
         return {str(settings.name): error_after_steps(settings, degrees) for settings in OPTIMIZERS}
 
 
@@ -154,7 +154,7 @@ def restored_goes_on(settings: Optimizer) -> None:
         for moment, named in second.moments().items():
             for name, target in named.items():
                 target.copy_(first.moments()[moment][name])
-    second.set_updates_done(1)
+    second.set_update_count(1)
     for optimizer, network in ((first, ours), (second, other)):
         optimizer.step(
             [gradient(1, index, parameter) for index, parameter in enumerate(network.parameters())], 0.1

@@ -12,31 +12,31 @@ import pytest
 from footplate_contracts.names import Backend, Reason
 from footplate_trainer.errors import StorageError, TrainerError, UserMistake
 from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.world import World, open_world, read_environment
+from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 from tests.support.ranks import run_ranks
 
 
-def among_ranks(work: Callable[[World], Any]) -> Any:
-    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+def among_ranks(work: Callable[[DistributedContext], Any]) -> Any:
+    with init_distributed(read_environment(os.environ), Backend.GLOO) as world:
         try:
             return work(world)
         except TrainerError as error:
             return type(error).__name__, str(error), error.step, error.outcome.reason
 
 
-def decided_by_0(world: World) -> str:
-    return agree.from_rank_0(lambda: f"of rank {world.rank}", world.background)
+def decided_by_0(world: DistributedContext) -> str:
+    return agree.compute_on_rank_0(lambda: f"of rank {world.rank}", world.background)
 
 
-def refused_by_0(world: World) -> str:
+def refused_by_0(world: DistributedContext) -> str:
     def decide() -> str:
         assert world.rank == 0
         raise StorageError("no room", full=True, step=7)
 
-    return agree.from_rank_0(decide, world.background)
+    return agree.compute_on_rank_0(decide, world.background)
 
 
-def awaited_from_0(world: World) -> tuple[str, int]:
+def awaited_from_0(world: DistributedContext) -> tuple[str, int]:
     """Which goes on once ranks have met twice."""
     heard, met = list[int](), threading.Event()
 
@@ -51,30 +51,30 @@ def awaited_from_0(world: World) -> tuple[str, int]:
         alive(8)
         return f"of rank {world.rank}"
 
-    told = agree.awaited_from_rank_0(decide, world.background, hear, every=0.01)
+    told = agree.compute_on_rank_0_with_progress(decide, world.background, hear, every=0.01)
     return told, heard[-1]
 
 
-def awaited_in_vain(world: World) -> str:
+def awaited_in_vain(world: DistributedContext) -> str:
     def decide(alive: Callable[[int], None]) -> str:
         raise StorageError("no room", full=True, step=7)
 
-    return agree.awaited_from_rank_0(decide, world.background, lambda progress: None, every=0.01)
+    return agree.compute_on_rank_0_with_progress(decide, world.background, lambda progress: None, every=0.01)
 
 
-def gathered_at_0(world: World) -> list[int]:
-    return agree.gather_to_0(world.rank * 10, world.background)
+def gathered_at_0(world: DistributedContext) -> list[int]:
+    return agree.gather_to_rank_0(world.rank * 10, world.background)
 
 
-def gathered(world: World) -> list[int]:
-    return agree.gather(world.rank * 10, world.background)
+def gathered(world: DistributedContext) -> list[int]:
+    return agree.all_gather(world.rank * 10, world.background)
 
 
-def scattered(world: World) -> str:
+def scattered(world: DistributedContext) -> str:
     return agree.scatter_from_0(["a", "b", "c"] if world.rank == 0 else [], world.background)
 
 
-def failed_on_two(world: World) -> None:
+def failed_on_two(world: DistributedContext) -> None:
     error = UserMistake(f"wrong on rank {world.rank}") if world.rank else None
     agree.raise_first(error, world.background)
 
@@ -96,5 +96,5 @@ WRONG = ("UserMistake", "wrong on rank 1", None, UserMistake.outcome.reason)
         pytest.param(failed_on_two, [WRONG] * 3, id="the-lowest-rank's-error"),
     ],
 )
-def test_every_rank_has_what_was_told(work: Callable[[World], Any], expected: list[Any]) -> None:
+def test_every_rank_has_what_was_told(work: Callable[[DistributedContext], Any], expected: list[Any]) -> None:
     assert run_ranks(among_ranks, 3, work) == expected

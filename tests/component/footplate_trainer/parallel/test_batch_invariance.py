@@ -13,12 +13,12 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.model.head_chunks import IGNORED
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.model.tile_check import NotInvariant
+from footplate_trainer.model.tile_check import NoInvariantTiles
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.batch_invariance import require_equal
-from footplate_trainer.parallel.judged import Collected
+from footplate_trainer.parallel.judged import ScoreCollector
 from footplate_trainer.parallel.stage_module import MicroBatchInputs
-from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.parallel.world import init_distributed, read_environment
 from tests.support.layout_list import Layout
 from tests.support.layouts import config_of
 from tests.support.ranks import run_ranks
@@ -55,17 +55,17 @@ def micro_batch(rows: list[list[int]], length: int) -> MicroBatchInputs:
 
 def computed(config: RunConfig) -> list[list[float]]:
     """As one rank: what is computed of the longest sequence, alone and beside others."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
+    with init_distributed(read_environment(os.environ), config.world.backend) as world:
         model = build_model(config, world, batch_invariant=True)
         found = []
         packings = [[[2]], [[0, 2]], [[1, 0, 2], [0, 1]], [[1, 2], [2, 0], [0, 1]]]
         for rows in packings if world.rank == 0 or config.parallelism.tensor > 1 else packings[::-1]:
             (first,) = (sum(LENGTHS[number] for number in rows[0][: rows[0].index(2)]),)
-            collected = Collected()
+            collected = ScoreCollector()
             batch = micro_batch(rows, 32)
             with torch.no_grad():
                 model.passes.evaluate([batch], collected)
-            found.append(collected.of(batch.targets)[0, 0, first : first + LENGTHS[2] - 1].tolist())
+            found.append(collected.scores_for(batch.targets)[0, 0, first : first + LENGTHS[2] - 1].tolist())
         return found
 
 
@@ -96,5 +96,5 @@ def test_bits_depend_on_neither_neighbours_nor_ranks(
 def test_ranks_that_compute_other_bits_are_refused() -> None:
     require_equal([{"a": "1", "b": "2"}, {"b": "2", "c": "3"}])
 
-    with pytest.raises(NotInvariant, match="ranks 0 and 2 compute b with other bits"):
+    with pytest.raises(NoInvariantTiles, match="ranks 0 and 2 compute b with other bits"):
         require_equal([{"a": "1", "b": "2"}, {"a": "1"}, {"b": "3"}])

@@ -56,4 +56,4 @@ def orders(topology: Topology, micro_batches: int) -> dict[int, list[Action]]:
 def test_the_bubble_is_that_of_torchs_order(schedule: PipelineSchedule, rounds: int, ranks: int) -> None:
     topology = Topology(pipeline=ranks, virtual_stages=rounds, schedule=schedule)
     for count in (*range(1, ranks + 1), 2 * ranks, 3 * ranks):
-        assert idle(orders(topology, count), topology.stages) == bubble.idle(topology, count), count
+        assert idle(orders(topology, count), topology.stages) == bubble.idle_units(topology, count), count

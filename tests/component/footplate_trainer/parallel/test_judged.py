@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.loop.stepper import Evaluation
-from footplate_trainer.model.judge import Judge, TokenMean
+from footplate_trainer.model.judge import SequenceLoss, WeightedCrossEntropy
 from footplate_trainer.parallel.context_parallel import gather_in_order
-from footplate_trainer.parallel.judged import Collected, Judged
+from footplate_trainer.parallel.judged import LossObjective, ScoreCollector
 from footplate_trainer.parallel.objective import Objective
 from tests.support import layouts
 from tests.support.judged import Centred, Dense, Policy, Preference, toy_loader
@@ -22,8 +22,8 @@ from tests.support.layout_list import LAYOUTS, OPTIMIZERS, Layout
 from tests.support.layouts import Learning, Trained
 from tests.support.ranks import run_ranks
 
-JUDGES: Mapping[str, Judge] = {
-    "token-mean": TokenMean(),
+JUDGES: Mapping[str, SequenceLoss] = {
+    "token-mean": WeightedCrossEntropy(),
     "policy": Policy(),
     "preference": Preference(),
     "centred": Centred(),
@@ -48,8 +48,8 @@ LONG = [
 ]
 
 
-def objective(judge: Judge, dense: bool, _: RunConfig) -> Objective:
-    return Dense(judge) if dense else Judged(judge)
+def objective(judge: SequenceLoss, dense: bool, _: RunConfig) -> Objective:
+    return Dense(judge) if dense else LossObjective(judge)
 
 
 def learning(judge: str, dense: bool = False) -> Learning:
@@ -96,15 +96,15 @@ def test_every_judge(judge: str, layout: Layout, references: dict[str, Trained],
 def evaluated(config: RunConfig, judge: str) -> tuple[Evaluation, dict[int, NDArray[np.float32]]]:
     """One rank: two batches judged, and log-probabilities of the first by place in the global batch."""
     with layouts.opened(config, learning(judge)) as (model, stepper, loader):
-        found = stepper.evaluate((loader.build(number) for number in (0, 1)), Judged(JUDGES[judge]))
-        batch, collected = loader.build(0), Collected()
+        found = stepper.evaluate((loader.build(number) for number in (0, 1)), LossObjective(JUDGES[judge]))
+        batch, collected = loader.build(0), ScoreCollector()
         micro_batches = [stepper.inputs(micro, 0) for micro in batch.micro_batches]
         model.passes.evaluate(micro_batches, collected)
         rows: dict[int, NDArray[np.float32]] = {}
         for micro, given in zip(batch.micro_batches, micro_batches, strict=True):
             if not collected.in_order:  # the last layers are elsewhere
                 continue
-            (scores,) = collected.of(given.targets)
+            (scores,) = collected.scores_for(given.targets)
             if model.grid.context_group is not None:
                 scores = gather_in_order(scores.t(), model.grid.context_group).t()
             rows |= dict(zip(micro.places.tolist(), scores.numpy(force=True), strict=True))

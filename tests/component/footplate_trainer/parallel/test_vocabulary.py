@@ -15,9 +15,9 @@ from torch import Tensor
 from footplate_contracts.names import Backend
 from footplate_trainer.model.head_chunks import IGNORED
 from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
-from footplate_trainer.model.token_loss import Asked, Scores, summed_token_loss
+from footplate_trainer.model.token_loss import ScoreRequest, TokenScores, summed_token_loss
 from footplate_trainer.parallel.stage_module import vocabulary_shard
-from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.parallel.world import init_distributed, read_environment
 from tests.support.ranks import run_ranks
 
 ROWS, HIDDEN, TOKENS = 10, 6, 9
@@ -28,14 +28,14 @@ Summed = Callable[..., Tensor]
 """From hidden states, head and labels, and `vocabulary` and `chunk`, to a sum over tokens."""
 
 
-def of_scores(scores: Scores) -> Tensor:
+def of_scores(scores: TokenScores) -> Tensor:
     """Of tokens by themselves or all at once: the sum of each is squared."""
-    return torch.stack(scores.present).sum(1).square().sum()
+    return torch.stack(scores.score_tensors).sum(1).square().sum()
 
 
 def whole_sum(*tensors: Tensor, **settings: Any) -> Tensor:
     """A loss of all tokens at once, of all that may be asked of them."""
-    asked = Asked(entropy=True, temperature=0.7)
+    asked = ScoreRequest(entropy=True, temperature=0.7)
     return summed_token_loss(*tensors, of_scores, asked=asked, whole=True, **settings)
 
 
@@ -52,7 +52,7 @@ def shared_is_whole(held: tuple[int, ...], summed: Summed) -> None:
     expected = summed(*whole, labels)
     expected.backward()
 
-    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+    with init_distributed(read_environment(os.environ), Backend.GLOO) as world:
         first, rows = sum(held[: world.rank]), held[world.rank]
         padded = torch.cat((head, torch.ones(sum(held) - ROWS, HIDDEN)))
         mine = padded[first : first + rows].clone().requires_grad_()

@@ -30,7 +30,7 @@ def test_they_work_as_they_are_and_agree_with_what_is_built_in() -> None:
     ]
     environment = dict(os.environ)
     with RewardFunctions(functions, columns=["solution"], max_tokens=99, environment=environment) as rewards:
-        asked = rewards.ask(batch)
+        asked = rewards.submit(batch)
         found = {(told.reward, told.key.prompt): told.outcome for told in outcomes(asked)}
     for name, expected in (("theirs", [1, 1, 0, 0]), ("thinks", [1, 0, 1, 0])):
         assert [found[name, prompt] for prompt in range(4)] == expected

@@ -16,7 +16,7 @@ import pytest
 from footplate_contracts.v1alpha1.reward import RewardFunction
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.rewards.asking import RewardFunctions
-from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, Unrewarded
+from footplate_trainer.rewards.samples import Outcome, RewardResult, RolloutSample, Unrewarded
 from tests.support.rewards.samples import outcomes, own, reward, samples
 
 FOLDER = Path(__file__).parents[3] / "support" / "rewards"
@@ -48,7 +48,7 @@ def rewards(
     functions: RewardFunctions, batch: list[RolloutSample], name: str | None = None
 ) -> list[float | str]:
     """The outcome of each sample by the one function that there is, or by `name`: a number, or why none."""
-    asked = functions.ask(batch)
+    asked = functions.submit(batch)
     found = {told.key: told.outcome for told in outcomes(asked) if name in (None, told.reward)}
     return [_plain(found[sample.key]) for sample in batch]
 
@@ -132,8 +132,8 @@ def test_a_function_that_sleeps_is_ended_and_started_again(start: Start, tmp_pat
 def test_what_is_slow_keeps_nobody_waiting(start: Start, tmp_path: Path) -> None:
     functions = start(own("sleeps"), own("right"), reward("long", length={}))
     batch = samples("bad", "5", answer="5", folder=str(tmp_path))
-    asked = functions.ask(batch)
-    quick: list[Rewarded] = []
+    asked = functions.submit(batch)
+    quick: list[RewardResult] = []
     while len(quick) < 4:
         quick += asked.poll(60)
     assert {(told.reward, told.key.prompt): told.outcome for told in quick} == {
@@ -142,12 +142,12 @@ def test_what_is_slow_keeps_nobody_waiting(start: Start, tmp_path: Path) -> None
         ("long", 0): 0.03,
         ("long", 1): 0.01,
     }
-    assert not asked.done and asked.poll(0) == []
+    assert not asked.is_done and asked.poll(0) == []
 
 
 def test_what_is_under_way_is_left_at_the_end(start: Start, tmp_path: Path) -> None:
     functions = start(own("sleeps"))
-    functions.ask(samples("bad", folder=str(tmp_path)))
+    functions.submit(samples("bad", folder=str(tmp_path)))
     while not (tmp_path / "asleep").exists():
         time.sleep(0.01)
     functions.close()
@@ -164,7 +164,7 @@ def test_what_is_known_is_not_asked_again(start: Start, tmp_path: Path) -> None:
     functions = start(own("counts"), own("right"))
     batch = samples("a", "bb", "ccc", answer="a", folder=str(tmp_path))
     known = {batch[0].key: {"counts": 1.0}, batch[2].key: {"counts": Unrewarded("it was bad"), "right": 0.0}}
-    asked = functions.ask(batch, known)
+    asked = functions.submit(batch, known)
     found = {(told.reward, told.key.prompt): told.outcome for told in outcomes(asked)}
     assert found == {("counts", 1): 2.0, ("right", 0): 1.0, ("right", 1): 0.0}
     assert (tmp_path / "asked").read_text() == "bb\n"
@@ -173,10 +173,10 @@ def test_what_is_known_is_not_asked_again(start: Start, tmp_path: Path) -> None:
 def test_a_reward_that_all_is_known_of_is_not_asked(start: Start) -> None:
     functions = start(own("raises"), own("right"))
     batch = samples("5", answer="5")
-    asked = functions.ask(batch, {batch[0].key: {"raises": 1.0}})
+    asked = functions.submit(batch, {batch[0].key: {"raises": 1.0}})
     assert [(told.reward, told.outcome) for told in outcomes(asked)] == [("right", 1.0)]
-    assert functions.ask(batch, {batch[0].key: {"raises": 1.0, "right": 1.0}}).done
-    assert functions.ask([]).done
+    assert functions.submit(batch, {batch[0].key: {"raises": 1.0, "right": 1.0}}).is_done
+    assert functions.submit([]).is_done
 
 
 def test_too_few_numbers_reward_nobody(start: Start) -> None:

@@ -45,7 +45,7 @@ def test_the_functions_of_the_page_reward(functions: list[RewardFunction], tmp_p
     environment = {"PYTHONPATH": str(tmp_path)}
     found: dict[int, dict[str, Any]] = {0: {}, 1: {}, 2: {}}
     with RewardFunctions(functions, columns=["solution"], max_tokens=52, environment=environment) as rewards:
-        for told in outcomes(rewards.ask(batch)):
+        for told in outcomes(rewards.submit(batch)):
             found[told.key.prompt][told.reward] = told.outcome
         sums = [weighted_sum(found[prompt], rewards.weights) for prompt in found]
     assert found[0] == {"right": 1.0, "tags": 1.0, "tidy": 1.0, "long": 0.5}

@@ -11,11 +11,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from footplate_contracts.reports import GenerationId
-from footplate_contracts.v1alpha1.data import Mask
+from footplate_contracts.v1alpha1.data import LossMask
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.checkpoint.record import HeldOutScores
-from footplate_trainer.data.layout import GeneratedRecord, Role, ShardFormat
+from footplate_trainer.data.layout import GeneratedRecord, ShardFormat, SpecialTokenRole
 from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
@@ -24,13 +24,13 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout.best import UNCLOSED
-from footplate_trainer.rollout.closing import Closing
+from footplate_trainer.rollout.closing import AppendedEndTokens
 from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.normalising import Normaliser
+from footplate_trainer.rollout.normalising import RewardNormalizer
 from footplate_trainer.rollout.output import AnswerOutput
 from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
-from footplate_trainer.rollout.reward_model import MODEL, judged
+from footplate_trainer.rollout.reward_model import MODEL, reward_model_row
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.chat import chatml_model, user
 from tests.support.generated import GROUP, generate_config
@@ -56,7 +56,7 @@ def output(
     end: int | None = END,
     end_of_text: int | None = None,
     room: int = 9,
-    normaliser: Normaliser | None = None,
+    normaliser: RewardNormalizer | None = None,
 ) -> AnswerOutput:
     """Of one rollout, whose answers a text stopped; behind the longest prompt `room` tokens fit.
 
@@ -66,7 +66,7 @@ def output(
     shards = RunShards.open(config.data)
     order = PromptOrder(dataset_of(shards, config.data, "crossEntropy", CONTEXT, config.stage), 0)
     journal = Journal(LocalFolder(str(folder)), GenerationId(epoch=1, number=1), 0)
-    journal.begin(0, KEY)
+    journal.start_rollout(0, KEY)
     chances = np.zeros(len(DRAWN), dtype=np.float32)
     for key in (SampleKey(0, place, sibling) for place in range(3) for sibling in range(GROUP)):
         drawn = SampleRecord(key, np.array(DRAWN, dtype=np.int32), chances, chances, EndReason.STOP)
@@ -77,7 +77,7 @@ def output(
     assert config.rollout is not None and config.rollout.output is not None
     return AnswerOutput(
         config.rollout.output.model_copy(update={"uri": uri}),
-        RolloutSettings.answering(config),
+        RolloutSettings.for_generation(config),
         order,
         shards,
         LocalFolder(str(folder)),
@@ -86,7 +86,7 @@ def output(
         max(len(order.at(place).tokens) for place in range(3)) + room,
         GeneratedRecord(run="r", uid="u", weights="w", prompts="p", prompts_from=[str(prompts)]),
         Tokenizer.from_str(shards.tokenizer.decode()).decode,
-        Closing(end, end if end_of_text is None else end_of_text),
+        AppendedEndTokens(end, end if end_of_text is None else end_of_text),
         normaliser,
     )
 
@@ -113,7 +113,7 @@ def test_an_answer_is_what_pack_writes_of_it_and_its_prompt(is_text: bool, tmp_p
     model, rows = chatml_model(tmp_path / "model"), tmp_path / "rows.jsonl"
     asked: list[Any] = [text if is_text else [user(text)] for text in ("once", "twice", "thrice")]
     rows.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in asked))
-    ends = {Role.EOS: "<|endoftext|>"} if is_text else {}
+    ends = {SpecialTokenRole.EOS: "<|endoftext|>"} if is_text else {}
     prompts = pack_conversations(rows, tmp_path / "prompts", model, format=ShardFormat.PROMPTS, special=ends)
     uri = str(tmp_path / "answers")
     special = TokenShards.open(str(prompts)).special
@@ -131,7 +131,7 @@ def test_an_answer_is_what_pack_writes_of_it_and_its_prompt(is_text: bool, tmp_p
         for _ in range(GROUP)
     ]
     rows.write_text("".join(json.dumps(row) + "\n" for row in told))
-    both = pack_conversations(rows, tmp_path / "both", model, mask=Mask.COMPLETION, special=ends)
+    both = pack_conversations(rows, tmp_path / "both", model, mask=LossMask.COMPLETION, special=ends)
     mine, packed = (Samples(TokenShards.open(place)) for place in (uri, str(both)))
     assert len(mine) == len(packed) == 3 * GROUP
     for number in range(len(mine)):
@@ -158,7 +158,7 @@ def test_what_stands_behind_a_turn_is_left_out_where_the_context_ends(prompts: P
 
 def test_a_text_of_which_nothing_says_how_it_ends_ends_as_a_turn_does() -> None:
     text = Prompt(0, np.array([7], dtype=np.int64), TEXT)
-    assert Closing(END, None).behind(text) == END
+    assert AppendedEndTokens(END, None).for_prompt(text) == END
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_a_reward_model_reads_an_answer_as_it_is_written(
     prompt = Prompt(0, np.array([7, 8], dtype=np.int64), columns, turn_end)
     chances = np.zeros(len(DRAWN), dtype=np.float32)
     drawn = SampleRecord(SampleKey(0, 0, 0), np.array(DRAWN, dtype=np.int32), chances, chances, reason)
-    closed = None if closing is None else Closing(closing, END_OF_TEXT).behind(prompt)
-    assert judged(prompt, drawn, closed).tokens.tolist() == read
+    closed = None if closing is None else AppendedEndTokens(closing, END_OF_TEXT).for_prompt(prompt)
+    assert reward_model_row(prompt, drawn, closed).tokens.tolist() == read
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_what_rewards_said_stands_beside_an_answer(
 ) -> None:
     """A model's score as it was, and in the sum by a mean and a deviation."""
     uri, scores = str(tmp_path / "answers"), HeldOutScores(mean=1.0, deviation=2.0)
-    output(prompts, tmp_path, uri, normaliser=Normaliser(how, scores)).write([range(1)])
+    output(prompts, tmp_path, uri, normaliser=RewardNormalizer(how, scores)).write([range(1)])
     samples = Samples(TokenShards.open(uri))
     told = [samples[number].columns for number in range(len(samples))]
     expected = [

@@ -29,18 +29,23 @@ from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.prompt_dataset import Prompt, PromptDataset, PromptOrder
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import TrainerError
-from footplate_trainer.generation.requests import Answer, EndReason, Request
+from footplate_trainer.generation.requests import EndReason, GeneratedAnswer, GenerationRequest
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.metrics.stopwatch import Stopwatch
-from footplate_trainer.parallel.world import RankEnvironment, World, open_world, read_environment
-from footplate_trainer.rewards.judges import judge_of, to_json
-from footplate_trainer.rewards.samples import Rewarded, RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.parallel.world import (
+    DistributedContext,
+    RankEnvironment,
+    init_distributed,
+    read_environment,
+)
+from footplate_trainer.rewards.judges import open_scorer, to_json
+from footplate_trainer.rewards.samples import RewardResult, RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.gathering import Gatherer
+from footplate_trainer.rollout.gathering import RolloutCollector
 from footplate_trainer.rollout.groups import GroupPlan
 from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
+from footplate_trainer.rollout.kept import CollectedRollout, RolloutState
 from footplate_trainer.rollout.records import RewardsRecord
 from footplate_trainer.rollout.reward_model import MODEL
 from footplate_trainer.rollout.settings import RolloutSettings
@@ -65,8 +70,8 @@ NOTED: dict[str, list[Any]] = {}
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with open_world(RankEnvironment(0, 1, 0, None), Backend.GLOO) as opened:
+def world() -> Iterator[DistributedContext]:
+    with init_distributed(RankEnvironment(0, 1, 0, None), Backend.GLOO) as opened:
         yield opened
 
 
@@ -87,13 +92,13 @@ class Drawer:
     most: set[int] = field(default_factory=set)  # tokens that were asked for
 
     @contextmanager
-    def weights(self, step: int) -> Iterator[Any]:
-        def draw(requests: Sequence[Request], between: Any) -> Iterator[Answer]:
+    def open_generator(self, step: int) -> Iterator[Any]:
+        def draw(requests: Sequence[GenerationRequest], between: Any) -> Iterator[GeneratedAnswer]:
             for number, request in enumerate(requests):
                 self.drawn.append((request.prompt, request.sibling))
                 self.most.add(request.most)
                 tokens = [request.prompt, request.sibling]
-                yield Answer(request, tokens, [-1.0, -1.0], [-2.0, -2.0], self.ends)
+                yield GeneratedAnswer(request, tokens, [-1.0, -1.0], [-2.0, -2.0], self.ends)
                 if between(2 * number + 2):
                     return
 
@@ -104,14 +109,14 @@ class Drawer:
 class Told:
     """Outcomes that come one by one."""
 
-    outcomes: list[Rewarded]
+    outcomes: list[RewardResult]
     answered: list[tuple[str, SampleKey]]
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         return not self.outcomes
 
-    def poll(self, seconds: float) -> list[Rewarded]:
+    def poll(self, seconds: float) -> list[RewardResult]:
         """None has come where nobody waits."""
         if not seconds:
             return []
@@ -129,7 +134,7 @@ class Judge:
     answered: list[tuple[str, SampleKey]] = field(default_factory=list)
     away: bool = False  # whom "tidy" asks
 
-    def ask(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
+    def submit(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
         outcomes = []
         for sample in samples:
             for name in self.weights:
@@ -140,7 +145,7 @@ class Judge:
                 told = Unrewarded("it slept") if silent else worth
                 if self.away and name == "tidy":
                     told = Unrewarded("it raised ConnectionError: 503", settled=False)
-                outcomes.append(Rewarded(sample.key, name, told))
+                outcomes.append(RewardResult(sample.key, name, told))
         return Told(outcomes, self.answered)
 
 
@@ -158,7 +163,7 @@ class Stops:
 
 def gather(
     folder: Path,
-    world: World,
+    world: DistributedContext,
     drawer: Drawer,
     judge: Judge,
     stops: Stops,
@@ -167,11 +172,11 @@ def gather(
     model: Any = None,
     prompts: Any = None,
     stop: tuple[str, ...] = (),
-) -> GatheredRollout | None:
+) -> CollectedRollout | None:
     """As generation `number` does."""
     place = LocalFolder(str(folder))
     written = Journal(place, GenerationId(epoch=1, number=number), 0)
-    gatherer = Gatherer(
+    gatherer = RolloutCollector(
         replace(SETTINGS, stop=stop),
         prompts or Prompts(),
         drawer,
@@ -185,16 +190,16 @@ def gather(
         stopping=stops,
         model=model,
     )
-    found = gatherer.gather(4, 10, JournalKey("key"))
+    found = gatherer.collect(4, 10, JournalKey("key"))
     if found is not None and settles:
-        gatherer.settle(found)
+        gatherer.record_unsettled(found)
     written.close()
     return found
 
 
 @pytest.mark.parametrize("at", range(1, 22, 2))
 def test_nothing_is_drawn_or_asked_twice_wherever_it_is_stopped(
-    at: int, world: World, tmp_path: Path
+    at: int, world: DistributedContext, tmp_path: Path
 ) -> None:
     drawer, judge = Drawer(), Judge(dull=frozenset({10}))
     first = gather(tmp_path, world, drawer, judge, Stops(at), 1)
@@ -212,7 +217,7 @@ class Late(Told):
 
     looks = 0
 
-    def poll(self, seconds: float) -> list[Rewarded]:
+    def poll(self, seconds: float) -> list[RewardResult]:
         self.looks += not seconds
         return super().poll(seconds or self.looks - 1.0)
 
@@ -220,14 +225,16 @@ class Late(Told):
 class LateJudge(Judge):
     """Asks as Judge does."""
 
-    def ask(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
-        return Late(super().ask(samples, known).outcomes, self.answered)
+    def submit(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
+        return Late(super().submit(samples, known).outcomes, self.answered)
 
 
-def test_what_is_answered_while_ranks_agree_to_stop_is_kept(world: World, tmp_path: Path) -> None:
+def test_what_is_answered_while_ranks_agree_to_stop_is_kept(
+    world: DistributedContext, tmp_path: Path
+) -> None:
     drawer, judge = Drawer(), LateJudge()
     assert gather(tmp_path, world, drawer, judge, Stops(6), 1) is None
-    kept = journal.read(LocalFolder(str(tmp_path)), 4, JournalKey("key")).rewards
+    kept = journal.read_rollout(LocalFolder(str(tmp_path)), 4, JournalKey("key")).rewards
     assert len(judge.answered) == 2, "one before the stop, and one behind it"
     assert {(name, key) for key, told in kept.items() for name in told} == set(judge.answered)
 
@@ -237,15 +244,15 @@ class Lazy(Drawer):
 
     @contextmanager
     def weights(self, step: int) -> Iterator[Any]:
-        with super().weights(step) as draw:
+        with super().open_generator(step) as draw:
             yield lambda requests, between: draw(requests[:-1], between)
 
 
 class Mute(Judge):
     """Says nothing of the last answer, though nobody asked for that."""
 
-    def ask(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
-        return super().ask(samples[:-1], known)
+    def submit(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
+        return super().submit(samples[:-1], known)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +263,7 @@ class Mute(Judge):
     ],
 )
 def test_what_is_missing_without_a_stop_is_an_error_that_names_it(
-    drawer: Drawer, judge: Judge, what: str, world: World, tmp_path: Path
+    drawer: Drawer, judge: Judge, what: str, world: DistributedContext, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainerError, match=f"answer 1 to prompt 11 at step 4 should have been {what}"):
         gather(tmp_path, world, drawer, judge, Stops(), 1)
@@ -269,12 +276,12 @@ class Slow(Drawer):
     def weights(self, step: int) -> Iterator[Any]:
         if not self.drawn:
             time.sleep(1.2)
-        with super().weights(step) as draw:
+        with super().open_generator(step) as draw:
             yield draw
 
 
 def drawn_late_on_one(folder: Path) -> int:
-    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+    with init_distributed(read_environment(os.environ), Backend.GLOO) as world:
         dist.barrier(group=world.background)
         short = dist.new_group(backend="gloo", timeout=timedelta(seconds=1))
         assert isinstance(short, dist.ProcessGroup)
@@ -294,13 +301,13 @@ class Looking(Judge):
         super().__init__()
         self._seen = seen
 
-    def ask(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
+    def submit(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
         self._seen.extend(samples)
-        return super().ask(samples, known)
+        return super().submit(samples, known)
 
 
 def test_rewards_see_the_answer_without_its_end_and_the_columns_of_the_prompt(
-    world: World, tmp_path: Path
+    world: DistributedContext, tmp_path: Path
 ) -> None:
     seen: list[RolloutSample] = []
     gather(tmp_path, world, Drawer(), Looking(seen), Stops(), 1)
@@ -319,7 +326,7 @@ def test_rewards_see_the_answer_without_its_end_and_the_columns_of_the_prompt(
     ],
 )
 def test_rewards_see_the_answer_without_the_text_that_stopped_it(
-    ends: EndReason, stop: tuple[str, ...], answer: str, world: World, tmp_path: Path
+    ends: EndReason, stop: tuple[str, ...], answer: str, world: DistributedContext, tmp_path: Path
 ) -> None:
     seen: list[RolloutSample] = []
     gather(tmp_path, world, Drawer(ends=ends), Looking(seen), Stops(), 1, stop=stop)
@@ -341,12 +348,12 @@ def notes_all(**columns: list[Any]) -> list[float]:
     ],
 )
 def test_a_function_gets_prompts_and_answers_in_the_shape_of_the_packed_row(
-    prompt: Any, answer: Any, world: World, tmp_path: Path
+    prompt: Any, answer: Any, world: DistributedContext, tmp_path: Path
 ) -> None:
     shards = pack_rows([{"prompt": prompt, "answer": "5"}], tmp_path, format=ShardFormat.PROMPTS)
     order = PromptOrder(PromptDataset(TokenShards.open(str(shards)), 64), seed=0)
     function = {"kind": "function", "name": f"{__name__}:notes_all", "field": "f"}
-    judge = judge_of({**function, "columns": order.columns})
+    judge = open_scorer({**function, "columns": order.columns})
     seen: list[RolloutSample] = []
     gather(tmp_path, world, Drawer(), Looking(seen), Stops(), 1, prompts=order)
     judge([to_json(next(sample for sample in seen if sample.key == SampleKey(4, 10, 0)))])
@@ -356,7 +363,7 @@ def test_a_function_gets_prompts_and_answers_in_the_shape_of_the_packed_row(
 
 @pytest.mark.parametrize("settles", [pytest.param(False, id="refused"), pytest.param(True, id="trained-on")])
 def test_who_did_not_answer_is_asked_again_until_the_rollout_is_trained_on(
-    settles: bool, world: World, tmp_path: Path
+    settles: bool, world: DistributedContext, tmp_path: Path
 ) -> None:
     drawer, back = Drawer(), Judge()
     first = gather(tmp_path, world, drawer, Judge(away=True), Stops(), 1, settles)
@@ -383,14 +390,14 @@ class Scores:
     def room(self, prompt: Prompt) -> int:
         return self.room_left
 
-    def complete(self, kept: KeptRollout, keys: Sequence[SampleKey], stopping: Callable[[], bool]) -> bool:
+    def complete(self, kept: RolloutState, keys: Sequence[SampleKey], stopping: Callable[[], bool]) -> bool:
         kept.add([RewardsRecord(key, kept.samples[key].mark, {MODEL: float(key.sibling)}) for key in keys])
         return True
 
 
 @pytest.mark.parametrize(("room", "most"), [pytest.param(9, 4, id="enough"), pytest.param(3, 3, id="less")])
 def test_an_answer_leaves_room_for_what_its_reward_model_reads_behind_it(
-    room: int, most: int, world: World, tmp_path: Path
+    room: int, most: int, world: DistributedContext, tmp_path: Path
 ) -> None:
     drawer, judge = Drawer(), Judge(weights={})
     found = gather(tmp_path, world, drawer, judge, Stops(), 1, model=Scores(room_left=room))

@@ -28,16 +28,16 @@ def test_records_go_into_few_objects_and_all_are_found(monkeypatch: pytest.Monke
             monkeypatch.setenv(name, value)
         folder = open_folder("s3://runs/journal")
         writing = Journal(folder, GenerationId(epoch=1, number=1), 0)
-        writing.begin(4, JournalKey("key"))
+        writing.start_rollout(4, JournalKey("key"))
         for prompt in range(300):
             writing.add([sample(prompt)])
         writing.flush()
         writing.add([sample(300)])
         writing.close()
 
-        found = journal.read(folder, 4, JournalKey("key"))
+        found = journal.read_rollout(folder, 4, JournalKey("key"))
         assert sorted(key.prompt for key in found.samples) == list(range(301))
         assert 2 <= len(folder.list(rollout_folder(4))) < 60, "an object holds all that waited"
 
-        journal.forget(folder, [6], 2)
+        journal.delete_obsolete_journals(folder, [6], 2)
         assert folder.list(rollout_folder(4)) == []

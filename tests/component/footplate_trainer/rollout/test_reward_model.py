@@ -22,7 +22,7 @@ from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.generation.requests import EndReason
-from footplate_trainer.huggingface.initial import completed
+from footplate_trainer.huggingface.initial import complete_config
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout.records import Record, SampleRecord
 from tests.support.chat import assistant, user
@@ -92,7 +92,7 @@ def test_an_answer_has_the_score_of_its_conversation(template: str, of_texts: bo
     given = [([*tokens, end], EndReason.END) for tokens in said]
     given[1] = (cut, EndReason.LENGTH)
 
-    kept = first_prompts(completed(config, None), len(given))
+    kept = first_prompts(complete_config(config, None), len(given))
     ended: Reinforced = run_ranks(reinforce, 1, FakeAgent(), config, {0: played(given)})[0]
 
     assert ended.code == ExitCode.SUCCESS, ended.stderr

@@ -21,13 +21,13 @@ from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import EndReason
-from footplate_trainer.parallel.world import World, open_world, read_environment
+from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.records import Record, SampleRecord
-from footplate_trainer.rollout.together import keep_each
+from footplate_trainer.rollout.together import journal_batches
 from footplate_trainer.stages.rollouts import open_rewards
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import grpo_config
@@ -47,18 +47,18 @@ def sample(rank: int, number: int) -> SampleRecord:
     return SampleRecord(SampleKey(4, rank, number), zeros.astype(np.int32), zeros, zeros, EndReason.END)
 
 
-def kept(folder: LocalFolder, world: World, stops_at: int) -> tuple[bool, int]:
+def kept(folder: LocalFolder, world: DistributedContext, stops_at: int) -> tuple[bool, int]:
     """As one rank that is asked to stop at that look: whether it was all, and how much is known here."""
     clock, known, looks = count(0, 100), list[Record](), count(1)
     writing = Journal(folder, GenerationId(epoch=1, number=1), world.rank, lambda: float(next(clock)))
-    writing.begin(4, KEY)
+    writing.start_rollout(4, KEY)
     batches: Sequence[list[SampleRecord]] = [[sample(world.rank, number)] for number in range(4)]
-    whole = keep_each(batches, known.extend, writing, world, lambda: next(looks) == stops_at)
+    whole = journal_batches(batches, known.extend, writing, world, lambda: next(looks) == stops_at)
     return whole, len(known)
 
 
 def full_on_one(folder: Path) -> str:
-    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+    with init_distributed(read_environment(os.environ), Backend.GLOO) as world:
         try:
             kept((Full if world.rank else LocalFolder)(str(folder)), world, 0)
         except TrainerError as error:
@@ -67,13 +67,13 @@ def full_on_one(folder: Path) -> str:
 
 
 def stopped_on_one(folder: Path) -> tuple[bool, int]:
-    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+    with init_distributed(read_environment(os.environ), Backend.GLOO) as world:
         return kept(LocalFolder(str(folder)), world, 2 if world.rank else 0)
 
 
 def no_process_on_one(config: RunConfig) -> str:
     prompts = cast(PromptOrder, SimpleNamespace(columns=frozenset({"answer"})))
-    with open_world(read_environment(os.environ), Backend.GLOO) as world, ExitStack() as stack:
+    with init_distributed(read_environment(os.environ), Backend.GLOO) as world, ExitStack() as stack:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if world.rank:
             resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
@@ -93,7 +93,7 @@ def test_a_disk_that_is_full_on_one_rank_ends_all(tmp_path: Path) -> None:
 
 def test_a_suspension_that_one_rank_hears_stops_all_behind_the_same_batch(tmp_path: Path) -> None:
     assert run_ranks(stopped_on_one, 2, tmp_path) == [(False, 4), (False, 4)]
-    found = journal.read(LocalFolder(str(tmp_path)), 4, KEY).samples
+    found = journal.read_rollout(LocalFolder(str(tmp_path)), 4, KEY).samples
     assert sorted(found) == [SampleKey(4, rank, number) for rank in (0, 1) for number in (0, 1)]
 
 

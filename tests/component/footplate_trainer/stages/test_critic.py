@@ -19,28 +19,28 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Backend, ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.data import Data
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.layout import MANIFEST_FILE, ShardFormat
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.huggingface.companions import Companions
-from footplate_trainer.huggingface.ends import model_ends
-from footplate_trainer.huggingface.export import export
-from footplate_trainer.huggingface.initial import completed
+from footplate_trainer.huggingface.companions import SavedProcessors
+from footplate_trainer.huggingface.ends import end_token_ids
+from footplate_trainer.huggingface.export import export_checkpoint
+from footplate_trainer.huggingface.initial import complete_config
 from footplate_trainer.parallel.apply import build_model
-from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.rollout.places import FOLDER
 from footplate_trainer.rollout.records import Float32s
 from footplate_trainer.stages.critic import (
     build_value,
     check_scoring_models,
     check_turn_ends,
-    said_by,
+    reward_digest,
 )
-from footplate_trainer.stages.rollouts import answer_ends
-from footplate_trainer.stages.start import Start
+from footplate_trainer.stages.rollouts import find_answer_end_tokens
+from footplate_trainer.stages.start import StartPosition
 from tests.support.chat import assistant, user
 from tests.support.checkpoints import whole_tensors, write_checkpoint
 from tests.support.plain_llama import Sizes, random_weights, write
@@ -194,9 +194,9 @@ def test_a_value_model_is_trained_whole_though_its_reward_run_had_adapters(
     folders: Folders, judge: Path, undisturbed: Run, tmp_path: Path
 ) -> None:
     """They are merged: it begins with what the reward model computes, and all of it learns."""
-    export(newest_whole(str(judge)), tmp_path / "exported")
+    export_checkpoint(find_newest_whole(str(judge)), tmp_path / "exported")
     configs = [
-        completed(config_of(folders, tmp_path, f"reward={{uri: {place}}}"))
+        complete_config(config_of(folders, tmp_path, f"reward={{uri: {place}}}"))
         for place in (judge, tmp_path / "exported")
     ]
     [(begun, exported)] = run_ranks(begin_at, 1, configs)
@@ -223,7 +223,7 @@ def test_a_restart_needs_no_value_model_and_no_newer_reward_model(
     back_to(CheckpointStore(str(folder / "checkpoints")), 1)
     newer = write_checkpoint(places["judge"], 3, "stage=reward")
     (newer / "tokenizer.json").write_bytes(b"{}")
-    assert newest_whole(str(places["judge"])).state().scores is None
+    assert find_newest_whole(str(places["judge"])).state().scores is None
 
     again = finished(config_of(folders, folder, *replace(undisturbed, **places).places), ranks=2).agent.rows
 
@@ -244,18 +244,20 @@ def back_to(store: CheckpointStore, step: int) -> None:
 
 def test_prompts_that_are_packed_anew_with_another_end_are_told(folders: Folders, undisturbed: Run) -> None:
     """Their tokens may be the same, and the reward model reads other ones behind an answer."""
-    key = newest_whole(str(undisturbed.folder / "checkpoints")).state().key
+    key = find_newest_whole(str(undisturbed.folder / "checkpoints")).state().key
     record = TokenShards.open(str(folders.prompts)).manifest.samples
     assert record is not None and record.turn_end
     assert key["data.turnEnd"] == [record.turn_end]
-    assert said_by(key) != said_by({**key, "data.turnEnd": [record.turn_end[:1]]})
+    assert reward_digest(key) != reward_digest({**key, "data.turnEnd": [record.turn_end[:1]]})
 
 
 def ends_here(places: Sequence[Path]) -> frozenset[int]:
     """As one rank, of prompts at a place of its own."""
-    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+    with init_distributed(read_environment(os.environ), Backend.GLOO) as world:
         prompts = RunShards.open(Data(uri=str(places[world.rank])))
-        return answer_ends(prompts, Companions(), Tokenizer.from_str(prompts.tokenizer.decode()), world)
+        return find_answer_end_tokens(
+            prompts, SavedProcessors(), Tokenizer.from_str(prompts.tokenizer.decode()), world
+        )
 
 
 def test_an_answer_ends_where_the_template_of_its_prompt_ends_a_turn(
@@ -265,7 +267,7 @@ def test_an_answer_ends_where_the_template_of_its_prompt_ends_a_turn(
     record = TokenShards.open(str(folders.prompts)).manifest.samples
     assert record is not None and record.turn_end and record.template is not None
     tokenizer = Tokenizer.from_file(str(folders.policy / "tokenizer.json"))
-    assert record.turn_end[0] not in model_ends(Companions(), tokenizer, SIZES.vocabulary)
+    assert record.turn_end[0] not in end_token_ids(SavedProcessors(), tokenizer, SIZES.vocabulary)
     shutil.copytree(folders.prompts, tmp_path / "prompts")
     nothing = "{{ 1 / 0 }}".ljust(record.template.bytes)  # is rendered of it
     (tmp_path / "prompts" / record.template.file).write_text(nothing)
@@ -277,9 +279,9 @@ def test_prompts_that_overlook_the_end_of_a_turn_are_refused(folders: Folders, t
     """Earlier releases looked at tokens that a file calls special, and a template ends answers with any."""
     shutil.copytree(folders.prompts, tmp_path / "prompts")
     tokenizer = Tokenizer.from_file(str(folders.policy / "tokenizer.json"))
-    check_turn_ends(RunShards.open(Data(uri=str(folders.prompts))), Companions(), tokenizer)
+    check_turn_ends(RunShards.open(Data(uri=str(folders.prompts))), SavedProcessors(), tokenizer)
     with pytest.raises(UserMistake, match=r"reward.uri: .* its chat template writes <\|.*pack the prompts"):
-        check_turn_ends(without_ends(tmp_path / "prompts"), Companions(), tokenizer)
+        check_turn_ends(without_ends(tmp_path / "prompts"), SavedProcessors(), tokenizer)
 
 
 def test_texts_that_an_earlier_release_packed_are_not(folders: Folders, tmp_path: Path) -> None:
@@ -289,7 +291,7 @@ def test_texts_that_an_earlier_release_packed_are_not(folders: Folders, tmp_path
     packed = pack_conversations(source, tmp_path / "texts", folders.policy, format=ShardFormat.PROMPTS)
     shards, tokenizer = without_ends(packed), Tokenizer.from_file(str(folders.policy / "tokenizer.json"))
     assert shards.template is not None
-    check_turn_ends(shards, Companions(), tokenizer)
+    check_turn_ends(shards, SavedProcessors(), tokenizer)
 
 
 def without_ends(packed: Path) -> RunShards:
@@ -305,7 +307,7 @@ def test_what_an_earlier_release_trained_of_a_value_model_is_not_gone_on_with(
     folders: Folders, judge: Path, tmp_path: Path
 ) -> None:
     """Its checkpoints do not say what their value model is: it was the adapters of the reward model."""
-    config = completed(config_of(folders, tmp_path, f"reward={{uri: {judge}}}"))
+    config = complete_config(config_of(folders, tmp_path, f"reward={{uri: {judge}}}"))
     check_scoring_models(config, 1)
     write_checkpoint(tmp_path / "checkpoints", 1)
     with pytest.raises(UserMistake, match=r"reward.uri .*: its model has adapters, and an earlier release"):
@@ -338,7 +340,7 @@ def test_a_value_model_begins_with_the_checkpoint_that_the_policy_did(
     store = CheckpointStore(other.checkpoint.uri)
     marker = store.marker(1)
     assert marker is not None and store.steps() == [2, 1]
-    config = completed(
+    config = complete_config(
         config_of(
             folders,
             tmp_path,
@@ -357,10 +359,10 @@ def test_a_value_model_begins_with_the_checkpoint_that_the_policy_did(
 def begin_at(configs: Sequence[RunConfig], directory: str = "") -> list[dict[str, Float32s]]:
     """As one rank: the value models of runs whose policy was loaded from `directory`."""
     found = []
-    with open_world(read_environment(os.environ), configs[0].world.backend) as world:
+    with init_distributed(read_environment(os.environ), configs[0].world.backend) as world:
         for config in configs:
             critic = build_value(config, build_model(config, world), world)
-            critic.begin(Start(directory=directory), world)
+            critic.load_initial_weights(StartPosition(directory=directory), world)
             parameters = critic.model.module.named_parameters()
             found.append({name: parameter.detach().numpy().copy() for name, parameter in parameters})
     return found

@@ -12,14 +12,14 @@ import torch
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.huggingface.export import export
-from footplate_trainer.huggingface.initial import completed
+from footplate_trainer.huggingface.export import export_checkpoint
+from footplate_trainer.huggingface.initial import complete_config
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.checksum import weights_checksum
 from footplate_trainer.parallel.local_shard import local_shard
-from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.stages.reference import check_reference
 from tests.support.layout_list import LAYOUTS, SGD, Layout
 from tests.support.layouts import config_of
@@ -47,7 +47,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chats = pack_chats(tmp_path_factory.mktemp("chats"))
     end = run(chats, folder, *SFT, f"model.contextLength={PAIRS_CONTEXT}", name="tuned")
     assert end.code == ExitCode.SUCCESS, end.stderr
-    export(newest_whole(str(folder / "checkpoints")), folder / "exported")
+    export_checkpoint(find_newest_whole(str(folder / "checkpoints")), folder / "exported")
     return folder
 
 
@@ -127,11 +127,11 @@ def test_a_reference_that_changed_meanwhile_is_refused(pairs: Path, tuned: Path,
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 1e-3}))
     with pytest.raises(UserMistake) as refused:
-        check_reference(completed(tiny_config(pairs, tmp_path, begun)), 1)  # before ranks meet
+        check_reference(complete_config(tiny_config(pairs, tmp_path, begun)), 1)  # before ranks meet
     told = "it is not configured as when this run began: model.norm.epsilon was 1e-05, is 0.001; restore that"
     assert str(refused.value).startswith(f"preference.reference.uri {folder}: {told}")
     shutil.rmtree(folder)
-    export(newest_whole(str(tuned / "checkpoints" / "step-4.e0g0")), folder)
+    export_checkpoint(find_newest_whole(str(tuned / "checkpoints" / "step-4.e0g0")), folder)
     end = run(pairs, tmp_path, *begun)
     assert (end.code, end.agent.rows) == (ExitCode.CONFIG, [])
     assert f"the weights in {folder} are not those that this run began with" in end.stderr
@@ -189,7 +189,7 @@ def test_adapters_of_another_run_are_a_part_of_what_it_begins_with(
 
 def of_ranks(config: RunConfig) -> tuple[str, str]:
     """One rank: the checksum of the initial weights, and of the same with two columns exchanged."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
+    with init_distributed(read_environment(os.environ), config.world.backend) as world:
         named = dict(build_model(config, world).module.named_parameters())
         before = weights_checksum(named, world.background)
         with torch.no_grad():

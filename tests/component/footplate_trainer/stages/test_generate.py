@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase, RankReport
-from footplate_contracts.v1alpha1.data import Mask
+from footplate_contracts.v1alpha1.data import LossMask
 from footplate_contracts.v1alpha1.references import LineageEntry
-from footplate_trainer.data.answers import check_answers
-from footplate_trainer.data.layout import MANIFEST_FILE, GeneratedRecord, Role, ShardFormat
+from footplate_trainer.data.answers import check_provenance
+from footplate_trainer.data.layout import MANIFEST_FILE, GeneratedRecord, ShardFormat, SpecialTokenRole
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.writer import new_folder
@@ -97,7 +97,7 @@ def test_its_answers_are_what_pack_could_have_written(
     assert manifest.tokenizer.sha256 == asked.manifest.tokenizer.sha256
     assert manifest.samples is not None and asked.manifest.samples is not None
     assert manifest.samples.template == asked.manifest.samples.template
-    assert manifest.samples.mask is Mask.COMPLETION
+    assert manifest.samples.mask is LossMask.COMPLETION
     dropped = manifest.samples.dropped[UNENDED]
     assert 0 < dropped < PROMPTS * GROUP == len(samples) + dropped
     tokenizer = Tokenizer.from_file(str(asked.tokenizer_path))
@@ -198,9 +198,9 @@ def test_answers_that_are_not_those_that_were_given_are_refused(
     entry = LineageEntry(field="data", run="other", uid=uid, uri=str(undisturbed[0] / "answers"))
     config = tiny_config(tmp_path, tmp_path, ("stage=sft",))
     given = {"lineage": [entry.model_copy(update=changes)]}
-    check_answers(config.model_copy(update={"lineage": [entry]}))
+    check_provenance(config.model_copy(update={"lineage": [entry]}))
     with pytest.raises(UserMistake, match=f"^data.run other: the data set .* {says}"):
-        check_answers(config.model_copy(update=given))
+        check_provenance(config.model_copy(update=given))
 
 
 @pytest.mark.long
@@ -318,7 +318,7 @@ def test_an_answer_to_a_text_ends_as_texts_do(tmp_path: Path) -> None:
     rows = tmp_path / "texts.jsonl"
     rows.write_text("".join(f'{{"prompt": "{letter}"}}\n' for letter in "qrst"))
     model = chatml_model(tmp_path / "model")
-    ends = {Role.EOS: "<|endoftext|>"}
+    ends = {SpecialTokenRole.EOS: "<|endoftext|>"}
     texts = pack_conversations(rows, tmp_path / "texts", model, format=ShardFormat.PROMPTS, special=ends)
     end = start(texts, tmp_path, 1, FakeAgent(), "training.steps=1", "training.schedule={name: constant}")
     assert end.code == ExitCode.SUCCESS, end.stderr

@@ -16,17 +16,17 @@ from footplate_contracts.model import digest
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
-from footplate_planning.memory import Kind
-from footplate_planning.plan import plan
+from footplate_planning.memory import MemoryKind
+from footplate_planning.plan import build_plan
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.commands.plan import frozen_shapes
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.frozen.source import find_model, network_of
-from footplate_trainer.huggingface.initial import completed
+from footplate_trainer.frozen.source import find_model, network_config
+from footplate_trainer.huggingface.initial import complete_config
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.records import RewardsRecord, decoded, key_of
+from footplate_trainer.rollout.records import RewardsRecord, decode_records, key_of
 from footplate_trainer.rollout.reward_model import MODEL
 from tests.support.generated import GROUP, generate
 from tests.support.judged_prompts import judged_prompts
@@ -145,7 +145,7 @@ def test_each_answer_has_the_score_of_the_text_that_is_written(root: Path, undis
     assert (record.reward_from, record.reward_step) == (str(root / "judge"), None)
     assert record.reward not in (None, record.weights)
     judge = find_model(str(root / "judge"), "reward.uri").model
-    assert record.reward_configuration == digest([digest(network_of(judge)), None])
+    assert record.reward_configuration == digest([digest(network_config(judge)), None])
 
 
 def test_no_id_is_written_that_the_data_does_not_have(root: Path, tmp_path: Path) -> None:
@@ -270,11 +270,11 @@ def test_a_run_that_is_killed_while_it_scores_writes_what_it_would_have_written(
 def scored(folder: Path, step: int) -> Counter[SampleKey]:
     """How often files of the rollout that began after `step` have a score of each answer."""
     store, found = LocalFolder(str(folder / "checkpoints")), Counter[SampleKey]()
-    for file in journal.files_of(store, step):
+    for file in journal.list_journal_files(store, step):
         content = store.read(file.name)
         key = key_of(content)
         assert key is not None
-        for record in decoded(content, key)[0]:
+        for record in decode_records(content, key)[0]:
             if isinstance(record, RewardsRecord) and MODEL in record.values:
                 found[record.key] += 1
     return found
@@ -329,11 +329,11 @@ def test_a_reward_model_that_does_not_fit_is_refused_by_name(
 
 
 def test_a_plan_counts_it(root: Path, tmp_path: Path) -> None:
-    config = completed(config_of(root, tmp_path))
+    config = complete_config(config_of(root, tmp_path))
     shapes = frozen_shapes(config, 1)
     assert [shape.labels for shape in shapes] == [1]
-    [alone], [both] = plan(config, 1, "cuda").ranks, plan(config, 1, "cuda", shapes).ranks
-    more = both.memory.bytes[Kind.FROZEN]
+    [alone], [both] = build_plan(config, 1, "cuda").ranks, build_plan(config, 1, "cuda", shapes).ranks
+    more = both.memory.bytes[MemoryKind.FROZEN]
     assert 0 < more == both.memory.resident - alone.memory.resident
 
 
@@ -342,7 +342,7 @@ def test_a_plan_counts_what_it_reads_at_once(root: Path, tmp_path: Path) -> None
     peaks = []
     for sequences in (1, 4):
         batch = ("training.globalBatchSize=4", f"training.microBatchSize={sequences}")
-        config = completed(config_of(root, tmp_path, *batch))
-        [rank] = plan(config, 1, "cuda", frozen_shapes(config, 1)).ranks
+        config = complete_config(config_of(root, tmp_path, *batch))
+        [rank] = build_plan(config, 1, "cuda", frozen_shapes(config, 1)).ranks
         peaks.append(rank.memory.peak - rank.memory.resident)
     assert peaks[1] == 4 * peaks[0] > 0, "one rank in fp32 gathers nothing"

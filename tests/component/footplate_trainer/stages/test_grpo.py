@@ -15,7 +15,7 @@ from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.places import FOLDER
-from footplate_trainer.rollout.records import ScoresRecord, decoded, key_of
+from footplate_trainer.rollout.records import ScoresRecord, decode_records, key_of
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import (
     MOMENTS,
@@ -223,9 +223,9 @@ def test_a_log_probability_is_computed_once_where_a_rollout_is_no_multiple_of_st
     agent = Interrupting(phase=RankPhase.COMPUTE, after_step=1)
     assert run_ranks(reinforce, 1, agent, config)[0].code == ExitCode.SUSPENDED
     store, found = LocalFolder(str(tmp_path / "run" / "checkpoints")), Counter[SampleKey]()
-    for file in journal.files_of(store, 0):
+    for file in journal.list_journal_files(store, 0):
         content = store.read(file.name)
         key = key_of(content)
         assert key is not None
-        found.update(told.key for told in decoded(content, key)[0] if isinstance(told, ScoresRecord))
+        found.update(told.key for told in decode_records(content, key)[0] if isinstance(told, ScoresRecord))
     assert len(found) == 12 and set(found.values()) == {1}

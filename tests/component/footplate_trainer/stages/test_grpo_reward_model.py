@@ -13,7 +13,7 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.commands.plan import frozen_shapes
-from footplate_trainer.huggingface.initial import completed
+from footplate_trainer.huggingface.initial import complete_config
 from tests.support.judged_prompts import judged_prompts
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import (
@@ -122,5 +122,5 @@ def test_no_id_is_drawn_that_the_data_does_not_have(root: Path, tmp_path: Path) 
 
 def test_a_plan_counts_it(root: Path, tmp_path: Path) -> None:
     """Beside the reference, which is a copy of the beginning."""
-    shapes = frozen_shapes(completed(config_of(root, tmp_path)), 1)
+    shapes = frozen_shapes(complete_config(config_of(root, tmp_path)), 1)
     assert [shape.labels for shape in shapes] == [0, 1]

@@ -12,7 +12,7 @@ import yaml
 from footplate_contracts.runconfig import resolve_preference
 from footplate_contracts.v1alpha1.preference import Preference, PreferenceLoss
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_trainer.model.preference_judge import judge_of
+from footplate_trainer.model.preference_judge import build_preference_loss
 from tests.support.pages import DOCS, Page
 from tests.support.plain_llama import random_weights, write
 from tests.support.stages import preferences
@@ -71,4 +71,6 @@ def test_the_table_of_losses_has_all_of_them_with_their_fields_and_defaults() ->
 def test_the_table_of_rows_has_every_name() -> None:
     told = {name for [names, _] in _rows("Rows") for name in re.findall("`([^`]+)`", names)}
     settings = (resolve_preference(Preference(loss=loss), Stage.DPO) for loss in PreferenceLoss)
-    assert told == {name for found in settings if found is not None for name in judge_of(found).names}
+    assert told == {
+        name for found in settings if found is not None for name in build_preference_loss(found).names
+    }

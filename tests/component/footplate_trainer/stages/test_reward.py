@@ -15,14 +15,14 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import locate, newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole, locate
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.preference_dataset import PreferenceDataset
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.scoring import find_reward, find_value
-from footplate_trainer.huggingface.scoring import scores_in
-from footplate_trainer.parallel.scored import CollectedScores
+from footplate_trainer.huggingface.scoring import read_held_out_scores
+from footplate_trainer.parallel.scored import SequenceScoreCollector
 from tests.support import layouts
 from tests.support.checkpoints import whole_tensors
 from tests.support.layouts import AS_CONFIGURED, distance
@@ -60,14 +60,14 @@ def test_packed_is_unpacked(family: str, pairs: Path, tmp_path: Path) -> None:
 def scored(config: RunConfig) -> dict[int, NDArray[np.float32]]:
     """One rank: the scores of the sequences of the first batch, by their rows' places in it."""
     with layouts.opened(config, AS_CONFIGURED) as (model, stepper, loader):
-        batch, collected = loader.build(0), CollectedScores(model.grid.context_group)
+        batch, collected = loader.build(0), SequenceScoreCollector(model.grid.context_group)
         micro_batches = [stepper.inputs(micro, 0) for micro in batch.micro_batches]
         with torch.no_grad():
             model.passes.evaluate(micro_batches, collected)
         rows: dict[int, NDArray[np.float32]] = {}
         for micro, given in zip(batch.micro_batches, micro_batches, strict=True):
             if collected.in_order:  # else the last layers are elsewhere
-                scores = collected.of(given.targets).numpy(force=True)
+                scores = collected.scores_for(given.targets).numpy(force=True)
                 rows |= dict(zip(micro.places.tolist(), scores, strict=True))
         return rows
 
@@ -126,7 +126,7 @@ def test_held_out_scores_are_kept_with_the_weights_that_gave_them(
         "checkpoint.everySteps=2",
     )
     assert end.code == ExitCode.SUCCESS, end.stderr
-    checkpoint = newest_whole(str(tmp_path / "checkpoints"))
+    checkpoint = find_newest_whole(str(tmp_path / "checkpoints"))
     kept, values = checkpoint.state().scores, end.agent.rows[-1].values
     _, scores = our_scores(tmp_path / "checkpoints", pairs)
 
@@ -149,7 +149,7 @@ def test_held_out_scores_are_kept_with_the_weights_that_gave_them(
     assert locate(str(next((tmp_path / "checkpoints").glob("step-2.e*")))).state().scores is None
     out = tmp_path / "exported"
     assert main(("export", str(tmp_path / "checkpoints"), str(out))) == ExitCode.SUCCESS
-    assert scores_in(json.loads((out / "config.json").read_text())) == kept
+    assert read_held_out_scores(json.loads((out / "config.json").read_text())) == kept
 
 
 def test_ppo_is_rewarded_by_the_checkpoint_that_it_was_given_and_by_no_newer_one(
@@ -158,14 +158,14 @@ def test_ppo_is_rewarded_by_the_checkpoint_that_it_was_given_and_by_no_newer_one
     assert run(pairs, tmp_path, "training.steps=2", "checkpoint.everySteps=1").code == ExitCode.SUCCESS
     folder = str(tmp_path / "checkpoints")
     given = locate(str(next(Path(folder).glob("step-1.e*"))))
-    assert newest_whole(folder).directory != given.directory
+    assert find_newest_whole(folder).directory != given.directory
     entry = LineageEntry(
         field="reward",
         run="judge",
         uid="u",
         step=1,
         uri=given.name,
-        digest=hashlib.sha256(given.content("manifest.json")).hexdigest(),
+        digest=hashlib.sha256(given.read_bytes("manifest.json")).hexdigest(),
     )
     ppo = ("stage=ppo", "rollout={maxTokens: 8}", f"reward={{uri: {folder}}}")
     config = tiny_config(pairs, tmp_path / "ppo", ppo).model_copy(update={"lineage": [entry]})

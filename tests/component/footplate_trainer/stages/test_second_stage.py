@@ -15,7 +15,7 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.suspension import Suspension
+from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper
@@ -26,7 +26,7 @@ from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.objective import GlobalBatch, Objective, with_head
 from footplate_trainer.parallel.stage_module import Criterion
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.process import Program, run_stage
 from tests.support.ranks import run_ranks
@@ -42,7 +42,7 @@ class SmallStates(Objective):
     def names(self) -> tuple[str, ...]:
         return ("distance/large",)
 
-    def begin(self, batch: GlobalBatch) -> Criterion:
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
         def criterion(
             hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
         ) -> Tensor:
@@ -66,10 +66,12 @@ class EarlyEnd(Callback):
         self.losses.append(step.result.loss)
         step.columns[self.number] = step.result.loss - self.enough
         if step.result.loss < self.enough:
-            self.limits.take(self.limits.in_force.model_copy(update={"steps": step.number}), step.number)
+            self.limits.apply(self.limits.in_force.model_copy(update={"steps": step.number}), step.number)
 
 
-def shrink(config: RunConfig, agent: FakeAgent, number: str, world: World, reporter: Reporter) -> ExitCode:
+def shrink(
+    config: RunConfig, agent: FakeAgent, number: str, world: DistributedContext, reporter: Reporter
+) -> ExitCode:
     """The stage: no checkpoint, no validation, an end of its own."""
     torch.manual_seed(config.training.seed)
     model = build_model(config, world)
@@ -79,7 +81,7 @@ def shrink(config: RunConfig, agent: FakeAgent, number: str, world: World, repor
     early_end = EarlyEnd(limits, enough=0.02, number=number)
     callbacks = Callbacks(
         reporter,
-        Suspension(agent),
+        SuspensionCallback(agent),
         early_end,
         open_metric_rows(config, agent, limits, reporter, world, None),
     )

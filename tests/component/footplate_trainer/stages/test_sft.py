@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.data.conversation_dataset import ConversationDataset
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.huggingface.companions import companions_in
+from footplate_trainer.huggingface.companions import checkpoint_processors
 from tests.support import layouts
 from tests.support.layout_list import SGD
 from tests.support.layouts import distance
@@ -55,8 +55,10 @@ def test_a_whole_run_validates_with_its_own_loss(chats: Path, tmp_path: Path) ->
     assert end.code == ExitCode.SUCCESS, end.stderr
     losses = [row.validation_loss for row in end.agent.rows if row.validation_loss is not None]
     assert len(losses) == 2 and losses[1] < losses[0]
-    kept = companions_in(newest_whole(str(tmp_path / "checkpoints")))
-    assert kept.template() == TokenShards.open(str(chats)).template, "it began with none, and talks in that"
+    kept = checkpoint_processors(find_newest_whole(str(tmp_path / "checkpoints")))
+    assert kept.chat_template() == TokenShards.open(str(chats)).template, (
+        "it began with none, and talks in that"
+    )
 
 
 @pytest.mark.parametrize(

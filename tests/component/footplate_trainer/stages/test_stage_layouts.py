@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 import torch
 
-from footplate_trainer.loop.stepper import Flags, StepResult
+from footplate_trainer.loop.stepper import StepFlags, StepResult
 from tests.support.layouts import Trained
 from tests.support.stage_layouts import ROWS, StageLayouts, stage_distance
 
@@ -28,7 +28,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> StageLayouts:
 
 
 def run(*losses: float, **means: float) -> Trained:
-    results = [StepResult(step, loss, 1.0, 0.1, 1, Flags(), means) for step, loss in enumerate(losses)]
+    results = [StepResult(step, loss, 1.0, 0.1, 1, StepFlags(), means) for step, loss in enumerate(losses)]
     return Trained(results, {"weight": torch.ones(2)})
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.checkpoint.record import HeldOutScores
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.frozen.scoring import FoundScoring, check_unchanged, find_scoring
-from footplate_trainer.frozen.source import network_of
-from footplate_trainer.huggingface.initial import completed
+from footplate_trainer.frozen.scoring import ScoringModelSource, check_unchanged, find_scoring_model
+from footplate_trainer.frozen.source import network_config
+from footplate_trainer.huggingface.initial import complete_config
 from footplate_trainer.stages.critic import check_scoring_models
 from tests.support.judged_prompts import judged_prompts, say_of_scores
 from tests.support.reinforced import finished
@@ -41,7 +41,7 @@ def config_of(root: Path, judge: Path, *more: str) -> RunConfig:
         "training.schedule={name: constant}",
         *more,
     )
-    return completed(tiny_config(root / "shards", root / "run", overrides))
+    return complete_config(tiny_config(root / "shards", root / "run", overrides))
 
 
 def mended(root: Path, folder: Path, **changes: object) -> Path:
@@ -91,10 +91,10 @@ def test_held_out_scores_that_normalise_nothing_may_change(root: Path, tmp_path:
 
 
 def test_what_an_earlier_release_did_not_keep_is_not_compared(root: Path) -> None:
-    key = newest_whole(str(root / "run" / "checkpoints")).state().key
-    found = find_scoring(str(root / "judge"), "reward.uri")
+    key = find_newest_whole(str(root / "run" / "checkpoints")).state().key
+    found = find_scoring_model(str(root / "judge"), "reward.uri")
     assert found.found.model.to_json() == key["reward.network"]
-    other = FoundScoring(found.found, HeldOutScores(mean=1.0, deviation=1.0))
+    other = ScoringModelSource(found.found, HeldOutScores(mean=1.0, deviation=1.0))
     config = config_of(root, root / "judge")
     check_unchanged(other, config, {name: said for name, said in key.items() if name != "reward.heldOut"})
     with pytest.raises(UserMistake, match=r"heldOut\.deviation was 1\.7, is 1\.0"):
@@ -104,7 +104,7 @@ def test_what_an_earlier_release_did_not_keep_is_not_compared(root: Path) -> Non
 def test_a_journal_is_of_the_configuration_too(root: Path, tmp_path: Path) -> None:
     """Of which none is a weight: what the model said of answers is asked again."""
     found, other = (
-        find_scoring(str(place), "reward.uri").found.model
+        find_scoring_model(str(place), "reward.uri").found.model
         for place in (root / "judge", mended(root, tmp_path, rms_norm_eps=1e-3))
     )
-    assert network_of(found) != network_of(other)
+    assert network_config(found) != network_config(other)

@@ -8,8 +8,13 @@ import pytest
 
 from footplate_contracts.rendezvous import AgentIdentity, Grant, Member, SealedGeneration
 from footplate_contracts.reports import GenerationId
-from footplate_elastic.agent.answers import granted, joined, own_identity, reason_of
-from footplate_elastic.agent.client import Answer
+from footplate_elastic.agent.answers import (
+    get_refusal_reason,
+    is_commit_granted,
+    own_identity,
+    parse_join_response,
+)
+from footplate_elastic.agent.client import CoordinatorResponse
 from footplate_elastic.agent.errors import RunOver, SlotTaken
 
 SPARE = AgentIdentity(index=5, incarnation=0, pod_name="spare", address="10.0.0.5", local_world_size=1)
@@ -25,12 +30,15 @@ SEALED = SealedGeneration(
 )
 
 
-def refusal(status: int, reason: str) -> Answer:
-    return Answer(status, json.dumps({"reason": reason}).encode())
+def refusal(status: int, reason: str) -> CoordinatorResponse:
+    return CoordinatorResponse(status, json.dumps({"reason": reason}).encode())
 
 
 def test_a_seal() -> None:
-    assert joined(Answer(200, SEALED.model_dump_json(by_alias=True).encode()), SPARE) == SEALED
+    assert (
+        parse_join_response(CoordinatorResponse(200, SEALED.model_dump_json(by_alias=True).encode()), SPARE)
+        == SEALED
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,11 +46,11 @@ def test_a_seal() -> None:
     [
         pytest.param(refusal(202, "not yet"), id="not yet"),
         pytest.param(refusal(409, "something"), id="another conflict"),
-        pytest.param(Answer(503, b"<html>"), id="somebody else answers"),
+        pytest.param(CoordinatorResponse(503, b"<html>"), id="somebody else answers"),
     ],
 )
-def test_ask_again(answer: Answer) -> None:
-    assert joined(answer, SPARE) is None
+def test_ask_again(answer: CoordinatorResponse) -> None:
+    assert parse_join_response(answer, SPARE) is None
 
 
 @pytest.mark.parametrize(
@@ -51,7 +59,7 @@ def test_ask_again(answer: Answer) -> None:
 )
 def test_the_end_of_this_agent(reason: str, error: type[Exception]) -> None:
     with pytest.raises(error):
-        joined(refusal(409, reason), SPARE)
+        parse_join_response(refusal(409, reason), SPARE)
 
 
 def test_a_spare_learns_its_slot() -> None:
@@ -60,7 +68,10 @@ def test_a_spare_learns_its_slot() -> None:
 
 @pytest.mark.parametrize("given", [True, False])
 def test_a_grant(given: bool) -> None:
-    assert granted(Answer(200, Grant(granted=given).model_dump_json().encode()), 7) is given
+    assert (
+        is_commit_granted(CoordinatorResponse(200, Grant(granted=given).model_dump_json().encode()), 7)
+        is given
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,4 +84,4 @@ def test_a_grant(given: bool) -> None:
     ],
 )
 def test_the_reason_of_a_refusal(body: bytes, reason: str) -> None:
-    assert reason_of(Answer(500, body)) == reason
+    assert get_refusal_reason(CoordinatorResponse(500, body)) == reason

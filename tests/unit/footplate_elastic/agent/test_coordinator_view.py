@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.directives import Command, NumberedLimits
-from footplate_contracts.rendezvous import HeartbeatAnswer
+from footplate_contracts.rendezvous import HeartbeatResponse
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.agent.coordinator_view import CoordinatorView
 
@@ -14,8 +14,8 @@ def generation(text: str) -> GenerationId | None:
     return GenerationId.parse(text) if text else None
 
 
-def answer(epoch: int, newest: str = "", opened: bool = False, **more: object) -> HeartbeatAnswer:
-    return HeartbeatAnswer.model_validate(
+def answer(epoch: int, newest: str = "", opened: bool = False, **more: object) -> HeartbeatResponse:
+    return HeartbeatResponse.model_validate(
         {"epoch": epoch, "generation": generation(newest), "rendezvous_open": opened, **more}
     )
 
@@ -37,44 +37,44 @@ def answer(epoch: int, newest: str = "", opened: bool = False, **more: object) -
         pytest.param(answer(1, "1.1", evicted=True), "1.1", True, id="evicted"),
     ],
 )
-def test_when_ranks_must_stop(told: HeartbeatAnswer, running: str, rejoin: bool) -> None:
+def test_when_ranks_must_stop(told: HeartbeatResponse, running: str, rejoin: bool) -> None:
     view = CoordinatorView()
-    view.take(told)
+    view.merge_answer(told)
     assert view.must_rejoin(GenerationId.parse(running)) is rejoin
 
 
 def test_an_older_answer_that_arrives_later_changes_nothing() -> None:
     view = CoordinatorView()
-    view.take(answer(1, "1.2"))
-    view.take(answer(1, "1.1", True))
+    view.merge_answer(answer(1, "1.2"))
+    view.merge_answer(answer(1, "1.1", True))
     assert view.answer == answer(1, "1.2")
 
 
 def test_sealed_then_broken_is_the_order_within_a_generation() -> None:
     view = CoordinatorView()
-    view.take(answer(1, "1.2", True))
-    view.take(answer(1, "1.2", False))
+    view.merge_answer(answer(1, "1.2", True))
+    view.merge_answer(answer(1, "1.2", False))
     assert view.must_rejoin(GenerationId.parse("1.2"))
 
 
 def test_eviction_and_closing_are_never_taken_back() -> None:
     view = CoordinatorView()
-    view.take(answer(1, "1.1", evicted=True, closed=True))
-    view.take(answer(1, "1.2"))
+    view.merge_answer(answer(1, "1.1", evicted=True, closed=True))
+    view.merge_answer(answer(1, "1.2"))
     assert view.evicted and view.closed
 
 
 def test_a_new_coordinator_has_received_nothing() -> None:
     view = CoordinatorView()
-    view.take(answer(1, "1.1", received=9))
-    view.take(answer(2, received=0))
+    view.merge_answer(answer(1, "1.1", received=9))
+    view.merge_answer(answer(2, received=0))
     assert view.received == 0
 
 
 def test_received_does_not_fall_back_within_an_epoch() -> None:
     view = CoordinatorView()
-    view.take(answer(1, "1.1", received=9))
-    view.take(answer(1, "1.1", received=5))
+    view.merge_answer(answer(1, "1.1", received=9))
+    view.merge_answer(answer(1, "1.1", received=5))
     assert view.received == 9
 
 
@@ -86,17 +86,17 @@ def test_of_limits_the_newest_count_in_whatever_order_they_come() -> None:
     ]
     seen = []
     for limits in told:
-        view.take(answer(limits.epoch, "1.1", limits=limits))
+        view.merge_answer(answer(limits.epoch, "1.1", limits=limits))
         seen.append(view.limits.steps if view.limits else None)
     assert seen == [20, 20, 15, 15]
-    view.take(answer(2, "1.1"))
+    view.merge_answer(answer(2, "1.1"))
     assert view.limits == told[2], "a coordinator that does not know yet takes nothing back"
 
 
 def test_a_command_stands_until_it_is_taken_back() -> None:
     view, seen = CoordinatorView(), []
     for command in (Command.CHECKPOINT_AND_EXIT, Command.NONE):
-        view.take(answer(1, "1.1", command=command))
+        view.merge_answer(answer(1, "1.1", command=command))
         seen.append(view.command)
     assert seen == [Command.CHECKPOINT_AND_EXIT, Command.NONE]
 
@@ -109,7 +109,7 @@ def test_a_question_to_the_ranks_is_handed_out_once_in_each_epoch() -> None:
     ]
     handed_out = []
     for told in [answer(1, "1.1"), *asked]:
-        view.take(told)
-        question = view.new_question()
+        view.merge_answer(told)
+        question = view.next_diagnosis()
         handed_out.append(question.number if question else None)
     assert handed_out == [None, 1, None, 2, 1]

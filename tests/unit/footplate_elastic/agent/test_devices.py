@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_elastic.agent.devices import LibraryMissing, NvmlDevices, load
-from footplate_elastic.agent.energy import Reading
+from footplate_elastic.agent.energy import EnergyReading
 from tests.support.nvml import (
     Device,
     Nvml,
@@ -42,15 +42,17 @@ def test_the_pod_has_the_devices_that_it_was_given(visible: str, uuids: list[str
 @pytest.mark.parametrize(
     ("device", "shown"),
     [
-        pytest.param(Device("GPU-1", 100, 300), [("GPU-1", Reading(100, 300))], id="both"),
-        pytest.param(Device("GPU-1", 100, None), [("GPU-1", Reading(100, None))], id="counter"),
-        pytest.param(Device("GPU-1", None, 300), [("GPU-1", Reading(None, 300))], id="power"),
-        pytest.param(Device("GPU-1", None, None), [("GPU-1", Reading(None, None))], id="neither"),
-        pytest.param(Device("GPU-1", 1, 3, sliced=None), [("GPU-1", Reading(1, 3))], id="cannot be sliced"),
+        pytest.param(Device("GPU-1", 100, 300), [("GPU-1", EnergyReading(100, 300))], id="both"),
+        pytest.param(Device("GPU-1", 100, None), [("GPU-1", EnergyReading(100, None))], id="counter"),
+        pytest.param(Device("GPU-1", None, 300), [("GPU-1", EnergyReading(None, 300))], id="power"),
+        pytest.param(Device("GPU-1", None, None), [("GPU-1", EnergyReading(None, None))], id="neither"),
+        pytest.param(
+            Device("GPU-1", 1, 3, sliced=None), [("GPU-1", EnergyReading(1, 3))], id="cannot be sliced"
+        ),
         pytest.param(Device("GPU-1", 1, 3, sliced=True), [], id="the pod has a slice"),
     ],
 )
-def test_what_a_device_shows(device: Device, shown: list[tuple[str, Reading]]) -> None:
+def test_what_a_device_shows(device: Device, shown: list[tuple[str, EnergyReading]]) -> None:
     assert list(devices(Nvml(device)).read()) == shown
 
 
@@ -65,11 +67,11 @@ def test_one_that_is_lost_keeps_the_others_from_nothing_and_is_told() -> None:
 def test_a_driver_that_was_loaded_anew_is_opened_anew() -> None:
     library = Nvml(Device("GPU-1", 100))
     ours = devices(library)
-    assert list(ours.read()) == [("GPU-1", Reading(100, None))]
+    assert list(ours.read()) == [("GPU-1", EnergyReading(100, None))]
     library.load_driver_anew()
     with pytest.raises(NVMLError):
         list(ours.read())
-    assert list(ours.read()) == [("GPU-1", Reading(0, None))]
+    assert list(ours.read()) == [("GPU-1", EnergyReading(0, None))]
 
 
 def test_a_driver_that_is_not_loaded_yet_is_asked_again() -> None:
@@ -79,7 +81,7 @@ def test_a_driver_that_is_not_loaded_yet_is_asked_again() -> None:
     with pytest.raises(NVMLError_DriverNotLoaded):
         list(ours.read())
     library.loaded = True
-    assert list(ours.read()) == [("GPU-1", Reading(100, None))]
+    assert list(ours.read()) == [("GPU-1", EnergyReading(100, None))]
 
 
 def test_a_machine_without_the_driver_is_asked_no_more() -> None:

@@ -13,7 +13,7 @@ from footplate_contracts.energy import PodEnergy
 from footplate_contracts.rendezvous import AgentIdentity
 from footplate_elastic.agent.client import Endpoint
 from footplate_elastic.agent.devices import LibraryMissing, NvmlDevices
-from footplate_elastic.agent.energy import Reading
+from footplate_elastic.agent.energy import EnergyReading
 from footplate_elastic.agent.energy_meter import EnergyMeter
 from footplate_elastic.agent.session import Session
 from tests.support.clock import Clock
@@ -136,7 +136,7 @@ def test_where_no_device_is_shown_it_is_said_once_and_nothing_is_told(
 def test_a_meter_of_no_devices_measures_nothing_and_holds_nobody_up() -> None:
     meter = EnergyMeter()
     meter.start()
-    meter.look(LONG)
+    meter.refresh(LONG)
     assert meter.energy is None
 
 
@@ -152,11 +152,11 @@ def started(library: Nvml, period: float) -> EnergyMeter:
 
 def test_a_look_reaches_up_to_now_though_the_next_one_is_far() -> None:
     meter = started(Nvml(Device("GPU-1", 0, burns=100)), period=1e6)
-    meter.look(LONG)
-    meter.look(LONG)
+    meter.refresh(LONG)
+    meter.refresh(LONG)
     assert meter.energy is not None and meter.energy.millijoules >= 100
     before = meter.energy
-    meter.look(LONG)
+    meter.refresh(LONG)
     assert meter.energy == PodEnergy(
         pod_uid="pod-1",
         millijoules=before.millijoules + 100,
@@ -169,10 +169,10 @@ def test_the_end_of_ranks_is_told_with_what_their_devices_consumed_until_then() 
     meter = started(Nvml(Device("GPU-1", 0, burns=100)), period=1e6)
     agent = AgentIdentity(index=0, incarnation=0, pod_name="w0", address="10.0.0.1", local_world_size=1)
     session = Session(agent, Endpoint("", "10.0.0.2", 1, "", None), None, meter)
-    meter.look(LONG)
-    meter.look(LONG)
+    meter.refresh(LONG)
+    meter.refresh(LONG)
     before = meter.energy
-    session.ended(suspended=False)
+    session.report_end(suspended=False)
     assert before is not None and meter.energy is not None
     assert meter.energy.counter_seconds == before.counter_seconds + 10
 
@@ -183,12 +183,12 @@ def test_looks_follow_each_other_by_themselves() -> None:
     class Counted:
         left = 3
 
-        def read(self) -> Iterator[tuple[str, Reading]]:
+        def read(self) -> Iterator[tuple[str, EnergyReading]]:
             if not self.left:  # or its thread would look for as long as there are tests
                 raise LibraryMissing("no package")
             self.left -= 1
             looked.release()
-            yield "GPU-1", Reading(1, 1)
+            yield "GPU-1", EnergyReading(1, 1)
 
     EnergyMeter("pod-1", Counted(), period=0.0).start()
     assert all(looked.acquire(timeout=LONG) for _ in range(3))
@@ -197,16 +197,16 @@ def test_looks_follow_each_other_by_themselves() -> None:
 def test_a_driver_that_hangs_holds_nobody_up_and_what_was_known_stands() -> None:
     library = Nvml(Device("GPU-1", 0, burns=100))
     meter = started(library, period=1e6)
-    meter.look(LONG)
-    meter.look(LONG)
+    meter.refresh(LONG)
+    meter.refresh(LONG)
     known = meter.energy
     assert known is not None
     library.asked.clear()
     library.answers.clear()
-    meter.look(0.01)
+    meter.refresh(0.01)
     assert library.asked.wait(LONG) and meter.energy == known
     library.answers.set()
-    meter.look(LONG)
+    meter.refresh(LONG)
     assert meter.energy is not None and meter.energy.counter_seconds > known.counter_seconds
 
 
@@ -216,7 +216,7 @@ def test_without_a_library_there_is_one_line_and_nobody_waits(caplog: pytest.Log
     meter = started(library, period=0.0)
     before = time.monotonic()
     for _ in range(3):
-        meter.look(LONG)
+        meter.refresh(LONG)
     assert meter.energy is None and time.monotonic() - before < LONG
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 

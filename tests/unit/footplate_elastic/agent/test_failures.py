@@ -10,7 +10,7 @@ import pytest
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_elastic.agent.failures import classify, first_failure, oom_kills
-from footplate_elastic.agent.zygote_client import End
+from footplate_elastic.agent.zygote_client import ProcessExit
 from footplate_elastic.protocol.error_file import read
 
 
@@ -23,7 +23,7 @@ def ended(
     out_of_memory: bool = False,
 ) -> FailureReport:
     """The report of a rank that has ended."""
-    report = classify(rank, End(code, time), read(error_file, time), tail, out_of_memory)
+    report = classify(rank, ProcessExit(code, time), read(error_file, time), tail, out_of_memory)
     assert report is not None
     return report
 

@@ -7,7 +7,7 @@ import logging
 import pytest
 from bench.elastic.stations import PARTS, recovery
 
-from footplate_contracts.logs import fields, formatter
+from footplate_contracts.logs import formatter, log_fields
 from footplate_contracts.names import LogFormat
 from footplate_contracts.reports import GenerationId, RankPhase, RankReport
 from footplate_elastic.agent.startup_timeline import StartupTimeline
@@ -19,7 +19,7 @@ FAULT = 1767225610.0  # 2026-01-01T00:00:10Z
 
 def logged(time: float, message: str, **about: object) -> str:
     """A line of a log."""
-    record = logging.makeLogRecord({"msg": message, "created": time, **fields(**about)})
+    record = logging.makeLogRecord({"msg": message, "created": time, **log_fields(**about)})
     return formatter(LogFormat.LOGFMT).format(record) + "\n"
 
 

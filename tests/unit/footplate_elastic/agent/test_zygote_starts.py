@@ -6,7 +6,7 @@ import pytest
 
 from footplate_contracts.names import Cause
 from footplate_elastic.agent.errors import ZygoteFailed, ZygoteGone
-from footplate_elastic.agent.zygote_starts import TRIES, ZygoteStarts
+from footplate_elastic.agent.zygote_starts import TRIES, ZygoteRetryPolicy
 
 KILLED = ZygoteGone(-9)
 CRASHED = ZygoteGone(-11)
@@ -31,19 +31,19 @@ NO_MEMORY = ZygoteFailed("Traceback (most recent call last):\nMemoryError")
 def test_another_zygote_is_started_until_it_is_sure_why_none_comes_through(
     ends: list[ZygoteGone | ZygoteFailed], out_of_memory: bool, cause: Cause, reason: str
 ) -> None:
-    starts = ZygoteStarts()
+    starts = ZygoteRetryPolicy()
     for end in ends:
-        assert starts.more
-        starts.ended(end, out_of_memory)
-    assert not starts.more
+        assert starts.should_retry
+        starts.record_end(end, out_of_memory)
+    assert not starts.should_retry
     failure = starts.failure(ends[-1], now=1.0)
     assert (failure.cause, failure.reason) == (cause, reason)
     assert str(ends[-1]) in failure.message
 
 
 def test_the_pause_before_another_zygote_grows() -> None:
-    starts, pauses = ZygoteStarts(), []
-    while starts.more:
-        starts.ended(KILLED, out_of_memory=False)
+    starts, pauses = ZygoteRetryPolicy(), []
+    while starts.should_retry:
+        starts.record_end(KILLED, out_of_memory=False)
         pauses.append(starts.pause)
     assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0]

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.probes import ProbeResult
+from footplate_contracts.probes import ConnectivityProbeResult
 from footplate_contracts.rendezvous import AgentIdentity, Heartbeat, JoinRequest, Member, SealedGeneration
 from footplate_contracts.reports import GenerationId, RankPhase, RankReport
 from footplate_elastic.coordinator import membership
-from footplate_elastic.coordinator.actions import Action, Arrived, Lost
+from footplate_elastic.coordinator.actions import Action, AgentArrived, MemberLost
 from footplate_elastic.coordinator.state import Membership, Rendezvous, new_membership
 from footplate_elastic.coordinator.timing import Timing
-from footplate_elastic.protocol.wire import Refusal
+from footplate_elastic.protocol.wire import AgentRefusal
 
 
 def agent(index: int, incarnation: int = 0) -> AgentIdentity:
@@ -78,7 +78,7 @@ class Story:
         last: GenerationId | None = None,
         why: FailureReport | None = None,
         port: int | None = None,
-    ) -> Refusal | None:
+    ) -> AgentRefusal | None:
         self.port += 1
         request = JoinRequest(
             agent=agent(index, incarnation),
@@ -86,7 +86,7 @@ class Story:
             last_generation=last,
             failure=why,
         )
-        refusal, actions = membership.joined(self.state, request, self.now)
+        refusal, actions = membership.handle_join(self.state, request, self.now)
         self.said += actions
         return refusal
 
@@ -100,8 +100,8 @@ class Story:
         suspended: bool = False,
         why: FailureReport | None = None,
         leaving: bool = False,
-        probed: ProbeResult | None = None,
-    ) -> Refusal | None:
+        probed: ConnectivityProbeResult | None = None,
+    ) -> AgentRefusal | None:
         reports = []
         if step is not None:
             phase = RankPhase.COMPUTE
@@ -117,7 +117,7 @@ class Story:
             failure=why,
             probed=probed,
         )
-        refusal, actions = membership.beat(self.state, word, self.now)
+        refusal, actions = membership.handle_heartbeat(self.state, word, self.now)
         self.said += actions
         return refusal
 
@@ -130,23 +130,23 @@ class Story:
         return self
 
     def connect(self, index: int, incarnation: int = 0) -> None:
-        _, actions = membership.connected(self.state, agent(index, incarnation), self.now)
+        _, actions = membership.handle_connect(self.state, agent(index, incarnation), self.now)
         self.said += actions
 
     def disconnect(self, index: int, incarnation: int = 0) -> None:
-        self.said += membership.disconnected(self.state, agent(index, incarnation), self.now)
+        self.said += membership.handle_disconnect(self.state, agent(index, incarnation), self.now)
 
     def leave(self, index: int, incarnation: int = 0) -> None:
-        self.said += membership.left(self.state, agent(index, incarnation), self.now)
+        self.said += membership.handle_leave(self.state, agent(index, incarnation), self.now)
 
     def command(self, command: Command) -> None:
-        self.said += membership.commanded(self.state, command, self.now)
+        self.said += membership.handle_command(self.state, command, self.now)
 
     def resize(self, nodes: int, least: int | None = None) -> None:
-        self.said += membership.resized(self.state, nodes, any_size(least or nodes, nodes), self.now)
+        self.said += membership.handle_resize(self.state, nodes, any_size(least or nodes, nodes), self.now)
 
     def save(self) -> None:
-        self.said += membership.saved(self.state, self.now)
+        self.said += membership.handle_checkpoint(self.state, self.now)
 
     def members(self) -> list[int]:
         """Indices of the newest sealed generation."""
@@ -175,10 +175,10 @@ class Story:
 
     def kinds(self) -> list[str]:
         """The names of all actions so far but arrivals, and forget them."""
-        names = [type(action).__name__ for action in self.said if not isinstance(action, Arrived)]
+        names = [type(action).__name__ for action in self.said if not isinstance(action, AgentArrived)]
         self.said.clear()
         return names
 
     def lost(self) -> list[int]:
         """Indices of the agents that were lost so far."""
-        return [action.agent.index for action in self.said if isinstance(action, Lost)]
+        return [action.agent.index for action in self.said if isinstance(action, MemberLost)]

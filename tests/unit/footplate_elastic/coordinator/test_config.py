@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.directives import Directives, HangBounds, Limits
-from footplate_contracts.environment import read
+from footplate_contracts.directives import Directives, HangTimeouts, Limits
+from footplate_contracts.environment import read_settings
 from footplate_contracts.names import Env
 from footplate_elastic.coordinator.__main__ import new_coordinator
 from footplate_elastic.coordinator.config import CoordinatorConfig
@@ -48,7 +48,7 @@ def test_size(
     told: Tell, tmp_path: Path, world: dict[str, Any], directives: str, nodes: int, legal: tuple[int, ...]
 ) -> None:
     told(environment(tmp_path, world, directives))
-    coordinator = new_coordinator(read(CoordinatorConfig), Timing(), 0.0, lambda: 0.0)
+    coordinator = new_coordinator(read_settings(CoordinatorConfig), Timing(), 0.0, lambda: 0.0)
     assert (coordinator.state.nodes, coordinator.state.legal) == (nodes, legal)
     wanted = Directives.model_validate_json(directives) if directives else coordinator.directives
     assert (coordinator.directives.nodes, coordinator.directives.min_nodes) == (
@@ -59,7 +59,7 @@ def test_size(
 
 AS_ADMITTED = Directives(
     nodes=2,
-    hang=HangBounds(factor=4.0, floor_seconds=30.0),
+    hang=HangTimeouts(factor=4.0, floor_seconds=30.0),
     limits=Limits(steps=9, every_steps=4, keep_last=2),
 )
 PROLONGED = AS_ADMITTED.model_copy(update={"limits": Limits(steps=20, every_steps=5, keep_last=1)})
@@ -78,7 +78,7 @@ def test_a_coordinator_begins_with_the_directives_that_hold_now(
     told: Tell, tmp_path: Path, directives: str, expected: Directives
 ) -> None:
     told(environment(tmp_path, {"nodes": 2}, directives))
-    coordinator = new_coordinator(read(CoordinatorConfig), Timing(), 0.0, lambda: 0.0)
+    coordinator = new_coordinator(read_settings(CoordinatorConfig), Timing(), 0.0, lambda: 0.0)
     assert coordinator.view().directives == expected
     assert coordinator.watchdog.bounds == expected.hang and expected.limits is not None
     assert coordinator.view().progress.total_steps == expected.limits.steps
@@ -96,7 +96,7 @@ def test_a_coordinator_begins_with_the_directives_that_hold_now(
 def test_wrong_directives_are_named(told: Tell, tmp_path: Path, directives: str, names: str) -> None:
     told(environment(tmp_path, {"nodes": 2}, directives))
     with pytest.raises(ValueError, match=rf"^FOOTPLATE_DIRECTIVES is .*{names}"):
-        read(CoordinatorConfig)
+        read_settings(CoordinatorConfig)
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_wrong_directives_are_named(told: Tell, tmp_path: Path, directives: str,
 def test_a_wrong_variable_is_named(told: Tell, tmp_path: Path, variables: dict[str, str], says: str) -> None:
     told(environment(tmp_path, {"nodes": 2}) | variables)
     with pytest.raises(ValueError, match=f"^FOOTPLATE_.*{says}$"):
-        read(CoordinatorConfig)
+        read_settings(CoordinatorConfig)

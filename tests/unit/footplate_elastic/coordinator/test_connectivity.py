@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from footplate_contracts.probes import Peer, ProbeResult
+from footplate_contracts.probes import ConnectivityProbeResult, Peer
 from footplate_elastic.coordinator import timing
-from footplate_elastic.coordinator.connectivity import Connectivity, who_goes
+from footplate_elastic.coordinator.connectivity import Connectivity, choose_displaced
 
 
 def pairs(*names: str) -> frozenset[frozenset[str]]:
@@ -26,17 +26,19 @@ def play(known: Connectivity, names: str, complaints: Mapping[str, str], now: fl
     assert known.round is not None
     for name in names:
         number = known.round.number
-        known.answered(name, ProbeResult(epoch=1, number=number, unreached=list(complaints.get(name, ""))))
+        known.record_result(
+            name, ConnectivityProbeResult(epoch=1, number=number, unreached=list(complaints.get(name, "")))
+        )
     assert known.conclude(names, now)
 
 
 def test_one_failed_connection_proves_nothing() -> None:
     known = Connectivity()
     play(known, "abc", {"a": "b"}, 0.0)
-    assert not known.cut and not known.clears({"a", "b", "c"})
+    assert not known.cut and not known.are_connected({"a", "b", "c"})
     assert known.undecided(0.0)
     play(known, "abc", {}, 1.0)
-    assert not known.cut and known.clears({"a", "b", "c"})
+    assert not known.cut and known.are_connected({"a", "b", "c"})
 
 
 @pytest.mark.parametrize("second", [{"a": "b"}, {"b": "a"}], ids=["the same", "the other way"])
@@ -44,7 +46,9 @@ def test_two_rounds_in_a_row_prove_it_whoever_complains(second: Mapping[str, str
     known = Connectivity()
     play(known, "abc", {"a": "b"}, 0.0)
     play(known, "abc", second, 1.0)
-    assert known.cut == pairs("ab") and known.clears({"a", "c"}) and not known.clears({"a", "b"})
+    assert (
+        known.cut == pairs("ab") and known.are_connected({"a", "c"}) and not known.are_connected({"a", "b"})
+    )
     assert known.complaints == {"a": 1, "b": 1}
 
 
@@ -52,7 +56,7 @@ def test_failures_that_never_repeat_are_chance_and_hold_nobody_up() -> None:
     known = Connectivity()
     for number in range(timing.ROUNDS):
         play(known, "abcd", {"a": "bcd"[number % 3]}, 20.0 * number)
-    assert not known.cut and known.in_vain
+    assert not known.cut and known.is_inconclusive
 
 
 def test_two_rounds_are_a_second_apart_and_further_ones_more() -> None:
@@ -84,7 +88,7 @@ def test_an_agent_that_never_answers_holds_nobody_up_for_long() -> None:
 def test_nobody_waits_for_an_agent_that_is_gone() -> None:
     known = Connectivity()
     known.begin(peers("ab"), 0.0)
-    known.answered("a", ProbeResult(epoch=1, number=1, unreached=["b"]))
+    known.record_result("a", ConnectivityProbeResult(epoch=1, number=1, unreached=["b"]))
     assert known.conclude("a", 0.1)
 
 
@@ -92,7 +96,7 @@ def test_an_answer_to_an_earlier_round_is_none() -> None:
     known = Connectivity()
     play(known, "ab", {"a": "b"}, 0.0)
     known.begin(peers("ab"), 1.0)
-    assert not known.answered("a", ProbeResult(epoch=1, number=1))
+    assert not known.record_result("a", ConnectivityProbeResult(epoch=1, number=1))
 
 
 def test_whoever_does_not_answer_is_cut_off_as_before() -> None:
@@ -111,8 +115,8 @@ def test_one_of_two_can_tell_alone(complaints: str, cut: bool) -> None:
     for now in (0.0, 1.0):
         play(known, "abc", {"a": "b"}, now)
     known.begin(peers("abc"), 2.0, "b")
-    assert known.asked_of("a") is None
-    known.answered("b", ProbeResult(epoch=1, number=3, unreached=list(complaints)))
+    assert known.find_pending_round("a") is None
+    known.record_result("b", ConnectivityProbeResult(epoch=1, number=3, unreached=list(complaints)))
     assert known.conclude("abc", 2.1) and bool(known.cut) is cut
 
 
@@ -122,7 +126,7 @@ def test_two_of_whom_one_was_not_asked_again_remain_cut_off() -> None:
         play(known, "abc", {"a": "b"}, now)
     play(known, "ac", {}, 2.0)
     assert known.cut == pairs("ab")
-    known.forget({"a", "c"})
+    known.reset({"a", "c"})
     assert not known.cut
 
 
@@ -145,9 +149,9 @@ def test_two_of_whom_one_was_not_asked_again_remain_cut_off() -> None:
     ],
 )
 def test_who_goes(cut: str, spares: str, complaints: dict[str, int], gone: str, goes: str) -> None:
-    found = who_goes(pairs(*cut.split()), "abcde", spares, complaints, gone)
+    found = choose_displaced(pairs(*cut.split()), "abcde", spares, complaints, gone)
     assert "".join(sorted(found)) == goes
 
 
 def test_one_of_a_gang_of_two_is_not_more_than_half() -> None:
-    assert who_goes(pairs("ab"), "ab", "", {}, "") == ("b",)
+    assert choose_displaced(pairs("ab"), "ab", "", {}, "") == ("b",)

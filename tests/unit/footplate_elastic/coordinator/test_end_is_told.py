@@ -9,8 +9,8 @@ import pytest
 from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Directives
 from footplate_contracts.rendezvous import Heartbeat, JoinRequest
-from footplate_contracts.reports import GenerationId, GivenUp
-from footplate_elastic.coordinator.__main__ import until_told_to_end
+from footplate_contracts.reports import DroppedTelemetry, GenerationId
+from footplate_elastic.coordinator.__main__ import wait_for_shutdown
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
@@ -41,7 +41,7 @@ def test_the_end_is_told_when_the_last_row_is_stored() -> None:
     run.tick(10.1)
     assert run.view().state is RunState.TRAINING
     before = run.version
-    run.telemetry.settle(7, GivenUp())
+    run.telemetry.mark_stored(7, DroppedTelemetry())
     run.tick(10.2)
     assert run.view().state is RunState.FINISHED and run.version > before
 
@@ -50,10 +50,10 @@ def test_the_operator_hears_of_what_is_given_up() -> None:
     run = finished(keep=True)
     run.tick(10.1)
     before = run.version
-    run.telemetry.give_up(3, GivenUp())
+    run.telemetry.drop_refused(3, DroppedTelemetry())
     run.heartbeat(Heartbeat(agent=agent(0), overflowed=2), 10.2)
     run.tick(10.3)
-    assert run.view().given_up == GivenUp(refused=3, overflowed=2) and run.version > before
+    assert run.view().given_up == DroppedTelemetry(refused=3, overflowed=2) and run.version > before
 
 
 def test_an_api_that_is_away_delays_the_end_by_seconds_only() -> None:
@@ -79,4 +79,4 @@ async def test_a_coordinator_whose_clock_breaks_ends_instead_of_answering_on() -
 
     tasks = [asyncio.create_task(keep_time()), asyncio.create_task(ship())]
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(until_told_to_end(tasks), 10)
+        await asyncio.wait_for(wait_for_shutdown(tasks), 10)

@@ -11,7 +11,7 @@ from footplate_contracts.directives import Command
 from footplate_contracts.names import Cause
 from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.timing import hold_seconds
-from footplate_elastic.protocol.wire import Refusal
+from footplate_elastic.protocol.wire import AgentRefusal
 from tests.unit.footplate_elastic.coordinator.story import Story, failure
 
 
@@ -66,7 +66,7 @@ def test_the_run_is_finished_when_all_members_say_so() -> None:
     assert story.rendezvous() is Rendezvous.SEALED
     story.beat(1, running=running, finished=True)
     assert story.state.outcome is RunState.FINISHED
-    assert story.join(0, last=running.generation) is Refusal.CLOSED
+    assert story.join(0, last=running.generation) is AgentRefusal.CLOSED
 
 
 def test_an_agent_that_is_done_waits_for_one_that_fails_afterwards() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from footplate_contracts.names import Cause
 from footplate_elastic.coordinator import membership
-from footplate_elastic.coordinator.actions import Arrived
-from footplate_elastic.coordinator.failure_detector import longest_wait
+from footplate_elastic.coordinator.actions import AgentArrived
+from footplate_elastic.coordinator.failure_detector import heartbeat_wait_seconds
 from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.protocol import wire
 from tests.unit.footplate_elastic.coordinator.story import Story, agent, failure
@@ -96,13 +96,13 @@ def test_a_survivors_report_makes_shorter_silence_suspect() -> None:
 def test_a_survivor_that_takes_its_time_to_stop_its_ranks_speaks_often_enough_not_to_be_suspect() -> None:
     story = Story(nodes=3)
     first = story.sealed()
-    assert longest_wait(story.state, agent(1)) == wire.HEARTBEAT_SECONDS
+    assert heartbeat_wait_seconds(story.state, agent(1)) == wire.HEARTBEAT_SECONDS
     story.join(0, last=first.generation, why=failure(Cause.COMMUNICATION))
-    assert longest_wait(story.state, agent(0)) == wire.HEARTBEAT_SECONDS, "it has joined again"
+    assert heartbeat_wait_seconds(story.state, agent(0)) == wire.HEARTBEAT_SECONDS, "it has joined again"
     while story.now < 3.0:
         story.beat(0)
         story.beat(1, running=first)
-        story.at(story.now + longest_wait(story.state, agent(1)))
+        story.at(story.now + heartbeat_wait_seconds(story.state, agent(1)))
     assert story.lost() == [2]
 
 
@@ -182,7 +182,7 @@ def test_who_comes_and_who_comes_back_is_news() -> None:
     story.leave(1)
     story.beat(1)
     story.beat(1)
-    assert [action.agent.index for action in story.said if isinstance(action, Arrived)] == [1]
+    assert [action.agent.index for action in story.said if isinstance(action, AgentArrived)] == [1]
 
 
 def test_an_agent_that_leaves_is_lost_at_once_and_only_once() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import GenerationId
-from footplate_elastic.coordinator.actions import Lost
+from footplate_elastic.coordinator.actions import MemberLost
 from footplate_elastic.coordinator.failures import LISTED, FailureLog, loss_report
 from tests.unit.footplate_elastic.coordinator.story import agent, failure
 
@@ -12,7 +12,7 @@ G1, G2 = GenerationId(epoch=1, number=1), GenerationId(epoch=1, number=2)
 
 
 def causes(log: FailureLog) -> list[Cause]:
-    return [entry.failure.cause for entry in log.listed()]
+    return [entry.failure.cause for entry in log.list_failures()]
 
 
 def test_an_error_is_listed_at_once_and_its_echoes_never() -> None:
@@ -52,14 +52,14 @@ def test_each_generation_has_its_own_failure_and_numbers_count_up() -> None:
     log = FailureLog()
     log.add(agent(0), G1, failure(), 0.0)
     log.add(agent(0), G2, failure(), 1.0)
-    assert [(entry.number, entry.generation) for entry in log.listed()] == [(1, G1), (2, G2)]
+    assert [(entry.number, entry.generation) for entry in log.list_failures()] == [(1, G1), (2, G2)]
 
 
 def test_outside_a_generation_every_failure_is_its_own() -> None:
     log = FailureLog()
     log.add(agent(0), None, failure(Cause.IMAGE_OR_CONFIG), 0.0)
     log.add(agent(1), None, failure(Cause.IMAGE_OR_CONFIG), 0.0)
-    assert len(log.listed()) == 2
+    assert len(log.list_failures()) == 2
     assert not log.add(agent(1), None, failure(Cause.IMAGE_OR_CONFIG), 5.0), "it is said again"
     assert log.add(agent(1), None, failure(Cause.IMAGE_OR_CONFIG, time=6.0), 6.0)
 
@@ -68,8 +68,8 @@ def test_the_list_keeps_the_newest_and_the_numbers_go_on() -> None:
     log = FailureLog()
     for number in range(40):
         log.add(agent(0), GenerationId(epoch=1, number=number), failure(), 0.0)
-    assert len(log.listed()) == LISTED
-    assert log.listed()[-1].number == 40
+    assert len(log.list_failures()) == LISTED
+    assert log.list_failures()[-1].number == 40
 
 
 def test_what_is_not_listed_any_more_is_counted_by_cause() -> None:
@@ -80,7 +80,7 @@ def test_what_is_not_listed_any_more_is_counted_by_cause() -> None:
     log.settle(0.0, everything=True)
     log.add(agent(1), GenerationId(epoch=1, number=59), failure(Cause.COMMUNICATION), 0.1)
     assert log.by_cause() == {"Storage": 20, "Hang": 40}
-    assert log.listed()[0].number == 29
+    assert log.list_failures()[0].number == 29
 
 
 def test_a_failure_tells_which_checkpoint_was_the_newest() -> None:
@@ -88,11 +88,11 @@ def test_a_failure_tells_which_checkpoint_was_the_newest() -> None:
     for generation, step in ((G1, None), (G2, 500)):
         log.checkpoint_step = step
         log.add(agent(0), generation, failure(), 0.0)
-    assert [entry.checkpoint_step for entry in log.listed()] == [None, 500]
+    assert [entry.checkpoint_step for entry in log.list_failures()] == [None, 500]
 
 
 def test_a_lost_agent_is_named_with_its_node() -> None:
-    lost = Lost(
+    lost = MemberLost(
         agent(1).model_copy(update={"node_name": "node-7"}), G1, Reason.AGENT_LOST, "its connection ended"
     )
     report = loss_report(lost, step=12, wall_time=5.0)

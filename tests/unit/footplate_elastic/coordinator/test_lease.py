@@ -45,7 +45,9 @@ def _joins_again(story: Story) -> None:
         pytest.param(lambda story: story.leave(0), id="says-goodbye"),
         pytest.param(_joins_again, id="joins-again"),
         pytest.param(lambda story: story.beat(0, running=story.state.sealed, why=failure()), id="explains"),
-        pytest.param(lambda story: membership.ended(story.state, [WorkerId(0, 0)]), id="its-pod-has-ended"),
+        pytest.param(
+            lambda story: membership.mark_ended(story.state, [WorkerId(0, 0)]), id="its-pod-has-ended"
+        ),
     ],
 )
 def test_nobody_is_waited_for_who_is_known_to_have_stopped(tell: Callable[[Story], None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from footplate_contracts.directives import Command
 from footplate_contracts.rendezvous import SealedGeneration
 from footplate_elastic.coordinator import membership
-from footplate_elastic.coordinator.actions import Leaving, Lost
+from footplate_elastic.coordinator.actions import AgentLeaving, MemberLost
 from footplate_elastic.coordinator.state import Rendezvous
 from tests.unit.footplate_elastic.coordinator.story import Story, agent
 
@@ -32,14 +32,14 @@ def saved(story: Story, sealed: SealedGeneration) -> None:
 def test_all_are_asked_to_save_and_nothing_breaks_before() -> None:
     story, sealed = stepping()
     story.beat(1, running=sealed, leaving=True)
-    assert story.said == [Leaving(agent(1))]
-    assert (story.state.rendezvous, story.state.asked) == (
+    assert story.said == [AgentLeaving(agent(1))]
+    assert (story.state.rendezvous, story.state.effective_command) == (
         Rendezvous.SEALED,
         Command.CHECKPOINT_AND_EXIT,
     )
     saved(story, sealed)
     assert [type(said).__name__ for said in story.said] == ["Leaving", "Lost", "Opened"]
-    assert (story.state.missing(), story.state.asked) == ([1], Command.NONE)
+    assert (story.state.missing(), story.state.effective_command) == ([1], Command.NONE)
 
 
 def test_before_a_step_was_done_there_is_nothing_to_save() -> None:
@@ -62,17 +62,17 @@ def test_its_substitute_waits_until_all_have_saved_and_is_there_then() -> None:
 
 def test_one_that_dies_before_it_has_saved_is_lost_as_any_other() -> None:
     story, sealed = stepping()
-    membership.connected(story.state, agent(1), story.now)
+    membership.handle_connect(story.state, agent(1), story.now)
     story.beat(1, running=sealed, leaving=True)
-    membership.disconnected(story.state, agent(1), story.now)
+    membership.handle_disconnect(story.state, agent(1), story.now)
     story.at(0.3)
-    assert [said.why for said in story.said if isinstance(said, Lost)] == ["its connection ended"]
-    assert story.state.asked is Command.NONE
+    assert [said.why for said in story.said if isinstance(said, MemberLost)] == ["its connection ended"]
+    assert story.state.effective_command is Command.NONE
 
 
 def test_a_suspension_meanwhile_closes_the_run() -> None:
     story, sealed = stepping()
     story.beat(1, running=sealed, leaving=True)
-    membership.commanded(story.state, Command.CHECKPOINT_AND_EXIT, story.now)
+    membership.handle_command(story.state, Command.CHECKPOINT_AND_EXIT, story.now)
     saved(story, sealed)
     assert story.state.rendezvous is Rendezvous.CLOSED

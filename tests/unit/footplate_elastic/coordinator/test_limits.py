@@ -37,7 +37,7 @@ class Run:
 
     def direct(self, **changes: Any) -> None:
         """The operator's word: what it said last, with `changes`."""
-        self.coordinator.direct(self.coordinator.directives.model_copy(update=changes), self.now)
+        self.coordinator.set_directives(self.coordinator.directives.model_copy(update=changes), self.now)
 
     @property
     def refusal(self) -> str:
@@ -91,7 +91,7 @@ class Run:
 
     def told(self) -> NumberedLimits:
         """What the rank hears."""
-        limits = self.coordinator.answer(agent(0)).limits
+        limits = self.coordinator.build_heartbeat_response(agent(0)).limits
         assert limits is not None
         return limits
 
@@ -105,7 +105,7 @@ def test_new_limits_are_told_to_ranks_and_to_whoever_starts_later() -> None:
     run.direct(limits=asked(150, every_steps=5, keep_every_steps=50))
     assert run.coordinator.version > before
     assert (run.told().steps, run.told().every_steps, run.told().keep_every_steps) == (150, 5, 50)
-    assert run.told().newer_than(sealed.limits)
+    assert run.told().is_newer_than(sealed.limits)
     assert run.asked == asked(150, every_steps=5, keep_every_steps=50)
     run.join()
     assert run.coordinator.state.sealed is not None
@@ -209,7 +209,10 @@ def test_ranks_that_ended_before_they_heard_go_on_from_their_last_checkpoint() -
     run.direct(limits=asked(150))
     run.beat(100, 100, finished=True, saved=True)
     assert run.coordinator.view().state is RunState.GATHERING
-    assert run.coordinator.answer(agent(0)).rendezvous_open and not run.coordinator.answer(agent(0)).closed
+    assert (
+        run.coordinator.build_heartbeat_response(agent(0)).rendezvous_open
+        and not run.coordinator.build_heartbeat_response(agent(0)).closed
+    )
     run.join()
     run.beat(150, 150, finished=True)
     run.coordinator.tick(run.now)
@@ -247,7 +250,7 @@ def test_what_comes_after_the_end_is_refused() -> None:
 
 def test_a_replaced_coordinator_says_nothing_before_it_knows_who_trains() -> None:
     running, run = GenerationId(epoch=1, number=3), Run(epoch=2, length=50)
-    assert run.coordinator.answer(agent(0)).limits is None
+    assert run.coordinator.build_heartbeat_response(agent(0)).limits is None
     run.beat(60, 100, running=running)
     run.beat(61, 100, running=running)
     assert run.told().steps == 100 and run.told().epoch == 2

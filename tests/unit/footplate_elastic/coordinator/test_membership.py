@@ -9,7 +9,7 @@ import pytest
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator import membership
 from footplate_elastic.coordinator.state import Rendezvous
-from footplate_elastic.protocol.wire import Refusal
+from footplate_elastic.protocol.wire import AgentRefusal
 from tests.unit.footplate_elastic.coordinator.story import Story, agent, failure, sealed_by_hand
 
 
@@ -129,8 +129,8 @@ def test_any_word_of_a_newer_incarnation_evicts_the_older_and_opens(speak: Calla
     story.kinds()
     speak(story)
     assert story.kinds() == ["Evicted", "Lost", "Opened"]
-    assert story.beat(1) is Refusal.EVICTED
-    assert story.join(1) is Refusal.EVICTED
+    assert story.beat(1) is AgentRefusal.EVICTED
+    assert story.join(1) is AgentRefusal.EVICTED
 
 
 def test_the_end_of_an_evicted_connection_says_nothing_about_its_successor() -> None:
@@ -152,10 +152,10 @@ def test_an_older_incarnation_than_that_of_an_adopted_member_is_evicted() -> Non
     assert story.beat(1, incarnation=3) is None
     story.beat(1, incarnation=4, running=running)
     assert story.rendezvous() is Rendezvous.SEALED
-    assert story.beat(1, incarnation=3) is Refusal.EVICTED
+    assert story.beat(1, incarnation=3) is AgentRefusal.EVICTED
 
 
 def test_an_agent_of_another_shape_is_told_what_would_be_right() -> None:
     stranger = agent(0).model_copy(update={"local_world_size": 4})
     with pytest.raises(ValueError, match="slots is 4, but this run has 2 ranks a node"):
-        membership.heard(Story().state, stranger, 0.0)
+        membership.handle_message(Story().state, stranger, 0.0)

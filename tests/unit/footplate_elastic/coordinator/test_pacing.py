@@ -7,7 +7,7 @@ import math
 import pytest
 
 from footplate_contracts.reports import TelemetryReceipt
-from footplate_elastic.coordinator.pacing import gather_delay, retry_delay, told_delay
+from footplate_elastic.coordinator.pacing import gather_delay, parse_retry_after, retry_delay
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_the_api_asks_for_comes_before_our_own_pace(told: float, low: float
 def test_only_whoever_is_busy_says_when_to_come_back(
     status: int, header: str | None, told: float | None
 ) -> None:
-    assert told_delay(status, header) == told
+    assert parse_retry_after(status, header) == told
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import pytest
 
 from footplate_contracts.coordinator_state import Verdict
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.probes import ProbeResult
+from footplate_contracts.probes import ConnectivityProbeResult
 from footplate_contracts.rendezvous import AgentIdentity
 from footplate_elastic.coordinator import membership, partition, timing
-from footplate_elastic.coordinator.failure_detector import missed
+from footplate_elastic.coordinator.failure_detector import find_missed_agents
 from footplate_elastic.coordinator.failures import hang_report
 from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.watchdog import Watchdog
@@ -29,7 +29,7 @@ def broken(nodes: int = 3, least: int | None = None, why: Cause = Cause.COMMUNIC
         watchdog = Watchdog()
         watchdog.begin(2 * nodes, story.now)
         teller, report = hang_report(sealed, watchdog, None, story.now, 0.0)
-        story.said += membership.hung(story.state, teller, report, story.now)
+        story.said += membership.handle_hang(story.state, teller, report, story.now)
     for index in range(nodes):
         said = None if why is Cause.HANG else failure(why) if index == 0 else LOST_CONNECTION
         story.join(index, last=sealed.generation, why=said)
@@ -44,7 +44,7 @@ def answer(story: Story, complaints: Mapping[int, list[int]], indices: range | N
         if probe is None:
             continue
         unreached = [agent(other).pod_name for other in complaints.get(index, [])]
-        result = ProbeResult(epoch=story.epoch, number=probe.number, unreached=unreached)
+        result = ConnectivityProbeResult(epoch=story.epoch, number=probe.number, unreached=unreached)
         story.beat(index, probed=result)
 
 
@@ -68,7 +68,7 @@ def test_a_lost_connection_and_a_standstill_are_asked_about_before_the_next_seal
     answer(story, {})
     story.at(story.now + 0.05)
     assert story.rendezvous() is Rendezvous.SEALED
-    assert [f.failure.cause for f in story.state.failures.listed()] in ([], [why])
+    assert [f.failure.cause for f in story.state.failures.list_failures()] in ([], [why])
 
 
 @pytest.mark.parametrize("why", [Cause.USER_ERROR, Cause.OUT_OF_MEMORY])
@@ -92,10 +92,12 @@ def test_an_agent_is_asked_for_all_others_at_the_ports_of_their_last_joins() -> 
 def test_one_of_two_gives_its_place_up_and_the_network_is_blamed() -> None:
     story = judged(broken(why=Cause.HANG), {0: [1]})
     assert story.rendezvous() is Rendezvous.OPEN
-    assert [(m.agent.index, m.verdict) for m in missed(story.state, story.now)] == [(1, Verdict.UNREACHABLE)]
-    [pair] = partition.pairs(story.state)
+    assert [(m.agent.index, m.verdict) for m in find_missed_agents(story.state, story.now)] == [
+        (1, Verdict.UNREACHABLE)
+    ]
+    [pair] = partition.list_unreachable_pairs(story.state)
     assert (pair.one.index, pair.other.index) == (0, 1)
-    [listed] = story.state.failures.listed()
+    [listed] = story.state.failures.list_failures()
     assert (listed.failure.cause, listed.failure.reason) == (Cause.COMMUNICATION, Reason.NETWORK_PARTITION)
     assert listed.agent.index == 1 and "worker 0" in listed.failure.message
 
@@ -114,9 +116,9 @@ def test_a_substitute_has_the_place_at_once() -> None:
     for index, incarnation in ((0, 0), (1, 1), (2, 0)):
         probe = partition.probe_for(story.state, agent(index, incarnation))
         assert probe is not None
-        story.beat(index, incarnation, probed=ProbeResult(epoch=1, number=probe.number))
+        story.beat(index, incarnation, probed=ConnectivityProbeResult(epoch=1, number=probe.number))
     story.at(story.now + 0.05)
-    assert story.rendezvous() is Rendezvous.SEALED and not partition.pairs(story.state)
+    assert story.rendezvous() is Rendezvous.SEALED and not partition.list_unreachable_pairs(story.state)
 
 
 def test_who_reaches_all_again_is_taken_back() -> None:
@@ -125,7 +127,9 @@ def test_who_reaches_all_again_is_taken_back() -> None:
     answer(story, {})
     story.at(story.now + 0.05)
     assert story.rendezvous() is Rendezvous.SEALED and story.members() == [0, 1, 2]
-    assert not missed(story.state, story.now) and not partition.pairs(story.state)
+    assert not find_missed_agents(story.state, story.now) and not partition.list_unreachable_pairs(
+        story.state
+    )
 
 
 def test_fewer_go_on_where_they_may() -> None:
@@ -149,13 +153,15 @@ def test_while_fewer_train_it_is_asked_alone_and_taken_back() -> None:
 
 
 def pairs_of(story: Story) -> list[AgentIdentity]:
-    return [agent for pair in partition.pairs(story.state) for agent in (pair.one, pair.other)]
+    return [
+        agent for pair in partition.list_unreachable_pairs(story.state) for agent in (pair.one, pair.other)
+    ]
 
 
 def test_where_more_than_half_had_to_go_nobody_does() -> None:
     story = judged(broken(), {0: [1, 2], 1: [2]})
     assert story.rendezvous() is Rendezvous.OPEN and not story.state.missing()
-    assert len(partition.pairs(story.state)) == 3
+    assert len(partition.list_unreachable_pairs(story.state)) == 3
     story.beats_until(story.now + 12.0, [0, 1, 2])
     answer(story, {})
     story.at(story.now + 0.05)
@@ -174,14 +180,14 @@ def test_one_that_gave_way_and_ends_is_gone() -> None:
     story = judged(broken(), {0: [1]})
     story.disconnect(1)
     story.at(story.now + 0.2)
-    assert [m.verdict for m in missed(story.state, story.now)] == [Verdict.ENDED]
+    assert [m.verdict for m in find_missed_agents(story.state, story.now)] == [Verdict.ENDED]
 
 
 def test_an_answer_for_an_earlier_coordinator_is_none() -> None:
     story = broken()
     probe = partition.probe_for(story.state, agent(0))
     assert probe is not None
-    story.beat(0, probed=ProbeResult(epoch=story.epoch + 1, number=probe.number))
+    story.beat(0, probed=ConnectivityProbeResult(epoch=story.epoch + 1, number=probe.number))
     assert asked(story)
 
 

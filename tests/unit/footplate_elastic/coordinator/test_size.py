@@ -9,7 +9,7 @@ import pytest
 from footplate_contracts.directives import Command, Directives
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator.core import Coordinator
-from footplate_elastic.coordinator.size import count_of, refusal
+from footplate_elastic.coordinator.size import choose_count, describe_refusal
 from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.unit.footplate_elastic.coordinator.story import Story, any_size, sealed_by_hand
@@ -29,7 +29,7 @@ from tests.unit.footplate_elastic.coordinator.story import Story, any_size, seal
     ],
 )
 def test_count(ready: int, nodes: int, legal: Sequence[int], count: int) -> None:
-    assert count_of(ready, nodes, legal) == count
+    assert choose_count(ready, nodes, legal) == count
 
 
 def test_a_lost_node_is_awaited_and_then_fewer_go_on() -> None:
@@ -252,17 +252,17 @@ def test_a_size_is_in_force_where_some_number_can_train(
 ) -> None:
     run = coordinator(Story(nodes=2))
     before = run.version
-    run.direct(size, 0.0)
+    run.set_directives(size, 0.0)
     assert (run.state.nodes, run.state.legal) == (nodes, legal)
     view = run.view()
     assert view.directives == size and view.version > before, "the operator hears that it was told"
     assert ("nodes" in view.refusals) == (nodes != size.nodes or size.min_nodes == 4)
-    run.direct(Directives(nodes=2), 0.0)
+    run.set_directives(Directives(nodes=2), 0.0)
     assert run.view().refusals == {}
 
 
 def test_a_refusal_names_what_would_be_right() -> None:
-    assert refusal(5, 5, in_pairs) == (
+    assert describe_refusal(5, 5, in_pairs) == (
         "compute.nodes: no number of nodes from 5 to 5 suits spec.parallelism;"
         " of the numbers near it, these do: 2, 4, 6, 8"
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from footplate_contracts.names import FIRST_SPARE
-from footplate_elastic.coordinator.actions import Promoted
+from footplate_elastic.coordinator.actions import SparePromoted
 from footplate_elastic.coordinator.state import Rendezvous
-from footplate_elastic.protocol.wire import Refusal
+from footplate_elastic.protocol.wire import AgentRefusal
 from tests.unit.footplate_elastic.coordinator.story import Story
 
 
@@ -38,10 +38,10 @@ def test_it_takes_the_slot_of_a_lost_member_at_once_and_keeps_its_ranks() -> Non
     story.lose(1)
     assert story.rendezvous() is Rendezvous.SEALED and story.now - before < 0.3
     assert story.members() == [0, 1, 2] and incarnations(story) == [0, 100, 0]
-    [stood_in] = [action for action in story.said if isinstance(action, Promoted)]
+    [stood_in] = [action for action in story.said if isinstance(action, SparePromoted)]
     assert (stood_in.spare.index, stood_in.agent.index) == (FIRST_SPARE, 1)
     assert stood_in.agent.pod_name == stood_in.spare.pod_name
-    assert story.state.called(stood_in.spare) == stood_in.agent
+    assert story.state.resolve_identity(stood_in.spare) == stood_in.agent
 
 
 def test_it_does_not_overtake_a_survivor_that_has_not_joined_again() -> None:
@@ -87,8 +87,8 @@ def test_a_worker_that_never_comes_is_stood_in_for_in_the_end() -> None:
 def test_neither_the_lost_agent_nor_a_late_substitute_gets_the_slot_back() -> None:
     story = with_spare()
     story.lose(1)
-    assert story.join(1, incarnation=0) is Refusal.EVICTED
-    assert story.join(1, incarnation=1) is Refusal.EVICTED
+    assert story.join(1, incarnation=0) is AgentRefusal.EVICTED
+    assert story.join(1, incarnation=1) is AgentRefusal.EVICTED
     assert story.rendezvous() is Rendezvous.SEALED
 
 

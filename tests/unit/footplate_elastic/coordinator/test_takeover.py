@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from footplate_contracts.names import Cause
-from footplate_contracts.probes import ProbeResult
+from footplate_contracts.probes import ConnectivityProbeResult
 from footplate_contracts.reports import GenerationId
-from footplate_elastic.coordinator.slots import answered_by
+from footplate_elastic.coordinator.slots import is_answered_by
 from footplate_elastic.coordinator.state import Rendezvous
-from footplate_elastic.protocol.wire import Refusal
+from footplate_elastic.protocol.wire import AgentRefusal
 from tests.unit.footplate_elastic.coordinator.story import Story, failure, sealed_by_hand
 
 OLD = sealed_by_hand(GenerationId(epoch=1, number=3))
@@ -61,7 +61,7 @@ def test_a_new_epoch_opens_when_a_member_has_joined_again() -> None:
     story.join(1, last=OLD.generation)
     assert story.rendezvous() is Rendezvous.OPEN, "whether they reach each other is asked first"
     for index in (0, 1):
-        story.beat(index, probed=ProbeResult(epoch=2, number=1))
+        story.beat(index, probed=ConnectivityProbeResult(epoch=2, number=1))
     assert story.state.generation == GenerationId(epoch=2, number=1)
 
 
@@ -98,7 +98,7 @@ def test_a_join_whose_seal_was_lost_with_the_old_coordinator_is_answered_by_the_
     story.beat(1, running=running)
     assert story.rendezvous() is Rendezvous.SEALED
     waiting = story.state.slots[2].waiting
-    assert waiting is not None and answered_by(story.state.sealed, waiting)
+    assert waiting is not None and is_answered_by(story.state.sealed, waiting)
 
 
 def test_generations_of_a_new_epoch_are_newer_than_all_before() -> None:
@@ -106,7 +106,7 @@ def test_generations_of_a_new_epoch_are_newer_than_all_before() -> None:
     story.beat(0, running=OLD)
     story.beat(1, running=OLD)
     second = story.sealed()
-    assert second.generation.newer_than(OLD.generation)
+    assert second.generation.is_newer_than(OLD.generation)
     assert second.generation == GenerationId(epoch=2, number=1)
 
 
@@ -115,5 +115,5 @@ def test_a_coordinator_that_hears_of_a_higher_epoch_knows_that_it_was_replaced()
     story.beat(0, running=OLD)
     story.beat(1, running=OLD)
     future = sealed_by_hand(GenerationId(epoch=3, number=1))
-    assert story.beat(0, running=future) is Refusal.SUPERSEDED
-    assert story.join(1) is Refusal.SUPERSEDED
+    assert story.beat(0, running=future) is AgentRefusal.SUPERSEDED
+    assert story.join(1) is AgentRefusal.SUPERSEDED

@@ -11,9 +11,9 @@ from footplate_contracts.rendezvous import Heartbeat
 from footplate_contracts.reports import (
     CheckpointRecord,
     CheckpointRemoval,
+    DroppedTelemetry,
     GenerationId,
     GenerationRow,
-    GivenUp,
     TelemetryBatch,
     TelemetryItem,
 )
@@ -63,54 +63,54 @@ def items(first: int, last: int) -> list[TelemetryItem]:
 
 def test_without_an_api_what_is_received_may_be_forgotten() -> None:
     buffer = TelemetryBuffer(keep=False)
-    buffer.offer(agent(0), items(1, 3), 1, G1)
+    buffer.add_items(agent(0), items(1, 3), 1, G1)
     assert (buffer.received(agent(0)), buffer.acknowledged(agent(0)), len(buffer)) == (3, 3, 0)
 
 
 def test_with_an_api_only_what_it_stored_may_be_forgotten() -> None:
     buffer = TelemetryBuffer(keep=True)
-    buffer.offer(agent(0), items(1, 3), 1, G1)
+    buffer.add_items(agent(0), items(1, 3), 1, G1)
     assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (3, 0)
     batch, count = sent(buffer)
     assert [entry.metrics.step for entry in batch.rows] == [1, 2, 3]
-    buffer.settle(count, GivenUp())
+    buffer.mark_stored(count, DroppedTelemetry())
     assert buffer.acknowledged(agent(0)) == 3
     assert buffer.batch("uid", 1) is None
 
 
 def test_what_is_sent_twice_is_queued_once() -> None:
     buffer = TelemetryBuffer(keep=True)
-    buffer.offer(agent(0), items(1, 3), 1, G1)
-    assert [entry.metrics.step for entry in buffer.offer(agent(0), items(2, 5), 1, G1)] == [4, 5]
+    buffer.add_items(agent(0), items(1, 3), 1, G1)
+    assert [entry.metrics.step for entry in buffer.add_items(agent(0), items(2, 5), 1, G1)] == [4, 5]
     assert len(buffer) == 5
 
 
 def test_a_replaced_coordinator_takes_up_where_the_agent_is() -> None:
     buffer = TelemetryBuffer(keep=True)
-    buffer.offer(agent(0), items(501, 502), 501, G1)
+    buffer.add_items(agent(0), items(501, 502), 501, G1)
     assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (502, 500)
 
 
 def test_what_was_sent_to_the_coordinator_before_is_not_taken_for_stored() -> None:
     buffer = TelemetryBuffer(keep=True)
-    assert buffer.offer(agent(0), items(11, 12), 1, G1) == []
+    assert buffer.add_items(agent(0), items(11, 12), 1, G1) == []
     assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (0, 0)
-    assert len(buffer.offer(agent(0), items(1, 12), 1, G1)) == 12
+    assert len(buffer.add_items(agent(0), items(1, 12), 1, G1)) == 12
 
 
 def test_incarnations_count_for_themselves() -> None:
     buffer = TelemetryBuffer(keep=True)
-    buffer.offer(agent(0, 0), items(1, 3), 1, G1)
-    buffer.offer(agent(0, 1), items(1, 1), 1, G2)
+    buffer.add_items(agent(0, 0), items(1, 3), 1, G1)
+    buffer.add_items(agent(0, 1), items(1, 1), 1, G2)
     assert (buffer.received(agent(0, 0)), buffer.received(agent(0, 1))) == (3, 1)
 
 
 def test_a_full_queue_takes_nothing_and_the_agent_keeps_it() -> None:
     buffer = TelemetryBuffer(keep=True, capacity=room(2))
-    assert len(buffer.offer(agent(0), items(1, 5), 1, G1)) == 2
+    assert len(buffer.add_items(agent(0), items(1, 5), 1, G1)) == 2
     assert (buffer.received(agent(0)), len(buffer)) == (2, 2)
-    buffer.settle(2, GivenUp())
-    buffer.offer(agent(0), items(3, 5), 1, G1)
+    buffer.mark_stored(2, DroppedTelemetry())
+    buffer.add_items(agent(0), items(3, 5), 1, G1)
     assert buffer.received(agent(0)) == 4
 
 
@@ -125,7 +125,7 @@ def test_what_waits_takes_no_more_than_its_bytes(numbers: int) -> None:
             metrics = row(sequence).model_copy(update={"values": values})
             offered = Heartbeat(agent=word.agent, outbox=[TelemetryItem(sequence=sequence, metrics=metrics)])
             read = Heartbeat.model_validate_json(offered.model_dump_json(by_alias=True, exclude_none=True))
-            buffer.offer(read.agent, read.outbox, 1, G1)
+            buffer.add_items(read.agent, read.outbox, 1, G1)
             sequence += 1
 
     assert 400_000 < kept(fill) < 510_000
@@ -134,13 +134,13 @@ def test_what_waits_takes_no_more_than_its_bytes(numbers: int) -> None:
 
 def test_a_row_keeps_the_generation_that_computed_it() -> None:
     buffer = TelemetryBuffer(keep=True)
-    rows = buffer.offer(agent(0), [item(1, G1), item(2, None)], 1, G2)
+    rows = buffer.add_items(agent(0), [item(1, G1), item(2, None)], 1, G2)
     assert [entry.generation for entry in rows] == [G1, G2]
 
 
 def test_batches_are_bounded_and_keep_their_order() -> None:
     buffer = TelemetryBuffer(keep=True)
-    buffer.offer(agent(0), items(1, 6000), 1, G1)
+    buffer.add_items(agent(0), items(1, 6000), 1, G1)
     batch, count = sent(buffer)
     assert count == 1000 and batch.rows[-1].metrics.step == 1000
 
@@ -150,7 +150,7 @@ def test_rows_with_many_further_numbers_fill_a_batch_sooner() -> None:
     values = {f"reward-{number}": math.nan for number in range(64)}
     for sequence in range(1, 1001):
         metrics = row(sequence).model_copy(update={"values": values})
-        buffer.offer(agent(0), [TelemetryItem(sequence=sequence, metrics=metrics)], 1, G1)
+        buffer.add_items(agent(0), [TelemetryItem(sequence=sequence, metrics=metrics)], 1, G1)
     found = buffer.batch("uid", 1)
     assert found is not None and BATCH_BYTES - 2000 < len(found.text) < BATCH_BYTES + 2000
     batch, count = sent(buffer)
@@ -163,17 +163,17 @@ def with_samples(sequence: int) -> TelemetryItem:
 
 def test_samples_are_sent_with_their_row_until_the_api_has_it() -> None:
     buffer = TelemetryBuffer(keep=True)
-    buffer.offer(agent(0), [item(1), with_samples(2)], 1, G1)
+    buffer.add_items(agent(0), [item(1), with_samples(2)], 1, G1)
     for _ in range(2):  # the API may not have answered
         batch, count = sent(buffer)
         assert [entry.samples for entry in batch.rows] == [None, [shown(2)]]
-    buffer.settle(count, GivenUp())
-    assert buffer.acknowledged(agent(0)) == 2 and not buffer.waits
+    buffer.mark_stored(count, DroppedTelemetry())
+    assert buffer.acknowledged(agent(0)) == 2 and not buffer.has_pending
 
 
 def test_rows_come_before_samples_where_there_is_little_room() -> None:
     buffer = TelemetryBuffer(keep=True, capacity=room(100))
-    taken = buffer.offer(agent(0), [with_samples(sequence) for sequence in range(1, 71)], 1, G1)
+    taken = buffer.add_items(agent(0), [with_samples(sequence) for sequence in range(1, 71)], 1, G1)
     have = [entry.metrics.step for entry in taken if entry.samples]
     assert 0 < len(have) < 70 and have == list(range(1, len(have) + 1))
     assert [entry.metrics.step for entry in sent(buffer)[0].rows] == list(range(1, 71))
@@ -183,7 +183,7 @@ def test_the_newest_checkpoint_is_known() -> None:
     buffer = TelemetryBuffer(keep=True)
     for sequence, step in enumerate((10, 20, 15, 20), start=1):
         record = CheckpointRecord(step=step, uri=f"/c/{step}", time=1.0)
-        buffer.offer(agent(0), [TelemetryItem(sequence=sequence, checkpoint=record)], 1, G1)
+        buffer.add_items(agent(0), [TelemetryItem(sequence=sequence, checkpoint=record)], 1, G1)
     assert buffer.checkpoint is not None and buffer.checkpoint.step == 20
     assert buffer.checkpoint_steps == (10, 15, 20)
 
@@ -203,14 +203,14 @@ def test_of_two_records_of_one_step_that_of_the_newer_generation_counts(
     buffer = TelemetryBuffer(keep=True)
     for sequence, generation in enumerate((first, second), start=1):
         record = CheckpointRecord(step=50, uri="/c", time=100.0 - sequence, generation=generation)
-        buffer.offer(agent(0), [TelemetryItem(sequence=sequence, checkpoint=record)], 1, G1)
+        buffer.add_items(agent(0), [TelemetryItem(sequence=sequence, checkpoint=record)], 1, G1)
     assert buffer.checkpoint is not None and buffer.checkpoint.generation == kept
 
 
 def test_a_removal_is_kept_until_the_api_has_it() -> None:
     buffer = TelemetryBuffer(keep=True)
     removal = CheckpointRemoval(step=50, generation=G1, time=1.0)
-    buffer.offer(agent(0), [TelemetryItem(sequence=1, generation=G2, removal=removal), item(2)], 1, G2)
+    buffer.add_items(agent(0), [TelemetryItem(sequence=1, generation=G2, removal=removal), item(2)], 1, G2)
     assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (2, 0)
     batch, count = sent(buffer)
     assert (batch.removals, len(batch.rows), count) == ([removal], 1, 2)
@@ -234,55 +234,59 @@ def overflow(index: int, incarnation: int, total: int, told: int = 0) -> Heartbe
 def test_what_outboxes_had_no_room_for_is_summed_up(words: list[Heartbeat], overflowed: int) -> None:
     buffer = TelemetryBuffer(keep=True)
     for word in words:
-        buffer.hear(word)
-    assert buffer.given_up == GivenUp(overflowed=overflowed)
+        buffer.update_overflow(word)
+    assert buffer.given_up == DroppedTelemetry(overflowed=overflowed)
 
 
 def test_counts_alone_are_sent_once() -> None:
     buffer = TelemetryBuffer(keep=True)
-    assert not buffer.waits and buffer.batch("uid", 1) is None
-    buffer.hear(overflow(0, 0, 3))
+    assert not buffer.has_pending and buffer.batch("uid", 1) is None
+    buffer.update_overflow(overflow(0, 0, 3))
     batch, count = sent(buffer)
-    assert buffer.waits
-    assert (batch.given_up, batch.rows, count) == (GivenUp(overflowed=3), [], 0)
-    buffer.hear(overflow(0, 0, 4))  # while that one is on its way
-    buffer.settle(count, batch.given_up)
-    assert buffer.waits
-    buffer.settle(0, GivenUp(overflowed=4))
-    assert not buffer.waits and buffer.batch("uid", 1) is None
+    assert buffer.has_pending
+    assert (batch.given_up, batch.rows, count) == (DroppedTelemetry(overflowed=3), [], 0)
+    buffer.update_overflow(overflow(0, 0, 4))  # while that one is on its way
+    buffer.mark_stored(count, batch.given_up)
+    assert buffer.has_pending
+    buffer.mark_stored(0, DroppedTelemetry(overflowed=4))
+    assert not buffer.has_pending and buffer.batch("uid", 1) is None
 
 
 def test_what_the_api_will_never_take_is_counted() -> None:
     buffer = TelemetryBuffer(keep=True)
-    buffer.offer(agent(0), items(1, 3), 1, G1)
-    buffer.give_up(2, GivenUp())
-    assert (buffer.given_up, buffer.acknowledged(agent(0)), len(buffer)) == (GivenUp(refused=2), 2, 1)
+    buffer.add_items(agent(0), items(1, 3), 1, G1)
+    buffer.drop_refused(2, DroppedTelemetry())
+    assert (buffer.given_up, buffer.acknowledged(agent(0)), len(buffer)) == (
+        DroppedTelemetry(refused=2),
+        2,
+        1,
+    )
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_an_entry_that_cannot_be_read_is_counted_once(keep: bool) -> None:
     buffer, odd = TelemetryBuffer(keep=keep), TelemetryItem(sequence=2, generation=G1)
     for _ in range(2):
-        buffer.offer(agent(0), [item(1), odd, item(3)], 1, G1)
+        buffer.add_items(agent(0), [item(1), odd, item(3)], 1, G1)
     if keep:
         batch, count = sent(buffer)
         assert ([row.metrics.step for row in batch.rows], count) == ([1, 3], 3)
-        buffer.settle(count, batch.given_up)
-    assert buffer.given_up == GivenUp(refused=1)
-    assert (buffer.acknowledged(agent(0)), buffer.waits) == (3, True)
+        buffer.mark_stored(count, batch.given_up)
+    assert buffer.given_up == DroppedTelemetry(refused=1)
+    assert (buffer.acknowledged(agent(0)), buffer.has_pending) == (3, True)
 
 
 def test_counts_that_the_api_does_not_take_are_not_told_again() -> None:
     buffer = TelemetryBuffer(keep=True)
-    buffer.hear(overflow(0, 0, 3))
-    buffer.give_up(0, GivenUp(overflowed=3))
-    assert (buffer.given_up, buffer.waits) == (GivenUp(overflowed=3), False)
+    buffer.update_overflow(overflow(0, 0, 3))
+    buffer.drop_refused(0, DroppedTelemetry(overflowed=3))
+    assert (buffer.given_up, buffer.has_pending) == (DroppedTelemetry(overflowed=3), False)
 
 
 def test_a_record_that_names_no_generation_is_of_the_ranks_that_gave_it() -> None:
     buffer = TelemetryBuffer(keep=True)
     record = CheckpointRecord(step=50, uri="/c", time=1.0)
-    buffer.offer(agent(0), [TelemetryItem(sequence=1, generation=G1, checkpoint=record)], 1, G2)
+    buffer.add_items(agent(0), [TelemetryItem(sequence=1, generation=G1, checkpoint=record)], 1, G2)
     batch, _ = sent(buffer)
     assert [entry.generation for entry in batch.checkpoints] == [G1]
     assert buffer.checkpoint is not None and buffer.checkpoint.generation == G1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.diagnosis import DiagnosisKind
-from footplate_contracts.directives import Directives, HangBounds
+from footplate_contracts.directives import Directives, HangTimeouts
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.rendezvous import Heartbeat
 from footplate_contracts.reports import GenerationId, RankPhase, RankReport
@@ -16,7 +16,7 @@ from footplate_elastic.coordinator.timing import EXAMINED
 from footplate_elastic.coordinator.watchdog import Watchdog, WatchdogAction
 from tests.unit.footplate_elastic.coordinator.story import Story, agent, any_size
 
-BOUNDS = HangBounds(
+BOUNDS = HangTimeouts(
     factor=3.0,
     floor_seconds=60.0,
     loading_seconds=200.0,
@@ -63,7 +63,7 @@ def stepping(step_seconds: float = 1.0, size: int = 2) -> Watchdog:
     ],
 )
 def test_a_standstill(step_seconds: float, after: float, action: WatchdogAction) -> None:
-    assert stepping(step_seconds).look(100.0 + after) is action
+    assert stepping(step_seconds).check(100.0 + after) is action
 
 
 @pytest.mark.parametrize(
@@ -85,38 +85,38 @@ def test_while_any_rank_is_in_some_phases_all_may_stand_still_so_long(
     watchdog = stepping()
     watchdog.report(report(1, 10, RankPhase.DATA), now=100.0)
     watchdog.report(report(1, 10, phase), now=101.0)
-    assert watchdog.look(101.0 + allowed) is WatchdogAction.NOTHING
-    assert watchdog.look(101.5 + allowed) is WatchdogAction.DUMP
-    assert watchdog.patience().field == f"resilience.hang.{field}"
+    assert watchdog.check(101.0 + allowed) is WatchdogAction.NOTHING
+    assert watchdog.check(101.5 + allowed) is WatchdogAction.DUMP
+    assert watchdog.get_limit().field == f"resilience.hang.{field}"
 
 
 def test_a_bound_below_that_of_a_step_does_not_make_a_phase_the_shorter_for_the_others() -> None:
     watchdog = stepping(step_seconds=100.0)
     watchdog.report(report(1, 10, RankPhase.LOADING), now=101.0)
-    assert watchdog.look(100.0 + 300.0) is WatchdogAction.NOTHING
-    assert watchdog.patience().field == "resilience.hang.factor"
+    assert watchdog.check(100.0 + 300.0) is WatchdogAction.NOTHING
+    assert watchdog.get_limit().field == "resilience.hang.factor"
 
 
 def test_every_phase_has_a_bound() -> None:
     for phase in RankPhase:
         watchdog = stepping()
         watchdog.report(report(1, 10, phase), now=100.0)
-        assert watchdog.look(100_000.0) is WatchdogAction.DUMP, phase
+        assert watchdog.check(100_000.0) is WatchdogAction.DUMP, phase
 
 
 def test_the_next_phase_has_all_of_its_own_time() -> None:
     watchdog = stepping()
     watchdog.report(report(1, 10, RankPhase.VALIDATION), now=100.0)
     watchdog.report(report(1, 10, RankPhase.CHECKPOINT), now=550.0)
-    assert watchdog.look(949.0) is WatchdogAction.NOTHING
-    assert watchdog.look(951.0) is WatchdogAction.DUMP
+    assert watchdog.check(949.0) is WatchdogAction.NOTHING
+    assert watchdog.check(951.0) is WatchdogAction.DUMP
 
 
 def test_the_same_said_again_is_no_sign_of_life() -> None:
     watchdog = stepping()
     for second in range(101, 502):
         watchdog.report(report(1, 10, RankPhase.CHECKPOINT), now=float(second))
-    assert watchdog.look(502.0) is WatchdogAction.DUMP
+    assert watchdog.check(502.0) is WatchdogAction.DUMP
 
 
 @SAMPLING
@@ -127,22 +127,22 @@ def test_a_rollout_that_gets_on_may_last_for_hours_and_one_that_stands_still_may
     for finished in range(60):
         now += 0.9 * allowed
         watchdog.report(report(1, 10, phase, progress=finished), now)
-        assert watchdog.look(now + 0.9 * allowed) is WatchdogAction.NOTHING
+        assert watchdog.check(now + 0.9 * allowed) is WatchdogAction.NOTHING
     assert now > 10 * 3600.0
     for _ in range(10):
         watchdog.report(report(1, 10, phase, progress=59), now + 1.0)
-    assert watchdog.look(now + allowed) is WatchdogAction.NOTHING
-    assert watchdog.look(now + allowed + 1.0) is WatchdogAction.DUMP
-    assert watchdog.look(now + allowed + 4.0) is WatchdogAction.RESTART
+    assert watchdog.check(now + allowed) is WatchdogAction.NOTHING
+    assert watchdog.check(now + allowed + 1.0) is WatchdogAction.DUMP
+    assert watchdog.check(now + allowed + 4.0) is WatchdogAction.RESTART
 
 
 @SAMPLING
 def test_a_token_after_the_stacks_calls_the_restart_off(phase: RankPhase, allowed: float) -> None:
     watchdog = stepping()
     watchdog.report(report(1, 10, phase, progress=7), 101.0)
-    assert watchdog.look(102.0 + allowed) is WatchdogAction.DUMP
+    assert watchdog.check(102.0 + allowed) is WatchdogAction.DUMP
     watchdog.report(report(1, 10, phase, progress=8), 103.0 + allowed)
-    assert watchdog.look(106.0 + allowed) is WatchdogAction.NOTHING
+    assert watchdog.check(106.0 + allowed) is WatchdogAction.NOTHING
 
 
 def test_a_rank_that_is_done_with_its_rollout_waits_as_long_as_another_one_may_sample() -> None:
@@ -150,9 +150,9 @@ def test_a_rank_that_is_done_with_its_rollout_waits_as_long_as_another_one_may_s
     watchdog.report(report(0, 10, RankPhase.ROLLOUT, progress=40), 101.0)
     watchdog.report(report(1, 10, RankPhase.ROLLOUT, progress=3), 101.0)
     watchdog.report(report(0, 10, RankPhase.COLLECTIVE), 102.0)
-    assert watchdog.look(801.0) is WatchdogAction.NOTHING
-    assert watchdog.look(803.0) is WatchdogAction.DUMP
-    behind = watchdog.behind()
+    assert watchdog.check(801.0) is WatchdogAction.NOTHING
+    assert watchdog.check(803.0) is WatchdogAction.DUMP
+    behind = watchdog.find_straggler()
     assert behind is not None and behind.rank == 1
 
 
@@ -161,9 +161,9 @@ def test_whoever_waits_for_a_first_rollout_does_not_give_it_the_time_of_a_first_
     watchdog.begin(2, now=0.0)
     watchdog.report(report(0, 0, RankPhase.COLLECTIVE), 1.0)
     watchdog.report(report(1, 0, RankPhase.ROLLOUT, progress=3), 1.0)
-    assert watchdog.look(100.0) is WatchdogAction.NOTHING
-    assert watchdog.look(102.0) is WatchdogAction.DUMP
-    assert watchdog.patience().field == "resilience.hang.rolloutSeconds"
+    assert watchdog.check(100.0) is WatchdogAction.NOTHING
+    assert watchdog.check(102.0) is WatchdogAction.DUMP
+    assert watchdog.get_limit().field == "resilience.hang.rolloutSeconds"
 
 
 def test_rollouts_do_not_hide_a_step_that_hangs() -> None:
@@ -172,15 +172,15 @@ def test_rollouts_do_not_hide_a_step_that_hangs() -> None:
     watchdog.report(report(1, 10, RankPhase.ROLLOUT, progress=500), 600.0)
     for rank in (0, 1):
         watchdog.report(report(rank, 11, seconds=1.0), 601.0)  # a rank tells it without the rollout
-    assert watchdog.look(660.0) is WatchdogAction.NOTHING
-    assert watchdog.look(662.0) is WatchdogAction.DUMP
+    assert watchdog.check(660.0) is WatchdogAction.NOTHING
+    assert watchdog.check(662.0) is WatchdogAction.DUMP
 
 
 def test_a_wait_for_data_has_ten_times_the_patience() -> None:
     watchdog = stepping()
     watchdog.report(report(1, 10, RankPhase.DATA), now=100.0)
-    assert watchdog.look(699.0) is WatchdogAction.NOTHING
-    assert watchdog.look(701.0) is WatchdogAction.DUMP
+    assert watchdog.check(699.0) is WatchdogAction.NOTHING
+    assert watchdog.check(701.0) is WatchdogAction.DUMP
 
 
 @pytest.mark.parametrize("phase", [RankPhase.CHECKPOINT, RankPhase.DATA])
@@ -188,8 +188,8 @@ def test_what_follows_a_long_phase_has_its_own_time(phase: RankPhase) -> None:
     watchdog = stepping()
     watchdog.report(report(1, 10, phase), now=101.0)
     watchdog.report(report(1, 10, RankPhase.COMPUTE), now=600.0)
-    assert watchdog.look(659.0) is WatchdogAction.NOTHING
-    assert watchdog.look(661.0) is WatchdogAction.DUMP
+    assert watchdog.check(659.0) is WatchdogAction.NOTHING
+    assert watchdog.check(661.0) is WatchdogAction.DUMP
 
 
 def test_before_its_first_step_a_rank_may_compile_so_long() -> None:
@@ -197,8 +197,8 @@ def test_before_its_first_step_a_rank_may_compile_so_long() -> None:
     watchdog.begin(2, now=0.0)
     watchdog.report(report(0, 1, seconds=1.0), now=0.0)
     watchdog.report(report(1, 0), now=0.0)
-    assert watchdog.look(299.0) is WatchdogAction.NOTHING
-    assert watchdog.look(301.0) is WatchdogAction.DUMP
+    assert watchdog.check(299.0) is WatchdogAction.NOTHING
+    assert watchdog.check(301.0) is WatchdogAction.DUMP
 
 
 @pytest.mark.parametrize("heard", [0, 1, 3])
@@ -208,23 +208,23 @@ def test_ranks_that_nobody_has_heard_of_may_take_as_long_as_loading_takes(heard:
     for rank in range(heard):
         watchdog.report(report(rank, 7, RankPhase.LOADING), now=10.0)
     begun = 10.0 if heard else 0.0
-    assert watchdog.look(begun + 199.0) is WatchdogAction.NOTHING
-    assert watchdog.look(begun + 201.0) is WatchdogAction.DUMP
-    behind = watchdog.behind()
+    assert watchdog.check(begun + 199.0) is WatchdogAction.NOTHING
+    assert watchdog.check(begun + 201.0) is WatchdogAction.DUMP
+    behind = watchdog.find_straggler()
     assert (behind.rank if behind else None) == (3 if heard == 3 else None)
 
 
 def test_stacks_come_before_the_restart_and_a_step_calls_it_off() -> None:
     watchdog = stepping()
-    assert [watchdog.look(161.0 + seconds) for seconds in (0.0, 1.0, 2.1)] == [
+    assert [watchdog.check(161.0 + seconds) for seconds in (0.0, 1.0, 2.1)] == [
         WatchdogAction.DUMP,
         WatchdogAction.NOTHING,
         WatchdogAction.RESTART,
     ]
     watchdog = stepping()
-    assert watchdog.look(161.0) is WatchdogAction.DUMP
+    assert watchdog.check(161.0) is WatchdogAction.DUMP
     watchdog.report(report(0, 11, seconds=61.0), now=162.0)
-    assert watchdog.look(164.0) is WatchdogAction.NOTHING
+    assert watchdog.check(164.0) is WatchdogAction.NOTHING
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_stacks_come_before_the_restart_and_a_step_calls_it_off() -> None:
 def test_who_is_behind(last: RankReport, rank: int | None) -> None:
     watchdog = stepping()
     watchdog.report(last, now=101.0)
-    behind = watchdog.behind()
+    behind = watchdog.find_straggler()
     assert (behind.rank if behind else None) == rank
 
 
@@ -278,7 +278,7 @@ def test_a_hang_is_dumped_restarted_and_blamed_on_the_node_of_the_rank_that_is_b
     assert 601.0 < now < 604.0
     assert run.diagnosis is not None and run.diagnosis.kind is DiagnosisKind.STACKS
     run.tick(now + EXAMINED)
-    [failure] = run.state.failures.listed()
+    [failure] = run.state.failures.list_failures()
     assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, Reason.NO_STEP)
     assert (failure.failure.rank, failure.agent.index) == (3, 1)
     assert "rank 3 (run-w1-0) is still at data after step 7" in failure.failure.message
@@ -288,8 +288,8 @@ def test_a_hang_is_dumped_restarted_and_blamed_on_the_node_of_the_rank_that_is_b
 
 def test_a_rollout_that_stands_still_is_dumped_restarted_and_told_with_how_far_it_came() -> None:
     run, story = trains()
-    hang = HangBounds(factor=3.0, floor_seconds=60.0, rollout_seconds=300.0)
-    run.direct(Directives(nodes=2, hang=hang), 0.0)
+    hang = HangTimeouts(factor=3.0, floor_seconds=60.0, rollout_seconds=300.0)
+    run.set_directives(Directives(nodes=2, hang=hang), 0.0)
     now = 0.0
     while story.rendezvous() is Rendezvous.SEALED:
         now += 0.5
@@ -302,7 +302,7 @@ def test_a_rollout_that_stands_still_is_dumped_restarted_and_told_with_how_far_i
     assert 3301.0 < now < 3304.0
     assert run.diagnosis is not None and run.diagnosis.kind is DiagnosisKind.STACKS
     run.tick(now + EXAMINED)
-    [failure] = run.state.failures.listed()
+    [failure] = run.state.failures.list_failures()
     assert (failure.failure.cause, failure.failure.rank, failure.agent.index) == (Cause.HANG, 2, 1)
     message = failure.failure.message
     assert "rank 2 (run-w1-0) is still at rollout after step 7, with 3000 tokens finished" in message
@@ -317,9 +317,9 @@ def test_where_no_rank_is_behind_no_node_is_blamed() -> None:
         for index in (0, 1):
             beat(run, index, [], now)
         run.tick(now)
-    assert not run.state.failures.listed(), "two nodes that do not reach each other would explain it"
+    assert not run.state.failures.list_failures(), "two nodes that do not reach each other would explain it"
     run.tick(now + EXAMINED)
-    [failure] = run.state.failures.listed()
+    [failure] = run.state.failures.list_failures()
     assert (failure.failure.rank, failure.agent.node_name) == (None, "")
     assert "all ranks wait in the same place" in failure.failure.message
 
@@ -329,7 +329,7 @@ def test_where_no_rank_is_behind_no_node_is_blamed() -> None:
 )
 def test_what_is_held_to_be_a_hang_changes_while_ranks_train(floor: float, hangs: bool) -> None:
     run, story = trains()
-    run.direct(Directives(nodes=2, hang=HangBounds(factor=3.0, floor_seconds=floor)), 0.0)
+    run.set_directives(Directives(nodes=2, hang=HangTimeouts(factor=3.0, floor_seconds=floor)), 0.0)
     for index in (0, 1):
         beat(run, index, [report(2 * index + local, 8, seconds=0.1) for local in (0, 1)], 1.0)
     for now in (20.0, 25.0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.reports import GenerationId, GenerationRow
-from footplate_elastic.protocol.unstored_rows import RowName, UnstoredRows
+from footplate_elastic.protocol.unstored_rows import RowKey, UnstoredRows
 from tests.support.samples import shown
 from tests.unit.footplate_elastic.coordinator.test_telemetry import G1, G2, row
 
@@ -18,22 +18,22 @@ def given(*names: tuple[GenerationId, int], most: int = 100) -> UnstoredRows:
 
 
 def steps(unstored: UnstoredRows) -> list[int]:
-    return [row.metrics.step for row in unstored.all()]
+    return [row.metrics.step for row in unstored.to_list()]
 
 
 @pytest.mark.parametrize(
     ("stored", "left"),
     [
-        pytest.param(RowName(G1, 5), [6, 6, 7], id="and-those-before"),
-        pytest.param(RowName(G2, 6), [7], id="of-the-same-step-the-generation-decides"),
-        pytest.param(RowName(G2, 7), [], id="the-last"),
-        pytest.param(RowName(G1, 7), [4, 5, 6, 6, 7], id="one-that-was-trained-again-says-nothing"),
-        pytest.param(RowName(G1, 3), [4, 5, 6, 6, 7], id="one-that-is-no-more"),
+        pytest.param(RowKey(G1, 5), [6, 6, 7], id="and-those-before"),
+        pytest.param(RowKey(G2, 6), [7], id="of-the-same-step-the-generation-decides"),
+        pytest.param(RowKey(G2, 7), [], id="the-last"),
+        pytest.param(RowKey(G1, 7), [4, 5, 6, 6, 7], id="one-that-was-trained-again-says-nothing"),
+        pytest.param(RowKey(G1, 3), [4, 5, 6, 6, 7], id="one-that-is-no-more"),
     ],
 )
-def test_what_is_stored_is_left_out(stored: RowName, left: list[int]) -> None:
+def test_what_is_stored_is_left_out(stored: RowKey, left: list[int]) -> None:
     unstored = given((G1, 4), (G1, 5), (G1, 6), (G2, 6), (G2, 7))
-    unstored.stored(stored)
+    unstored.remove_stored(stored)
     assert steps(unstored) == left
 
 
@@ -42,11 +42,11 @@ def test_the_newest_rows_have_their_samples() -> None:
     for step in range(1, 7):
         unstored.add(GenerationRow(generation=G1, metrics=row(step), samples=[shown(step)]))
     assert steps(unstored) == [3, 4, 5, 6]
-    assert [held.samples for held in unstored.all()] == [None, None, [shown(5)], [shown(6)]]
+    assert [held.samples for held in unstored.to_list()] == [None, None, [shown(5)], [shown(6)]]
 
 
 def test_of_too_many_the_newest_are_kept() -> None:
     unstored = given(*((G1, step) for step in range(1, 6)), most=3)
     assert steps(unstored) == [3, 4, 5]
-    unstored.stored(RowName(G1, 4))
+    unstored.remove_stored(RowKey(G1, 4))
     assert steps(unstored) == [5]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from footplate_contracts.metrics import VALUE_NAMES, StepMetrics
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.config import model_shape
 from footplate_planning.shape import ModelShape
@@ -205,7 +205,7 @@ class Shelf:
 
     done: list[str] = field(default_factory=list)
 
-    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         self.done.append(f"row {row.step}")
 
     def flush(self) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from footplate_contracts.directives import Command
 from footplate_contracts.reports import RankPhase
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.suspension import Suspension
+from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.loop.stepper import StepFlags
 from footplate_trainer.metrics.stopwatch import StepPart
 from tests.support.steps import rank_of, trained
 from tests.support.tiny import tiny_config
@@ -19,10 +19,10 @@ from tests.support.training import FakeAgent
 def test_each_phase_of_a_step_is_told_with_the_step_before_it() -> None:
     agent = FakeAgent()
     reporter = Reporter(agent, rank_of(1))
-    reporter.enter(RankPhase.LOADING)
-    reporter.start_from(3, 300, RunLimits(tiny_config(Path("/shards"), Path("/run"))))
+    reporter.report_phase(RankPhase.LOADING)
+    reporter.set_start(3, 300, RunLimits(tiny_config(Path("/shards"), Path("/run"))))
     reporter.before_data(4)
-    assert reporter.before_compute(4) == Flags()
+    assert reporter.before_compute(4) == StepFlags()
     reporter.after_step(trained(4, seconds=0.25))
     assert [
         (told.phase, told.rank, told.step, told.total_steps, told.step_seconds) for told in agent.reports
@@ -59,7 +59,7 @@ def test_progress_is_told_twice_a_second_and_a_change_of_phase_at_once() -> None
         (RankPhase.COLLECTIVE, None, 0.0),
     ):
         clock.now += seconds
-        reporter.enter(phase, progress=tokens)
+        reporter.report_phase(phase, progress=tokens)
     assert [(told.phase, told.progress) for told in agent.reports] == [
         (RankPhase.DATA, None),
         (RankPhase.ROLLOUT, 0),
@@ -85,8 +85,8 @@ def test_a_step_is_told_without_the_rollout_before_it() -> None:
 
 def test_a_command_becomes_a_flag() -> None:
     agent = FakeAgent(suspend_after=1)
-    suspension = Suspension(agent)
-    assert suspension.before_compute(1) == Flags()
+    suspension = SuspensionCallback(agent)
+    assert suspension.before_compute(1) == StepFlags()
     agent.step = 1
     assert agent.command() is Command.CHECKPOINT_AND_EXIT
-    assert suspension.before_compute(2) == Flags(suspend=True)
+    assert suspension.before_compute(2) == StepFlags(suspend=True)

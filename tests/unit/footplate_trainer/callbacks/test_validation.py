@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from footplate_trainer.callbacks.validation import Validation
+from footplate_trainer.callbacks.validation import ValidationCallback
 from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.loop.stepper import Evaluation
 from footplate_trainer.metrics.stopwatch import Stopwatch
@@ -30,7 +30,7 @@ class FakeStepper:
 
 def test_a_row_has_the_loss_and_what_the_objective_tallied() -> None:
     stepper = FakeStepper(Evaluation(2.5, {"preference/accuracy": 0.75}))
-    validation = Validation(
+    validation = ValidationCallback(
         stepper,
         objective=SimpleNamespace(),
         loader=SimpleNamespace(build=lambda number: number),

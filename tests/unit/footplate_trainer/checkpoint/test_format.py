@@ -15,7 +15,7 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.durable.resume import check_same_run
-from footplate_trainer.checkpoint.record import release
+from footplate_trainer.checkpoint.record import release_name
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.errors import UserMistake
@@ -101,7 +101,7 @@ def test_what_cannot_be_read_is_refused_in_a_line(
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert_golden(
-        f"checkpoints/{name}.txt", told.replace(str(folder), "FOLDER").replace(release(), "RELEASE")
+        f"checkpoints/{name}.txt", told.replace(str(folder), "FOLDER").replace(release_name(), "RELEASE")
     )
     assert not (folder / "step-4.e1g2" / "exploded").exists()
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.reports import GenerationId
-from footplate_trainer.checkpoint.durable.found import record_of
-from footplate_trainer.checkpoint.layout import Retention
+from footplate_trainer.checkpoint.durable.found import build_resumed_record
+from footplate_trainer.checkpoint.layout import CheckpointRetention
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.checkpoints import write_checkpoint
 
@@ -25,7 +25,9 @@ def test_all_is_told_that_a_commit_would_have_told(tmp_path: Path, finder: str, 
     folder = tmp_path / "checkpoints"
     for step in (2, 4, 6):
         write_checkpoint(folder, step)
-    found = record_of(CheckpointStore(folder), 6, Retention(2), GenerationId.parse(finder))
+    found = build_resumed_record(
+        CheckpointStore(folder), 6, CheckpointRetention(2), GenerationId.parse(finder)
+    )
     assert found is not None and found.standing is not None
     assert (found.step, found.uri, str(found.generation)) == (6, f"{folder}/step-6.e1g2", told)
     assert found.time == 1_800_000_000.0 and found.bytes > 6 * len("rows of rank 0")
@@ -39,4 +41,4 @@ def test_nothing_is_told_of_what_cannot_be_read(tmp_path: Path, lost: str) -> No
     write_checkpoint(folder, 6)
     (folder / lost).unlink()
     generation = GenerationId(epoch=1, number=1)
-    assert record_of(CheckpointStore(folder), 6, Retention(2), generation) is None
+    assert build_resumed_record(CheckpointStore(folder), 6, CheckpointRetention(2), generation) is None

@@ -9,16 +9,16 @@ import pytest
 
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.layout import (
-    Begun,
+    CheckpointRetention,
     CommitMarker,
-    Retention,
+    GenerationStart,
     StepDirectory,
+    find_outdated,
+    find_superseded,
+    list_standing,
     marker_name,
     marker_step,
-    outdated,
     removable_directories,
-    standing,
-    superseded_by,
 )
 
 
@@ -70,7 +70,7 @@ def test_other_names_are_no_markers(name: str) -> None:
     ],
 )
 def test_retained_steps(committed: list[int], last: int, every: int | None, kept: set[int]) -> None:
-    assert Retention(last, every).of(map(marker, committed)) == kept
+    assert CheckpointRetention(last, every).select_steps(map(marker, committed)) == kept
 
 
 @pytest.mark.parametrize(
@@ -83,20 +83,23 @@ def test_retained_steps(committed: list[int], last: int, every: int | None, kept
     ],
 )
 def test_the_best_by_validation_loss_stays(losses: dict[int, float | None], kept: set[int]) -> None:
-    assert Retention(1).of(marker(step, loss) for step, loss in losses.items()) == kept
+    assert CheckpointRetention(1).select_steps(marker(step, loss) for step, loss in losses.items()) == kept
 
 
 def test_a_step_that_is_kept_by_name_stays_if_it_is_there() -> None:
-    assert Retention(1, kept=frozenset({10, 15})).of(map(marker, [10, 20, 30])) == {10, 30}
+    assert CheckpointRetention(1, kept=frozenset({10, 15})).select_steps(map(marker, [10, 20, 30])) == {
+        10,
+        30,
+    }
 
 
 def test_a_run_is_told_of_the_newest_and_of_what_is_kept_by_name() -> None:
-    retention = Retention(100, kept=frozenset({1}))
-    told = standing([marker(step, 1.0 if step == 2 else 2.0) for step in range(1, 101)], retention)
+    retention = CheckpointRetention(100, kept=frozenset({1}))
+    told = list_standing([marker(step, 1.0 if step == 2 else 2.0) for step in range(1, 101)], retention)
 
     assert [found.step for found in told] == [*range(100, 70, -1), 2, 1]
     assert (told[0].generation, told[0].digest) == (GenerationId(epoch=1, number=2), digest(100))
-    assert standing([], retention) == []
+    assert list_standing([], retention) == []
 
 
 def test_losers_and_remains_go_and_what_is_ahead_stays() -> None:
@@ -117,16 +120,16 @@ def test_losers_and_remains_go_and_what_is_ahead_stays() -> None:
     assert found == [old, loser, mine, left]
 
 
-def begun(step: int, number: int, run: str = "uid") -> Begun:
-    return Begun(step, 1, number, run)
+def begun(step: int, number: int, run: str = "uid") -> GenerationStart:
+    return GenerationStart(step, 1, number, run)
 
 
 @pytest.mark.parametrize("run", ["uid", "7f3c-11", ""])
 def test_what_a_generation_began_with_is_read_as_it_is_written(run: str) -> None:
-    found = Begun.of(20, GenerationId(epoch=1, number=3), run)
+    found = GenerationStart.of(20, GenerationId(epoch=1, number=3), run)
     assert found.name == f"begun-20.e1g3.{run}"
-    assert Begun.parse(found.name) == found
-    assert Begun.parse("step-20.e1g3") is None and StepDirectory.parse(found.name) is None
+    assert GenerationStart.parse(found.name) == found
+    assert GenerationStart.parse("step-20.e1g3") is None and StepDirectory.parse(found.name) is None
 
 
 @pytest.mark.parametrize(
@@ -139,38 +142,38 @@ def test_what_a_generation_began_with_is_read_as_it_is_written(run: str) -> None
     ],
 )
 def test_what_a_beginning_gives_up(step: int, number: int, given_up: bool) -> None:
-    assert begun(20, 2).gives_up(step, GenerationId(epoch=1, number=number)) is given_up
+    assert begun(20, 2).discards(step, GenerationId(epoch=1, number=number)) is given_up
 
 
 def test_a_beginning_makes_those_needless_that_say_no_more() -> None:
     earlier, same, later, newer = begun(10, 1), begun(20, 2), begun(30, 3), begun(40, 9)
     foreign = begun(5, 9, run="other")
-    assert superseded_by(begun(20, 4), [earlier, same, later, newer, foreign]) == [same, later]
+    assert find_superseded(begun(20, 4), [earlier, same, later, newer, foreign]) == [same, later]
 
 
 def test_a_durable_checkpoint_makes_those_needless_before_the_last_one_below_it() -> None:
     known = [begun(0, 1), begun(20, 2), begun(40, 3), begun(60, 4), begun(90, 1, run="other")]
-    assert outdated(known, durable=50) == [begun(0, 1), begun(20, 2)]
-    assert outdated(known, durable=20) == []
+    assert find_outdated(known, durable=50) == [begun(0, 1), begun(20, 2)]
+    assert find_outdated(known, durable=20) == []
 
 
 @pytest.mark.parametrize("seed", range(50))
 def test_nothing_that_was_given_up_comes_back_as_needless_notes_go(seed: int) -> None:
     chance = random.Random(seed)
-    every, kept = list[Begun](), list[Begun]()
+    every, kept = list[GenerationStart](), list[GenerationStart]()
     durable = 0
     for number in range(1, 12):
         latest = begun(chance.randint(durable, durable + 20), number)
         every.append(latest)
-        gone = superseded_by(latest, kept)
+        gone = find_superseded(latest, kept)
         kept = [*(other for other in kept if other not in gone), latest]
         if chance.random() < 0.3:
             durable = latest.step + chance.randint(1, 10)
-            gone = outdated(kept, durable)
+            gone = find_outdated(kept, durable)
             kept = [other for other in kept if other not in gone]
         for step in range(durable, durable + 40):  # an older one is not looked at
             for whose in range(number + 1):
                 generation = GenerationId(epoch=1, number=whose)
-                assert any(later.gives_up(step, generation) for later in kept) == any(
-                    later.gives_up(step, generation) for later in every
+                assert any(later.discards(step, generation) for later in kept) == any(
+                    later.discards(step, generation) for later in every
                 )

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from footplate_trainer.checkpoint.lock import Holder, Patience, only_training
+from footplate_trainer.checkpoint.lock import LockHolder, LockIntervals, lock_folder
 from footplate_trainer.errors import UserMistake
 
-QUICK = Patience(beat=0.02, stale=0.3, look=0.01)
+QUICK = LockIntervals(beat=0.02, stale=0.3, look=0.01)
 HOLD = """
 import sys
 from footplate_trainer.checkpoint.lock import only_training
@@ -42,13 +42,13 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_who_comes_second_is_told_who_trains_there(tmp_path: Path, other: subprocess.Popen[str]) -> None:
-    with pytest.raises(UserMistake) as told, only_training(str(tmp_path)):
+    with pytest.raises(UserMistake) as told, lock_folder(str(tmp_path)):
         pass
     host = os.uname().nodename
     assert f"checkpoint.uri {tmp_path} is in use: process {other.pid} on {host} trains" in str(told.value)
     assert "give this training a folder of its own" in str(told.value)
     other.communicate()
-    with only_training(str(tmp_path)):
+    with lock_folder(str(tmp_path)):
         assert _locks(tmp_path) == [".lock-1"]
     assert _locks(tmp_path) == [], "nothing stays"
 
@@ -58,7 +58,7 @@ def test_the_lock_of_a_process_that_was_killed_holds_up_nobody(
 ) -> None:
     other.kill()
     other.wait()
-    with only_training(str(tmp_path)):
+    with lock_folder(str(tmp_path)):
         assert _locks(tmp_path) == [".lock-2"]
 
 
@@ -66,9 +66,9 @@ def test_the_lock_of_a_process_that_was_killed_holds_up_nobody(
     "content", [pytest.param(None, id="of-another-machine"), pytest.param("", id="torn")]
 )
 def test_a_lock_that_nobody_writes_any_more_is_stale(tmp_path: Path, content: str | None) -> None:
-    elsewhere = Holder("elsewhere", 1, "another boot", "17", "key")
+    elsewhere = LockHolder("elsewhere", 1, "another boot", "17", "key")
     (tmp_path / ".lock-3").write_text(json.dumps(vars(elsewhere)) if content is None else content)
-    with only_training(str(tmp_path), QUICK):
+    with lock_folder(str(tmp_path), QUICK):
         assert _locks(tmp_path) == [".lock-4"]
 
 
@@ -79,7 +79,7 @@ def test_a_lock_of_another_machine_that_is_written_is_none_of_ours(tmp_path: Pat
         number = 0
         while not done.wait(0.01):
             number += 1
-            signed = vars(Holder("elsewhere", 1, "another boot", "17", "key", number))
+            signed = vars(LockHolder("elsewhere", 1, "another boot", "17", "key", number))
             (tmp_path / "new").write_text(json.dumps(signed))
             (tmp_path / "new").replace(tmp_path / ".lock-1")
 
@@ -88,7 +88,7 @@ def test_a_lock_of_another_machine_that_is_written_is_none_of_ours(tmp_path: Pat
     try:
         while ".lock-1" not in _locks(tmp_path):
             pass
-        with pytest.raises(UserMistake, match="process 1 on elsewhere"), only_training(str(tmp_path)):
+        with pytest.raises(UserMistake, match="process 1 on elsewhere"), lock_folder(str(tmp_path)):
             pass
     finally:
         done.set()
@@ -102,7 +102,7 @@ def test_of_many_at_once_one_goes_on(tmp_path: Path) -> None:
     def train() -> None:
         together.wait()
         try:
-            with only_training(str(tmp_path)):
+            with lock_folder(str(tmp_path)):
                 held.append(1)
                 end.wait()
         except UserMistake as error:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from footplate_contracts.reports import GenerationRow
-from footplate_trainer.checkpoint.layout import Begun
+from footplate_trainer.checkpoint.layout import GenerationStart
 from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
-from footplate_trainer.checkpoint.memory.layout import ShardHeader, opening_size, pack_into, unpack_from
-from footplate_trainer.checkpoint.record import StateWriter, TrainingState
+from footplate_trainer.checkpoint.memory.layout import ShardHeader, pack_into, padded_header_size, unpack_from
+from footplate_trainer.checkpoint.record import StateBuilder, TrainingState
 from tests.unit.footplate_elastic.coordinator.test_telemetry import G1, row
 
 OLD, NEW = MemoryCopy(10, 1, 1, 2), MemoryCopy(20, 1, 1, 2)
@@ -58,7 +58,7 @@ def test_what_was_given_up_does_not_come_back(
 ) -> None:
     """A node that was not in the later generation has both copies, whole."""
     held = [[], shards(OLD, 0, 1) + shards(NEW, 0, 1)]
-    assert newest_complete(held, 2, [Begun(*who, run="uid") for who in begun]) == found
+    assert newest_complete(held, 2, [GenerationStart(*who, run="uid") for who in begun]) == found
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_names_are_read_as_they_are_written() -> None:
 
 
 def fill(folder: MemoryFolder, shard: CopyShard, tensors: dict[str, torch.Tensor]) -> None:
-    state = StateWriter(7, 2, 8, 0, {"threads": 1}).at(shard.copy.step, 99)
+    state = StateBuilder(7, 2, 8, 0, {"threads": 1}).build(shard.copy.step, 99)
     header, size = ShardHeader.of(state, tensors)
     text = header.model_dump_json(by_alias=True).encode()
-    path, blob = folder.room(opening_size(text) + size)
+    path, blob = folder.allocate(padded_header_size(text) + size)
     pack_into(blob, text, header.spans, tensors)
     folder.publish(path, shard)
 
@@ -114,7 +114,7 @@ def test_a_file_gives_back_what_went_in(tmp_path: Path) -> None:
 def test_rows_are_read_as_they_are_written(kept_in: type[TrainingState] | type[ShardHeader]) -> None:
     diverged = row(20).model_copy(update={"loss": math.nan, "values": {"kl": math.nan, "reward": 2.0}})
     rows = [GenerationRow(generation=G1, metrics=metrics) for metrics in (row(19), diverged)]
-    state = StateWriter(7, 2, 8, 0, {}).at(20, 99, rows)
+    state = StateBuilder(7, 2, 8, 0, {}).build(20, 99, rows)
     written = state if kept_in is TrainingState else ShardHeader(state=state, spans=[])
     read = kept_in.from_json(json.loads(written.model_dump_json(by_alias=True)))
     found = read if isinstance(read, TrainingState) else read.state
@@ -126,7 +126,7 @@ def test_rows_are_read_as_they_are_written(kept_in: type[TrainingState] | type[S
 
 def test_no_state_is_given_up_for_a_row_that_cannot_be_read() -> None:
     rows = [GenerationRow(generation=G1, metrics=row(step)) for step in (18, 19, 20)]
-    told = StateWriter(7, 2, 8, 0, {}).at(20, 99, rows).to_json()
+    told = StateBuilder(7, 2, 8, 0, {}).build(20, 99, rows).to_json()
     told["rows"][1]["metrics"]["loss"] = "low"
     assert [row.metrics.step for row in TrainingState.from_json(told).rows] == [18, 20]
     assert TrainingState.from_json(told | {"rows": "none"}).rows == []
@@ -146,7 +146,7 @@ def test_two_steps_of_each_rank_stay(tmp_path: Path) -> None:
         for rank in (0, 1):
             fill(folder, CopyShard(MemoryCopy(step, 1, 1, 2), rank), example())
 
-    folder.keep_newest(rank=0)
+    folder.delete_older(rank=0)
 
     assert [(shard.copy.step, shard.rank) for shard in folder.shards()] == [
         (1, 1),
@@ -161,8 +161,8 @@ def test_an_abandoned_future_is_forgotten(tmp_path: Path) -> None:
     folder = MemoryFolder(tmp_path)
     fill(folder, CopyShard(NEW, 0), example())
     fill(folder, CopyShard(OTHER_GENERATION, 0), example())
-    folder.room(4096)  # and what was never finished
+    folder.allocate(4096)  # and what was never finished
 
-    folder.keep_only(NEW)
+    folder.delete_others(NEW)
 
     assert [path.name for path in tmp_path.iterdir()] == [CopyShard(NEW, 0).name]

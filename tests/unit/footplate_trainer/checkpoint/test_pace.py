@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from footplate_trainer.checkpoint.durable.pace import REST, Pace
+from footplate_trainer.checkpoint.durable.pace import REST, WriteThrottle
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_rests(pieces: list[float], hurried: bool, rests: list[float]) -> None:
     hurry, taken = threading.Event(), Clock()
     if hurried:
         hurry.set()
-    pace = Pace(hurry, taken.now, taken.rest)
+    pace = WriteThrottle(hurry, taken.now, taken.rest)
 
     for piece in pieces:
         taken.time += piece
@@ -32,7 +32,7 @@ def test_rests(pieces: list[float], hurried: bool, rests: list[float]) -> None:
 
 def test_a_rest_ends_when_someone_waits() -> None:
     hurry, clock = threading.Event(), Clock()
-    pace = Pace(hurry, clock.now)
+    pace = WriteThrottle(hurry, clock.now)
     clock.time += 1e6
     threading.Timer(0.01, hurry.set).start()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.names import Env
-from footplate_trainer.checkpoint.record import StateWriter, code_revision, determinism_key, differences
+from footplate_trainer.checkpoint.record import StateBuilder, code_revision, determinism_key, key_differences
 from tests.support.tiny import tiny_config
 
 
@@ -39,7 +39,7 @@ def test_values_are_told_apart_where_there_are_any(tmp_path: Path) -> None:
         for values in (None, "cd34", "ef56")
     ]
     assert "data.values" not in keys[0]
-    assert differences(keys[1], keys[2]) == ["data.values was cd34, is ef56"]
+    assert key_differences(keys[1], keys[2]) == ["data.values was cd34, is ef56"]
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_what_changes_no_bit_is_not_in_the_key(tmp_path: Path, override: str) ->
 def test_a_difference_names_field_and_both_values(tmp_path: Path, override: str, text: str) -> None:
     before, now = key(tmp_path), key(tmp_path, override)
 
-    assert differences(before, now) == [text]
+    assert key_differences(before, now) == [text]
 
 
 @pytest.mark.parametrize("field", ["reward.uri", "reinforcement.reference.uri", "preference.reference.uri"])
 def test_a_model_that_moved_is_no_difference_as_its_weights_are_known(field: str) -> None:
-    assert differences({field: "/before"}, {field: "/now"}) == []
+    assert key_differences({field: "/before"}, {field: "/now"}) == []
 
 
 def test_learned_positions_of_before_they_began_with_each_document_are_told(tmp_path: Path) -> None:
@@ -82,14 +82,14 @@ def test_learned_positions_of_before_they_began_with_each_document_are_told(tmp_
     gpt2 = key(tmp_path, *settings)
     of_an_earlier_release = {name: value for name, value in gpt2.items() if name != "places"}
 
-    assert differences(of_an_earlier_release, gpt2) == ["places was absent, is document"]
+    assert key_differences(of_an_earlier_release, gpt2) == ["places was absent, is document"]
     assert "places" not in key(tmp_path)
     assert "places" not in key(tmp_path, *settings, "data.packing.crossDocumentAttention=true")
     assert "places" not in key(tmp_path, *settings, "data.packing.enabled=false")
 
 
 def test_what_one_key_does_not_have_is_absent() -> None:
-    assert differences({"a": 1}, {"b": 2}) == ["a was 1, is absent", "b was absent, is 2"]
+    assert key_differences({"a": 1}, {"b": 2}) == ["a was 1, is absent", "b was absent, is 2"]
 
 
 def test_the_revision_is_the_image_s_or_the_package_s() -> None:
@@ -98,9 +98,9 @@ def test_the_revision_is_the_image_s_or_the_package_s() -> None:
 
 
 def test_updates_count_on_from_the_run_that_was_started_from() -> None:
-    described = StateWriter(parameters=7, world_size=2, global_batch_size=8, earlier_updates=100, key={}).at(
-        step=5, tokens=60
-    )
+    described = StateBuilder(
+        parameters=7, world_size=2, global_batch_size=8, earlier_updates=100, key={}
+    ).build(step=5, tokens=60)
 
     assert (described.step, described.samples, described.updates) == (5, 40, 105)
 
@@ -118,4 +118,4 @@ def test_a_mixture_is_told_by_names_and_weights_and_not_by_places(tmp_path: Path
 
     before, moved, changed = mixture(2, "/here"), mixture(2, "/there"), mixture(3, "/here")
     assert before == moved
-    assert differences(before, changed) == ["data.sources.b.weight was 2.0, is 3.0"]
+    assert key_differences(before, changed) == ["data.sources.b.weight was 2.0, is 3.0"]

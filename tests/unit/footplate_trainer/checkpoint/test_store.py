@@ -12,9 +12,14 @@ import pytest
 
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import GenerationId
-from footplate_trainer.checkpoint.layout import Begun, CommitMarker, Retention, StepDirectory
+from footplate_trainer.checkpoint.layout import (
+    CheckpointRetention,
+    CommitMarker,
+    GenerationStart,
+    StepDirectory,
+)
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
+from footplate_trainer.checkpoint.store import CheckpointStore, is_volume_full, storage_errors
 from footplate_trainer.errors import StorageError
 from tests.support.checkpoints import write_checkpoint
 
@@ -71,7 +76,7 @@ def test_a_checkpoint_of_a_newer_release_is_whole_and_stays(tmp_path: Path) -> N
             path.write_text(json.dumps({**json.loads(path.read_text()), "mood": "good"}))
     store = CheckpointStore(tmp_path)
 
-    store.retain(store.markers(), Retention(2), GenerationId(epoch=1, number=2), nobody)
+    store.apply_retention(store.markers(), CheckpointRetention(2), GenerationId(epoch=1, number=2), nobody)
 
     assert store.steps() == [4, 2]
     assert [StepCheckpoint(store, f"step-{step}.e1g2").first_damage() for step in (2, 4)] == [None, None]
@@ -83,7 +88,7 @@ def test_a_torn_marker_pushes_no_whole_checkpoint_out(tmp_path: Path) -> None:
     (tmp_path / "step-6.committed").write_text("")
     store = CheckpointStore(tmp_path)
 
-    store.retain(store.markers(), Retention(1), GenerationId(epoch=1, number=2), nobody)
+    store.apply_retention(store.markers(), CheckpointRetention(1), GenerationId(epoch=1, number=2), nobody)
 
     assert store.steps() == [4]
     assert [directory.name for directory in store.directories()] == ["step-4.e1g2"]
@@ -98,15 +103,18 @@ def test_retention_tells_what_it_removed_and_no_more(tmp_path: Path) -> None:
     store, told = CheckpointStore(tmp_path), list[str]()
 
     with pytest.raises(OSError, match="step-3"):
-        store.retain(
+        store.apply_retention(
             store.markers(),
-            Retention(1),
+            CheckpointRetention(1),
             GenerationId(epoch=2, number=1),
             lambda gone: told.append(gone.name),
         )
     (tmp_path / "step-3.committed").rmdir()
-    store.retain(
-        store.markers(), Retention(1), GenerationId(epoch=2, number=1), lambda gone: told.append(gone.name)
+    store.apply_retention(
+        store.markers(),
+        CheckpointRetention(1),
+        GenerationId(epoch=2, number=1),
+        lambda gone: told.append(gone.name),
     )
 
     assert sorted(told) == ["step-2.e1g2", "step-4.e1g2", "step-6.e1g2"]
@@ -116,17 +124,17 @@ def test_retention_tells_what_it_removed_and_no_more(tmp_path: Path) -> None:
 def test_what_generations_began_with_is_kept_as_long_as_it_matters(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     for step, number, run in ((7, 9, "earlier"), (0, 1, "uid"), (2, 2, "uid"), (6, 3, "uid"), (4, 4, "uid")):
-        store.begin(Begun(step, 1, number, run))
-    store.begin(Begun(4, 1, 4, "uid"))
-    assert {begun.number for begun in store.begun("uid")} == {1, 2, 4}
-    assert {begun.number for begun in store.begun("earlier")} == {9}
+        store.record_generation_start(GenerationStart(step, 1, number, run))
+    store.record_generation_start(GenerationStart(4, 1, 4, "uid"))
+    assert {begun.number for begun in store.list_generation_starts("uid")} == {1, 2, 4}
+    assert {begun.number for begun in store.list_generation_starts("earlier")} == {9}
 
     for step in (4, 6):
         write_checkpoint(tmp_path, step)
-    store.retain(store.markers(), Retention(2), GenerationId(epoch=1, number=4), nobody)
-    assert {begun.number for begun in store.begun("uid")} == {2, 4}
-    store.retain(store.markers(), Retention(1), GenerationId(epoch=1, number=4), nobody)
-    assert {begun.number for begun in store.begun("uid")} == {4}
+    store.apply_retention(store.markers(), CheckpointRetention(2), GenerationId(epoch=1, number=4), nobody)
+    assert {begun.number for begun in store.list_generation_starts("uid")} == {2, 4}
+    store.apply_retention(store.markers(), CheckpointRetention(1), GenerationId(epoch=1, number=4), nobody)
+    assert {begun.number for begun in store.list_generation_starts("uid")} == {4}
     assert store.steps() == [6]
 
 
@@ -198,5 +206,5 @@ def test_a_full_volume_is_seen_behind_another_error() -> None:
         except OSError as error:
             raise RuntimeError("writing failed") from error
     except RuntimeError as error:
-        assert is_full(error)
-    assert not is_full(RuntimeError("other"))
+        assert is_volume_full(error)
+    assert not is_volume_full(RuntimeError("other"))

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from footplate_trainer.checkpoint.durable.pace import Pace
+from footplate_trainer.checkpoint.durable.pace import WriteThrottle
 from footplate_trainer.checkpoint.durable.plan import TensorPlan
 from footplate_trainer.checkpoint.layout import INDEX_FILE
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.checkpoint.tensors import load as load_tensors
+from footplate_trainer.checkpoint.tensors import load_tensors as load_tensors
 from footplate_trainer.checkpoint.tensors import loading_errors
 from footplate_trainer.errors import CheckpointDamaged, CheckpointError, StorageError, TrainerError
 
@@ -36,7 +36,7 @@ def write(folder: Path, state: dict[str, Tensor]) -> int:
     store, plan = CheckpointStore(folder), TensorPlan.of(state, None)
     assert plan.index is not None
     store.write(DIRECTORY, INDEX_FILE, plan.index)
-    return plan.write(store.folder, DIRECTORY, Pace(threading.Event())).bytes
+    return plan.write(store.folder, DIRECTORY, WriteThrottle(threading.Event())).bytes
 
 
 def load(folder: Path, tensors: dict[str, Tensor]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.checkpoint.durable.transfer import Shapes, misfits
+from footplate_trainer.checkpoint.durable.transfer import Shapes, find_mismatches
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ from footplate_trainer.checkpoint.durable.transfer import Shapes, misfits
     ],
 )
 def test_misfits(there: Shapes, here: Shapes, found: list[str]) -> None:
-    assert misfits(there, here) == found
+    assert find_mismatches(there, here) == found

@@ -17,8 +17,8 @@ from footplate_planning.topology import Topology
 from footplate_trainer.commands import answers, generate
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.sampler import SamplingRule
-from footplate_trainer.huggingface.initial import completed
-from footplate_trainer.model.generate import Sampling, continuation
+from footplate_trainer.huggingface.initial import complete_config
+from footplate_trainer.model.generate import SamplingOptions, generate_tokens
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.chat import chat_tokenizer
@@ -61,9 +61,9 @@ def written(
     model: Decoder, tokenizer: Tokenizer, arguments: argparse.Namespace, ends: frozenset[int] = frozenset()
 ) -> list[dict[str, Any]]:
     prompts = answers.read_prompts(arguments.prompts, tokenizer, model.shape.vocabulary)
-    asked = answers.AskedOfFile(arguments, tokenizer, prompts, ends, answers.rule_of(arguments))
-    room = answers.room_of(asked, asked.requests, model.shape, Topology())
-    answers.written(asked, [answers.answered(model, asked, asked.requests, room)])
+    asked = answers.PromptFileJob(arguments, tokenizer, prompts, ends, answers.sampling_rule(arguments))
+    room = answers.engine_limits(asked, asked.requests, model.shape, Topology())
+    answers.write_answers(asked, [answers.generate_answers(model, asked, asked.requests, room)])
     return [json.loads(line) for line in Path(arguments.out).read_text().splitlines()]
 
 
@@ -74,7 +74,7 @@ def test_each_prompt_gets_its_answers_in_order(model: Decoder, tokenizer: Tokeni
 
     assert [(row["line"], row["answer"]) for row in rows] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     for row, prompt in zip(rows, ([7, 8], [7, 8], [9], [9]), strict=True):
-        assert row["tokens"] == list(continuation(model, prompt, 6, Sampling(temperature=0)))
+        assert row["tokens"] == list(generate_tokens(model, prompt, 6, SamplingOptions(temperature=0)))
         assert row["text"].split() == [f"w{token}" for token in row["tokens"]]
         assert row["reason"] == "length"
         assert row["sampledLogProbabilities"] == [0.0] * 6
@@ -167,13 +167,13 @@ def test_what_is_drawn_from_by_default_is_what_a_rollout_draws_from(tmp_path: Pa
     parser = argparse.ArgumentParser()
     generate.add_arguments(parser)
     alike = ["checkpoint", "--prompts", "prompts.jsonl", "--out", "out.jsonl", "--temperature", "1"]
-    rollout = RolloutSettings.answering(completed(generate_config(tmp_path, tmp_path), None))
-    assert answers.rule_of(parser.parse_args(alike)) == rollout.rule
+    rollout = RolloutSettings.for_generation(complete_config(generate_config(tmp_path, tmp_path), None))
+    assert answers.sampling_rule(parser.parse_args(alike)) == rollout.rule
 
 
 def test_the_rule_is_what_was_asked_for(tmp_path: Path) -> None:
     more = ("--repetition-penalty", "1.2", "--temperature", "0.7", "--top-k", "9", "--top-p", "0.9")
 
-    assert answers.rule_of(asked(tmp_path, [], *more, "--min-p", "0.1")) == SamplingRule(
+    assert answers.sampling_rule(asked(tmp_path, [], *more, "--min-p", "0.1")) == SamplingRule(
         1.2, 0.7, 9, 0.9, 0.1
     )

@@ -16,10 +16,10 @@ from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.rollout import Rollout, RolloutParallelism
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.flops import Convention, flops_per_token
-from footplate_planning.memory import Kind
-from footplate_planning.plan import Plan, plan
+from footplate_planning.memory import MemoryKind
+from footplate_planning.plan import Plan, build_plan
 from footplate_trainer.__main__ import main
-from footplate_trainer.commands.plan import as_json, as_text, frozen_shapes, trained_beside
+from footplate_trainer.commands.plan import as_json, as_text, frozen_shapes, value_model_shape
 from footplate_trainer.manifest.run_file import read_run
 from tests.support.plain_llama import random_weights, write
 from tests.support.tiny import tiny_config
@@ -60,7 +60,7 @@ def file(folder: Path) -> Path:
 
 @cache
 def planned(ranks: int, *overrides: str, device: str = "cuda") -> Plan:
-    return plan(resolved(overrides), ranks, device)
+    return build_plan(resolved(overrides), ranks, device)
 
 
 @cache
@@ -74,7 +74,7 @@ def test_a_plan_of_the_largest_llama() -> None:
     assert made.shape.parameters == 405_853_388_800
     assert (made.topology.data, made.batch.count, len(made.ranks)) == (128, 16, 16)
     assert [number for rank in made.ranks for number in rank.layers] == list(range(126))
-    assert sum(rank.memory.bytes[Kind.PARAMETERS] for rank in made.ranks) * 1024 == pytest.approx(
+    assert sum(rank.memory.bytes[MemoryKind.PARAMETERS] for rank in made.ranks) * 1024 == pytest.approx(
         4 * made.shape.parameters, rel=1e-3
     )
 
@@ -161,22 +161,22 @@ def test_a_reward_model_and_a_value_model_are_counted(tmp_path: Path) -> None:
         "training.optimizer={name: adam, learningRate: 0.001}",
     )
     ppo = tiny_config(Path("/shards"), tmp_path, asked)
-    made = plan(ppo, 1, "cpu", frozen_shapes(ppo, 1), trained_beside(ppo, 1))
+    made = build_plan(ppo, 1, "cpu", frozen_shapes(ppo, 1), value_model_shape(ppo, 1))
     score = sum(weight.numel() for weight in weights.values())
     assert as_json(made)["valueParameters"] == score
     assert as_json(made)["frozenParameters"] == [made.shape.parameters, score], "the reference, and the judge"
     lines = as_text(made).splitlines()
     assert f"beside it: {score:,} parameters of the value model, trained with it" in lines
     assert f"beside it: {score:,} parameters of the reward model, computed and not trained" in lines
-    alone = plan(ppo, 1, "cpu", frozen_shapes(ppo, 1))
+    alone = build_plan(ppo, 1, "cpu", frozen_shapes(ppo, 1))
     here, without = (found.ranks[0].memory.bytes for found in (made, alone))
-    kinds = (Kind.PARAMETERS, Kind.MOMENTS, Kind.GRADIENTS)
+    kinds = (MemoryKind.PARAMETERS, MemoryKind.MOMENTS, MemoryKind.GRADIENTS)
     assert [here[kind] - without[kind] for kind in kinds] == [4 * score, 8 * score, 4 * score]
 
 
 def test_a_frozen_reference_is_counted_and_adapters_need_none() -> None:
     dpo = resolved(("stage=dpo", "parallelism={tensor: 8, pipeline: 2}"))
-    made = plan(dpo, 1024, "cuda", frozen_shapes(dpo, 1024))
+    made = build_plan(dpo, 1024, "cuda", frozen_shapes(dpo, 1024))
     assert as_text(made).splitlines()[1] == (
         "beside it: 405,853,388,800 parameters of the reference, computed and not trained"
     )
@@ -193,7 +193,7 @@ def test_a_rollout_is_planned_beside_the_step() -> None:
         parallelism=RolloutParallelism(tensor=8, pipeline=4),
         cache_tokens=100_000,
     )
-    made = plan(resolved(()).model_copy(update={"rollout": rollout}), 1024, "cuda")
+    made = build_plan(resolved(()).model_copy(update={"rollout": rollout}), 1024, "cuda")
 
     plain = as_json(made)["rollout"]
     assert plain["mesh"] == {"pipeline": 4, "data": 32, "tensor": 8}
@@ -207,10 +207,10 @@ def test_a_rollout_is_planned_beside_the_step() -> None:
 
 
 def test_where_nothing_trains_ranks_hold_parameters_and_what_generates() -> None:
-    trained = plan(resolved(()).model_copy(update={"rollout": Rollout(max_tokens=8)}), 1024, "cuda")
-    made = plan(trained.config.model_copy(update={"stage": Stage.GENERATE}), 1024, "cuda")
+    trained = build_plan(resolved(()).model_copy(update={"rollout": Rollout(max_tokens=8)}), 1024, "cuda")
+    made = build_plan(trained.config.model_copy(update={"stage": Stage.GENERATE}), 1024, "cuda")
     for row, other in zip(made.ranks, trained.ranks, strict=True):
-        assert row.memory.bytes == {Kind.PARAMETERS: other.memory.bytes[Kind.PARAMETERS]}
+        assert row.memory.bytes == {MemoryKind.PARAMETERS: other.memory.bytes[MemoryKind.PARAMETERS]}
         assert (row.trained, row.flops, row.traffic) == (0, 0.0, {})
     assert made.rollout == trained.rollout
     text = as_text(made)
@@ -220,7 +220,7 @@ def test_where_nothing_trains_ranks_hold_parameters_and_what_generates() -> None
 
 
 def test_without_a_bound_a_rollout_keeps_keys_of_all_that_is_under_way() -> None:
-    made = plan(resolved(()).model_copy(update={"rollout": Rollout(max_tokens=8)}), 1024, "cuda")
+    made = build_plan(resolved(()).model_copy(update={"rollout": Rollout(max_tokens=8)}), 1024, "cuda")
 
     assert made.rollout is not None
     assert (made.rollout.answers, made.rollout.cache_tokens) == (
@@ -231,15 +231,15 @@ def test_without_a_bound_a_rollout_keeps_keys_of_all_that_is_under_way() -> None
 
 def test_keys_and_values_of_a_rollout_fit_into_what_memory_is_left() -> None:
     config = resolved(()).model_copy(update={"rollout": Rollout(max_tokens=8, samples=1024 * 8)})
-    whole = plan(config, 1024, "cuda").rollout
+    whole = build_plan(config, 1024, "cuda").rollout
     assert whole is not None and not whole.short
-    held = max(row.memory.resident for row in plan(config, 1024, "cuda").ranks) + max(whole.weights)
+    held = max(row.memory.resident for row in build_plan(config, 1024, "cuda").ranks) + max(whole.weights)
     room = max(whole.cache) // 2
 
-    made = plan(config, 1024, "cuda", rank_memory=held + room).rollout
+    made = build_plan(config, 1024, "cuda", rank_memory=held + room).rollout
     assert made is not None and not made.short
     assert 0.85 * room < max(made.cache) <= 0.9 * room
-    less = plan(config, 1024, "cuda", rank_memory=held + max(whole.cache) // 10)
+    less = build_plan(config, 1024, "cuda", rank_memory=held + max(whole.cache) // 10)
     assert less.rollout is not None and less.rollout.short
     assert "lower rollout.maxTokens" in as_text(less) and "short" in as_json(less)["rollout"]
 
@@ -263,5 +263,5 @@ def test_ranks_that_form_no_grid_are_refused_with_the_numbers(
 
 def test_a_plan_takes_no_time(tmp_path: Path) -> None:
     started = time.process_time()
-    plan(read_run(file(tmp_path), ()).config(World()), 16_384, "cuda")
+    build_plan(read_run(file(tmp_path), ()).config(World()), 16_384, "cuda")
     assert time.process_time() - started < 2.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from footplate_contracts.v1alpha1.data import Data, Mask, Overlong, Packing
+from footplate_contracts.v1alpha1.data import Data, LossMask, OverlongPolicy, Packing
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_trainer.data.conversation_dataset import ConversationDataset
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT
@@ -43,10 +43,10 @@ def test_samples_share_a_sequence_and_none_predicts_another(tmp_path: Path) -> N
 def test_what_is_not_learnt_is_read_and_not_predicted(tmp_path: Path) -> None:
     packed = shards(tmp_path, 5, learnt=[2, 4])
     assert ConversationDataset(packed, 6).get(0).labels.tolist() == [-100, 109, -100, 111, -100, -100]
-    everything = ConversationDataset(packed, 6, mask=Mask.ALL)
+    everything = ConversationDataset(packed, 6, mask=LossMask.ALL)
     assert everything.get(0).labels.tolist() == [108, 109, 110, 111, -100, -100]
     with pytest.raises(ValueError, match=r"data\.mask completion: .* packed with --mask assistant"):
-        ConversationDataset(packed, 6, mask=Mask.COMPLETION)
+        ConversationDataset(packed, 6, mask=LossMask.COMPLETION)
 
 
 def test_unpacked_each_sample_has_a_sequence(tmp_path: Path) -> None:
@@ -80,14 +80,14 @@ def test_long_samples_are_lost_and_counted(overlong: str, kept: str, lost: str, 
     samples = [StoredSample((document(6, 107, learnt=[1, 2, 4], ends=[2, 4]),)), StoredSample((document(3),))]
     packed = write(tmp_path / "out", samples)
     said = f"{kept} of 4 places, of which 75.0% are used; {lost}"
-    assert str(ConversationDataset(packed, 4, overlong=Overlong(overlong))) == said
+    assert str(ConversationDataset(packed, 4, overlong=OverlongPolicy(overlong))) == said
     with pytest.raises(ValueError, match="holds 1 samples of more than contextLength 4 tokens"):
         ConversationDataset(packed, 4)
 
 
 def test_nothing_that_fits_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none of the samples in .* fits into contextLength 4"):
-        ConversationDataset(shards(tmp_path, 9), 4, overlong=Overlong.DROP)
+        ConversationDataset(shards(tmp_path, 9), 4, overlong=OverlongPolicy.DROP)
 
 
 def test_sft_takes_conversations_alone(tmp_path: Path) -> None:

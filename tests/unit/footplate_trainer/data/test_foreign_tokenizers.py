@@ -15,10 +15,10 @@ import tiktoken
 from tokenizers import Tokenizer
 
 from footplate_trainer.data import sentencepiece_model, tiktoken_ranks, tokenizer
-from footplate_trainer.data.layout import Role, SpecialIds
+from footplate_trainer.data.layout import SpecialIds, SpecialTokenRole
 from footplate_trainer.data.pack import TokenizerKind, pack
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.data.tokenizer import RESERVED, Proof
+from footplate_trainer.data.tokenizer import RESERVED, ConversionCheck
 
 TEXTS = [topics[name] for name in ("assert", "lambda", "strings", "yield")]
 ODD = [
@@ -76,7 +76,7 @@ def test_a_sentencepiece_model_reads_as_in_its_library(options: dict[str, object
     ours.encode_special_tokens = True
     texts = [*TEXTS, *ODD]
     # As packing does: ways of equal score through a row of spaces may differ in their order.
-    Proof("model", reference).check(
+    ConversionCheck("model", reference).check(
         texts, [ours.encode(text, add_special_tokens=False).ids for text in texts]
     )
 
@@ -98,7 +98,7 @@ def test_special_ids_of_an_encoding_stay_and_ours_come_behind_when_asked_for(
     path = write_ranks(ranks, tmp_path / "gpt2.tiktoken")
     alone = tokenizer.load(path)
     assert (alone.special, alone.vocabulary_size) == (SpecialIds(eos=50256), 50257)
-    ours = tokenizer.load(path, 60_000, reserve=list(Role))
+    ours = tokenizer.load(path, 60_000, reserve=list(SpecialTokenRole))
     assert ours.special.eos == 50256 == ours.tokenizer.token_to_id("<|endoftext|>")
     others = sorted(set(ours.special.all()) - {50256})
     assert others == list(range(50257, 50257 + RESERVED - 1))
@@ -123,9 +123,9 @@ def test_a_tekken_file_reads_with_its_special_ids_in_front(ranks: dict[bytes, in
         assert ids.tolist() == [rank + 10 for rank in reference.encode_ordinary(text)]
 
 
-@pytest.mark.parametrize("reserve", [[], list(Role)], ids=["alone", "reserved"])
+@pytest.mark.parametrize("reserve", [[], list(SpecialTokenRole)], ids=["alone", "reserved"])
 def test_special_pieces_of_a_model_are_used_and_the_rest_added_when_asked_for(
-    tmp_path: Path, reserve: list[Role]
+    tmp_path: Path, reserve: list[SpecialTokenRole]
 ) -> None:
     (tmp_path / "a.model").write_bytes(trained())
     ours = tokenizer.load(tmp_path / "a.model", 1000, reserve=reserve)
@@ -194,7 +194,7 @@ def test_a_proof_ends_when_enough_was_compared() -> None:
         asked.extend(texts)
         return [[1, 2]]
 
-    proof = Proof("x", reference, left=5)
+    proof = ConversionCheck("x", reference, left=5)
     proof.check(["abc", "def", "ghi"], [[1, 2], [2, 1], [9]])
     assert asked == ["abc", "def"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from footplate_planning.spans import plan_spans, span_counts
-from footplate_trainer.data.layout import Role
+from footplate_trainer.data.layout import SpecialTokenRole
 from footplate_trainer.data.masking import (
     SpanIds,
     Vocabulary,
@@ -15,21 +15,21 @@ from footplate_trainer.data.masking import (
     span_sample,
 )
 from footplate_trainer.data.order import uniforms
-from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Sample, Stretch
+from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Sample, TokenSpan
 from tests.unit.footplate_trainer.data.conftest import EOS, SPECIAL, VOCABULARY
 
-PAD, MASK = SPECIAL.of(Role.PAD)[0], SPECIAL.of(Role.MASK)[0]
+PAD, MASK = SPECIAL.of(SpecialTokenRole.PAD)[0], SPECIAL.of(SpecialTokenRole.MASK)[0]
 WORDS = Vocabulary.of(SPECIAL, VOCABULARY, MASK)
 SPANS = SpanIds(PAD, EOS, np.array(SPECIAL.sentinels))
 
 
-def stretch(length: int, ends: tuple[int, ...] = ()) -> Stretch:
+def stretch(length: int, ends: tuple[int, ...] = ()) -> TokenSpan:
     """Different ordinary tokens, documents ending with eos before each of `ends`."""
     tokens = 107 + np.arange(length, dtype=np.int64) % 405
     for end in ends:
         tokens[end - 1] = EOS
     documents = np.searchsorted(np.array(ends), np.arange(length), side="right").astype(np.int32)
-    return Stretch(tokens, documents)
+    return TokenSpan(tokens, documents)
 
 
 def masked(length: int, probability: float, index: int = 0, context: int | None = None) -> Sample:

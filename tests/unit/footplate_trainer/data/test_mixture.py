@@ -7,7 +7,7 @@ import pytest
 
 from footplate_trainer.data.datasets import SequenceDataset
 from footplate_trainer.data.loader import BatchLoader
-from footplate_trainer.data.mixture import MOST_TURNS, Mixture, MixtureSource, shares, turns
+from footplate_trainer.data.mixture import MOST_TURNS, Mixture, MixtureSource, source_counts, source_cycle
 from footplate_trainer.data.order import Int64s
 from tests.unit.footplate_trainer.data.conftest import WriteShards
 
@@ -39,7 +39,7 @@ def mixture(write_shards: WriteShards) -> Mixture:
     ],
 )
 def test_weights_become_turns(weights: list[float], counts: list[int]) -> None:
-    assert shares(weights) == counts
+    assert source_counts(weights) == counts
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_weights_become_turns(weights: list[float], counts: list[int]) -> None:
     ],
 )
 def test_every_prefix_has_its_shares(weights: list[float]) -> None:
-    turn, counts = turns(weights), shares(weights)
+    turn, counts = source_cycle(weights), source_counts(weights)
     given = (np.arange(len(weights))[:, None] == turn).cumsum(axis=1)
     ideal = np.outer(np.array(counts) / sum(counts), np.arange(1, len(turn) + 1))
     assert np.abs(given - ideal).max() < 1

@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.commands.pack import add_arguments, run
-from footplate_trainer.data.layout import Role, ShardManifest, SpecialIds
+from footplate_trainer.data.layout import ShardManifest, SpecialIds, SpecialTokenRole
 from footplate_trainer.data.pack import _learning_texts, pack
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.tokenizer import PIECE, RESERVED
@@ -105,8 +105,13 @@ def test_a_tokenizer_without_an_end_is_refused_unless_one_is_named_or_added(
         match=r"no token that ends a text, as <eos>, </s>.* --special eos=TOKEN, or .* --reserve eos",
     ):
         pack([str(text)], tmp_path / "out", tokenizer=tokenizer)
-    assert pack([str(text)], tmp_path / "out", tokenizer=tokenizer, reserve=[Role.EOS]).vocabulary_size == 258
-    end = {Role.EOS: "<|im_end|>"}
+    assert (
+        pack(
+            [str(text)], tmp_path / "out", tokenizer=tokenizer, reserve=[SpecialTokenRole.EOS]
+        ).vocabulary_size
+        == 258
+    )
+    end = {SpecialTokenRole.EOS: "<|im_end|>"}
     assert pack([str(text)], tmp_path / "named", tokenizer=tokenizer, named=end).vocabulary_size == 257
 
 

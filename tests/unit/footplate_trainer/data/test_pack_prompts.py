@@ -43,8 +43,8 @@ def test_prompts_after_which_the_context_ends_answers_are_told(tmp_path: Path) -
     shards = packed(chatml_model(tmp_path / "model"), {"prompt": [user("a")]}, tmp_path / "out")
     context = shards.tokens + 8
     order = PromptOrder(PromptDataset(shards, context), seed=0)
-    assert order.shortage(8) == ""
-    assert order.shortage(9).startswith(
+    assert order.truncation_warning(8) == ""
+    assert order.truncation_warning(9).startswith(
         "1 of 1 prompts leave an answer less than rollout.maxTokens 9 of model.contextLength"
         f" {context}, one of them 8; "
     )
@@ -54,19 +54,19 @@ def test_a_reward_model_needs_room_behind_an_answer_and_to_know_for_what(tmp_pat
     model = chatml_model(tmp_path / "model")
     shards = packed(model, {"prompt": [user("a")]}, tmp_path / "out")
     longest = shards.tokens
-    PromptDataset(shards, longest + 2).check_room_behind()
+    PromptDataset(shards, longest + 2).check_answer_capacity()
     with pytest.raises(ValueError, match=f"a prompt of {longest} tokens, and behind an answer 1 more"):
-        PromptDataset(shards, longest + 1).check_room_behind()
-    PromptDataset(shards, longest + 3).check_room_behind(closing=1)
+        PromptDataset(shards, longest + 1).check_answer_capacity()
+    PromptDataset(shards, longest + 3).check_answer_capacity(closing=1)
     with pytest.raises(ValueError, match="and behind an answer 2 more"):
-        PromptDataset(shards, longest + 2).check_room_behind(closing=1)
+        PromptDataset(shards, longest + 2).check_answer_capacity(closing=1)
     as_an_earlier_release(tmp_path / "out")
     with pytest.raises(ValueError, match=r"an earlier release packed it.*pack the prompts again"):
-        PromptDataset(TokenShards.open(str(tmp_path / "out")), 256).check_room_behind()
+        PromptDataset(TokenShards.open(str(tmp_path / "out")), 256).check_answer_capacity()
     packed(model, {"prompt": "a text"}, tmp_path / "texts")
     as_an_earlier_release(tmp_path / "texts")
     texts = TokenShards.open(str(tmp_path / "texts"))
-    PromptDataset(texts, texts.tokens + 1).check_room_behind()  # no template wrote any of them
+    PromptDataset(texts, texts.tokens + 1).check_answer_capacity()  # no template wrote any of them
 
 
 def as_an_earlier_release(folder: Path) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from footplate_contracts.v1alpha1.data import Mask, Overlong
+from footplate_contracts.v1alpha1.data import LossMask, OverlongPolicy
 from footplate_trainer.data.chat.model_template import read_template
-from footplate_trainer.data.chat.renderer import within_process
+from footplate_trainer.data.chat.renderer import in_process_renderer
 from footplate_trainer.data.chat.template import ChatTemplate
-from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
+from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialTokenRole
 from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
 from footplate_trainer.data.prompt_dataset import PromptDataset
 from footplate_trainer.data.samples import Samples
@@ -43,7 +43,7 @@ def packed(
     options = {"format": ShardFormat.CHAT, **options}
     found = read_template(model, options.get("chat_template"))
     assert found is not None
-    render = within_process(ChatTemplate(found.source, "t", found.special))
+    render = in_process_renderer(ChatTemplate(found.source, "t", found.special))
     return pack_samples(
         [source], folder / out, SampleOptions(tokenizer=model, **options), say=said.append, render=render
     )
@@ -58,8 +58,8 @@ def test_the_folder_says_how_its_samples_were_made(tmp_path: Path) -> None:
     assert record is not None and record.template is not None
     assert (tmp_path / "out" / record.template.file).read_text() == CHATML
     assert (record.mask, record.overlong, record.cut, record.dropped) == (
-        Mask.ASSISTANT,
-        Overlong.REFUSE,
+        LossMask.ASSISTANT,
+        OverlongPolicy.REFUSE,
         0,
         {},
     )
@@ -83,7 +83,7 @@ def test_a_part_that_a_template_does_not_take_refuses_no_whole(tmp_path: Path) -
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     one, two = (packed(tmp_path, TALKS, out=name) for name in ("one", "two"))
     assert one == two
-    assert packed(tmp_path, TALKS, out="three", mask=Mask.ALL).digest != one.digest
+    assert packed(tmp_path, TALKS, out="three", mask=LossMask.ALL).digest != one.digest
 
 
 BROKEN = '{"messages": '
@@ -121,12 +121,12 @@ LONG = {"messages": [*TALKS[0]["messages"], user("And now?"), assistant("I could
 @pytest.mark.parametrize(
     ("overlong", "documents", "cut", "dropped"),
     [
-        pytest.param(Overlong.DROP, 1, 0, {"longer than the context": 1}, id="drop"),
-        pytest.param(Overlong.CUT, 2, 1, {}, id="cut"),
+        pytest.param(OverlongPolicy.DROP, 1, 0, {"longer than the context": 1}, id="drop"),
+        pytest.param(OverlongPolicy.CUT, 2, 1, {}, id="cut"),
     ],
 )
 def test_long_samples_are_dropped_or_cut_behind_a_turn(
-    overlong: Overlong, documents: int, cut: int, dropped: dict[str, int], tmp_path: Path
+    overlong: OverlongPolicy, documents: int, cut: int, dropped: dict[str, int], tmp_path: Path
 ) -> None:
     manifest = packed(tmp_path, [TALKS[1], LONG], context_length=200, overlong=overlong)
     record = manifest.samples
@@ -153,7 +153,7 @@ def test_a_long_sample_is_refused_with_its_length(tmp_path: Path) -> None:
 
 def test_nothing_that_is_kept_is_told_with_its_reasons(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no sample in .*: 1 longer than the context, 1 not JSON"):
-        packed(tmp_path, [LONG, BROKEN], context_length=9, overlong=Overlong.DROP, drop_bad_rows=True)
+        packed(tmp_path, [LONG, BROKEN], context_length=9, overlong=OverlongPolicy.DROP, drop_bad_rows=True)
 
 
 def test_the_first_samples_are_shown(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_preferences_keep_pairs_and_margins(tmp_path: Path) -> None:
 def test_a_pair_counts_as_both_its_sides(tmp_path: Path) -> None:
     row = {"prompt": [user("Hi")], "chosen": [assistant("a")], "rejected": [assistant("b")]}
     length = packed(tmp_path, [row], format=ShardFormat.PREFERENCES).tokens
-    options = {"format": ShardFormat.PREFERENCES, "overlong": Overlong.DROP, "out": "other"}
+    options = {"format": ShardFormat.PREFERENCES, "overlong": OverlongPolicy.DROP, "out": "other"}
     with pytest.raises(ValueError, match="1 longer than the context"):
         packed(tmp_path, [row], context_length=length - 1, **options)
     assert packed(tmp_path, [row], context_length=length, **options).documents == 2
@@ -197,23 +197,25 @@ def test_a_template_that_asks_for_the_date_is_told_one_that_is_kept(tmp_path: Pa
     ("options", "says"),
     [
         pytest.param(
-            {"format": ShardFormat.PREFERENCES, "mask": Mask.ALL},
+            {"format": ShardFormat.PREFERENCES, "mask": LossMask.ALL},
             "--mask all: of --format preferences the completion",
             id="mask",
         ),
         pytest.param(
-            {"format": ShardFormat.PROMPTS, "mask": Mask.COMPLETION},
+            {"format": ShardFormat.PROMPTS, "mask": LossMask.COMPLETION},
             "of --format prompts nothing is learnt",
             id="mask-of-prompts",
         ),
-        pytest.param({"overlong": Overlong.DROP}, "--overlong drop needs --context-length", id="no-context"),
         pytest.param(
-            {"overlong": Overlong.CUT, "context_length": 9, "mask": Mask.ALL},
+            {"overlong": OverlongPolicy.DROP}, "--overlong drop needs --context-length", id="no-context"
+        ),
+        pytest.param(
+            {"overlong": OverlongPolicy.CUT, "context_length": 9, "mask": LossMask.ALL},
             "--overlong cut with .* all: a sample is cut behind a whole turn",
             id="cut-all",
         ),
         pytest.param(
-            {"overlong": Overlong.CUT, "context_length": 9, "format": ShardFormat.PREFERENCES},
+            {"overlong": OverlongPolicy.CUT, "context_length": 9, "format": ShardFormat.PREFERENCES},
             "use --overlong drop",
             id="cut-pairs",
         ),
@@ -251,7 +253,7 @@ def test_a_text_needs_to_know_what_ends_it(tmp_path: Path) -> None:
         ValueError, match=r"model names no end of text; give --special eos=TOKEN, or messages"
     ):
         pack_samples([texts], tmp_path / "out", SampleOptions(ShardFormat.CHAT, model))
-    options = SampleOptions(ShardFormat.CHAT, model, special={Role.EOS: "<|im_end|>"})
+    options = SampleOptions(ShardFormat.CHAT, model, special={SpecialTokenRole.EOS: "<|im_end|>"})
     pack_samples([texts], tmp_path / "out", options)
     assert Samples(TokenShards.open(str(tmp_path / "out")))[0].documents[0].tokens[-1] == 2
 
@@ -303,7 +305,7 @@ def test_rows_with_tools_want_the_template_for_tools(tmp_path: Path) -> None:
     named = [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": CHATML}]
     model = chatml_model(tmp_path / "model", named)
     rows = write_rows(tmp_path / "rows.jsonl", [{**TALKS[0], "tools": [{"name": "f"}]}])
-    render = within_process(ChatTemplate(CHATML, "t"))
+    render = in_process_renderer(ChatTemplate(CHATML, "t"))
     with pytest.raises(
         ValueError, match=r"rows.jsonl:1 has tools, and .* \(tool_use\); write that into a file"
     ):
@@ -359,9 +361,9 @@ def test_prompts_know_what_their_template_writes_behind_an_answer(
         prompts = PromptDataset(TokenShards.open(str(tmp_path / "out")), 64)
         asked, text = (prompts.prompt(number, number) for number in range(2))
         assert ids is not None
-        assert [asked.behind(token) for token in ids] == [ids[n + 1 :] for n in range(len(ids))]
-        assert text.behind(ids[0]) == (), "no template wrote it"
-        assert asked.behind(tokens.token_to_id("<|im_start|>")) == (), "this ends no turn"
+        assert [asked.tokens_after_end(token) for token in ids] == [ids[n + 1 :] for n in range(len(ids))]
+        assert text.tokens_after_end(ids[0]) == (), "no template wrote it"
+        assert asked.tokens_after_end(tokens.token_to_id("<|im_start|>")) == (), "this ends no turn"
 
 
 def test_only_prompts_are_answered_by_a_rollout(tmp_path: Path) -> None:

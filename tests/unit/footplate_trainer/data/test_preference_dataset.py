@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from footplate_contracts.v1alpha1.data import Data, Overlong, Packing, Source
+from footplate_contracts.v1alpha1.data import Data, OverlongPolicy, Packing, Source
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.loader import BatchLoader
@@ -77,7 +77,7 @@ def test_pairs_that_do_not_fit_are_lost_and_counted(
 ) -> None:
     long = StoredSample((document(9, 107), document(8, 127)))
     shards = pairs(tmp_path / "out", SHORT, long)
-    assert says in str(PreferenceDataset(shards, 9, packing, overlong=Overlong(overlong)))
+    assert says in str(PreferenceDataset(shards, 9, packing, overlong=OverlongPolicy(overlong)))
     with pytest.raises(ValueError, match="1 samples of more than contextLength 9 tokens, the longest of 17"):
         PreferenceDataset(shards, 9, packing)
 

@@ -14,7 +14,7 @@ from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.packing import IGNORED
-from footplate_trainer.data.preference_dataset import OddsDataset, PreferenceDataset, pair_datasets
+from footplate_trainer.data.preference_dataset import OrpoDataset, PreferenceDataset, pair_datasets
 from footplate_trainer.data.rating_dataset import RatingDataset
 from footplate_trainer.data.samples import SampleDocument, StoredSample
 from footplate_trainer.data.sources import RunShards, dataset_of
@@ -41,7 +41,7 @@ def ratings(folder: Path, samples: list[StoredSample] = SAMPLES, size: int = 6) 
 def test_behind_a_prompt_stands_the_answer_of_the_sample_before_it(tmp_path: Path) -> None:
     data = ratings(tmp_path / "out")
 
-    row = data.get_behind(0, 0, data.handed_on(1))
+    row = data.get_with_document(0, 0, data.document_for_next(1))
 
     assert row.tokens[:, :5].tolist() == [[110, 111, 112, 113, PAD], [110, 111, 121, 122, 123]]
     assert row.labels[:, :5].tolist() == [
@@ -56,7 +56,7 @@ def test_behind_a_prompt_stands_the_answer_of_the_sample_before_it(tmp_path: Pat
 
 def test_an_answer_of_another_is_cut_where_it_is_too_long(tmp_path: Path) -> None:
     data = ratings(tmp_path / "out", size=4)
-    assert data.get_behind(2, 0, data.handed_on(1)).tokens[1].tolist() == [130, 131, 132, 121]
+    assert data.get_with_document(2, 0, data.document_for_next(1)).tokens[1].tolist() == [130, 131, 132, 121]
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -121,7 +121,7 @@ def pairs() -> list[StoredSample]:
 @pytest.mark.parametrize("everything", [False, True])
 def test_of_odds_the_chosen_sequence_is_learnt(everything: bool, tmp_path: Path) -> None:
     shards = write(tmp_path / "out", pairs(), ShardFormat.PREFERENCES, shard_tokens=1000)
-    data = OddsDataset(shards, 16, everything=everything)
+    data = OrpoDataset(shards, 16, everything=everything)
 
     row = data.get(0)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate_contracts.v1alpha1.data import Data, Mask, Overlong
+from footplate_contracts.v1alpha1.data import Data, LossMask, OverlongPolicy
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
@@ -26,8 +26,8 @@ from footplate_trainer.data.samples import (
     Samples,
     SampleWriter,
     StoredSample,
-    kept_tokens,
-    of_a_size,
+    select_fitting,
+    whole_turns_length,
 )
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards, dataset_of
@@ -75,8 +75,8 @@ def write(
         seed=0,
         samples=SamplesRecord(
             template=None if template is None else write_file(out / "chat_template.jinja", [template]),
-            mask=Mask.ASSISTANT,
-            overlong=Overlong.REFUSE,
+            mask=LossMask.ASSISTANT,
+            overlong=OverlongPolicy.REFUSE,
             cut=0,
             dropped={},
         ),
@@ -180,7 +180,7 @@ def test_a_sample_is_cut_behind_a_whole_turn(learnt: str, most: int, kept: int) 
     bits = np.array([bit == "1" for bit in learnt])
     ends = bits & ~np.append(bits[1:], False)
     document = SampleDocument(np.where(ends, 9, 5), bits)
-    assert kept_tokens(document, most) == kept
+    assert whole_turns_length(document, most) == kept
 
 
 def test_a_part_of_a_turn_is_no_place_to_cut() -> None:
@@ -189,7 +189,7 @@ def test_a_part_of_a_turn_is_no_place_to_cut() -> None:
         np.array([1, 5, 5, 2, 5, 9, 1, 5, 5, 2, 5, 9]),
         np.array([0, 1, 1, 0, 1, 1] * 2, dtype=bool),
     )
-    kept = [kept_tokens(SampleDocument(tokens, learnt), most) for most in (12, 11, 9, 6, 5, 3)]
+    kept = [whole_turns_length(SampleDocument(tokens, learnt), most) for most in (12, 11, 9, 6, 5, 3)]
     assert kept == [12, 6, 6, 6, 0, 0]
 
 
@@ -203,25 +203,25 @@ TURNS = [
 @pytest.mark.parametrize(
     ("overlong", "numbers", "lengths", "cut", "dropped"),
     [
-        pytest.param(Overlong.DROP, [1], [5], 0, 2, id="drop"),
-        pytest.param(Overlong.CUT, [0, 1], [4, 5], 1, 1, id="cut"),
+        pytest.param(OverlongPolicy.DROP, [1], [5], 0, 2, id="drop"),
+        pytest.param(OverlongPolicy.CUT, [0, 1], [4, 5], 1, 1, id="cut"),
     ],
 )
 def test_a_context_takes_what_fits(
-    overlong: Overlong, numbers: list[int], lengths: list[int], cut: int, dropped: int, tmp_path: Path
+    overlong: OverlongPolicy, numbers: list[int], lengths: list[int], cut: int, dropped: int, tmp_path: Path
 ) -> None:
-    taken = of_a_size(Samples(write(tmp_path / "out", TURNS)), 7, overlong)
+    taken = select_fitting(Samples(write(tmp_path / "out", TURNS)), 7, overlong)
     assert (taken.numbers.tolist(), taken.lengths.tolist()) == (numbers, lengths)
     assert (taken.cut, taken.dropped) == (cut, dropped)
 
 
 def test_what_does_not_fit_is_refused_with_its_length(tmp_path: Path) -> None:
     samples = Samples(write(tmp_path / "out", TURNS))
-    assert of_a_size(samples, 9, Overlong.REFUSE).numbers.tolist() == [0, 1, 2]
+    assert select_fitting(samples, 9, OverlongPolicy.REFUSE).numbers.tolist() == [0, 1, 2]
     with pytest.raises(
         ValueError, match="holds 2 samples of more than contextLength 7 tokens, the longest of 9;"
     ):
-        of_a_size(samples, 7, Overlong.REFUSE)
+        select_fitting(samples, 7, OverlongPolicy.REFUSE)
 
 
 Change = Callable[[dict[str, Any]], object]

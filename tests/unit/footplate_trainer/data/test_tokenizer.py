@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from footplate_trainer.data.layout import Role, SpecialIds
+from footplate_trainer.data.layout import SpecialIds, SpecialTokenRole
 from footplate_trainer.data.tokenizer import (
     PIECE,
     RESERVED,
     SMALLEST,
     PackTokenizer,
-    grouped,
+    batch_by_size,
     learn,
     load,
-    pieces_of,
+    split_text,
 )
 
 TEXTS = ["the cat sat on the mat, the cat sat", "a hat on a cat; a cat on a hat"] * 4
@@ -88,10 +88,10 @@ def test_long_texts_are_encoded_in_parts_without_losing_any(small: PackTokenizer
 def test_pieces_end_with_lines_where_they_can() -> None:
     text = "".join(f"line {number}\n" for number in range(40))
     for limit in (1, 7, 50, 10_000):
-        pieces = list(pieces_of(text, limit))
+        pieces = list(split_text(text, limit))
         assert "".join(pieces) == text
         assert max(map(len, pieces)) <= limit
-    assert all(piece.endswith("\n") for piece in pieces_of(text, 50))
+    assert all(piece.endswith("\n") for piece in split_text(text, 50))
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_pieces_end_with_lines_where_they_can() -> None:
     ],
 )
 def test_texts_are_grouped_by_length(limit: int, groups: list[list[str]]) -> None:
-    assert list(grouped(["aa", "bbb", "c"], limit, size=len)) == groups
-    assert list(grouped([], limit, size=len)) == []
+    assert list(batch_by_size(["aa", "bbb", "c"], limit, size=len)) == groups
+    assert list(batch_by_size([], limit, size=len)) == []
 
 
 def test_a_foreign_tokenizer_keeps_its_ids_and_gets_no_other(tmp_path: Path) -> None:
@@ -118,8 +118,10 @@ def test_a_foreign_tokenizer_keeps_its_ids_and_gets_no_other(tmp_path: Path) -> 
 def test_what_a_foreign_tokenizer_lacks_is_added_when_asked_for(tmp_path: Path) -> None:
     vocabulary = {"[UNK]": 0, "cat": 1, "hat": 2, "[PAD]": 3, "</s>": 4}
     path = word_level(vocabulary, tmp_path / "t.json")
-    assert load(path, reserve=[Role.MASK, Role.PAD]).special == SpecialIds(unk=0, pad=3, eos=4, mask=5)
-    ready = load(path, 1000, reserve=list(Role))
+    assert load(path, reserve=[SpecialTokenRole.MASK, SpecialTokenRole.PAD]).special == SpecialIds(
+        unk=0, pad=3, eos=4, mask=5
+    )
+    ready = load(path, 1000, reserve=list(SpecialTokenRole))
     assert (ready.special.unk, ready.special.pad, ready.special.eos) == (0, 3, 4)
     assert ready.vocabulary_size == 5 + RESERVED - 3
     assert len(ready.special.all()) == RESERVED
@@ -128,17 +130,17 @@ def test_what_a_foreign_tokenizer_lacks_is_added_when_asked_for(tmp_path: Path) 
 def test_some_sentinels_are_as_good_as_none_until_the_others_are_asked_for(tmp_path: Path) -> None:
     path = word_level({"[UNK]": 0, "<extra_id_1>": 1}, tmp_path / "t.json")
     assert load(path).special.sentinels == []
-    assert load(path, reserve=[Role.SENTINELS]).special.sentinels == [2, 1, *range(3, 101)]
+    assert load(path, reserve=[SpecialTokenRole.SENTINELS]).special.sentinels == [2, 1, *range(3, 101)]
 
 
 def test_a_role_may_be_a_token_of_another_name(tmp_path: Path) -> None:
     path = word_level({"[UNK]": 0, "<|im_end|>": 1, "</s>": 2}, tmp_path / "t.json")
-    chat = {Role.EOS: "<|im_end|>", Role.PAD: "<|im_end|>"}
-    ready = load(path, reserve=[Role.PAD, Role.EOS], named=chat)
+    chat = {SpecialTokenRole.EOS: "<|im_end|>", SpecialTokenRole.PAD: "<|im_end|>"}
+    ready = load(path, reserve=[SpecialTokenRole.PAD, SpecialTokenRole.EOS], named=chat)
     assert ready.special == SpecialIds(unk=0, eos=1, pad=1)
     assert (ready.vocabulary_size, ready.special.all()) == (3, [1, 0])
     with pytest.raises(ValueError, match=r"--special pad=<fill>: .*t\.json has no such token"):
-        load(path, named={Role.PAD: "<fill>"})
+        load(path, named={SpecialTokenRole.PAD: "<fill>"})
 
 
 def test_where_no_token_ends_a_text_a_separator_does(tmp_path: Path) -> None:
@@ -154,9 +156,9 @@ def test_a_foreign_tokenizer_that_does_not_fit_is_refused_with_the_right_number(
     assert load(path, 2).vocabulary_size == 2
     with pytest.raises(ValueError, match=r"--vocabulary-size 1 is too small .* its 2 ids need 2; give that"):
         load(path, 1)
-    assert load(path, 108, reserve=list(Role)).vocabulary_size == 108
+    assert load(path, 108, reserve=list(SpecialTokenRole)).vocabulary_size == 108
     with pytest.raises(ValueError, match=r"its 2 ids and the 106 that --reserve adds need 108"):
-        load(path, 107, reserve=list(Role))
+        load(path, 107, reserve=list(SpecialTokenRole))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from footplate_trainer.data.layout import TokenType
 from footplate_trainer.data.writer import ShardWriter, new_folder, write_file
-from footplate_trainer.errors import BeingWritten, DataError
+from footplate_trainer.errors import DataError, WriteInProgress
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_two_writers_of_one_folder_exclude_each_other(tmp_path: Path) -> None:
     with new_folder(tmp_path / "out") as folder:
         write_file(folder / "a", [b"first"])
         with (
-            pytest.raises(BeingWritten, match="is being written by another process"),
+            pytest.raises(WriteInProgress, match="is being written by another process"),
             new_folder(tmp_path / "out"),
         ):
             pytest.fail("the second writer got in")

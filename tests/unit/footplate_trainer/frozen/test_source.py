@@ -13,7 +13,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Model
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.frozen.source import FoundModel, check_tokenizer, find_model, frozen_config
+from footplate_trainer.frozen.source import ModelSource, check_tokenizer, find_model, frozen_config
 from tests.support.checkpoints import write_checkpoint
 from tests.support.tiny import tiny_config
 
@@ -24,9 +24,9 @@ def run(*overrides: str) -> RunConfig:
     return tiny_config(Path("/data"), Path("/run"), overrides)
 
 
-def found(*overrides: str, tokenizer: bytes | None = None) -> FoundModel:
+def found(*overrides: str, tokenizer: bytes | None = None) -> ModelSource:
     """A model as a run of those overrides has it."""
-    return FoundModel("/models/one", FIELD, run(*overrides).model, tokenizer)
+    return ModelSource("/models/one", FIELD, run(*overrides).model, tokenizer)
 
 
 def words(*tokens: str) -> bytes:
@@ -160,6 +160,6 @@ def test_another_tokenizer_is_refused(theirs: bytes, vocabulary: int, says: str)
 
 
 def test_a_model_without_a_size_of_its_vocabulary_has_none() -> None:
-    unsized = FoundModel("/models/one", FIELD, Model.model_validate({"contextLength": 8}), None)
+    unsized = ModelSource("/models/one", FIELD, Model.model_validate({"contextLength": 8}), None)
     with pytest.raises(UserMistake, match="its vocabulary has 0 ids"):
         check_tokenizer(unsized, OURS, 3)

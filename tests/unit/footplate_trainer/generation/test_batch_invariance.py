@@ -12,13 +12,13 @@ import torch
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.model import Family
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineRoom
-from footplate_trainer.generation.requests import Answer, Request, StopRule
+from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
-from footplate_trainer.model.batch_invariance import batch_invariant
-from footplate_trainer.model.build import build
-from footplate_trainer.model.tile_check import checked_tiles
-from footplate_trainer.model.token_loss import Asked
+from footplate_trainer.model.batch_invariance import make_batch_invariant
+from footplate_trainer.model.build import build_network
+from footplate_trainer.model.tile_check import find_invariant_tiles
+from footplate_trainer.model.token_loss import ScoreRequest
 from footplate_trainer.model.transformer import Decoder
 from tests.support.invariant import packed, recomputed
 from tests.support.shapes import fill, shape_like
@@ -27,13 +27,13 @@ CONTEXT = 160
 TEMPERATURE = 0.7
 WHOLE = SamplingRule(temperature=TEMPERATURE)
 CUT = SamplingRule(repetition_penalty=1.1, temperature=0.8, top_k=40, top_p=0.95, min_p=0.001)
-ROOMY = EngineRoom(blocks=400)
+ROOMY = EngineLimits(blocks=400)
 ROOMS = [
-    pytest.param(EngineRoom(400, at_once=1), id="alone"),
-    pytest.param(EngineRoom(400, at_once=2), id="two"),
-    pytest.param(EngineRoom(400, at_once=7, prompt_tokens=3), id="seven-in-small-pieces"),
-    pytest.param(EngineRoom(400, block_size=5, at_once=16), id="sixteen-in-small-blocks"),
-    pytest.param(EngineRoom(20, block_size=8), id="little-room"),
+    pytest.param(EngineLimits(400, at_once=1), id="alone"),
+    pytest.param(EngineLimits(400, at_once=2), id="two"),
+    pytest.param(EngineLimits(400, at_once=7, prompt_tokens=3), id="seven-in-small-pieces"),
+    pytest.param(EngineLimits(400, block_size=5, at_once=16), id="sixteen-in-small-blocks"),
+    pytest.param(EngineLimits(20, block_size=8), id="little-room"),
 ]
 LLAMA = shape_like(Family.LLAMA, key_value_heads=2, context_length=CONTEXT)
 SHAPES = {
@@ -52,21 +52,21 @@ MODELS = [
 @cache
 def decoder(name: str, dtype: torch.dtype) -> Decoder:
     """Weights in `dtype`; tables of positions stay as they are, as in training."""
-    model = build(SHAPES[name])
+    model = build_network(SHAPES[name])
     assert isinstance(model, Decoder)
     fill(model)
     generator = torch.Generator().manual_seed(2)
     for parameter in model.parameters():  # biases, norms and adapters begin as if they were not there
         noise = 0.1 * torch.randn(parameter.shape, generator=generator)
         parameter.data = (parameter.data + noise).to(dtype)
-    batch_invariant(model, checked_tiles(model, dtype, torch.device("cpu")).tiles)
+    make_batch_invariant(model, find_invariant_tiles(model, dtype, torch.device("cpu")).tiles)
     return model.eval()
 
 
-def requests() -> list[Request]:
+def requests() -> list[GenerationRequest]:
     """Eight prompts of 1 to 79 tokens, of which some begin alike, with two answers each."""
     return [
-        Request(
+        GenerationRequest(
             prompt, sibling, [(7 * (prompt // 2) + i * i) % 99 for i in range(1 + 13 * prompt % 80)], most
         )
         for prompt, most in enumerate((70, 5, 12, 33, 64, 1, 20, 40))
@@ -75,21 +75,24 @@ def requests() -> list[Request]:
 
 
 def answered(
-    model: Decoder, room: EngineRoom, rule: SamplingRule = WHOLE, asked: Sequence[Request] | None = None
-) -> list[Answer]:
+    model: Decoder,
+    room: EngineLimits,
+    rule: SamplingRule = WHOLE,
+    asked: Sequence[GenerationRequest] | None = None,
+) -> list[GeneratedAnswer]:
     """Answers by prompt and sibling."""
     engine = Engine(model, room, rule, StopRule(frozenset({3})), seed=4)
     found = list(engine.answers(asked or requests()))
-    assert (engine.given_up > 0) == (room.blocks == 20)
+    assert (engine.preemption_count > 0) == (room.blocks == 20)
     return sorted(found, key=lambda answer: (answer.request.prompt, answer.request.sibling))
 
 
 @cache
-def together(name: str, dtype: torch.dtype) -> list[Answer]:
+def together(name: str, dtype: torch.dtype) -> list[GeneratedAnswer]:
     return answered(decoder(name, dtype), ROOMY)
 
 
-def bits(answers: Iterable[Answer]) -> list[tuple[list[int], list[float], list[float]]]:
+def bits(answers: Iterable[GeneratedAnswer]) -> list[tuple[list[int], list[float], list[float]]]:
     return [(answer.tokens, answer.sampled, answer.full) for answer in answers]
 
 
@@ -105,7 +108,7 @@ def threads(number: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize(("name", "dtype"), MODELS[:4])
-def test_an_answer_has_its_bits_in_any_batch(name: str, dtype: torch.dtype, room: EngineRoom) -> None:
+def test_an_answer_has_its_bits_in_any_batch(name: str, dtype: torch.dtype, room: EngineLimits) -> None:
     assert bits(answered(decoder(name, dtype), room)) == bits(together(name, dtype))
 
 
@@ -113,7 +116,7 @@ def test_an_answer_has_its_bits_where_some_tokens_may_not_be_drawn() -> None:
     model = decoder("llama", torch.float32)
 
     found = [
-        bits(answered(model, room, CUT)) for room in (ROOMY, EngineRoom(400, at_once=2, prompt_tokens=9))
+        bits(answered(model, room, CUT)) for room in (ROOMY, EngineLimits(400, at_once=2, prompt_tokens=9))
     ]
 
     assert found[0] == found[1]
@@ -124,7 +127,7 @@ def test_an_answer_has_its_bits_where_some_tokens_may_not_be_drawn() -> None:
 def test_training_computes_what_was_sampled(name: str, dtype: torch.dtype, micro_batch: int) -> None:
     answers = together(name, dtype)
     inputs, targets, places = packed(answers, CONTEXT)
-    asked = Asked(temperature=TEMPERATURE)
+    asked = ScoreRequest(temperature=TEMPERATURE)
 
     full, tempered = recomputed(decoder(name, dtype), inputs, targets.labels, asked, micro_batch)
 
@@ -137,19 +140,21 @@ def test_training_computes_what_was_sampled_whatever_a_sequence_stands_beside() 
     for length in (CONTEXT, CONTEXT - 9):
         inputs, targets, places = packed(answers[::-1], length)
 
-        (full,) = recomputed(model, inputs, targets.labels, Asked(), 3)
+        (full,) = recomputed(model, inputs, targets.labels, ScoreRequest(), 3)
 
         assert [full[row, where].tolist() for row, where in places] == [row.full for row in answers[::-1]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_number_of_threads_changes_no_bit(dtype: torch.dtype) -> None:
-    few = [Request(row.prompt, row.sibling, row.tokens, min(row.most, 8)) for row in requests()[::5]]
+    few = [
+        GenerationRequest(row.prompt, row.sibling, row.tokens, min(row.most, 8)) for row in requests()[::5]
+    ]
     model = decoder("llama", dtype)
 
     found = []
     for number in (1, 2):
         with threads(number):
-            found.append(bits(answered(model, EngineRoom(400, at_once=3), asked=few)))
+            found.append(bits(answered(model, EngineLimits(400, at_once=3), asked=few)))
 
     assert found[0] == found[1]

@@ -6,14 +6,14 @@ import random
 
 import pytest
 
-from footplate_trainer.generation.blocks import Blocks, BlockTable
+from footplate_trainer.generation.blocks import BlockAllocator, BlockTable
 
 
-def opened(blocks: Blocks, tokens: list[int]) -> BlockTable:
+def opened(blocks: BlockAllocator, tokens: list[int]) -> BlockTable:
     """A table of tokens that are all computed."""
-    table = blocks.open(tokens)
+    table = blocks.allocate(tokens)
     assert table is not None
-    blocks.computed(table, tokens, len(tokens))
+    blocks.mark_computed(table, tokens, len(tokens))
     return table
 
 
@@ -29,52 +29,52 @@ def opened(blocks: Blocks, tokens: list[int]) -> BlockTable:
     ],
 )
 def test_a_beginning_is_shared_by_whole_blocks(first: list[int], second: list[int], shared: int) -> None:
-    blocks = Blocks(total=10, size=2)
+    blocks = BlockAllocator(total=10, size=2)
     ours, theirs = opened(blocks, first), opened(blocks, second)
 
     assert theirs.shared == shared
     assert ours.blocks[: shared // 2] == theirs.blocks[: shared // 2]
     assert not set(ours.blocks[shared // 2 :]) & set(theirs.blocks)
-    assert blocks.free == 10 - len({*ours.blocks, *theirs.blocks})
+    assert blocks.free_count == 10 - len({*ours.blocks, *theirs.blocks})
 
 
 def test_what_was_not_computed_is_not_known() -> None:
-    blocks = Blocks(total=10, size=2)
-    table = blocks.open([1, 2, 3, 4, 5])
+    blocks = BlockAllocator(total=10, size=2)
+    table = blocks.allocate([1, 2, 3, 4, 5])
     assert table is not None
-    blocks.computed(table, [1, 2, 3, 4, 5], 3)
+    blocks.mark_computed(table, [1, 2, 3, 4, 5], 3)
 
-    other = blocks.open([1, 2, 3, 4, 5])
+    other = blocks.allocate([1, 2, 3, 4, 5])
     assert other is not None and other.shared == 2
 
 
 def test_a_beginning_outlives_its_sequence_until_its_room_is_needed() -> None:
-    blocks = Blocks(total=3, size=2)
-    blocks.close(opened(blocks, [1, 2, 3, 4, 5]))
-    assert blocks.free == 3
+    blocks = BlockAllocator(total=3, size=2)
+    blocks.release(opened(blocks, [1, 2, 3, 4, 5]))
+    assert blocks.free_count == 3
 
     again = opened(blocks, [1, 2, 3, 4, 6])
     assert again.shared == 4
-    blocks.close(again)
+    blocks.release(again)
 
-    blocks.close(opened(blocks, [7, 8, 9]))
+    blocks.release(opened(blocks, [7, 8, 9]))
     left = opened(blocks, [1, 2, 3, 4, 6])
     assert left.shared == 2, "of what was given up, the block behind goes before the one in front of it"
 
 
 def test_a_block_that_holds_something_else_is_no_beginning_any_more() -> None:
-    blocks = Blocks(total=2, size=2)
-    blocks.close(opened(blocks, [1, 2, 3, 4]))
-    blocks.close(opened(blocks, [5, 6, 7, 8]))
+    blocks = BlockAllocator(total=2, size=2)
+    blocks.release(opened(blocks, [1, 2, 3, 4]))
+    blocks.release(opened(blocks, [5, 6, 7, 8]))
 
     assert opened(blocks, [1, 2, 3, 4]).shared == 0
 
 
 def test_siblings_share_a_prompt_and_copy_the_block_that_they_write_into() -> None:
-    blocks = Blocks(total=6, size=2)
+    blocks = BlockAllocator(total=6, size=2)
     first = opened(blocks, [1, 2, 3])
     second, third = blocks.fork(first), blocks.fork(first)
-    assert blocks.free == 4
+    assert blocks.free_count == 4
 
     assert blocks.extend(first, 4) == [(second.blocks[1], first.blocks[1])]
     assert blocks.extend(second, 4) == [(third.blocks[1], second.blocks[1])]
@@ -84,39 +84,39 @@ def test_siblings_share_a_prompt_and_copy_the_block_that_they_write_into() -> No
 
     assert blocks.extend(first, 5) == [], "a new block has nothing to copy"
     for table in (first, second, third):
-        blocks.close(table)
-    assert blocks.free == 6
+        blocks.release(table)
+    assert blocks.free_count == 6
 
 
 def test_what_finds_no_room_changes_nothing() -> None:
-    blocks = Blocks(total=2, size=2)
+    blocks = BlockAllocator(total=2, size=2)
     table = opened(blocks, [1, 2, 3])
     other = blocks.fork(table)
 
-    assert blocks.open([9]) is None
+    assert blocks.allocate([9]) is None
     assert blocks.extend(table, 5) is None
     assert blocks.extend(table, 4) is None
-    blocks.close(other)
+    blocks.release(other)
     assert blocks.extend(table, 4) == []
 
 
 @pytest.mark.parametrize(("spare", "fits"), [(2, True), (3, False)])
 def test_room_can_be_spared(spare: int, fits: bool) -> None:
-    blocks = Blocks(total=4, size=2)
-    assert (blocks.open([1, 2, 3], spare) is not None) == fits
+    blocks = BlockAllocator(total=4, size=2)
+    assert (blocks.allocate([1, 2, 3], spare) is not None) == fits
 
 
 def test_a_known_beginning_that_is_revived_is_not_counted_as_free() -> None:
-    blocks = Blocks(total=3, size=2)
-    blocks.close(opened(blocks, [1, 2, 3]))
+    blocks = BlockAllocator(total=3, size=2)
+    blocks.release(opened(blocks, [1, 2, 3]))
 
-    assert blocks.open([1, 2, 3], spare=2) is None
-    assert blocks.open([1, 2, 3], spare=1) is not None
+    assert blocks.allocate([1, 2, 3], spare=2) is None
+    assert blocks.allocate([1, 2, 3], spare=1) is not None
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_block_is_lost_or_written_by_two(seed: int) -> None:
-    rng, blocks = random.Random(seed), Blocks(total=12, size=3)
+    rng, blocks = random.Random(seed), BlockAllocator(total=12, size=3)
     tables: list[tuple[BlockTable, list[int]]] = []
     held: dict[int, list[int]] = {}  # block -> what lies in its places
 
@@ -129,10 +129,10 @@ def test_no_block_is_lost_or_written_by_two(seed: int) -> None:
         action = rng.random()
         if action < 0.4:
             tokens = [rng.randint(0, 1) for _ in range(rng.randint(1, 10))]
-            table = blocks.open(tokens)
+            table = blocks.allocate(tokens)
             if table is not None:
                 write(table, tokens, table.shared)
-                blocks.computed(table, tokens, len(tokens))
+                blocks.mark_computed(table, tokens, len(tokens))
                 tables.append((table, tokens))
         elif tables and action < 0.7:
             table, tokens = rng.choice(tables)
@@ -142,13 +142,13 @@ def test_no_block_is_lost_or_written_by_two(seed: int) -> None:
                     held[target] = list(held[source])
                 tokens.append(rng.randint(0, 1))
                 write(table, tokens, len(tokens) - 1)
-                blocks.computed(table, tokens, len(tokens))
+                blocks.mark_computed(table, tokens, len(tokens))
         elif tables and action < 0.8:
             table, tokens = rng.choice(tables)
             tables.append((blocks.fork(table), list(tokens)))
         elif tables:
-            blocks.close(tables.pop(rng.randrange(len(tables)))[0])
+            blocks.release(tables.pop(rng.randrange(len(tables)))[0])
         for table, tokens in tables:
             for place in range(len(tokens)):
                 assert held[table.blocks[place // 3]][place % 3] == hash(tuple(tokens[: place + 1]))
-        assert blocks.free == 12 - len({block for table, _ in tables for block in table.blocks})
+        assert blocks.free_count == 12 - len({block for table, _ in tables for block in table.blocks})

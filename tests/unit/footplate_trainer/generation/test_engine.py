@@ -11,19 +11,19 @@ import torch
 from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.shape import ModelShape
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineRoom
-from footplate_trainer.generation.requests import Answer, EndReason, Request, StopRule
-from footplate_trainer.generation.sampler import SamplingRule, chances, draw
+from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.requests import EndReason, GeneratedAnswer, GenerationRequest, StopRule
+from footplate_trainer.generation.sampler import SamplingRule, sample_tokens, sampling_uniforms
 from footplate_trainer.model.transformer import Decoder
 from tests.support.shapes import fill, shape_like
 
 RULE = SamplingRule(repetition_penalty=1.1, temperature=0.8, top_k=40, top_p=0.95, min_p=0.001)
-WIDE = EngineRoom(blocks=200, block_size=4)
+WIDE = EngineLimits(blocks=200, block_size=4)
 ROOMS = [
     pytest.param(WIDE, id="all-at-once"),
-    pytest.param(EngineRoom(200, 4, at_once=1), id="one-at-a-time"),
-    pytest.param(EngineRoom(200, 16, at_once=5, prompt_tokens=3), id="prompts-in-small-pieces"),
-    pytest.param(EngineRoom(9, 3), id="little-room"),
+    pytest.param(EngineLimits(200, 4, at_once=1), id="one-at-a-time"),
+    pytest.param(EngineLimits(200, 16, at_once=5, prompt_tokens=3), id="prompts-in-small-pieces"),
+    pytest.param(EngineLimits(9, 3), id="little-room"),
 ]
 LLAMA = shape_like(Family.LLAMA, key_value_heads=2)
 SHAPES = [
@@ -41,46 +41,46 @@ def decoder(shape: ModelShape = LLAMA) -> Decoder:
     return model.eval()
 
 
-def requests(siblings: int = 2) -> list[Request]:
+def requests(siblings: int = 2) -> list[GenerationRequest]:
     """Six prompts of 1 to 12 tokens, some of which begin alike."""
     system = [7, 8, 9, 10, 11]
     prompts = [[*system, 1, 2], [*system, 1, 2, 3], [5], [*system, *range(20, 27)], [30, 31, 32], system]
     return [
-        Request(prompt, sibling, tokens, most=5 + prompt)
+        GenerationRequest(prompt, sibling, tokens, most=5 + prompt)
         for prompt, tokens in enumerate(prompts)
         for sibling in range(siblings)
     ]
 
 
 @cache
-def all_alone(shape: ModelShape) -> list[Answer]:
+def all_alone(shape: ModelShape) -> list[GeneratedAnswer]:
     return [alone(decoder(shape), request, RULE, 4, ENDS) for request in requests()]
 
 
 @torch.inference_mode()
 def alone(
-    model: Decoder, request: Request, rule: SamplingRule, seed: int, ends: Iterable[int] = ()
-) -> Answer:
+    model: Decoder, request: GenerationRequest, rule: SamplingRule, seed: int, ends: Iterable[int] = ()
+) -> GeneratedAnswer:
     """The same without any cache: the whole sequence again for each token."""
     tokens: list[int] = []
     sampled, full = [], []
-    for chance in chances(seed, 0, request.prompt, request.sibling, request.most):
+    for chance in sampling_uniforms(seed, 0, request.prompt, request.sibling, request.most):
         before = [*request.tokens, *tokens]
-        drawn = draw(model(torch.tensor([before]))[0, -1:], rule, [before], torch.tensor([chance]))
+        drawn = sample_tokens(model(torch.tensor([before]))[0, -1:], rule, [before], torch.tensor([chance]))
         tokens.append(int(drawn.tokens))
         sampled.append(float(drawn.sampled))
         full.append(float(drawn.full))
         if tokens[-1] in ends:
-            return Answer(request, tokens, sampled, full, EndReason.END)
-    return Answer(request, tokens, sampled, full, EndReason.LENGTH)
+            return GeneratedAnswer(request, tokens, sampled, full, EndReason.END)
+    return GeneratedAnswer(request, tokens, sampled, full, EndReason.LENGTH)
 
 
-def by_request(answers: Iterable[Answer]) -> dict[tuple[int, int], Answer]:
+def by_request(answers: Iterable[GeneratedAnswer]) -> dict[tuple[int, int], GeneratedAnswer]:
     found = {(answer.request.prompt, answer.request.sibling): answer for answer in answers}
     return dict(sorted(found.items()))
 
 
-def compare(found: Iterable[Answer], expected: Iterable[Answer]) -> None:
+def compare(found: Iterable[GeneratedAnswer], expected: Iterable[GeneratedAnswer]) -> None:
     ours, theirs = by_request(found), by_request(expected)
     assert {key: answer.tokens for key, answer in ours.items()} == {
         key: answer.tokens for key, answer in theirs.items()
@@ -93,7 +93,7 @@ def compare(found: Iterable[Answer], expected: Iterable[Answer]) -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_answer_is_the_one_that_its_prompt_gets_alone(shape: ModelShape, room: EngineRoom) -> None:
+def test_an_answer_is_the_one_that_its_prompt_gets_alone(shape: ModelShape, room: EngineLimits) -> None:
     engine = Engine(decoder(shape), room, RULE, StopRule(frozenset(ENDS)), seed=4)
 
     found = list(engine.answers(requests()))
@@ -101,7 +101,7 @@ def test_an_answer_is_the_one_that_its_prompt_gets_alone(shape: ModelShape, room
     compare(found, all_alone(shape))
     assert {answer.reason for answer in found} == {EndReason.END, EndReason.LENGTH}
     assert engine.drawn == sum(len(answer.tokens) for answer in found)
-    assert (engine.given_up > 0) == (room.blocks == 9)
+    assert (engine.preemption_count > 0) == (room.blocks == 9)
 
 
 def test_beginnings_are_computed_once() -> None:
@@ -159,7 +159,7 @@ def test_a_text_ends_an_answer() -> None:
 
 def test_the_context_ends_an_answer() -> None:
     model = decoder(shape_like(Family.GPT2))
-    request = Request(0, 0, list(range(20)), most=100)
+    request = GenerationRequest(0, 0, list(range(20)), most=100)
 
     (answer,) = Engine(model, WIDE, SamplingRule(), StopRule(), seed=4).answers([request])
 
@@ -171,14 +171,14 @@ def test_the_context_ends_an_answer() -> None:
     ("tokens", "room", "text"),
     [
         pytest.param(24, WIDE, "prompt 5 has 24 tokens; with an answer, at most 24 fit", id="context"),
-        pytest.param(9, EngineRoom(4, 3), "take 5 blocks of 3; the cache has 4", id="cache"),
+        pytest.param(9, EngineLimits(4, 3), "take 5 blocks of 3; the cache has 4", id="cache"),
     ],
 )
-def test_what_has_no_room_is_refused(tokens: int, room: EngineRoom, text: str) -> None:
+def test_what_has_no_room_is_refused(tokens: int, room: EngineLimits, text: str) -> None:
     engine = Engine(decoder(), room, SamplingRule(), StopRule(), seed=4)
 
     with pytest.raises(ValueError, match=text):
-        engine.submit(Request(5, 0, [1] * tokens, most=5))
+        engine.submit(GenerationRequest(5, 0, [1] * tokens, most=5))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from footplate_trainer.errors import NumericalDivergence
-from footplate_trainer.generation.sampler import SamplingRule, chances, draw
+from footplate_trainer.generation.sampler import SamplingRule, sample_tokens, sampling_uniforms
 
 LOGITS = torch.tensor([[math.log(share) for share in (0.1, 0.4, 0.05, 0.25, 0.2)]])
 
@@ -17,7 +17,7 @@ LOGITS = torch.tensor([[math.log(share) for share in (0.1, 0.4, 0.05, 0.25, 0.2)
 def shares(rule: SamplingRule, logits: torch.Tensor = LOGITS, before: tuple[int, ...] = ()) -> list[float]:
     """How often each token is drawn, of 2,000 numbers evenly from 0 to 1."""
     chance = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
-    drawn = draw(logits.expand(2000, -1), rule, [before] * 2000, chance)
+    drawn = sample_tokens(logits.expand(2000, -1), rule, [before] * 2000, chance)
     counts = torch.bincount(drawn.tokens, minlength=logits.shape[1]) / 2000
     for token in drawn.tokens.unique():
         told = drawn.sampled[drawn.tokens == token].double().exp()
@@ -79,7 +79,7 @@ def test_a_share_of_a_large_vocabulary_is_found_by_sorting_little_or_all_of_it(s
     greatest = weights.sort(-1, descending=True).values
     kept = ((greatest.cumsum(-1) < share).sum(-1) + 1).tolist()
 
-    lowest = draw(logits, SamplingRule(top_p=share), [()] * 3, torch.zeros(3, dtype=torch.float64))
+    lowest = sample_tokens(logits, SamplingRule(top_p=share), [()] * 3, torch.zeros(3, dtype=torch.float64))
 
     for row, count in enumerate(kept):
         allowed = weights[row] >= greatest[row, count - 1]
@@ -90,8 +90,8 @@ def test_a_share_of_a_large_vocabulary_is_found_by_sorting_little_or_all_of_it(s
 
 def test_truncation_moves_one_log_probability_and_not_the_other() -> None:
     chance = torch.tensor([0.3], dtype=torch.float64)
-    whole = draw(LOGITS, SamplingRule(), [()], chance)
-    truncated = draw(LOGITS, SamplingRule(top_k=1), [()], chance)
+    whole = sample_tokens(LOGITS, SamplingRule(), [()], chance)
+    truncated = sample_tokens(LOGITS, SamplingRule(top_k=1), [()], chance)
 
     assert whole.tokens.item() == truncated.tokens.item() == 1
     assert whole.full.item() == truncated.full.item() == pytest.approx(math.log(0.4), abs=1e-6)
@@ -104,9 +104,9 @@ def test_ids_that_there_are_not_change_no_bit(rule: SamplingRule) -> None:
     logits = torch.randn(40, 700, generator=torch.Generator().manual_seed(2))
     chance = torch.rand(40, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     before = [[row] for row in range(40)]
-    expected = draw(logits, rule, before, chance)
+    expected = sample_tokens(logits, rule, before, chance)
     for ids in (700, 704):
-        found = draw(logits, replace(rule, ids=ids), before, chance)
+        found = sample_tokens(logits, replace(rule, ids=ids), before, chance)
         assert found.tokens.tolist() == expected.tokens.tolist()
         assert found.sampled.tolist() == expected.sampled.tolist()
         assert found.full.tolist() == expected.full.tolist()
@@ -114,9 +114,9 @@ def test_ids_that_there_are_not_change_no_bit(rule: SamplingRule) -> None:
 
 def test_rows_without_a_token_are_a_part_of_the_whole_distribution() -> None:
     (chance, some) = torch.tensor([0.3], dtype=torch.float64), SamplingRule(ids=3)
-    drawn = draw(LOGITS, some, [()], chance)
+    drawn = sample_tokens(LOGITS, some, [()], chance)
     assert drawn.tokens.item() == 1
-    assert drawn.full.item() == draw(LOGITS, SamplingRule(), [()], chance).full.item()
+    assert drawn.full.item() == sample_tokens(LOGITS, SamplingRule(), [()], chance).full.item()
     assert drawn.sampled.item() == pytest.approx(math.log(0.4 / 0.55), abs=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_a_number_next_to_1_draws_what_can_be_drawn() -> None:
     logits = torch.cat((torch.zeros(1, 49999), torch.full((1, 2000), -torch.inf)), dim=1)
     chance = torch.tensor([1 - 2.0**-53], dtype=torch.float64)
 
-    assert draw(logits, SamplingRule(), [()], chance).tokens.item() < 49999
+    assert sample_tokens(logits, SamplingRule(), [()], chance).tokens.item() < 49999
 
 
 @pytest.mark.parametrize("logit", [math.nan, math.inf])
@@ -133,7 +133,7 @@ def test_nothing_is_drawn_from_what_is_no_number(logit: float, rule: SamplingRul
     logits = torch.tensor([[0.0, 1.0], [logit, 0.0]])
 
     with pytest.raises(NumericalDivergence, match="not finite"):
-        draw(logits, rule, [()] * 2, torch.zeros(2, dtype=torch.float64))
+        sample_tokens(logits, rule, [()] * 2, torch.zeros(2, dtype=torch.float64))
 
 
 def test_a_row_is_its_own() -> None:
@@ -141,10 +141,10 @@ def test_a_row_is_its_own() -> None:
     chance = torch.rand(40, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     rule = SamplingRule(1.3, 0.7, 50, 0.9, 0.01)
     before = [[row, 2 * row] for row in range(40)]
-    together = draw(logits, rule, before, chance)
+    together = sample_tokens(logits, rule, before, chance)
 
     for row in (0, 17, 39):
-        alone = draw(logits[row : row + 1], rule, before[row : row + 1], chance[row : row + 1])
+        alone = sample_tokens(logits[row : row + 1], rule, before[row : row + 1], chance[row : row + 1])
         assert alone.tokens.item() == together.tokens[row].item()
         assert alone.sampled.item() == together.sampled[row].item()
         assert alone.full.item() == together.full[row].item()
@@ -152,12 +152,14 @@ def test_a_row_is_its_own() -> None:
 
 def test_a_draw_is_decided_by_seed_step_prompt_sibling_and_place() -> None:
     base = {"seed": 1, "step": 2, "prompt": 3, "sibling": 4}
-    first = chances(**base, count=8)
+    first = sampling_uniforms(**base, count=8)
 
-    assert chances(**base, count=3).tolist() == first[:3].tolist(), "how many are asked for decides none"
+    assert sampling_uniforms(**base, count=3).tolist() == first[:3].tolist(), (
+        "how many are asked for decides none"
+    )
     assert len({*first.tolist()}) == 8
     for name, value in base.items():
-        assert not set(chances(**{**base, name: value + 1}, count=8)) & set(first)
+        assert not set(sampling_uniforms(**{**base, name: value + 1}, count=8)) & set(first)
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from footplate_trainer.generation.blocks import Blocks
-from footplate_trainer.generation.scheduler import PassPlan, Scheduler
+from footplate_trainer.generation.blocks import BlockAllocator
+from footplate_trainer.generation.scheduler import ScheduledPass, Scheduler
 
 
 def scheduler(blocks: int = 100, size: int = 4, at_once: int = 8, prompt_tokens: int = 16) -> Scheduler:
-    return Scheduler(Blocks(blocks, size), at_once=at_once, prompt_tokens=prompt_tokens)
+    return Scheduler(BlockAllocator(blocks, size), at_once=at_once, prompt_tokens=prompt_tokens)
 
 
-def shown(plan: PassPlan) -> list[tuple[list[int], int, tuple[int, ...]]]:
+def shown(plan: ScheduledPass) -> list[tuple[list[int], int, tuple[int, ...]]]:
     return [(list(piece.tokens), piece.start, piece.draws) for piece in plan.pieces]
 
 
@@ -26,9 +26,9 @@ def test_a_long_prompt_comes_in_pieces_beside_the_next_tokens_of_others() -> Non
     ours.submit(1, [1, 3, 5, 7, 9], most=5)
 
     assert shown(ours.plan()) == [([1, 2], 0, (0,)), ([1], 0, ())]
-    ours.drew(0, 8)
+    ours.append_token(0, 8)
     assert shown(ours.plan()) == [([8], 2, (0,)), ([3, 5, 7], 1, ())]
-    ours.drew(0, 8)
+    ours.append_token(0, 8)
     assert shown(ours.plan()) == [([8], 3, (0,)), ([9], 4, (1,))]
 
 
@@ -39,7 +39,7 @@ def test_siblings_have_their_prompt_computed_once() -> None:
 
     assert shown(ours.plan()) == [([1, 2, 3], 0, (0, 1, 2))]
     for number in range(3):
-        ours.drew(number, 10 + number)
+        ours.append_token(number, 10 + number)
     plan = ours.plan()
     assert shown(plan) == [([10], 3, (0,)), ([11], 3, (1,)), ([12], 3, (2,))]
     assert len(plan.copies) == 2, "the last one writes where the prompt's last token lies"
@@ -62,8 +62,8 @@ def test_only_so_many_run_at_once() -> None:
         ours.submit(number, [number], most=5)
 
     assert [piece.draws for piece in ours.plan().pieces] == [(0,), (1,)]
-    ours.ended(0)
-    ours.drew(1, 7)
+    ours.finish(0)
+    ours.append_token(1, 7)
     assert [piece.draws for piece in ours.plan().pieces] == [(1,), (2,)]
 
 
@@ -81,14 +81,14 @@ def test_who_joined_last_gives_way_and_goes_on_later_from_what_it_drew() -> None
     ours.submit(1, [3, 4], most=6)
     for token in (5, 6, 7):
         assert [piece.draws for piece in ours.plan().pieces] == [(0,), (1,)]
-        ours.drew(0, token)
-        ours.drew(1, token + 10)
+        ours.append_token(0, token)
+        ours.append_token(1, token + 10)
 
     assert shown(ours.plan()) == [([7], 4, (0,))]
     assert ours.given_up == 1
-    ours.drew(0, 8)
+    ours.append_token(0, 8)
     assert shown(ours.plan()) == [([8], 5, (0,))], "there is still no room for the other one"
-    ours.ended(0)
+    ours.finish(0)
     assert shown(ours.plan()) == [([15, 16, 17], 2, (1,))], "of its blocks, one has been given away"
 
 
@@ -98,7 +98,7 @@ def test_who_joins_leaves_those_that_run_a_block_each() -> None:
     ours.submit(1, [3, 4, 5], most=2)
 
     assert [piece.draws for piece in ours.plan().pieces] == [(0,)]
-    ours.ended(0)
+    ours.finish(0)
     assert [piece.draws for piece in ours.plan().pieces] == [(1,)]
 
 
@@ -109,13 +109,13 @@ def test_a_prompt_that_gives_way_comes_back_with_its_siblings_behind_it() -> Non
         ours.submit(number, list(range(10, 19)), most=2)
     ours.plan()
     for token in (3, 4, 5, 6):
-        ours.drew(0, token)
+        ours.append_token(0, token)
         assert len(ours.plan().pieces) == 2
-    ours.drew(0, 7)
+    ours.append_token(0, 7)
 
     assert [piece.draws for piece in ours.plan().pieces] == [(0,)]
     assert ours.given_up == 1
-    ours.ended(0)
+    ours.finish(0)
     assert shown(ours.plan()) == [([18], 8, (1, 2, 3))]
 
 
@@ -138,8 +138,8 @@ def test_a_request_that_nobody_wants_any_more_leaves_its_siblings_the_prompt() -
         ours.submit(number, [1, 2, 3], most=5)
     ours.plan()
 
-    ours.ended(0)
-    ours.ended(2)
+    ours.finish(0)
+    ours.finish(2)
 
     assert shown(ours.plan()) == [([1, 2], 0, ())]
     assert shown(ours.plan()) == [([3], 2, (1,))]
@@ -172,9 +172,9 @@ def _answers(ours: Scheduler, prompts: list[list[int]], most: list[int], size: i
         for number, token in drawn:
             answers[number].append(token)
             if len(answers[number]) == most[number]:
-                ours.ended(number)
+                ours.finish(number)
             else:
-                ours.drew(number, token)
+                ours.append_token(number, token)
     return answers
 
 
@@ -192,10 +192,10 @@ def test_answers_depend_on_neither_room_nor_neighbours_nor_pieces(seed: int) -> 
         expected.append(tokens[len(prompt) :])
 
     for total, at_once, prompt_tokens in ((200, 50, 100), (7, 50, 100), (9, 3, 2), (20, 1, 1)):
-        blocks = Blocks(total, 3)
+        blocks = BlockAllocator(total, 3)
         ours = Scheduler(blocks, at_once=at_once, prompt_tokens=prompt_tokens)
         assert _answers(ours, prompts, most, 3) == expected
-        assert blocks.free == total
+        assert blocks.free_count == total
     assert ours.given_up == 0, "alone, nobody has to give way"
 
 

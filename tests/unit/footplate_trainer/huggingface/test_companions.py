@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from footplate_trainer.checkpoint.layout import Manifest, companion_name
+from footplate_trainer.checkpoint.layout import Manifest, processor_name
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.errors import CheckpointDamaged
-from footplate_trainer.huggingface.companions import Companions, companions_in, misfit, read_companions
+from footplate_trainer.huggingface.companions import (
+    SavedProcessors,
+    checkpoint_processors,
+    read_processors,
+    tokenizer_mismatch,
+)
 from tests.support.companions import companions, word_tokenizer
 
 TOKENIZER = "tokenizer_config.json"
@@ -30,7 +35,7 @@ def test_what_lies_beside_weights_is_taken_as_it_is() -> None:
         "model.safetensors": b"",
     }
 
-    found = read_companions(folder.get, ["rag.jinja", "notes.txt", "../config.jinja"])
+    found = read_processors(folder.get, ["rag.jinja", "notes.txt", "../config.jinja"])
 
     assert sorted(found.files) == [
         "additional_chat_templates/rag.jinja",
@@ -39,8 +44,10 @@ def test_what_lies_beside_weights_is_taken_as_it_is() -> None:
         "generation_config.json",
     ]
     assert all(folder[name] == content for name, content in found.files.items())
-    assert {companion_name(file): content for file, content in found.sidecars().items()} == found.files
-    assert companion_name("tokenizer.json") is None
+    assert {
+        processor_name(file): content for file, content in found.checkpoint_files().items()
+    } == found.files
+    assert processor_name("tokenizer.json") is None
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ def kept(tmp_path: Path) -> StepCheckpoint:
 
 
 def test_a_checkpoint_gives_what_this_release_knows(kept: StepCheckpoint) -> None:
-    assert companions_in(kept).files == {"config.json": b"{}", "chat_template.jinja": b"{}"}
+    assert checkpoint_processors(kept).files == {"config.json": b"{}", "chat_template.jinja": b"{}"}
 
 
 def test_a_companion_that_was_changed_is_damage(kept: StepCheckpoint) -> None:
@@ -69,7 +76,7 @@ def test_a_companion_that_was_changed_is_damage(kept: StepCheckpoint) -> None:
     kept.store.write(kept.directory, "companions/config.json", b"[]")
 
     with pytest.raises(CheckpointDamaged, match=r"companions/config\.json in .* is not what was written"):
-        companions_in(kept)
+        checkpoint_processors(kept)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,7 @@ def test_a_companion_that_was_changed_is_damage(kept: StepCheckpoint) -> None:
 )
 def test_a_file_that_is_something_else_is_named(name: str, content: bytes, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        read_companions({name: content}.get)
+        read_processors({name: content}.get)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +121,16 @@ def test_a_file_that_is_something_else_is_named(name: str, content: bytes, compl
             None,
             id="no-default",
         ),
-        pytest.param(Companions({"chat_template.json": b'{"chat_template": "E"}'}), "E", id="of-a-processor"),
+        pytest.param(
+            SavedProcessors({"chat_template.json": b'{"chat_template": "E"}'}), "E", id="of-a-processor"
+        ),
         pytest.param(companions(generation_config={}), None, id="none"),
     ],
 )
-def test_the_template_is_found_where_transformers_finds_it(found: Companions, template: str | None) -> None:
-    assert found.template() == template
+def test_the_template_is_found_where_transformers_finds_it(
+    found: SavedProcessors, template: str | None
+) -> None:
+    assert found.chat_template() == template
 
 
 def test_roles_are_read_from_both_files() -> None:
@@ -128,7 +139,7 @@ def test_roles_are_read_from_both_files() -> None:
         special_tokens_map={"pad_token": "<pad>", "additional_special_tokens": ["<a>"]},
     )
 
-    assert found.roles() == {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    assert found.special_tokens() == {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
 @pytest.mark.parametrize(
@@ -144,7 +155,7 @@ def test_no_longer_text_is_promised_than_the_model_takes(longest: int | None, wr
     said = {"tokenizer_class": "A"} | ({} if longest is None else {"model_max_length": longest})
     found = companions(tokenizer_config=said, config={"eos_token_id": 2}, chat_template="T")
 
-    files = found.outgoing(64)
+    files = found.export_files(64)
 
     assert sorted(files) == ["chat_template.jinja", TOKENIZER]
     assert json.loads(files[TOKENIZER]).get("model_max_length") == written
@@ -203,14 +214,14 @@ OURS = word_tokenizer(a=0, b=1, END=2, MORE=3)
     ],
 )
 def test_settings_of_another_tokenizer_are_told(
-    found: Companions, theirs: Tokenizer | None, wrong: str | None
+    found: SavedProcessors, theirs: Tokenizer | None, wrong: str | None
 ) -> None:
     beside = None if theirs is None else theirs.to_str().encode()
 
-    assert misfit(found, beside, OURS.to_str().encode()) == wrong
+    assert tokenizer_mismatch(found, beside, OURS.to_str().encode()) == wrong
 
 
 def test_a_tokenizer_that_cannot_be_read_is_told() -> None:
-    wrong = misfit(companions(), b"version https://git-lfs", OURS.to_str().encode())
+    wrong = tokenizer_mismatch(companions(), b"version https://git-lfs", OURS.to_str().encode())
 
     assert wrong is not None and wrong.startswith("the tokenizer.json there cannot be read: ")

@@ -17,7 +17,7 @@ from footplate_trainer.huggingface.folder import (
     ModelFolder,
     weight_map,
 )
-from footplate_trainer.input_folder import copy_key, unreadable
+from footplate_trainer.input_folder import copy_key, folder_read_error
 from footplate_trainer.node_cache import RemoteFile
 from footplate_trainer.storage import NoCredentials, open_storage
 
@@ -56,7 +56,7 @@ def test_names_and_contents(uri: str, tmp_path: Path) -> None:
 
 
 def test_a_volume_is_used_as_it_is(tmp_path: Path) -> None:
-    there = opened(str(tmp_path / "model"), tmp_path).weights()
+    there = opened(str(tmp_path / "model"), tmp_path).fetch_weights()
     assert (there.path, there.digest, there.copy) == (tmp_path / "model", "", None)
     assert not (tmp_path / "cache").exists()
 
@@ -71,22 +71,22 @@ def test_a_volume_is_used_as_it_is(tmp_path: Path) -> None:
 )
 def test_weights_are_copied_and_nothing_else(remote: str, tmp_path: Path, files: dict[str, bytes]) -> None:
     write(remote, tmp_path, {CONFIG_FILE: CONFIG, "original.pth": b"large", **files})
-    there = opened(remote, tmp_path).weights()
+    there = opened(remote, tmp_path).fetch_weights()
     copied = {path.name: path.read_bytes() for path in there.path.glob("[!.]*")}
     assert copied == {CONFIG_FILE: CONFIG, **files}
 
 
 def test_an_index_chooses_among_files(remote: str, tmp_path: Path) -> None:
     write(remote, tmp_path, {CONFIG_FILE: CONFIG, INDEX_FILE: INDEX, **PARTS, WEIGHTS_FILE: b"other"})
-    assert not (opened(remote, tmp_path).weights().path / WEIGHTS_FILE).exists()
+    assert not (opened(remote, tmp_path).fetch_weights().path / WEIGHTS_FILE).exists()
 
 
 def test_equal_sizes_do_not_make_an_old_copy_good(remote: str, tmp_path: Path) -> None:
     write(remote, tmp_path, {CONFIG_FILE: CONFIG, WEIGHTS_FILE: b"old"})
-    before = opened(remote, tmp_path).weights()
-    assert opened(remote, tmp_path).weights().digest == before.digest
+    before = opened(remote, tmp_path).fetch_weights()
+    assert opened(remote, tmp_path).fetch_weights().digest == before.digest
     write(remote, tmp_path, {WEIGHTS_FILE: b"new"})
-    after = opened(remote, tmp_path).weights()
+    after = opened(remote, tmp_path).fetch_weights()
     assert after.digest != before.digest
     assert (after.path / WEIGHTS_FILE).read_bytes() == b"new"
 
@@ -121,7 +121,7 @@ def test_what_a_folder_lacks_is_named(
     folder = opened(remote, tmp_path)
     with pytest.raises(UserMistake, match=complaint) as told:
         folder.config()
-        folder.weights()
+        folder.fetch_weights()
     assert remote in str(told.value)
 
 
@@ -164,7 +164,7 @@ def test_an_index_names_files_of_its_own_folder_only(file: object) -> None:
     ],
 )
 def test_a_restart_mends_only_what_may_pass(error: OSError, kind: type[Exception], text: str) -> None:
-    raised = unreadable("initFrom.uri", "s3://b/m", error)
+    raised = folder_read_error("initFrom.uri", "s3://b/m", error)
     assert type(raised) is kind
     assert text in str(raised)
 

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from footplate_trainer.huggingface.ends import ModelEnds, found_ends, model_ends, talking
+from footplate_trainer.huggingface.ends import (
+    ModelEndTokens,
+    end_token_ids,
+    find_end_tokens,
+    with_chat_template,
+)
 from tests.support.companions import companions, word_tokenizer
 
 OURS = word_tokenizer(a=0, b=1, END=2, MORE=3)
@@ -41,20 +46,20 @@ CHAT = "{% for m in messages %}{{ m.content }}TURN{% endfor %}"
 def test_a_model_ends_at_all_that_came_with_it(files: dict[str, Any], ends: set[int]) -> None:
     known = word_tokenizer(**{"PAD": 0, "</s>": 1, "END": 2, "a": 3, "b": 4, "TURN": 5})
 
-    assert model_ends(companions(**files), known, rows=6) == ends
+    assert end_token_ids(companions(**files), known, rows=6) == ends
 
 
 def test_ends_that_cannot_be_said_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     found = companions(generation_config={"eos_token_id": [2, 99]}, tokenizer_config={"eos_token": "STOP"})
 
-    assert model_ends(found, OURS, rows=4) == {2}
+    assert end_token_ids(found, OURS, rows=4) == {2}
     assert "ends of a text that are no tokens of this model are left out: 99, STOP" in caplog.text
 
 
 def test_a_template_that_cannot_be_rendered_leaves_the_other_ends(caplog: pytest.LogCaptureFixture) -> None:
     found = companions(chat_template="{{ messages[0].content.x.y }}", config={"eos_token_id": 2})
 
-    assert model_ends(found, OURS, rows=4) == {2}
+    assert end_token_ids(found, OURS, rows=4) == {2}
     assert (
         "the chat template names no end of a turn, as it renders no answer: chat template of the"
         in caplog.text
@@ -78,22 +83,22 @@ def test_one_of_the_ends_is_that_of_a_turn(
 ) -> None:
     known = word_tokenizer(**{"PAD": 0, "</s>": 1, "END": 2, "a": 3, "b": 4, "TURN": 5})
     [turn] = [end for end, is_turn in ends.items() if is_turn]
-    assert found_ends(companions(**files), known, 6, template) == ModelEnds(frozenset(ends), turn)
+    assert find_end_tokens(companions(**files), known, 6, template) == ModelEndTokens(frozenset(ends), turn)
 
 
 def test_without_any_end_a_turn_has_none() -> None:
-    assert found_ends(companions(), word_tokenizer(a=0), rows=1) == ModelEnds(frozenset(), None)
+    assert find_end_tokens(companions(), word_tokenizer(a=0), rows=1) == ModelEndTokens(frozenset(), None)
 
 
 def test_a_model_that_came_with_no_template_talks_as_it_learns_to() -> None:
     bare = companions(config={"eos_token_id": 1}, generation_config={"eos_token_id": 1, "top_k": 5})
     known = word_tokenizer(**{"a": 0, "</s>": 1, "TURN": 2})
 
-    found = talking(bare, known, 3, CHAT)
+    found = with_chat_template(bare, known, 3, CHAT)
 
-    assert found.template() == CHAT and found.settings("generation_config.json") == {
+    assert found.chat_template() == CHAT and found.settings("generation_config.json") == {
         "eos_token_id": [1, 2],
         "top_k": 5,
     }
-    assert model_ends(found, known, rows=3) == {1, 2}
-    assert talking(found, known, 3, "another") is found
+    assert end_token_ids(found, known, rows=3) == {1, 2}
+    assert with_chat_template(found, known, 3, "another") is found

@@ -8,8 +8,14 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models
 
 from footplate_trainer.checkpoint.record import HeldOutScores
-from footplate_trainer.huggingface.companions import Companions
-from footplate_trainer.huggingface.scoring import Padding, Scoring, labels_of, padding_of, scores_in
+from footplate_trainer.huggingface.companions import SavedProcessors
+from footplate_trainer.huggingface.scoring import (
+    PaddingToken,
+    SequenceClassification,
+    find_padding_token,
+    label_count,
+    read_held_out_scores,
+)
 
 
 def tokenizer(*special: str) -> Tokenizer:
@@ -34,41 +40,48 @@ def tokenizer(*special: str) -> Tokenizer:
     ],
 )
 def test_a_folder_says_how_many_scores_it_gives(config: dict[str, Any], labels: int) -> None:
-    assert labels_of(config) == labels
+    assert label_count(config) == labels
 
 
 @pytest.mark.parametrize(
     ("special", "said", "ends", "expected"),
     [
-        pytest.param(("<pad>", "</s>"), (2, "<pad>"), {3}, Padding("<pad>", 2), id="its-own"),
+        pytest.param(("<pad>", "</s>"), (2, "<pad>"), {3}, PaddingToken("<pad>", 2), id="its-own"),
         pytest.param(
-            ("<s>", "</s>"), (3, "</s>"), {3}, Padding("<s>", 2), id="another-where-its-own-ends-texts"
+            ("<s>", "</s>"), (3, "</s>"), {3}, PaddingToken("<s>", 2), id="another-where-its-own-ends-texts"
         ),
         pytest.param(
-            ("</s>", "<unk>", "<s>"), (2, None), {2}, Padding("<unk>", 3), id="a-well-known-one-first"
+            ("</s>", "<unk>", "<s>"), (2, None), {2}, PaddingToken("<unk>", 3), id="a-well-known-one-first"
         ),
         pytest.param((), (None, None), set(), None, id="none"),
-        pytest.param(("</s>",), (None, None), {2}, Padding("</s>", 2, True), id="only-an-end"),
-        pytest.param(("</s>", "<pad>"), (99, "<pad>"), {2}, Padding("<pad>", 3), id="beyond-the-vocabulary"),
+        pytest.param(("</s>",), (None, None), {2}, PaddingToken("</s>", 2, True), id="only-an-end"),
+        pytest.param(
+            ("</s>", "<pad>"), (99, "<pad>"), {2}, PaddingToken("<pad>", 3), id="beyond-the-vocabulary"
+        ),
     ],
 )
 def test_padding_ends_no_text(
-    special: tuple[str, ...], said: tuple[int | str | None, ...], ends: set[int], expected: Padding | None
+    special: tuple[str, ...],
+    said: tuple[int | str | None, ...],
+    ends: set[int],
+    expected: PaddingToken | None,
 ) -> None:
-    assert padding_of(said, tokenizer(*special), frozenset(ends), 10) == expected
+    assert find_padding_token(said, tokenizer(*special), frozenset(ends), 10) == expected
 
 
 def test_what_is_said_of_scores_comes_back() -> None:
     scores = HeldOutScores(mean=0.25, deviation=1.5)
-    said = Scoring(Padding("<pad>", 2), scores).settings({"architectures": ["GPT2LMHeadModel"]})
+    said = SequenceClassification(PaddingToken("<pad>", 2), scores).settings(
+        {"architectures": ["GPT2LMHeadModel"]}
+    )
     assert said["architectures"] == ["GPT2ForSequenceClassification"] and said["pad_token_id"] == 2
-    assert labels_of(said) == 1 and scores_in(said) == scores
-    assert scores_in({"mean": None}) is None
+    assert label_count(said) == 1 and read_held_out_scores(said) == scores
+    assert read_held_out_scores({"mean": None}) is None
 
 
 def test_padding_is_named_where_a_tokenizer_looks_for_it() -> None:
     files = {"tokenizer_config.json": b'{"pad_token": "</s>"}', "special_tokens_map.json": b"{}"}
-    companions = Companions(files)
-    assert companions.outgoing(10, "</s>") == files
-    changed = companions.outgoing(10, "<s>")
+    companions = SavedProcessors(files)
+    assert companions.export_files(10, "</s>") == files
+    changed = companions.export_files(10, "<s>")
     assert [b'"pad_token": "<s>"' in content for content in changed.values()] == [True, True]

@@ -10,7 +10,7 @@ import torch
 from footplate_contracts.metrics import VALUES
 from footplate_planning import traffic
 from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
-from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.loop.stepper import StepFlags
 from tests.support.steps import trained
 
 
@@ -20,12 +20,12 @@ class Scribe(Callback):
 
     name: str
     written: list[str]
-    flags: Flags = field(default_factory=Flags)
+    flags: StepFlags = field(default_factory=StepFlags)
 
     def before_data(self, step: int) -> None:
         self.written.append(f"{self.name}: data of {step}")
 
-    def before_compute(self, step: int) -> Flags:
+    def before_compute(self, step: int) -> StepFlags:
         self.written.append(f"{self.name}: compute {step}")
         return self.flags
 
@@ -57,23 +57,23 @@ def test_the_order_of_the_list_is_the_order_of_effects() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
-        pytest.param(Flags(), Flags(), Flags(), id="none"),
-        pytest.param(Flags(suspend=True), Flags(), Flags(suspend=True), id="first"),
+        pytest.param(StepFlags(), StepFlags(), StepFlags(), id="none"),
+        pytest.param(StepFlags(suspend=True), StepFlags(), StepFlags(suspend=True), id="first"),
         pytest.param(
-            Flags(storage_failed=True),
-            Flags(suspend=True, storage_failed=True),
-            Flags(suspend=True, storage_failed=True),
+            StepFlags(storage_failed=True),
+            StepFlags(suspend=True, storage_failed=True),
+            StepFlags(suspend=True, storage_failed=True),
             id="both",
         ),
     ],
 )
-def test_a_flag_of_any_is_raised(first: Flags, second: Flags, expected: Flags) -> None:
+def test_a_flag_of_any_is_raised(first: StepFlags, second: StepFlags, expected: StepFlags) -> None:
     callbacks = Callbacks(Scribe("a", [], first), Scribe("b", [], second))
     assert callbacks.before_compute(1) == expected
 
 
 def test_all_flags_are_counted_in_a_steps_traffic() -> None:
-    assert len(fields(Flags)) == traffic.FLAGS
+    assert len(fields(StepFlags)) == traffic.FLAGS
 
 
 @pytest.mark.parametrize(

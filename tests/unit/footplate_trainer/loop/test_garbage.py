@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from footplate_trainer.loop.train import set_aside
+from footplate_trainer.loop.train import freeze_gc
 
 
 class Knot:
@@ -29,12 +29,12 @@ def nothing_apart() -> Iterator[None]:
 def test_what_lasts_is_walked_through_no_more() -> None:
     knot = Knot()
     assert any(found is knot for found in gc.get_objects())
-    set_aside()
+    freeze_gc()
     assert not any(found is knot for found in gc.get_objects())
 
 
 def test_garbage_is_freed_and_not_kept_with_the_rest() -> None:
     knot = weakref.ref(Knot())
     assert knot() is not None
-    set_aside()
+    freeze_gc()
     assert knot() is None

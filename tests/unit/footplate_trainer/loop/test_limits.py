@@ -9,8 +9,8 @@ import pytest
 
 from footplate_contracts.directives import NumberedLimits, Since, SpecField, spec_fields
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.record import Key, StateWriter, determinism_key, differences
-from footplate_trainer.loop.limits import RunLimits, limits_of, under
+from footplate_trainer.checkpoint.record import Key, StateBuilder, determinism_key, key_differences
+from footplate_trainer.loop.limits import RunLimits, config_with_limits, initial_limits
 from tests.support.tiny import tiny_config
 
 
@@ -34,7 +34,7 @@ def told(steps: int, number: int = 1, **more: int) -> NumberedLimits:
 )
 def test_length(steps: int, done: int, expected: int) -> None:
     limits = RunLimits(config())
-    assert limits.take(told(steps, keep_last=9), done)
+    assert limits.apply(told(steps, keep_last=9), done)
     assert (limits.steps, limits.config.training.steps, limits.config.checkpoint.keep_last) == (
         expected,
         expected,
@@ -44,19 +44,19 @@ def test_length(steps: int, done: int, expected: int) -> None:
 
 def test_a_run_that_has_an_end_of_its_own_is_not_made_longer(caplog: pytest.LogCaptureFixture) -> None:
     limits = RunLimits(config())
-    limits.take(told(9), 2)
-    limits.bound(7)
+    limits.apply(told(9), 2)
+    limits.set_maximum(7)
     assert limits.steps == limits.config.training.steps == 7
-    assert not limits.take(told(8, number=2), 3) and limits.steps == 7
+    assert not limits.apply(told(8, number=2), 3) and limits.steps == 7
     assert "8 steps are asked for; the last one is 7" in caplog.text
-    assert limits.take(told(5, number=3), 3) and limits.steps == 5
+    assert limits.apply(told(5, number=3), 3) and limits.steps == 5
 
 
 @pytest.mark.parametrize("name", ["steps", *spec_fields()])
 def test_each_limit_is_a_field_of_the_run(name: str) -> None:
-    limits = limits_of(config()).model_copy(update={name: 5})
-    changed = under(config(), limits)
-    assert changed != config() and limits_of(changed) == limits
+    limits = initial_limits(config()).model_copy(update={name: 5})
+    changed = config_with_limits(config(), limits)
+    assert changed != config() and initial_limits(changed) == limits
 
 
 class LaterLimits(NumberedLimits):
@@ -72,7 +72,7 @@ def test_a_limit_that_an_operator_does_not_send_leaves_what_the_run_has(
     sent: int | None, expected: int
 ) -> None:
     limits = LaterLimits(**told(8).model_dump(), log_every=sent)
-    changed = under(config(), limits)
+    changed = config_with_limits(config(), limits)
     assert changed.checkpoint.every_steps == expected
     assert RunConfig.from_json(changed.to_json()) == changed
 
@@ -80,7 +80,7 @@ def test_a_limit_that_an_operator_does_not_send_leaves_what_the_run_has(
 def test_marks_keep_checkpoints_and_change_no_config() -> None:
     marked = RunLimits(config('checkpoint.promoted=[{"name":"a","step":4},{"name":"b","step":4}]'))
     assert marked.kept_steps == {4}
-    assert marked.take(marked.in_force.model_copy(update={"epoch": 1, "kept_steps": [2, 4]}), 4)
+    assert marked.apply(marked.in_force.model_copy(update={"epoch": 1, "kept_steps": [2, 4]}), 4)
     assert marked.kept_steps == {2, 4} and "keeping 3 and those of 2, 4" in str(marked)
 
 
@@ -88,24 +88,27 @@ def test_marks_keep_checkpoints_and_change_no_config() -> None:
 def test_the_rate_is_that_of_a_run_resumed_with_the_new_length(schedule: str) -> None:
     name = f"training.schedule.name={schedule}"
     limits, resumed = RunLimits(config(name)), RunLimits(config(name, "training.steps=12"))
-    limits.take(told(12), 4)
+    limits.apply(told(12), 4)
     assert [limits.rate(step) for step in range(5, 13)] == [resumed.rate(step) for step in range(5, 13)]
 
 
 def test_nothing_is_new_in_the_words_of_a_new_coordinator_that_say_the_same() -> None:
     limits = RunLimits(config())
-    same = limits_of(limits.config).model_copy(update={"epoch": 2, "number": 1})
-    assert limits.newest(same) == same
-    assert not limits.take(same, 3)
-    assert limits.newest(told(12)) == same, "an older coordinator's word"
-    assert limits.newest(None) == same
+    same = initial_limits(limits.config).model_copy(update={"epoch": 2, "number": 1})
+    assert limits.newer_limits(same) == same
+    assert not limits.apply(same, 3)
+    assert limits.newer_limits(told(12)) == same, "an older coordinator's word"
+    assert limits.newer_limits(None) == same
 
 
 def test_tokens_give_way_to_the_steps_that_hold() -> None:
     by_tokens = config("training.tokens=2048", "training.steps=null")
     assert by_tokens.training.steps == 8
-    assert under(by_tokens, told(8)).training.tokens == 2048
-    assert (under(by_tokens, told(9)).training.steps, under(by_tokens, told(9)).training.tokens) == (9, None)
+    assert config_with_limits(by_tokens, told(8)).training.tokens == 2048
+    assert (
+        config_with_limits(by_tokens, told(9)).training.steps,
+        config_with_limits(by_tokens, told(9)).training.tokens,
+    ) == (9, None)
 
 
 def key_of(config: RunConfig) -> Key:
@@ -114,6 +117,6 @@ def key_of(config: RunConfig) -> Key:
 
 def test_a_checkpoint_under_new_limits_has_the_key_of_the_run_that_resumes_with_them() -> None:
     resumed = key_of(config("training.tokens=3072", "training.steps=null"))
-    state_writer = StateWriter(1, 1, 8, 0, key_of(config()))
-    assert differences(state_writer.until(12).key, resumed) == []
-    assert differences(state_writer.key, resumed) == ["training.steps was 6, is 12"]
+    state_writer = StateBuilder(1, 1, 8, 0, key_of(config()))
+    assert key_differences(state_writer.with_steps(12).key, resumed) == []
+    assert key_differences(state_writer.key, resumed) == ["training.steps was 6, is 12"]

@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar
 import pytest
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.rules import FieldValueErrorReason, Rule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun
-from footplate_contracts.v1alpha1.types import Part
+from footplate_contracts.v1alpha1.types import ApiModel
 from footplate_trainer.manifest.cel import broken_rules, format_double, violations
 
 
-class Leaf(Part):
+class Leaf(ApiModel):
     """A node below others."""
 
     size: int = 4
@@ -21,11 +21,13 @@ class Leaf(Part):
 
     rules: ClassVar = (
         Rule("self.size % 2 == 0", "size {self.size} is odd", field="size"),
-        Rule("!has(self.word)", "word is not supported", field="word", refusal=Refusal.FORBIDDEN),
+        Rule(
+            "!has(self.word)", "word is not supported", field="word", refusal=FieldValueErrorReason.FORBIDDEN
+        ),
     )
 
 
-class Tree(Part):
+class Tree(ApiModel):
     """Every way in which a node holds others."""
 
     leaf: Leaf = Leaf()
@@ -92,7 +94,7 @@ def test_broken_rules_are_named_with_the_field_to_blame(tree: dict[str, Any], ex
     ],
 )
 def test_the_root_has_no_path(path: str, field: str, expected: str) -> None:
-    rule = Rule("has(self.x)", "missing", field=field, refusal=Refusal.REQUIRED)
+    rule = Rule("has(self.x)", "missing", field=field, refusal=FieldValueErrorReason.REQUIRED)
     assert [str(found) for found in broken_rules([rule], {}, path)] == [expected]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.runconfig import World
-from footplate_trainer.manifest.run_file import ManifestRefused, RunFile, parse_documents, read_run
+from footplate_trainer.manifest.run_file import InvalidManifest, RunFile, parse_documents, read_run
 
 GOOD = """
 apiVersion: footplate.dev/v1alpha1
@@ -93,7 +93,7 @@ def test_a_date_is_a_text(read: Read) -> None:
     ],
 )
 def test_a_file_without_one_run_is_refused(read: Read, text: str, problem: str) -> None:
-    with pytest.raises(ManifestRefused) as caught:
+    with pytest.raises(InvalidManifest) as caught:
         read(text)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -185,13 +185,13 @@ def test_a_file_without_one_run_is_refused(read: Read, text: str, problem: str) 
 )
 def test_a_mistake_is_named_with_its_place(read: Read, old: str, new: str, problem: str) -> None:
     assert old in GOOD
-    with pytest.raises(ManifestRefused) as caught:
+    with pytest.raises(InvalidManifest) as caught:
         read(GOOD.replace(old, new, 1))
     assert [found for found in caught.value.problems if problem in found]
 
 
 def test_all_mistakes_are_told_at_once(read: Read) -> None:
-    with pytest.raises(ManifestRefused) as caught:
+    with pytest.raises(InvalidManifest) as caught:
         read(GOOD.replace("layers: 2, hiddenSize: 64", "layers: 0, hiddenSize: many"))
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
         "spec.model.layers",
@@ -201,7 +201,7 @@ def test_all_mistakes_are_told_at_once(read: Read) -> None:
 
 
 def test_an_override_is_held_to_the_same_rules(read: Read) -> None:
-    with pytest.raises(ManifestRefused, match="globalBatchSize 9 is not a multiple of microBatchSize 2"):
+    with pytest.raises(InvalidManifest, match="globalBatchSize 9 is not a multiple of microBatchSize 2"):
         read(GOOD, "training.globalBatchSize=9")
 
 
@@ -213,12 +213,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
     path = tmp_path / "run.yaml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ManifestRefused, match=problem):
+    with pytest.raises(InvalidManifest, match=problem):
         read_run(path)
 
 
 def test_what_two_rules_find_is_told_once(read: Read) -> None:
     grpo = ("stage=grpo", "rollout={maxTokens: 8, samples: 10, group: 4}", "training.globalBatchSize=10")
-    with pytest.raises(ManifestRefused) as refusal:
+    with pytest.raises(InvalidManifest) as refusal:
         read(GOOD, *grpo, "reward.functions=[{name: short, length: {}}]")
     assert sum("not a multiple of group 4" in problem for problem in refusal.value.problems) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.metrics.report import MetricsFile, SamplesFile, beside, progress_line, rows_up_to
+from footplate_trainer.metrics.report import MetricsFile, SamplesFile, progress_line, rows_up_to, samples_path
 from tests.support.samples import shown
 
 
@@ -64,7 +64,7 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: bytes) 
 
 
 def test_a_file_of_samples_is_there_once_a_step_shows_some_and_has_each_step_once(tmp_path: Path) -> None:
-    path = beside(tmp_path / "metrics.jsonl")
+    path = samples_path(tmp_path / "metrics.jsonl")
     first = SamplesFile(path, resumed_step=0)
     first.write(row(1))
     assert not path.exists()

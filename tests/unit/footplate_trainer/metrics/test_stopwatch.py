@@ -57,8 +57,8 @@ def test_on_a_host_each_lap_belongs_to_its_part() -> None:
     for part, seconds in laps:
         clock.pass_(seconds)
         watch.lap(part)
-    assert watch.take() == (15.0, {StepPart.DATA: 1.0, StepPart.COMPUTE: 5.0})
-    assert watch.take() == (0.0, {})
+    assert watch.read_and_reset() == (15.0, {StepPart.DATA: 1.0, StepPart.COMPUTE: 5.0})
+    assert watch.read_and_reset() == (0.0, {})
 
 
 def test_what_is_timed_has_a_lap_of_its_own() -> None:
@@ -69,7 +69,7 @@ def test_what_is_timed_has_a_lap_of_its_own() -> None:
         clock.pass_(2.0)
     clock.pass_(1.0)
     watch.lap(StepPart.DATA)
-    assert watch.take() == (12.0, {StepPart.CHECKPOINT: 2.0, StepPart.DATA: 1.0})
+    assert watch.read_and_reset() == (12.0, {StepPart.CHECKPOINT: 2.0, StepPart.DATA: 1.0})
 
 
 def test_what_is_timed_within_another_part_is_not_of_that() -> None:
@@ -85,7 +85,7 @@ def test_what_is_timed_within_another_part_is_not_of_that() -> None:
     clock.pass_(8.0)
     with watch.time(StepPart.VALIDATION):
         clock.pass_(5.0)
-    assert watch.take() == (
+    assert watch.read_and_reset() == (
         40.0,
         {StepPart.DATA: 3.0, StepPart.ROLLOUT: 20.0, StepPart.SCORING: 4.0, StepPart.VALIDATION: 5.0},
     )
@@ -103,6 +103,6 @@ def test_a_device_is_asked_and_not_waited_for() -> None:
     watch.lap(StepPart.COMMUNICATION)
     device.work(2.0)
     watch.lap(StepPart.OPTIMIZER)
-    assert watch.take() == (6.0, {StepPart.DATA: 1.0, StepPart.COMPUTE: pytest.approx(5.0)})
+    assert watch.read_and_reset() == (6.0, {StepPart.DATA: 1.0, StepPart.COMPUTE: pytest.approx(5.0)})
     device.finished = 7.0
-    assert watch.take() == (0.0, {StepPart.OPTIMIZER: pytest.approx(2.0)})
+    assert watch.read_and_reset() == (0.0, {StepPart.OPTIMIZER: pytest.approx(2.0)})

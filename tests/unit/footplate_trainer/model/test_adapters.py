@@ -9,13 +9,13 @@ import torch
 
 from footplate_contracts.v1alpha1.model import Activation, Family
 from footplate_planning.shape import AdapterShape, ModelShape, is_target
-from footplate_trainer.model.build import build
+from footplate_trainer.model.build import build_network
 from footplate_trainer.model.dropout import DropoutSeed
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.linear import Linear, LowRank, is_adapters
+from footplate_trainer.model.linear import Linear, LowRankAdapter, is_adapter_parameter
 from footplate_trainer.model.loss import summed_cross_entropy
-from footplate_trainer.model.network import Network
+from footplate_trainer.model.network import TransformerNetwork
 from tests.support.shapes import fill, shape_like, some_tokens
 
 EVERYWHERE = AdapterShape(rank=3, alpha=6.0, targets=("*",))
@@ -30,18 +30,18 @@ SHAPES = [
 ]
 
 
-def adapted(shape: ModelShape, adapter: AdapterShape = EVERYWHERE) -> Network:
-    model = build(replace(shape, adapter=adapter))
+def adapted(shape: ModelShape, adapter: AdapterShape = EVERYWHERE) -> TransformerNetwork:
+    model = build_network(replace(shape, adapter=adapter))
     fill(model)
     return model
 
 
-def logits(model: Network) -> torch.Tensor:
+def logits(model: TransformerNetwork) -> torch.Tensor:
     answer: torch.Tensor = model(some_tokens(), decoder_tokens=some_tokens(seed=2))
     return answer
 
 
-def disturb(model: Network) -> None:
+def disturb(model: TransformerNetwork) -> None:
     """B of every adapter as it might be after training."""
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def disturb(model: Network) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_linear_layers_are_those_that_are_built(shape: ModelShape) -> None:
     with torch.device("meta"):
-        modules = build(shape).named_modules()
+        modules = build_network(shape).named_modules()
         built = {
             name: (module.in_features, module.out_features)
             for name, module in modules
@@ -69,7 +69,7 @@ def test_only_adapters_are_trained_and_all_are_counted(shape: ModelShape) -> Non
         name: parameter.numel() for name, parameter in model.named_parameters() if parameter.requires_grad
     }
 
-    assert all(map(is_adapters, trained))
+    assert all(map(is_adapter_parameter, trained))
     assert sum(trained.values()) == model.shape.trained_parameters == model.shape.adapter_parameters
     assert sum(parameter.numel() for parameter in model.parameters()) == shape.parameters + sum(
         trained.values()
@@ -78,7 +78,9 @@ def test_only_adapters_are_trained_and_all_are_counted(shape: ModelShape) -> Non
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_adapter_begins_as_nothing(shape: ModelShape) -> None:
-    base = build(shape).requires_grad_(False)  # as a bias that is trained takes another kernel of attention
+    base = build_network(shape).requires_grad_(
+        False
+    )  # as a bias that is trained takes another kernel of attention
     fill(base)
 
     model = adapted(shape, AdapterShape(rank=3, alpha=6.0))
@@ -89,7 +91,7 @@ def test_an_adapter_begins_as_nothing(shape: ModelShape) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_adapter_is_a_matrix_of_low_rank_beside_the_weight(shape: ModelShape) -> None:
     """In fp64: weights so wide grow a rounding error a thousandfold, and every CPU has its own."""
-    model, merged, base = adapted(shape), build(shape), build(shape)
+    model, merged, base = adapted(shape), build_network(shape), build_network(shape)
     disturb(model)
     for network in (merged, base):
         fill(network)
@@ -97,7 +99,7 @@ def test_an_adapter_is_a_matrix_of_low_rank_beside_the_weight(shape: ModelShape)
         network.double()
     with torch.no_grad():
         for name, module in model.named_modules():
-            if isinstance(module, LowRank):
+            if isinstance(module, LowRankAdapter):
                 owner = merged.get_submodule(name.removesuffix(".adapter"))
                 owner.get_parameter("weight").add_(6.0 / 3 * module.b @ module.a)
 
@@ -111,12 +113,12 @@ def test_an_adapter_is_a_matrix_of_low_rank_beside_the_weight(shape: ModelShape)
 def test_every_adapter_and_nothing_else_gets_a_gradient(shape: ModelShape) -> None:
     model = adapted(shape)
     disturb(model)
-    (hidden,) = model.advance(inputs=_inputs(some_tokens()))
+    (hidden,) = model.forward_stage(inputs=_inputs(some_tokens()))
 
     summed_cross_entropy(hidden, model.head_weight, some_tokens(seed=3)).backward()
 
     with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    assert with_gradient == {name for name, _ in model.named_parameters() if is_adapters(name)}
+    assert with_gradient == {name for name, _ in model.named_parameters() if is_adapter_parameter(name)}
 
 
 def _inputs(tokens: torch.Tensor, dropout_seed: DropoutSeed | None = None) -> Inputs:
@@ -150,7 +152,7 @@ def test_a_begins_with_the_variance_of_a_linear_layer() -> None:
 
 
 def test_what_an_adapter_reads_is_dropped_in_training_only() -> None:
-    adapter = LowRank(8, 8, AdapterShape(rank=8, alpha=8.0, dropout=0.5), "site")
+    adapter = LowRankAdapter(8, 8, AdapterShape(rank=8, alpha=8.0, dropout=0.5), "site")
     with torch.no_grad():
         adapter.a.copy_(torch.eye(8))
         adapter.b.copy_(torch.eye(8))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from footplate_contracts.v1alpha1.model import Family
-from footplate_trainer.model.build import build
-from footplate_trainer.model.dropout import Dropout, DropoutSeed
+from footplate_trainer.model.build import build_network
+from footplate_trainer.model.dropout import DropoutSeed, HashDropout
 from tests.support.shapes import fill, shape_like, some_tokens
 
 SAMPLES = torch.tensor([4, 9, 2])
@@ -17,14 +17,14 @@ SEED = DropoutSeed(seed=1, step=7, samples=SAMPLES)
 def dropped(
     x: torch.Tensor, dropout_seed: DropoutSeed = SEED, site: str = "blocks.0", shard: int = 0
 ) -> torch.Tensor:
-    layer = Dropout(0.25, site)
+    layer = HashDropout(0.25, site)
     layer.sequence_shard = shard
     zeroed: torch.Tensor = layer(x, dropout_seed) == 0
     return zeroed
 
 
 def test_the_share_and_the_mean_are_right() -> None:
-    layer = Dropout(0.25, "site")
+    layer = HashDropout(0.25, "site")
     x = layer(torch.ones(3, 200, 500), SEED)
 
     assert (x == 0).float().mean().item() == pytest.approx(0.25, abs=2e-3)
@@ -70,12 +70,12 @@ def test_a_shard_of_the_sequence_drops_its_part() -> None:
     x = torch.ones(3, 20, 20)
 
     assert torch.equal(dropped(x[:, 10:], shard=1), dropped(x)[:, 10:])
-    layer, places = Dropout(0.25, "blocks.0"), torch.tensor([3, 4, 17])
+    layer, places = HashDropout(0.25, "blocks.0"), torch.tensor([3, 4, 17])
     assert torch.equal(layer(x[:, :3], SEED, places) == 0, dropped(x)[:, places])
 
 
 def test_some_heads_drop_theirs() -> None:
-    layer, weights = Dropout(0.25, "attention"), torch.ones(3, 4, 10, 10)
+    layer, weights = HashDropout(0.25, "attention"), torch.ones(3, 4, 10, 10)
     whole = layer(weights, SEED)
     layer.first_head = 2
 
@@ -86,7 +86,7 @@ def test_some_heads_drop_theirs() -> None:
 @pytest.mark.parametrize("family", [Family.LLAMA, Family.BERT, Family.T5])
 def test_a_network_drops_in_training_only(family: Family) -> None:
     dropout = {"hidden": 0.1, "attention": 0.1, "embedding": 0.1}
-    model, plain = build(shape_like(family, dropout=dropout)), build(shape_like(family))
+    model, plain = build_network(shape_like(family, dropout=dropout)), build_network(shape_like(family))
     fill(model)
     fill(plain)
     tokens, dropout_seed = some_tokens(3), SEED

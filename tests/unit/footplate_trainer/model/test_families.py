@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import Activation, Family
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.build import build
+from footplate_trainer.model.build import build_network
 from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.network import Network
+from footplate_trainer.model.network import TransformerNetwork
 from tests.support.shapes import STRETCH, fill, shape_like, some_tokens
 
 DOCUMENTS = torch.tensor([[0] * 24, [0] * 9 + [1] * 15])
@@ -35,10 +35,10 @@ LEARNED = [
 ]
 
 
-def stage(shape: ModelShape, blocks: range, first: bool, last: bool) -> Network:
+def stage(shape: ModelShape, blocks: range, first: bool, last: bool) -> TransformerNetwork:
     with torch.device("meta"):
-        model = build(shape)
-    model.keep(blocks, first, last)
+        model = build_network(shape)
+    model.prune_to_stage(blocks, first, last)
     model.to_empty(device="cpu")
     model.reset_tables()
     fill(model)
@@ -64,7 +64,7 @@ def test_the_parameter_count_is_the_published_one(
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_formula_counts_what_is_built(shape: ModelShape) -> None:
     with torch.device("meta"):
-        assert shape.parameters == sum(parameter.numel() for parameter in build(shape).parameters())
+        assert shape.parameters == sum(parameter.numel() for parameter in build_network(shape).parameters())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -74,7 +74,7 @@ def test_a_stage_for_each_block_is_the_whole(shape: ModelShape) -> None:
     names = set()
     for number in range(shape.blocks):
         part = stage(shape, range(number, number + 1), number == 0, number == shape.blocks - 1)
-        states = part.advance(*states, inputs=inputs)
+        states = part.forward_stage(*states, inputs=inputs)
         names |= {name for name, _ in part.named_parameters()}
 
     whole = stage(shape, range(shape.blocks), True, True)
@@ -116,16 +116,16 @@ def test_packed_documents_stand_where_each_would_alone(shape: ModelShape) -> Non
 def test_a_share_of_a_sequence_has_the_places_of_the_whole(shape: ModelShape) -> None:
     """The first and last quarter, as a rank of a context group has it; the second half, as a tensor rank."""
     model, tokens = stage(shape, range(2), True, True), some_tokens()
-    whole = model.embedded(Inputs(tokens, DOCUMENTS))
+    whole = model.embed(Inputs(tokens, DOCUMENTS))
     positions = torch.cat((torch.arange(6), torch.arange(18, 24)))
     dealt = Inputs(tokens[:, positions], DOCUMENTS, positions=positions)
 
-    assert torch.equal(model.embedded(dealt), whole[:, positions])
+    assert torch.equal(model.embed(dealt), whole[:, positions])
 
     model.embedding = _SecondHalf.from_pretrained(model.embedding.weight)
-    model.hold_sequence_shard(1, 2)
-    assert torch.equal(model.embedded(Inputs(tokens, DOCUMENTS)), whole[:, 12:])
-    assert torch.equal(model.embedded(dealt), whole[:, positions[6:]])
+    model.set_sequence_shard(1, 2)
+    assert torch.equal(model.embed(Inputs(tokens, DOCUMENTS)), whole[:, 12:])
+    assert torch.equal(model.embed(dealt), whole[:, positions[6:]])
 
 
 class _SecondHalf(nn.Embedding):

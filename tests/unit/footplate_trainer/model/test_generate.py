@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.generate import Sampling, choose, continuation
+from footplate_trainer.model.generate import SamplingOptions, generate_tokens, sample_token
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.transformer import Decoder
 
-GREEDY = Sampling(temperature=0)
+GREEDY = SamplingOptions(temperature=0)
 
 
 def model() -> Decoder:
@@ -30,17 +30,17 @@ def greedy_without_cache(built: Decoder, tokens: list[int], count: int) -> list[
 def test_the_cached_continuation_is_the_one_computed_anew() -> None:
     built = model()
 
-    assert list(continuation(built, [1, 2, 3], 8, GREEDY)) == greedy_without_cache(built, [1, 2, 3], 8)
+    assert list(generate_tokens(built, [1, 2, 3], 8, GREEDY)) == greedy_without_cache(built, [1, 2, 3], 8)
 
 
 def test_a_full_context_ends_the_text() -> None:
-    assert len(list(continuation(model(), [1, 2, 3], 100, GREEDY))) == 10
+    assert len(list(generate_tokens(model(), [1, 2, 3], 100, GREEDY))) == 10
 
 
 def test_a_long_prompt_loses_its_beginning() -> None:
     built, prompt = model(), list(range(30))
 
-    assert list(continuation(built, prompt, 1, GREEDY)) == greedy_without_cache(built, prompt[-12:], 1)
+    assert list(generate_tokens(built, prompt, 1, GREEDY)) == greedy_without_cache(built, prompt[-12:], 1)
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -50,7 +50,7 @@ def test_no_end_is_shown_whichever_of_them_comes(place: int) -> None:
     assert len({*expected}) == 3 and 49 not in expected
     ends = frozenset({49, *expected[place:]})
 
-    assert list(continuation(built, [1, 2, 3], 4, GREEDY, ends)) == expected[:place]
+    assert list(generate_tokens(built, [1, 2, 3], 4, GREEDY, ends)) == expected[:place]
 
 
 def test_an_end_in_the_prompt_ends_nothing() -> None:
@@ -58,13 +58,14 @@ def test_an_end_in_the_prompt_ends_nothing() -> None:
     expected = greedy_without_cache(built, prompt, 4)
     assert 7 not in expected
 
-    assert list(continuation(built, prompt, 4, GREEDY, {7})) == expected
+    assert list(generate_tokens(built, prompt, 4, GREEDY, {7})) == expected
 
 
 def test_the_seed_decides_the_sample() -> None:
     built = model()
     one, again, other = (
-        list(continuation(built, [1], 8, Sampling(temperature=1.5, top_k=0, seed=seed))) for seed in (1, 1, 2)
+        list(generate_tokens(built, [1], 8, SamplingOptions(temperature=1.5, top_k=0, seed=seed)))
+        for seed in (1, 1, 2)
     )
 
     assert one == again
@@ -74,7 +75,7 @@ def test_the_seed_decides_the_sample() -> None:
 def test_only_the_best_are_chosen_among() -> None:
     logits, generator = torch.tensor([0.0, 5.0, 4.9, 1.0]), torch.Generator().manual_seed(0)
 
-    chosen = {choose(logits, Sampling(temperature=5.0, top_k=2), generator) for _ in range(100)}
+    chosen = {sample_token(logits, SamplingOptions(temperature=5.0, top_k=2), generator) for _ in range(100)}
 
     assert chosen == {1, 2}
-    assert choose(logits, GREEDY, generator) == 1
+    assert sample_token(logits, GREEDY, generator) == 1

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate_trainer.model.judge import JudgedTokens, StepTotals, TokenMean
+from footplate_trainer.model.judge import LossInputs, StepTotals, WeightedCrossEntropy
 from footplate_trainer.model.sequence_field import SequenceField
-from footplate_trainer.model.tally import Tally
+from footplate_trainer.model.tally import MetricSums
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.model.token_loss import Scores
+from footplate_trainer.model.token_loss import TokenScores
 
 # Two rows of six places and three sequences at most: a pair whose second side stands first, and one of a
 # single sequence, a filler's place between them.
@@ -26,7 +26,7 @@ WHERE = torch.tensor([0, 1, 3, 6, 8, 9, 11])
 LOG_PROBABILITIES = torch.tensor([-1.0, -2.0, -4.0, -8.0, -16.0, -32.0, -64.0])
 
 
-def tokens(sequences: Tensor | None = SEQUENCES, **token_values: Tensor) -> JudgedTokens:
+def tokens(sequences: Tensor | None = SEQUENCES, **token_values: Tensor) -> LossInputs:
     targets = Targets(
         torch.zeros_like(DOCUMENTS).long(),
         DOCUMENTS,
@@ -36,7 +36,7 @@ def tokens(sequences: Tensor | None = SEQUENCES, **token_values: Tensor) -> Judg
         token_values=token_values,
         sequence_values={"margin": torch.arange(6.0).view(2, 3)},
     )
-    return JudgedTokens.of(targets, Scores(WHERE, LOG_PROBABILITIES), WHERE)
+    return LossInputs.of(targets, TokenScores(WHERE, LOG_PROBABILITIES), WHERE)
 
 
 def test_sums_are_by_sequence() -> None:
@@ -58,18 +58,18 @@ def test_a_mean_of_tokens_weighs_them() -> None:
     weight = torch.zeros(2, 6)
     weight[0, 3], weight[1, 5] = 0.5, 0.25
 
-    totals = StepTotals(dict, Tally((), torch.device("cpu")))
+    totals = StepTotals(dict, MetricSums((), torch.device("cpu")))
 
-    assert TokenMean()(tokens(None), totals).item() == 127
-    assert TokenMean()(tokens(None, weight=weight), totals).item() == 2 + 16
+    assert WeightedCrossEntropy()(tokens(None), totals).item() == 127
+    assert WeightedCrossEntropy()(tokens(None, weight=weight), totals).item() == 2 + 16
 
 
 def test_a_step_without_anything_that_counts_is_divided_by_one() -> None:
-    assert TokenMean().divisor({"tokens": torch.tensor(0), "pairs": torch.tensor(3)}).item() == 1
+    assert WeightedCrossEntropy().divisor({"tokens": torch.tensor(0), "pairs": torch.tensor(3)}).item() == 1
 
 
 def test_means_are_over_all_that_was_added() -> None:
-    tally = Tally(("accuracy", "margin", "never"), torch.device("cpu"))
+    tally = MetricSums(("accuracy", "margin", "never"), torch.device("cpu"))
     tally.add("margin", torch.tensor(3.0, requires_grad=True), 2)
     tally.add("margin", torch.tensor(-1.0), torch.tensor(6))
     tally.add("accuracy", torch.tensor(3), 4)
@@ -79,4 +79,4 @@ def test_means_are_over_all_that_was_added() -> None:
 
 def test_a_name_that_was_not_announced_is_refused() -> None:
     with pytest.raises(KeyError, match=r"'margin' is none of the names that the objective announces"):
-        Tally(("accuracy",), torch.device("cpu")).add("margin", torch.tensor(1.0), 1)
+        MetricSums(("accuracy",), torch.device("cpu")).add("margin", torch.tensor(1.0), 1)

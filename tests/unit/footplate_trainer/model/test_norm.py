@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from footplate_trainer.model.norm import RootMeanSquareNorm
+from footplate_trainer.model.norm import RMSNorm
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_value_and_gradients_are_torchs(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(2)
     x, weight, gradient = (torch.randn(size, generator=generator) for size in ((3, 5, 8), (8,), (3, 5, 8)))
-    norm = RootMeanSquareNorm(8, 1e-5)
+    norm = RMSNorm(8, 1e-5)
     norm.weight.data = weight.to(dtype)
     ours = x.to(dtype).requires_grad_()
     norm(ours).backward(gradient.to(dtype))

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import AttentionBackend, Family
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention_mask import mask_behind
-from footplate_trainer.model.paged import PagedCache, PagedTokens
+from footplate_trainer.model.attention_mask import offset_causal_mask
+from footplate_trainer.model.paged import PagedKeyValueCache, PagedTokens
 from footplate_trainer.model.transformer import Decoder
 from tests.support.shapes import fill, shape_like, some_tokens
 
@@ -42,9 +42,9 @@ def decoder(shape: ModelShape) -> Decoder:
     return model.eval()
 
 
-def cache_of(model: Decoder) -> PagedCache:
+def cache_of(model: Decoder) -> PagedKeyValueCache:
     shape = model.shape
-    return PagedCache(
+    return PagedKeyValueCache(
         layers=shape.layers,
         blocks=BLOCKS,
         size=SIZE,
@@ -55,12 +55,12 @@ def cache_of(model: Decoder) -> PagedCache:
 
 
 @torch.inference_mode()
-def run_pass(model: Decoder, cache: PagedCache, taken: list[tuple[Row, int]]) -> None:
+def run_pass(model: Decoder, cache: PagedKeyValueCache, taken: list[tuple[Row, int]]) -> None:
     """The next so many tokens of each row, in one pass."""
-    inputs, states = cache.read(
+    inputs, states = cache.prepare_pass(
         [PagedTokens(row.tokens[row.done : row.done + count], row.done, row.blocks) for row, count in taken]
     )
-    (hidden,) = model.advance(inputs=inputs, caches=states)
+    (hidden,) = model.forward_stage(inputs=inputs, caches=states)
     logits = functional.linear(hidden, model.head_weight)[0]
     for (row, count), piece in zip(taken, logits.split([count for _, count in taken]), strict=True):
         row.logits.append(piece)
@@ -115,7 +115,7 @@ def test_a_copied_block_goes_its_own_way() -> None:
     first, second = Row([*tokens, 5], [2, 8]), Row([*tokens, 6], [2, 4], done=6)
     run_pass(model, cache, [(first, 6)])
 
-    cache.copy([(8, 4)])
+    cache.copy_blocks([(8, 4)])
     run_pass(model, cache, [(first, 1), (second, 1)])
 
     for row in (first, second):
@@ -125,5 +125,5 @@ def test_a_copied_block_goes_its_own_way() -> None:
 
 
 def test_nothing_is_asked_of_a_mask_where_a_single_token_sees_all() -> None:
-    assert mask_behind(9, 1, 10, torch.device("cpu")).tensor is None
-    assert mask_behind(9, 1, 9, torch.device("cpu")).tensor is not None
+    assert offset_causal_mask(9, 1, 10, torch.device("cpu")).tensor is None
+    assert offset_causal_mask(9, 1, 9, torch.device("cpu")).tensor is not None

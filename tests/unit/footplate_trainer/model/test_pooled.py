@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from footplate_trainer.model.pooled import embedded_pairs, info_nce, pooled, summed_square_error
+from footplate_trainer.model.pooled import embedded_pairs, info_nce, mean_pool, summed_square_error
 from footplate_trainer.model.targets import Targets
 
 # Two texts of three positions; the second has one position of padding.
@@ -21,8 +21,8 @@ def targets(values: list[float], real: list[bool]) -> Targets:
 
 
 def test_padding_has_no_part_in_the_mean() -> None:
-    assert pooled(HIDDEN, DOCUMENTS).tolist() == [[3.0, 2.0], [3.0, 4.0]]
-    assert pooled(HIDDEN, torch.full_like(DOCUMENTS, -1)).eq(0).all()
+    assert mean_pool(HIDDEN, DOCUMENTS).tolist() == [[3.0, 2.0], [3.0, 4.0]]
+    assert mean_pool(HIDDEN, torch.full_like(DOCUMENTS, -1)).eq(0).all()
 
 
 @pytest.mark.parametrize(

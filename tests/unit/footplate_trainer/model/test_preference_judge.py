@@ -10,27 +10,27 @@ import torch
 from footplate_contracts.runconfig import resolve_preference
 from footplate_contracts.v1alpha1.preference import Preference
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_trainer.model.judge import Judge, JudgedTokens, StepTotals
-from footplate_trainer.model.preference_judge import KtoJudge, judge_of
-from footplate_trainer.model.tally import Tally
+from footplate_trainer.model.judge import LossInputs, SequenceLoss, StepTotals
+from footplate_trainer.model.preference_judge import KtoLoss, build_preference_loss
+from footplate_trainer.model.tally import MetricSums
 
 
-def judge(**settings: object) -> Judge:
+def judge(**settings: object) -> SequenceLoss:
     found = resolve_preference(Preference.model_validate(settings), Stage.DPO)
     assert found is not None
-    return judge_of(found)
+    return build_preference_loss(found)
 
 
 def tokens(
     sequences: list[tuple[int, int, list[float]]],
     values: Mapping[str, list[float]],
     answers: list[float] | None = None,
-) -> JudgedTokens:
+) -> LossInputs:
     """`sequences` are a sample, a side, and the log-probability of each token."""
     places = [place for place, (_, _, logs) in enumerate(sequences) for _ in logs]
     table = [[sample, side, 0, len(logs)] for sample, side, logs in sequences]
     table.append([-1, -1, -1, -1])  # a place of the row that holds no sequence
-    return JudgedTokens(
+    return LossInputs(
         torch.tensor([log for _, _, logs in sequences for log in logs], dtype=torch.float64),
         None,
         None,
@@ -42,10 +42,10 @@ def tokens(
 
 
 def judged(
-    judge: Judge, tokens: JudgedTokens, counts: Mapping[str, int], survey: list[float] | None = None
+    judge: SequenceLoss, tokens: LossInputs, counts: Mapping[str, int], survey: list[float] | None = None
 ) -> tuple[float, dict[str, float]]:
     """The step's loss, and the means of its row."""
-    tally = Tally(judge.names, torch.device("cpu"))
+    tally = MetricSums(judge.names, torch.device("cpu"))
     told = {name: torch.tensor(count) for name, count in counts.items()}
     total = None if survey is None else torch.tensor(survey, dtype=torch.float64)
     loss = judge(tokens, StepTotals(lambda: told, tally, total)) / judge.divisor(told)
@@ -102,8 +102,8 @@ def test_kto(desirable: float, log: float, expected: float) -> None:
         [(0, 0, [log]), (0, 1, [-1.0])], {"reference": [-3.0, -1.4], "desirable": [desirable, 0.0]}
     )
     kto = judge(loss="kto")
-    assert isinstance(kto, KtoJudge)
-    assert kto.survey(rated).tolist() == pytest.approx([0.4, 1.0])
+    assert isinstance(kto, KtoLoss)
+    assert kto.step_sums(rated).tolist() == pytest.approx([0.4, 1.0])
     loss, row = judged(kto, rated, {"tokens": 1, "samples": 1}, survey=[0.4, 2.0])
     assert loss == pytest.approx(expected, abs=5e-7)
     assert row.pop("kl") == pytest.approx(0.2)

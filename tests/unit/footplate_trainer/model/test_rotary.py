@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from footplate_trainer.model.rotary import rotary_frequencies, rotary_tables, rotate
+from footplate_trainer.model.rotary import apply_rotary, rotary_frequencies, rotary_tables
 
 LENGTH, HEAD_SIZE = 5, 8
 
@@ -26,7 +26,7 @@ def test_value_and_gradient_are_those_of_a_complex_product() -> None:
     tables = rotary_tables(LENGTH, rotary_frequencies(HEAD_SIZE, 100.0), torch.device("cpu"))
     exact = x.detach().double().requires_grad_()
 
-    turned = rotate(x, *tables)
+    turned = apply_rotary(x, *tables)
 
     torch.testing.assert_close(turned.double(), as_complex(exact), rtol=1e-6, atol=1e-6)
     (found,) = torch.autograd.grad(turned, x, gradient)
@@ -38,7 +38,7 @@ def test_bf16_is_turned_in_fp32() -> None:
     x = torch.randn(1, 1, LENGTH, HEAD_SIZE, generator=torch.Generator().manual_seed(3)).bfloat16()
     tables = rotary_tables(LENGTH, rotary_frequencies(HEAD_SIZE, 100.0), torch.device("cpu"))
 
-    turned = rotate(x, *tables)
+    turned = apply_rotary(x, *tables)
 
     assert turned.dtype == torch.bfloat16
-    torch.testing.assert_close(turned.float(), rotate(x.float(), *tables), rtol=4e-3, atol=0)
+    torch.testing.assert_close(turned.float(), apply_rotary(x.float(), *tables), rtol=4e-3, atol=0)

@@ -10,8 +10,8 @@ import torch
 from footplate_contracts.v1alpha1.model import AttentionBackend, Family
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention_mask import AttentionMask, bidirectional_mask, causal_mask
-from footplate_trainer.model.build import build
-from footplate_trainer.model.scaled_dot_product import attention_of, fused_attention
+from footplate_trainer.model.build import build_network
+from footplate_trainer.model.scaled_dot_product import fused_attention, get_attention_function
 from tests.support.shapes import fill, shape_like, some_tokens
 
 LENGTH = 24
@@ -47,11 +47,11 @@ def test_eager_attention_is_sdpa(mask: AttentionMask, key_value_heads: int) -> N
     ]
     weights = torch.randn(2, 4, LENGTH, 8, generator=generator)
     answers = []
-    for backend in (fused_attention, attention_of(AttentionBackend.EAGER)):
+    for backend in (fused_attention, get_attention_function(AttentionBackend.EAGER)):
         attended = backend(query, key, value, mask)
         answers.append((attended, *torch.autograd.grad((attended * weights).sum(), inputs)))
 
-    assert attention_of(AttentionBackend.EAGER) is not fused_attention
+    assert get_attention_function(AttentionBackend.EAGER) is not fused_attention
     for fused, eager in zip(*answers, strict=True):
         torch.testing.assert_close(eager, fused, rtol=0, atol=1e-5)
 
@@ -66,7 +66,10 @@ def test_eager_attention_is_sdpa(mask: AttentionMask, key_value_heads: int) -> N
     ],
 )
 def test_a_network_is_the_same_with_either(shape: ModelShape) -> None:
-    fused, eager = build(shape), build(replace(shape, attention_backend=AttentionBackend.EAGER))
+    fused, eager = (
+        build_network(shape),
+        build_network(replace(shape, attention_backend=AttentionBackend.EAGER)),
+    )
     fill(fused, 0.1)
     fill(eager, 0.1)
 

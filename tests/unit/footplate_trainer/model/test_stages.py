@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention import Attention
+from footplate_trainer.model.attention import MultiHeadAttention
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.transformer import Decoder
@@ -23,7 +23,7 @@ TIED = replace(TINY, tied_embeddings=True)
 def stage(shape: ModelShape, blocks: range, first: bool, last: bool) -> Decoder:
     with torch.device("meta"):
         model = Decoder(shape)
-    model.keep(blocks, first, last)
+    model.prune_to_stage(blocks, first, last)
     model.to_empty(device="cpu")
     model.reset_tables()
     for name, parameter in model.named_parameters():
@@ -40,8 +40,8 @@ def test_stages_one_after_the_other_are_the_whole(shape: ModelShape) -> None:
         stage(shape, range(2, 3), False, True),
     )
 
-    sent = middle.advance(*first.advance(inputs=inputs), inputs=inputs)
-    (hidden,) = last.advance(*sent, inputs=inputs)
+    sent = middle.forward_stage(*first.forward_stage(inputs=inputs), inputs=inputs)
+    (hidden,) = last.forward_stage(*sent, inputs=inputs)
 
     whole = stage(shape, range(3), True, True)
     assert torch.equal(
@@ -64,9 +64,9 @@ def test_names_are_the_same_in_every_stage(shape: ModelShape) -> None:
 def test_positions_may_be_given() -> None:
     model, tokens = stage(TINY, range(3), True, True), torch.arange(12).view(1, 12)
 
-    (plain,) = model.advance(inputs=Inputs(tokens))
-    (told,) = model.advance(inputs=Inputs(tokens, positions=torch.arange(12)))
-    (stretched,) = model.advance(inputs=Inputs(tokens[:, :6], positions=torch.arange(0, 12, 2)))
+    (plain,) = model.forward_stage(inputs=Inputs(tokens))
+    (told,) = model.forward_stage(inputs=Inputs(tokens, positions=torch.arange(12)))
+    (stretched,) = model.forward_stage(inputs=Inputs(tokens[:, :6], positions=torch.arange(0, 12, 2)))
 
     assert torch.equal(told, plain)
     assert not torch.allclose(stretched, plain[:, :6])
@@ -80,8 +80,8 @@ def test_attention_may_be_done_by_another() -> None:
     model = stage(TINY, range(3), True, True)
     model.attention_mask = lambda inputs: "nothing"
     for module in model.modules():
-        if isinstance(module, Attention):
+        if isinstance(module, MultiHeadAttention):
             module.attend = blind
-    (hidden,) = model.advance(inputs=Inputs(torch.tensor([[1, 2, 3, 3]])))
+    (hidden,) = model.forward_stage(inputs=Inputs(torch.tensor([[1, 2, 3, 3]])))
 
     assert torch.equal(hidden[0, 2], hidden[0, 3]), "what sees nothing knows only itself"

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import Family
-from footplate_trainer.model.tile_check import NotInvariant, checked_tiles
+from footplate_trainer.model.tile_check import NoInvariantTiles, find_invariant_tiles
 from footplate_trainer.model.tiles import MOST_NUMBERS, Multiply, Tiles, multiply
 from footplate_trainer.model.transformer import Decoder
 from tests.support.shapes import shape_like
@@ -68,7 +68,7 @@ def test_a_function_of_rows_in_tiles_is_that_function_with_its_gradient() -> Non
 def test_this_machine_has_tiles_in_which_rows_are_their_own(family: Family, dtype: torch.dtype) -> None:
     with torch.device("meta"):
         network = Decoder(shape_like(family))
-    tiles = checked_tiles(network, dtype, CPU).tiles
+    tiles = find_invariant_tiles(network, dtype, CPU).tiles
     generator = torch.Generator().manual_seed(3)
     x, weight = (torch.randn(rows, 32, generator=generator).to(dtype) for rows in (300, 96 + 32))
     whole = tiles.product(x, weight)
@@ -104,8 +104,8 @@ def test_a_machine_whose_rows_depend_on_others_is_refused(wrong: Multiply, dtype
     with torch.device("meta"):
         network = Decoder(shape_like(Family.LLAMA))
 
-    with pytest.raises(NotInvariant) as refused:
-        checked_tiles(network, dtype, CPU, multiply=wrong, sizes=(64, 4))
+    with pytest.raises(NoInvariantTiles) as refused:
+        find_invariant_tiles(network, dtype, CPU, multiply=wrong, sizes=(64, 4))
 
     assert "rollout.batchInvariant" in str(refused.value)
     assert "the product with a matrix of 32 x 32 in tiles of 4" in str(refused.value)
@@ -116,6 +116,6 @@ def test_sizes_that_compute_other_bits_are_left_out() -> None:
     with torch.device("meta"):
         network = Decoder(shape_like(Family.LLAMA))
 
-    checked = checked_tiles(network, torch.float32, CPU, multiply=by_size, sizes=(64, 32, 16, 8, 4))
+    checked = find_invariant_tiles(network, torch.float32, CPU, multiply=by_size, sizes=(64, 32, 16, 8, 4))
 
     assert checked.tiles.sizes in ([64, 32], [16, 8, 4])

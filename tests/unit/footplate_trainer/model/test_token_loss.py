@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard, backward_passes
-from footplate_trainer.model.token_loss import Asked, Scores, summed_token_loss, token_scores
+from footplate_trainer.model.token_loss import ScoreRequest, TokenScores, summed_token_loss, token_scores
 
 TOKENS, HIDDEN, ROWS = 13, 6, 11
-EVERYTHING = Asked(entropy=True, temperature=0.7)
+EVERYTHING = ScoreRequest(entropy=True, temperature=0.7)
 COUNTING = [place for place in range(TOKENS) if place not in (2, 7, 12)]
 WEIGHTS = torch.linspace(-1.0, 2.0, TOKENS)
 
@@ -25,13 +25,13 @@ def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     return hidden, head, labels
 
 
-def dense(hidden: Tensor, head: Tensor, labels: Tensor, asked: Asked) -> Scores:
+def dense(hidden: Tensor, head: Tensor, labels: Tensor, asked: ScoreRequest) -> TokenScores:
     """As everyone writes it, of all logits."""
     logits = (hidden @ head.T)[labels != IGNORED]
     where = (labels != IGNORED).nonzero().squeeze(1)
     chosen = labels[where][:, None]
     shares = logits.log_softmax(-1)
-    return Scores(
+    return TokenScores(
         where,
         shares.gather(1, chosen).squeeze(1),
         -(shares.exp() * shares).sum(-1) if asked.entropy else None,
@@ -41,43 +41,43 @@ def dense(hidden: Tensor, head: Tensor, labels: Tensor, asked: Asked) -> Scores:
     )
 
 
-def weighted(scores: Scores) -> Tensor:
+def weighted(scores: TokenScores) -> Tensor:
     """Of each token by itself: minus its log-probability, weighted."""
     return -(scores.log_probabilities * WEIGHTS[scores.where]).sum()
 
 
-def clipped(scores: Scores) -> Tensor:
+def clipped(scores: TokenScores) -> Tensor:
     """Of each token by itself, with a kink: as a policy's ratio to an older one."""
     ratios = torch.exp(scores.log_probabilities + 2.4)
     return -torch.minimum(ratios * WEIGHTS[scores.where], ratios.clamp(0.8, 1.2)).sum()
 
 
-def of_everything(scores: Scores) -> Tensor:
+def of_everything(scores: TokenScores) -> Tensor:
     """Of each token by itself, of all three numbers."""
     assert scores.entropies is not None and scores.tempered is not None
     mixed = scores.log_probabilities * scores.entropies + scores.tempered.square()
     return (mixed * WEIGHTS[scores.where]).sum()
 
 
-def preferred(scores: Scores) -> Tensor:
+def preferred(scores: TokenScores) -> Tensor:
     """Of two sequences against each other: the first 6 places and the others."""
     first = torch.where(scores.where < 6, scores.log_probabilities, 0.0).sum()
     return -torch.nn.functional.logsigmoid(0.3 * (2 * first - scores.log_probabilities.sum()))
 
 
 LOSSES = [
-    pytest.param(weighted, Asked(), False, id="weighted"),
-    pytest.param(clipped, Asked(), False, id="clipped"),
+    pytest.param(weighted, ScoreRequest(), False, id="weighted"),
+    pytest.param(clipped, ScoreRequest(), False, id="clipped"),
     pytest.param(of_everything, EVERYTHING, False, id="entropy-and-temperature"),
     pytest.param(of_everything, EVERYTHING, True, id="the-same-at-once"),
-    pytest.param(preferred, Asked(), True, id="preferred"),
+    pytest.param(preferred, ScoreRequest(), True, id="preferred"),
 ]
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 100])
 @pytest.mark.parametrize(("score", "asked", "whole"), LOSSES)
 def test_value_and_gradients_are_autograds(
-    score: Callable[[Scores], Tensor], asked: Asked, whole: bool, chunk: int
+    score: Callable[[TokenScores], Tensor], asked: ScoreRequest, whole: bool, chunk: int
 ) -> None:
     *tensors, labels = inputs()
     ours = [tensor.clone().requires_grad_() for tensor in tensors]
@@ -101,7 +101,7 @@ def test_a_chunk_larger_than_the_cache_is_scored_piece_by_piece() -> None:
     ours = [tensor.clone().requires_grad_() for tensor in (hidden, head)]
     exact = [tensor.double().requires_grad_() for tensor in (hidden, head)]
 
-    def score(scores: Scores) -> Tensor:
+    def score(scores: TokenScores) -> Tensor:
         assert scores.entropies is not None and scores.tempered is not None
         return (scores.log_probabilities + scores.entropies * scores.tempered).sum()
 
@@ -116,7 +116,7 @@ def test_a_chunk_larger_than_the_cache_is_scored_piece_by_piece() -> None:
 
 @pytest.mark.parametrize(("score", "asked", "whole"), LOSSES)
 def test_a_zero_bubble_pipeline_may_ask_twice(
-    score: Callable[[Scores], Tensor], asked: Asked, whole: bool
+    score: Callable[[TokenScores], Tensor], asked: ScoreRequest, whole: bool
 ) -> None:
     hidden, head, labels = inputs()
     leaves = (hidden.requires_grad_(), head.requires_grad_())
@@ -154,7 +154,7 @@ def test_scores_are_there_for_each_label_that_counts_and_0_for_others() -> None:
     found = token_scores(hidden[None], head, labels[None], asked=EVERYTHING, chunk=5)
 
     assert found.shape == (3, 1, TOKENS)
-    torch.testing.assert_close(found[:, 0, COUNTING], torch.stack(expected.present))
+    torch.testing.assert_close(found[:, 0, COUNTING], torch.stack(expected.score_tensors))
     assert found[:, 0, [2, 7, 12]].eq(0).all()
 
 
@@ -179,7 +179,7 @@ def test_without_a_label_there_is_no_gradient(whole: bool) -> None:
     leaves = (hidden.requires_grad_(), head.requires_grad_())
     calls: list[int] = []
 
-    def score(scores: Scores) -> Tensor:
+    def score(scores: TokenScores) -> Tensor:
         calls.append(len(scores.where))
         return scores.log_probabilities.sum() + 0.5
 

@@ -7,7 +7,7 @@ import torch
 from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
 
 from footplate_contracts.v1alpha1.parallelism import Offload
-from footplate_trainer.parallel.device import home_of_shards, offload_policy
+from footplate_trainer.parallel.device import offload_policy, shard_device
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ def test_shards_are_where_the_run_wants_them(
     offload: Offload, device: str, policy: OffloadPolicy, home: str
 ) -> None:
     assert offload_policy(offload, device) == policy
-    assert home_of_shards(offload, torch.device(device)) == torch.device(home)
+    assert shard_device(offload, torch.device(device)) == torch.device(home)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from footplate_trainer.parallel.room import container_room, container_size, memory_of
+from footplate_trainer.parallel.room import container_room, container_size, get_available_memory
 
 MIB = 2**20
 
@@ -35,5 +35,5 @@ def test_a_container_has_its_limit_less_what_it_uses(
 
 
 def test_two_ranks_share_what_there_is() -> None:
-    one, two = (memory_of(torch.device("cpu"), ranks) for ranks in (1, 2))
+    one, two = (get_available_memory(torch.device("cpu"), ranks) for ranks in (1, 2))
     assert 0 < two.left < one.left and 0 < two.most < one.most

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from footplate_trainer.model.score import DEVIATION, MEAN
-from footplate_trainer.model.tally import Tally
+from footplate_trainer.model.tally import MetricSums
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.scored import RankedPairs
 
@@ -31,7 +31,7 @@ def targets(table: torch.Tensor, margins: torch.Tensor | None = None) -> Targets
 
 def test_each_pair_costs_what_the_formula_says() -> None:
     objective = RankedPairs()
-    loss = objective.loss(SCORES, targets(TABLE), Tally(objective.names, torch.device("cpu")))
+    loss = objective.loss(SCORES, targets(TABLE), MetricSums(objective.names, torch.device("cpu")))
     assert loss.item() == pytest.approx(2 * 0.371101 + 0.693147, abs=2e-6)
 
 
@@ -39,16 +39,16 @@ def test_margin_and_centring() -> None:
     """The margin stands at the chosen answer of its pair; what stands at the rejected one is nobody's."""
     margins = torch.tensor([[9.0, 0.5, 9.0, 0.0], [0.0, 9.0, 9.0, 9.0]])
     objective = RankedPairs(centering=0.01)
-    loss = objective.loss(SCORES, targets(TABLE, margins), Tally(objective.names, torch.device("cpu")))
+    loss = objective.loss(SCORES, targets(TABLE, margins), MetricSums(objective.names, torch.device("cpu")))
     assert loss.item() == pytest.approx(0.554355 + 0.371101 + 0.693147 + 2 * 0.0256 + 0.01, abs=3e-6)
 
 
 def test_a_row_shows_means_and_a_validation_the_unbiased_deviation() -> None:
     objective = RankedPairs(moments=True)
-    tally = Tally(objective.names, torch.device("cpu"))
+    tally = MetricSums(objective.names, torch.device("cpu"))
     objective.loss(SCORES, targets(TABLE), tally)
     means = tally.means(tally.sums.flatten().tolist())
-    shown = objective.shown(means, COUNTS)
+    shown = objective.reported_means(means, COUNTS)
     scores = torch.tensor([1.2, 0.4, 1.2, 0.4, 0.5, 0.5], dtype=torch.float64)
     assert shown == {
         "accuracy": pytest.approx(2 / 3),  # equal scores count as wrong
@@ -63,7 +63,9 @@ def test_a_row_shows_means_and_a_validation_the_unbiased_deviation() -> None:
 
 def test_of_nothing_nothing_is_shown() -> None:
     objective = RankedPairs(moments=True)
-    tally = Tally(objective.names, torch.device("cpu"))
+    tally = MetricSums(objective.names, torch.device("cpu"))
     loss = objective.loss(torch.zeros(1, 4), targets(torch.full((1, 4, 4), -1, dtype=torch.int32)), tally)
     assert loss.item() == 0.0
-    assert objective.shown(tally.means(tally.sums.flatten().tolist()), {"pairs": torch.tensor(0)}) == {}
+    assert (
+        objective.reported_means(tally.means(tally.sums.flatten().tolist()), {"pairs": torch.tensor(0)}) == {}
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate_trainer.rewards.answers import LARGEST, read_answer, read_number
+from footplate_trainer.rewards.answers import LARGEST, parse_reward, parse_rewards
 
 
 class _Unreadable:
@@ -34,7 +34,7 @@ class _Unreadable:
     ],
 )
 def test_what_is_a_number(value: Any, number: float) -> None:
-    assert read_number(value) == number
+    assert parse_reward(value) == number
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_is_a_number(value: Any, number: float) -> None:
     ],
 )
 def test_what_is_none(value: Any, said: str) -> None:
-    reason = read_number(value)
+    reason = parse_reward(value)
     assert isinstance(reason, str) and said in reason and len(reason) < 200
 
 
@@ -77,8 +77,8 @@ def test_what_is_none(value: Any, said: str) -> None:
     ],
 )
 def test_an_answer_is_read_for_each_sample(answer: Any, read: list[float | str]) -> None:
-    assert read_answer(answer, 2) == read
+    assert parse_rewards(answer, 2) == read
 
 
 def test_an_answer_that_cannot_be_read_raises_nothing() -> None:
-    assert all("on another device" in str(reason) for reason in read_answer(_Unreadable(), 2))
+    assert all("on another device" in str(reason) for reason in parse_rewards(_Unreadable(), 2))

@@ -11,7 +11,7 @@ import pytest
 
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.rewards import json_schema, length, marked_number, math_equality, regular_expression
-from footplate_trainer.rewards.answers import Missing, read_answer
+from footplate_trainer.rewards.answers import NoReward, parse_rewards
 from footplate_trainer.rewards.judges import to_json
 from tests.support.rewards.samples import sample
 
@@ -89,7 +89,7 @@ def test_the_length(tokens: int, wanted: int | None, most: int, reward: float) -
 
 
 def judged(judge: Any, given: str, /, **columns: Any) -> float | str:
-    [number] = read_answer(judge([to_json(sample(given, **columns))]), 1)
+    [number] = parse_rewards(judge([to_json(sample(given, **columns))]), 1)
     return number
 
 
@@ -104,12 +104,12 @@ def judged(judge: Any, given: str, /, **columns: Any) -> float | str:
     ],
 )
 def test_a_regular_expression(pattern: str, whole: bool, answer: str, reward: float) -> None:
-    assert judged(regular_expression.judge({"pattern": pattern, "whole": whole}), answer) == reward
+    assert judged(regular_expression.build_scorer({"pattern": pattern, "whole": whole}), answer) == reward
 
 
 def test_what_is_no_regular_expression_is_refused() -> None:
     with pytest.raises(UserMistake, match=re.escape("field (a is no regular expression: missing ), ")):
-        regular_expression.judge({"pattern": "(a", "whole": False, "field": "field"})
+        regular_expression.build_scorer({"pattern": "(a", "whole": False, "field": "field"})
 
 
 SCHEMA = """{"type": "object", "required": ["answer"], "properties": {"answer": {"$ref": "#/$defs/whole"}},
@@ -143,7 +143,7 @@ SCHEMA = """{"type": "object", "required": ["answer"], "properties": {"answer": 
     ],
 )
 def test_a_json_schema(schema: str, answer: str, reward: float) -> None:
-    assert judged(json_schema.judge({"text": schema}), answer) == reward
+    assert judged(json_schema.build_scorer({"text": schema}), answer) == reward
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_json_schema(schema: str, answer: str, reward: float) -> None:
 )
 def test_what_is_no_json_schema_is_refused(schema: str, said: str) -> None:
     with pytest.raises(UserMistake) as refused:
-        json_schema.judge({"text": schema, "field": "reward.functions[0].jsonSchema.text"})
+        json_schema.build_scorer({"text": schema, "field": "reward.functions[0].jsonSchema.text"})
     assert str(refused.value).startswith("reward.functions[0].jsonSchema.text: ")
     assert said in str(refused.value)
 
@@ -182,8 +182,8 @@ def test_what_is_no_json_schema_is_refused(schema: str, said: str) -> None:
     ],
 )
 def test_math_verify(answer: str, reference: Any, reward: float | str) -> None:
-    assert judged(math_equality.judge({"column": "answer"}), answer, answer=reference) == reward
+    assert judged(math_equality.build_scorer({"column": "answer"}), answer, answer=reference) == reward
 
 
 def test_a_reason_of_what_is_built_in_is_told_as_it_is() -> None:
-    assert read_answer([Missing("why"), 1], 2) == ["why", 1.0]
+    assert parse_rewards([NoReward("why"), 1], 2) == ["why", 1.0]

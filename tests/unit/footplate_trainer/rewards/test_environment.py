@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rewards.environment import environment_of, take_secrets
+from footplate_trainer.rewards.environment import environment_of, pop_secrets
 from tests.support.rewards.samples import reward
 
 JUDGE = reward("judge", function={"name": "a:b", "secrets": ["KEY"]})
@@ -35,13 +35,13 @@ PLAIN = reward("plain", number={})
 def test_secrets_are_taken(
     functions: list[object], environment: dict[str, str], secrets: dict[str, str], left: dict[str, str]
 ) -> None:
-    assert take_secrets(functions, environment) == secrets
+    assert pop_secrets(functions, environment) == secrets
     assert environment == left
 
 
 def test_a_missing_secret_is_named_and_no_other_is_told() -> None:
     with pytest.raises(UserMistake) as refused:
-        take_secrets([PLAIN, OTHER], {"KEY": "hidden"})
+        pop_secrets([PLAIN, OTHER], {"KEY": "hidden"})
     assert str(refused.value) == (
         "reward.functions[1].function.secrets: there is no variable TOKEN; "
         "give it in trainer.env with valueFrom.secretKeyRef"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.rewards.hidden import Hidden
+from footplate_trainer.rewards.hidden import Redactor
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,8 @@ from footplate_trainer.rewards.hidden import Hidden
     ],
 )
 def test_a_key_is_replaced(value: str, said: str, told: str) -> None:
-    assert Hidden([value]).text(said) == told
+    assert Redactor([value]).redact_text(said) == told
 
 
 def test_of_keys_that_begin_alike_the_longer_is_replaced_as_a_whole() -> None:
-    assert Hidden(["key-1", "key-1-long"]).content(["key-1-long", 1.0, None]) == ["***", 1.0, None]
+    assert Redactor(["key-1", "key-1-long"]).redact(["key-1-long", 1.0, None]) == ["***", 1.0, None]

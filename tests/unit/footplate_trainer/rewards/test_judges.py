@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rewards.checks import check, set_up_of
-from footplate_trainer.rewards.judges import judge_of, to_json
+from footplate_trainer.rewards.checks import check_functions, worker_setup
+from footplate_trainer.rewards.judges import open_scorer, to_json
 from tests.support.rewards.samples import reward, sample
 
 HERE = __name__
@@ -46,7 +46,7 @@ judge = Judge()
 
 def call(name: str, *batch: Any, columns: tuple[str, ...] = ("answer",)) -> object:
     given.clear()
-    own = judge_of({"kind": "function", "name": f"{HERE}:{name}", "field": "f", "columns": columns})
+    own = open_scorer({"kind": "function", "name": f"{HERE}:{name}", "field": "f", "columns": columns})
     return own([to_json(each_sample) for each_sample in batch])
 
 
@@ -124,7 +124,7 @@ def test_what_cannot_be_called_is_refused(name: str, said: str) -> None:
 )
 def test_what_the_prompts_do_not_have_is_refused(function: Any, said: str) -> None:
     with pytest.raises(UserMistake) as refused:
-        check([reward("first", length={}), function], ["solution", "level"], max_tokens=64)
+        check_functions([reward("first", length={}), function], ["solution", "level"], max_tokens=64)
     assert str(refused.value).startswith(said)
 
 
@@ -138,9 +138,9 @@ def test_what_the_prompts_do_not_have_is_refused(function: Any, said: str) -> No
     ],
 )
 def test_what_goes_with_the_prompts(function: Any) -> None:
-    check([function], ["solution"], max_tokens=64)
+    check_functions([function], ["solution"], max_tokens=64)
 
 
 def test_what_is_computed_at_once_has_no_process() -> None:
     functions = [reward("n", number={}), reward("l", length={}), reward("m", mathVerify={})]
-    assert [set_up_of(function, 0, []) is None for function in functions] == [True, True, False]
+    assert [worker_setup(function, 0, []) is None for function in functions] == [True, True, False]

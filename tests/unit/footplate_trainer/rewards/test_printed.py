@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.rewards.hidden import Hidden
+from footplate_trainer.rewards.hidden import Redactor
 from footplate_trainer.rewards.messages import LARGEST, MessageReader, NotAMessage, encode
-from footplate_trainer.rewards.printed import PrintedLines
+from footplate_trainer.rewards.printed import OutputLines
 
 LEFT_OUT = "… what it prints from here on is left out"
 
@@ -27,9 +27,9 @@ LEFT_OUT = "… what it prints from here on is left out"
     ],
 )
 def test_what_is_printed_is_cut_into_lines(chunks: list[bytes], logged: list[str]) -> None:
-    lines = PrintedLines(Hidden([]), lines=3, longest=10)
-    told = [line for chunk in chunks for line in lines.take(chunk)]
-    assert told + lines.end() == logged
+    lines = OutputLines(Redactor([]), lines=3, longest=10)
+    told = [line for chunk in chunks for line in lines.feed(chunk)]
+    assert told + lines.flush() == logged
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_what_is_printed_is_cut_into_lines(chunks: list[bytes], logged: list[str
     ],
 )
 def test_no_key_is_printed(chunk: bytes, logged: str) -> None:
-    lines = PrintedLines(Hidden(["s3cr3t-value"]), longest=10)
-    assert lines.take(chunk) + lines.end() == [logged]
+    lines = OutputLines(Redactor(["s3cr3t-value"]), longest=10)
+    assert lines.feed(chunk) + lines.flush() == [logged]
 
 
 def test_messages_come_in_any_pieces() -> None:

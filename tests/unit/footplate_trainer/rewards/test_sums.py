@@ -10,7 +10,13 @@ import pytest
 from footplate_trainer.errors import TooManyUnrewarded
 from footplate_trainer.rewards.answers import LARGEST
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
-from footplate_trainer.rewards.sums import UnrewardedShare, largest, means, reasons, weighted_sum
+from footplate_trainer.rewards.sums import (
+    UnrewardedShare,
+    describe_largest,
+    reasons,
+    sums_and_counts,
+    weighted_sum,
+)
 
 MISSING = Unrewarded("reward style: answer 0 to prompt 1 at step 2: it answered NaN")
 
@@ -86,22 +92,25 @@ def test_the_largest_reward_is_named_by_its_size_and_its_answer() -> None:
         SampleKey(4, 7, 2): {"short": 1.0, "model": math.inf},
     }
     told = "in the rollout of step 4 is -3e+11, of short for answer 1 to prompt 7"
-    assert largest(rewards, {"short": 1.0, "model": 1.0}) == f"the largest part of a sum of rewards {told}"
-    assert largest({SampleKey(4, 7, 0): {"short": "it slept"}}, {"short": 1.0}) == ""
+    assert (
+        describe_largest(rewards, {"short": 1.0, "model": 1.0})
+        == f"the largest part of a sum of rewards {told}"
+    )
+    assert describe_largest({SampleKey(4, 7, 0): {"short": "it slept"}}, {"short": 1.0}) == ""
 
 
 def test_the_largest_is_the_one_that_weighs_most() -> None:
     rewards: dict[SampleKey, dict[str, float | str]] = {
         SampleKey(4, 7, 0): {"right": 1.0, "chars": 5321.0, "tiny": 1e9}
     }
-    told = largest(rewards, {"right": -2.0, "chars": 0.0, "tiny": 1e-9})
+    told = describe_largest(rewards, {"right": -2.0, "chars": 0.0, "tiny": 1e-9})
     assert told.endswith(" is -2, of right for answer 0 to prompt 7")
-    assert largest(rewards, {"chars": 0.0}) == ""
+    assert describe_largest(rewards, {"chars": 0.0}) == ""
 
 
 def test_means_leave_out_who_has_none() -> None:
     found: list[dict[str, Outcome]] = [{"a": 1.0, "b": MISSING}, {"a": 3.0, "b": 5.0}]
-    assert means(found, ["a", "b"]) == {"a": (4.0, 2), "b": (5.0, 1)}
+    assert sums_and_counts(found, ["a", "b"]) == {"a": (4.0, 2), "b": (5.0, 1)}
 
 
 def test_reasons_name_samples_in_their_order() -> None:

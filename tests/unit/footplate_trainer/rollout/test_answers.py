@@ -10,15 +10,15 @@ import pytest
 from footplate_trainer.data import order
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.packing import IGNORED
-from footplate_trainer.rollout.answers import AnswerDataset, TrainedAnswer, width_of
+from footplate_trainer.rollout.answers import AnswerDataset, AnswerRow, width_of
 
 PAD = 0
 
 
-def answer(first: int, prompt: int, tokens: int, *, counts: bool = True) -> TrainedAnswer:
+def answer(first: int, prompt: int, tokens: int, *, counts: bool = True) -> AnswerRow:
     asked = np.arange(first, first + prompt, dtype=np.int64)
     drawn = np.arange(first + prompt, first + prompt + tokens, dtype=np.int32)
-    return TrainedAnswer(
+    return AnswerRow(
         asked,
         drawn,
         counts,
@@ -27,9 +27,7 @@ def answer(first: int, prompt: int, tokens: int, *, counts: bool = True) -> Trai
     )
 
 
-def dataset(
-    *answers: TrainedAnswer, first_index: int = 0, epoch: int = 0, once: bool = False
-) -> AnswerDataset:
+def dataset(*answers: AnswerRow, first_index: int = 0, epoch: int = 0, once: bool = False) -> AnswerDataset:
     numbered = {10 + number: given for number, given in enumerate(answers)}
     return AnswerDataset(numbered, first_index, epoch, width=12, pad=PAD, once=once)
 

@@ -8,18 +8,18 @@ import pytest
 
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.batches import normalised
-from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
-from footplate_trainer.rollout.normalising import Normaliser
+from footplate_trainer.rollout.batches import with_normalized_rewards
+from footplate_trainer.rollout.kept import CollectedRollout, RolloutState
+from footplate_trainer.rollout.normalising import RewardNormalizer
 from footplate_trainer.rollout.reward_model import MODEL
 
 
 def test_scores_of_answers_that_are_no_longer_in_the_rollout_count_nowhere() -> None:
     """A run that is given fewer samples finds more in the journal."""
     scores = {SampleKey(4, prompt, 0): score for prompt, score in ((7, 1.0), (8, 3.0), (9, 100.0))}
-    kept = KeptRollout(rewards={key: {MODEL: score} for key, score in scores.items()})
-    gathered = GatheredRollout(4, 7, 2, [7, 8], 0, kept, dict(scores), {MODEL: 1.0})
-    rollout, known = normalised(gathered, 1, Normaliser(RewardNormalization.RUNNING), None)
+    kept = RolloutState(rewards={key: {MODEL: score} for key, score in scores.items()})
+    gathered = CollectedRollout(4, 7, 2, [7, 8], 0, kept, dict(scores), {MODEL: 1.0})
+    rollout, known = with_normalized_rewards(gathered, 1, RewardNormalizer(RewardNormalization.RUNNING), None)
     assert known is not None
     assert (known.count, known.mean) == (2, 2.0)
     assert [*rollout.sums.values()] == pytest.approx([-1 / math.sqrt(2), 1 / math.sqrt(2)])

@@ -9,8 +9,8 @@ import pytest
 
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
-from footplate_trainer.rollout.best import UNCLOSED, UNENDED, UNREWARDED, WORSE, kept_answers
-from footplate_trainer.rollout.epoch import rollouts_of
+from footplate_trainer.rollout.best import UNCLOSED, UNENDED, UNREWARDED, WORSE, select_answers
+from footplate_trainer.rollout.epoch import split_into_rollouts
 from footplate_trainer.rollout.records import SampleRecord
 
 END, STOP, LENGTH = EndReason.END, EndReason.STOP, EndReason.LENGTH
@@ -44,7 +44,7 @@ def test_what_stays_of_a_group(
 ) -> None:
     group = [answer(sibling, reason) for sibling, reason in enumerate(reasons)]
     told = {found.key: value for found, value in zip(group, sums, strict=True)}
-    kept = kept_answers(group, told, best, closed=9)
+    kept = select_answers(group, told, best, closed=9)
     assert [found.key.sibling for found in kept.answers] == stay
     assert dict(kept.dropped) == dropped
 
@@ -63,7 +63,7 @@ def test_what_a_text_stopped_stays_where_its_turn_can_end(
     reason: EndReason, tokens: int, closed: int, dropped: dict[str, int]
 ) -> None:
     found = answer(0, reason, tokens)
-    assert kept_answers([found], {found.key: 1.0}, None, closed).dropped == dropped
+    assert select_answers([found], {found.key: 1.0}, None, closed).dropped == dropped
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_what_a_text_stopped_stays_where_its_turn_can_end(
 def test_each_prompt_is_asked_once(
     prompts: int, groups: int, steps: int, rollouts: list[tuple[int, int]]
 ) -> None:
-    assert list(rollouts_of(prompts, groups, steps)) == [range(*bounds) for bounds in rollouts]
+    assert list(split_into_rollouts(prompts, groups, steps)) == [range(*bounds) for bounds in rollouts]
 
 
 def test_more_rollouts_than_prompts_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"training\.steps 4 asks for more rollouts than the prompts fill: 10, .* fill 3"
     ):
-        rollouts_of(10, 4, 4)
+        split_into_rollouts(10, 4, 4)

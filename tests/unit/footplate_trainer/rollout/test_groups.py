@@ -6,15 +6,15 @@ import random
 
 import pytest
 
-from footplate_trainer.rollout.groups import GroupPlan, asked, chosen
+from footplate_trainer.rollout.groups import GroupPlan, find_next_prompts, select_prompts
 
 
 def played(plan: GroupPlan, first: int, dull: set[int]) -> tuple[list[int], list[int], int]:
     """All places that are asked, those trained on, and how often others were asked for."""
     teaches: dict[int, bool] = {}
-    while (round_ := asked(plan, first, teaches)).places:
+    while (round_ := find_next_prompts(plan, first, teaches)).places:
         teaches |= {place: place not in dull for place in round_.places}
-    return sorted(teaches), chosen(plan, first, teaches), round_.rounds
+    return sorted(teaches), select_prompts(plan, first, teaches), round_.rounds
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.model import digest
-from footplate_trainer.huggingface.initial import completed
-from footplate_trainer.rollout.identity import DRAWN_BY, JournalKeys, drawing_key, functions_said
+from footplate_trainer.huggingface.initial import complete_config
+from footplate_trainer.rollout.identity import (
+    DRAWN_BY,
+    JournalKeyBuilder,
+    reward_function_digests,
+    sampling_digest,
+)
 from tests.support.tiny import VOCABULARY, tiny_config
 
 BASE = (
@@ -27,9 +32,11 @@ def keys(
     ids: int = VOCABULARY,
     ends: frozenset[int] = frozenset({3}),
     behind: tuple[int, ...] = (),
-) -> JournalKeys:
-    config = completed(tiny_config(Path("shards"), Path("run"), (*BASE, *more)), None)
-    return JournalKeys(drawing_key(config, data, ids, ends, behind), functions_said(config))
+) -> JournalKeyBuilder:
+    config = complete_config(tiny_config(Path("shards"), Path("run"), (*BASE, *more)), None)
+    return JournalKeyBuilder(
+        sampling_digest(config, data, ids, ends, behind), reward_function_digests(config)
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +81,7 @@ def test_ids_that_are_never_drawn_are_in_the_key_of_answers() -> None:
 def test_prompts_ends_and_weights_are_in_the_key_of_answers() -> None:
     found = [keys(), keys(data="others"), keys(ends=frozenset({3, 4}))]
     assert len({known.drawn for known in found}) == 3
-    assert keys().of({DRAWN_BY: "a"}).answers != keys().of({DRAWN_BY: "b"}).answers
+    assert keys().build({DRAWN_BY: "a"}).answers != keys().build({DRAWN_BY: "b"}).answers
 
 
 def test_what_a_reward_model_reads_behind_answers_is_in_their_key() -> None:
@@ -102,6 +109,6 @@ def test_rewards_of_answers_with_their_stop_texts_in_them_are_others() -> None:
 
 
 def test_values_are_of_the_weights_that_a_rollout_began_with() -> None:
-    one, other = (keys().of({DRAWN_BY: "a", "value": value}) for value in ("b", "c"))
+    one, other = (keys().build({DRAWN_BY: "a", "value": value}) for value in ("b", "c"))
     assert one.answers == other.answers
     assert one.differing(other.said) == {"scores/value"}

@@ -21,8 +21,8 @@ from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout import journal, places, records
 from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import KeptRollout, merged
-from footplate_trainer.rollout.places import JournalFile, ended, rollout_folder
+from footplate_trainer.rollout.kept import RolloutState, merge_records
+from footplate_trainer.rollout.places import JournalFile, find_obsolete_rollouts, rollout_folder
 from footplate_trainer.rollout.records import RewardsRecord, SampleRecord, ScoresRecord
 
 KEY = JournalKey("digest of what draws")
@@ -46,12 +46,12 @@ def scored(of: SampleRecord) -> ScoresRecord:
 
 def opened(folder: Path, generation: GenerationId = FIRST, rank: int = 0, key: JournalKey = KEY) -> Journal:
     made = Journal(LocalFolder(str(folder)), generation, rank)
-    made.begin(4, key)
+    made.start_rollout(4, key)
     return made
 
 
-def found(folder: Path, key: JournalKey = KEY) -> KeptRollout:
-    return journal.read(LocalFolder(str(folder)), 4, key)
+def found(folder: Path, key: JournalKey = KEY) -> RolloutState:
+    return journal.read_rollout(LocalFolder(str(folder)), 4, key)
 
 
 # -- records --------------------------------------------------------------------------------------
@@ -60,8 +60,8 @@ def found(folder: Path, key: JournalKey = KEY) -> KeptRollout:
 def test_records_come_back_bit_for_bit() -> None:
     drawn = sample(1 << 40, 3, tokens=5)
     all_kinds = [drawn, rewarded(drawn, right=0.1, late="it slept"), scored(drawn), sample(2, tokens=0)]
-    content = records.header(KEY) + records.encoded(all_kinds)
-    back, whole = records.decoded(content, KEY)
+    content = records.header(KEY) + records.encode_records(all_kinds)
+    back, whole = records.decode_records(content, KEY)
     assert whole and len(back) == 4
     assert back[0].key == drawn.key and back[0].reason is EndReason.LENGTH and back[0].mark == drawn.mark
     for column in ("tokens", "sampled", "full"):
@@ -74,28 +74,28 @@ def test_records_come_back_bit_for_bit() -> None:
 def test_what_is_torn_anywhere_ends_what_is_read() -> None:
     drawn = [sample(number) for number in range(3)]
     header = records.header(KEY)
-    ends = [len(header + records.encoded(drawn[:count])) for count in range(4)]
-    content = header + records.encoded(drawn)
+    ends = [len(header + records.encode_records(drawn[:count])) for count in range(4)]
+    content = header + records.encode_records(drawn)
     for size in range(len(content)):
-        back, whole = records.decoded(content[:size], KEY)
+        back, whole = records.decode_records(content[:size], KEY)
         assert len(back) == sum(end <= size for end in ends[1:])
         assert whole == (size in (0, *ends))
 
 
 def test_a_flipped_bit_ends_what_is_read() -> None:
     drawn, chance = [sample(number) for number in range(3)], random.Random(3)
-    content = records.header(KEY) + records.encoded(drawn)
+    content = records.header(KEY) + records.encode_records(drawn)
     for _ in range(200):
         place = chance.randrange(len(content))
         broken = content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :]
-        back, whole = records.decoded(broken, KEY)
+        back, whole = records.decode_records(broken, KEY)
         assert not whole
-        assert records.encoded(back) == records.encoded(drawn[: len(back)])
+        assert records.encode_records(back) == records.encode_records(drawn[: len(back)])
 
 
 def test_nothing_counts_that_another_run_has_written() -> None:
-    content = records.header(ANOTHER) + records.encoded([sample(0)])
-    assert records.decoded(content, KEY) == ([], False)
+    content = records.header(ANOTHER) + records.encode_records([sample(0)])
+    assert records.decode_records(content, KEY) == ([], False)
 
 
 def test_of_what_others_have_said_nothing_counts_and_the_answers_stay() -> None:
@@ -103,13 +103,13 @@ def test_of_what_others_have_said_nothing_counts_and_the_answers_stay() -> None:
     drawn = sample(0)
     written = replace(KEY, said={"rewards/right": "a", "rewards/short": "b", "scores/policy": "c"})
     told = [drawn, rewarded(drawn, right=1.0), rewarded(drawn, right=1.0, short=0.5), scored(drawn)]
-    content = records.header(written) + records.encoded(told)
+    content = records.header(written) + records.encode_records(told)
     again = replace(written, said={**written.said, "rewards/right": "z"})
-    back, whole = records.decoded(content, again)
+    back, whole = records.decode_records(content, again)
     assert whole and back[1:-1] == [rewarded(drawn, short=0.5)] and back[-1].name == "policy"
-    back, _ = records.decoded(content, replace(written, said={"scores/policy": "d"}))
+    back, _ = records.decode_records(content, replace(written, said={"scores/policy": "d"}))
     assert [type(record) for record in back] == [SampleRecord], "what is asked no more is gone, too"
-    assert len(records.decoded(content, written)[0]) == 4
+    assert len(records.decode_records(content, written)[0]) == 4
 
 
 # -- several generations ----------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def test_of_what_others_have_said_nothing_counts_and_the_answers_stay() -> None:
 def test_of_copies_that_differ_that_of_the_newest_generation_counts_with_what_was_said_of_it() -> None:
     """As when one was frozen, and wakes up after another has begun in its place."""
     old, new = sample(0, first=7), sample(0, first=9)
-    kept = merged(
+    kept = merge_records(
         {
             SECOND: [new, rewarded(new, right=1.0)],
             FIRST: [old, rewarded(old, right=0.0), scored(old)],
@@ -130,7 +130,7 @@ def test_of_copies_that_differ_that_of_the_newest_generation_counts_with_what_wa
 
 def test_rewards_add_up_by_name_over_generations() -> None:
     drawn = sample(0)
-    kept = merged({FIRST: [drawn, rewarded(drawn, right=1.0)], SECOND: [rewarded(drawn, short=0.5)]})
+    kept = merge_records({FIRST: [drawn, rewarded(drawn, right=1.0)], SECOND: [rewarded(drawn, short=0.5)]})
     assert kept.rewards == {drawn.key: {"right": 1.0, "short": 0.5}}
 
 
@@ -162,16 +162,16 @@ def test_what_is_torn_is_left_alone_by_the_next_process_of_that_name(tmp_path: P
 def test_each_rollout_has_a_folder_and_goes_when_none_needs_it(tmp_path: Path) -> None:
     writing, folder = opened(tmp_path), LocalFolder(str(tmp_path))
     for step in (4, 6, 8):
-        writing.begin(step, KEY)
+        writing.start_rollout(step, KEY)
         writing.add([sample(0, step=step)])
     writing.close()
-    journal.forget(folder, [5, 6], 2)
+    journal.delete_obsolete_journals(folder, [5, 6], 2)
     assert sorted(path.name for path in (tmp_path / places.FOLDER).iterdir()) == [
         "0000000004",
         "0000000006",
         "0000000008",
     ]
-    journal.forget(folder, [8], 2)
+    journal.delete_obsolete_journals(folder, [8], 2)
     assert [path.name for path in (tmp_path / places.FOLDER).iterdir()] == ["0000000008"]
 
 
@@ -186,7 +186,7 @@ def test_each_rollout_has_a_folder_and_goes_when_none_needs_it(tmp_path: Path) -
     ],
 )
 def test_which_rollouts_are_over(begun: list[int], standing: list[int], over: list[int]) -> None:
-    assert ended(begun, standing, 4) == over
+    assert find_obsolete_rollouts(begun, standing, 4) == over
 
 
 @pytest.mark.parametrize(
@@ -210,11 +210,11 @@ class Full(LocalFolder):
 def test_what_cannot_be_written_is_tried_again_and_told_in_the_end(tmp_path: Path) -> None:
     folder = Full(str(tmp_path))
     writing = Journal(folder, FIRST, 0)
-    writing.begin(4, KEY)
+    writing.start_rollout(4, KEY)
     writing.add([sample(0)])
     with pytest.raises(StorageError, match=r"rollout of step 4 in .*No space left") as told:
         writing.flush(patience=0.0)
-    assert told.value.lasts
+    assert told.value.is_persistent
     folder.room = True
     writing.close()
     assert list(found(tmp_path).samples) == [sample(0).key]
@@ -258,7 +258,7 @@ class Broken(LocalFolder):
 
 def test_an_error_that_is_none_of_a_disk_is_told_and_nobody_waits_for_ever(tmp_path: Path) -> None:
     writing = Journal(Broken(str(tmp_path)), FIRST, 0)
-    writing.begin(4, KEY)
+    writing.start_rollout(4, KEY)
     writing.add([sample(0)])
     with pytest.raises(ValueError, match="a name that is none"):
         writing.flush()

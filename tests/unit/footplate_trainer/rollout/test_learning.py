@@ -13,7 +13,12 @@ from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
 from footplate_trainer.rollout.groups import GroupPlan
-from footplate_trainer.rollout.learning import known_coefficient, learnt, sums_of, teaches
+from footplate_trainer.rollout.learning import (
+    compute_advantages,
+    has_learning_signal,
+    resumed_kl_coefficient,
+    sums_of,
+)
 from footplate_trainer.rollout.records import SampleRecord
 from footplate_trainer.rollout.settings import RolloutSettings
 
@@ -39,7 +44,9 @@ def sample(tokens: int, reason: EndReason = EndReason.END) -> SampleRecord:
 
 def found(sums: list[list[Outcome]], lengths: list[list[int]], settings: RolloutSettings = SETTINGS):
     drawn = [[sample(n, EndReason.LENGTH if n == 16 else EndReason.END) for n in group] for group in lengths]
-    return learnt(settings, drawn, sums, [{"right": told} for group in sums for told in group], asked=3)
+    return compute_advantages(
+        settings, drawn, sums, [{"right": told} for group in sums for told in group], asked=3
+    )
 
 
 def test_a_row_says_what_the_rollout_was_like() -> None:
@@ -68,7 +75,11 @@ def test_overlong_answers_lose_and_groups_are_not_judged_by_that() -> None:
     learning = found([[1.0, 1.0], [0.0, 1.0]], [[14, 2], [3, 3]], settings)
     assert learning.scores.tolist() == [[0.5, 1.0], [0.0, 1.0]]
     assert learning.advantages.tolist() == [[-0.25, 0.25], [-0.5, 0.5]]
-    assert not teaches([1.0, 1.0]) and not teaches([NONE, 1.0]) and teaches([0.0, 1.0])
+    assert (
+        not has_learning_signal([1.0, 1.0])
+        and not has_learning_signal([NONE, 1.0])
+        and has_learning_signal([0.0, 1.0])
+    )
 
 
 def test_a_rollout_without_any_reward_has_no_numbers_of_it() -> None:
@@ -87,7 +98,7 @@ def test_a_sum_is_there_once_all_rewards_have_spoken() -> None:
     ("step", "begun"), [pytest.param(1, 0), pytest.param(6, 0), pytest.param(7, 6), pytest.param(13, 12)]
 )
 def test_which_rollout_a_step_is_of(step: int, begun: int) -> None:
-    assert SETTINGS.updates == 6 and SETTINGS.begun(step) == begun
+    assert SETTINGS.updates == 6 and SETTINGS.rollout_start_step(step) == begun
 
 
 @pytest.mark.parametrize(
@@ -103,4 +114,4 @@ def test_which_rollout_a_step_is_of(step: int, begun: int) -> None:
 def test_a_run_that_goes_on_has_the_coefficient_of_its_settings(
     stated: float, target: float | None, known: float, now: float
 ) -> None:
-    assert known_coefficient(replace(SETTINGS, coefficient=stated, target=target), known) == now
+    assert resumed_kl_coefficient(replace(SETTINGS, coefficient=stated, target=target), known) == now

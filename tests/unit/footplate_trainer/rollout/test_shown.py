@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from footplate_contracts.samples import SampleEnd, ShownSample
+from footplate_contracts.samples import LoggedSample, SampleEnd
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.samples import Outcome, RolloutSample, SampleKey, Unrewarded
-from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
-from footplate_trainer.rollout.learning import learnt
+from footplate_trainer.rollout.kept import CollectedRollout, RolloutState
+from footplate_trainer.rollout.learning import compute_advantages
 from footplate_trainer.rollout.records import SampleRecord
-from footplate_trainer.rollout.shown import drawn_tokens, shown
+from footplate_trainer.rollout.shown import count_generated_tokens, select_shown_samples
 from tests.unit.footplate_trainer.rollout.test_learning import NONE, SETTINGS
 
 KEYS = [SampleKey(4, prompt, sibling) for prompt in (7, 9) for sibling in (0, 1)]
@@ -27,27 +27,29 @@ def text_of(sample: SampleRecord) -> RolloutSample:
     return RolloutSample(key, f"prompt {key.prompt}", [1], f"answer {key.sibling}", [1, 2, 3], "length")
 
 
-def gathered(sums: list[Outcome], drawn: int = 4) -> GatheredRollout:
-    kept = KeptRollout(
+def gathered(sums: list[Outcome], drawn: int = 4) -> CollectedRollout:
+    kept = RolloutState(
         samples={key: record(key) for key in KEYS},
         rewards={
             key: {"right": told.reason if isinstance(told, Unrewarded) else told, "a name": 1.0}
             for key, told in zip(KEYS, sums, strict=True)
         },
     )
-    return GatheredRollout(4, 7, 2, [7, 9], drawn, kept, dict(zip(KEYS, sums, strict=True)))
+    return CollectedRollout(4, 7, 2, [7, 9], drawn, kept, dict(zip(KEYS, sums, strict=True)))
 
 
-def found(sums: list[Outcome]) -> list[ShownSample]:
+def found(sums: list[Outcome]) -> list[LoggedSample]:
     rollout = gathered(sums)
     samples = [[record(key) for key in KEYS[:2]], [record(key) for key in KEYS[2:]]]
-    learning = learnt(SETTINGS, samples, [sums[:2], sums[2:]], [{"right": told} for told in sums], asked=2)
-    return shown(5, KEYS, rollout, learning, text_of, lambda place: place % 4)
+    learning = compute_advantages(
+        SETTINGS, samples, [sums[:2], sums[2:]], [{"right": told} for told in sums], asked=2
+    )
+    return select_shown_samples(5, KEYS, rollout, learning, text_of, lambda place: place % 4)
 
 
 def test_the_best_answer_comes_first_with_what_it_was_worth() -> None:
     first, *rest = found([0.0, 1.0, 0.25, 0.5])
-    assert first == ShownSample(
+    assert first == LoggedSample(
         prompt=3,
         sibling=1,
         prompt_text="prompt 7",
@@ -68,4 +70,4 @@ def test_an_answer_without_reward_is_shown_without_one() -> None:
 
 @pytest.mark.parametrize(("drawn", "tokens"), [(4, 12), (3, None), (0, None)])
 def test_how_many_tokens_were_drawn_is_known_where_all_were_drawn_now(drawn: int, tokens: int | None) -> None:
-    assert drawn_tokens(gathered([0.0, 1.0, 0.25, 0.5], drawn)) == tokens
+    assert count_generated_tokens(gathered([0.0, 1.0, 0.25, 0.5], drawn)) == tokens

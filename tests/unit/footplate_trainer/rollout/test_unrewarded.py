@@ -8,7 +8,7 @@ import pytest
 
 from footplate_trainer.errors import TooManyUnrewarded
 from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
+from footplate_trainer.rollout.kept import CollectedRollout, RolloutState
 from footplate_trainer.rollout.learning import sums_of
 from footplate_trainer.rollout.unrewarded import UnrewardedAnswers
 
@@ -28,7 +28,7 @@ def rollout(said: Said, asked: int = 3, weights: Mapping[str, float] = WEIGHTS) 
         for sibling in (0, 1)
     }
     sums = sums_of(rewards, weights)
-    gathered = GatheredRollout(4, 10, asked, [11, 12], 0, KeptRollout(rewards=rewards), sums, weights)
+    gathered = CollectedRollout(4, 10, asked, [11, 12], 0, RolloutState(rewards=rewards), sums, weights)
     return UnrewardedAnswers.of(gathered, sums, 2)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.rollout.watch import RolloutWatch
+from footplate_trainer.rollout.watch import RolloutMonitor
 
 
 def told(*rows: dict[str, float], target: float | None = 0.1, watched: frozenset[str] = frozenset()):
-    watch = RolloutWatch(target, watched)
-    return [watch.look(1 + 2 * number, row) for number, row in enumerate(rows)]
+    watch = RolloutMonitor(target, watched)
+    return [watch.check(1 + 2 * number, row) for number, row in enumerate(rows)]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from footplate_contracts.names import ExitCode
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_elastic.protocol.agent_client import AgentClient
-from footplate_trainer.manifest.run_file import ManifestRefused, read_run
+from footplate_trainer.manifest.run_file import InvalidManifest, read_run
 from footplate_trainer.stages import catalogue
 from tests.support.tiny import tiny_config
 
@@ -27,7 +27,7 @@ def test_the_spec_allows_what_is_trained_and_refuses_all_else(stage: Stage) -> N
     if stage in catalogue.PROGRAMS:
         assert read_run(EXAMPLE, [f"stage={stage}", *NEEDS.get(stage, [])]).spec.stage is stage
     else:
-        with pytest.raises(ManifestRefused, match=f"stage {stage}"):
+        with pytest.raises(InvalidManifest, match=f"stage {stage}"):
             read_run(EXAMPLE, [f"stage={stage}"])
 
 

@@ -15,12 +15,12 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.durable import found
 from footplate_trainer.checkpoint.durable.saver import Saver
-from footplate_trainer.checkpoint.layout import Retention
+from footplate_trainer.checkpoint.layout import CheckpointRetention
 from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import HeldOutScores, TrainingState
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.loop.stepper import StepFlags
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.model.score import DEVIATION, MEAN
 
@@ -40,9 +40,9 @@ class DurableCheckpoints(Callback):
     stopwatch: Stopwatch
     before_save: Callable[[], None]  # called when that step is about to be saved
 
-    def before_compute(self, step: int) -> Flags:
+    def before_compute(self, step: int) -> StepFlags:
         """See Callback."""
-        return Flags(storage_failed=self.saver.failed)
+        return StepFlags(storage_failed=self.saver.has_failed)
 
     def after_step(self, step: TrainedStep) -> None:
         """Save the state if it is due.
@@ -64,23 +64,23 @@ class DurableCheckpoints(Callback):
         config, told = self.limits.config, told or {}
         loss = told.get("validation_loss")
         with self.stopwatch.time(StepPart.CHECKPOINT):
-            self.reporter.enter(RankPhase.CHECKPOINT)
+            self.reporter.report_phase(RankPhase.CHECKPOINT)
             self.before_save()
-            self.saver.change(config.checkpoint, self.limits.kept_steps, run_file(config))
+            self.saver.update_settings(config.checkpoint, self.limits.kept_steps, run_config_file(config))
             state = self.state().model_copy(update={"scores": _scores_in(told)})
             self.saver.start(state, None if loss is None else float(loss))
             if ends:
                 self.saver.finish()
             elif not config.checkpoint.asynchronous:
-                self.saver.finish_try()
+                self.saver.finish_attempt()
 
-    def tell_found(self, step: int) -> None:
+    def report_resumed_checkpoint(self, step: int) -> None:
         """Report the checkpoint that the run started from, if `step` is its last one and no other follows."""
         saver, settings = self.saver, self.limits.config.checkpoint
         if step < self.limits.steps or saver.world.rank != 0:
             return
-        retention = Retention(settings.keep_last, settings.keep_every_steps, self.limits.kept_steps)
-        record = found.record_of(saver.store, step, retention, saver.generation)
+        retention = CheckpointRetention(settings.keep_last, settings.keep_every_steps, self.limits.kept_steps)
+        record = found.build_resumed_record(saver.store, step, retention, saver.generation)
         if record is not None:
             saver.agent.checkpoint(record)
 
@@ -94,15 +94,15 @@ def _scores_in(columns: Mapping[str, Any]) -> HeldOutScores | None:
 
 
 @dataclass(frozen=True)
-class FailedCheckpoints(Callback):
+class SkippedCheckpoints(Callback):
     """Callback that adds the number of skipped checkpoints to the rows, as long as there are any."""
 
     saver: Saver
 
     def after_step(self, step: TrainedStep) -> None:
         """See Callback."""
-        if self.saver.left_out:
-            step.columns["checkpoints_left_out"] = self.saver.left_out
+        if self.saver.skipped_count:
+            step.columns["checkpoints_left_out"] = self.saver.skipped_count
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class MemoryCheckpoints(Callback):
 
     def after_step(self, step: TrainedStep) -> None:
         """See Callback."""
-        if self.copies.due(step.number):
+        if self.copies.is_due(step.number):
             with self.stopwatch.time(StepPart.CHECKPOINT):
-                self.reporter.enter(RankPhase.CHECKPOINT)
+                self.reporter.report_phase(RankPhase.CHECKPOINT)
                 self.copies.copy(self.state())
 
     def close(self) -> None:
@@ -126,6 +126,6 @@ class MemoryCheckpoints(Callback):
         self.copies.finish()
 
 
-def run_file(config: RunConfig) -> dict[str, bytes]:
+def run_config_file(config: RunConfig) -> dict[str, bytes]:
     """Return run.json of a checkpoint, which contains the RunConfig, by name."""
     return {layout.RUN_FILE: config.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()}

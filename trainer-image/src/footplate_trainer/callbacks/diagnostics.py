@@ -21,7 +21,7 @@ from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.parallel import device
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.storage import open_storage
 
 _log = logging.getLogger(__name__)
@@ -30,18 +30,18 @@ FOLDER = "diagnostics"
 
 
 class Diagnostics(Callback):
-    """Recorder of one rank. `asked` may be called from any thread, the rest from the training loop."""
+    """Recorder of one rank. `handle_request` may be called from any thread, the rest from the training loop."""
 
-    def __init__(self, uri: str, agent: AgentClient, world: World, reporter: Reporter) -> None:
+    def __init__(self, uri: str, agent: AgentClient, world: DistributedContext, reporter: Reporter) -> None:
         """Subscribe to requests from `agent`; `uri` is the run's checkpoint folder."""
         self._storage = open_storage(uri)
         self._world = world
         self._reporter = reporter
         self._request: Diagnosis | None = None
         self._recording: tuple[Diagnosis, int, Any] | None = None
-        agent.listen(self.asked)
+        agent.listen(self.handle_request)
 
-    def asked(self, diagnosis: Diagnosis) -> None:
+    def handle_request(self, diagnosis: Diagnosis) -> None:
         """Accept a request. The agent records stacks; only this process can record NCCL's activity."""
         if diagnosis.kind is not DiagnosisKind.STACKS:
             self._request = diagnosis
@@ -52,9 +52,9 @@ class Diagnostics(Callback):
         """Begin to record if a request is pending."""
         request, self._request = self._request, None
         if request is not None and self._recording is None:
-            self._reporter.enter(RankPhase.DIAGNOSIS)  # it may take many seconds
+            self._reporter.report_phase(RankPhase.DIAGNOSIS)  # it may take many seconds
             self._recording = request, step, self._start(request.kind)
-            self._reporter.enter(RankPhase.DATA)
+            self._reporter.report_phase(RankPhase.DATA)
 
     def after_step(self, step: TrainedStep) -> None:
         """Write the recording if this was the last step of the request."""
@@ -64,7 +64,7 @@ class Diagnostics(Callback):
         if step.number < first + request.steps - 1:
             return
         self._recording = None
-        self._reporter.enter(RankPhase.DIAGNOSIS)
+        self._reporter.report_phase(RankPhase.DIAGNOSIS)
         name = f"{request.kind}-{request.number}-steps-{first}-{step.number}"
         if profiler is None:
             self._keep(name, "pickle", device.dump_memory_history)

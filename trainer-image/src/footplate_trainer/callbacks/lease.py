@@ -9,7 +9,7 @@ from footplate_trainer.loop.callbacks import Callback
 
 
 @dataclass(frozen=True)
-class Lease(Callback):
+class LeaseCallback(Callback):
     """Callback that waits for the agent if that has not had contact with a coordinator for too long."""
 
     agent: AgentClient

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.loop.stepper import Flags
-from footplate_trainer.parallel.world import World
+from footplate_trainer.loop.stepper import StepFlags
+from footplate_trainer.parallel.world import DistributedContext
 
 _log = logging.getLogger(__name__)
 
@@ -24,13 +24,13 @@ class LimitsFollower(Callback):
 
     limits: RunLimits
     agent: AgentClient
-    world: World
+    world: DistributedContext
     done: int  # the last finished step
 
-    def before_compute(self, step: int) -> Flags:
+    def before_compute(self, step: int) -> StepFlags:
         """See Callback."""
         told = self.agent.limits()
-        return Flags(new_limits=told is not None and told.newer_than(self.limits.in_force))
+        return StepFlags(new_limits=told is not None and told.is_newer_than(self.limits.in_force))
 
     def after_step(self, step: TrainedStep) -> None:
         """See Callback."""
@@ -43,5 +43,5 @@ class LimitsFollower(Callback):
         self._take()
 
     def _take(self) -> None:
-        if self.limits.agree(self.agent.limits(), self.world, self.done) and self.world.rank == 0:
+        if self.limits.apply_newest(self.agent.limits(), self.world, self.done) and self.world.rank == 0:
             _log.info("from step %d on: %s", self.done + 1, self.limits)

@@ -23,7 +23,7 @@ from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.metrics.report import RowSink
 from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.parallel import device
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class MetricRows(Callback):
 
     sinks: Sequence[RowSink]  # on rank 0; others write none
     reporter: Reporter
-    world: World
+    world: DistributedContext
     utilisation: UtilisationMeter
     names: set[str] = field(default_factory=set)  # of further numbers, in this generation
     draws: bool = False  # the tokens of a step are those that its rollout drew, and no others
@@ -138,7 +138,7 @@ def open_metric_rows(
     agent: AgentClient,
     limits: RunLimits,
     reporter: Reporter,
-    world: World,
+    world: DistributedContext,
     file: Path | None,
     beside: RunConfig | None = None,
 ) -> MetricRows:
@@ -151,7 +151,9 @@ def open_metric_rows(
     return MetricRows(sinks, reporter, world, utilisation_meter(config, world, beside))
 
 
-def utilisation_meter(config: RunConfig, world: World, beside: RunConfig | None = None) -> UtilisationMeter:
+def utilisation_meter(
+    config: RunConfig, world: DistributedContext, beside: RunConfig | None = None
+) -> UtilisationMeter:
     """Build the meter; the profile's peak takes precedence over the table of devices, which has bf16 only."""
     stated, precision = config.world.peak_tflops, config.training.precision
     if stated is not None:

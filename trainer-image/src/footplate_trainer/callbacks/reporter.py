@@ -10,8 +10,8 @@ from footplate_contracts.reports import RankPhase, RankReport
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.loop.stepper import Flags
-from footplate_trainer.parallel.world import World
+from footplate_trainer.loop.stepper import StepFlags
+from footplate_trainer.parallel.world import DistributedContext
 
 PROGRESS: Final = 0.5  # seconds between two words of progress in one phase
 
@@ -22,7 +22,9 @@ class Reporter(Callback):
     During a rollout, and while samples are scored, each further token or sample is a heartbeat too.
     """
 
-    def __init__(self, agent: AgentClient, world: World, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, agent: AgentClient, world: DistributedContext, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.step = 0  # the last finished one
         self.tokens = 0  # valid ones, of the whole world, since step 0
         self.data: str | None = None  # digest of the shards that are read, once they are open
@@ -34,12 +36,14 @@ class Reporter(Callback):
         self._phase: RankPhase | None = None  # told last
         self._told = 0.0  # when
 
-    def start_from(self, step: int, tokens: int, limits: RunLimits) -> None:
+    def set_start(self, step: int, tokens: int, limits: RunLimits) -> None:
         """Set the progress made before this generation, and the limits; report the loading phase."""
         self.step, self.tokens, self._limits = step, tokens, limits
-        self.enter(RankPhase.LOADING)
+        self.report_phase(RankPhase.LOADING)
 
-    def enter(self, phase: RankPhase, seconds: float | None = None, *, progress: int | None = None) -> None:
+    def report_phase(
+        self, phase: RankPhase, seconds: float | None = None, *, progress: int | None = None
+    ) -> None:
         """Report this rank's current phase; `seconds` of the step that has just ended.
 
         `progress` counts what it has finished in a rollout (tokens) or in scoring (samples). Call it as often
@@ -65,16 +69,16 @@ class Reporter(Callback):
 
     def before_data(self, step: int) -> None:
         """Report the data phase separately from computing: only one of the two may take long."""
-        self.enter(RankPhase.DATA)
+        self.report_phase(RankPhase.DATA)
 
-    def before_compute(self, step: int) -> Flags:
+    def before_compute(self, step: int) -> StepFlags:
         """See Callback."""
-        self.enter(RankPhase.COMPUTE)
-        return Flags()
+        self.report_phase(RankPhase.COMPUTE)
+        return StepFlags()
 
     def after_step(self, step: TrainedStep) -> None:
         """See Callback."""
         self.step = step.number
         self.tokens += step.result.valid_tokens
         # A step is not held to be slow for its rollout, nor one that hangs for a slow one.
-        self.enter(RankPhase.COMPUTE, step.training_seconds)
+        self.report_phase(RankPhase.COMPUTE, step.training_seconds)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 from footplate_elastic.protocol.agent_client import AgentClient
-from footplate_trainer.checkpoint.store import is_full
+from footplate_trainer.checkpoint.store import is_volume_full
 from footplate_trainer.errors import StorageError
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.metrics.report import (
@@ -19,8 +19,8 @@ from footplate_trainer.metrics.report import (
     RowSink,
     SamplesFile,
     TensorBoardSink,
-    beside,
     progress_line,
+    samples_path,
 )
 from footplate_trainer.storage import local_path
 
@@ -33,7 +33,7 @@ class AgentSink(RowSink):
 
     agent: AgentClient
 
-    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         """Send the row and the step's samples to the agent."""
         self.agent.metrics(row, samples)
 
@@ -45,7 +45,7 @@ class ConsoleSink(RowSink):
     limits: RunLimits
     every: int
 
-    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         """Log the row if it is due."""
         if row.step == self.limits.steps or row.step % self.every == 0:
             _log.info(progress_line(row, self.limits.steps))
@@ -61,9 +61,9 @@ def open_sinks(
     asked = config.telemetry.sinks if config.telemetry else []
     try:
         files: list[RowSink] = (
-            [MetricsFile(file, resumed_step), SamplesFile(beside(file), resumed_step)] if file else []
+            [MetricsFile(file, resumed_step), SamplesFile(samples_path(file), resumed_step)] if file else []
         )
         files += [TensorBoardSink(local_path(sink.uri), resumed_step) for sink in asked]
     except OSError as error:
-        raise StorageError(f"metrics cannot be written: {error}", full=is_full(error)) from error
+        raise StorageError(f"metrics cannot be written: {error}", full=is_volume_full(error)) from error
     return [AgentSink(agent), *files, ConsoleSink(limits, config.training.log_every_steps)]

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from footplate_contracts.directives import Command
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.loop.callbacks import Callback
-from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.loop.stepper import StepFlags
 
 
 @dataclass(frozen=True)
-class Suspension(Callback):
+class SuspensionCallback(Callback):
     """Callback that raises the flag; DurableCheckpoints saves, and the loop ends."""
 
     agent: AgentClient
 
-    def before_compute(self, step: int) -> Flags:
+    def before_compute(self, step: int) -> StepFlags:
         """See Callback."""
-        return Flags(suspend=self.agent.command() is Command.CHECKPOINT_AND_EXIT)
+        return StepFlags(suspend=self.agent.command() is Command.CHECKPOINT_AND_EXIT)

@@ -18,13 +18,13 @@ from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.parallel.objective import Objective
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Validation(Callback):
+class ValidationCallback(Callback):
     """Callback that evaluates every `every` steps, and after the last one."""
 
     stepper: Stepper
@@ -32,23 +32,23 @@ class Validation(Callback):
     loader: BatchLoader
     limits: RunLimits
     reporter: Reporter
-    world: World
+    world: DistributedContext
     every: int  # steps
     batches: int  # the first global ones of `loader`
 
     def after_step(self, step: TrainedStep) -> None:
-        """Add the results of `told` to the step's columns, if validation is due."""
+        """Add the results of `evaluate` to the step's columns, if validation is due."""
         if not step.number % self.every or step.number == self.limits.steps:
-            step.columns.update(self.told(step.number))
+            step.columns.update(self.evaluate(step.number))
 
-    def told(self, step: int) -> Mapping[str, float]:
+    def evaluate(self, step: int) -> Mapping[str, float]:
         """Measure the weights after `step` on the held-out batches. Collective.
 
         Returns `validation_loss`, a mean over what counts in these batches, and as `validation/…` the means
         of the objective's tally.
         """
         with self.stepper.stopwatch.time(StepPart.VALIDATION):
-            self.reporter.enter(RankPhase.VALIDATION)
+            self.reporter.report_phase(RankPhase.VALIDATION)
             batches = (self.loader.build(number) for number in range(self.batches))
             found = self.stepper.evaluate(batches, self.objective)
         if self.world.rank == 0:

@@ -17,7 +17,7 @@ from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.errors import UserMistake
 
 
-def given(lineage: Iterable[LineageEntry] | None, field: str) -> StepCheckpoint | None:
+def find_pinned_checkpoint(lineage: Iterable[LineageEntry] | None, field: str) -> StepCheckpoint | None:
     """Return the checkpoint that `lineage` pins for `field` of the spec; None where it pins none.
 
     UserMistake if the checkpoint is missing or differs from the recorded digest, StorageError if its storage
@@ -27,13 +27,13 @@ def given(lineage: Iterable[LineageEntry] | None, field: str) -> StepCheckpoint 
     if entry is None:
         return None
     named = f"{field}.run {entry.run}: checkpoint {entry.uri}, which this run was given at its admission,"
-    checkpoint = place.step_directory(entry.uri)
+    checkpoint = place.open_step_directory(entry.uri)
     if checkpoint is None:
         raise UserMistake(
             f"{named} is not there; mount the volume of that run under the same path, or, where the"
             " checkpoint was removed, create this run anew with another one"
         )
-    found = hashlib.sha256(checkpoint.content(MANIFEST_FILE)).hexdigest()
+    found = hashlib.sha256(checkpoint.read_bytes(MANIFEST_FILE)).hexdigest()
     if entry.digest not in (None, found):
         raise UserMistake(
             f"{named} is another one now: its {MANIFEST_FILE} has SHA-256 {found[:12]}…, and had"

@@ -12,7 +12,7 @@ from typing import Annotated
 import torch
 from pydantic import Field, NonNegativeInt, PlainSerializer, PlainValidator
 
-from footplate_contracts.model import Report
+from footplate_contracts.model import WireMessage
 
 
 def _dtype(name: object) -> torch.dtype:
@@ -49,7 +49,7 @@ class StoredTensor:
     slices: list[TensorSlice]
 
 
-class TensorIndex(Report):
+class TensorIndex(WireMessage):
     """Index of all tensors of a checkpoint by name."""
 
     tensors: dict[str, StoredTensor]

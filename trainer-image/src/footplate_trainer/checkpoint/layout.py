@@ -31,8 +31,8 @@ from typing import Final
 
 from pydantic import Field
 
-from footplate_contracts.model import Report
-from footplate_contracts.reports import CheckpointRemoval, GenerationId, StandingCheckpoint
+from footplate_contracts.model import WireMessage
+from footplate_contracts.reports import CheckpointRemoval, GenerationId, RetainedCheckpoint
 from footplate_contracts.v1alpha1.types import MOST_STANDING
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -80,7 +80,7 @@ class StepDirectory:
 
 
 @dataclass(frozen=True)
-class Begun:
+class GenerationStart:
     """Start record of a generation, which discards what older generations trained beyond `step`."""
 
     step: int
@@ -99,22 +99,22 @@ class Begun:
         return GenerationId(epoch=self.epoch, number=self.number)
 
     @classmethod
-    def of(cls, step: int, generation: GenerationId, run: str) -> Begun:
+    def of(cls, step: int, generation: GenerationId, run: str) -> GenerationStart:
         """Return the start record of `generation` of the run with the uid `run`."""
         return cls(step, generation.epoch, generation.number, run)
 
     @classmethod
-    def parse(cls, name: str) -> Begun | None:
+    def parse(cls, name: str) -> GenerationStart | None:
         """Parse a file name; None for any other name."""
         match = _BEGUN.fullmatch(name)
         return cls(int(match[1]), int(match[2]), int(match[3]), match[4]) if match else None
 
-    def gives_up(self, step: int, generation: GenerationId) -> bool:
+    def discards(self, step: int, generation: GenerationId) -> bool:
         """Return whether this start discarded the state of `step` that an earlier `generation` trained."""
-        return self.generation.newer_than(generation) and step > self.step
+        return self.generation.is_newer_than(generation) and step > self.step
 
 
-def removal_of(directory: StepDirectory, time: float) -> CheckpointRemoval:
+def build_removal(directory: StepDirectory, time: float) -> CheckpointRemoval:
     """Build the report that the checkpoint in `directory` is gone; `time` since the Unix epoch."""
     return CheckpointRemoval(step=directory.step, generation=directory.generation, time=time)
 
@@ -124,13 +124,13 @@ def tensor_file(rank: int) -> str:
     return f"tensors-{rank}.bin"
 
 
-def companion_file(name: str) -> str:
+def processor_file(name: str) -> str:
     """Return the file in the step directory that stores `name` of the folder that the run started from."""
     return _COMPANIONS + name
 
 
-def companion_name(file: str) -> str | None:
-    """Return the name in a path that `companion_file` built; None for any other file."""
+def processor_name(file: str) -> str | None:
+    """Return the name in a path that `processor_file` built; None for any other file."""
     return file.removeprefix(_COMPANIONS) if file.startswith(_COMPANIONS) else None
 
 
@@ -145,7 +145,7 @@ def marker_step(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-class CommitMarker(Report):
+class CommitMarker(WireMessage):
     """Content of a commit marker."""
 
     step: int
@@ -161,7 +161,7 @@ class CommitMarker(Report):
         return self.validation_loss is not None and math.isfinite(self.validation_loss)
 
 
-class CheckpointFile(Report):
+class CheckpointFile(WireMessage):
     """A file of a checkpoint directory, with the size and checksum that verify it."""
 
     file: str
@@ -169,7 +169,7 @@ class CheckpointFile(Report):
     sha256: str
 
 
-class ManifestHeader(Report):
+class ManifestHeader(WireMessage):
     """The fields of manifest.json that all formats have."""
 
     format: int = 0
@@ -182,56 +182,58 @@ class Manifest(ManifestHeader):
     files: list[CheckpointFile]
 
 
-def directory_of(marker: CommitMarker | None) -> StepDirectory | None:
+def committed_directory(marker: CommitMarker | None) -> StepDirectory | None:
     """Return the directory that `marker` commits; None for a torn marker."""
     return StepDirectory.parse(marker.directory) if marker else None
 
 
 @dataclass(frozen=True)
-class Retention:
+class CheckpointRetention:
     """Rule for which committed steps are retained."""
 
     keep_last: int
     keep_every: int | None = None
     kept: frozenset[int] = frozenset()  # steps that stay whatever their age
 
-    def of(self, committed: Iterable[CommitMarker]) -> set[int]:
+    def select_steps(self, committed: Iterable[CommitMarker]) -> set[int]:
         """Select the newest, multiples of `keep_every`, those in `kept`, and the best by validation loss."""
         known = list(committed)
         newest = sorted((marker.step for marker in known), reverse=True)
         multiples = {step for step in newest if self.keep_every and step % self.keep_every == 0}
-        best = best_of(known)
+        best = find_best(known)
         return {*newest[: self.keep_last], *multiples, *self.kept.intersection(newest)} | (
             {best.step} if best else set()
         )
 
 
-def best_of(committed: Iterable[CommitMarker]) -> CommitMarker | None:
+def find_best(committed: Iterable[CommitMarker]) -> CommitMarker | None:
     """Return the marker with the lowest validation loss, the newest of equals; None where none has a loss."""
     validated = [marker for marker in committed if marker.is_validated]
     return min(validated, key=lambda marker: (marker.validation_loss, -marker.step), default=None)
 
 
-def standing(committed: Collection[CommitMarker], retention: Retention) -> list[StandingCheckpoint]:
+def list_standing(
+    committed: Collection[CommitMarker], retention: CheckpointRetention
+) -> list[RetainedCheckpoint]:
     """List the retained checkpoints to report, newest first: the best, `kept` ones, and the newest others.
 
     At most MOST_STANDING of them.
     """
-    kept = retention.of(committed)
+    kept = retention.select_steps(committed)
     known = sorted((marker for marker in committed if marker.step in kept), key=lambda marker: -marker.step)
-    best = best_of(known)
+    best = find_best(known)
     named = [marker for marker in known if marker is best or marker.step in retention.kept]
     others = [marker for marker in known if marker not in named]
     told = sorted([*named, *others][:MOST_STANDING], key=lambda marker: -marker.step)
     return [
-        StandingCheckpoint(
+        RetainedCheckpoint(
             step=marker.step,
             generation=directory.generation,
             digest=marker.digest,
             validation_loss=marker.validation_loss,
         )
         for marker in told
-        if (directory := directory_of(marker))
+        if (directory := committed_directory(marker))
     ]
 
 
@@ -250,25 +252,25 @@ def removable_directories(
     newest = max((directory.step for directory in needed), default=0)
 
     def is_ahead(directory: StepDirectory) -> bool:
-        return directory.generation.newer_than(writing) or (
+        return directory.generation.is_newer_than(writing) or (
             directory.generation == writing and directory.step > newest
         )
 
     return [directory for directory in directories if directory not in needed and not is_ahead(directory)]
 
 
-def superseded_by(latest: Begun, begun: Iterable[Begun]) -> list[Begun]:
+def find_superseded(latest: GenerationStart, begun: Iterable[GenerationStart]) -> list[GenerationStart]:
     """List the records of `begun` that `latest` makes redundant."""
     return [
         other
         for other in begun
         if other.run == latest.run  # a rank of another one may have been frozen for long
-        and latest.generation.newer_than(other.generation)
+        and latest.generation.is_newer_than(other.generation)
         and other.step >= latest.step
     ]
 
 
-def outdated(begun: Iterable[Begun], durable: int) -> list[Begun]:
+def find_outdated(begun: Iterable[GenerationStart], durable: int) -> list[GenerationStart]:
     """List the records of `begun` that a resume from step `durable`, or a later one, does not need.
 
     States beyond `durable` that these discard are also discarded by a later record below it; no resume reads
@@ -279,5 +281,5 @@ def outdated(begun: Iterable[Begun], durable: int) -> list[Begun]:
     return [
         other
         for other in known
-        if any(later.run == other.run and later.generation.newer_than(other.generation) for later in below)
+        if any(later.run == other.run and later.generation.is_newer_than(other.generation) for later in below)
     ]

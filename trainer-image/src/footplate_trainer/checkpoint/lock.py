@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Patience:
+class LockIntervals:
     """Intervals of the lock, in seconds."""
 
     beat: float = 5.0
@@ -45,7 +45,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """Identity of a process, as written in its lock."""
 
     host: str
@@ -56,12 +56,12 @@ class Holder:
     beat: int = 0
 
     @classmethod
-    def this_process(cls) -> Holder:
+    def this_process(cls) -> LockHolder:
         """Return the identity of this process."""
         return cls(socket.gethostname(), os.getpid(), _processes(), _began(os.getpid()), uuid.uuid4().hex)
 
     @property
-    def gone(self) -> bool:
+    def has_ended(self) -> bool:
         """True if the process is known to have ended; False also where this process cannot determine it."""
         return bool(self.processes) and self.processes == _processes() and _began(self.pid) != self.began
 
@@ -70,7 +70,7 @@ class Holder:
 
 
 @contextmanager
-def only_training(uri: str, patience: Patience = Patience()) -> Iterator[None]:
+def lock_folder(uri: str, patience: LockIntervals = LockIntervals()) -> Iterator[None]:
     """Lock the checkpoint folder `uri` for the block.
 
     Raises UserMistake while another training has the lock, StorageError where the folder cannot be used.
@@ -81,7 +81,7 @@ def only_training(uri: str, patience: Patience = Patience()) -> Iterator[None]:
         raise UserMistake(f"checkpoint.uri: {error}") from error
     with storage_errors(f"checkpoint folder {uri}"):
         folder.prepare()
-        mine = Holder.this_process()
+        mine = LockHolder.this_process()
         name = _acquire(folder, uri, mine, patience)
     done = threading.Event()
     keeper = threading.Thread(
@@ -97,7 +97,7 @@ def only_training(uri: str, patience: Patience = Patience()) -> Iterator[None]:
             folder.delete(name)
 
 
-def _acquire(folder: Folder, uri: str, mine: Holder, patience: Patience) -> str:
+def _acquire(folder: Folder, uri: str, mine: LockHolder, patience: LockIntervals) -> str:
     """Acquire the lock and return its file name."""
     for _ in range(_TRIES):
         locks = _locks(folder)
@@ -121,7 +121,9 @@ def _acquire(folder: Folder, uri: str, mine: Holder, patience: Patience) -> str:
     raise UserMistake(f"checkpoint.uri {uri}: others try to train there, too; give each a folder of its own")
 
 
-def _keep(folder: Folder, name: str, mine: Holder, patience: Patience, done: threading.Event) -> None:
+def _keep(
+    folder: Folder, name: str, mine: LockHolder, patience: LockIntervals, done: threading.Event
+) -> None:
     """Renew the lock; exit the process if another has taken the folder over, as after a long standstill."""
     beat = 0
     while not done.wait(patience.beat):
@@ -131,7 +133,7 @@ def _keep(folder: Folder, name: str, mine: Holder, patience: Patience, done: thr
             if holder is None or holder.key != mine.key or _locks(folder)[-1] != name:
                 _log.error("another training has taken the checkpoint folder over; this one ends")
                 os._exit(ExitCode.STALE)
-            _write(folder, name, Holder(**{**vars(mine), "beat": beat}))
+            _write(folder, name, LockHolder(**{**vars(mine), "beat": beat}))
         except FileNotFoundError:
             _log.error("the lock of the checkpoint folder was removed; this training ends")
             os._exit(ExitCode.STALE)
@@ -139,7 +141,7 @@ def _keep(folder: Folder, name: str, mine: Holder, patience: Patience, done: thr
             _log.warning("the lock of the checkpoint folder was not renewed: %s", error)
 
 
-def _living(folder: Folder, name: str, patience: Patience) -> Holder | None:
+def _living(folder: Folder, name: str, patience: LockIntervals) -> LockHolder | None:
     """Return the live holder of a lock; None for a lock that is stale or is deleted meanwhile."""
     deadline, first = time.monotonic() + patience.stale, None
     while time.monotonic() < deadline:
@@ -148,7 +150,7 @@ def _living(folder: Folder, name: str, patience: Patience) -> Holder | None:
         except FileNotFoundError:
             return None
         if holder is not None:
-            if holder.gone:
+            if holder.has_ended:
                 return None
             if holder.processes == _processes() or (first is not None and holder != first):
                 return holder
@@ -168,7 +170,7 @@ def _number(name: str) -> int:
     return int(found[1])
 
 
-def _is_ours(folder: Folder, name: str, mine: Holder) -> bool:
+def _is_ours(folder: Folder, name: str, mine: LockHolder) -> bool:
     """Return whether the lock is ours: a store whose response was lost may have created it all the same."""
     try:
         holder = _read(folder, name)
@@ -177,19 +179,19 @@ def _is_ours(folder: Folder, name: str, mine: Holder) -> bool:
     return holder is not None and holder.key == mine.key
 
 
-def _read(folder: Folder, name: str) -> Holder | None:
+def _read(folder: Folder, name: str) -> LockHolder | None:
     """Read the holder of a lock; None for a lock that is not written yet."""
     try:
-        return Holder(**json.loads(folder.read(name)))
+        return LockHolder(**json.loads(folder.read(name)))
     except (ValueError, TypeError):
         return None
 
 
-def _signed(holder: Holder) -> bytes:
+def _signed(holder: LockHolder) -> bytes:
     return json.dumps(vars(holder)).encode()
 
 
-def _write(folder: Folder, name: str, holder: Holder) -> None:
+def _write(folder: Folder, name: str, holder: LockHolder) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(_signed(holder))
         file.flush()

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from footplate_contracts.model import Report, digest
+from footplate_contracts.model import WireMessage, digest
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 
@@ -28,7 +28,7 @@ _NUMBER: Final = np.dtype("<f8")
 _NAME: Final = re.compile(r"reference-[0-9a-f]{16}\.(json|[0-9]+-[0-9]+\.f64)")
 
 
-class LogProbabilitiesOf(Report):
+class LogProbabilityInputs(WireMessage):
     """The inputs that the log-probabilities depend on."""
 
     weights: str = Field(description="checksum of the reference's")
@@ -46,21 +46,21 @@ class LogProbabilitiesOf(Report):
         return digest(self.to_json())[:16]
 
 
-class LogProbabilitiesRecord(Report):
+class LogProbabilitiesRecord(WireMessage):
     """Content of reference-<key>.json."""
 
-    of: LogProbabilitiesOf
+    of: LogProbabilityInputs
     file: str
     sha256: str
 
 
 @dataclass(frozen=True)
-class KnownLogProbabilities:
+class StoredLogProbabilities:
     """Stored log-probabilities in the folder of `store`; every method may raise StorageError. For rank 0."""
 
     store: CheckpointStore
 
-    def find(self, of: LogProbabilitiesOf) -> NDArray[np.float64] | None:
+    def find(self, of: LogProbabilityInputs) -> NDArray[np.float64] | None:
         """Read the values of `of`, float64 [documents]; None where they are missing or damaged."""
         with self._errors():
             record = self._record(of)
@@ -70,8 +70,8 @@ class KnownLogProbabilities:
         values: NDArray[np.float64] = np.frombuffer(content, dtype=_NUMBER).astype(np.float64)
         return values if len(values) == of.documents else None
 
-    def keep(
-        self, of: LogProbabilitiesOf, values: NDArray[np.float64], generation: GenerationId
+    def write(
+        self, of: LogProbabilityInputs, values: NDArray[np.float64], generation: GenerationId
     ) -> NDArray[np.float64]:
         """Write `values` [documents]; return the values that count from now on.
 
@@ -94,7 +94,7 @@ class KnownLogProbabilities:
             self.store.folder.create(_record_name(of), text)
         return values
 
-    def forget_others(self, kept: list[LogProbabilitiesOf]) -> None:
+    def delete_others(self, kept: list[LogProbabilityInputs]) -> None:
         """Delete the files of other weights or data, and those that no record names."""
         with self._errors():
             records = [record for of in kept if (record := self._record(of)) is not None]
@@ -103,7 +103,7 @@ class KnownLogProbabilities:
                 if _NAME.fullmatch(name) and name not in needed:
                     self.store.folder.delete(name)
 
-    def _record(self, of: LogProbabilitiesOf) -> LogProbabilitiesRecord | None:
+    def _record(self, of: LogProbabilityInputs) -> LogProbabilitiesRecord | None:
         text = self._read(_record_name(of))
         try:
             record = (
@@ -123,5 +123,5 @@ class KnownLogProbabilities:
         return storage_errors(f"checkpoint folder {self.store.uri}")
 
 
-def _record_name(of: LogProbabilitiesOf) -> str:
+def _record_name(of: LogProbabilityInputs) -> str:
     return f"reference-{of.key}.json"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointSource, storage_errors
 from footplate_trainer.errors import CheckpointError, StorageError, UserMistake
-from footplate_trainer.input_folder import unreadable
+from footplate_trainer.input_folder import folder_read_error
 from footplate_trainer.storage import NoCredentials, is_local, local_path
 
 _log = logging.getLogger(__name__)
@@ -20,10 +20,10 @@ _log = logging.getLogger(__name__)
 
 def locate(name: str) -> StepCheckpoint:
     """Open the step directory `name`, or the newest committed one in a run's folder."""
-    return step_directory(name) or committed(name)[0]
+    return open_step_directory(name) or list_committed(name)[0]
 
 
-def step_directory(name: str) -> StepCheckpoint | None:
+def open_step_directory(name: str) -> StepCheckpoint | None:
     """Open the step directory `name`; None for a run's folder."""
     folder, _, directory = _whole(name).rpartition("/")
     if not folder.strip("/") or folder.endswith(":/"):  # the root of a file system, or a bucket itself
@@ -33,18 +33,18 @@ def step_directory(name: str) -> StepCheckpoint | None:
         return checkpoint if checkpoint.has_manifest() else None
 
 
-def newest_whole(name: str) -> StepCheckpoint:
+def find_newest_whole(name: str) -> StepCheckpoint:
     """Find what `locate` finds, verified: skip damaged checkpoints of a run's folder with a warning.
 
     Changes nothing. CheckpointError when none is whole, or when the step directory `name` is damaged.
     """
-    asked = step_directory(name)
+    asked = open_step_directory(name)
     if asked is not None:
         damage = asked.first_damage()
         if damage is not None:
             raise CheckpointError(f"checkpoint {asked.name} is damaged: {damage}; use another step")
         return asked
-    for checkpoint in committed(name):
+    for checkpoint in list_committed(name):
         damage = checkpoint.first_damage()
         if damage is None:
             return checkpoint
@@ -52,7 +52,7 @@ def newest_whole(name: str) -> StepCheckpoint:
     raise CheckpointError(f"no checkpoint in {name} is whole")
 
 
-def committed(name: str) -> list[StepCheckpoint]:
+def list_committed(name: str) -> list[StepCheckpoint]:
     """List all committed steps in a run's folder, newest first; CheckpointError when there is none."""
     store = _store(name)
     with _reading(name), storage_errors(name):
@@ -72,7 +72,7 @@ def _reading(name: str) -> Iterator[None]:
         yield
     except StorageError as error:
         if isinstance(error.__cause__, (PermissionError, NoCredentials)):
-            raise unreadable("CHECKPOINT", name, error.__cause__) from None
+            raise folder_read_error("CHECKPOINT", name, error.__cause__) from None
         raise
 
 

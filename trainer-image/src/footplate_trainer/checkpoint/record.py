@@ -20,9 +20,9 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, JsonValue, ValidationError
 
-from footplate_contracts.model import Report
+from footplate_contracts.model import WireMessage
 from footplate_contracts.names import Env
-from footplate_contracts.release import release as release_of
+from footplate_contracts.release import build_version as release_of
 from footplate_contracts.reports import GenerationRow
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Model, PositionName
@@ -57,7 +57,7 @@ def _readable(rows: object) -> list[GenerationRow]:
     return kept
 
 
-class RunningScores(Report):
+class RunningScores(WireMessage):
     """Running statistics of a reward model's scores over all rollouts so far."""
 
     count: int = 0
@@ -65,7 +65,7 @@ class RunningScores(Report):
     squares: float = Field(default=0.0, description="sum of squared distances from the mean")
 
 
-class RolloutPosition(Report):
+class RolloutPosition(WireMessage):
     """Start position of the rollout that the next step is trained on."""
 
     step: int = Field(description="optimizer steps done when it began, or will")
@@ -77,14 +77,14 @@ class RolloutPosition(Report):
     )
 
 
-class HeldOutScores(Report):
+class HeldOutScores(WireMessage):
     """Statistics of a reward model's scores of held-out answers, for normalization in later stages."""
 
     mean: float
     deviation: float = Field(description="unbiased")
 
 
-class TrainingState(Report):
+class TrainingState(WireMessage):
     """Content of state.json: position, determinism key, and metric rows that may not be stored yet."""
 
     step: int
@@ -104,7 +104,7 @@ class TrainingState(Report):
 
 
 @dataclass(frozen=True)
-class StateWriter:
+class StateBuilder:
     """Builder of a step's TrainingState; its fields do not change within a generation."""
 
     parameters: int
@@ -114,11 +114,11 @@ class StateWriter:
     key: Key
     value: Model | None = None
 
-    def until(self, steps: int) -> StateWriter:
+    def with_steps(self, steps: int) -> StateBuilder:
         """Return the builder for a run that from now on ends with step `steps`."""
         return replace(self, key={**self.key, "training.steps": steps})
 
-    def at(
+    def build(
         self,
         step: int,
         tokens: int,
@@ -160,7 +160,7 @@ def determinism_key(
     plain = config.to_json()
     key: Key = {}
     for section in (*_SECTIONS, *(section for section in _OF_STAGES if plain.get(section) is not None)):
-        key |= flat(plain[section], section)
+        key |= flatten_key(plain[section], section)
     return {name: value for name, value in key.items() if not _WITHOUT_EFFECT.fullmatch(name)} | {
         **(_PLACES if _places_begin_anew(config) else {}),
         **(_BINS if config.stage in _OF_SAMPLES and config.data.packing.enabled else {}),
@@ -187,12 +187,12 @@ def code_revision(environment: Mapping[str, str]) -> str:
     return environment.get(Env.REVISION) or metadata.version(_DISTRIBUTION)
 
 
-def release(environment: Mapping[str, str] = os.environ) -> str:
+def release_name(environment: Mapping[str, str] = os.environ) -> str:
     """Return this build, as checkpoints name their writer: 0.3.0, or 0.3.0 (its revision)."""
     return release_of(_DISTRIBUTION, environment)
 
 
-def differences(before: Key, now: Key) -> list[str]:
+def key_differences(before: Key, now: Key) -> list[str]:
     """List, as one text each, the parts of the key that differ, with both values."""
     names = sorted(name for name in before.keys() | now.keys() if not _WITHOUT_EFFECT.fullmatch(name))
     return [
@@ -206,7 +206,7 @@ def _shown(key: Key, name: str) -> str:
     return str(key.get(name, "absent"))
 
 
-def flat(value: JsonValue, path: str) -> Key:
+def flatten_key(value: JsonValue, path: str) -> Key:
     """Return the leaves of `value` by dotted names below `path`; list entries that have names, by those."""
     if (
         isinstance(value, list)
@@ -218,5 +218,5 @@ def flat(value: JsonValue, path: str) -> Key:
         return {path: value}
     leaves: Key = {}
     for name, inner in value.items():
-        leaves |= flat(inner, f"{path}.{name}")
+        leaves |= flatten_key(inner, f"{path}.{name}")
     return leaves

@@ -28,10 +28,10 @@ def open_source(uri: str) -> ReadFolder:
         return LocalFolder(uri)
     if urlsplit(uri).scheme in OBJECT_STORES:
         return BucketFolder(uri)
-    return CopiedFolder(uri)
+    return FsspecFolder(uri)
 
 
-class CopiedFolder(FsspecStorage):
+class FsspecFolder(FsspecStorage):
     """Checkpoint folder on any file system of fsspec; copies a file to this node before opening it."""
 
     def __init__(self, uri: str, environment: Mapping[str, str] = os.environ) -> None:

@@ -23,7 +23,7 @@ Moments = Mapping[str, Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Beside:
+class AuxiliaryModel:
     """A second network that is trained with the run's model; its tensors have a name prefix."""
 
     module: nn.Module
@@ -31,7 +31,7 @@ class Beside:
     prefix: str
 
 
-def tensors(model: nn.Module, moments: Moments, *beside: Beside) -> dict[str, Tensor]:
+def snapshot_tensors(model: nn.Module, moments: Moments, *beside: AuxiliaryModel) -> dict[str, Tensor]:
     """Return all tensors of a snapshot by name, sharing memory with the training state.
 
     Sharded tensors are DTensors, which know their rows.
@@ -39,7 +39,7 @@ def tensors(model: nn.Module, moments: Moments, *beside: Beside) -> dict[str, Te
     return {name: dtensor_like(owner, rows) for name, owner, rows in _all_rows(model, moments, beside)}
 
 
-def local_parts(model: nn.Module, moments: Moments, *beside: Beside) -> dict[str, Tensor]:
+def local_tensors(model: nn.Module, moments: Moments, *beside: AuxiliaryModel) -> dict[str, Tensor]:
     """Return this rank's part of each tensor as a plain tensor that shares memory with the training state."""
     return {name: part for name, _, part in _all_rows(model, moments, beside)}
 
@@ -50,7 +50,7 @@ class HostCopy:
     `mesh` has the shape of the model's, on the CPU: a DTensor of a GPU's mesh would move the copy back there.
     """
 
-    def __init__(self, model: nn.Module, moments: Moments, mesh: DeviceMesh, *beside: Beside) -> None:
+    def __init__(self, model: nn.Module, moments: Moments, mesh: DeviceMesh, *beside: AuxiliaryModel) -> None:
         self._live: list[Tensor] = []
         self._room: list[Tensor] = []
         self._named: dict[str, Tensor] = {}
@@ -83,10 +83,10 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _all_rows(
-    model: nn.Module, moments: Moments, beside: Sequence[Beside]
+    model: nn.Module, moments: Moments, beside: Sequence[AuxiliaryModel]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield (name, tensor, this rank's part of it) of all tensors."""
-    for trained in (Beside(model, moments, ""), *beside):
+    for trained in (AuxiliaryModel(model, moments, ""), *beside):
         for name, parameter in trained.module.named_parameters():
             yield f"{trained.prefix}model.{name}", parameter, local_shard(parameter).local
         for moment, named in trained.moments.items():

@@ -19,7 +19,7 @@ from footplate_contracts.model import Contract
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import FORMAT, CheckpointFile, Manifest, ManifestHeader
-from footplate_trainer.checkpoint.record import TrainingState, release
+from footplate_trainer.checkpoint.record import TrainingState, release_name
 from footplate_trainer.checkpoint.store import CheckpointSource, storage_errors
 from footplate_trainer.errors import CheckpointDamaged, CheckpointError
 from footplate_trainer.node_cache import CopyDiffers
@@ -38,14 +38,14 @@ class StepCheckpoint:
     @property
     def name(self) -> str:
         """The path or URI of the directory, for messages."""
-        return self.store.place(self.directory)
+        return self.store.directory_uri(self.directory)
 
     def read(self, kind: type[Record], file: str) -> Record:
         """Parse a JSON file, ignoring the fields that this release does not know.
 
         CheckpointDamaged when it is missing or torn.
         """
-        content = self.content(file)
+        content = self.read_bytes(file)
         try:
             return kind.model_validate_json(content, extra="ignore")
         except ValidationError as error:
@@ -54,7 +54,7 @@ class StepCheckpoint:
             what = f"{field}: {first['msg']}" if field else first["msg"]
             raise CheckpointDamaged(f"{join(self.name, file)} is damaged: {what}") from None
 
-    def content(self, file: str) -> bytes:
+    def read_bytes(self, file: str) -> bytes:
         """Read a file; CheckpointDamaged when it is missing."""
         with self._errors():
             try:
@@ -114,7 +114,7 @@ class StepCheckpoint:
             return str(error)
         return next((damage for record in files[part::parts] if (damage := self.damage(record))), None)
 
-    def first_unseen(self, records: Iterable[CheckpointFile]) -> str | None:
+    def first_missing(self, records: Iterable[CheckpointFile]) -> str | None:
         """Describe the first file of other ranks that is missing here; None where all ranks share the folder.
 
         All ranks share a bucket. Ranks on several nodes may use the same path and have a disk each.
@@ -144,7 +144,7 @@ class StepCheckpoint:
 
     def _refusal(self, header: ManifestHeader) -> str:
         what = f"checkpoint {self.name} was written by"
-        here = f"this is footplate {release()}, which reads format {FORMAT}"
+        here = f"this is footplate {release_name()}, which reads format {FORMAT}"
         if header.format != 0:
             writer = f"footplate {header.written_by}" if header.written_by else "another release"
             return (

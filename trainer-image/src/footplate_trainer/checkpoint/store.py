@@ -20,16 +20,16 @@ from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import Folder, ReadFolder, open_folder
 from footplate_trainer.checkpoint.layout import (
-    Begun,
     CheckpointFile,
+    CheckpointRetention,
     CommitMarker,
-    Retention,
+    GenerationStart,
     StepDirectory,
-    directory_of,
+    committed_directory,
 )
 from footplate_trainer.checkpoint.source import open_source
 from footplate_trainer.errors import StorageError
-from footplate_trainer.failures import with_causes
+from footplate_trainer.failures import exception_chain
 from footplate_trainer.storage import join
 
 Markers = Mapping[int, CommitMarker | None]
@@ -51,7 +51,7 @@ class CheckpointSource:
     def _open(self) -> ReadFolder:
         return open_source(self.uri)
 
-    def place(self, directory: str) -> str:
+    def directory_uri(self, directory: str) -> str:
         """Return the path or URI of a directory for messages."""
         return join(self.uri, directory)
 
@@ -102,24 +102,24 @@ class CheckpointStore(CheckpointSource):
         """Remove a directory and its contents, if it exists."""
         self.folder.remove(directory.name)
 
-    def begun(self, run: str) -> list[Begun]:
+    def list_generation_starts(self, run: str) -> list[GenerationStart]:
         """List the start records of the generations of the run with the uid `run` that are still needed."""
         return [begun for begun in self._all_begun() if begun.run == run]
 
-    def begin(self, latest: Begun) -> None:
+    def record_generation_start(self, latest: GenerationStart) -> None:
         """Write the start record `latest` and delete the records that it supersedes."""
         self.folder.create(latest.name, b"")
-        for begun in layout.superseded_by(latest, self._all_begun()):
+        for begun in layout.find_superseded(latest, self._all_begun()):
             self.folder.delete(begun.name)
 
     def markers(self) -> Markers:
         """Return the commit marker of each step that has one, newest first."""
         return {step: self.marker(step) for step in self.steps()}
 
-    def retain(
+    def apply_retention(
         self,
         markers: Markers,
-        retention: Retention,
+        retention: CheckpointRetention,
         writing: GenerationId,
         removed: Callable[[StepDirectory], None],
     ) -> None:
@@ -127,19 +127,21 @@ class CheckpointStore(CheckpointSource):
 
         Calls `removed` for each checkpoint whose marker is gone: from then on the checkpoint does not exist.
         """
-        kept = retention.of(marker for marker in markers.values() if marker)
+        kept = retention.select_steps(marker for marker in markers.values() if marker)
         for step in sorted(markers.keys() - kept):
             self.revoke(step)
-            if gone := directory_of(markers[step]):
+            if gone := committed_directory(markers[step]):
                 removed(gone)
-        needed = [directory for step in kept if (directory := directory_of(markers[step]))]
+        needed = [directory for step in kept if (directory := committed_directory(markers[step]))]
         for directory in layout.removable_directories(self.directories(), needed, writing):
             self.discard(directory)
-        for begun in layout.outdated(self._all_begun(), min(sorted(kept)[-retention.keep_last :], default=0)):
+        for begun in layout.find_outdated(
+            self._all_begun(), min(sorted(kept)[-retention.keep_last :], default=0)
+        ):
             self.folder.delete(begun.name)
 
-    def _all_begun(self) -> list[Begun]:
-        return [begun for name in self.folder.names() if (begun := Begun.parse(name))]
+    def _all_begun(self) -> list[GenerationStart]:
+        return [begun for name in self.folder.names() if (begun := GenerationStart.parse(name))]
 
     def write(self, directory: str, file: str, content: bytes) -> CheckpointFile:
         """Write a small file of a directory durably; return its size and checksum."""
@@ -148,9 +150,9 @@ class CheckpointStore(CheckpointSource):
         return CheckpointFile(file=file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
-def is_full(error: BaseException) -> bool:
+def is_volume_full(error: BaseException) -> bool:
     """Return whether `error`, or one of its causes, reports a full volume."""
-    return any(isinstance(seen, OSError) and seen.errno in _FULL for seen in with_causes(error))
+    return any(isinstance(seen, OSError) and seen.errno in _FULL for seen in exception_chain(error))
 
 
 @contextmanager
@@ -161,4 +163,4 @@ def storage_errors(what: str, step: int | None = None) -> Iterator[None]:
     except OSError as error:
         who = f" to uid {os.geteuid()}, gid {os.getegid()}" if isinstance(error, PermissionError) else ""
         said = f"{what}: {error.strerror or error}{who}"
-        raise StorageError(said, full=is_full(error), step=step) from error
+        raise StorageError(said, full=is_volume_full(error), step=step) from error

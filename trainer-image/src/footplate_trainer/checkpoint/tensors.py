@@ -40,7 +40,7 @@ from footplate_trainer.errors import CheckpointError, StorageError
 
 
 class TensorReader(StorageReader):
-    """StorageReader for torch's `load` over the files of one directory of `folder`."""
+    """StorageReader for torch's `load_tensors` over the files of one directory of `folder`."""
 
     def __init__(self, folder: ReadFolder, directory: str, index: TensorIndex) -> None:
         self._folder = folder
@@ -104,19 +104,19 @@ class TensorReader(StorageReader):
         return done
 
 
-def index_of(checkpoint: StepCheckpoint) -> TensorIndex:
+def read_index(checkpoint: StepCheckpoint) -> TensorIndex:
     """Read the tensor index of a step directory; CheckpointDamaged when that is missing or torn."""
     return checkpoint.read(TensorIndex, layout.INDEX_FILE)
 
 
-def load(
+def load_tensors(
     checkpoint: StepCheckpoint, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None = None
 ) -> None:
     """Fill `tensors` in place, whatever layout wrote them. Collective over `group`; None: this process alone.
 
     Raises, on every rank, what `loading_errors` does.
     """
-    reader = TensorReader(checkpoint.store.folder, checkpoint.directory, index_of(checkpoint))
+    reader = TensorReader(checkpoint.store.folder, checkpoint.directory, read_index(checkpoint))
     with loading_errors(f"checkpoint {checkpoint.name}"), warnings.catch_warnings():
         if group is None:
             warnings.simplefilter("ignore")  # that there is no process group; there should be none

@@ -24,8 +24,14 @@ from footplate_planning.topology import Topology
 from footplate_trainer.data.chat.encoding import ChatEncoder
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineRoom
-from footplate_trainer.generation.requests import Answer, EndReason, Request, StopRule, before_stop
+from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.requests import (
+    EndReason,
+    GeneratedAnswer,
+    GenerationRequest,
+    StopRule,
+    truncate_at_stop,
+)
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.parallel.rollout import RolloutModel
@@ -50,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def rule_of(arguments: argparse.Namespace) -> SamplingRule:
+def sampling_rule(arguments: argparse.Namespace) -> SamplingRule:
     """Return the sampling rule; UserMistake for invalid arguments."""
     if arguments.text is not None or arguments.out is None:
         raise UserMistake("--prompts FILE takes --out FILE for the answers, and no text beside it")
@@ -95,7 +101,7 @@ def read_prompts(file: str, tokenizer: Tokenizer, vocabulary: int) -> list[list[
 
 
 @dataclass(frozen=True)
-class AskedOfFile:
+class PromptFileJob:
     """The prompts and the options for answers to a file, with the model's `tokenizer`."""
 
     arguments: argparse.Namespace
@@ -105,10 +111,10 @@ class AskedOfFile:
     rule: SamplingRule
 
     @property
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[GenerationRequest]:
         """All requests, by prompt and number of the answer."""
         return [
-            Request(number, sibling, tokens, self.arguments.tokens)
+            GenerationRequest(number, sibling, tokens, self.arguments.tokens)
             for number, tokens in enumerate(self.prompts)
             for sibling in range(self.arguments.answers)
         ]
@@ -120,32 +126,35 @@ class AskedOfFile:
 
 
 @dataclass(frozen=True)
-class Answered:
+class CopyAnswers:
     """The answers of one copy of the model."""
 
-    answers: list[Answer]
+    answers: list[GeneratedAnswer]
     drawn: int  # tokens
     computed: int
 
 
-def room_of(
-    asked: AskedOfFile, requests: Sequence[Request], shape: ModelShape, topology: Topology
-) -> EngineRoom:
+def engine_limits(
+    asked: PromptFileJob, requests: Sequence[GenerationRequest], shape: ModelShape, topology: Topology
+) -> EngineLimits:
     """Return the engine's size for `requests` on each rank of one copy.
 
     UserMistake if --cache-bytes is too small. The copies of `topology` are alike.
     """
-    size, room = EngineRoom.block_size, asked.arguments.cache_bytes
+    size, room = EngineLimits.block_size, asked.arguments.cache_bytes
     blocks = blocks_within(shape, room, size, FP32, topology)
     if blocks < 1:
         raise UserMistake(f"--cache-bytes {room} is less than the keys and values of {size} tokens take")
     lengths = (min(len(request.tokens) + request.most, shape.context) for request in requests)
-    return EngineRoom(max(1, min(blocks, answer_blocks(lengths, size))))
+    return EngineLimits(max(1, min(blocks, answer_blocks(lengths, size))))
 
 
-def answered(
-    model: Decoder | RolloutModel, asked: AskedOfFile, requests: Sequence[Request], room: EngineRoom
-) -> Answered:
+def generate_answers(
+    model: Decoder | RolloutModel,
+    asked: PromptFileJob,
+    requests: Sequence[GenerationRequest],
+    room: EngineLimits,
+) -> CopyAnswers:
     """Generate the answers to `requests`; UserMistake if one exceeds the cache.
 
     Collective where ranks share `model`.
@@ -157,10 +166,10 @@ def answered(
         except ValueError as error:
             place = f"{asked.arguments.prompts}:{request.prompt + 1}"
             raise UserMistake(f"{place}: {error} (--cache-bytes {asked.arguments.cache_bytes})") from error
-    return Answered(list(engine.answers()), engine.drawn, engine.computed)
+    return CopyAnswers(list(engine.answers()), engine.drawn, engine.computed)
 
 
-def written(asked: AskedOfFile, parts: Sequence[Answered]) -> str:
+def write_answers(asked: PromptFileJob, parts: Sequence[CopyAnswers]) -> str:
     """Write the answers of all copies; return a summary for the user."""
     found = sorted(
         (answer for part in parts for answer in part.answers),
@@ -191,10 +200,10 @@ def _tokens(line: str, tokenizer: Tokenizer) -> list[int]:
         text.encode()
     except (AttributeError, UnicodeEncodeError):
         return []
-    return prompt_tokens(tokenizer, text)
+    return tokenize_prompt(tokenizer, text)
 
 
-def prompt_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
+def tokenize_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
     """Return the tokens of a text, after the tokenizer's beginning of text, if any, as `pack` does.
 
     An empty text has none. Text that merely looks like a special token stays text.
@@ -210,12 +219,12 @@ def _text(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
     return text
 
 
-def _row(tokenizer: Tokenizer, stop: StopRule, answer: Answer) -> dict[str, Any]:
+def _row(tokenizer: Tokenizer, stop: StopRule, answer: GeneratedAnswer) -> dict[str, Any]:
     """Return a line of the output; its text lacks what ends it, its tokens are all that were drawn."""
     shown = answer.tokens[:-1] if answer.reason is EndReason.END else answer.tokens
     text = _text(tokenizer, shown)
     if answer.reason is EndReason.STOP:
-        text = before_stop(text, stop.texts)
+        text = truncate_at_stop(text, stop.texts)
     return {
         "line": answer.request.prompt + 1,
         "answer": answer.request.sibling + 1,

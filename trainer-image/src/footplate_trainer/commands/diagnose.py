@@ -13,7 +13,7 @@ from typing import Final
 
 from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind, DiagnosisRequest
 from footplate_contracts.names import COORDINATOR_PORT, Env, ExitCode
-from footplate_elastic.agent.client import Connection, Directory, Endpoint
+from footplate_elastic.agent.client import Connection, CoordinatorAddresses, Endpoint
 from footplate_elastic.agent.errors import Unreachable
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.outline import existing_file, read_token, whole_number
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Send the request to the coordinator; raises UserMistake where there is none."""
     request = DiagnosisRequest(kind=DiagnosisKind(arguments.kind), steps=arguments.steps)
-    diagnosis = ask(endpoint(os.environ), request)
+    diagnosis = request_diagnosis(endpoint(os.environ), request)
     where = (
         "pods' logs" if diagnosis.kind is DiagnosisKind.STACKS else "folder diagnostics/ of checkpoint.uri"
     )
@@ -39,11 +39,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     return ExitCode.SUCCESS
 
 
-def ask(where: Endpoint, request: DiagnosisRequest) -> Diagnosis:
+def request_diagnosis(where: Endpoint, request: DiagnosisRequest) -> Diagnosis:
     """Request the diagnosis from the coordinator and return its response; raises UserMistake."""
     body = request.model_dump_json(by_alias=True)
     try:
-        answer = Connection(Directory(where)).request("POST", wire.DIAGNOSE, body, ANSWER_SECONDS)
+        answer = Connection(CoordinatorAddresses(where)).request("POST", wire.DIAGNOSE, body, ANSWER_SECONDS)
     except Unreachable as error:
         raise UserMistake(f"the coordinator does not answer: {error}; run this in a pod of the run") from None
     if answer.status != 200:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.huggingface.export import export
+from footplate_trainer.huggingface.export import export_checkpoint
 from footplate_trainer.storage import local_path
 
 
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         raise UserMistake(f"OUT {error}") from error
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserMistake(f"{out} is not an empty folder; give another name, so that no model is mixed up")
-    checkpoint = newest_whole(arguments.checkpoint)
-    files = export(checkpoint, out, adapter=arguments.adapter)
+    checkpoint = find_newest_whole(arguments.checkpoint)
+    files = export_checkpoint(checkpoint, out, adapter=arguments.adapter)
     print(f"{checkpoint.name} -> {out}: {', '.join(files)}")
     return ExitCode.SUCCESS

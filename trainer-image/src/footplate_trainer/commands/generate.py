@@ -16,29 +16,29 @@ from tokenizers import Tokenizer
 from footplate_contracts.names import Backend, ExitCode
 from footplate_contracts.v1alpha1.model import Architecture
 from footplate_contracts.v1alpha1.rollout import RolloutParallelism
-from footplate_planning.compatibility import rollout_problems
+from footplate_planning.compatibility import find_rollout_problems
 from footplate_planning.config import model_shape
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology
 from footplate_trainer.checkpoint import layout, state
-from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.place import find_newest_whole
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.tensors import load as load_tensors
+from footplate_trainer.checkpoint.tensors import load_tensors as load_tensors
 from footplate_trainer.commands import answers
-from footplate_trainer.commands.local_ranks import run_here
+from footplate_trainer.commands.local_ranks import run_local_ranks
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.generation.dealing import deal
+from footplate_trainer.generation.dealing import partition_requests
 from footplate_trainer.generation.sampler import COLDEST, SamplingRule
-from footplate_trainer.huggingface.companions import companions_in
-from footplate_trainer.huggingface.ends import model_ends
-from footplate_trainer.model.build import build
-from footplate_trainer.model.generate import Sampling, continuation
+from footplate_trainer.huggingface.companions import checkpoint_processors
+from footplate_trainer.huggingface.ends import end_token_ids
+from footplate_trainer.model.build import build_network
+from footplate_trainer.model.generate import SamplingOptions, generate_tokens
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.mesh import Grid
-from footplate_trainer.parallel.rollout import RolloutModel, empty_network, open_copy, take_parts
-from footplate_trainer.parallel.world import World, open_world, read_environment
+from footplate_trainer.parallel.rollout import RolloutModel, assign_parameters, empty_network, open_replica
+from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 
 MOST_RANKS: Final = 1024
 
@@ -51,16 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature",
         type=float,
-        default=Sampling.temperature,
+        default=SamplingOptions.temperature,
         help="0: most likely token (default %(default)s)",
     )
     parser.add_argument(
         "--top-k",
         type=int,
-        default=Sampling.top_k,
+        default=SamplingOptions.top_k,
         help="choose among so many of the likeliest; 0, the default: all, as a rollout does",
     )
-    parser.add_argument("--seed", type=int, default=Sampling.seed)
+    parser.add_argument("--seed", type=int, default=SamplingOptions.seed)
     answers.add_arguments(parser)
     group = parser.add_argument_group("several ranks for a file of prompts, on CPUs")
     group.add_argument("--ranks", type=int, metavar="N", help="start so many here; not under torchrun")
@@ -71,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Print the text and its continuation by the model, or write the answers."""
     _check(arguments)
-    rule = None if arguments.prompts is None else answers.rule_of(arguments)
-    checkpoint = newest_whole(arguments.checkpoint)
+    rule = None if arguments.prompts is None else answers.sampling_rule(arguments)
+    checkpoint = find_newest_whole(arguments.checkpoint)
     if rule is None:
         _go_on(checkpoint, arguments)
         return ExitCode.SUCCESS
@@ -82,11 +82,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     if place.world_size > 1:
         told = answer_on_rank(arguments, rule)
     elif ranks > 1:
-        told = run_here(answer_on_rank, ranks, arguments, rule)
+        told = run_local_ranks(answer_on_rank, ranks, arguments, rule)
     else:
         (model, _), requests = load(checkpoint), asked.requests
-        room = answers.room_of(asked, requests, model.shape, Topology())
-        told = answers.written(asked, [answers.answered(model, asked, requests, room)])
+        room = answers.engine_limits(asked, requests, model.shape, Topology())
+        told = answers.write_answers(asked, [answers.generate_answers(model, asked, requests, room)])
     if place.rank == 0:
         print(told)
     return ExitCode.SUCCESS
@@ -94,50 +94,52 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 def answer_on_rank(arguments: argparse.Namespace, rule: SamplingRule) -> str:
     """Generate on one rank of several; rank 0 writes the answers and returns a summary, others ""."""
-    checkpoint = newest_whole(arguments.checkpoint)
-    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+    checkpoint = find_newest_whole(arguments.checkpoint)
+    with init_distributed(read_environment(os.environ), Backend.GLOO) as world:
         asked = _asked(checkpoint, arguments, rule, world.size)
         shape = _decoder_shape(checkpoint)
-        copy = open_copy(_degrees(arguments), world)
+        copy = open_replica(_degrees(arguments), world)
         model, topology = RolloutModel(_load_part(checkpoint, copy.grid, world), copy), copy.grid.topology
-        mine = deal(asked.requests, topology.data)[copy.number]
-        part = answers.answered(model, asked, mine, answers.room_of(asked, mine, shape, topology))
-        parts = agree.gather_to_0(part if copy.leads else None, world.background)
-        return answers.written(asked, [part for part in parts if part is not None]) if parts else ""
+        mine = partition_requests(asked.requests, topology.data)[copy.number]
+        part = answers.generate_answers(
+            model, asked, mine, answers.engine_limits(asked, mine, shape, topology)
+        )
+        parts = agree.gather_to_rank_0(part if copy.is_leader else None, world.background)
+        return answers.write_answers(asked, [part for part in parts if part is not None]) if parts else ""
 
 
-def _load_part(checkpoint: StepCheckpoint, grid: Grid, world: World) -> Decoder:
+def _load_part(checkpoint: StepCheckpoint, grid: Grid, world: DistributedContext) -> Decoder:
     network = empty_network(_decoder_shape(checkpoint), grid).to_empty(device=world.device)
     network.reset_tables(world.device)
     load_tensors(checkpoint, state.model_tensors(network), world.background)
     parts = {name: local_shard(parameter).local for name, parameter in network.named_parameters()}
-    take_parts(network, parts)
+    assign_parameters(network, parts)
     return network
 
 
 def _go_on(checkpoint: StepCheckpoint, arguments: argparse.Namespace) -> None:
     model, tokenizer = load(checkpoint)
-    prompt = answers.prompt_tokens(tokenizer, arguments.text)
+    prompt = answers.tokenize_prompt(tokenizer, arguments.text)
     if not prompt:
         raise UserMistake("the text holds no token to go on from; give at least one character")
-    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.seed)
-    ends = model_ends(companions_in(checkpoint), tokenizer, model.shape.vocabulary)
-    added = list(continuation(model, prompt, arguments.tokens, sampling, ends))
+    sampling = SamplingOptions(arguments.temperature, arguments.top_k, arguments.seed)
+    ends = end_token_ids(checkpoint_processors(checkpoint), tokenizer, model.shape.vocabulary)
+    added = list(generate_tokens(model, prompt, arguments.tokens, sampling, ends))
     print(tokenizer.decode(prompt + added))
 
 
 def _asked(
     checkpoint: StepCheckpoint, arguments: argparse.Namespace, rule: SamplingRule, ranks: int
-) -> answers.AskedOfFile:
+) -> answers.PromptFileJob:
     """Read the prompts of the file; UserMistake if it is invalid, or if `ranks` cannot form the layout."""
     shape = _decoder_shape(checkpoint)
-    problems = rollout_problems(shape, _degrees(arguments), ranks, of="--")
+    problems = find_rollout_problems(shape, _degrees(arguments), ranks, of="--")
     if problems:
         raise UserMistake("\n".join(problems))
     tokenizer = _tokenizer(checkpoint)
-    ends = model_ends(companions_in(checkpoint), tokenizer, shape.vocabulary)
+    ends = end_token_ids(checkpoint_processors(checkpoint), tokenizer, shape.vocabulary)
     prompts = answers.read_prompts(arguments.prompts, tokenizer, shape.vocabulary)
-    return answers.AskedOfFile(arguments, tokenizer, prompts, ends, rule)
+    return answers.PromptFileJob(arguments, tokenizer, prompts, ends, rule)
 
 
 def _degrees(arguments: argparse.Namespace) -> RolloutParallelism:
@@ -173,7 +175,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def load(checkpoint: StepCheckpoint) -> tuple[Decoder, Tokenizer]:
     """Load the model, on the CPU in fp32, and the tokenizer of a step directory."""
-    model = build(_decoder_shape(checkpoint)).eval()
+    model = build_network(_decoder_shape(checkpoint)).eval()
     assert isinstance(model, Decoder)
     load_tensors(checkpoint, state.model_tensors(model))
     return model, _tokenizer(checkpoint)
@@ -191,4 +193,4 @@ def _decoder_shape(checkpoint: StepCheckpoint) -> ModelShape:
 
 
 def _tokenizer(checkpoint: StepCheckpoint) -> Tokenizer:
-    return Tokenizer.from_str(checkpoint.content(layout.TOKENIZER_FILE).decode())
+    return Tokenizer.from_str(checkpoint.read_bytes(layout.TOKENIZER_FILE).decode())

@@ -13,7 +13,7 @@ from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint.layout import CheckpointFile, StepDirectory
 from footplate_trainer.checkpoint.place import locate
-from footplate_trainer.checkpoint.record import HeldOutScores, Key, flat
+from footplate_trainer.checkpoint.record import HeldOutScores, Key, flatten_key
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import storage_errors
 
@@ -98,7 +98,7 @@ def as_text(found: Inspection) -> str:
         facts["held-out scores"] = f"mean {found.scores.mean:.6g}, deviation {found.scores.deviation:.6g}"
     leaves: Key = {}
     for name, value in found.determinism.items():
-        leaves |= flat(value, name)
+        leaves |= flatten_key(value, name)
     key = {name: json.dumps(value) for name, value in sorted(leaves.items())}
     files = [f"  {record.bytes:>15,}  {record.sha256}  {record.file}" for record in found.files]
     return "\n".join([*_table(facts), "determinism key", *_table(key, "  "), "files", *files])

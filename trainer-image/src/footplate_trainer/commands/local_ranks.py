@@ -21,7 +21,7 @@ from footplate_trainer.errors import TrainerError
 _HOST: Final = "127.0.0.1"
 
 
-def run_here(function: Callable[..., str], ranks: int, *arguments: Any) -> str:
+def run_local_ranks(function: Callable[..., str], ranks: int, *arguments: Any) -> str:
     """Call `function(*arguments)`, importable, in each of `ranks` processes; return rank 0's result.
 
     Raises the TrainerError of the first rank to fail. Any other end of a rank ends all.

@@ -12,10 +12,10 @@ from footplate_contracts.names import ExitCode
 from footplate_trainer.commands import samples
 from footplate_trainer.data import tokenizer as tokenizers
 from footplate_trainer.data.corpus import PYTHON_DOCS, PYTHON_STDLIB
-from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
+from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialTokenRole
 from footplate_trainer.data.pack import LEARNING_BYTES, SHARD_TOKENS, TokenizerKind, pack
-from footplate_trainer.data.progress import megabytes, say
-from footplate_trainer.data.writer import write_elsewhere
+from footplate_trainer.data.progress import megabytes, print_status
+from footplate_trainer.data.writer import write_remote
 from footplate_trainer.errors import DataError
 from footplate_trainer.storage import is_local, local_path
 
@@ -96,12 +96,12 @@ def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reserve",
-        choices=[*Role, ALL],
+        choices=[*SpecialTokenRole, ALL],
         action="append",
         default=[],
         metavar="ROLE",
         help="give --tokenizer a new id for a role that it has no token for: "
-        f"{', '.join(Role)} or {ALL}; may be given again. A model that ends with the tokenizer's own ids has "
+        f"{', '.join(SpecialTokenRole)} or {ALL}; may be given again. A model that ends with the tokenizer's own ids has "
         "to grow for it",
     )
     parser.add_argument(
@@ -113,27 +113,29 @@ def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _named(text: str) -> tuple[Role, str]:
+def _named(text: str) -> tuple[SpecialTokenRole, str]:
     role, _, token = text.partition("=")
-    named = [role for role in Role if role is not Role.SENTINELS]
+    named = [role for role in SpecialTokenRole if role is not SpecialTokenRole.SENTINELS]
     if role not in named or not token:
         raise argparse.ArgumentTypeError(f"{text!r} is no ROLE=TOKEN with one of {', '.join(named)}")
-    return Role(role), token
+    return SpecialTokenRole(role), token
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Pack, and print a summary; return the process's exit code."""
     if arguments.format.of_conversations:
-        return _finish(arguments.out, partial(samples.write, arguments), samples.summary)
-    if given := samples.given(arguments):
-        say(f"footplate-trainer pack: {given} is of --format chat, preferences, ratings or prompts")
+        return _finish(arguments.out, partial(samples.pack_conversations, arguments), samples.summary)
+    if given := samples.first_given_option(arguments):
+        print_status(f"footplate-trainer pack: {given} is of --format chat, preferences, ratings or prompts")
         return ExitCode.CONFIG
     write = partial(
         pack,
         arguments.inputs,
         vocabulary_size=arguments.vocabulary_size,
         tokenizer=arguments.tokenizer,
-        reserve=list(Role) if ALL in arguments.reserve else [Role(role) for role in arguments.reserve],
+        reserve=list(SpecialTokenRole)
+        if ALL in arguments.reserve
+        else [SpecialTokenRole(role) for role in arguments.reserve],
         named=dict(arguments.special),
         kind=arguments.tokenizer_kind,
         include=arguments.include,
@@ -151,12 +153,12 @@ def _finish(
 ) -> int:
     """Write to `out`, a path or URI, and print a summary; return the process's exit code."""
     try:
-        manifest = write(local_path(out)) if is_local(out) else write_elsewhere(out, write)
+        manifest = write(local_path(out)) if is_local(out) else write_remote(out, write)
     except ValueError as error:
-        say(f"footplate-trainer pack: {error}")
+        print_status(f"footplate-trainer pack: {error}")
         return ExitCode.CONFIG
     except (DataError, OSError) as error:
-        say(f"footplate-trainer pack: {error}")
+        print_status(f"footplate-trainer pack: {error}")
         return ExitCode.STORAGE
     print(summarize(out, manifest), flush=True)
     return ExitCode.SUCCESS

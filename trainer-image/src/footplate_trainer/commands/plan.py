@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from footplate_contracts.names import ExitCode
-from footplate_contracts.quantity import amount
+from footplate_contracts.quantity import parse_quantity
 from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_planning.bubble import bubble
-from footplate_planning.config import model_shape, scoring
+from footplate_planning.bubble import bubble_fraction
+from footplate_planning.config import model_shape, with_score_head
 from footplate_planning.flops import Convention
-from footplate_planning.plan import Plan, plan
+from footplate_planning.plan import Plan, build_plan
 from footplate_planning.references import holds_reference, reference_model
 from footplate_planning.rollout import PlannedRollout
 from footplate_planning.shape import ModelShape
-from footplate_planning.traffic import Axis, sent
+from footplate_planning.traffic import Axis, sent_bytes
 from footplate_trainer.frozen.scoring import find_reward, find_value, scoring_config, trained_config
 from footplate_trainer.frozen.source import find_model, frozen_config, reference_field
-from footplate_trainer.huggingface.initial import completed
+from footplate_trainer.huggingface.initial import complete_config
 from footplate_trainer.manifest.run_file import read_run
 from footplate_trainer.stages.layout import require_layout
 
@@ -50,15 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Print the plan; a run that cannot work is refused with the numbers."""
-    config = completed(read_run(arguments.run, arguments.set).config(World()))
+    config = complete_config(read_run(arguments.run, arguments.set).config(World()))
     require_layout(config, arguments.ranks)
     ranks = arguments.ranks
-    made = plan(
+    made = build_plan(
         config,
         ranks,
         arguments.device,
         frozen_shapes(config, ranks),
-        trained_beside(config, ranks),
+        value_model_shape(config, ranks),
         arguments.memory,
     )
     print(json.dumps(as_json(made), indent=1) if arguments.output == "json" else as_text(made))
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 def _bytes(text: str) -> int:
     """Parse a quantity as Kubernetes writes it."""
-    found = amount(text)
+    found = parse_quantity(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no quantity of bytes, such as 80Gi or 512Mi")
     return int(found)
@@ -88,13 +88,13 @@ def frozen_shapes(config: RunConfig, ranks: int) -> list[ModelShape]:
     return shapes
 
 
-def trained_beside(config: RunConfig, ranks: int) -> ModelShape | None:
+def value_model_shape(config: RunConfig, ranks: int) -> ModelShape | None:
     """Return the value model of stage ppo, else None; UserMistake if it does not suit the run."""
     if config.stage is not Stage.PPO:
         return None
     found = find_value(config)
     if found is None:
-        return replace(scoring(model_shape(config)), adapter=None)
+        return replace(with_score_head(model_shape(config)), adapter=None)
     return model_shape(trained_config(found, config, ranks))
 
 
@@ -120,7 +120,7 @@ def as_json(made: Plan) -> dict[str, Any]:
         "microBatches": made.batch.count,
         "stepTokens": made.step_tokens,
         "flopsPerToken": {convention.value: made.flops_per_token(convention) for convention in Convention},
-        "bubble": bubble(topology, made.batch.count),
+        "bubble": bubble_fraction(topology, made.batch.count),
         "ranksByPipeline": [
             {
                 "pipeline": rank.pipeline,
@@ -171,7 +171,9 @@ def as_text(made: Plan) -> str:
     if made.value is not None:
         head.insert(1, f"beside it: {_counted(made.value)} of the value model, trained with it")
     if topology.pipeline > 1 and made.trains:
-        head.append(f"bubble: {bubble(topology, made.batch.count):.1%} of a step, stages and messages alike")
+        head.append(
+            f"bubble: {bubble_fraction(topology, made.batch.count):.1%} of a step, stages and messages alike"
+        )
     kinds = list(made.ranks[0].memory.bytes)
     busy = {axis for rank in made.ranks for axis, _ in rank.traffic} - {Axis.WORLD}  # 40 bytes
     axes = [axis for axis in Axis if axis in busy]
@@ -185,7 +187,7 @@ def as_text(made: Plan) -> str:
             f"{rank.flops:.3g}",
             *(f"{rank.memory.bytes[kind] / unit:.2f}" for kind in kinds),
             f"{rank.memory.peak / unit:.2f}",
-            *(f"{sent(rank.traffic, axis) / unit:.2f}" for axis in axes),
+            *(f"{sent_bytes(rank.traffic, axis) / unit:.2f}" for axis in axes),
         ]
         for rank in made.ranks
     ]

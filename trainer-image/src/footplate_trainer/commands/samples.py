@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from footplate_contracts.v1alpha1.data import Mask, Overlong
+from footplate_contracts.v1alpha1.data import LossMask, OverlongPolicy
 from footplate_trainer.data.layout import ShardManifest
 from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
 from footplate_trainer.data.records import TRAIN
@@ -17,7 +17,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "chat_template": None,
     "mask": None,
     "context_length": None,
-    "overlong": Overlong.REFUSE,
+    "overlong": OverlongPolicy.REFUSE,
     "bad_rows": "refuse",
     "ignore": [],
     "texts": "as-they-are",
@@ -43,8 +43,8 @@ def _add_what_is_learnt(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--chat-template", type=Path, metavar="FILE", help="another template than the model's")
     group.add_argument(
         "--mask",
-        type=Mask,
-        choices=list(Mask),
+        type=LossMask,
+        choices=list(LossMask),
         help="what is learnt: each turn of the assistant (default of chat), the completion, or all",
     )
     group.add_argument(
@@ -52,8 +52,8 @@ def _add_what_is_learnt(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--overlong",
-        type=Overlong,
-        choices=list(Overlong),
+        type=OverlongPolicy,
+        choices=list(OverlongPolicy),
         default=_DEFAULTS["overlong"],
         help="what becomes of longer ones; cut: behind the last whole turn that fits (default %(default)s)",
     )
@@ -103,13 +103,13 @@ def _add_what_is_read(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def given(arguments: argparse.Namespace) -> str:
+def first_given_option(arguments: argparse.Namespace) -> str:
     """Return an option for conversations on the command line, or ""."""
     names = (name for name, default in _DEFAULTS.items() if getattr(arguments, name) != default)
     return next((f"--{name.replace('_', '-')}" for name in names), "")
 
 
-def write(arguments: argparse.Namespace, out: Path) -> ShardManifest:
+def pack_conversations(arguments: argparse.Namespace, out: Path) -> ShardManifest:
     """Pack into the folder `out`; see pack_samples."""
     if arguments.tokenizer is None:
         raise ValueError(

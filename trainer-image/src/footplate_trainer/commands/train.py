@@ -10,8 +10,8 @@ from pathlib import Path
 
 from footplate_contracts.names import Backend, Env, ExitCode
 from footplate_contracts.runconfig import World
-from footplate_trainer.checkpoint.lock import only_training
-from footplate_trainer.data.check import check_run, places
+from footplate_trainer.checkpoint.lock import lock_folder
+from footplate_trainer.data.check import check_run, data_sources
 from footplate_trainer.huggingface.initial import initial_model
 from footplate_trainer.manifest.run_file import RunFile, read_run
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     """Train; a refused manifest, or missing data or a missing model, is reported before importing torch."""
     run_file = read_run(arguments.run, arguments.set)
     data = run_file.spec.data
-    check_run([uri for _, uri, _ in places(data)], data.tokenizer.uri if data.tokenizer else None)
+    check_run([uri for _, uri, _ in data_sources(data)], data.tokenizer.uri if data.tokenizer else None)
     if run_file.spec.init_from is not None:
         initial_model(run_file.spec.init_from, run_file.spec.stage)
 
@@ -46,7 +46,7 @@ def _train(run_file: RunFile, metrics: Path | None) -> ExitCode:
     import torch
 
     from footplate_elastic.protocol.agent_client import open_client
-    from footplate_trainer.loop.train import take_back
+    from footplate_trainer.loop.train import unfreeze_gc
     from footplate_trainer.parallel.world import read_environment
     from footplate_trainer.stages import catalogue
 
@@ -63,7 +63,7 @@ def _train(run_file: RunFile, metrics: Path | None) -> ExitCode:
     try:
         code = catalogue.train(run_file.config(world), agent, metrics)
     finally:
-        take_back()  # whoever calls this from a program of its own may train another run
+        unfreeze_gc()  # whoever calls this from a program of its own may train another run
     agent.close()
     return code
 
@@ -72,4 +72,4 @@ def _alone_in(uri: str) -> AbstractContextManager[None]:
     """Lock the checkpoint folder; under an agent generations exclude others, and of many ranks one locks."""
     if Env.RANK_LINK in os.environ or os.environ.get("RANK", "0") != "0":
         return nullcontext()
-    return only_training(uri)
+    return lock_folder(uri)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import committed, step_directory
+from footplate_trainer.checkpoint.place import list_committed, open_step_directory
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.errors import CheckpointDamaged
 
@@ -19,8 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Read everything and print each checkpoint's result; return exit code 74 if a file is damaged."""
-    asked = step_directory(arguments.checkpoint)
-    whole = [_verify(checkpoint) for checkpoint in ([asked] if asked else committed(arguments.checkpoint))]
+    asked = open_step_directory(arguments.checkpoint)
+    whole = [
+        _verify(checkpoint) for checkpoint in ([asked] if asked else list_committed(arguments.checkpoint))
+    ]
     return ExitCode.SUCCESS if all(whole) else ExitCode.STORAGE
 
 

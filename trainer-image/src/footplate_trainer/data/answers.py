@@ -10,11 +10,11 @@ import hashlib
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.references import ReferenceField
-from footplate_trainer.data.check import open_place, read_manifest
+from footplate_trainer.data.check import open_data_storage, read_manifest
 from footplate_trainer.errors import UserMistake
 
 
-def check_answers(config: RunConfig) -> None:
+def check_provenance(config: RunConfig) -> None:
     """Raise UserMistake if the data of `config` is not what its recorded run wrote.
 
     Does nothing for other data. Raises the errors of reading a manifest, too. Not collective.
@@ -24,7 +24,7 @@ def check_answers(config: RunConfig) -> None:
         return
     named = f"data.run {entry.run}: the data set {entry.uri}, which this run was given at its admission,"
     remedy = "create this run anew, or name the folder as data.uri"
-    content, manifest = read_manifest(open_place(entry.uri))
+    content, manifest = read_manifest(open_data_storage(entry.uri))
     writer = manifest.generated
     if writer is None or writer.uid != entry.uid:
         by = "no run" if writer is None else f"run {writer.run} with uid {writer.uid}"
@@ -37,6 +37,6 @@ def check_answers(config: RunConfig) -> None:
         )
 
 
-def answers_digest(uri: str) -> str:
+def manifest_digest(uri: str) -> str:
     """Return the SHA-256 of the manifest at `uri`, and so of its data set; raises the read errors."""
-    return hashlib.sha256(read_manifest(open_place(uri))[0]).hexdigest()
+    return hashlib.sha256(read_manifest(open_data_storage(uri))[0]).hexdigest()

@@ -28,7 +28,7 @@ LITTLE_BYTES: Final = 16 << 20
 _PACK: Final = "footplate-trainer pack INPUT… OUT --vocabulary-size N"
 
 
-def places(data: Data) -> list[tuple[str, str, float]]:
+def data_sources(data: Data) -> list[tuple[str, str, float]]:
     """Return (name, URI, weight) of each source of a run; a single folder has no name."""
     if data.sources is not None:
         return [(source.name, source.uri, source.weight) for source in data.sources]
@@ -50,17 +50,17 @@ def check_data(uri: str) -> ShardManifest:
     On a volume, if all files together have at most LITTLE_BYTES, their checksums are compared too. Raises
     DataMissing, DataCorrupt; DataError when a store does not answer.
     """
-    storage = open_place(uri)
+    storage = open_data_storage(uri)
     _, manifest = read_manifest(storage)
     check_sizes(storage, manifest)
     if isinstance(storage, LocalStorage) and sum(record.bytes for record in manifest.files()) <= LITTLE_BYTES:
-        check_sums(storage, manifest)
+        verify_checksums(storage, manifest)
     return manifest
 
 
 def tokenizer_bytes(uri: str) -> bytes:
     """Return the tokenizer.json in a folder; raises DataMissing, DataCorrupt, DataError."""
-    storage = open_place(uri)
+    storage = open_data_storage(uri)
     place = _place(storage, TOKENIZER_FILE)
     try:
         text = storage.read(TOKENIZER_FILE)
@@ -68,13 +68,13 @@ def tokenizer_bytes(uri: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise DataMissing.at(uri, f"has no {TOKENIZER_FILE}", "name the folder that holds one") from None
     except OSError as error:
-        raise unreadable(place, error) from None
+        raise data_read_error(place, error) from None
     except ValueError as error:
         raise DataCorrupt.at(place, "content", expected="JSON", found=str(error)) from None
     return text
 
 
-def open_place(uri: str) -> Storage:
+def open_data_storage(uri: str) -> Storage:
     """Return the storage at `uri`; DataMissing for a URI that no storage can read."""
     try:
         return open_storage(uri)
@@ -92,7 +92,7 @@ def read_manifest(storage: Storage) -> tuple[bytes, ShardManifest]:
         what = "there is no such folder" if gone else f"has no {MANIFEST_FILE}"
         raise DataMissing.at(storage.uri, what, f"write one with `{_PACK}`") from None
     except OSError as error:
-        raise unreadable(place, error) from None
+        raise data_read_error(place, error) from None
     return text, _parsed(text, place)
 
 
@@ -108,17 +108,17 @@ def check_sizes(storage: Storage, manifest: ShardManifest) -> None:
             raise DataCorrupt.at(place, "size", expected=f"{record.bytes} bytes", found=f"{found} bytes")
 
 
-def check_sums(storage: LocalStorage, manifest: ShardManifest) -> None:
+def verify_checksums(storage: LocalStorage, manifest: ShardManifest) -> None:
     """Read each file that the manifest names and compare its checksum."""
     for record in manifest.files():
         path = storage.folder / record.file
         try:
-            check_sum(path, record)
+            verify_checksum(path, record)
         except OSError as error:
-            raise unreadable(str(path), error) from None
+            raise data_read_error(str(path), error) from None
 
 
-def check_sum(path: Path, record: DataFile, place: str | None = None) -> None:
+def verify_checksum(path: Path, record: DataFile, place: str | None = None) -> None:
     """Compare the checksum of the file at `path`, which messages call `place`; may raise OSError."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -126,7 +126,7 @@ def check_sum(path: Path, record: DataFile, place: str | None = None) -> None:
         raise DataCorrupt.at(place or str(path), "sha256", expected=record.sha256, found=found)
 
 
-def unreadable(place: str, error: OSError) -> DataError:
+def data_read_error(place: str, error: OSError) -> DataError:
     """Return the error for `place`, which exists and cannot be read, or whose store does not answer."""
     if is_local(place):
         what = f"cannot be read ({error.strerror or error})"
@@ -156,7 +156,7 @@ def _listed_sizes(storage: Storage) -> dict[str, int]:
     try:
         return {stored.name: stored.bytes for stored in storage.list()}
     except OSError as error:
-        raise unreadable(storage.uri, error) from None
+        raise data_read_error(storage.uri, error) from None
 
 
 def _size(storage: Storage, record: DataFile) -> int:
@@ -166,7 +166,7 @@ def _size(storage: Storage, record: DataFile) -> int:
     except FileNotFoundError:
         raise DataMissing.at(place, "the manifest names it, but it is not there", "restore it") from None
     except OSError as error:
-        raise unreadable(place, error) from None
+        raise data_read_error(place, error) from None
 
 
 def _place(storage: Storage, name: str) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from footplate_contracts.v1alpha1.data import Mask, Overlong, Packing
+from footplate_contracts.v1alpha1.data import LossMask, OverlongPolicy, Packing
 from footplate_trainer.data.bins import Bins, best_fit
 from footplate_trainer.data.datasets import PACKED, Dataset
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.packing import IGNORED, Sample, filler_sample
-from footplate_trainer.data.samples import Samples, of_a_size
+from footplate_trainer.data.samples import Samples, select_fitting
 from footplate_trainer.data.shards import TokenShards
 
 
@@ -26,13 +26,13 @@ class SampleSequences(Dataset):
         context_length: int,
         packing: Packing = PACKED,
         *,
-        overlong: Overlong = Overlong.REFUSE,
+        overlong: OverlongPolicy = OverlongPolicy.REFUSE,
     ) -> None:
         """Pack the samples; ValueError if `overlong` refuses a long sample, or if none is left."""
         self.shards = shards
         self.context_length = context_length
         self.samples = Samples(shards)
-        self.kept = of_a_size(self.samples, context_length, overlong)
+        self.kept = select_fitting(self.samples, context_length, overlong)
         lengths = self.kept.lengths
         if not len(lengths):
             raise ValueError(f"none of the samples in {shards.uri} fits into contextLength {context_length}")
@@ -62,8 +62,8 @@ class ConversationDataset(SampleSequences):
         context_length: int,
         packing: Packing = PACKED,
         *,
-        mask: Mask | None = None,
-        overlong: Overlong = Overlong.REFUSE,
+        mask: LossMask | None = None,
+        overlong: OverlongPolicy = OverlongPolicy.REFUSE,
     ) -> None:
         """Open the samples with `mask`; None: the mask of packing.
 
@@ -89,16 +89,16 @@ class ConversationDataset(SampleSequences):
         return row
 
 
-def _learns_all(shards: TokenShards, mask: Mask | None) -> bool:
+def _learns_all(shards: TokenShards, mask: LossMask | None) -> bool:
     """Return whether all tokens are learnt; ValueError for a mask that is neither all nor that of packing."""
     assert shards.manifest.samples is not None, shards.format
     packed = shards.manifest.samples.mask
-    if mask not in (None, Mask.ALL, packed):
+    if mask not in (None, LossMask.ALL, packed):
         raise ValueError(
             f"data.mask {mask}: the samples in {shards.uri} were packed with --mask {packed}; pack them "
             f"again with --mask {mask}, or leave data.mask out"
         )
-    return mask is Mask.ALL
+    return mask is LossMask.ALL
 
 
 def _a_bin_each(lengths: Int64s, size: int) -> Bins:

@@ -35,7 +35,7 @@ _NOT_STDLIB: Final = ("site-packages", "dist-packages", "__pycache__", "lib-dynl
 
 
 @dataclass(frozen=True)
-class Document:
+class CorpusDocument:
     """A text, with its target value in format regression."""
 
     text: str
@@ -43,7 +43,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Record:
+class CorpusRecord:
     """The content of one file or line: the texts of one document or, in a pair, of two."""
 
     texts: tuple[str, ...]
@@ -70,7 +70,7 @@ class Corpus:
     format: ShardFormat = ShardFormat.TOKENS
     counts: list[SourceCount] = field(default_factory=list)
 
-    def __iter__(self) -> Iterator[Document]:
+    def __iter__(self) -> Iterator[CorpusDocument]:
         """Yield all documents, in order; `counts` then has the counts of this pass."""
         self.counts[:] = [SourceCount(name) for name in self.inputs]
         for source, (name, count) in enumerate(zip(self.inputs, self.counts, strict=True)):
@@ -81,9 +81,9 @@ class Corpus:
                     continue
                 count.documents += len(record.texts)
                 count.bytes += sum(len(text.encode()) for text in record.texts)
-                yield from (Document(text, record.value) for text in record.texts)
+                yield from (CorpusDocument(text, record.value) for text in record.texts)
 
-    def _file_records(self, source: int) -> Iterator[Record | None]:
+    def _file_records(self, source: int) -> Iterator[CorpusRecord | None]:
         for place, path in self.files:
             if place == source:
                 lines = path.suffix == ".jsonl"
@@ -158,9 +158,9 @@ def _included(path: Path, include: Sequence[str]) -> bool:
     )
 
 
-def _whole_file(path: Path) -> Record | None:
+def _whole_file(path: Path) -> CorpusRecord | None:
     text = read_text(path)
-    return None if text is None else Record((text,))
+    return None if text is None else CorpusRecord((text,))
 
 
 def _check_structured(files: Sequence[Path], shard_format: ShardFormat) -> None:
@@ -174,7 +174,7 @@ def _fields(shard_format: ShardFormat) -> tuple[str, ...]:
     return (*_TEXTS[shard_format], *(("value",) if shard_format is ShardFormat.REGRESSION else ()))
 
 
-def _json_lines(path: Path, shard_format: ShardFormat) -> Iterator[Record | None]:
+def _json_lines(path: Path, shard_format: ShardFormat) -> Iterator[CorpusRecord | None]:
     """Yield the record of each line, None for a line that is not UTF-8; empty lines are skipped."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -182,7 +182,7 @@ def _json_lines(path: Path, shard_format: ShardFormat) -> Iterator[Record | None
                 yield _record(line, f"{path}:{number}", shard_format)
 
 
-def _record(line: bytes, place: str, shard_format: ShardFormat) -> Record | None:
+def _record(line: bytes, place: str, shard_format: ShardFormat) -> CorpusRecord | None:
     try:
         record = json.loads(line)
     except UnicodeDecodeError:
@@ -203,7 +203,7 @@ def _record(line: bytes, place: str, shard_format: ShardFormat) -> Record | None
     # JSON may spell half a surrogate pair, which no UTF-8 text holds.
     if any(_SURROGATE.search(text) for text in texts):
         return None
-    return Record(texts, value)
+    return CorpusRecord(texts, value)
 
 
 def _number(value: object) -> float | None:
@@ -213,9 +213,9 @@ def _number(value: object) -> float | None:
     return float(value) if abs(value) < _LARGEST else None
 
 
-def _python_docs() -> Iterator[Record]:
+def _python_docs() -> Iterator[CorpusRecord]:
     """Yield the topics of the language reference, as `help()` shows them, by name."""
     from pydoc_data.topics import topics
 
     for name in sorted(topics):
-        yield Record((topics[name],))
+        yield CorpusRecord((topics[name],))

@@ -15,13 +15,13 @@ import numpy as np
 from footplate_contracts.v1alpha1.data import Masking, Packing
 from footplate_planning.spans import plan_spans
 from footplate_trainer.data import order
-from footplate_trainer.data.layout import Role
+from footplate_trainer.data.layout import SpecialTokenRole
 from footplate_trainer.data.masking import SpanIds, Vocabulary, masked_sample, span_filler, span_sample
 from footplate_trainer.data.order import Int64s, uniforms
 from footplate_trainer.data.packing import (
     IGNORED,
     Sample,
-    Stretch,
+    TokenSpan,
     document_numbers,
     document_sample,
     filler_sample,
@@ -48,18 +48,18 @@ class Dataset(ABC):
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """Return sample `sample_id`, used at global `index`; a negative id is a filler without weight."""
 
-    def handed_on(self, sample_id: int) -> SampleDocument | None:
+    def document_for_next(self, sample_id: int) -> SampleDocument | None:
         """Return the document of a sample that the next sample in its step needs; None if none is needed."""
         return None
 
-    def get_behind(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
-        """Return the sample as `get` does, built with `handed`, the preceding sample's `handed_on`.
+    def get_with_document(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
+        """Return the sample as `get` does, built with `handed`, the preceding sample's `document_for_next`.
 
         The first sample of a step is preceded by its last.
         """
         return self.get(sample_id, index)
 
-    def arranged(self, ids: Int64s, places: Int64s) -> Int64s:
+    def arrange_micro_batches(self, ids: Int64s, places: Int64s) -> Int64s:
         """Group one rank's `places` of a step's `ids`, FILLER among them, into its best micro-batches.
 
         Returns int64 [micro-batches, samples], as the input: a step's loss and gradient are sums over all of
@@ -68,15 +68,15 @@ class Dataset(ABC):
         del ids
         return places
 
-    def places_by_width(self, ids: Int64s, ranks: Sequence[Int64s]) -> Mapping[int, int]:
+    def positions_by_width(self, ids: Int64s, ranks: Sequence[Int64s]) -> Mapping[int, int]:
         """Count the positions that all `ranks` compute of a step's `ids`, by row width.
 
-        Each of `ranks` is an argument of `arranged`. Empty where all rows are as wide as the context.
+        Each of `ranks` is an argument of `arrange_micro_batches`. Empty where all rows are as wide as the context.
         """
         del ids, ranks
         return {}
 
-    def evened(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+    def pad_to_equal_width(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         """Return the samples of one micro-batch, with rows of equal width."""
         return samples
 
@@ -140,17 +140,17 @@ class SequenceDataset(Dataset):
             cross_document_attention=self._packing.cross_document_attention,
         )
 
-    def stretch(self, sample_id: int) -> Stretch:
+    def token_span(self, sample_id: int) -> TokenSpan:
         """Return the tokens of a sample before they are corrupted, at most `stride`."""
         if not self._packing.enabled:
             tokens = self.shards.document(sample_id, self.stride)
-            return Stretch(tokens, np.zeros(len(tokens), dtype=np.int32))
+            return TokenSpan(tokens, np.zeros(len(tokens), dtype=np.int32))
         start = sample_id * self.stride
         tokens = self.shards.read(start, start + self.stride)
         if self._packing.cross_document_attention:
-            return Stretch(tokens, np.zeros(len(tokens), dtype=np.int32))
+            return TokenSpan(tokens, np.zeros(len(tokens), dtype=np.int32))
         ends = self.shards.document_ends(start, start + self.stride) - start
-        return Stretch(tokens, document_numbers(ends, len(tokens)))
+        return TokenSpan(tokens, document_numbers(ends, len(tokens)))
 
 
 class MaskedDataset(SequenceDataset):
@@ -162,14 +162,14 @@ class MaskedDataset(SequenceDataset):
         super().__init__(shards, context_length, packing)
         self._seed = seed
         self._probability = masking.probability
-        mask = shards.need(Role.MASK, "data.masking mlm")
+        mask = shards.require_id(SpecialTokenRole.MASK, "data.masking mlm")
         self._vocabulary = Vocabulary.of(shards.special, shards.vocabulary_size, mask)
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset."""
         if sample_id < 0:
             return super().get(sample_id)
-        stretch = self.stretch(sample_id)
+        stretch = self.token_span(sample_id)
         length = len(stretch.tokens)
         draws = uniforms(self._seed, "mask", index, 3 * length).reshape(3, length)
         return masked_sample(stretch, self._vocabulary, self._probability, draws, self.context_length)
@@ -183,8 +183,10 @@ class SpanDataset(SequenceDataset):
     ) -> None:
         self._seed = seed
         self.plan = plan_spans(context_length, masking.probability, masking.mean_span_length)
-        pad, eos = (shards.need(role, _SPAN) for role in (Role.PAD, Role.EOS))
-        self._ids = SpanIds(pad, eos, np.array(shards.need_all(Role.SENTINELS, _SPAN), dtype=np.int64))
+        pad, eos = (shards.require_id(role, _SPAN) for role in (SpecialTokenRole.PAD, SpecialTokenRole.EOS))
+        self._ids = SpanIds(
+            pad, eos, np.array(shards.require_ids(SpecialTokenRole.SENTINELS, _SPAN), dtype=np.int64)
+        )
         super().__init__(shards, context_length, packing)
 
     @property
@@ -197,7 +199,7 @@ class SpanDataset(SequenceDataset):
         if sample_id < 0:
             return span_filler(self.plan, self._ids.pad)
         draws = uniforms(self._seed, "span", index, 2 * self.stride).reshape(2, self.stride)
-        return span_sample(self.stretch(sample_id), self._ids, self.plan, draws)
+        return span_sample(self.token_span(sample_id), self._ids, self.plan, draws)
 
 
 class _WholeTexts(Dataset):

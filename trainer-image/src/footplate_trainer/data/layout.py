@@ -34,7 +34,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field, model_validator
 
 from footplate_contracts.model import Contract
-from footplate_contracts.v1alpha1.data import Mask, Overlong
+from footplate_contracts.v1alpha1.data import LossMask, OverlongPolicy
 from footplate_planning.spans import SENTINELS
 
 SCHEMA_VERSION: Final = 1
@@ -65,7 +65,7 @@ class ShardFormat(StrEnum):
     PROMPTS = "prompts"  # a prompt, and what its answers are judged by
 
     @property
-    def of_conversations(self) -> bool:
+    def is_conversational(self) -> bool:
         """True if its records are conversations with learnt parts."""
         return self in _CONVERSATIONS
 
@@ -131,9 +131,9 @@ class SamplesRecord(Contract):
 
     template: DataFile | None = Field(default=None, description="absent: no template was applied")
     date: str | None = Field(default=None, description="what a template that asks for it was told")
-    mask: Mask | None = Field(default=None, description="absent: nothing is learnt")
+    mask: LossMask | None = Field(default=None, description="absent: nothing is learnt")
     context_length: int | None = Field(default=None, ge=1, description="the longest sample; absent: any")
-    overlong: Overlong
+    overlong: OverlongPolicy
     cut: Count = Field(description="samples that lost turns at their end")
     dropped: dict[str, Count] = Field(description="rows that gave no sample, by reason")
     turn_end: list[Count] | None = Field(
@@ -162,7 +162,7 @@ class GeneratedRecord(Contract):
     rollouts: Count | None = Field(None, description="that there were; absent: an earlier release wrote it")
 
 
-class Role(StrEnum):
+class SpecialTokenRole(StrEnum):
     """The purpose of a special token."""
 
     PAD = "pad"
@@ -192,16 +192,16 @@ class SpecialIds(Contract):
         None, min_length=1, description="ids that end a text; absent: eos and no other"
     )
 
-    def of(self, role: Role) -> list[int]:
+    def of(self, role: SpecialTokenRole) -> list[int]:
         """Return the ids of `role`; empty where it has none."""
-        if role is Role.SENTINELS:
+        if role is SpecialTokenRole.SENTINELS:
             return self.sentinels
         found: int | None = getattr(self, role)
         return [] if found is None else [found]
 
     def all(self) -> list[int]:
         """Return every reserved id once: those of the roles in their order, then other ends."""
-        named = [token for role in Role for token in self.of(role)]
+        named = [token for role in SpecialTokenRole for token in self.of(role)]
         return list(dict.fromkeys([*named, *(self.ends or ())]))
 
     @property
@@ -249,7 +249,7 @@ class ShardManifest(Contract):
         Checkpoints compare it, so its definition stays as it was, and values have `values_digest`. Of
         conversations it covers all files of a shard, values among them.
         """
-        whole = self.format.of_conversations
+        whole = self.format.is_conversational
         files = (shard.files() if whole else [shard, shard.offsets] for shard in self.shards)
         return _digest([file.sha256 for found in files for file in found])
 
@@ -276,7 +276,7 @@ class ShardManifest(Contract):
     def _as_its_format_asks(self) -> Self:
         if self.documents % self.format.documents_per_sample:
             raise ValueError(f"format {self.format} with {self.documents} documents: one has no partner")
-        if (self.samples is not None) != self.format.of_conversations:
+        if (self.samples is not None) != self.format.is_conversational:
             raise ValueError(f"format {self.format} does not go with its samples")
         if len({shard.values is None for shard in self.shards}) > 1:
             raise ValueError("some shards have values and some have none")
@@ -293,7 +293,7 @@ class ShardManifest(Contract):
         """Return the allowed sizes in bytes of each file beside a shard's tokens; None: it may be absent."""
         documents, samples = shard.documents, shard.documents // self.format.documents_per_sample
         values, columns = VALUE_BYTES * documents, OFFSET_BYTES * (samples + 1)
-        answered = self.format.of_conversations and self.format is not ShardFormat.PROMPTS
+        answered = self.format.is_conversational and self.format is not ShardFormat.PROMPTS
         return {
             "values": {
                 ShardFormat.REGRESSION: (values,),

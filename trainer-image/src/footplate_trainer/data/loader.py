@@ -104,14 +104,14 @@ class BatchLoader:
         micro_batches = []
         names = self.dataset.count_names
         counts = np.zeros(len(names), dtype=np.int64)
-        for row in self.dataset.arranged(ids, self._ranks[self._rank]):
+        for row in self.dataset.arrange_micro_batches(ids, self._ranks[self._rank]):
             samples = [self._sample(ids, indices, int(place)) for place in row]
             real = row != order.FILLER
-            micro_batches.append(_stacked(self.dataset.evened(samples), row))
+            micro_batches.append(_stacked(self.dataset.pad_to_equal_width(samples), row))
             for sample in compress(samples, real):
                 counts += self.dataset.counts(sample)
         told = dict(zip(names, counts.tolist(), strict=True))
-        return StepBatch(micro_batches, ids, told, self.dataset.places_by_width(ids, self._ranks))
+        return StepBatch(micro_batches, ids, told, self.dataset.positions_by_width(ids, self._ranks))
 
     def close(self) -> None:
         """Stop the background thread."""
@@ -120,8 +120,8 @@ class BatchLoader:
     def _sample(self, ids: Int64s, indices: Int64s, place: int) -> Sample:
         if place == order.FILLER:
             return self.dataset.get(order.FILLER)
-        handed = self.dataset.handed_on(int(ids[place - 1]))
-        return self.dataset.get_behind(int(ids[place]), int(indices[place]), handed)
+        handed = self.dataset.document_for_next(int(ids[place - 1]))
+        return self.dataset.get_with_document(int(ids[place]), int(indices[place]), handed)
 
 
 def _stacked(samples: Sequence[Sample], places: Int64s) -> MicroBatch:

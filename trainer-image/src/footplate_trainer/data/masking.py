@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from footplate_planning.spans import SpanPlan
 from footplate_trainer.data.layout import SpecialIds
 from footplate_trainer.data.order import Float64s, Int64s
-from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Int32s, Sample, Stretch, padded
+from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Int32s, Sample, TokenSpan, padded
 
 MASKED: Final = 0.8
 REPLACED: Final = 0.1
@@ -55,7 +55,7 @@ class SpanIds:
 
 
 def masked_sample(
-    stretch: Stretch, vocabulary: Vocabulary, probability: float, draws: Float64s, context_length: int
+    stretch: TokenSpan, vocabulary: Vocabulary, probability: float, draws: Float64s, context_length: int
 ) -> Sample:
     """Corrupt a span of n <= S tokens as BERT does; `draws` is [3, n]. Reserved ids are never drawn."""
     drawn, kind, other = draws
@@ -73,7 +73,7 @@ def masked_sample(
     )
 
 
-def span_sample(stretch: Stretch, ids: SpanIds, plan: SpanPlan, draws: Float64s) -> Sample:
+def span_sample(stretch: TokenSpan, ids: SpanIds, plan: SpanPlan, draws: Float64s) -> Sample:
     """Corrupt a span of n <= plan.stretch tokens as T5 does; `draws` is [2, plan.stretch].
 
     A hidden span belongs to the document of its first token, so a decoder's token always finds its sentinel

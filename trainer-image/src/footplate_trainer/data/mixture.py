@@ -45,7 +45,7 @@ class Mixture(Dataset):
     def __init__(self, sources: Sequence[MixtureSource]) -> None:
         self.sources = tuple(sources)
         self._first_id = np.cumsum([0] + [len(source.dataset) for source in sources])
-        self._turns = turns([source.weight for source in sources])
+        self._turns = source_cycle([source.weight for source in sources])
         each = np.arange(len(sources))[:, None] == self._turns[None, :]
         # [sources, turns + 1]: how many samples a source gave before each turn of a cycle
         self._given = np.concatenate(
@@ -75,20 +75,20 @@ class Mixture(Dataset):
                 ids[mine] = own + self._first_id[number]
         return ids
 
-    def handed_on(self, sample_id: int) -> SampleDocument | None:
+    def document_for_next(self, sample_id: int) -> SampleDocument | None:
         """See Dataset."""
         source, own = self.source_of(sample_id)
-        return source.handed_on(own)
+        return source.document_for_next(own)
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset."""
         source, own = self.source_of(sample_id)
         return _widened(source.get(own, index), self._most)
 
-    def get_behind(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
+    def get_with_document(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
         """See Dataset; `handed` may come from another source."""
         source, own = self.source_of(sample_id)
-        return _widened(source.get_behind(own, index, handed), self._most)
+        return _widened(source.get_with_document(own, index, handed), self._most)
 
     def source_of(self, sample_id: int) -> tuple[Dataset, int]:
         """Return the source of a sample, and its id there; for a filler the first source."""
@@ -127,12 +127,12 @@ def source_seed(seed: int, name: str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def turns(weights: Sequence[float]) -> Int64s:
+def source_cycle(weights: Sequence[float]) -> Int64s:
     """Return the source at each position of one cycle: int64 [turns], each as often as its share says.
 
     In every prefix each source is within less than 1 of its share of `weights`.
     """
-    counts = shares(weights)
+    counts = source_counts(weights)
     total, several = sum(counts), len(counts)
     if several == 1:
         return np.zeros(1, dtype=np.int64)
@@ -149,7 +149,7 @@ def turns(weights: Sequence[float]) -> Int64s:
     return chosen
 
 
-def shares(weights: Sequence[float]) -> list[int]:
+def source_counts(weights: Sequence[float]) -> list[int]:
     """Return each source's number of samples in one cycle: the smallest integers in the ratio of `weights`.
 
     Where their sum would exceed MOST_TURNS, they are rounded to that sum, by largest remainder and at least 1

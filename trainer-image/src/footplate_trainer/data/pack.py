@@ -22,15 +22,15 @@ from footplate_trainer.data.corpus import Corpus, open_corpus
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
-    Role,
     ShardFormat,
     ShardManifest,
     SourceRecord,
+    SpecialTokenRole,
     token_type_for,
 )
 from footplate_trainer.data.progress import Advance, progress
 from footplate_trainer.data.special_names import ALIASES
-from footplate_trainer.data.tokenizer import PackTokenizer, grouped, pieces_of
+from footplate_trainer.data.tokenizer import PackTokenizer, batch_by_size, split_text
 from footplate_trainer.data.writer import ShardWriter, new_folder, write_file
 
 
@@ -59,8 +59,8 @@ def pack(
     *,
     vocabulary_size: int | None = None,
     tokenizer: Path | None = None,
-    reserve: Collection[Role] = (),
-    named: Mapping[Role, str] = MappingProxyType({}),
+    reserve: Collection[SpecialTokenRole] = (),
+    named: Mapping[SpecialTokenRole, str] = MappingProxyType({}),
     kind: TokenizerKind = TokenizerKind.BPE,
     include: Sequence[str] = (),
     shard_tokens: int = SHARD_TOKENS,
@@ -126,7 +126,7 @@ def _learned(corpus: Corpus, vocabulary_size: int | None, kind: TokenizerKind, s
 def _end_of(tokens: PackTokenizer, path: Path | None) -> int:
     """Return the id that ends each document; ValueError if the tokenizer has none."""
     if tokens.special.end is None:
-        known = ", ".join((*ALIASES[Role.EOS], *ALIASES[Role.SEP]))
+        known = ", ".join((*ALIASES[SpecialTokenRole.EOS], *ALIASES[SpecialTokenRole.SEP]))
         raise ValueError(
             f"--tokenizer {path} has no token that ends a text, as {known} would; name it with "
             "--special eos=TOKEN, or add one with --reserve eos"
@@ -139,7 +139,7 @@ def _learning_texts(
 ) -> Iterator[str]:
     """Yield about `wanted_bytes` of the texts in pieces, each drawn by its position alone."""
     share = wanted_bytes / max(total_bytes, 1)
-    pieces = itertools.chain.from_iterable(map(pieces_of, texts))
+    pieces = itertools.chain.from_iterable(map(split_text, texts))
     for place, piece in enumerate(pieces):
         if share < 1 and _draw(seed, place) >= share:
             continue
@@ -154,7 +154,7 @@ def _draw(seed: int, place: int) -> float:
 
 
 def _encode(corpus: Corpus, tokens: PackTokenizer, end: int, writer: ShardWriter, advance: Advance) -> None:
-    for documents in grouped(corpus, _BATCH, size=lambda document: len(document.text)):
+    for documents in batch_by_size(corpus, _BATCH, size=lambda document: len(document.text)):
         encoded = tokens.encode([document.text for document in documents], advance)
         for document, ids in zip(documents, encoded, strict=True):
             writer.add(np.append(ids, end), document.value)

@@ -15,29 +15,35 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Final
 
-from footplate_contracts.v1alpha1.data import Mask, Overlong
+from footplate_contracts.v1alpha1.data import LossMask, OverlongPolicy
 from footplate_trainer.data import tokenizer as tokenizers
 from footplate_trainer.data.chat.encoding import ChatEncoder
 from footplate_trainer.data.chat.fields import RowReader
-from footplate_trainer.data.chat.making import Edges, EndOfText, SampleMaker, check_template, shown
-from footplate_trainer.data.chat.model_template import ModelTemplate, read_template, special_names
+from footplate_trainer.data.chat.making import (
+    AnswerDelimiters,
+    EndOfText,
+    SampleMaker,
+    find_delimiters,
+    format_sample,
+)
+from footplate_trainer.data.chat.model_template import ModelTemplate, read_special_tokens, read_template
 from footplate_trainer.data.chat.renderer import Answer, Render, Renderer, RenderRequest
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TEMPLATE_FILE,
     TOKENIZER_FILE,
-    Role,
     SamplesRecord,
     ShardFormat,
     ShardManifest,
     SourceRecord,
+    SpecialTokenRole,
     token_type_for,
 )
 from footplate_trainer.data.pack import SHARD_TOKENS
 from footplate_trainer.data.progress import Advance, progress
-from footplate_trainer.data.records import TRAIN, BadRow, Row, RowFile, list_files
-from footplate_trainer.data.samples import SampleWriter, StoredSample, kept_tokens
-from footplate_trainer.data.tokenizer import PackTokenizer, grouped
+from footplate_trainer.data.records import TRAIN, BadRow, DataRow, RowFile, list_files
+from footplate_trainer.data.samples import SampleWriter, StoredSample, whole_turns_length
+from footplate_trainer.data.tokenizer import PackTokenizer, batch_by_size
 from footplate_trainer.data.writer import new_folder, write_file
 
 _BATCH_BYTES: Final = 1 << 21
@@ -51,11 +57,13 @@ class SampleOptions:
     format: ShardFormat
     tokenizer: Path  # a file, or a model's folder with a tokenizer.json
     vocabulary_size: int | None = None  # what the tokenizer may have at most
-    special: Mapping[Role, str] = field(default_factory=dict)  # beyond what the model's own files say
+    special: Mapping[SpecialTokenRole, str] = field(
+        default_factory=dict
+    )  # beyond what the model's own files say
     chat_template: Path | None = None
-    mask: Mask | None = None
+    mask: LossMask | None = None
     context_length: int | None = None
-    overlong: Overlong = Overlong.REFUSE
+    overlong: OverlongPolicy = OverlongPolicy.REFUSE
     drop_bad_rows: bool = False
     ignored: Sequence[str] = ()
     texts_are_turns: bool = False
@@ -73,14 +81,14 @@ class SampleOptions:
         return self.tokenizer / TOKENIZER_FILE if self.tokenizer.is_dir() else self.tokenizer
 
     @property
-    def learnt(self) -> Mask | None:
+    def learnt(self) -> LossMask | None:
         """The mask in force, None for prompts; ValueError for a mask that does not go with the format."""
         if self.format is ShardFormat.CHAT:
-            return self.mask or Mask.ASSISTANT
-        if self.mask not in (None, Mask.COMPLETION) or (self.mask and self.format is ShardFormat.PROMPTS):
+            return self.mask or LossMask.ASSISTANT
+        if self.mask not in (None, LossMask.COMPLETION) or (self.mask and self.format is ShardFormat.PROMPTS):
             what = "nothing" if self.format is ShardFormat.PROMPTS else "the completion"
             raise ValueError(f"--mask {self.mask}: of --format {self.format} {what} is learnt; leave it out")
-        return None if self.format is ShardFormat.PROMPTS else Mask.COMPLETION
+        return None if self.format is ShardFormat.PROMPTS else LossMask.COMPLETION
 
     def check(self) -> None:
         """Raise ValueError for options that do not go together."""
@@ -88,11 +96,13 @@ class SampleOptions:
         for name, value in (("shard-tokens", self.shard_tokens), ("context-length", self.context_length)):
             if value is not None and value < 1:
                 raise ValueError(f"--{name} {value} must be at least 1")
-        if self.overlong is not Overlong.REFUSE and self.context_length is None:
+        if self.overlong is not OverlongPolicy.REFUSE and self.context_length is None:
             raise ValueError(
                 f"--overlong {self.overlong} needs --context-length, which says what is too long"
             )
-        if self.overlong is Overlong.CUT and (self.format is not ShardFormat.CHAT or learnt is Mask.ALL):
+        if self.overlong is OverlongPolicy.CUT and (
+            self.format is not ShardFormat.CHAT or learnt is LossMask.ALL
+        ):
             raise ValueError(
                 f"--overlong cut with --format {self.format} and --mask {learnt or 'none'}: a sample is cut "
                 "behind a whole turn, so that the token that ends it is learnt; that needs --format chat "
@@ -167,12 +177,12 @@ def _without_template(requests: Sequence[RenderRequest]) -> Iterator[Answer]:
 
 
 def _tokenizer(options: SampleOptions) -> PackTokenizer:
-    names = special_names(options.tokenizer_file.parent)
+    names = read_special_tokens(options.tokenizer_file.parent)
     tokens = tokenizers.load(
         options.tokenizer_file,
         options.vocabulary_size,
         named=options.special,
-        said={Role(name.removesuffix("_token")): token for name, token in names.items()},
+        said={SpecialTokenRole(name.removesuffix("_token")): token for name, token in names.items()},
     )
     if tokens.proof is not None:
         raise ValueError(
@@ -188,9 +198,9 @@ def _maker(
     reader = RowReader(options.format, frozenset(options.ignored), options.texts_are_turns)
     end_of_text = EndOfText(tokens.special.end, str(options.tokenizer))
     encoder = ChatEncoder(tokens.tokenizer)
-    edges = Edges() if template is None else check_template(template, render, encoder)
+    edges = AnswerDelimiters() if template is None else find_delimiters(template, render, encoder)
     return SampleMaker(
-        reader, tokens.tokenizer, template, render, options.learnt or Mask.ALL, end_of_text, edges
+        reader, tokens.tokenizer, template, render, options.learnt or LossMask.ALL, end_of_text, edges
     )
 
 
@@ -213,7 +223,7 @@ def _write(
                 documents += len(sample.documents)
                 read += row.bytes
                 if shown_yet < options.show:
-                    say(shown(row.place, sample, maker.tokenizer))
+                    say(format_sample(row.place, sample, maker.tokenizer))
                     shown_yet += 1
             skipped = tally.dropped.total() - before
             tally.sources.append(SourceRecord(input=name, documents=documents, bytes=read, skipped=skipped))
@@ -223,11 +233,11 @@ def _write(
 
 def _samples(
     files: Iterable[RowFile], maker: SampleMaker, options: SampleOptions, tally: _Tally, advance: Advance
-) -> Iterator[tuple[Row, StoredSample]]:
+) -> Iterator[tuple[DataRow, StoredSample]]:
     """Yield the retained samples of one INPUT; ValueError for a row that stops the packing."""
     rows = (row for file in files for row in file.rows())
     size = max(_BATCH_BYTES // _BATCH_ROWS, 1)
-    for batch in grouped(rows, _BATCH_BYTES, size=lambda row: max(row.bytes, size)):
+    for batch in batch_by_size(rows, _BATCH_BYTES, size=lambda row: max(row.bytes, size)):
         for row, made in maker.make(batch):
             sample = _fitted(row, made, options, tally) if isinstance(made, StoredSample) else made
             if isinstance(sample, BadRow):
@@ -242,17 +252,19 @@ def _samples(
 _TOO_LONG: Final = "longer than the context"
 
 
-def _fitted(row: Row, sample: StoredSample, options: SampleOptions, tally: _Tally) -> StoredSample | BadRow:
+def _fitted(
+    row: DataRow, sample: StoredSample, options: SampleOptions, tally: _Tally
+) -> StoredSample | BadRow:
     most = options.context_length
     if most is None or len(sample) <= most:
         return sample
-    if options.overlong is Overlong.REFUSE:
+    if options.overlong is OverlongPolicy.REFUSE:
         raise ValueError(
             f"{row.place} gives {len(sample)} tokens, more than --context-length {most}; raise it, or drop "
             "or cut such samples with --overlong"
         )
-    [document] = sample.documents if options.overlong is Overlong.CUT else [None]
-    kept = 0 if document is None else kept_tokens(document, most)
+    [document] = sample.documents if options.overlong is OverlongPolicy.CUT else [None]
+    kept = 0 if document is None else whole_turns_length(document, most)
     if document is None or document.learnt is None or not kept:
         return BadRow(_TOO_LONG, "is too long")
     tally.cut += 1
@@ -272,7 +284,7 @@ def _record(
     template: ModelTemplate | None,
     now: datetime,
     tally: _Tally,
-    edges: Edges,
+    edges: AnswerDelimiters,
 ) -> SamplesRecord:
     dated = template is not None and "strftime_now" in template.source
     source = None if template is None else template.source.encode()

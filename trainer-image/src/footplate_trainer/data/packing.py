@@ -46,7 +46,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class TokenSpan:
     """Consecutive tokens of one or more documents, before they are corrupted."""
 
     tokens: Int64s  # [n]

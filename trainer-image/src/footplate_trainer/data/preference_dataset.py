@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from footplate_contracts.v1alpha1.data import Overlong, Packing
+from footplate_contracts.v1alpha1.data import OverlongPolicy, Packing
 from footplate_trainer.data.conversation_dataset import SampleSequences
 from footplate_trainer.data.datasets import PACKED, Dataset
 from footplate_trainer.data.mixture import Mixture
@@ -88,7 +88,7 @@ class PreferenceDataset(SampleSequences):
         return {REFERENCE: np.pad(self.reference[documents], (0, most - len(documents)))}
 
 
-class OddsDataset(PreferenceDataset):
+class OrpoDataset(PreferenceDataset):
     """Pairs for ORPO, whose loss also trains the chosen answer, or with `everything` its whole sequence."""
 
     def __init__(
@@ -98,7 +98,7 @@ class OddsDataset(PreferenceDataset):
         packing: Packing = PACKED,
         *,
         everything: bool = False,
-        overlong: Overlong = Overlong.REFUSE,
+        overlong: OverlongPolicy = OverlongPolicy.REFUSE,
     ) -> None:
         """Open the pairs; raises the errors of SampleSequences."""
         super().__init__(shards, context_length, packing, overlong=overlong)

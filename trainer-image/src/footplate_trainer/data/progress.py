@@ -30,12 +30,12 @@ def progress(label: str, total_bytes: int, *, bar: bool = True) -> Iterator[Adva
         with _bar(label, total_bytes) as advance:
             yield advance
     else:
-        line = ProgressLine(label, total_bytes, time.monotonic, say)
+        line = ProgressLine(label, total_bytes, time.monotonic, print_status)
         yield line.advance
         line.close()
 
 
-def say(text: str) -> None:
+def print_status(text: str) -> None:
     """Print one line to stderr and flush it."""
     print(text, file=sys.stderr, flush=True)
 

@@ -31,30 +31,30 @@ class Prompt:
     turn_end: Sequence[int] = ()  # what a template writes behind an answer, from the token that ends it on
 
     @property
-    def is_text(self) -> bool:
+    def is_plain_text(self) -> bool:
         """True if no template rendered the prompt."""
-        return is_text(self.columns)
+        return is_plain_text(self.columns)
 
-    def behind(self, end: int) -> Sequence[int]:
+    def tokens_after_end(self, end: int) -> Sequence[int]:
         """Return the tokens that a packed conversation would have after an answer that token `end` ends."""
         known = list(self.turn_end)
         return known[known.index(end) + 1 :] if end in known else ()
 
     @property
-    def most_behind(self) -> int:
-        """The maximum length of `behind`."""
+    def max_tokens_after_end(self) -> int:
+        """The maximum length of `tokens_after_end`."""
         return max(0, len(self.turn_end) - 1)
 
 
-def is_text(columns: Mapping[str, Any]) -> bool:
+def is_plain_text(columns: Mapping[str, Any]) -> bool:
     """Return whether a prompt with these `columns` was packed as a text, to which no template is applied."""
     return isinstance(columns.get("prompt"), str)
 
 
-def any_rendered(prompts: Samples) -> bool:
+def has_rendered_prompt(prompts: Samples) -> bool:
     """Return whether a template rendered any of the prompts; reads up to the first that it rendered."""
     samples = (prompts[number] for number in range(len(prompts)))
-    return any(not is_text(sample.columns or {}) for sample in samples)
+    return any(not is_plain_text(sample.columns or {}) for sample in samples)
 
 
 class PromptDataset(Dataset):
@@ -99,18 +99,18 @@ class PromptDataset(Dataset):
         return self._samples.column_names
 
     @property
-    def room(self) -> Int64s:
+    def answer_capacity(self) -> Int64s:
         """The number of tokens that the context has left after each prompt: int64 [n]."""
         left: Int64s = self.context_length - self._samples.lengths
         return left
 
-    def check_room_behind(self, closing: int = 0) -> None:
+    def check_answer_capacity(self, closing: int = 0) -> None:
         """Raise ValueError if a prompt leaves no context for an answer and the template's tokens after it.
 
         Also if the template was applied and the manifest does not record those tokens. `closing` more tokens
         may follow them.
         """
-        if self._template and self._turn_end is None and any_rendered(self._samples):
+        if self._template and self._turn_end is None and has_rendered_prompt(self._samples):
             raise ValueError(
                 f"{self.shards.uri} does not say what its chat template writes behind an answer, which its "
                 "scores depend on: an earlier release packed it, or the template takes no plain question and "
@@ -129,7 +129,7 @@ class PromptDataset(Dataset):
         stored = self._samples[sample_id]
         columns = stored.columns or {}
         # A prompt that is a text was rendered by no template, and neither is a text that goes on with it.
-        end = () if is_text(columns) else self._turn_end or ()
+        end = () if is_plain_text(columns) else self._turn_end or ()
         return Prompt(place, stored.documents[0].tokens.astype(np.int64), columns, end)
 
 
@@ -145,14 +145,14 @@ class PromptOrder:
         """The names of all columns that any prompt of any folder has, whatever the seed; reads them all."""
         return frozenset().union(*(part.columns for part in self._parts))
 
-    def check_room_behind(self, closing: int = 0) -> None:
+    def check_answer_capacity(self, closing: int = 0) -> None:
         """See PromptDataset."""
         for part in self._parts:
-            part.check_room_behind(closing)
+            part.check_answer_capacity(closing)
 
-    def shortage(self, most: int) -> str:
+    def truncation_warning(self, most: int) -> str:
         """Return a warning if the context cuts off answers before they have `most` tokens, else ""."""
-        room = np.concatenate([part.room for part in self._parts])
+        room = np.concatenate([part.answer_capacity for part in self._parts])
         short = int(np.count_nonzero(room < most))
         if not short:
             return ""
@@ -169,13 +169,13 @@ class PromptOrder:
         parts = [part.dataset for part in dataset.sources] if isinstance(dataset, Mixture) else [dataset]
         return [part for part in parts if isinstance(part, PromptDataset)]
 
-    def number(self, place: int) -> int:
+    def prompt_id(self, place: int) -> int:
         """Return the prompt's id among all folders, which is the same in each epoch."""
         return int(self.dataset.sample_ids(self.seed, np.array([place], dtype=np.int64))[0])
 
     def at(self, place: int) -> Prompt:
         """Return the prompt at a position of the order, from 0."""
-        dataset, number = self.dataset, self.number(place)
+        dataset, number = self.dataset, self.prompt_id(place)
         if isinstance(dataset, Mixture):
             dataset, number = dataset.source_of(number)
         assert isinstance(dataset, PromptDataset), dataset

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from footplate_contracts.v1alpha1.data import Overlong, Packing
+from footplate_contracts.v1alpha1.data import OverlongPolicy, Packing
 from footplate_trainer.data.conversation_dataset import SampleSequences
 from footplate_trainer.data.packing import IGNORED, Sample, filler_sample
 from footplate_trainer.data.preference_dataset import answer_labels
@@ -22,7 +22,7 @@ class RatingDataset(SampleSequences):
     """Samples of format ratings in two sequences each: side 0 with its own answer, side 1 with another's."""
 
     def __init__(
-        self, shards: TokenShards, context_length: int, *, overlong: Overlong = Overlong.REFUSE
+        self, shards: TokenShards, context_length: int, *, overlong: OverlongPolicy = OverlongPolicy.REFUSE
     ) -> None:
         """Open the samples; raises the errors of SampleSequences."""
         super().__init__(shards, context_length, Packing(enabled=False), overlong=overlong)
@@ -38,15 +38,17 @@ class RatingDataset(SampleSequences):
         rated = sample.sequences[0, 0]
         return max(0, int(rated[SequenceField.LABELS])), int(rated[SequenceField.SAMPLE] >= 0)
 
-    def handed_on(self, sample_id: int) -> SampleDocument | None:
+    def document_for_next(self, sample_id: int) -> SampleDocument | None:
         """See Dataset."""
         return self._document(sample_id)
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset; a single sample has its own answer in both sequences."""
-        return self.get_behind(sample_id, index, self.handed_on(sample_id) if sample_id >= 0 else None)
+        return self.get_with_document(
+            sample_id, index, self.document_for_next(sample_id) if sample_id >= 0 else None
+        )
 
-    def get_behind(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
+    def get_with_document(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
         """See Dataset; a sequence that is too long with the other answer is cut at its end."""
         filler = filler_sample(self.context_length, self.shards.special.padding)
         tokens, labels = np.stack([filler.tokens] * 2), np.stack([filler.labels] * 2)

@@ -44,7 +44,7 @@ class BadRow(ValueError):
 
 
 @dataclass(frozen=True)
-class Row:
+class DataRow:
     """A row of a file, or the reason why it cannot be used."""
 
     place: str  # "file:line"
@@ -61,19 +61,19 @@ class RowFile:
     bytes: int
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The file's path or URI, for messages."""
         if isinstance(self.storage, LocalStorage):
             return str(self.storage.folder / self.name)
         return join(self.storage.uri, self.name)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[DataRow]:
         """Yield all rows, in order; ValueError if the file is not of its kind, OSError if unreadable."""
         with self._local() as path:
             if self.name.endswith(".parquet"):
-                yield from _parquet(path, self.place)
+                yield from _parquet(path, self.location)
             else:
-                yield from _json(path, self.place, list_allowed=".json" in Path(self.name).suffixes)
+                yield from _json(path, self.location, list_allowed=".json" in Path(self.name).suffixes)
 
     @contextmanager
     def _local(self) -> Iterator[Path]:
@@ -188,7 +188,7 @@ def _globs(said: Any) -> dict[str, list[str]]:
     return globs
 
 
-def _json(path: Path, place: str, *, list_allowed: bool) -> Iterator[Row]:
+def _json(path: Path, place: str, *, list_allowed: bool) -> Iterator[DataRow]:
     """Yield a row for each line; for a .json file with one list, for each member."""
     with gzip.GzipFile(path) if path.suffix == ".gz" else path.open("rb") as file:
         if list_allowed and file.peek(64).lstrip()[:1] == b"[":
@@ -196,7 +196,7 @@ def _json(path: Path, place: str, *, list_allowed: bool) -> Iterator[Row]:
             return
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield Row(f"{place}:{number}", _line(line), len(line))
+                yield DataRow(f"{place}:{number}", _line(line), len(line))
 
 
 def _line(line: bytes) -> Mapping[str, Any] | BadRow:
@@ -211,13 +211,13 @@ def _line(line: bytes) -> Mapping[str, Any] | BadRow:
         return BadRow("not JSON", f"is no JSON: {error}")
 
 
-def _members(content: bytes, place: str) -> Iterator[Row]:
+def _members(content: bytes, place: str) -> Iterator[DataRow]:
     try:
         members = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is no JSON: {error}") from None
     for number, member in enumerate(members, start=1):
-        yield Row(f"{place}:{number}", _object(member, surrogates=True), len(content) // len(members))
+        yield DataRow(f"{place}:{number}", _object(member, surrogates=True), len(content) // len(members))
 
 
 def _object(value: Any, *, surrogates: bool) -> Mapping[str, Any] | BadRow:
@@ -232,7 +232,7 @@ def _object(value: Any, *, surrogates: bool) -> Mapping[str, Any] | BadRow:
     return value
 
 
-def _parquet(path: Path, place: str) -> Iterator[Row]:
+def _parquet(path: Path, place: str) -> Iterator[DataRow]:
     import pyarrow as arrow
     from pyarrow import parquet
 
@@ -243,7 +243,7 @@ def _parquet(path: Path, place: str) -> Iterator[Row]:
         for batch in file.iter_batches(batch_size=_BATCH):
             for content in batch.to_pylist():
                 number += 1
-                yield Row(f"{place}:{number}", content, share)
+                yield DataRow(f"{place}:{number}", content, share)
     except (arrow.ArrowException, UnicodeDecodeError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{place} is no parquet file that can be read: {first}") from None

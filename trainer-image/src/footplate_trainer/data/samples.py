@@ -17,11 +17,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from footplate_contracts.v1alpha1.data import Overlong
+from footplate_contracts.v1alpha1.data import OverlongPolicy
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, PROMPT_DTYPE, token_dtype
 from footplate_trainer.data.layout import DataFile, ShardRecord, TokenType
 from footplate_trainer.data.order import Int64s
-from footplate_trainer.data.shards import TokenShards, mapped
+from footplate_trainer.data.shards import TokenShards, memory_map
 from footplate_trainer.data.writer import ShardWriter, write_file
 from footplate_trainer.errors import DataCorrupt
 
@@ -92,7 +92,7 @@ class Samples:
 
     def __init__(self, shards: TokenShards) -> None:
         """Open the files beside the tokens; DataCorrupt where they do not go together."""
-        assert shards.format.of_conversations, shards.format
+        assert shards.format.is_conversational, shards.format
         self.shards = shards
         self.documents_per_sample = shards.format.documents_per_sample
         self._beside = [_Beside.open(shards.folder, shard) for shard in shards.manifest.shards]
@@ -115,7 +115,7 @@ class Samples:
         """Return sample `number`; tokens are int64."""
         first = number * self.documents_per_sample
         documents = tuple(self._document(first + side) for side in range(self.documents_per_sample))
-        shard, within = self.shards.place_of(first)
+        shard, within = self.shards.locate_document(first)
         return StoredSample(documents, self._beside[shard].row(within // self.documents_per_sample))
 
     @cached_property
@@ -126,7 +126,7 @@ class Samples:
 
     def _document(self, index: int) -> SampleDocument:
         tokens = self.shards.document(index)
-        shard, within = self.shards.place_of(index)
+        shard, within = self.shards.locate_document(index)
         beside, record = self._beside[shard], self.shards.manifest.shards[shard]
         value = self.shards.value(index) if record.values else None
         if beside.prompts is None:
@@ -136,7 +136,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class SamplesOfASize:
+class FittingSamples:
     """The samples that fit the context, and their lengths after cutting."""
 
     numbers: Int64s  # [k], ascending
@@ -145,28 +145,28 @@ class SamplesOfASize:
     dropped: int
 
 
-def of_a_size(samples: Samples, size: int, overlong: Overlong) -> SamplesOfASize:
+def select_fitting(samples: Samples, size: int, overlong: OverlongPolicy) -> FittingSamples:
     """Select the samples that fit into `size` tokens, after cutting long ones if `overlong` is cut.
 
     ValueError if `overlong` refuses a sample.
     """
     numbers, lengths = np.arange(len(samples), dtype=np.int64), samples.lengths.copy()
     too_long = np.flatnonzero(lengths > size)
-    if too_long.size and overlong is Overlong.REFUSE:
+    if too_long.size and overlong is OverlongPolicy.REFUSE:
         raise ValueError(
             f"{samples.shards.uri} holds {too_long.size} samples of more than contextLength {size} "
             f"tokens, the longest of {int(lengths.max())}; raise it, or pack with --context-length "
             "and --overlong"
         )
     for number in too_long:
-        fits = overlong is Overlong.CUT and samples.documents_per_sample == 1
-        lengths[number] = kept_tokens(samples[int(number)].documents[0], size) if fits else 0
+        fits = overlong is OverlongPolicy.CUT and samples.documents_per_sample == 1
+        lengths[number] = whole_turns_length(samples[int(number)].documents[0], size) if fits else 0
     kept = lengths > 0
     dropped = int(np.count_nonzero(~kept))
-    return SamplesOfASize(numbers[kept], lengths[kept], len(too_long) - dropped, dropped)
+    return FittingSamples(numbers[kept], lengths[kept], len(too_long) - dropped, dropped)
 
 
-def kept_tokens(document: SampleDocument, most: int) -> int:
+def whole_turns_length(document: SampleDocument, most: int) -> int:
     """Return the length of a sample cut after its last whole turn within `most` tokens; 0 if none fits.
 
     A turn ends with the same token as the sample's last turn, and that is learnt: cut in the middle of a
@@ -197,7 +197,9 @@ class _Beside:
     @classmethod
     def open(cls, folder: Path, shard: ShardRecord) -> _Beside:
         def found(file: DataFile | None, dtype: np.dtype[np.generic]) -> NDArray[np.generic] | None:
-            return None if file is None else mapped(folder / file.file, dtype, file.bytes // dtype.itemsize)
+            return (
+                None if file is None else memory_map(folder / file.file, dtype, file.bytes // dtype.itemsize)
+            )
 
         beside = cls(
             found(shard.learnt, _BYTE),

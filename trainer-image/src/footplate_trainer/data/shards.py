@@ -19,9 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footplate_planning.spans import SENTINELS
-from footplate_trainer.data.check import check_sizes, check_sum, open_place, read_manifest, unreadable
+from footplate_trainer.data.check import (
+    check_sizes,
+    data_read_error,
+    open_data_storage,
+    read_manifest,
+    verify_checksum,
+)
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
-from footplate_trainer.data.layout import MANIFEST_FILE, Role, ShardFormat, ShardManifest, SpecialIds
+from footplate_trainer.data.layout import (
+    MANIFEST_FILE,
+    ShardFormat,
+    ShardManifest,
+    SpecialIds,
+    SpecialTokenRole,
+)
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.errors import DataCorrupt, DataError, UserMistake
 from footplate_trainer.node_cache import (
@@ -37,8 +49,8 @@ from footplate_trainer.node_cache import (
 from footplate_trainer.storage import LocalStorage, Storage
 
 _CALLED = {
-    **{role: f"a token for {role}" for role in Role},
-    Role.SENTINELS: f"{SENTINELS} sentinels",
+    **{role: f"a token for {role}" for role in SpecialTokenRole},
+    SpecialTokenRole.SENTINELS: f"{SENTINELS} sentinels",
 }
 
 
@@ -51,15 +63,15 @@ class TokenShards:
         self._copy = copy  # in use as long as we are
         self.manifest = manifest
         self._tokens = [
-            mapped(folder / shard.file, token_dtype(manifest.dtype), shard.tokens)
+            memory_map(folder / shard.file, token_dtype(manifest.dtype), shard.tokens)
             for shard in manifest.shards
         ]
         self._offsets = [
-            mapped(folder / shard.offsets.file, OFFSET_DTYPE, shard.documents + 1)
+            memory_map(folder / shard.offsets.file, OFFSET_DTYPE, shard.documents + 1)
             for shard in manifest.shards
         ]
         self._values = [
-            mapped(folder / shard.values.file, VALUE_DTYPE, shard.documents)
+            memory_map(folder / shard.values.file, VALUE_DTYPE, shard.documents)
             for shard in manifest.shards
             if shard.values
         ]
@@ -81,7 +93,7 @@ class TokenShards:
         Sizes are always checked; `verify=(rank, world_size)` also reads this rank's share of the files and
         compares checksums. Raises DataMissing, DataCorrupt, DataError.
         """
-        storage = open_place(uri)
+        storage = open_data_storage(uri)
         text, manifest = read_manifest(storage)
         if isinstance(storage, LocalStorage):
             check_sizes(storage, manifest)
@@ -124,18 +136,20 @@ class TokenShards:
 
     @property
     def special(self) -> SpecialIds:
-        """The reserved ids, as far as the tokenizer has them; callers that require one call `need`."""
+        """The reserved ids, as far as the tokenizer has them; callers that require one call `require_id`."""
         return self.manifest.special_ids
 
-    def need(self, role: Role, field: str) -> int:
+    def require_id(self, role: SpecialTokenRole, field: str) -> int:
         """Return the id of `role`, without which `field` cannot work; UserMistake if there is none."""
-        return self.need_all(role, field)[0]
+        return self.require_ids(role, field)[0]
 
-    def need_all(self, role: Role, field: str) -> list[int]:
+    def require_ids(self, role: SpecialTokenRole, field: str) -> list[int]:
         """Return all ids of `role`: one, or every sentinel; UserMistake if there is none."""
         ids = self.special.of(role)
         if not ids:
-            otherwise = "" if role is Role.SENTINELS else f" (--special {role}=TOKEN where it has one)"
+            otherwise = (
+                "" if role is SpecialTokenRole.SENTINELS else f" (--special {role}=TOKEN where it has one)"
+            )
             raise UserMistake(
                 f"{field} needs {_CALLED[role]}, and the tokenizer of the shards in {self.uri} has none; "
                 f"pack them with --reserve {role}{otherwise}, and a model of initFrom's grows with "
@@ -164,7 +178,7 @@ class TokenShards:
         for record in self.manifest.files()[rank::world_size]:
             path = self.folder / record.file
             try:
-                check_sum(path, record)
+                verify_checksum(path, record)
             except OSError as error:
                 raise DataError(f"{path}: reading failed ({error.strerror})") from None
 
@@ -200,10 +214,10 @@ class TokenShards:
 
     def value(self, index: int) -> float:
         """Return the value of document `index`, such as the target of a regression."""
-        shard, within = self.place_of(index)
+        shard, within = self.locate_document(index)
         return float(self._values[shard][within])
 
-    def place_of(self, index: int) -> tuple[int, int]:
+    def locate_document(self, index: int) -> tuple[int, int]:
         """Return the shard of document `index`, and the document's index in it."""
         shard = int(np.searchsorted(self._first_document, index, side="right")) - 1
         return shard, index - int(self._first_document[shard])
@@ -221,7 +235,7 @@ class TokenShards:
         """Return the global token positions [start, stop) of document `index`."""
         if not 0 <= index < self.documents:
             raise IndexError(f"document {index} of {self.documents}")
-        shard, within = self.place_of(index)
+        shard, within = self.locate_document(index)
         base = int(self._first_token[shard])
         offsets = self._offsets[shard]
         return base + int(offsets[within]), base + int(offsets[within + 1])
@@ -239,7 +253,7 @@ def _copied(
     except CacheError as error:
         raise DataError(str(error)) from None
     except OSError as error:
-        raise unreadable(storage.uri, error) from None
+        raise data_read_error(storage.uri, error) from None
 
 
 def _parts(firsts: Int64s, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
@@ -256,7 +270,7 @@ def _cumulative(counts: list[int]) -> Int64s:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.array(counts, dtype=np.int64))])
 
 
-def mapped(path: Path, dtype: np.dtype[np.generic], count: int) -> NDArray[np.generic]:
+def memory_map(path: Path, dtype: np.dtype[np.generic], count: int) -> NDArray[np.generic]:
     """Memory-map `count` numbers of a file; DataError when it cannot be read."""
     if count == 0:
         return np.empty(0, dtype=dtype)  # an empty file cannot be mapped
@@ -264,4 +278,4 @@ def mapped(path: Path, dtype: np.dtype[np.generic], count: int) -> NDArray[np.ge
         # A plain ndarray over the mapping: slicing a memmap costs ten times as much.
         return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(count,)))
     except OSError as error:
-        raise unreadable(str(path), error) from None
+        raise data_read_error(str(path), error) from None

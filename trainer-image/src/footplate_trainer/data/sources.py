@@ -14,10 +14,10 @@ from typing import Self
 
 from pydantic import JsonValue
 
-from footplate_contracts.v1alpha1.data import Data, Mask, MaskingName, Overlong
+from footplate_contracts.v1alpha1.data import Data, LossMask, MaskingName, OverlongPolicy
 from footplate_contracts.v1alpha1.preference import Preference, PreferenceLoss
 from footplate_contracts.v1alpha1.training import LossName, Stage
-from footplate_trainer.data.check import places, tokenizer_bytes
+from footplate_trainer.data.check import data_sources, tokenizer_bytes
 from footplate_trainer.data.conversation_dataset import ConversationDataset
 from footplate_trainer.data.datasets import (
     Dataset,
@@ -27,9 +27,9 @@ from footplate_trainer.data.datasets import (
     SequenceDataset,
     SpanDataset,
 )
-from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
+from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialTokenRole
 from footplate_trainer.data.mixture import Mixture, MixtureSource
-from footplate_trainer.data.preference_dataset import OddsDataset, PreferenceDataset
+from footplate_trainer.data.preference_dataset import OrpoDataset, PreferenceDataset
 from footplate_trainer.data.prompt_dataset import PromptDataset
 from footplate_trainer.data.rating_dataset import RatingDataset
 from footplate_trainer.data.shards import TokenShards
@@ -76,7 +76,7 @@ class RunShards:
         """
         sources = tuple(
             OpenSource(name, weight, TokenShards.open(uri, verify=verify, local_rank=local_rank))
-            for name, uri, weight in places(data)
+            for name, uri, weight in data_sources(data)
         )
         _agree(sources, any_tokenizer=data.tokenizer is not None)
         own = data.tokenizer and tokenizer_bytes(data.tokenizer.uri)
@@ -167,13 +167,13 @@ def _dataset(
     shards: TokenShards, data: Data, context_length: int, stage: Stage, preference: Preference | None
 ) -> Dataset:
     if stage is Stage.SFT:
-        overlong = data.overlong or Overlong.REFUSE
+        overlong = data.overlong or OverlongPolicy.REFUSE
         return ConversationDataset(shards, context_length, data.packing, mask=data.mask, overlong=overlong)
     if stage is Stage.DPO:
         assert preference is not None, "resolve() fills this in"
         return _compared(shards, data, context_length, preference.loss)
     if stage is Stage.REWARD:
-        overlong = data.overlong or Overlong.REFUSE
+        overlong = data.overlong or OverlongPolicy.REFUSE
         return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
     if stage in (Stage.PPO, Stage.GRPO, Stage.GENERATE):
         return PromptDataset(shards, context_length)
@@ -181,7 +181,7 @@ def _dataset(
         return PairDataset(shards, context_length)
     if shards.format is ShardFormat.REGRESSION:
         return RegressionDataset(shards, context_length)
-    if shards.format.of_conversations:
+    if shards.format.is_conversational:
         raise UserMistake(
             f"{shards.uri} holds {shards.format}, and this stage trains on tokens, pairs or regression"
         )
@@ -194,12 +194,12 @@ def _dataset(
 
 def _compared(shards: TokenShards, data: Data, context_length: int, loss: PreferenceLoss) -> Dataset:
     """Build the data set of stage dpo."""
-    overlong = data.overlong or Overlong.REFUSE
+    overlong = data.overlong or OverlongPolicy.REFUSE
     if loss is PreferenceLoss.KTO:
         return RatingDataset(shards, context_length, overlong=overlong)
     if loss is PreferenceLoss.ORPO:
-        everything = data.mask is Mask.ALL
-        return OddsDataset(shards, context_length, data.packing, everything=everything, overlong=overlong)
+        everything = data.mask is LossMask.ALL
+        return OrpoDataset(shards, context_length, data.packing, everything=everything, overlong=overlong)
     return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
 
 
@@ -231,7 +231,7 @@ def _margins(shards: TokenShards) -> str:
 
 def _special_ids(shards: TokenShards) -> str:
     """Format the ids of each role for a message; other ends of a text do not change an id's meaning."""
-    found = {role: shards.special.of(role) for role in Role}
+    found = {role: shards.special.of(role) for role in SpecialTokenRole}
     return ", ".join(
         f"{role} {ids[0]}" + (f" … {ids[-1]}" if len(ids) > 1 else "") for role, ids in found.items() if ids
     )

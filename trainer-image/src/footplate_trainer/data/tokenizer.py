@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from footplate_planning.spans import SENTINELS
-from footplate_trainer.data.layout import Role, SpecialIds
+from footplate_trainer.data.layout import SpecialIds, SpecialTokenRole
 from footplate_trainer.data.special_names import ALIASES
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ _PROVEN: Final = 1 << 22  # characters
 
 
 @dataclass
-class Proof:
+class ConversionCheck:
     """A comparison of a converted tokenizer with its own library, on the text that is packed.
 
     Only trials distinguish a conversion that is right for every text from one that is nearly right. So both
@@ -80,7 +80,7 @@ class PackTokenizer:
     tokenizer: Tokenizer
     special: SpecialIds
     vocabulary_size: int  # largest id + 1
-    proof: Proof | None = None  # of a tokenizer that was not a tokenizer.json
+    proof: ConversionCheck | None = None  # of a tokenizer that was not a tokenizer.json
 
     def encode(
         self, texts: Sequence[str], advance: Callable[[int], None] | None = None
@@ -89,14 +89,14 @@ class PackTokenizer:
 
         Calls `advance` with the UTF-8 bytes of each part that is done.
         """
-        pieces = [list(pieces_of(text)) for text in texts]
+        pieces = [list(split_text(text)) for text in texts]
         encoded = self._encode_pieces(itertools.chain.from_iterable(pieces), advance)
         return [np.concatenate([next(encoded) for _ in parts]) for parts in pieces]
 
     def _encode_pieces(
         self, pieces: Iterable[str], advance: Callable[[int], None] | None
     ) -> Iterator[NDArray[np.uint32]]:
-        for group in grouped(pieces, _GROUP, size=len):
+        for group in batch_by_size(pieces, _GROUP, size=len):
             encodings = self.tokenizer.encode_batch_fast(group, add_special_tokens=False)
             if self.proof is not None:
                 self.proof.check(group, [encoding.ids for encoding in encodings])
@@ -140,9 +140,9 @@ def load(
     path: Path,
     vocabulary_size: int | None = None,
     *,
-    reserve: Collection[Role] = (),
-    named: Mapping[Role, str] = MappingProxyType({}),
-    said: Mapping[Role, str] = MappingProxyType({}),
+    reserve: Collection[SpecialTokenRole] = (),
+    named: Mapping[SpecialTokenRole, str] = MappingProxyType({}),
+    said: Mapping[SpecialTokenRole, str] = MappingProxyType({}),
 ) -> PackTokenizer:
     """Load the tokenizer in a file, with its own ids, followed by tokens for the missing roles in `reserve`.
 
@@ -162,7 +162,9 @@ def load(
         if name not in known:
             raise ValueError(f"--special {role}={name}: {path} has no such token")
     named = {role: name for role, name in said.items() if name in known} | dict(named)
-    wanted = [names for role in Role if role in reserve and role not in named for names in _names(role)]
+    wanted = [
+        names for role in SpecialTokenRole if role in reserve and role not in named for names in _names(role)
+    ]
     missing = [names[0] for names in wanted if not any(name in known for name in names)]
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
     ready = _ready(tokenizer, proof, named)
@@ -175,17 +177,17 @@ def load(
     return ready
 
 
-def _read(path: Path) -> tuple[Tokenizer, Proof | None]:
+def _read(path: Path) -> tuple[Tokenizer, ConversionCheck | None]:
     if path.suffix == ".tiktoken" or path.stem.startswith("tekken"):
         from footplate_trainer.data.tiktoken_ranks import read_ranks, read_tekken
 
         tokenizer, reference = (read_ranks if path.suffix == ".tiktoken" else read_tekken)(path)
-        return tokenizer, Proof(str(path), reference)
+        return tokenizer, ConversionCheck(str(path), reference)
     if ".model" in path.suffixes:  # also tokenizer.model.v3
         from footplate_trainer.data.sentencepiece_model import read_model
 
         tokenizer, reference = read_model(path)
-        return tokenizer, Proof(str(path), reference)
+        return tokenizer, ConversionCheck(str(path), reference)
     try:
         return Tokenizer.from_file(str(path)), None
     except Exception as error:  # noqa: BLE001 - the library raises plain Exception for what it cannot parse
@@ -200,40 +202,48 @@ def _check_room(vocabulary_size: int) -> None:
         )
 
 
-def _names(*roles: Role) -> list[tuple[str, ...]]:
+def _names(*roles: SpecialTokenRole) -> list[tuple[str, ...]]:
     """Return the possible names of each token of `roles`, or of all, in the order of reserved ids."""
     sentinels = [(f"<extra_id_{index}>",) for index in range(SENTINELS)]
     return [
         names
-        for role in roles or Role
-        for names in (sentinels if role is Role.SENTINELS else [ALIASES[role]])
+        for role in roles or SpecialTokenRole
+        for names in (sentinels if role is SpecialTokenRole.SENTINELS else [ALIASES[role]])
     ]
 
 
 def _ready(
-    tokenizer: Tokenizer, proof: Proof | None = None, named: Mapping[Role, str] = MappingProxyType({})
+    tokenizer: Tokenizer,
+    proof: ConversionCheck | None = None,
+    named: Mapping[SpecialTokenRole, str] = MappingProxyType({}),
 ) -> PackTokenizer:
     # Text is data: what looks like a special token in it is not one.
     tokenizer.encode_special_tokens = True
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
 
-    def ids(role: Role) -> list[int]:
+    def ids(role: SpecialTokenRole) -> list[int]:
         wanted = [(named[role],)] if role in named else _names(role)
         found = [next((vocabulary[name] for name in names if name in vocabulary), None) for names in wanted]
         present = [token for token in found if token is not None]
         return present if len(present) == len(wanted) else []  # some sentinels are as good as none
 
-    single = {role: found[0] for role in Role if role is not Role.SENTINELS and (found := ids(role))}
+    single = {
+        role: found[0]
+        for role in SpecialTokenRole
+        if role is not SpecialTokenRole.SENTINELS and (found := ids(role))
+    }
     special = SpecialIds(
         **single,
-        sentinels=ids(Role.SENTINELS),
+        sentinels=ids(SpecialTokenRole.SENTINELS),
         # A BERT has no other word for an end.
-        ends=[single[Role.SEP]] if Role.EOS not in single and Role.SEP in single else None,
+        ends=[single[SpecialTokenRole.SEP]]
+        if SpecialTokenRole.EOS not in single and SpecialTokenRole.SEP in single
+        else None,
     )
     return PackTokenizer(tokenizer, special, max(vocabulary.values()) + 1, proof)
 
 
-def pieces_of(text: str, limit: int = PIECE) -> Iterator[str]:
+def split_text(text: str, limit: int = PIECE) -> Iterator[str]:
     """Split `text` into parts of at most `limit` characters, after a line end where there is one."""
     start = 0
     while len(text) - start > limit:
@@ -244,7 +254,7 @@ def pieces_of(text: str, limit: int = PIECE) -> Iterator[str]:
     yield text[start:]
 
 
-def grouped(items: Iterable[T], limit: int, size: Callable[[T], int]) -> Iterator[list[T]]:
+def batch_by_size(items: Iterable[T], limit: int, size: Callable[[T], int]) -> Iterator[list[T]]:
     """Yield lists of items with about `limit` of `size` together, each of at least one item."""
     group: list[T] = []
     held = 0

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
 from footplate_trainer.data.layout import MANIFEST_FILE, DataFile, ShardManifest, ShardRecord, TokenType
-from footplate_trainer.errors import BeingWritten, DataError
+from footplate_trainer.errors import DataError, WriteInProgress
 from footplate_trainer.storage import open_storage, sync_folder
 
 LOCK_FILE: Final = ".lock"
@@ -115,7 +115,7 @@ def write_file(path: Path, parts: Sequence[bytes | memoryview]) -> DataFile:
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield an empty folder beside `out` that is renamed to `out` when the block ends without error.
 
-    Raises ValueError when `out` may not be written, BeingWritten while another process writes it, and
+    Raises ValueError when `out` may not be written, WriteInProgress while another process writes it, and
     DataError when the disk is full.
     """
     check_free(out)
@@ -141,7 +141,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise DataError(f"{out}: {_NO_ROOM[error.errno]}; nothing was left behind there") from None
 
 
-def write_elsewhere(uri: str, write: Callable[[Path], ShardManifest]) -> ShardManifest:
+def write_remote(uri: str, write: Callable[[Path], ShardManifest]) -> ShardManifest:
     """Write the shards to a new local folder with `write`, and upload them to `uri`.
 
     ValueError for a URI with an unknown scheme or with objects below it, OSError when the store refuses. The
@@ -150,13 +150,13 @@ def write_elsewhere(uri: str, write: Callable[[Path], ShardManifest]) -> ShardMa
     storage = open_storage(uri)
     if storage.list():
         raise ValueError(f"OUT {uri} is not empty; remove what is there or give another name")
-    return write_again(uri, write)
+    return overwrite_remote(uri, write)
 
 
-def write_again(
+def overwrite_remote(
     uri: str, write: Callable[[Path], ShardManifest], sent: Callable[[], None] = lambda: None
 ) -> ShardManifest:
-    """Write and upload as `write_elsewhere` does, over the files of an earlier attempt with the same content.
+    """Write and upload as `write_remote` does, over the files of an earlier attempt with the same content.
 
     `sent` is called after each file.
     """
@@ -190,7 +190,7 @@ def _locked(path: Path, out: Path) -> Iterator[None]:
         except BlockingIOError:
             mine = False
         if not mine:
-            raise BeingWritten(f"OUT {out} is being written by another process; wait for it")
+            raise WriteInProgress(f"OUT {out} is being written by another process; wait for it")
         yield
 
 

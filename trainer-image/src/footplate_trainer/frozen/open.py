@@ -13,20 +13,20 @@ from footplate_trainer.checkpoint.durable import resume, transfer
 from footplate_trainer.checkpoint.state import model_tensors
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointSource
-from footplate_trainer.checkpoint.tensors import load
+from footplate_trainer.checkpoint.tensors import load_tensors
 from footplate_trainer.errors import CheckpointError
-from footplate_trainer.frozen.source import FoundModel, find_model, frozen_config
+from footplate_trainer.frozen.source import ModelSource, find_model, frozen_config
 from footplate_trainer.huggingface.checkpoint_weights import load_checkpoint
 from footplate_trainer.huggingface.initial import initial_checkpoint
 from footplate_trainer.huggingface.load import load_folder, load_initial
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.apply import ParallelModel, build_frozen
 from footplate_trainer.parallel.checksum import weights_checksum
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 
 
 @dataclass(frozen=True)
-class FrozenModel:
+class LoadedFrozenModel:
     """A model over the ranks, in evaluation mode and without gradients."""
 
     model: ParallelModel
@@ -35,7 +35,9 @@ class FrozenModel:
     alpha: float | None = None  # of its adapters, if it has any: they scale by it, and it is no weight
 
 
-def open_found(found: FoundModel, config: RunConfig, beside: ParallelModel, world: World) -> FrozenModel:
+def open_found_model(
+    found: ModelSource, config: RunConfig, beside: ParallelModel, world: DistributedContext
+) -> LoadedFrozenModel:
     """Load the model that `found` describes, equal on every rank, in the layout of `beside`. Collective.
 
     Raises, on every rank, UserMistake if it does not suit the run, CheckpointError if it is damaged,
@@ -43,14 +45,16 @@ def open_found(found: FoundModel, config: RunConfig, beside: ParallelModel, worl
     """
     own = frozen_config(found, config, world.size)
     model = build_frozen(own, world, beside)
-    load_found(found, own, model, world)
+    load_model_weights(found, own, model, world)
     return _opened(own, model, world, found.directory)
 
 
-def load_trained(found: FoundModel, own: RunConfig, model: ParallelModel, world: World) -> None:
+def load_merged_weights(
+    found: ModelSource, own: RunConfig, model: ParallelModel, world: DistributedContext
+) -> None:
     """Fill `model`, which is trained and has no adapters, from `found`, whose adapters are merged.
 
-    Otherwise as `load_found`.
+    Otherwise as `load_model_weights`.
     """
     if found.checkpoint is None:
         load_folder(found.folder, own, model.module, world)
@@ -59,8 +63,10 @@ def load_trained(found: FoundModel, own: RunConfig, model: ParallelModel, world:
     model.module.sync_tied()
 
 
-def load_found(found: FoundModel, own: RunConfig, model: ParallelModel, world: World) -> None:
-    """Fill `model`, the network of `own`, with the weights of `found`. Collective; raises as `open_found`."""
+def load_model_weights(
+    found: ModelSource, own: RunConfig, model: ParallelModel, world: DistributedContext
+) -> None:
+    """Fill `model`, the network of `own`, with the weights of `found`. Collective; raises as `open_found_model`."""
     if found.checkpoint is None:
         load_folder(found.folder, own, model.module, world)
     else:
@@ -69,18 +75,20 @@ def load_found(found: FoundModel, own: RunConfig, model: ParallelModel, world: W
 
 
 def open_at(
-    uri: str, field: str, config: RunConfig, beside: ParallelModel, world: World, step: str = ""
-) -> tuple[FoundModel, FrozenModel]:
+    uri: str, field: str, config: RunConfig, beside: ParallelModel, world: DistributedContext, step: str = ""
+) -> tuple[ModelSource, LoadedFrozenModel]:
     """Load the model at `uri`; return it with rank 0's description. `step`: in a run's folder, if known."""
 
-    def find() -> FoundModel:
+    def find() -> ModelSource:
         return find_model(uri, field, step or None, config.lineage)
 
-    found = agree.from_rank_0(find, world.background)
-    return found, open_found(found, config, beside, world)
+    found = agree.compute_on_rank_0(find, world.background)
+    return found, open_found_model(found, config, beside, world)
 
 
-def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str = "") -> FrozenModel:
+def open_initial_model(
+    config: RunConfig, beside: ParallelModel, world: DistributedContext, step: str = ""
+) -> LoadedFrozenModel:
     """Load the weights that the run `config` began with, in the layout of `beside`. Collective.
 
     `step` is the directory that they were read from, if known and in a run's folder, which may
@@ -89,24 +97,26 @@ def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str
     # Of equal weights both then say the same, bit by bit.
     model = build_frozen(config, world, beside, batch_invariant=beside.invariant)
     if config.init_from is not None:
-        step = load_beginning(config, model, world, step)
+        step = load_init_from(config, model, world, step)
     elif config.resume_from is not None:
         asked = config.resume_from
         source = (
-            StepCheckpoint(transfer.source_of(asked), step) if step else transfer.find_source(asked, world)
+            StepCheckpoint(transfer.open_source_folder(asked), step)
+            if step
+            else transfer.find_source(asked, world)
         )
         _load_step(source, model, world)
         step = source.directory
     return _opened(config, model, world, step)
 
 
-def load_beginning(config: RunConfig, model: ParallelModel, world: World, step: str = "") -> str:
+def load_init_from(config: RunConfig, model: ParallelModel, world: DistributedContext, step: str = "") -> str:
     """Fill `model` with the weights of initFrom, from `step` of a run's folder; return `step`. Collective.
 
     If `step` is "", it is the checkpoint that initFrom names now. Raises the errors of loading them at the
     start.
     """
-    located = agree.from_rank_0(lambda: _began_with(config), world.background)
+    located = agree.compute_on_rank_0(lambda: _began_with(config), world.background)
     if located is None:
         load_initial(config, model.module, world)
         return step
@@ -123,16 +133,16 @@ def _began_with(config: RunConfig) -> tuple[str, str] | None:
     return None if checkpoint is None else (checkpoint.store.uri, checkpoint.directory)
 
 
-def _load_step(checkpoint: StepCheckpoint, model: ParallelModel, world: World) -> None:
+def _load_step(checkpoint: StepCheckpoint, model: ParallelModel, world: DistributedContext) -> None:
     damage = resume.agreed_damage(checkpoint, world)
     if damage is not None:
         raise CheckpointError(f"checkpoint {checkpoint.name} is damaged: {damage}; name another one")
-    load(checkpoint, model_tensors(model.module), world.background)
+    load_tensors(checkpoint, model_tensors(model.module), world.background)
 
 
-def _opened(own: RunConfig, model: ParallelModel, world: World, step: str) -> FrozenModel:
+def _opened(own: RunConfig, model: ParallelModel, world: DistributedContext, step: str) -> LoadedFrozenModel:
     model.module.sync_tied()
     checksum = weights_checksum(dict(model.module.named_parameters()), world.background)
     adapter = own.model.adapter
     alpha = None if adapter is None else float(adapter.rank if adapter.alpha is None else adapter.alpha)
-    return FrozenModel(model, checksum, step, alpha)
+    return LoadedFrozenModel(model, checksum, step, alpha)

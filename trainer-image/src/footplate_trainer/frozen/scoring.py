@@ -12,9 +12,9 @@ from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.references import value_uri
-from footplate_trainer.checkpoint.record import HeldOutScores, Key, differences, flat
-from footplate_trainer.frozen.source import FoundModel, find_model, frozen_config
-from footplate_trainer.huggingface.scoring import labels_of, scores_in
+from footplate_trainer.checkpoint.record import HeldOutScores, Key, flatten_key, key_differences
+from footplate_trainer.frozen.source import ModelSource, find_model, frozen_config
+from footplate_trainer.huggingface.scoring import label_count, read_held_out_scores
 
 REWARD_FIELD: Final = "reward.uri"
 VALUE_FIELD: Final = "reinforcement.value.uri"
@@ -24,34 +24,34 @@ HELD_OUT: Final = "reward.heldOut"
 
 
 @dataclass(frozen=True)
-class FoundScoring:
+class ScoringModelSource:
     """A model of one score, in plain data, and its scores of held-out answers if they are known."""
 
-    found: FoundModel
+    found: ModelSource
     scores: HeldOutScores | None
 
 
-def find_reward(config: RunConfig, directory: str | None = None) -> FoundScoring | None:
+def find_reward(config: RunConfig, directory: str | None = None) -> ScoringModelSource | None:
     """Find the reward model of `config`, in `directory` of a run's folder; None if it names none.
 
-    Not collective; raises the errors of `find_scoring`.
+    Not collective; raises the errors of `find_scoring_model`.
     """
     uri = config.reward.uri if config.reward is not None else None
-    return None if uri is None else find_scoring(uri, REWARD_FIELD, directory, config.lineage)
+    return None if uri is None else find_scoring_model(uri, REWARD_FIELD, directory, config.lineage)
 
 
-def find_value(config: RunConfig) -> FoundModel | None:
+def find_value(config: RunConfig) -> ModelSource | None:
     """Find the model as which the value model of `config` begins; None: as the policy. As `find_reward`."""
     uri, learning = value_uri(config), config.reinforcement
     if uri is None:
         return None
     stated = learning is not None and learning.value is not None and learning.value.uri is not None
-    return find_scoring(uri, VALUE_FIELD if stated else REWARD_FIELD, lineage=config.lineage).found
+    return find_scoring_model(uri, VALUE_FIELD if stated else REWARD_FIELD, lineage=config.lineage).found
 
 
-def find_scoring(
+def find_scoring_model(
     uri: str, field: str, directory: str | None = None, lineage: Sequence[LineageEntry] | None = None
-) -> FoundScoring:
+) -> ScoringModelSource:
     """Find a model as `find_model`; raise UserMistake unless it gives a text one score. Not collective."""
     found = find_model(uri, field, directory, lineage)
     checkpoint = found.checkpoint
@@ -59,21 +59,21 @@ def find_scoring(
         labels, scores = int(checkpoint.config().stage is Stage.REWARD), checkpoint.state().scores
     else:
         config = found.folder.config()
-        labels, scores = labels_of(config), scores_in(config)
+        labels, scores = label_count(config), read_held_out_scores(config)
     if labels != 1:
-        raise found.mistake(
+        raise found.user_mistake(
             f"its model gives a text {labels or 'no'} scores, and 1 is needed; name a run of stage reward, or"
             " a folder …ForSequenceClassification of one label"
         )
-    return FoundScoring(found, scores)
+    return ScoringModelSource(found, scores)
 
 
-def scoring_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
+def scoring_config(found: ModelSource, config: RunConfig, ranks: int) -> RunConfig:
     """Return `config` with the model of `found` and its head; raise UserMistake if ranks cannot hold it."""
     return frozen_config(found, config.model_copy(update={"stage": Stage.REWARD}), ranks)
 
 
-def trained_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
+def trained_config(found: ModelSource, config: RunConfig, ranks: int) -> RunConfig:
     """Return a config as `scoring_config`, of a network that is trained whole from the weights of `found`.
 
     Its adapters are merged into those, and of a table of positions only the first rows are used, one a
@@ -84,9 +84,9 @@ def trained_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfi
     return _of_length(own, config.model.context_length)
 
 
-def known_config(model: Model, config: RunConfig, ranks: int) -> RunConfig:
+def checkpointed_config(model: Model, config: RunConfig, ranks: int) -> RunConfig:
     """Return a config as `trained_config`, of a checkpoint's `model`: each tensor has its shape there."""
-    known = FoundModel(config.checkpoint.uri, "checkpoint.uri", model, None, labels=1)
+    known = ModelSource(config.checkpoint.uri, "checkpoint.uri", model, None, labels=1)
     own = scoring_config(known, config, ranks)
     return _of_length(own, model.context_length) if model.position.name is PositionName.LEARNED else own
 
@@ -96,7 +96,7 @@ def _of_length(config: RunConfig, length: int) -> RunConfig:
     return config.model_copy(update={"model": model})
 
 
-def scoring_key(found: FoundScoring, config: RunConfig) -> Key:
+def reward_model_key(found: ScoringModelSource, config: RunConfig) -> Key:
     """Return a checkpoint's key of the reward model besides its weights, for `check_unchanged`."""
     said: Key = {_NETWORK: found.found.model.to_json()}
     if _by_held_out(config) and found.scores is not None:
@@ -104,7 +104,7 @@ def scoring_key(found: FoundScoring, config: RunConfig) -> Key:
     return said
 
 
-def check_unchanged(found: FoundScoring, config: RunConfig, known: Key) -> None:
+def check_unchanged(found: ScoringModelSource, config: RunConfig, known: Key) -> None:
     """Raise UserMistake if rewards would have other inputs than those before a checkpoint.
 
     `known` is that checkpoint's key; a key of an earlier release has none of them.
@@ -112,22 +112,26 @@ def check_unchanged(found: FoundScoring, config: RunConfig, known: Key) -> None:
     network, scores = known.get(_NETWORK), known.get(HELD_OUT)
     changed = [] if network is None else found.found.changed_since(network)
     if scores is not None and found.scores is not None and _by_held_out(config):
-        changed += differences(flat(scores, "heldOut"), flat(found.scores.to_json(), "heldOut"))
+        changed += key_differences(
+            flatten_key(scores, "heldOut"), flatten_key(found.scores.to_json(), "heldOut")
+        )
     if changed:
-        raise found.found.reconfigured(changed)
+        raise found.found.changed_mistake(changed)
 
 
 def _by_held_out(config: RunConfig) -> bool:
     return config.reward is not None and config.reward.normalization is RewardNormalization.HELD_OUT
 
 
-def check_scores(found: FoundScoring, config: RunConfig) -> None:
+def check_scores(found: ScoringModelSource, config: RunConfig) -> None:
     """Raise UserMistake if held-out scores are to normalise, and are missing or have no deviation."""
     if not _by_held_out(config):
         return
     others = "none" if config.stage is Stage.GENERATE else "running or none"
     remedy = f"validate the run of stage reward, or set reward.normalization to {others}"
     if found.scores is None:
-        raise found.found.mistake(f"nothing is kept of its held-out scores; {remedy}")
+        raise found.found.user_mistake(f"nothing is kept of its held-out scores; {remedy}")
     if not found.scores.deviation > 0:
-        raise found.found.mistake(f"its held-out scores have deviation {found.scores.deviation:g}; {remedy}")
+        raise found.found.user_mistake(
+            f"its held-out scores have deviation {found.scores.deviation:g}; {remedy}"
+        )

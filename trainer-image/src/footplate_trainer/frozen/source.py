@@ -20,14 +20,14 @@ from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning import compatibility
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout, place
-from footplate_trainer.checkpoint.given import given
-from footplate_trainer.checkpoint.record import differences, flat
+from footplate_trainer.checkpoint.given import find_pinned_checkpoint
+from footplate_trainer.checkpoint.record import flatten_key, key_differences
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointSource
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
 from footplate_trainer.huggingface.initial import folder_model
-from footplate_trainer.huggingface.scoring import labels_of
+from footplate_trainer.huggingface.scoring import label_count
 
 _WITHOUT_EFFECT: Final = ("contextLength", "growEmbeddings", "dropout", "initialization")  # on what it says
 _REFERENCE_FIELDS: Final = {
@@ -42,7 +42,7 @@ def reference_field(config: RunConfig) -> str:
     return _REFERENCE_FIELDS[config.stage]
 
 
-def network_of(model: Model) -> dict[str, Any]:
+def network_config(model: Model) -> dict[str, Any]:
     """Return the configuration that `model` computes from besides weights, such as a rotary base.
 
     Adapters' alpha is part of it, too.
@@ -51,7 +51,7 @@ def network_of(model: Model) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class FoundModel:
+class ModelSource:
     """A description of the model at a URI, in plain data, which rank 0 sends to the others."""
 
     uri: str
@@ -72,18 +72,18 @@ class FoundModel:
         """The folder of weights, for a model that is no checkpoint."""
         return ModelFolder(self.uri, self.field)
 
-    def mistake(self, told: str) -> UserMistake:
+    def user_mistake(self, told: str) -> UserMistake:
         """Return the error to raise for a model that does not suit the run."""
         return UserMistake(f"{self.field} {self.uri}: {told}")
 
     def changed_since(self, known: JsonValue) -> list[str]:
         """List differences of its network from the model `known`, JSON of this release or an earlier one."""
-        before = network_of(Model.from_any_release(known))  # what was not known yet has its default
-        return differences(flat(before, "model"), flat(network_of(self.model), "model"))
+        before = network_config(Model.from_any_release(known))  # what was not known yet has its default
+        return key_differences(flatten_key(before, "model"), flatten_key(network_config(self.model), "model"))
 
-    def reconfigured(self, changed: Sequence[str]) -> UserMistake:
+    def changed_mistake(self, changed: Sequence[str]) -> UserMistake:
         """Return the error to raise if its configuration has `changed` since a run that continues began."""
-        return self.mistake(
+        return self.user_mistake(
             f"it is not configured as when this run began: {'; '.join(changed)}; restore that, or begin "
             "another run (another checkpoint.uri)"
         )
@@ -91,31 +91,31 @@ class FoundModel:
 
 def find_model(
     uri: str, field: str, directory: str | None = None, lineage: Sequence[LineageEntry] | None = None
-) -> FoundModel:
+) -> ModelSource:
     """Find the model at `uri`: in a run's folder the newest checkpoint, or the one in its `directory`.
 
     Not collective. Raises UserMistake, which names `field`, if there is none, or not the one that another run
     produced, according to `lineage`; StorageError while the storage does not respond.
     """
-    folder, named = ModelFolder(uri, field), given(lineage, field.removesuffix(".uri"))
+    folder, named = ModelFolder(uri, field), find_pinned_checkpoint(lineage, field.removesuffix(".uri"))
     if named is None and folder.read(CONFIG_FILE) is not None:
-        tokenizer, labels = folder.read(layout.TOKENIZER_FILE), labels_of(folder.config())
-        return FoundModel(uri, field, folder_model(folder), tokenizer, labels=labels)
+        tokenizer, labels = folder.read(layout.TOKENIZER_FILE), label_count(folder.config())
+        return ModelSource(uri, field, folder_model(folder), tokenizer, labels=labels)
     try:
-        checkpoint = named or place.step_directory(uri)  # which a run's folder is not
+        checkpoint = named or place.open_step_directory(uri)  # which a run's folder is not
         if checkpoint is None and directory:
             checkpoint = StepCheckpoint(CheckpointSource(uri), directory)
         checkpoint = checkpoint or place.locate(uri)
-        config, tokenizer = checkpoint.config(), checkpoint.content(layout.TOKENIZER_FILE)
+        config, tokenizer = checkpoint.config(), checkpoint.read_bytes(layout.TOKENIZER_FILE)
     except CheckpointError as error:
-        raise folder.mistake(
+        raise folder.user_mistake(
             f"is neither a folder of weights, as it has no {CONFIG_FILE}, nor a run's checkpoints: {error}"
         ) from error
     store, directory, labels = checkpoint.store.uri, checkpoint.directory, model_shape(config).labels
-    return FoundModel(uri, field, config.model, tokenizer, store, directory, labels)
+    return ModelSource(uri, field, config.model, tokenizer, store, directory, labels)
 
 
-def frozen_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
+def frozen_config(found: ModelSource, config: RunConfig, ranks: int) -> RunConfig:
     """Return `config` with the model of `found` in place of its own, and without a rollout.
 
     Raises UserMistake if the ranks cannot hold it, and if its head is not that of the stage: a head that
@@ -123,10 +123,12 @@ def frozen_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig
     """
     model, asked = found.model, config.model.context_length
     if model.architecture is not Architecture.DECODER:
-        raise found.mistake(f"its model is an {model.architecture}, and stage {config.stage} takes decoders")
+        raise found.user_mistake(
+            f"its model is an {model.architecture}, and stage {config.stage} takes decoders"
+        )
     _check_head(found, model_shape(config).labels)
     if model.context_length < asked:
-        raise found.mistake(
+        raise found.user_mistake(
             f"its model reads at most {model.context_length} tokens, and model.contextLength is {asked}; "
             "lower that, or name another model"
         )
@@ -139,27 +141,27 @@ def frozen_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig
     frozen = config.model_copy(
         update={"model": model, "init_from": None, "resume_from": None, "rollout": None}
     )
-    problems = compatibility.problems(frozen, ranks)
+    problems = compatibility.find_problems(frozen, ranks)
     if problems:
-        raise found.mistake("its model does not suit the layout of this run: " + "; ".join(problems))
+        raise found.user_mistake("its model does not suit the layout of this run: " + "; ".join(problems))
     return frozen
 
 
-def _check_head(found: FoundModel, wanted: int) -> None:
+def _check_head(found: ModelSource, wanted: int) -> None:
     if found.labels == wanted:
         return
     if wanted:
-        raise found.mistake(
+        raise found.user_mistake(
             f"its model gives a text {found.labels or 'no'} scores, and {wanted} is needed; name a run of "
             "stage reward, or a folder …ForSequenceClassification of one label"
         )
-    raise found.mistake(
+    raise found.user_mistake(
         "it holds a model that scores texts, and one that writes them is needed; name the folder that its "
         "training began with, or a run of another stage than reward"
     )
 
 
-def check_tokenizer(found: FoundModel, ours: bytes, vocabulary: int) -> None:
+def check_tokenizer(found: ModelSource, ours: bytes, vocabulary: int) -> None:
     """Raise UserMistake if token ids mean something else to `found` than to data of `vocabulary` ids.
 
     `ours` is the tokenizer.json of the data. A folder without a tokenizer is checked by its vocabulary size
@@ -167,7 +169,7 @@ def check_tokenizer(found: FoundModel, ours: bytes, vocabulary: int) -> None:
     """
     rows = found.model.vocabulary_size or 0
     if rows < vocabulary:
-        raise found.mistake(
+        raise found.user_mistake(
             f"its vocabulary has {rows} ids, and the data has {vocabulary}; it must be a model of the data's "
             "tokenizer"
         )
@@ -176,16 +178,16 @@ def check_tokenizer(found: FoundModel, ours: bytes, vocabulary: int) -> None:
     theirs, mine = _tokens(found, found.tokenizer), _tokens(found, ours)
     for number in range(vocabulary):
         if theirs.get(number) != mine.get(number):
-            raise found.mistake(
+            raise found.user_mistake(
                 f"it has another tokenizer than the data: token {number} is {theirs.get(number)!r} there and "
                 f"{mine.get(number)!r} here; it must be a model of the data's tokenizer"
             )
 
 
-def _tokens(found: FoundModel, tokenizer: bytes) -> Mapping[int, str]:
+def _tokens(found: ModelSource, tokenizer: bytes) -> Mapping[int, str]:
     try:
         vocabulary = Tokenizer.from_str(tokenizer.decode()).get_vocab(with_added_tokens=True)
     except Exception as error:
         # The library raises plain Exception for what it cannot parse.
-        raise found.mistake(f"its tokenizer.json cannot be read: {error}") from error
+        raise found.user_mistake(f"its tokenizer.json cannot be read: {error}") from error
     return {number: token for token, number in vocabulary.items()}

@@ -32,7 +32,7 @@ class BlockTable:
     beginning: int = _ROOT  # the beginning that these are
 
 
-class Blocks:
+class BlockAllocator:
     """All blocks of a cache: `total` of them, of `size` positions."""
 
     def __init__(self, total: int, size: int) -> None:
@@ -47,7 +47,7 @@ class Blocks:
         self._given_up: OrderedDict[int, None] = OrderedDict()
 
     @property
-    def free(self) -> int:
+    def free_count(self) -> int:
         """Number of blocks that can be allocated."""
         return len(self._unused) + len(self._given_up)
 
@@ -55,7 +55,7 @@ class Blocks:
         """Return how many blocks `tokens` tokens need."""
         return -(-tokens // self.size)
 
-    def open(self, tokens: Sequence[int], spare: int = 0) -> BlockTable | None:
+    def allocate(self, tokens: Sequence[int], spare: int = 0) -> BlockTable | None:
         """Allocate a table for `tokens`, sharing known blocks of their beginning.
 
         At least one of them is left to be computed, as its logits predict the next
@@ -63,7 +63,7 @@ class Blocks:
         """
         known, behind = self._beginning(tokens)
         revived = sum(block in self._given_up for block in known)
-        if self.free - revived - (self.needed(len(tokens)) - len(known)) < spare:
+        if self.free_count - revived - (self.needed(len(tokens)) - len(known)) < spare:
             return None
         for block in known:
             self._own(block)
@@ -80,7 +80,7 @@ class Blocks:
         last = (length - 1) // self.size
         if last < len(table.blocks) and self._owners[table.blocks[last]] == 1:
             return []
-        if not self.free:
+        if not self.free_count:
             return None
         taken = self._take()
         if last == len(table.blocks):
@@ -90,7 +90,7 @@ class Blocks:
         self._disown(before)
         return [(before, taken)]
 
-    def computed(self, table: BlockTable, tokens: Sequence[int], count: int) -> None:
+    def mark_computed(self, table: BlockTable, tokens: Sequence[int], count: int) -> None:
         """Register full blocks of the first `count` of `tokens`, whose keys exist before any read of them."""
         while (end := (table.full + 1) * self.size) <= count:
             block = table.blocks[table.full]
@@ -108,7 +108,7 @@ class Blocks:
             self._own(block)
         return BlockTable(list(table.blocks), table.shared, table.full, table.beginning)
 
-    def close(self, table: BlockTable) -> None:
+    def release(self, table: BlockTable) -> None:
         """Release the blocks of a sequence that has ended or is preempted."""
         for block in reversed(table.blocks):  # what stands behind others goes before them
             self._disown(block)

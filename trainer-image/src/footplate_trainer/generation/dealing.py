@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from footplate_trainer.generation.requests import Request
+from footplate_trainer.generation.requests import GenerationRequest
 
 
-def deal(requests: Sequence[Request], copies: int) -> list[list[Request]]:
+def partition_requests(requests: Sequence[GenerationRequest], copies: int) -> list[list[GenerationRequest]]:
     """Split requests into consecutive parts, one for each of `copies`, whose sizes differ by at most one."""
     assert copies > 0
     bounds = [len(requests) * copy // copies for copy in range(copies + 1)]

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 import torch
 
 from footplate_trainer.data.order import Float64s
-from footplate_trainer.generation.blocks import Blocks
-from footplate_trainer.generation.passes import Draws, EngineRoom, passes_of
-from footplate_trainer.generation.requests import Answer, Request, StopRule
-from footplate_trainer.generation.sampler import Drawn, SamplingRule, chances
-from footplate_trainer.generation.scheduler import PassPlan, Scheduler
+from footplate_trainer.generation.blocks import BlockAllocator
+from footplate_trainer.generation.passes import EngineLimits, SamplingInputs, open_forward_passes
+from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
+from footplate_trainer.generation.sampler import SampledTokens, SamplingRule, sampling_uniforms
+from footplate_trainer.generation.scheduler import ScheduledPass, Scheduler
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.parallel.rollout import RolloutModel
 
@@ -34,7 +34,7 @@ def _never() -> bool:
 class _Open:
     """A request without its answer yet."""
 
-    request: Request
+    request: GenerationRequest
     most: int  # tokens of the answer
     chances: Float64s | None = None  # [most], from its first draw on: many may wait for theirs
     tokens: list[int] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Engine:
     def __init__(
         self,
         model: Decoder | RolloutModel,
-        room: EngineRoom,
+        room: EngineLimits,
         rule: SamplingRule,
         stop: StopRule,
         *,
@@ -57,10 +57,12 @@ class Engine:
     ) -> None:
         """Allocate the cache. An answer is a function of weights, `seed`, `step`, prompt and sibling."""
         self._shape, self._rule, self._stop = model.shape, rule, stop
-        self._passes = passes_of(model, room)
+        self._passes = open_forward_passes(model, room)
         self._seed, self._step = seed, step
         self._scheduler = Scheduler(
-            Blocks(room.blocks, room.block_size), at_once=room.at_once, prompt_tokens=room.prompt_tokens
+            BlockAllocator(room.blocks, room.block_size),
+            at_once=room.at_once,
+            prompt_tokens=room.prompt_tokens,
         )
         self._open: dict[int, _Open] = {}
         self._asked = 0
@@ -73,11 +75,11 @@ class Engine:
         return self._scheduler.computed
 
     @property
-    def given_up(self) -> int:
+    def preemption_count(self) -> int:
         """Number of preemptions: a sequence's blocks were released for another one."""
         return self._scheduler.given_up
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: GenerationRequest) -> None:
         """Queue a request.
 
         Raises ValueError for a prompt that fills the context, and for a request whose
@@ -95,8 +97,8 @@ class Engine:
         self._asked += 1
 
     def answers(
-        self, requests: Iterable[Request] = (), stopping: Callable[[], bool] = _never
-    ) -> Iterator[Answer]:
+        self, requests: Iterable[GenerationRequest] = (), stopping: Callable[[], bool] = _never
+    ) -> Iterator[GeneratedAnswer]:
         """Yield answers to `requests` and to all others that were submitted, each as it ends.
 
         `stopping` is called once a pass, with several ranks on the one that samples; after the pass in which
@@ -109,7 +111,7 @@ class Engine:
             yield from self._pass(plan, stopping)
 
     @torch.inference_mode()
-    def _pass(self, plan: PassPlan, stopping: Callable[[], bool]) -> list[Answer]:
+    def _pass(self, plan: ScheduledPass, stopping: Callable[[], bool]) -> list[GeneratedAnswer]:
         """Compute one token of each request that samples; return the answers that end with it."""
         rows: list[int] = []
         numbers: list[int] = []
@@ -122,7 +124,7 @@ class Engine:
         # Nothing else looks at them, and they are long.
         looks = self._rule.repetition_penalty != 1
         before = [[*row.request.tokens, *row.tokens] if looks else () for row in asked]
-        draws = Draws(rows, before, [self._chance(row) for row in asked], self._rule)
+        draws = SamplingInputs(rows, before, [self._chance(row) for row in asked], self._rule)
         drawn, self.stopped = self._passes.run(plan, draws, stopping)
         return list(self._take(numbers, drawn))
 
@@ -130,10 +132,10 @@ class Engine:
         """Return the number that decides the next token of an answer."""
         if row.chances is None:
             request = row.request
-            row.chances = chances(self._seed, self._step, request.prompt, request.sibling, row.most)
+            row.chances = sampling_uniforms(self._seed, self._step, request.prompt, request.sibling, row.most)
         return float(row.chances[len(row.tokens)])
 
-    def _take(self, numbers: list[int], drawn: Drawn) -> Iterator[Answer]:
+    def _take(self, numbers: list[int], drawn: SampledTokens) -> Iterator[GeneratedAnswer]:
         """Append sampled tokens to the answers; yield the answers that end with them."""
         columns = (drawn.tokens.tolist(), drawn.sampled.tolist(), drawn.full.tolist())
         for number, token, sampled, full in zip(numbers, *columns, strict=True):
@@ -142,10 +144,10 @@ class Engine:
             row.sampled.append(sampled)
             row.full.append(full)
             self.drawn += 1
-            reason = self._stop.reason(row.tokens, row.most)
+            reason = self._stop.end_reason(row.tokens, row.most)
             if reason is None:
-                self._scheduler.drew(number, token)
+                self._scheduler.append_token(number, token)
                 continue
-            self._scheduler.ended(number)
+            self._scheduler.finish(number)
             del self._open[number]
-            yield Answer(row.request, row.tokens, row.sampled, row.full, reason)
+            yield GeneratedAnswer(row.request, row.tokens, row.sampled, row.full, reason)

@@ -17,13 +17,13 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
-from footplate_planning.generation import AT_ONCE, BLOCK_SIZE, heads_here
+from footplate_planning.generation import AT_ONCE, BLOCK_SIZE, local_key_value_heads
 from footplate_trainer.errors import NumericalDivergence
-from footplate_trainer.generation.sampler import NOT_FINITE, Drawn, SamplingRule, draw
-from footplate_trainer.generation.scheduler import PassPlan
+from footplate_trainer.generation.sampler import NOT_FINITE, SampledTokens, SamplingRule, sample_tokens
+from footplate_trainer.generation.scheduler import ScheduledPass
 from footplate_trainer.model.invariant_attention import BLOCK
-from footplate_trainer.model.linear import product
-from footplate_trainer.model.paged import PagedCache, PagedTokens
+from footplate_trainer.model.linear import apply_linear
+from footplate_trainer.model.paged import PagedKeyValueCache, PagedTokens
 from footplate_trainer.model.tiles import Tiles
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.parallel.local_shard import to_local
@@ -35,7 +35,7 @@ _NO_TOKEN = -1
 
 
 @dataclass(frozen=True)
-class EngineRoom:
+class EngineLimits:
     """Limits of what an engine holds and computes at once; none of it changes an answer.
 
     Ranks that share a network have equal limits.
@@ -48,7 +48,7 @@ class EngineRoom:
 
 
 @dataclass(frozen=True)
-class Draws:
+class SamplingInputs:
     """Inputs of sampling after a pass, for n requests."""
 
     rows: Sequence[int]  # which token of the pass each follows
@@ -60,20 +60,22 @@ class Draws:
         """Return slices of n, each sampled at once."""
         return (slice(first, first + _ROWS_AT_ONCE) for first in range(0, len(self.rows), _ROWS_AT_ONCE))
 
-    def of(self, hidden: Tensor, some: slice) -> Tensor:
+    def hidden_states(self, hidden: Tensor, some: slice) -> Tensor:
         """Return the hidden states [n, width] of the requests `some`, from a pass's [1, tokens, width]."""
         return hidden[0, list(self.rows[some])]
 
-    def draw(self, logits: Tensor, some: slice, tiles: Tiles | None, ranks: int = 1) -> Drawn:
+    def sample(self, logits: Tensor, some: slice, tiles: Tiles | None, ranks: int = 1) -> SampledTokens:
         """Sample tokens of `some` from logits [n, vocabulary], whose columns `ranks` ranks have computed."""
         chance = torch.tensor(self.chances[some], dtype=torch.float64, device=logits.device)
-        return draw(logits, self.rule, self.before[some], chance, tiles, ranks)
+        return sample_tokens(logits, self.rule, self.before[some], chance, tiles, ranks)
 
 
-class Passes(Protocol):
+class ForwardPasses(Protocol):
     """A computation of passes."""
 
-    def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
+    def run(
+        self, plan: ScheduledPass, draws: SamplingInputs, stopping: Callable[[], bool]
+    ) -> tuple[SampledTokens, bool]:
         """Compute a pass; return the tokens sampled after it, and the result of `stopping`.
 
         Raises NumericalDivergence if logits are not finite.
@@ -81,7 +83,7 @@ class Passes(Protocol):
         ...
 
 
-def passes_of(model: Decoder | RolloutModel, room: EngineRoom) -> Passes:
+def open_forward_passes(model: Decoder | RolloutModel, room: EngineLimits) -> ForwardPasses:
     """Return the passes of a whole network, or of this rank's part; a single rank communicates with none."""
     if not isinstance(model, RolloutModel):
         return _OnDevice(model, room)
@@ -91,18 +93,20 @@ def passes_of(model: Decoder | RolloutModel, room: EngineRoom) -> Passes:
 class _OnDevice:
     """Passes through a whole network on one device."""
 
-    def __init__(self, model: Decoder, room: EngineRoom) -> None:
+    def __init__(self, model: Decoder, room: EngineLimits) -> None:
         self._model = model
         self._cache = _cache(model, room, model.shape.key_value_heads)
 
-    def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
+    def run(
+        self, plan: ScheduledPass, draws: SamplingInputs, stopping: Callable[[], bool]
+    ) -> tuple[SampledTokens, bool]:
         """See Passes."""
-        self._cache.copy(plan.copies)
-        inputs, states = self._cache.read(_paged(plan), self._filled)
-        (hidden,) = self._model.advance(inputs=inputs, caches=states)
+        self._cache.copy_blocks(plan.copies)
+        inputs, states = self._cache.prepare_pass(_paged(plan), self._filled)
+        (hidden,) = self._model.forward_stage(inputs=inputs, caches=states)
         weight, tiles = self._model.head_weight, self._model.tiles
         drawn = [
-            draws.draw(product(draws.of(hidden, some), weight, None, tiles), some, tiles)
+            draws.sample(apply_linear(draws.hidden_states(hidden, some), weight, None, tiles), some, tiles)
             for some in draws.chunks()
         ]
         return _joined(drawn, hidden.device), stopping()
@@ -110,26 +114,32 @@ class _OnDevice:
     def _filled(self, tokens: int) -> int:
         """Return the padded number of tokens: tiles are filled up once a pass instead of in each product."""
         tiles, shape = self._model.tiles, self._model.shape
-        return tokens if tiles is None else tiles.filled(tokens, max(shape.hidden, shape.feed_forward))
+        return (
+            tokens if tiles is None else tiles.padded_row_count(tokens, max(shape.hidden, shape.feed_forward))
+        )
 
 
 class _OnRanks:
     """Passes through this rank's part of a network."""
 
-    def __init__(self, model: RolloutModel, room: EngineRoom) -> None:
+    def __init__(self, model: RolloutModel, room: EngineLimits) -> None:
         self._network, self._copy = model.network, model.copy
         self._grid = model.copy.grid
         self._tensor = self._grid.topology.tensor
-        self._cache = _cache(model.network, room, heads_here(model.shape, self._tensor))
+        self._cache = _cache(model.network, room, local_key_value_heads(model.shape, self._tensor))
         self._like = next(model.network.blocks.parameters())
 
-    def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
+    def run(
+        self, plan: ScheduledPass, draws: SamplingInputs, stopping: Callable[[], bool]
+    ) -> tuple[SampledTokens, bool]:
         """See Passes; collective."""
-        self._cache.copy(plan.copies)
-        inputs, states = self._cache.read(_paged(plan), lambda tokens: tokens + -tokens % self._tensor)
+        self._cache.copy_blocks(plan.copies)
+        inputs, states = self._cache.prepare_pass(
+            _paged(plan), lambda tokens: tokens + -tokens % self._tensor
+        )
         network = self._network
         received = () if network.is_first else self._receive(inputs.tokens.shape[1])
-        (reached,) = network.advance(*received, inputs=inputs, caches=states)
+        (reached,) = network.forward_stage(*received, inputs=inputs, caches=states)
         drawn = _joined([], reached.device)
         if network.is_last:
             drawn = self._drawn(reached, draws)
@@ -150,7 +160,7 @@ class _OnRanks:
         dist.recv(state, group=self._grid.pipeline_group, group_src=self._stage - 1)
         return (state,)
 
-    def _drawn(self, hidden: Tensor, draws: Draws) -> Drawn:
+    def _drawn(self, hidden: Tensor, draws: SamplingInputs) -> SampledTokens:
         """Sample on the rank that leads; return nothing on its tensor peers."""
         group, weight = self._grid.tensor_group, to_local(self._network.head_weight)
         tiles = self._network.tiles
@@ -158,7 +168,7 @@ class _OnRanks:
             hidden = gather_sequence(hidden, group)
         drawn = []
         for some in draws.chunks():
-            logits = self._logits(product(draws.of(hidden, some), weight, None, tiles))
+            logits = self._logits(apply_linear(draws.hidden_states(hidden, some), weight, None, tiles))
             if logits is not None:
                 drawn.append(_or_marked(draws, logits, some, tiles, self._tensor))
         return _joined(drawn, hidden.device)
@@ -171,53 +181,57 @@ class _OnRanks:
         vocabulary = self._network.shape.vocabulary
         most = -(-vocabulary // self._tensor)  # the last ranks may have fewer rows
         filled = functional.pad(here, (0, most - here.shape[1]))
-        leads = self._copy.leads
+        leads = self._copy.is_leader
         room = [torch.empty_like(filled) for _ in range(self._tensor)] if leads else None
         dist.gather(filled, room, group=group, group_dst=0)
         return None if room is None else torch.cat(room, dim=1)[:, :vocabulary]
 
-    def _told(self, drawn: Drawn, count: int, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
+    def _told(
+        self, drawn: SampledTokens, count: int, stopping: Callable[[], bool]
+    ) -> tuple[SampledTokens, bool]:
         """Broadcast the leading rank's sampled tokens and its `stopping` to all ranks of the copy.
 
         Raises NumericalDivergence, on all of them, if its logits were not finite.
         """
         told = torch.zeros(3 * count + 1, dtype=torch.float64, device=self._like.device)
-        if self._copy.leads:
+        if self._copy.is_leader:
             told[:-1] = torch.cat((drawn.tokens.double(), drawn.sampled.double(), drawn.full.double()))
             told[-1] = stopping()
         dist.broadcast(told, group=self._copy.group, group_src=self._copy.leader)
         tokens, sampled, full = told[:-1].view(3, count)
         if bool((tokens == _NO_TOKEN).any()):
             raise NumericalDivergence(NOT_FINITE)
-        return Drawn(tokens.long(), sampled.float(), full.float()), bool(told[-1])
+        return SampledTokens(tokens.long(), sampled.float(), full.float()), bool(told[-1])
 
 
-def _or_marked(draws: Draws, logits: Tensor, some: slice, tiles: Tiles | None, ranks: int) -> Drawn:
-    """Sample as `draw`; return invalid tokens where it raises: peers are waiting, and must raise as well."""
+def _or_marked(
+    draws: SamplingInputs, logits: Tensor, some: slice, tiles: Tiles | None, ranks: int
+) -> SampledTokens:
+    """Sample as `sample`; return invalid tokens where it raises: peers are waiting, and must raise as well."""
     try:
-        return draws.draw(logits, some, tiles, ranks)
+        return draws.sample(logits, some, tiles, ranks)
     except NumericalDivergence:
         none = torch.full((len(logits),), _NO_TOKEN, device=logits.device)
-        return Drawn(none, none.float(), none.float())
+        return SampledTokens(none, none.float(), none.float())
 
 
-def _joined(parts: Sequence[Drawn], device: torch.device) -> Drawn:
+def _joined(parts: Sequence[SampledTokens], device: torch.device) -> SampledTokens:
     nothing = torch.zeros(0, device=device)
-    return Drawn(
+    return SampledTokens(
         torch.cat([nothing.long(), *(part.tokens for part in parts)]),
         torch.cat([nothing, *(part.sampled for part in parts)]),
         torch.cat([nothing, *(part.full for part in parts)]),
     )
 
 
-def _paged(plan: PassPlan) -> list[PagedTokens]:
+def _paged(plan: ScheduledPass) -> list[PagedTokens]:
     return [PagedTokens(piece.tokens, piece.start, piece.blocks) for piece in plan.pieces]
 
 
-def _cache(network: Decoder, room: EngineRoom, heads: int) -> PagedCache:
+def _cache(network: Decoder, room: EngineLimits, heads: int) -> PagedKeyValueCache:
     """Build the cache of this rank's layers."""
     assert not network.training, "an answer must not depend on what dropout drops"
-    return PagedCache(
+    return PagedKeyValueCache(
         layers=len(network.blocks),
         blocks=room.blocks,
         size=room.block_size,

@@ -23,7 +23,7 @@ class EndReason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Request:
+class GenerationRequest:
     """A request for an answer to a prompt; siblings are other answers to the same prompt."""
 
     prompt: int  # its number; with `sibling` it decides what is drawn
@@ -33,17 +33,17 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class GeneratedAnswer:
     """The tokens sampled for a request, including the token that ends it."""
 
-    request: Request
+    request: GenerationRequest
     tokens: list[int]
     sampled: list[float]  # fp32: log-probability of each among those that could be drawn
     full: list[float]  # fp32: its log-probability as the model has it, at temperature 1 and of all tokens
     reason: EndReason
 
 
-def before_stop(text: str, stops: Iterable[str]) -> str:
+def truncate_at_stop(text: str, stops: Iterable[str]) -> str:
     """Return an answer's `text` up to the first stop text; all of it if it has none."""
     return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
 
@@ -62,7 +62,7 @@ class StopRule:
         if self.texts and self.text_of is None:
             raise ValueError("stop texts need somebody who knows the text of tokens")
 
-    def reason(self, tokens: Sequence[int], most: int) -> EndReason | None:
+    def end_reason(self, tokens: Sequence[int], most: int) -> EndReason | None:
         """Return why `tokens`, the answer so far, end with the last one; None if they go on."""
         if tokens[-1] in self.ends:
             return EndReason.END

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from footplate_trainer.data.order import Float64s, uniforms
 from footplate_trainer.errors import NumericalDivergence
-from footplate_trainer.model.head_chunks import log_normaliser
+from footplate_trainer.model.head_chunks import row_logsumexp
 from footplate_trainer.model.tiles import Tiles
 
 COLDEST: Final = 1e-6  # a smaller temperature, other than 0, makes logits infinite
@@ -44,7 +44,7 @@ class SamplingRule:
     ids: int | None = None  # none but those below it: a model may have more rows than there are tokens
 
     @property
-    def whole(self) -> bool:
+    def is_untruncated(self) -> bool:
         """True if each of its `ids` may be sampled, and only a temperature changes probabilities."""
         none_left_out = self.top_k == 0 and self.top_p == 1 and self.min_p == 0
         return none_left_out and self.repetition_penalty == 1 and self.temperature > 0
@@ -67,7 +67,7 @@ class SamplingRule:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledTokens:
     """Sampled tokens, one of each of n answers."""
 
     tokens: Tensor  # int64 [n]
@@ -75,21 +75,21 @@ class Drawn:
     full: Tensor  # fp32 [n]: log-probability as the model has it
 
 
-def chances(seed: int, step: int, prompt: int, sibling: int, count: int) -> Float64s:
+def sampling_uniforms(seed: int, step: int, prompt: int, sibling: int, count: int) -> Float64s:
     """Return the numbers that decide the first `count` tokens of an answer: float64 [count]."""
     message = b"".join(number.to_bytes(8, "little", signed=True) for number in (step, prompt, sibling))
     index = int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little", signed=True)
     return uniforms(seed, "sample", index, count)
 
 
-def draw(
+def sample_tokens(
     logits: Tensor,
     rule: SamplingRule,
     before: Sequence[Sequence[int]],
     chance: Tensor,
     tiles: Tiles | None = None,
     ranks: int = 1,
-) -> Drawn:
+) -> SampledTokens:
     """Sample the next token of n sequences.
 
     `logits` [n, vocabulary] of any float dtype; `before` the tokens of each sequence, which only a
@@ -105,21 +105,21 @@ def draw(
     last = (upto < total).sum(-1)  # rounding must not lead behind it
     tokens = torch.searchsorted(upto, chance[:, None] * total, right=True).squeeze(1).minimum(last)
     full = sampled = _log_probabilities(logits, tokens, tiles, ranks)
-    if rule.whole and weights.shape == logits.shape:
+    if rule.is_untruncated and weights.shape == logits.shape:
         if rule.temperature != 1:
             sampled = _log_probabilities(logits / rule.temperature, tokens, tiles, ranks)
     else:
         sampled = (weights.gather(1, tokens[:, None]) / total).log().squeeze(1)
     if not bool(full.isfinite().all()):
         raise NumericalDivergence(NOT_FINITE)
-    return Drawn(tokens, sampled.float(), full)
+    return SampledTokens(tokens, sampled.float(), full)
 
 
 def _log_probabilities(logits: Tensor, tokens: Tensor, tiles: Tiles | None, ranks: int) -> Tensor:
     """Compute log-probabilities in the same steps as the loss: equal logits then give equal bits."""
-    normaliser = log_normaliser(logits, tiles)
+    normaliser = row_logsumexp(logits, tiles)
     if ranks > 1:
-        of_ranks = [log_normaliser(part.contiguous(), tiles) for part in logits.chunk(ranks, dim=1)]
+        of_ranks = [row_logsumexp(part.contiguous(), tiles) for part in logits.chunk(ranks, dim=1)]
         normaliser = torch.stack(of_ranks).logsumexp(0)
     return logits.gather(1, tokens[:, None]).squeeze(1) - normaliser
 

@@ -22,11 +22,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from footplate_trainer.generation.blocks import Blocks, BlockTable
+from footplate_trainer.generation.blocks import BlockAllocator, BlockTable
 
 
 @dataclass(frozen=True)
-class Piece:
+class TokenChunk:
     """Consecutive tokens of one sequence, to be computed after those before them."""
 
     tokens: Sequence[int]
@@ -36,11 +36,11 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class PassPlan:
+class ScheduledPass:
     """A pass: first the copies of blocks, (from, to), then all pieces at once."""
 
     copies: list[tuple[int, int]]
-    pieces: list[Piece]
+    pieces: list[TokenChunk]
 
 
 @dataclass(eq=False)
@@ -62,7 +62,7 @@ class _Running:
 class Scheduler:
     """The requests of one engine, over `blocks`."""
 
-    def __init__(self, blocks: Blocks, *, at_once: int, prompt_tokens: int) -> None:
+    def __init__(self, blocks: BlockAllocator, *, at_once: int, prompt_tokens: int) -> None:
         """Schedule at most `at_once` sequences in a pass, and `prompt_tokens` tokens of prompts."""
         assert at_once > 0 and prompt_tokens > 0
         self._blocks = blocks
@@ -89,19 +89,19 @@ class Scheduler:
         self._of[number] = running = _Running(number, list(prompt))
         self._waiting.append(running)
 
-    def plan(self) -> PassPlan:
+    def plan(self) -> ScheduledPass:
         """Return the next pass; without pieces if there is nothing left to do."""
         copies: list[tuple[int, int]] = []
         pieces = list(self._next_tokens(copies))
         pieces += self._prompts()
         self.computed += sum(len(piece.tokens) for piece in pieces)
-        return PassPlan(copies, pieces)
+        return ScheduledPass(copies, pieces)
 
-    def drew(self, number: int, token: int) -> None:
+    def append_token(self, number: int, token: int) -> None:
         """Append the sampled `token` to a request."""
         self._of[number].tokens.append(token)
 
-    def ended(self, number: int) -> None:
+    def finish(self, number: int) -> None:
         """Remove a request that is answered or cancelled."""
         gone = self._of.pop(number)
         if gone not in self._running:  # at most as many as a pass holds; many more may wait
@@ -112,7 +112,7 @@ class Scheduler:
             first.siblings = [sibling for sibling in first.siblings if sibling is not gone]
         self._waiting.extendleft(reversed(siblings))
 
-    def _next_tokens(self, copies: list[tuple[int, int]]) -> Iterator[Piece]:
+    def _next_tokens(self, copies: list[tuple[int, int]]) -> Iterator[TokenChunk]:
         """Yield one token of each sequence that lacks no more, in the order of joining."""
         for running in list(self._running):
             if running.table is not None and running.missing == 1 and self._has_room(running, copies):
@@ -128,7 +128,7 @@ class Scheduler:
             self._give_up(next(last for last in reversed(self._running) if last.table is not None))
         return False
 
-    def _prompts(self) -> Iterator[Piece]:
+    def _prompts(self) -> Iterator[TokenChunk]:
         """Yield chunks of sequences with several tokens to compute: running ones first, then joining ones."""
         left = self._prompt_tokens
         begun = [running for running in self._running if running.table is not None and running.missing > 1]
@@ -145,7 +145,7 @@ class Scheduler:
             return None
         first = self._waiting[0]
         # Each that runs is going to need a block; who joins must not take it.
-        table = self._blocks.open(first.tokens, spare=len(self._running))
+        table = self._blocks.allocate(first.tokens, spare=len(self._running))
         if table is None:
             return None
         first.table, first.done = table, table.shared
@@ -157,18 +157,18 @@ class Scheduler:
             self._running.append(self._waiting.popleft())
         return first
 
-    def _piece(self, running: _Running, count: int) -> Piece:
+    def _piece(self, running: _Running, count: int) -> TokenChunk:
         table, start = running.table, running.done
         assert table is not None
         running.done += count
-        self._blocks.computed(table, running.tokens, running.done)
+        self._blocks.mark_computed(table, running.tokens, running.done)
         draws = [running.number] if running.missing == 0 else []
         if draws:
             for sibling in running.siblings:
                 sibling.table, sibling.done = self._blocks.fork(table), running.done
                 draws.append(sibling.number)
             running.siblings = []
-        return Piece(running.tokens[start : running.done], start, tuple(table.blocks), tuple(draws))
+        return TokenChunk(running.tokens[start : running.done], start, tuple(table.blocks), tuple(draws))
 
     def _give_up(self, running: _Running) -> None:
         """Preempt it and the siblings that wait for its prompt; they wait in front of all others."""
@@ -181,6 +181,6 @@ class Scheduler:
         siblings, running.siblings = running.siblings, []
         self._running = [other for other in self._running if other is not running and other not in siblings]
         if running.table is not None:
-            self._blocks.close(running.table)
+            self._blocks.release(running.table)
         running.table = None
         return siblings

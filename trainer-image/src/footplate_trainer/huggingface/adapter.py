@@ -19,7 +19,7 @@ from torch import Tensor
 from footplate_contracts.v1alpha1.model import Architecture, Family, Model
 from footplate_planning.config import shape_of
 from footplate_planning.shape import ModelShape
-from footplate_trainer.huggingface.names import Place, places
+from footplate_trainer.huggingface.names import ParameterLocation, parameter_locations
 from footplate_trainer.huggingface.reader import json_bytes
 from footplate_trainer.huggingface.shape import config_of
 from footplate_trainer.huggingface.writer import Load
@@ -30,7 +30,7 @@ SETTINGS_FILE: Final = "adapter_config.json"
 _TASKS: Final = {Architecture.DECODER: "CAUSAL_LM", Architecture.ENCODER_DECODER: "SEQ_2_SEQ_LM"}
 
 
-def merging(load: Load, model: Model) -> Load:
+def with_merged_adapters(load: Load, model: Model) -> Load:
     """Return `load` with weights W of adapted layers merged to W + alpha / rank B A, in fp32."""
     shape = shape_of(model)
     adapter, layers = shape.adapter, shape.adapted_layers()
@@ -57,9 +57,9 @@ def write_adapter(folder: Path, shape: ModelShape, model: Model, base: str | Non
     """
     config_of(model)
     assert shape.adapter is not None and model.family is not None
-    modules: dict[str, list[tuple[str, Place]]] = defaultdict(list)
+    modules: dict[str, list[tuple[str, ParameterLocation]]] = defaultdict(list)
     weights = [f"{layer}.weight" for layer in shape.adapted_layers()]
-    for name, place in places(model.family, shape, weights).items():
+    for name, place in parameter_locations(model.family, shape, weights).items():
         modules[place.name.removesuffix(".weight")].append((name.removesuffix(".weight"), place))
     tensors: dict[str, Tensor] = {}
     for module, parts in modules.items():
@@ -82,7 +82,9 @@ def matrices(layer: str) -> tuple[str, str]:
     return f"{layer}.adapter.a", f"{layer}.adapter.b"
 
 
-def _joined(parts: Sequence[tuple[str, Place]], ours: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _joined(
+    parts: Sequence[tuple[str, ParameterLocation]], ours: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
     """Join the adapters of our layers in a module to its A and B."""
     pairs = [tuple(ours[name] for name in matrices(layer)) for layer, _ in parts]
     rank, rows = pairs[0][0].shape[0], pairs[0][1].shape[0]

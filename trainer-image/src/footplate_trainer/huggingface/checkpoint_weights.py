@@ -12,17 +12,19 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint.durable import resume
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.tensors import index_of, load
+from footplate_trainer.checkpoint.tensors import load_tensors, read_index
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.adapter import matrices
-from footplate_trainer.model.linear import SCORE, is_adapters
+from footplate_trainer.model.linear import SCORE, is_adapter_parameter
 from footplate_trainer.parallel.local_shard import local_shard
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 
 _PREFIX = "model."
 
 
-def load_checkpoint(checkpoint: StepCheckpoint, config: RunConfig, model: nn.Module, world: World) -> str:
+def load_checkpoint(
+    checkpoint: StepCheckpoint, config: RunConfig, model: nn.Module, world: DistributedContext
+) -> str:
     """Fill this rank's part of `model` from `checkpoint`; return the checkpoint's name.
 
     Adapters of `model` stay unchanged, and so does a head of scores that `checkpoint` lacks. Of a longer
@@ -39,11 +41,11 @@ def load_checkpoint(checkpoint: StepCheckpoint, config: RunConfig, model: nn.Mod
     damage = resume.agreed_damage(checkpoint, world)
     if damage is not None:
         raise CheckpointError(f"checkpoint {checkpoint.name} is damaged: {damage}; name another one")
-    there = index_of(checkpoint).tensors
+    there = read_index(checkpoint).tensors
     parameters = {
         name: own.detach()
         for name, own in model.named_parameters()
-        if not is_adapters(name) and (_PREFIX + name in there or not name.startswith(SCORE))
+        if not is_adapter_parameter(name) and (_PREFIX + name in there or not name.startswith(SCORE))
     }
     equal: dict[str, Tensor] = {}
     longer: dict[str, Tensor] = {}
@@ -54,7 +56,7 @@ def load_checkpoint(checkpoint: StepCheckpoint, config: RunConfig, model: nn.Mod
         else:
             longer[_PREFIX + name] = torch.empty(stored.shape)
     thin = _adapters(checkpoint, parameters)
-    load(
+    load_tensors(
         checkpoint,
         {**equal, **longer, **{_PREFIX + name: matrix for name, matrix in thin.items()}},
         world.background,

@@ -3,7 +3,7 @@
 Other programs need them to chat with the model, and training does not change them. So they are copied
 unchanged from the folder that a run begins with into each of its checkpoints, and from there into an export.
 The tokenizer itself comes from the data, and every checkpoint has it anyway: where that differs from the
-folder's, the ids in these files mean something else here, and the files are left out (`misfit`).
+folder's, the ids in these files mean something else here, and the files are left out (`tokenizer_mismatch`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.data.chat.model_template import DEFAULT, JINJA_FILE, names_in, templates_in
+from footplate_trainer.data.chat.model_template import DEFAULT, JINJA_FILE, special_tokens_in, templates_in
 from footplate_trainer.errors import CheckpointDamaged
 from footplate_trainer.huggingface.folder import CONFIG_FILE
 
@@ -50,7 +50,7 @@ _NO_LIMIT: Final = 10**12  # tokenizers without a longest text say 10^30
 
 
 @dataclass(frozen=True)
-class Companions:
+class SavedProcessors:
     """The files, as bytes, by name; none of a model that began with random weights."""
 
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -64,14 +64,14 @@ class Companions:
         config = self.settings(CONFIG_FILE)
         return {name: value for name, value in config.items() if name.endswith("_token_id")}
 
-    def places(self) -> int:
+    def max_positions(self) -> int:
         """Return the number of positions in the model's config.json; 0 if it has none."""
         found = self.settings(CONFIG_FILE).get(POSITIONS)
         return found if isinstance(found, int) else 0
 
-    def roles(self) -> dict[str, str]:
+    def special_tokens(self) -> dict[str, str]:
         """Return special tokens by their roles: bos_token, eos_token, and so on."""
-        return names_in(self.settings(_SPECIAL_TOKENS), self.settings(TOKENIZER_SETTINGS))
+        return special_tokens_in(self.settings(_SPECIAL_TOKENS), self.settings(TOKENIZER_SETTINGS))
 
     def added_tokens(self) -> dict[str, int]:
         """Return the ids of tokens added to a vocabulary, as far as these files have them."""
@@ -83,7 +83,7 @@ class Companions:
                 found[text] = int(place)
         return {token: place for token, place in found.items() if isinstance(place, int)}
 
-    def template(self) -> str | None:
+    def chat_template(self) -> str | None:
         """Return the default chat template, or None."""
         if JINJA_FILE in self.files:
             return self.files[JINJA_FILE].decode()
@@ -92,11 +92,11 @@ class Companions:
         )
         return next((named[DEFAULT] for named in map(templates_in, said) if DEFAULT in named), None)
 
-    def sidecars(self) -> dict[str, bytes]:
+    def checkpoint_files(self) -> dict[str, bytes]:
         """Return the files that store them in a checkpoint, by name."""
-        return {layout.companion_file(name): content for name, content in self.files.items()}
+        return {layout.processor_file(name): content for name, content in self.files.items()}
 
-    def outgoing(self, positions: int, padding: str | None = None) -> dict[str, bytes]:
+    def export_files(self, positions: int, padding: str | None = None) -> dict[str, bytes]:
         """Return the files beside exported weights; a text has at most as many tokens as the model positions.
 
         `padding` is the token that fills up a batch, where it must be a certain one.
@@ -107,7 +107,7 @@ class Companions:
         if isinstance(longest, int) and positions < longest < _NO_LIMIT:
             changed[TOKENIZER_SETTINGS]["model_max_length"] = positions
         for name in (TOKENIZER_SETTINGS, _SPECIAL_TOKENS):
-            if padding is not None and name in files and self.roles().get(_PADDING) != padding:
+            if padding is not None and name in files and self.special_tokens().get(_PADDING) != padding:
                 changed[name][_PADDING] = padding
         for name, members in changed.items():
             text = json.dumps(self.settings(name) | members, indent=2, ensure_ascii=False)
@@ -115,10 +115,10 @@ class Companions:
         return files
 
 
-NONE: Final = Companions()
+NONE: Final = SavedProcessors()
 
 
-def read_companions(read: Read, templates: Iterable[str] = ()) -> Companions:
+def read_processors(read: Read, templates: Iterable[str] = ()) -> SavedProcessors:
     """Read the files of a model's folder; `templates` are the files in its folder TEMPLATES.
 
     Raises ValueError for a file that is not what its name says.
@@ -128,30 +128,32 @@ def read_companions(read: Read, templates: Iterable[str] = ()) -> Companions:
     files = {name: content for name in wanted if (content := read(name)) is not None}
     for name, content in files.items():
         _check(name, content)
-    return Companions(files)
+    return SavedProcessors(files)
 
 
-def companions_in(checkpoint: StepCheckpoint) -> Companions:
+def checkpoint_processors(checkpoint: StepCheckpoint) -> SavedProcessors:
     """Read the files in a checkpoint; CheckpointDamaged where they are not what was written."""
     files: dict[str, bytes] = {}
     for record in checkpoint.manifest().files:
-        name = layout.companion_name(record.file)
+        name = layout.processor_name(record.file)
         if name is None or not (name in FILES or _NAMED_TEMPLATE.fullmatch(name)):
             continue  # of a later release
-        files[name] = checkpoint.content(record.file)
+        files[name] = checkpoint.read_bytes(record.file)
         if hashlib.sha256(files[name]).hexdigest() != record.sha256:
             raise CheckpointDamaged(f"{record.file} in {checkpoint.name} is not what was written")
-    return Companions(files)
+    return SavedProcessors(files)
 
 
-def misfit(companions: Companions, theirs: bytes | None, ours: bytes) -> str | None:
+def tokenizer_mismatch(companions: SavedProcessors, theirs: bytes | None, ours: bytes) -> str | None:
     """Return why the tokens in `companions` do not agree with the tokenizer `ours`, or None if they do.
 
     `theirs` is the tokenizer.json beside them, if there is one. Ours may have more tokens.
     """
     vocabulary = _vocabulary(ours)
     if theirs is None:
-        lost = next((token for token in companions.roles().values() if token not in vocabulary), None)
+        lost = next(
+            (token for token in companions.special_tokens().values() if token not in vocabulary), None
+        )
         if lost is not None:
             return f"{lost!r} is no token here"
         expected = companions.added_tokens()

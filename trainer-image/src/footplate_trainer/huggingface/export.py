@@ -18,21 +18,21 @@ from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.tensors import load
+from footplate_trainer.checkpoint.tensors import load_tensors
 from footplate_trainer.errors import StorageError, UserMistake
-from footplate_trainer.huggingface.adapter import merging, write_adapter
-from footplate_trainer.huggingface.companions import Companions, companions_in
-from footplate_trainer.huggingface.ends import model_ends
+from footplate_trainer.huggingface.adapter import with_merged_adapters, write_adapter
+from footplate_trainer.huggingface.companions import SavedProcessors, checkpoint_processors
+from footplate_trainer.huggingface.ends import end_token_ids
 from footplate_trainer.huggingface.folder import ModelFolder
-from footplate_trainer.huggingface.scoring import Padding, Scoring, padding_of
-from footplate_trainer.huggingface.writer import write_companions, write_folder
-from footplate_trainer.model.build import build
-from footplate_trainer.model.linear import is_adapters
+from footplate_trainer.huggingface.scoring import PaddingToken, SequenceClassification, find_padding_token
+from footplate_trainer.huggingface.writer import write_folder, write_processors
+from footplate_trainer.model.build import build_network
+from footplate_trainer.model.linear import is_adapter_parameter
 
 _log = logging.getLogger(__name__)
 
 
-def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> list[str]:
+def export_checkpoint(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> list[str]:
     """Write the model of a step directory, or only its adapters, to `out`; return the names of the files.
 
     Raises UserMistake when transformers cannot express the model, there are no adapters, or the folder that
@@ -50,26 +50,26 @@ def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> l
             "adapters alone would be used; leave --adapter out, and all of its weights are written"
         )
     with torch.device("meta"):
-        model = build(model_shape(config))
+        model = build_network(model_shape(config))
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
     def read(names: Sequence[str]) -> Mapping[str, Tensor]:
         tensors = {name: torch.empty(sizes[name]) for name in names}
-        load(checkpoint, {f"model.{name}": tensors[name] for name in names})
+        load_tensors(checkpoint, {f"model.{name}": tensors[name] for name in names})
         return tensors
 
-    weights = {name: size for name, size in sizes.items() if not is_adapters(name)}
-    tokenizer, companions = checkpoint.content(layout.TOKENIZER_FILE), companions_in(checkpoint)
+    weights = {name: size for name, size in sizes.items() if not is_adapter_parameter(name)}
+    tokenizer, companions = checkpoint.read_bytes(layout.TOKENIZER_FILE), checkpoint_processors(checkpoint)
     try:
         if adapter:
             base = ModelFolder(config.init_from.place).name if config.init_from else None
             written = write_adapter(out, model.shape, config.model, base, read)
-            return written + write_companions(out, config.model, tokenizer, companions)
-        whole = merging(read, config.model)
+            return written + write_processors(out, config.model, tokenizer, companions)
+        whole = with_merged_adapters(read, config.model)
         scoring = None
         if config.stage is Stage.REWARD:
             padding = _padding(companions, tokenizer, model_shape(config).vocabulary)
-            scoring = Scoring(padding, checkpoint.state().scores)
+            scoring = SequenceClassification(padding, checkpoint.state().scores)
         return write_folder(out, config.model, weights, whole, tokenizer, companions, scoring=scoring)
     except ValueError as error:
         raise UserMistake(str(error)) from error
@@ -77,14 +77,14 @@ def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> l
         raise StorageError(f"{out}: {error.strerror or error}") from error
 
 
-def _padding(companions: Companions, tokenizer: bytes, rows: int) -> Padding | None:
+def _padding(companions: SavedProcessors, tokenizer: bytes, rows: int) -> PaddingToken | None:
     """Return the token that fills up a batch of texts to score, or None.
 
     Logs a warning if transformers will read some scores at another token, or cannot score batches.
     """
     tokens = Tokenizer.from_str(tokenizer.decode())
-    said = (companions.token_ids().get("pad_token_id"), companions.roles().get("pad_token"))
-    padding = padding_of(said, tokens, model_ends(companions, tokens, rows), rows)
+    said = (companions.token_ids().get("pad_token_id"), companions.special_tokens().get("pad_token"))
+    padding = find_padding_token(said, tokens, end_token_ids(companions, tokens, rows), rows)
     if padding is None:
         _log.warning("the tokenizer has no token to pad with: transformers scores one text at a time")
     elif padding.ends_texts:

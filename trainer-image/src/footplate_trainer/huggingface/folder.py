@@ -38,7 +38,7 @@ class ModelFolder(InputFolder):
 
     def config(self) -> dict[str, Any]:
         """Return the content of config.json; UserMistake when there is none, or it is no object."""
-        text, place = self._config_text(), self.place(CONFIG_FILE)
+        text, place = self._config_text(), self.display_path(CONFIG_FILE)
         try:
             config = json.loads(text)
         except ValueError as error:
@@ -51,32 +51,32 @@ class ModelFolder(InputFolder):
         text = self.read(CONFIG_FILE)
         if text is None:
             missing = f"has no {CONFIG_FILE}" if self.exists else "there is no such folder"
-            raise self.mistake(f"{missing}; name a folder with {CONFIG_FILE} and *{WEIGHTS_ENDING}")
+            raise self.user_mistake(f"{missing}; name a folder with {CONFIG_FILE} and *{WEIGHTS_ENDING}")
         return text
 
-    def weights(self, owner: str = "", local_rank: int = 0) -> NodeFolder:
+    def fetch_weights(self, owner: str = "", local_rank: int = 0) -> NodeFolder:
         """Return the folder itself on a volume; else this node's copy of its weights, index and config.json.
 
-        `owner` and `local_rank` as in `on_node`. Off a volume, UserMistake when weights are missing: on a
+        `owner` and `local_rank` as in `fetch_to_node`. Off a volume, UserMistake when weights are missing: on a
         volume the reader of the weights finds out.
         """
-        if self.on_volume:
-            return self.on_node(())
+        if self.is_on_volume:
+            return self.fetch_to_node(())
         index = self.read(INDEX_FILE)
         known = {CONFIG_FILE: self._config_text()}
         if index is None:
             files = [name for name in self.names() if name.endswith(WEIGHTS_ENDING)] or [WEIGHTS_FILE]
         else:
             known[INDEX_FILE] = index
-            files = sorted(set(weight_map(index, self.place(INDEX_FILE)).values()))
+            files = sorted(set(weight_map(index, self.display_path(INDEX_FILE)).values()))
         found = {name: self.stat(name) for name in files}
         lost = [name for name, seen in found.items() if seen is None]
         if index is not None:
-            refuse_lost(self.place(INDEX_FILE), lost)
+            check_no_missing_files(self.display_path(INDEX_FILE), lost)
         elif lost:
-            raise self.mistake(f"holds no *{WEIGHTS_ENDING}; copy the weights there, too")
+            raise self.user_mistake(f"holds no *{WEIGHTS_ENDING}; copy the weights there, too")
         there = [seen for seen in found.values() if seen is not None]
-        return self.on_node(there, known, owner=owner, local_rank=local_rank)
+        return self.fetch_to_node(there, known, owner=owner, local_rank=local_rank)
 
 
 def weight_map(text: bytes, place: str) -> dict[str, str]:
@@ -93,7 +93,7 @@ def weight_map(text: bytes, place: str) -> dict[str, str]:
     return files
 
 
-def refuse_lost(place: str, lost: Iterable[str]) -> None:
+def check_no_missing_files(place: str, lost: Iterable[str]) -> None:
     """Raise UserMistake when there are `lost` files, which the index at `place` names."""
     if names := sorted(set(lost)):
         raise UserMistake(f"{place} names files that are not there: {', '.join(names)}; copy them as well")

@@ -12,20 +12,20 @@ from footplate_contracts.runconfig import RunConfig, resolve_network
 from footplate_contracts.v1alpha1.model import InitFrom, Model
 from footplate_contracts.v1alpha1.references import LineageEntry, ReferenceField
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_planning.agreement import agreed
+from footplate_planning.agreement import apply_overrides
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import place
-from footplate_trainer.checkpoint.given import given
+from footplate_trainer.checkpoint.given import find_pinned_checkpoint
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
-from footplate_trainer.huggingface.scoring import labels_of
+from footplate_trainer.huggingface.scoring import label_count
 from footplate_trainer.huggingface.shape import model_of
 
 
 def folder_model(folder: ModelFolder) -> Model:
     """Return the shape of the model in `folder`; UserMistake when there is none, or it is unsupported."""
-    config, place = folder.config(), folder.place(CONFIG_FILE)
+    config, place = folder.config(), folder.display_path(CONFIG_FILE)
     try:
         return model_of(config)
     except (AttributeError, TypeError) as error:  # a list where a text should be, and the like
@@ -44,7 +44,7 @@ def initial_checkpoint(
     Not collective. Raises UserMistake where it is not the one of the `lineage`, CheckpointError for one in a
     format that this release does not read, and StorageError while its storage does not answer.
     """
-    if (found := given(lineage, ReferenceField.INIT_FROM)) is not None:
+    if (found := find_pinned_checkpoint(lineage, ReferenceField.INIT_FROM)) is not None:
         return found
     folder = ModelFolder(asked.place)
     if not folder.exists or folder.read(CONFIG_FILE) is not None:
@@ -65,7 +65,7 @@ def initial_model(asked: InitFrom, stage: Stage, lineage: Sequence[LineageEntry]
     """
     folder, checkpoint = ModelFolder(asked.place), initial_checkpoint(asked, lineage)
     if checkpoint is None:
-        _check_head(folder, labels_of(folder.config()), stage)
+        _check_head(folder, label_count(folder.config()), stage)
         return folder_model(folder)
     config = checkpoint.config()
     _check_head(folder, model_shape(config).labels, stage)
@@ -80,7 +80,7 @@ def check_rules(folder: ModelFolder, model: Model) -> None:
 
     broken = "; ".join(violation.message for violation in violations(model, "model"))
     if broken:
-        raise UserMistake(f"{folder.place(CONFIG_FILE)}: {broken}")
+        raise UserMistake(f"{folder.display_path(CONFIG_FILE)}: {broken}")
 
 
 def _check_head(folder: ModelFolder, labels: int, stage: Stage) -> None:
@@ -89,17 +89,17 @@ def _check_head(folder: ModelFolder, labels: int, stage: Stage) -> None:
     0 labels mean a language model's head.
     """
     if labels and stage is not Stage.REWARD:
-        raise folder.mistake(
+        raise folder.user_mistake(
             f"holds a model that scores texts, and stage {stage} trains one that writes them; name the"
             " folder that its training began with, or stage reward"
         )
     if labels > 1:
-        raise folder.mistake(
+        raise folder.user_mistake(
             f"holds a model of {labels} labels, and a reward model has 1; name another folder"
         )
 
 
-def completed(config: RunConfig, written: RunConfig | None = None) -> RunConfig:
+def complete_config(config: RunConfig, written: RunConfig | None = None) -> RunConfig:
     """Return `config` with the model of its initFrom and the settings that follow; unchanged if it has none.
 
     `written` is the run's configuration in its own checkpoint: then the folder is not needed.
@@ -114,7 +114,7 @@ def completed(config: RunConfig, written: RunConfig | None = None) -> RunConfig:
         initial_model(config.init_from, config.stage, config.lineage) if written is None else written.model
     )
     try:
-        model = agreed(config.model, found)
+        model = apply_overrides(config.model, found)
     except ValueError as error:
         raise UserMistake(f"initFrom {folder.name} does not agree with the run: {error}") from error
     model, data = resolve_network(model, config.data, config.training)

@@ -17,41 +17,43 @@ from footplate_trainer.huggingface.checkpoint_weights import load_checkpoint
 from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import check_rules, folder_model, initial_checkpoint
 from footplate_trainer.huggingface.reader import FolderReader
-from footplate_trainer.huggingface.scoring import labels_of
+from footplate_trainer.huggingface.scoring import label_count
 from footplate_trainer.input_folder import NodeFolder
-from footplate_trainer.model.build import build
-from footplate_trainer.model.linear import SCORE, is_adapters
+from footplate_trainer.model.build import build_network
+from footplate_trainer.model.linear import SCORE, is_adapter_parameter
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.local_shard import local_shard
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 
 
 @dataclass(frozen=True)
-class Loaded:
+class WeightsOrigin:
     """The origin of initial weights."""
 
     name: str  # as messages have it
     directory: str = ""  # of a run's folder; "" for a folder of weights
 
 
-def load_initial(config: RunConfig, model: nn.Module, world: World) -> Loaded:
+def load_initial(config: RunConfig, model: nn.Module, world: DistributedContext) -> WeightsOrigin:
     """Fill this rank's part of `model` from the folder or checkpoint of a completed `config`.
 
     Collective. Raises the errors of `load_folder`, `initial_checkpoint` and `load_checkpoint` on any rank.
     """
     assert config.init_from is not None
     asked, lineage = config.init_from, config.lineage
-    checkpoint = agree.from_rank_0(lambda: _located(initial_checkpoint(asked, lineage)), world.background)
+    checkpoint = agree.compute_on_rank_0(
+        lambda: _located(initial_checkpoint(asked, lineage)), world.background
+    )
     if checkpoint is not None:
         store, directory = checkpoint
         source = StepCheckpoint(CheckpointSource(store), directory)
-        return Loaded(load_checkpoint(source, config, model, world), directory)
+        return WeightsOrigin(load_checkpoint(source, config, model, world), directory)
     folder = ModelFolder(asked.place)
     load_folder(folder, config, model, world)
-    return Loaded(folder.name)
+    return WeightsOrigin(folder.name)
 
 
-def load_folder(folder: ModelFolder, config: RunConfig, model: nn.Module, world: World) -> None:
+def load_folder(folder: ModelFolder, config: RunConfig, model: nn.Module, world: DistributedContext) -> None:
     """Fill this rank's part of `model`, which is that of `config`, from `folder`.
 
     Adapters stay unchanged, and so does a head of scores where the folder's model has another. Rows of a
@@ -63,10 +65,10 @@ def load_folder(folder: ModelFolder, config: RunConfig, model: nn.Module, world:
     network, and the errors of `ModelFolder.weights` on any rank.
     """
     check_rules(folder, config.model)
-    there = agreed_weights(folder, config.run.uid, world)
-    shape, scored = model_shape(config), labels_of(folder.config()) > 0
+    there = fetch_weights_everywhere(folder, config.run.uid, world)
+    shape, scored = model_shape(config), label_count(folder.config()) > 0
     with torch.device("meta"):
-        names = _folder_names(build(shape), scored)
+        names = _folder_names(build_network(shape), scored)
     parameters = dict(model.named_parameters())
     stored = folder_model(ModelFolder(str(there.path))) if config.model.grow_embeddings else config.model
     reader = FolderReader(there.path, stored, names, folder.name, headless=shape.labels > 0)
@@ -83,7 +85,7 @@ def _located(checkpoint: StepCheckpoint | None) -> tuple[str, str] | None:
     return None if checkpoint is None else (checkpoint.store.uri, checkpoint.directory)
 
 
-def agreed_weights(folder: ModelFolder, run: str, world: World) -> NodeFolder:
+def fetch_weights_everywhere(folder: ModelFolder, run: str, world: DistributedContext) -> NodeFolder:
     """Return this rank's node's copy of the weights, which is the same on all nodes. Collective.
 
     Raises, on every rank, the first error of any rank, and StorageError where nodes have copied other files.
@@ -91,11 +93,11 @@ def agreed_weights(folder: ModelFolder, run: str, world: World) -> NodeFolder:
     error: TrainerError | None = None
     there = NodeFolder(Path())
     try:
-        there = folder.weights(run, world.local_rank)
+        there = folder.fetch_weights(run, world.local_rank)
     except TrainerError as found:
         error = found
     agree.raise_first(error, world.background)
-    if len(set(agree.gather(there.digest, world.background))) > 1:
+    if len(set(agree.all_gather(there.digest, world.background))) > 1:
         raise StorageError(
             f"{folder.field} {folder.uri} was written while nodes copied it: they have different weights; "
             "write it to a folder of its own, and name that"
@@ -105,5 +107,5 @@ def agreed_weights(folder: ModelFolder, run: str, world: World) -> NodeFolder:
 
 def _folder_names(model: nn.Module, scored: bool) -> list[str]:
     """Return the parameters that a folder has; it has a head of scores if its model is `scored`."""
-    names = [name for name, _ in model.named_parameters() if not is_adapters(name)]
+    names = [name for name, _ in model.named_parameters() if not is_adapter_parameter(name)]
     return names if scored else [name for name in names if not name.startswith(SCORE)]

@@ -16,7 +16,7 @@ from footplate_planning.shape import ModelShape
 
 
 @dataclass(frozen=True)
-class Place:
+class ParameterLocation:
     """A parameter's location: the whole of tensor `name`, or one of `parts` equal parts of its rows.
 
     `transposed`: there, rows are columns (of matrices).
@@ -36,14 +36,14 @@ class Naming:
     there and duplicate others, or that we do not use.
     """
 
-    modules: Mapping[str, Place]
+    modules: Mapping[str, ParameterLocation]
     prefix: str
     other: str = r"$^"
     bare: frozenset[str] = field(default_factory=frozenset)  # parameters, not modules
 
 
-def _plain(names: Mapping[str, str]) -> dict[str, Place]:
-    return {ours: Place(theirs) for ours, theirs in names.items()}
+def _plain(names: Mapping[str, str]) -> dict[str, ParameterLocation]:
+    return {ours: ParameterLocation(theirs) for ours, theirs in names.items()}
 
 
 _LLAMA = Naming(
@@ -69,20 +69,22 @@ _LLAMA = Naming(
 )
 _GPT2 = Naming(
     {
-        "embedding": Place("transformer.wte"),
-        "positions": Place("transformer.wpe"),
-        "blocks.{n}.attention_norm": Place("transformer.h.{n}.ln_1"),
+        "embedding": ParameterLocation("transformer.wte"),
+        "positions": ParameterLocation("transformer.wpe"),
+        "blocks.{n}.attention_norm": ParameterLocation("transformer.h.{n}.ln_1"),
         **{
-            f"blocks.{{n}}.attention.{ours}": Place("transformer.h.{n}.attn.c_attn", True, part, 3)
+            f"blocks.{{n}}.attention.{ours}": ParameterLocation(
+                "transformer.h.{n}.attn.c_attn", True, part, 3
+            )
             for part, ours in enumerate(("query", "key", "value"))
         },
-        "blocks.{n}.attention.output": Place("transformer.h.{n}.attn.c_proj", transposed=True),
-        "blocks.{n}.feed_forward_norm": Place("transformer.h.{n}.ln_2"),
-        "blocks.{n}.feed_forward.up": Place("transformer.h.{n}.mlp.c_fc", transposed=True),
-        "blocks.{n}.feed_forward.down": Place("transformer.h.{n}.mlp.c_proj", transposed=True),
-        "norm": Place("transformer.ln_f"),
-        "head": Place("lm_head"),
-        "score": Place("score"),
+        "blocks.{n}.attention.output": ParameterLocation("transformer.h.{n}.attn.c_proj", transposed=True),
+        "blocks.{n}.feed_forward_norm": ParameterLocation("transformer.h.{n}.ln_2"),
+        "blocks.{n}.feed_forward.up": ParameterLocation("transformer.h.{n}.mlp.c_fc", transposed=True),
+        "blocks.{n}.feed_forward.down": ParameterLocation("transformer.h.{n}.mlp.c_proj", transposed=True),
+        "norm": ParameterLocation("transformer.ln_f"),
+        "head": ParameterLocation("lm_head"),
+        "score": ParameterLocation("score"),
     },
     prefix="transformer.",
     other=r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",
@@ -157,16 +159,18 @@ _BLOCK: Final = re.compile(r"blocks\.(\d+)\.")
 
 def naming(family: Family, shape: ModelShape) -> Naming:
     """Return the names of `family`."""
-    return _t5(shape.gated) if family is Family.T5 else NAMINGS[family]
+    return _t5(shape.is_gated) if family is Family.T5 else NAMINGS[family]
 
 
-def places(family: Family, shape: ModelShape, parameters: Iterable[str]) -> dict[str, Place]:
+def parameter_locations(
+    family: Family, shape: ModelShape, parameters: Iterable[str]
+) -> dict[str, ParameterLocation]:
     """Return the location of each of our `parameters`; KeyError for one without a name in the family."""
     table = naming(family, shape)
     return {name: _place(table, family, shape, name) for name in parameters}
 
 
-def _place(table: Naming, family: Family, shape: ModelShape, name: str) -> Place:
+def _place(table: Naming, family: Family, shape: ModelShape, name: str) -> ParameterLocation:
     module, _, kind = ("", "", "") if name in table.bare else name.rpartition(".")
     number = ""
     template = module or name
@@ -179,4 +183,4 @@ def _place(table: Naming, family: Family, shape: ModelShape, name: str) -> Place
             number = str(int(number) - shape.layers) if decoding else number
     place = table.modules[template]
     theirs = place.name.replace("{n}", number) + (f".{kind}" if kind else "")
-    return Place(theirs, place.transposed and kind == "weight", place.part, place.parts)
+    return ParameterLocation(theirs, place.transposed and kind == "weight", place.part, place.parts)

@@ -16,8 +16,8 @@ from torch import Tensor
 from footplate_contracts.v1alpha1.model import Family, Model, PositionName
 from footplate_planning.config import shape_of
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE, refuse_lost, weight_map
-from footplate_trainer.huggingface.names import Naming, Place, naming, places
+from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE, check_no_missing_files, weight_map
+from footplate_trainer.huggingface.names import Naming, ParameterLocation, naming, parameter_locations
 from footplate_trainer.storage import join
 
 _OF_VOCABULARY = frozenset({"embedding.weight", "head.weight", "head_bias"})
@@ -51,7 +51,7 @@ class FolderReader:
         self._vocabulary = shape.vocabulary
         self._longer = {"positions.weight"} if model.position.name is PositionName.LEARNED else set()
         self._files = self._index(table)
-        self._places = places(model.family, shape, parameters)
+        self._places = parameter_locations(model.family, shape, parameters)
         if (
             model.family is Family.T5
             and "lm_head.weight" not in self._files
@@ -83,7 +83,7 @@ class FolderReader:
                 part = torch.cat([part.float(), mean.expand(rows - kept, *mean.shape)])
             return part.T if place.transposed else part
 
-    def _check(self, name: str, place: Place, found: list[int], size: list[int]) -> None:
+    def _check(self, name: str, place: ParameterLocation, found: list[int], size: list[int]) -> None:
         found = found[::-1] if place.transposed else found
         expected = [size[0] * place.parts, *size[1:]]
         if found == expected or (
@@ -115,7 +115,9 @@ class FolderReader:
     def _indexed(self, index: Path) -> Iterable[tuple[str, str]]:
         place = join(self._name, INDEX_FILE)
         files = weight_map(index.read_bytes(), place)
-        refuse_lost(place, (file for file in files.values() if not (self._folder / file).is_file()))
+        check_no_missing_files(
+            place, (file for file in files.values() if not (self._folder / file).is_file())
+        )
         return files.items()
 
     @contextmanager

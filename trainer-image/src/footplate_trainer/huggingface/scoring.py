@@ -26,7 +26,7 @@ _DEVIATION: Final = "std"
 
 
 @dataclass(frozen=True)
-class Padding:
+class PaddingToken:
     """The token that fills up a batch."""
 
     token: str
@@ -35,10 +35,10 @@ class Padding:
 
 
 @dataclass(frozen=True)
-class Scoring:
+class SequenceClassification:
     """The settings beside the weights of a model that scores sequences."""
 
-    padding: Padding | None  # None: its tokenizer has no special token at all
+    padding: PaddingToken | None  # None: its tokenizer has no special token at all
     scores: HeldOutScores | None
 
     def settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Scoring:
         return said
 
 
-def labels_of(config: Mapping[str, Any]) -> int:
+def label_count(config: Mapping[str, Any]) -> int:
     """Return the number of scores per sequence of a config.json's model; 0 for a language model."""
     classes = config.get("architectures")
     if not isinstance(classes, list) or not any(str(name).endswith(CLASS) for name in classes):
@@ -65,7 +65,7 @@ def labels_of(config: Mapping[str, Any]) -> int:
     return len(named) if isinstance(named, dict) else int(config.get("num_labels", _USUAL_LABELS))
 
 
-def scores_in(config: Mapping[str, Any]) -> HeldOutScores | None:
+def read_held_out_scores(config: Mapping[str, Any]) -> HeldOutScores | None:
     """Return the statistics of held-out scores in a config.json, or None."""
     mean, deviation = config.get(_MEAN), config.get(_DEVIATION)
     if not isinstance(mean, int | float) or not isinstance(deviation, int | float):
@@ -73,9 +73,9 @@ def scores_in(config: Mapping[str, Any]) -> HeldOutScores | None:
     return HeldOutScores(mean=mean, deviation=deviation)
 
 
-def padding_of(
+def find_padding_token(
     said: Iterable[str | int | None], tokenizer: Tokenizer, ends: frozenset[int], rows: int
-) -> Padding | None:
+) -> PaddingToken | None:
     """Return the padding of a model with `rows` in its embedding, whose texts end with the ids `ends`.
 
     It is the first that ends no text of: the tokens in `said`, the well-known names, and all special tokens;
@@ -87,7 +87,7 @@ def padding_of(
     return next((padding for padding in found if not padding.ends_texts), next(iter(found), None))
 
 
-def _known(asked: str | int | None, tokenizer: Tokenizer, ends: frozenset[int]) -> Padding | None:
+def _known(asked: str | int | None, tokenizer: Tokenizer, ends: frozenset[int]) -> PaddingToken | None:
     number = tokenizer.token_to_id(asked) if isinstance(asked, str) else asked
     token = None if number is None else tokenizer.id_to_token(number)
-    return None if token is None or number is None else Padding(token, number, number in ends)
+    return None if token is None or number is None else PaddingToken(token, number, number in ends)

@@ -22,7 +22,7 @@ from footplate_contracts.v1alpha1.model import (
     PositionName,
     RopeScaling,
 )
-from footplate_planning.agreement import differences, free
+from footplate_planning.agreement import is_overridable, model_differences
 
 Config = Mapping[str, Any]
 
@@ -117,7 +117,9 @@ def config_of(model: Model) -> dict[str, Any]:
     sizes = {theirs: getattr(model, ours) for ours, theirs in _SIZES[model.family].items()}
     _, write = _TRANSLATORS[model.family]
     config = {"model_type": model.family, **sizes, **write(model)}
-    lost = [path for path, ours, theirs in differences(model, model_of(config)) if not free(path)]
+    lost = [
+        path for path, ours, theirs in model_differences(model, model_of(config)) if not is_overridable(path)
+    ]
     if lost:
         raise ValueError(
             f"transformers has no word in a {model.family} for {', '.join(lost)} as in this model; "

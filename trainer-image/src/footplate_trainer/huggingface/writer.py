@@ -17,11 +17,11 @@ from torch import Tensor
 from footplate_contracts.v1alpha1.model import Model, PositionName
 from footplate_planning.config import shape_of
 from footplate_trainer.data.special_names import ALIASES
-from footplate_trainer.huggingface.companions import NONE, POSITIONS, TOKENIZER_SETTINGS, Companions
+from footplate_trainer.huggingface.companions import NONE, POSITIONS, TOKENIZER_SETTINGS, SavedProcessors
 from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE
-from footplate_trainer.huggingface.names import Place, places
+from footplate_trainer.huggingface.names import ParameterLocation, parameter_locations
 from footplate_trainer.huggingface.reader import json_bytes
-from footplate_trainer.huggingface.scoring import Scoring
+from footplate_trainer.huggingface.scoring import SequenceClassification
 from footplate_trainer.huggingface.shape import config_of
 
 SHARD_BYTES = 4 << 30  # of one file; also what is held in memory at once
@@ -35,9 +35,9 @@ def write_folder(
     sizes: Mapping[str, tuple[int, ...]],
     load: Load,
     tokenizer: bytes | None,
-    companions: Companions = NONE,
+    companions: SavedProcessors = NONE,
     shard_bytes: int = SHARD_BYTES,
-    scoring: Scoring | None = None,
+    scoring: SequenceClassification | None = None,
 ) -> list[str]:
     """Write the network `model` to `folder`, with `companions`; return the names of the files.
 
@@ -52,8 +52,8 @@ def write_folder(
         config[POSITIONS] = positions
     folder.mkdir(parents=True, exist_ok=True)
     assert model.family is not None, "config_of has seen it"
-    grouped: dict[str, list[tuple[str, Place]]] = defaultdict(list)
-    for name, place in places(model.family, shape_of(model), sizes).items():
+    grouped: dict[str, list[tuple[str, ParameterLocation]]] = defaultdict(list)
+    for name, place in parameter_locations(model.family, shape_of(model), sizes).items():
         grouped[place.name].append((name, place))
     split = split_state_dict_into_shards_factory(
         grouped,
@@ -78,7 +78,7 @@ def write_folder(
             config |= ids
             settings |= {} if padding is None else {"pad_token": padding.token}
             written.append(_write(folder, TOKENIZER_SETTINGS, json_bytes(settings)))
-    for name, content in companions.outgoing(positions, padding.token if padding else None).items():
+    for name, content in companions.export_files(positions, padding.token if padding else None).items():
         written.append(_write(folder, name, content))
     config |= companions.token_ids()
     config |= {} if scoring is None else scoring.settings(config)
@@ -86,19 +86,19 @@ def write_folder(
     return written
 
 
-def write_companions(folder: Path, model: Model, tokenizer: bytes, companions: Companions) -> list[str]:
+def write_processors(folder: Path, model: Model, tokenizer: bytes, companions: SavedProcessors) -> list[str]:
     """Write the files for chatting with the adapters of `model` to `folder`; return their names."""
     files = {"tokenizer.json": tokenizer}
     if TOKENIZER_SETTINGS not in companions.files:
         files[TOKENIZER_SETTINGS] = json_bytes(_tokenizer_settings(tokenizer, model)[1])
-    files |= companions.outgoing(_positions(model, companions))
+    files |= companions.export_files(_positions(model, companions))
     return [_write(folder, name, content) for name, content in files.items()]
 
 
-def _positions(model: Model, companions: Companions) -> int:
+def _positions(model: Model, companions: SavedProcessors) -> int:
     """Return the longest text; positions that are not learned extend beyond the run's as before."""
     rotary = model.position.name is PositionName.ROPE
-    return max(model.context_length, companions.places() if rotary else 0)
+    return max(model.context_length, companions.max_positions() if rotary else 0)
 
 
 def _write(folder: Path, name: str, content: bytes) -> str:
@@ -108,11 +108,11 @@ def _write(folder: Path, name: str, content: bytes) -> str:
     return name
 
 
-def _bytes(parts: list[tuple[str, Place]], sizes: Mapping[str, tuple[int, ...]]) -> int:
+def _bytes(parts: list[tuple[str, ParameterLocation]], sizes: Mapping[str, tuple[int, ...]]) -> int:
     return sum(4 * torch.Size(sizes[name]).numel() for name, _ in parts)
 
 
-def _whole(parts: list[tuple[str, Place]], ours: Mapping[str, Tensor]) -> Tensor:
+def _whole(parts: list[tuple[str, ParameterLocation]], ours: Mapping[str, Tensor]) -> Tensor:
     """Build one tensor of transformers from ours."""
     ordered = sorted(parts, key=lambda part: part[1].part)
     whole = torch.cat([ours[name] for name, _ in ordered])

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, SupportsFloat
 
-from footplate_contracts.metrics import COLUMNS, unfit
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.metrics import COLUMNS, values_error
+from footplate_contracts.samples import LoggedSample
 from footplate_trainer.data.loader import StepBatch
-from footplate_trainer.loop.stepper import Flags, StepResult
+from footplate_trainer.loop.stepper import StepFlags, StepResult
 from footplate_trainer.metrics.stopwatch import StepPart
 
 _MEASURED: Final = frozenset({*(column.name for column in COLUMNS if column.optional)})
@@ -37,7 +37,7 @@ class StepColumns(UserDict[str, SupportsFloat]):
         if name in _IN_EVERY_ROW:
             raise ValueError(f"step.columns: {name!r} is a column of every row; another name is free")
         if name not in _MEASURED:
-            wrong = unfit({**self.values_by_name(), name: number})
+            wrong = values_error({**self.values_by_name(), name: number})
             if wrong is not None:
                 raise ValueError(f"step.columns: {wrong}")
         super().__setitem__(name, number)
@@ -62,7 +62,7 @@ class TrainedStep:
     columns: StepColumns = field(default_factory=StepColumns)  # what callbacks measured
     # Of the answers that it learnt from, what rank 0 shows with its row (`metrics.shown` chooses); a callback
     # in front of MetricRows adds them.
-    samples: list[ShownSample] = field(default_factory=list)
+    samples: list[LoggedSample] = field(default_factory=list)
 
     @property
     def training_seconds(self) -> float:
@@ -81,9 +81,9 @@ class Callback:
     def before_data(self, step: int) -> None:
         """Act at the start of step number `step`, from 1, before this rank waits for its batch."""
 
-    def before_compute(self, step: int) -> Flags:
+    def before_compute(self, step: int) -> StepFlags:
         """Return the flags that this rank raises for all ranks, now that the batch is here."""
-        return Flags()
+        return StepFlags()
 
     def after_step(self, step: TrainedStep) -> None:
         """Process a step whose weights are updated, and whose flags all ranks have."""
@@ -107,9 +107,9 @@ class Callbacks(Callback):
         for callback in self._callbacks:
             callback.before_data(step)
 
-    def before_compute(self, step: int) -> Flags:
+    def before_compute(self, step: int) -> StepFlags:
         """See Callback."""
-        flags = Flags()
+        flags = StepFlags()
         for callback in self._callbacks:
             flags |= callback.before_compute(step)
         return flags

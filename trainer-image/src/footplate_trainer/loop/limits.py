@@ -20,7 +20,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import total_steps
 from footplate_trainer.optim.schedule import learning_rate
 from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class RunLimits:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.in_force = limits_of(config)
+        self.in_force = initial_limits(config)
         self._most: int | None = None
 
     @property
@@ -54,21 +54,21 @@ class RunLimits:
         peak = training.optimizer.learning_rate
         return learning_rate(step, steps=self.steps, peak=peak, schedule=training.schedule)
 
-    def bound(self, most: int) -> None:
+    def set_maximum(self, most: int) -> None:
         """Cap the length of the run at `most` steps, whatever limits arrive later."""
         self._most = most
-        self.take(self.in_force, 0)
+        self.apply(self.in_force, 0)
 
-    def newest(self, told: NumberedLimits | None) -> NumberedLimits:
+    def newer_limits(self, told: NumberedLimits | None) -> NumberedLimits:
         """Return `told`, or the limits in force if those are newer or `told` is None."""
-        return told if told is not None and told.newer_than(self.in_force) else self.in_force
+        return told if told is not None and told.is_newer_than(self.in_force) else self.in_force
 
-    def agree(self, told: NumberedLimits | None, world: World, done: int) -> bool:
-        """`take` the newest limits that any rank has been told. Collective."""
-        known = agree.gather(self.newest(told), world.everybody)
-        return self.take(max(known, key=lambda limits: (limits.epoch, limits.number)), done)
+    def apply_newest(self, told: NumberedLimits | None, world: DistributedContext, done: int) -> bool:
+        """`apply` the newest limits that any rank has been told. Collective."""
+        known = agree.all_gather(self.newer_limits(told), world.everybody)
+        return self.apply(max(known, key=lambda limits: (limits.epoch, limits.number)), done)
 
-    def take(self, told: NumberedLimits, done: int) -> bool:
+    def apply(self, told: NumberedLimits, done: int) -> bool:
         """Apply `told` from step `done` + 1 on; return whether that changes anything.
 
         A run cannot end in its past: where `told` has fewer steps than are done, the
@@ -81,7 +81,7 @@ class RunLimits:
             _log.warning("%d steps are asked for; the last one is %d", steps, self._most)
             steps = self._most
         self.in_force = told.model_copy(update={"steps": steps})
-        self.config = under(self.config, self.in_force)
+        self.config = config_with_limits(self.config, self.in_force)
         return _without_number(self.in_force) != _without_number(before)
 
     def __str__(self) -> str:
@@ -93,14 +93,14 @@ class RunLimits:
         return f"{self.steps} steps, a checkpoint every {self.every_steps}, {kept}"
 
 
-def limits_of(config: RunConfig) -> NumberedLimits:
+def initial_limits(config: RunConfig) -> NumberedLimits:
     """Return the limits of `config`, older than any that a coordinator sends."""
     return NumberedLimits(
         steps=total_steps(config), kept_steps=promoted_steps(config.checkpoint), **limit_values(config)
     )
 
 
-def under(config: RunConfig, limits: NumberedLimits) -> RunConfig:
+def config_with_limits(config: RunConfig, limits: NumberedLimits) -> RunConfig:
     """Return `config` as if it had set `limits`; marks, which change nothing that is computed, are left out.
 
     A limit that an earlier operator does not send leaves the RunConfig's own value where the field is not

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from footplate_trainer.data.loader import StepBatch
-from footplate_trainer.loop.stepper import Flags, Stepper, StepResult
+from footplate_trainer.loop.stepper import StepFlags, Stepper, StepResult
 from footplate_trainer.metrics.stopwatch import Stopwatch
 
 VALUE_NORM: Final = "value/gradient_norm"
@@ -19,7 +19,7 @@ POLICY_LOSS: Final = "policy/loss"
 
 
 @dataclass(frozen=True)
-class PairStepper:
+class PolicyValueStepper:
     """Steps of a policy and its value model; see train.Steps.
 
     A step returns the policy's result, but the sum of both losses.
@@ -34,10 +34,10 @@ class PairStepper:
         """The stopwatch that both steppers share."""
         return self.policy.stopwatch
 
-    def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:
+    def step(self, number: int, batch: StepBatch, rate: float, flags: StepFlags) -> StepResult:
         """See train.Steps."""
         of_policy = self.policy.compute(number, batch, rate, flags)
-        of_value = self.value.compute(number, self.places(number), rate, Flags())
+        of_value = self.value.compute(number, self.places(number), rate, StepFlags())
         policy, value = self.policy.update(of_policy), self.value.update(of_value)
         told = {POLICY_LOSS: policy.loss, VALUE_NORM: value.gradient_norm}
         return replace(policy, loss=policy.loss + value.loss, means={**policy.means, **value.means, **told})

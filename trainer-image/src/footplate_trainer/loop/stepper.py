@@ -23,32 +23,34 @@ from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.loop.inputs import StepInputs
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
-from footplate_trainer.model.tally import Counts, Tally
-from footplate_trainer.model.token_loss import Asked
-from footplate_trainer.optim.clip import GradientWatch, clip, square_norm
-from footplate_trainer.optim.optimizer import Optimizer
+from footplate_trainer.model.tally import Counts, MetricSums
+from footplate_trainer.model.token_loss import ScoreRequest
+from footplate_trainer.optim.clip import GradientMonitor, clip_gradients, square_norm
+from footplate_trainer.optim.optimizer import ShardedOptimizer
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.apply import ParallelModel
 from footplate_trainer.parallel.gradients import Gradients
-from footplate_trainer.parallel.judged import Collected, whole_rows
+from footplate_trainer.parallel.judged import ScoreCollector, gather_rows
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.reference import Reference
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
-from footplate_trainer.parallel.valued import CollectedValues
-from footplate_trainer.parallel.world import World, seed_step
+from footplate_trainer.parallel.valued import ValueCollector
+from footplate_trainer.parallel.world import DistributedContext, seed_step
 
 
 @dataclass(frozen=True)
-class Flags:
+class StepFlags:
     """Facts that a rank reports to all ranks in the same step."""
 
     suspend: bool = False
     storage_failed: bool = False
     new_limits: bool = False  # it knows of limits that are not in force yet
 
-    def __or__(self, other: Flags) -> Flags:
+    def __or__(self, other: StepFlags) -> StepFlags:
         """Combine the flags of both."""
-        return Flags(*(mine or theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+        return StepFlags(
+            *(mine or theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
+        )
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class StepResult:
     gradient_norm: float  # global, before clipping
     learning_rate: float
     valid_tokens: int  # of the global batch: the first of what its data set counts
-    flags: Flags  # of any rank
+    flags: StepFlags  # of any rank
     means: Mapping[str, float] = field(default_factory=dict)  # of what the objective tallies
 
 
@@ -100,8 +102,8 @@ class Stepper:
     def __init__(
         self,
         model: ParallelModel,
-        optimizer: Optimizer,
-        world: World,
+        optimizer: ShardedOptimizer,
+        world: DistributedContext,
         clip_norm: float,
         objective: Objective,
         seed: int,
@@ -122,22 +124,22 @@ class Stepper:
         self._seed = seed
         self.inputs = StepInputs(model.grid, world.device, seed)
         self.stopwatch = stopwatch or Stopwatch(time.perf_counter, device.event_maker(world.device))
-        self._watch = GradientWatch(model.module.embedding, world.device)
+        self._watch = GradientMonitor(model.module.embedding, world.device)
 
-    def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:
+    def step(self, number: int, batch: StepBatch, rate: float, flags: StepFlags) -> StepResult:
         """Run forward and backward, check the gradients, clip, and update. Collective.
 
         Raises NumericalDivergence, with the weights as they were, when loss or gradient norm is not finite.
         """
         return self.update(self.compute(number, batch, rate, flags))
 
-    def compute(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> ComputedStep:
+    def compute(self, number: int, batch: StepBatch, rate: float, flags: StepFlags) -> ComputedStep:
         """Run `step` up to the update, which is to be at `rate`. Collective; raises as `step` does."""
         seed_step(self._seed, number, self._world.rank)
         header = self._announce(batch, flags)
         micro_batches = [self.inputs(micro, number) for micro in batch.micro_batches]
-        tally = Tally(self._objective.names, self._world.device)
-        criterion = self._objective.begin(self._global_batch(micro_batches, header, tally))
+        tally = MetricSums(self._objective.names, self._world.device)
+        criterion = self._objective.build_criterion(self._global_batch(micro_batches, header, tally))
         loss = self._passes.accumulate(
             micro_batches, criterion, lambda: self._objective.divisor(header.counts())
         )
@@ -154,13 +156,13 @@ class Stepper:
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise self._divergence(number, total, norm, loss)
         means, (valid, *rest) = tally.means(told[: tallied.numel()]), told[tallied.numel() :]
-        raised = Flags(*(ranks > 0 for ranks in rest[len(header.names) - 1 :]))
+        raised = StepFlags(*(ranks > 0 for ranks in rest[len(header.names) - 1 :]))
         return ComputedStep(gradients, StepResult(number, total, norm, rate, int(valid), raised, means))
 
     def update(self, computed: ComputedStep) -> StepResult:
         """Clip the gradients that `compute` returned last, and update. Collective."""
         gradients, result = computed.gradients, computed.result
-        clip(gradients, result.gradient_norm, self._clip_norm)
+        clip_gradients(gradients, result.gradient_norm, self._clip_norm)
         self.optimizer.step(gradients, result.learning_rate)
         self._module.sync_tied()
         self._module.zero_grad()
@@ -172,12 +174,12 @@ class Stepper:
         """Return the mean of `objective` over `batches`, on every rank. Collective."""
         self._module.eval()
         total = torch.zeros(1, dtype=torch.float64, device=self._world.device)
-        tally = Tally(objective.names, self._world.device)
+        tally = MetricSums(objective.names, self._world.device)
         counts: dict[str, Tensor] = {}
         for batch in batches:
-            header = self._announce(batch, Flags())
+            header = self._announce(batch, StepFlags())
             micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
-            criterion = objective.begin(self._global_batch(micro_batches, header, tally))
+            criterion = objective.build_criterion(self._global_batch(micro_batches, header, tally))
             total += self._counted_once(self._forward(micro_batches, criterion))
             counts = {name: count + counts.get(name, 0) for name, count in header.counts().items()}
         sums = torch.cat((total, self._counted_once(tally.sums).flatten()))
@@ -185,17 +187,19 @@ class Stepper:
         self._module.train()
         loss, *tallied = sums.tolist()
         divisor = objective.divisor(counts).item() if counts else 1.0
-        return Evaluation(loss / divisor, objective.shown(tally.means(tallied), counts))
+        return Evaluation(loss / divisor, objective.reported_means(tally.means(tallied), counts))
 
     @torch.no_grad()
-    def scores(self, batch: StepBatch, asked: Asked, reference: Reference | None = None) -> list[Tensor]:
+    def scores(
+        self, batch: StepBatch, asked: ScoreRequest, reference: Reference | None = None
+    ) -> list[Tensor]:
         """Compute each label's scores by the model, or by a reference: fp32 [numbers, n, S] per micro-batch.
 
         In the order of Scores, 0 where no label counts; of whole rows, on all ranks that have the last
         layers, and none elsewhere. Collective.
         """
         micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
-        collected = Collected(asked)
+        collected = ScoreCollector(asked)
         if reference is not None:
             reference.run(micro_batches, collected)
         else:
@@ -206,7 +210,7 @@ class Stepper:
             return []
         group = self._grid.context_group
         return [
-            whole_rows(collected.of(micro.targets), group)[..., : given.tokens.shape[1]]
+            gather_rows(collected.scores_for(micro.targets), group)[..., : given.tokens.shape[1]]
             for micro, given in zip(micro_batches, batch.micro_batches, strict=True)
         ]
 
@@ -217,7 +221,7 @@ class Stepper:
         Shaped as `scores`, of one number.
         """
         micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
-        collected = CollectedValues()
+        collected = ValueCollector()
         self._module.eval()
         self._forward(micro_batches, collected)
         self._module.train()
@@ -225,12 +229,12 @@ class Stepper:
             return []
         group = self._grid.context_group
         return [
-            whole_rows(collected.of(micro.targets)[None], group)[..., : given.tokens.shape[1]]
+            gather_rows(collected.values_for(micro.targets)[None], group)[..., : given.tokens.shape[1]]
             for micro, given in zip(micro_batches, batch.micro_batches, strict=True)
         ]
 
     def _global_batch(
-        self, micro_batches: list[MicroBatchInputs], header: _Header, tally: Tally
+        self, micro_batches: list[MicroBatchInputs], header: _Header, tally: MetricSums
     ) -> GlobalBatch:
         return GlobalBatch(
             micro_batches, partial(self._forward, micro_batches), header.counts, tally, self._grid
@@ -245,7 +249,7 @@ class Stepper:
         """Return `sums` on tensor rank 0 and zeros elsewhere: all tensor ranks compute the same loss."""
         return sums if self._grid.coordinates.tensor == 0 else torch.zeros_like(sums)
 
-    def _announce(self, batch: StepBatch, flags: Flags) -> _Header:
+    def _announce(self, batch: StepBatch, flags: StepFlags) -> _Header:
         """Start the reduction of the batch's counts and of the flags.
 
         The counts are 0 where another rank counts the same samples.
@@ -263,7 +267,7 @@ class Stepper:
         Collective.
         """
         nobody = self._world.size
-        bad = (not math.isfinite(loss.item()), self._watch.went_bad())
+        bad = (not math.isfinite(loss.item()), self._watch.has_nonfinite_gradient())
         first = torch.tensor(
             [self._world.rank if here else nobody for here in bad], device=self._world.device
         )

@@ -8,11 +8,11 @@ from typing import Protocol
 from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.loop.callbacks import Callback, StepColumns, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.loop.stepper import Flags, StepResult
+from footplate_trainer.loop.stepper import StepFlags, StepResult
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 
 
-class Batches(Protocol):
+class BatchSource(Protocol):
     """Source of a run's training batches."""
 
     def step(self, step: int) -> StepBatch | None:
@@ -23,19 +23,19 @@ class Batches(Protocol):
         """
 
 
-class Steps(Protocol):
+class StepRunner(Protocol):
     """Stepper of everything that is trained: one model, or several together."""
 
     @property
     def stopwatch(self) -> Stopwatch:
         """The stopwatch that measures the parts of a step."""
 
-    def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:
+    def step(self, number: int, batch: StepBatch, rate: float, flags: StepFlags) -> StepResult:
         """Train one step on `batch`. Collective; where it raises, all weights are as they were."""
 
 
 def train(
-    stepper: Steps, batches: Batches, limits: RunLimits, callback: Callback, done: int
+    stepper: StepRunner, batches: BatchSource, limits: RunLimits, callback: Callback, done: int
 ) -> StepResult | None:
     """Run the steps after `done`, up to the run's last step or to a suspension. Collective.
 
@@ -43,7 +43,7 @@ def train(
     """
     number, result = done, None
     stopwatch = stepper.stopwatch
-    stopwatch.take()  # what came before belongs to no step
+    stopwatch.read_and_reset()  # what came before belongs to no step
     while number < limits.steps:
         number += 1
         callback.before_data(number)
@@ -52,18 +52,20 @@ def train(
         if batch is None:
             break
         result = stepper.step(number, batch, limits.rate(number), callback.before_compute(number))
-        callback.after_step(TrainedStep(result, batch, *stopwatch.take(), StepColumns(result.means)))
+        callback.after_step(
+            TrainedStep(result, batch, *stopwatch.read_and_reset(), StepColumns(result.means))
+        )
         if number == limits.steps:
             callback.after_last_step()
         elif result.flags.suspend:
             break
         if number == done + 1:
-            set_aside()
+            freeze_gc()
     return result
 
 
-def set_aside() -> None:
-    """Exempt all existing objects from garbage collection until `take_back`.
+def freeze_gc() -> None:
+    """Exempt all existing objects from garbage collection until `unfreeze_gc`.
 
     A rank of an agent exits before that. What a rank has built by the end of its first step (torch, model,
     optimizer) exists as long as it trains. A full collection walks through all of it: a fifth of a second in
@@ -73,6 +75,6 @@ def set_aside() -> None:
     gc.freeze()
 
 
-def take_back() -> None:
-    """Undo `set_aside`: the models and optimizers of a run that has ended are garbage, in cycles."""
+def unfreeze_gc() -> None:
+    """Undo `freeze_gc`: the models and optimizers of a run that has ended are garbage, in cycles."""
     gc.unfreeze()

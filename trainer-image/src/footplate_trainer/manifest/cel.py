@@ -21,13 +21,13 @@ from celpy.adapter import json_to_cel
 from celpy.evaluation import CELEvalError, Context, Evaluator, Result
 from pydantic import BaseModel
 
-from footplate_contracts.rules import Refusal, Rule
-from footplate_contracts.v1alpha1.types import Part
+from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.v1alpha1.types import ApiModel
 
 _TITLES = {
-    Refusal.INVALID: "Invalid value",
-    Refusal.FORBIDDEN: "Forbidden",
-    Refusal.REQUIRED: "Required value",
+    FieldValueErrorReason.INVALID: "Invalid value",
+    FieldValueErrorReason.FORBIDDEN: "Forbidden",
+    FieldValueErrorReason.REQUIRED: "Required value",
 }
 # Levels of precedence in CEL's grammar: one with a single child stands for that child.
 _LEVELS: Final = frozenset(
@@ -43,7 +43,7 @@ class Violation:
 
     path: str
     message: str
-    refusal: Refusal = Refusal.INVALID
+    refusal: FieldValueErrorReason = FieldValueErrorReason.INVALID
 
     def __str__(self) -> str:
         text = f"{_TITLES[self.refusal]}: {self.message}"
@@ -52,7 +52,7 @@ class Violation:
 
 def violations(part: BaseModel, path: str) -> Iterator[Violation]:
     """Yield the rules that `part` at `path` or anything below it breaks, in the order of the fields."""
-    if isinstance(part, Part):
+    if isinstance(part, ApiModel):
         yield from broken_rules(part.rules, part.to_json(), path)
     for name, field in type(part).model_fields.items():
         yield from _below(getattr(part, name), f"{path}.{field.alias or name}")

@@ -39,7 +39,7 @@ def override(
     return changed
 
 
-def near(name: str, names: Iterable[str]) -> str:
+def suggestion(name: str, names: Iterable[str]) -> str:
     """Return '; did you mean x?' for an unknown name, else the valid names; "" if there are none."""
     known = {candidate.lower(): candidate for candidate in names}
     sought = name.replace("_", "").lower()
@@ -54,12 +54,12 @@ def field_names(model: type[BaseModel]) -> dict[str, object]:
     return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
-def model_within(annotation: object) -> type[BaseModel] | None:
+def nested_model(annotation: object) -> type[BaseModel] | None:
     """Return the model in `Model`, `Model | None`, `Annotated[Model, …]` or `list[Model]`, or None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) in (types.UnionType, typing.Union, typing.Annotated, list):
-        found = (model_within(argument) for argument in typing.get_args(annotation))
+        found = (nested_model(argument) for argument in typing.get_args(annotation))
         return next((model for model in found if model is not None), None)
     return None
 
@@ -77,11 +77,11 @@ def _check_path(path: str) -> None:
         names = field_names(model)
         if name not in names:
             place = f"spec.{'.'.join(seen)}" if seen else "spec"
-            hint = "; paths start below spec" if not seen and name == "spec" else near(name, names)
+            hint = "; paths start below spec" if not seen and name == "spec" else suggestion(name, names)
             raise ValueError(f"--set {path}: {place} has no field {name}{hint}")
         seen.append(name)
         annotation = names[name]
-        model = model_within(annotation)
+        model = nested_model(annotation)
 
 
 def _holds(annotation: object, container: type) -> bool:

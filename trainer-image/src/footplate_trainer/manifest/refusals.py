@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from footplate_trainer.manifest.overrides import field_names, model_within, near
+from footplate_trainer.manifest.overrides import field_names, nested_model, suggestion
 
 _BOUNDS = {
     "greater_than_equal": ("ge", "greater than or equal to"),
@@ -35,7 +35,7 @@ _TYPES = {
 }
 
 
-def refusals(error: ValidationError, root: type[BaseModel]) -> list[str]:
+def validation_lines(error: ValidationError, root: type[BaseModel]) -> list[str]:
     """Return one line for each error: the field's path, the value, and what would be right."""
     return [_refusal(details, root) for details in error.errors()]
 
@@ -46,7 +46,7 @@ def _refusal(details: ErrorDetails, root: type[BaseModel]) -> str:
     path, shown = _dotted(location), json.dumps(given, default=str)
     if kind == "extra_forbidden":
         model = _model_at(root, location[:-1])
-        return f"{path}: unknown field{near(str(location[-1]), field_names(model) if model else ())}"
+        return f"{path}: unknown field{suggestion(str(location[-1]), field_names(model) if model else ())}"
     if kind == "missing":
         return f"{path}: Required value"
     if kind == "enum":
@@ -82,5 +82,5 @@ def _model_at(root: type[BaseModel], location: Sequence[int | str]) -> type[Base
     model: type[BaseModel] | None = root
     for part in location:
         if model is not None and isinstance(part, str):
-            model = model_within(field_names(model).get(part))
+            model = nested_model(field_names(model).get(part))
     return model

@@ -18,20 +18,20 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from footplate_contracts.lineage import references
+from footplate_contracts.lineage import run_references
 from footplate_contracts.names import API_VERSION
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun, TrainingRunSpec
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.manifest.cel import broken_rules, violations
-from footplate_trainer.manifest.overrides import near, override
-from footplate_trainer.manifest.refusals import refusals
+from footplate_trainer.manifest.overrides import override, suggestion
+from footplate_trainer.manifest.refusals import validation_lines
 
 KIND = "TrainingRun"
 _TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
-class ManifestRefused(UserMistake):
+class InvalidManifest(UserMistake):
     """The file is no valid TrainingRun; `problems` are lines of "field: what is wrong"."""
 
     def __init__(self, path: Path, problems: Sequence[str]) -> None:
@@ -54,22 +54,22 @@ class RunFile:
 def read_run(path: Path, overrides: Sequence[str] = ()) -> RunFile:
     """Read the one TrainingRun in a YAML or JSON file, with "path=value" overrides of its spec.
 
-    Raises ManifestRefused, which is a ValueError.
+    Raises InvalidManifest, which is a ValueError.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-        raise ManifestRefused(path, [f"cannot be read: {reason}"]) from None
+        raise InvalidManifest(path, [f"cannot be read: {reason}"]) from None
     try:
         document = _the_run(parse_documents(text))
         problems = _envelope_problems(document)
         if not problems:
             document = {**document, "spec": override(document["spec"], overrides, parse_value)}
     except ValueError as error:
-        raise ManifestRefused(path, [str(error)]) from None
+        raise InvalidManifest(path, [str(error)]) from None
     if problems:
-        raise ManifestRefused(path, problems)
+        raise InvalidManifest(path, problems)
     return _validated(path, document)
 
 
@@ -140,7 +140,9 @@ def _the_run(documents: Sequence[object]) -> dict[str, Any]:
 def _envelope_problems(document: dict[str, Any]) -> list[str]:
     """Return the errors outside spec."""
     problems = [
-        f"{name}: unknown field{near(str(name), _TOP_LEVEL)}" for name in document if name not in _TOP_LEVEL
+        f"{name}: unknown field{suggestion(str(name), _TOP_LEVEL)}"
+        for name in document
+        if name not in _TOP_LEVEL
     ]
     if document.get("apiVersion") != API_VERSION:
         given = json.dumps(document.get("apiVersion"), default=str)
@@ -163,13 +165,13 @@ def _validated(path: Path, document: dict[str, Any]) -> RunFile:
             json.dumps({"spec": document["spec"]}), strict=True, by_alias=True, by_name=False
         )
     except ValidationError as error:
-        raise ManifestRefused(path, refusals(error, TrainingRun)) from None
+        raise InvalidManifest(path, validation_lines(error, TrainingRun)) from None
     root = {"metadata": {"name": metadata["name"]}, "spec": run.spec.to_json()}
     broken = [*broken_rules(TrainingRun.rules, root, ""), *violations(run.spec, "spec")]
     if broken:
-        raise ManifestRefused(path, [str(violation) for violation in broken])
-    if named := references(run.spec):
-        raise ManifestRefused(path, [_without_cluster(field, named[field].name) for field in named])
+        raise InvalidManifest(path, [str(violation) for violation in broken])
+    if named := run_references(run.spec):
+        raise InvalidManifest(path, [_without_cluster(field, named[field].name) for field in named])
     identity = RunIdentity(name=metadata["name"], namespace=metadata.get("namespace") or "default")
     return RunFile(identity, run.spec)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from footplate_contracts.metrics import COLUMNS, StepMetrics
-from footplate_contracts.samples import ShownSample, fitting
+from footplate_contracts.samples import LoggedSample, truncate_samples
 from footplate_trainer.errors import UserMistake
 
 
@@ -40,7 +40,7 @@ def _step_of(line: str) -> int:
 class RowSink:
     """Destination of one row per step, and of the samples that the step shows."""
 
-    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         """Write a row."""
         raise NotImplementedError
 
@@ -59,7 +59,7 @@ class MetricsFile(RowSink):
         _cut_back(path, resumed_step, "metric rows")
         self._file: TextIO = path.open("a", buffering=1)
 
-    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         """Append `row`; its keys are camelCase, NaN and infinity are strings."""
         self._file.write(json.dumps(row.to_json()) + "\n")
 
@@ -68,7 +68,7 @@ class MetricsFile(RowSink):
         self._file.close()
 
 
-def beside(path: Path) -> Path:
+def samples_path(path: Path) -> Path:
     """Return the file for samples of the steps whose rows are written to `path`.
 
     >>> beside(Path("runs/metrics.jsonl"))
@@ -86,13 +86,13 @@ class SamplesFile(RowSink):
         self._path = path
         self._file: TextIO | None = None
 
-    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         """Append `samples`; keys are camelCase, NaN and infinity are strings."""
         if not samples:
             return
         if self._file is None:
             self._file = self._path.open("a", buffering=1)
-        for sample in fitting(samples):
+        for sample in truncate_samples(samples):
             self._file.write(json.dumps({"step": row.step, **sample.to_json()}) + "\n")
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class TensorBoardSink(RowSink):
 
         self._writer = SummaryWriter(str(folder), purge_step=resumed_step + 1)
 
-    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[LoggedSample] = ()) -> None:
         """Write a scalar for each measured number of `row`; further numbers have a group of their own."""
         for column in COLUMNS:
             value = getattr(row, column.name)

@@ -14,7 +14,7 @@ EXTREMES: Final = 2  # samples that are shown as the best, and as many as the wo
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SampleCandidate:
     """A sample that may be shown; its text is not needed for the selection."""
 
     prompt: int
@@ -22,7 +22,7 @@ class Candidate:
     worth: float | None  # its reward, or a loss with the sign turned; None or NaN where it has none
 
 
-def chosen(step: int, candidates: Sequence[Candidate], most: int = MOST) -> list[int]:
+def select_samples(step: int, candidates: Sequence[SampleCandidate], most: int = MOST) -> list[int]:
     """Return the indices of the `candidates` of `step` to show, in this order: best, worst, others at random.
 
     The random order is a hash of step, prompt and sibling, which also breaks ties. So the selection does not
@@ -46,6 +46,6 @@ def chosen(step: int, candidates: Sequence[Candidate], most: int = MOST) -> list
     return [*best, *worst, *sorted(others, key=lambda place: lots[place])][:most]
 
 
-def _lot(step: int, candidate: Candidate) -> bytes:
+def _lot(step: int, candidate: SampleCandidate) -> bytes:
     said = f"{step}/{candidate.prompt}/{candidate.sibling}"
     return hashlib.sha256(said.encode()).digest()

@@ -73,7 +73,7 @@ class Stopwatch:
         self.lap(part)
         self._within = around
 
-    def take(self) -> tuple[float, dict[StepPart, float]]:
+    def read_and_reset(self) -> tuple[float, dict[StepPart, float]]:
         """Return the seconds since the last call, and those by part, with device time pending then."""
         while self._waiting and self._waiting[0][2].query():
             part, begin, end = self._waiting.pop(0)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention_mask import AttentionMask, mask_behind
-from footplate_trainer.model.dropout import Dropout
+from footplate_trainer.model.attention_mask import AttentionMask, offset_causal_mask
+from footplate_trainer.model.dropout import HashDropout
 from footplate_trainer.model.inputs import BlockInputs
 from footplate_trainer.model.linear import Linear
-from footplate_trainer.model.rotary import rotate
-from footplate_trainer.model.scaled_dot_product import attention_of, attention_with_dropout
+from footplate_trainer.model.rotary import apply_rotary
+from footplate_trainer.model.scaled_dot_product import attention_with_dropout, get_attention_function
 
 Attend = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
 """(query, key, value, mask) -> attended; what `mask` is, its maker and its user agree on."""
@@ -49,7 +49,7 @@ class KeyValueCache:
 
     def mask(self, length: int, window: int | None) -> AttentionMask:
         """Build the causal mask, without keys `window` or more tokens back."""
-        return mask_behind(self.filled, length, window, self.keys.device)
+        return offset_causal_mask(self.filled, length, window, self.keys.device)
 
     def attend(self, attend: Attend, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Tensor:
         """Append the new tokens, and attend to all tokens so far."""
@@ -60,7 +60,7 @@ class KeyValueCache:
         return attend(query, self.keys[:, :, :end], self.values[:, :, :end], mask)
 
 
-class Attention(nn.Module):
+class MultiHeadAttention(nn.Module):
     """Attention whose query heads share key/value heads in equal groups.
 
     The number of heads is read off the projections' results: tensor parallelism leaves a rank some of the
@@ -70,14 +70,14 @@ class Attention(nn.Module):
     def __init__(self, shape: ModelShape, site: str) -> None:
         super().__init__()
         self.head_size = shape.head_size
-        self.attend: Attend = attention_of(shape.attention_backend)
+        self.attend: Attend = get_attention_function(shape.attention_backend)
         query_size = shape.heads * shape.head_size
         key_value_size = shape.key_value_heads * shape.head_size
         self.query = Linear(shape.hidden, query_size, bias=shape.query_key_value_bias)
         self.key = Linear(shape.hidden, key_value_size, bias=shape.query_key_value_bias)
         self.value = Linear(shape.hidden, key_value_size, bias=shape.query_key_value_bias)
         self.output = Linear(query_size, shape.hidden, bias=shape.output_bias)
-        self.dropout = Dropout(shape.attention_dropout, site)
+        self.dropout = HashDropout(shape.attention_dropout, site)
 
     def forward(
         self,
@@ -95,10 +95,10 @@ class Attention(nn.Module):
         query, key, value = self.query(x, inputs), self.key(read, inputs), self.value(read, inputs)
         query, key, value = self._heads(query), self._heads(key), self._heads(value)
         if inputs.rotary is not None:
-            query, key = rotate(query, *inputs.rotary), rotate(key, *inputs.rotary)
+            query, key = apply_rotary(query, *inputs.rotary), apply_rotary(key, *inputs.rotary)
         if cache is not None:
             attended = cache.attend(self.attend, query, key, value, inputs.mask)
-        elif self.dropout.active:
+        elif self.dropout.is_active:
             attended = attention_with_dropout(
                 query, key, value, inputs.mask, self.dropout, inputs.dropout_seed
             )

@@ -33,21 +33,21 @@ def causal_mask(
         window = None
     if documents is None and window is None:
         return AttentionMask()
-    mask = earlier(0, length, window, device)
+    mask = causal_mask_tensor(0, length, window, device)
     return AttentionMask(tensor=mask if documents is None else mask & same_document(documents, documents))
 
 
-def mask_behind(start: int, length: int, window: int | None, device: torch.device) -> AttentionMask:
+def offset_causal_mask(start: int, length: int, window: int | None, device: torch.device) -> AttentionMask:
     """Build a causal mask of `length` tokens after `start` others, over the keys of all of them."""
     if start == 0:
         return causal_mask(length, None, window, device)
     end = start + length
     if length == 1 and (window is None or window >= end):
         return AttentionMask(causal=False)  # there is nothing later to hide
-    return AttentionMask(tensor=earlier(start, end, window, device))
+    return AttentionMask(tensor=causal_mask_tensor(start, end, window, device))
 
 
-def earlier(start: int, end: int, window: int | None, device: torch.device) -> Tensor:
+def causal_mask_tensor(start: int, end: int, window: int | None, device: torch.device) -> Tensor:
     """Build the causal mask of tokens start … end-1 over tokens 0 … end-1: bool [end - start, end].
 
     No token sees a later one, nor one that is `window` or more tokens back.

@@ -12,26 +12,26 @@ from typing import Final
 
 from torch import nn
 
-from footplate_trainer.model.attention import Attention
+from footplate_trainer.model.attention import MultiHeadAttention
 from footplate_trainer.model.feed_forward import FeedForward
 from footplate_trainer.model.invariant_attention import InvariantAttention
-from footplate_trainer.model.linear import Linear, LowRank
-from footplate_trainer.model.norm import RootMeanSquareNorm
+from footplate_trainer.model.linear import Linear, LowRankAdapter
+from footplate_trainer.model.norm import RMSNorm
 from footplate_trainer.model.tiles import Tiles
 from footplate_trainer.model.transformer import Decoder
 
-NORMS: Final[tuple[type[nn.Module], ...]] = (RootMeanSquareNorm, nn.LayerNorm)
+NORMS: Final[tuple[type[nn.Module], ...]] = (RMSNorm, nn.LayerNorm)
 
 
-def batch_invariant(network: Decoder, tiles: Tiles) -> None:
+def make_batch_invariant(network: Decoder, tiles: Tiles) -> None:
     """Make `network` compute in `tiles`, in place; names stay. Call it before anything wraps its blocks."""
     attention = InvariantAttention(network.shape, tiles)
     network.tiles = tiles
     network.attention_mask = attention.attention_mask
     for module in network.modules():
-        if isinstance(module, Linear | LowRank):
+        if isinstance(module, Linear | LowRankAdapter):
             module.tiles = tiles
-        elif isinstance(module, Attention):
+        elif isinstance(module, MultiHeadAttention):
             module.attend = attention.attend
         elif isinstance(module, FeedForward):
             module.activation = partial(tiles.rows, module.activation)

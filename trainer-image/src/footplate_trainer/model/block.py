@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention import Attention, AttentionState
-from footplate_trainer.model.dropout import Dropout
+from footplate_trainer.model.attention import AttentionState, MultiHeadAttention
+from footplate_trainer.model.dropout import HashDropout
 from footplate_trainer.model.feed_forward import FeedForward
 from footplate_trainer.model.inputs import BlockInputs
-from footplate_trainer.model.norm import norm_of
+from footplate_trainer.model.norm import build_norm
 
 
 class Block(nn.Module):
@@ -17,12 +17,12 @@ class Block(nn.Module):
 
     def __init__(self, shape: ModelShape, site: str) -> None:
         super().__init__()
-        self.attention_norm = norm_of(shape)
-        self.attention = Attention(shape, f"{site}.attention")
-        self.attention_dropout = Dropout(shape.hidden_dropout, f"{site}.attention_norm")
-        self.feed_forward_norm = norm_of(shape)
+        self.attention_norm = build_norm(shape)
+        self.attention = MultiHeadAttention(shape, f"{site}.attention")
+        self.attention_dropout = HashDropout(shape.hidden_dropout, f"{site}.attention_norm")
+        self.feed_forward_norm = build_norm(shape)
         self.feed_forward = FeedForward(shape)
-        self.feed_forward_dropout = Dropout(shape.hidden_dropout, f"{site}.feed_forward_norm")
+        self.feed_forward_dropout = HashDropout(shape.hidden_dropout, f"{site}.feed_forward_norm")
 
     def forward(self, x: Tensor, inputs: BlockInputs, cache: AttentionState | None = None) -> Tensor:
         """Run the block: [batch, length, hidden] -> the same shape."""
@@ -33,7 +33,7 @@ class Block(nn.Module):
         return out
 
 
-class NormLastBlock(Block):
+class PostNormBlock(Block):
     """Post-norm block, as in BERT: norm(x + attention(x)), then norm(x + feed_forward(x))."""
 
     def forward(self, x: Tensor, inputs: BlockInputs, cache: AttentionState | None = None) -> Tensor:
@@ -47,20 +47,20 @@ class NormLastBlock(Block):
         return out
 
 
-class CrossBlock(nn.Module):
+class CrossAttentionBlock(nn.Module):
     """Decoder block with cross-attention to the encoder's output between its two layers."""
 
     def __init__(self, shape: ModelShape, site: str) -> None:
         super().__init__()
-        self.attention_norm = norm_of(shape)
-        self.attention = Attention(shape, f"{site}.attention")
-        self.attention_dropout = Dropout(shape.hidden_dropout, f"{site}.attention_norm")
-        self.cross_attention_norm = norm_of(shape)
-        self.cross_attention = Attention(shape, f"{site}.cross_attention")
-        self.cross_attention_dropout = Dropout(shape.hidden_dropout, f"{site}.cross_attention_norm")
-        self.feed_forward_norm = norm_of(shape)
+        self.attention_norm = build_norm(shape)
+        self.attention = MultiHeadAttention(shape, f"{site}.attention")
+        self.attention_dropout = HashDropout(shape.hidden_dropout, f"{site}.attention_norm")
+        self.cross_attention_norm = build_norm(shape)
+        self.cross_attention = MultiHeadAttention(shape, f"{site}.cross_attention")
+        self.cross_attention_dropout = HashDropout(shape.hidden_dropout, f"{site}.cross_attention_norm")
+        self.feed_forward_norm = build_norm(shape)
         self.feed_forward = FeedForward(shape)
-        self.feed_forward_dropout = Dropout(shape.hidden_dropout, f"{site}.feed_forward_norm")
+        self.feed_forward_dropout = HashDropout(shape.hidden_dropout, f"{site}.feed_forward_norm")
 
     def forward(self, x: Tensor, encoded: Tensor, inputs: BlockInputs, source_inputs: BlockInputs) -> Tensor:
         """Run the block: x [batch, length, hidden], encoded [batch, keys, hidden] -> the shape of x."""

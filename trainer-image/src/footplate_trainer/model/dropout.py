@@ -27,7 +27,7 @@ class DropoutSeed:
     samples: Tensor  # int64 [batch]: which sample of the data each sequence is
 
 
-class HashDrawn(nn.Module):
+class HashRandomModule(nn.Module):
     """Base of modules that draw random numbers by hash, one for each element of their part of the network.
 
     `site` is the module's name in the network. A rank that has a shard of each sequence sets `sequence_shard`
@@ -42,7 +42,7 @@ class HashDrawn(nn.Module):
         self.first_head = 0
         self.first_column = 0
 
-    def drawn(
+    def random_integers(
         self, shape: torch.Size, device: torch.device, seed: DropoutSeed, positions: Tensor | None
     ) -> Tensor:
         """Draw 0 … 2^24 - 1, int64 of `shape`: [batch, length, columns], or with heads after batch.
@@ -68,7 +68,7 @@ Draw = Callable[[torch.Size, torch.device, DropoutSeed, Tensor | None], Tensor]
 """(shape, device, dropout_seed, positions) -> what is kept."""
 
 
-class Dropout(HashDrawn):
+class HashDropout(HashRandomModule):
     """Dropout: zeroes a share of the numbers and scales up the rest; does nothing outside training.
 
     `draw` may be wrapped by code that must not trace into it.
@@ -80,13 +80,13 @@ class Dropout(HashDrawn):
         self.draw: Draw = self._draw
 
     @property
-    def active(self) -> bool:
+    def is_active(self) -> bool:
         """True if anything is dropped."""
         return self.training and self.probability > 0
 
     def forward(self, x: Tensor, dropout_seed: DropoutSeed | None, positions: Tensor | None = None) -> Tensor:
-        """Drop from x [batch, length, hidden] or weights [batch, heads, length, keys]; see `drawn`."""
-        if not self.active:
+        """Drop from x [batch, length, hidden] or weights [batch, heads, length, keys]; see `random_integers`."""
+        if not self.is_active:
             return x
         assert dropout_seed is not None, "dropout needs to know step and samples"
         return x * self.draw(x.shape, x.device, dropout_seed, positions) / (1 - self.probability)
@@ -95,7 +95,7 @@ class Dropout(HashDrawn):
         self, shape: torch.Size, device: torch.device, dropout_seed: DropoutSeed, positions: Tensor | None
     ) -> Tensor:
         """Return the mask of retained numbers: bool of `shape`."""
-        numbers = self.drawn(shape, device, dropout_seed, positions)
+        numbers = self.random_integers(shape, device, dropout_seed, positions)
         return numbers >= round(self.probability * (1 << BITS))
 
 

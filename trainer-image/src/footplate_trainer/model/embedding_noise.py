@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from footplate_trainer.model.dropout import BITS, DropoutSeed, HashDrawn
+from footplate_trainer.model.dropout import BITS, DropoutSeed, HashRandomModule
 
 
-class EmbeddingNoise(HashDrawn):
+class EmbeddingNoise(HashRandomModule):
     """Module that adds the noise in training; the noise is drawn by hash, like dropout masks."""
 
     def __init__(self, alpha: float) -> None:
@@ -27,7 +27,7 @@ class EmbeddingNoise(HashDrawn):
         if not (self.training and self.alpha > 0):
             return x
         assert seed is not None, "noise needs to know step and samples"
-        uniform = self.drawn(x.shape, x.device, seed, positions).float() * (2.0 / (1 << BITS)) - 1.0
+        uniform = self.random_integers(x.shape, x.device, seed, positions).float() * (2.0 / (1 << BITS)) - 1.0
         size = self.alpha / (lengths.float() * x.shape[-1]).sqrt()
         return x + (uniform * size[..., None]).to(x.dtype)
 

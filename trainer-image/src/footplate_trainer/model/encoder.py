@@ -10,27 +10,27 @@ from torch import Tensor, nn
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention import AttentionState
 from footplate_trainer.model.attention_mask import AttentionMask, bidirectional_mask
-from footplate_trainer.model.block import NormLastBlock
+from footplate_trainer.model.block import PostNormBlock
 from footplate_trainer.model.feed_forward import ACTIVATIONS
 from footplate_trainer.model.inputs import BlockInputs, Inputs, States
 from footplate_trainer.model.linear import Linear
-from footplate_trainer.model.network import Network
-from footplate_trainer.model.norm import norm_of
+from footplate_trainer.model.network import TransformerNetwork
+from footplate_trainer.model.norm import build_norm
 
 
-class Encoder(Network):
+class Encoder(TransformerNetwork):
     """Encoder from tokens to logits; every token sees its whole document (Devlin et al. 2018)."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__(shape)
         self.token_types = nn.Embedding(shape.token_types, shape.hidden) if shape.token_types else None
-        self.embedding_norm: nn.Module | None = norm_of(shape)
+        self.embedding_norm: nn.Module | None = build_norm(shape)
         self.blocks.update(
-            {str(number): NormLastBlock(shape, f"blocks.{number}") for number in range(shape.layers)}
+            {str(number): PostNormBlock(shape, f"blocks.{number}") for number in range(shape.layers)}
         )
         self.transform: Linear | None = Linear(shape.hidden, shape.hidden, bias=True)
         self.activation = ACTIVATIONS[shape.activation]
-        self.norm: nn.Module | None = norm_of(shape)
+        self.norm: nn.Module | None = build_norm(shape)
         self.head_bias: nn.Parameter | None = nn.Parameter(torch.empty(shape.vocabulary))
         self.attention_mask = _whole_documents
 
@@ -45,10 +45,10 @@ class Encoder(Network):
     def begin(self, inputs: Inputs, start: int = 0) -> States:
         """Embed the tokens: ([batch, length, hidden],)."""
         assert self.embedding_norm is not None
-        x = self.embedded(inputs, start)
+        x = self.embed(inputs, start)
         if self.token_types is not None:
             types = torch.zeros_like(inputs.tokens)  # no data of ours has more than one
-            x = x + self.token_types(self.of_sequence_shard(types, x))
+            x = x + self.token_types(self.slice_sequence_shard(types, x))
         return (self.embedding_dropout(self.embedding_norm(x), inputs.dropout_seed, inputs.positions),)
 
     def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
@@ -68,7 +68,7 @@ class Encoder(Network):
         `head_weight` multiplies the ones by the bias.
         """
         assert self.transform is not None and self.norm is not None
-        x = self.read_by_head(self.norm(self.activation(self.transform(*states, inputs))), inputs)
+        x = self.append_head_adapter(self.norm(self.activation(self.transform(*states, inputs))), inputs)
         return torch.cat((x, x.new_ones(*x.shape[:-1], 1)), dim=-1)
 
     @property

@@ -23,26 +23,26 @@ from footplate_trainer.model.attention_mask import (
     causal_mask,
     same_document,
 )
-from footplate_trainer.model.block import Block, CrossBlock
+from footplate_trainer.model.block import Block, CrossAttentionBlock
 from footplate_trainer.model.inputs import BlockInputs, Inputs, States
-from footplate_trainer.model.network import Network
-from footplate_trainer.model.norm import norm_of
+from footplate_trainer.model.network import TransformerNetwork
+from footplate_trainer.model.norm import build_norm
 
 UNSCALED = 1.0  # T5 leaves the root of the head size to initialisation
 
 
-class EncoderDecoder(Network):
+class EncoderDecoder(TransformerNetwork):
     """Network from tokens and the decoder's tokens so far to logits for each of the latter."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__(shape)
         for number in range(shape.blocks):
-            build = Block if number < shape.layers else CrossBlock
+            build = Block if number < shape.layers else CrossAttentionBlock
             self.blocks[str(number)] = build(shape, f"blocks.{number}")
         self.encoder_bias: nn.Embedding | None = nn.Embedding(shape.relative_buckets, shape.heads)
         self.decoder_bias: nn.Embedding | None = nn.Embedding(shape.relative_buckets, shape.heads)
-        self.encoder_norm: nn.Module | None = norm_of(shape)
-        self.norm: nn.Module | None = norm_of(shape)
+        self.encoder_norm: nn.Module | None = build_norm(shape)
+        self.norm: nn.Module | None = build_norm(shape)
         self.attention_mask = self.encoder_mask
 
     def drop(self, beginning: bool, end: bool) -> None:
@@ -63,8 +63,8 @@ class EncoderDecoder(Network):
         assert inputs.decoder_tokens is not None, "the decoder needs tokens of its own"
         decoder = replace(inputs, tokens=inputs.decoder_tokens)
         return (
-            self.embedding_dropout(self.embedded(inputs), inputs.dropout_seed),
-            self.embedding_dropout(self.embedded(decoder), inputs.dropout_seed),
+            self.embedding_dropout(self.embed(inputs), inputs.dropout_seed),
+            self.embedding_dropout(self.embed(decoder), inputs.dropout_seed),
         )
 
     def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
@@ -90,7 +90,9 @@ class EncoderDecoder(Network):
         """Apply the decoder's final norm, scaled down where the projection is the embedding."""
         assert self.norm is not None
         x: Tensor = self.norm(states[1])
-        return x * self.shape.hidden**-0.5 if self.shape.tied_embeddings else self.read_by_head(x, inputs)
+        return (
+            x * self.shape.hidden**-0.5 if self.shape.tied_embeddings else self.append_head_adapter(x, inputs)
+        )
 
     def encoder_mask(self, inputs: Inputs) -> AttentionMask:
         """Build the encoder's attention mask, with the bias by distance."""

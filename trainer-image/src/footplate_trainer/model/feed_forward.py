@@ -31,7 +31,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[shape.activation]
         bias = shape.feed_forward_bias
-        self.gate = Linear(shape.hidden, shape.feed_forward, bias=bias) if shape.gated else None
+        self.gate = Linear(shape.hidden, shape.feed_forward, bias=bias) if shape.is_gated else None
         self.up = Linear(shape.hidden, shape.feed_forward, bias=bias)
         self.down = Linear(shape.feed_forward, shape.hidden, bias=bias)
 

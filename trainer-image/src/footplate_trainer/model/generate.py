@@ -12,7 +12,7 @@ from footplate_trainer.model.transformer import Decoder
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingOptions:
     """Parameters of sampling; temperature 0 selects the most likely token."""
 
     temperature: float = 0.8
@@ -21,8 +21,8 @@ class Sampling:
 
 
 @torch.inference_mode()
-def continuation(
-    model: Decoder, prompt: list[int], tokens: int, sampling: Sampling, ends: Collection[int] = ()
+def generate_tokens(
+    model: Decoder, prompt: list[int], tokens: int, sampling: SamplingOptions, ends: Collection[int] = ()
 ) -> Iterator[int]:
     """Yield at most `tokens` ids after `prompt`; stop before any of `ends` and at the end of the context.
 
@@ -36,14 +36,14 @@ def continuation(
         if caches[0].filled + fed.shape[1] > context:
             return
         logits = model(fed, caches=caches)[0, -1]
-        token = choose(logits, sampling, generator)
+        token = sample_token(logits, sampling, generator)
         if token in ends:
             return
         yield token
         fed = torch.tensor([[token]])
 
 
-def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+def sample_token(logits: Tensor, sampling: SamplingOptions, generator: torch.Generator) -> int:
     """Sample an id from `logits` [vocabulary]."""
     if sampling.temperature == 0:
         return int(logits.argmax())

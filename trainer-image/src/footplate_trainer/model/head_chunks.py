@@ -90,7 +90,7 @@ class HeadGradients:
         return (self.hidden * factor).to(self.hidden.dtype), by_head
 
 
-class KeptGradients:
+class StoredGradients:
     """Gradients from a forward pass, stored until the last use that `backward_passes` announced."""
 
     def __init__(self, grads: HeadGradients | None) -> None:
@@ -98,7 +98,7 @@ class KeptGradients:
         self._grads = grads
         self._left = _backward_passes.get()
 
-    def times(self, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+    def scaled_by(self, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the gradients times `gradient`, with respect to hidden states and to the head."""
         grads = self._grads
         assert grads is not None, "asked once more than backward_passes() said"
@@ -137,7 +137,7 @@ class HeadChunks:
                 logits.copy_(products)
         return logits
 
-    def columns(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def label_columns(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return which labels' rows are local, bool [tokens], and their columns, int64 [tokens, 1].
 
         `labels` are int64 [tokens]; the column of a label without a local row is arbitrary.
@@ -159,7 +159,7 @@ class HeadChunks:
         torch.mm(slopes, self.head, out=grads.hidden[tokens])
 
 
-def log_normaliser(logits: Tensor, tiles: Tiles | None) -> Tensor:
+def row_logsumexp(logits: Tensor, tiles: Tiles | None) -> Tensor:
     """Return the logarithm of the sum of exponentials of each row of [tokens, rows]: [tokens]."""
     if tiles is None:
         return logits.logsumexp(-1)
@@ -170,6 +170,6 @@ def _logsumexp(logits: Tensor) -> Tensor:
     return logits.logsumexp(-1, keepdim=True)
 
 
-def pieces(tokens: int, size: int) -> list[slice]:
+def cut_into_slices(tokens: int, size: int) -> list[slice]:
     """Cut `tokens` into slices of at most `size`."""
     return [slice(first, first + size) for first in range(0, tokens, size)]

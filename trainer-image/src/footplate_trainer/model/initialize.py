@@ -12,7 +12,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from footplate_trainer.model.linear import is_adapters
+from footplate_trainer.model.linear import is_adapter_parameter
 
 ROWS_PER_BLOCK = 64
 
@@ -51,7 +51,7 @@ def initialize_rows(local: Tensor, name: str, first: int, seed: int, standard_de
             local.fill_(0.0 if name.endswith("bias") else 1.0)
         elif local.numel():
             rows, columns = local.shape
-            if is_adapters(name):
+            if is_adapter_parameter(name):
                 # The variance of U(-1 / sqrt(inputs), 1 / sqrt(inputs)), torch's usual one of a linear layer.
                 standard_deviation = 0.0 if name.endswith(".b") else (3 * columns) ** -0.5
             local.copy_(normal_rows(seed, name, first, rows, columns, standard_deviation))

@@ -25,7 +25,7 @@ from torch.nn import functional
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention_mask import AttentionMask, causal_mask
 from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.scaled_dot_product import attention_of
+from footplate_trainer.model.scaled_dot_product import get_attention_function
 from footplate_trainer.model.tiles import Tiles
 
 BLOCK: Final = 64
@@ -39,7 +39,7 @@ Hidden = Callable[[slice, int], tuple[int, int, Tensor | None]]
 
 
 @dataclass(frozen=True)
-class Dealt:
+class SequenceGroup:
     """Sequences of equally many blocks, with their tokens' positions among all of the micro-batch."""
 
     tokens: Tensor  # int64 [n, blocks x BLOCK]; behind a sequence's end, any
@@ -50,7 +50,7 @@ class Dealt:
 class PackedSequences:
     """Attention mask of rows with several sequences."""
 
-    dealt: list[Dealt]
+    dealt: list[SequenceGroup]
     window: int | None
     ordinary: AttentionMask  # the same for the backward pass
 
@@ -62,14 +62,16 @@ class InvariantAttention:
         self._window = shape.sliding_window
         sizes = [size for size in tiles.sizes if size <= _MOST_ROWS] or tiles.sizes[-1:]
         self._tiles = Tiles(sizes)
-        self.ordinary = attention_of(shape.attention_backend)
+        self.ordinary = get_attention_function(shape.attention_backend)
 
     def attention_mask(self, inputs: Inputs) -> PackedSequences:
         """Build the mask of whole sequences, once for all blocks of a pass."""
         batch, length = inputs.tokens.shape
         device = inputs.tokens.device
         ordinary = causal_mask(length, inputs.documents, self._window, device)
-        return PackedSequences(deal(inputs.documents, batch, length, device), self._window, ordinary)
+        return PackedSequences(
+            group_sequences(inputs.documents, batch, length, device), self._window, ordinary
+        )
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Tensor:
         """Attend: [batch, heads, length, head_size] of each -> the same, in the type of `query`.
@@ -94,22 +96,22 @@ class InvariantAttention:
             seen = seen.view(*[1] * (4 - seen.ndim), *seen.shape).expand(-1, -1, length, -1)
             behind = -seen.shape[-1] % BLOCK
             hidden = _masked(functional.pad(seen[:, 0], (0, behind)) if behind else seen[:, 0])
-        return self.blockwise(query, key, value, hidden, mask.scale)
+        return self.attend_blockwise(query, key, value, hidden, mask.scale)
 
-    def packed(self, query: Tensor, key: Tensor, value: Tensor, packed: PackedSequences) -> Tensor:
+    def attend_packed(self, query: Tensor, key: Tensor, value: Tensor, packed: PackedSequences) -> Tensor:
         """Attend in rows of sequences, without gradients; 0 where there is no sequence."""
         flat = [x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)]  # [tokens, heads, head_size]
         attended = torch.zeros_like(flat[0])
         hidden = _later(packed.window, query.device)
         for dealt in packed.dealt:
             asked, keys, values = (x[dealt.tokens].transpose(1, 2) for x in flat)
-            found = self.blockwise(asked, keys, values, hidden, packed.ordinary.scale)
+            found = self.attend_blockwise(asked, keys, values, hidden, packed.ordinary.scale)
             found = found.transpose(1, 2).flatten(0, 1)
             attended[dealt.tokens.flatten()[dealt.present]] = found[dealt.present]
         batch, _, length, _ = query.shape
         return attended.view(batch, length, *attended.shape[1:]).transpose(1, 2)
 
-    def blockwise(
+    def attend_blockwise(
         self, query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, scale: float | None
     ) -> Tensor:
         """Attend within each sequence of a batch; shapes as in `attend`."""
@@ -209,7 +211,9 @@ def _masked(seen: Tensor) -> Hidden:
     return hidden
 
 
-def deal(documents: Tensor | None, batch: int, length: int, device: torch.device) -> list[Dealt]:
+def group_sequences(
+    documents: Tensor | None, batch: int, length: int, device: torch.device
+) -> list[SequenceGroup]:
     """List the sequences of `documents` [batch, length], whose equal numbers are adjacent; -1 is none."""
     numbers: Sequence[Sequence[int]] = [[0] * length] * batch if documents is None else documents.tolist()
     by_blocks: dict[int, list[range]] = {}
@@ -225,7 +229,7 @@ def deal(documents: Tensor | None, batch: int, length: int, device: torch.device
         )
         tokens = firsts + places.minimum(lengths - 1)
         present = (places < lengths).flatten().nonzero().squeeze(1)
-        found.append(Dealt(tokens.to(device), present.to(device)))
+        found.append(SequenceGroup(tokens.to(device), present.to(device)))
     return found
 
 
@@ -246,7 +250,7 @@ class _OfPacked(Function):
     ) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.packed, ctx.by = packed, by
-        return by.packed(query, key, value, packed)
+        return by.attend_packed(query, key, value, packed)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from footplate_trainer.model.sequence_field import SequenceField
-from footplate_trainer.model.tally import Counts, Tally
+from footplate_trainer.model.tally import Counts, MetricSums
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.model.token_loss import Asked, Scores
+from footplate_trainer.model.token_loss import ScoreRequest, TokenScores
 
 
-class Span(IntEnum):
+class LossSpan(IntEnum):
     """The part of a step that a loss has to see at once."""
 
     TOKEN = 0  # any tokens: its sum over all is the sum of its sums over parts
@@ -34,12 +34,12 @@ class StepTotals:
     """Totals of a whole step, and the tally of sums for the metrics of its row."""
 
     counts: Callable[[], Counts]  # waits until all ranks have said theirs
-    tally: Tally
+    tally: MetricSums
     survey: Tensor | None = None  # fp64 [k], of Span.STEP alone: the sum of all that `survey` gave
 
 
 @dataclass(frozen=True)
-class JudgedTokens:
+class LossInputs:
     """The tokens of a micro-batch whose labels count, and their sequences."""
 
     log_probabilities: Tensor  # fp32 [tokens], of the labels
@@ -51,7 +51,7 @@ class JudgedTokens:
     sequence_values: Mapping[str, Tensor]  # fp32 or fp64 [sequences] each
 
     @classmethod
-    def of(cls, targets: Targets, scores: Scores, places: Tensor) -> JudgedTokens:
+    def of(cls, targets: Targets, scores: TokenScores, places: Tensor) -> LossInputs:
         """Select the tokens at `places`, int64 [tokens], among all of the flattened rows of `targets`."""
         sequences = table = None
         if targets.sequences is not None:
@@ -98,23 +98,23 @@ def pairs_in(table: Tensor) -> Tensor:
     return there[in_order].view(-1, 2)
 
 
-class Judge(ABC):
+class SequenceLoss(ABC):
     """Base class of losses. Immutable: all ranks have an equal one."""
 
-    span: Span = Span.TOKEN
-    asked: Asked = Asked()
+    span: LossSpan = LossSpan.TOKEN
+    asked: ScoreRequest = ScoreRequest()
     names: tuple[str, ...] = ()  # of the means that it adds to `StepTotals.tally`
     surveyed: int = 0  # how many numbers `survey` gives
 
     @abstractmethod
-    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+    def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
         """Return a scalar, by which the scores are differentiated: a weighted sum over what counts.
 
         Called once for any tokens (Span.TOKEN) or once for each micro-batch, even for a micro-batch of
         padding samples alone, whose `table` is -1 throughout.
         """
 
-    def survey(self, tokens: JudgedTokens) -> Tensor:
+    def step_sums(self, tokens: LossInputs) -> Tensor:
         """Return the numbers of a micro-batch whose global sum a loss of Span.STEP needs: fp64 [surveyed]."""
         raise NotImplementedError
 
@@ -124,10 +124,10 @@ class Judge(ABC):
 
 
 @dataclass(frozen=True)
-class TokenMean(Judge):
+class WeightedCrossEntropy(SequenceLoss):
     """Cross-entropy weighted by the data's `weight` per token (1 without); its mean over labels."""
 
-    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+    def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
         """See Judge."""
         losses = -tokens.log_probabilities
         weights = tokens.values.get("weight")

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from footplate_planning.shape import AdapterShape, ModelShape
-from footplate_trainer.model.dropout import Dropout
+from footplate_trainer.model.dropout import HashDropout
 from footplate_trainer.model.inputs import BlockInputs, Inputs
 from footplate_trainer.model.tiles import Tiles
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None, tiles: Tiles | None) -> Tensor:
+def apply_linear(x: Tensor, weight: Tensor, bias: Tensor | None, tiles: Tiles | None) -> Tensor:
     """Return W x + bias, computed in `tiles` if given."""
     if tiles is None:
         return functional.linear(x, weight, bias)
@@ -32,7 +32,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, tiles: Tiles | None)
 SCORE: Final = "score"  # the head that gives a sequence its score
 
 
-class LowRank(nn.Module):
+class LowRankAdapter(nn.Module):
     """Low-rank term that an adapter adds to a layer's result; 0 at first, as B is initialized to zeros."""
 
     def __init__(self, inputs: int, outputs: int, adapter: AdapterShape, site: str) -> None:
@@ -40,7 +40,7 @@ class LowRank(nn.Module):
         self.a = nn.Parameter(torch.empty(adapter.rank, inputs))
         self.b = nn.Parameter(torch.empty(outputs, adapter.rank))
         self.scale = adapter.alpha / adapter.rank
-        self.dropout = Dropout(adapter.dropout, site)
+        self.dropout = HashDropout(adapter.dropout, site)
 
     tiles: Tiles | None = None  # as of Linear
 
@@ -48,22 +48,22 @@ class LowRank(nn.Module):
         """Return the local parts of A [rank, inputs] and B [outputs, rank]."""
         return self.a, self.b
 
-    def narrowed(self, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
+    def project_down(self, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
         """Return alpha / rank A x: [batch, length, inputs] -> [batch, length, rank]."""
-        if self.dropout.active:
+        if self.dropout.is_active:
             assert inputs is not None, "dropout needs to know step and samples"
             x = self.dropout(x, inputs.dropout_seed, inputs.positions)
-        return product(x, self.matrices()[0], None, self.tiles) * self.scale
+        return apply_linear(x, self.matrices()[0], None, self.tiles) * self.scale
 
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
         """Apply both matrices: [batch, length, inputs] -> [batch, length, outputs]."""
-        return product(self.narrowed(x, inputs), self.matrices()[1], None, self.tiles)
+        return apply_linear(self.project_down(x, inputs), self.matrices()[1], None, self.tiles)
 
 
 class Linear(nn.Linear):
     """W x + bias, plus the result of an adapter if there is one."""
 
-    adapter: LowRank | None
+    adapter: LowRankAdapter | None
     tiles: Tiles | None = None  # in which products are computed; None: as torch likes
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
@@ -76,14 +76,14 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
         """Apply the layer: [..., inputs] -> [..., outputs]."""
-        return self.adapted(product(x, *self.matrix(), self.tiles), x, inputs)
+        return self.add_adapter(apply_linear(x, *self.matrix(), self.tiles), x, inputs)
 
-    def adapted(self, product: Tensor, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
+    def add_adapter(self, product: Tensor, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
         """Add the adapter's result to `product`, which this layer computed from x."""
         return product if self.adapter is None else product + self.adapter(x, inputs)
 
 
-def adapt(network: nn.Module, shape: ModelShape) -> None:
+def add_adapters(network: nn.Module, shape: ModelShape) -> None:
     """Freeze `network` except a score head, and add adapters to the layers that `shape` names."""
     assert shape.adapter is not None
     network.requires_grad_(False)
@@ -92,7 +92,7 @@ def adapt(network: nn.Module, shape: ModelShape) -> None:
     for name, (inputs, outputs) in shape.adapted_layers().items():
         layer = network.get_submodule(name)
         assert isinstance(layer, Linear)
-        layer.adapter = LowRank(inputs, outputs, shape.adapter, f"{name}.adapter")
+        layer.adapter = LowRankAdapter(inputs, outputs, shape.adapter, f"{name}.adapter")
 
 
 @contextmanager
@@ -112,12 +112,12 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
             layer.adapter = adapter
 
 
-def is_adapters(parameter: str) -> bool:
+def is_adapter_parameter(parameter: str) -> bool:
     """Return whether `parameter` is the name of an adapter's matrix."""
     return ".adapter." in parameter
 
 
-def begin_gradient(_: nn.Module, __: object, output: Tensor) -> Tensor:
+def make_output_require_grad(_: nn.Module, __: object, output: Tensor) -> Tensor:
     """Make the output of a frozen embedding require a gradient, as a forward hook.
 
     Gradients then flow through all blocks. A pipeline sends back the gradient of a stage's input, also where

@@ -20,9 +20,9 @@ from footplate_trainer.model.head_chunks import (
     IGNORED,
     HeadChunks,
     HeadGradients,
-    KeptGradients,
+    StoredGradients,
     VocabularyShard,
-    pieces,
+    cut_into_slices,
 )
 
 
@@ -82,9 +82,9 @@ class _Chunked(Function):
         chunks = _Chunks(hidden, head, loss, vocabulary, chunk)
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         grads = HeadGradients.zeros(hidden, head, of_head=ctx.needs_input_grad[1]) if differentiate else None
-        for tokens in pieces(hidden.shape[0], chunk):
+        for tokens in cut_into_slices(hidden.shape[0], chunk):
             total += chunks.add(tokens, labels[tokens], grads)
-        ctx.kept = KeptGradients(grads)
+        ctx.kept = StoredGradients(grads)
         return total
 
     @staticmethod
@@ -112,7 +112,7 @@ class _Chunks(HeadChunks):
     def add(self, tokens: slice, labels: Tensor, grads: HeadGradients | None) -> Tensor:
         """Return this chunk's sum, fp64; add its gradients to `grads`."""
         logits = self.logits(tokens)
-        cut = pieces(len(logits), self._piece)
+        cut = cut_into_slices(len(logits), self._piece)
         losses = [self._settle(logits[piece], labels[piece], grads is not None) for piece in cut]
         if grads is not None:
             self.differentiate(tokens, logits, grads)
@@ -121,7 +121,7 @@ class _Chunks(HeadChunks):
     def _settle(self, logits: Tensor, labels: Tensor, differentiate: bool) -> Tensor:
         """Return losses, fp32 [tokens], of fp32 logits [tokens, rows], which become their own gradients."""
         valid = labels != IGNORED
-        mine, columns = self.columns(labels)
+        mine, columns = self.label_columns(labels)
         here, sums = self._statistics(logits, columns, mine)
         normaliser, label, total = self._everywhere(here)
         smoothing, share = self.loss.label_smoothing, self.loss.label_smoothing / self.vocabulary.size

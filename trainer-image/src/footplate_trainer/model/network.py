@@ -7,20 +7,20 @@ rely on the following.
 `blocks` is keyed by the block's number in the whole network, as text. A parameter that two stages have under
 one name (tied embeddings) is one parameter: its gradients add up.
 
-*StageModules.* `keep` leaves a stage its blocks, and the beginning or the end if it has them; deleted modules
+*StageModules.* `prune_to_stage` leaves a stage its blocks, and the beginning or the end if it has them; deleted modules
 are None (or missing in `blocks`). Call it while the network is on `meta`. After memory is allocated, call
 `reset_tables`.
 
-*Passes.* `advance` is a stage's pass: from what the stage before sent (nothing for the first) to the input of
+*Passes.* `forward_stage` is a stage's pass: from what the stage before sent (nothing for the first) to the input of
 the next one, floating-point tensors only; tokens and the like come in `inputs` to each stage. The last
 stage's result is one tensor [batch, length, width], ready for the output projection, which is `head_weight`
 [vocabulary, width] and nothing more: a loss may process rows of hidden states, or columns of the vocabulary,
-at a time and never have all logits. Where sequences are scored, a head [labels, width] replaces it. `advance`
+at a time and never have all logits. Where sequences are scored, a head [labels, width] replaces it. `forward_stage`
 is `begin`, `run` and `finish`, each only where the stage has that part. A wrapper that gathers parameters
-around `forward` must treat `advance` as another forward method.
+around `forward` must treat `forward_stage` as another forward method.
 
 *Widths.* Layers read sizes off their weights and their input, never off the shape: a rank may have some
-heads, some columns, some positions. `hold_sequence_shard` informs the network that between attention and
+heads, some columns, some positions. `set_sequence_shard` informs the network that between attention and
 feed-forward layers it has one of several equal shards of each sequence, and within attention those heads.
 
 *Attention.* `attention_mask` builds the mask, once a pass; each `Attention.attend` obeys it. Context
@@ -42,15 +42,15 @@ from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.model import PositionName
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention import Attention, AttentionState
-from footplate_trainer.model.dropout import Dropout, HashDrawn
+from footplate_trainer.model.attention import AttentionState, MultiHeadAttention
+from footplate_trainer.model.dropout import HashDropout, HashRandomModule
 from footplate_trainer.model.embedding_noise import EmbeddingNoise, document_lengths
 from footplate_trainer.model.inputs import Inputs, States
-from footplate_trainer.model.linear import Linear, LowRank, product
+from footplate_trainer.model.linear import Linear, LowRankAdapter, apply_linear
 from footplate_trainer.model.tiles import Tiles
 
 
-class Network(nn.Module, ABC):
+class TransformerNetwork(nn.Module, ABC):
     """Base of networks: embedding, numbered blocks, final norm and output projection."""
 
     attention_mask: Callable[[Inputs], Any]
@@ -65,7 +65,7 @@ class Network(nn.Module, ABC):
         self.embedding: nn.Embedding | None = nn.Embedding(shape.vocabulary, shape.hidden)
         learned = shape.position is PositionName.LEARNED
         self.positions = nn.Embedding(shape.context, shape.hidden) if learned else None
-        self.embedding_dropout = Dropout(shape.embedding_dropout, "embedding")
+        self.embedding_dropout = HashDropout(shape.embedding_dropout, "embedding")
         self.embedding_noise = EmbeddingNoise(shape.embedding_noise)
         self.blocks = nn.ModuleDict()
         # A tied head is the embedding used twice, not a second parameter: every
@@ -74,16 +74,16 @@ class Network(nn.Module, ABC):
         self.head = None if headless else Linear(shape.hidden, shape.vocabulary, bias=False)
         self.score = Linear(shape.hidden, shape.labels, bias=False) if shape.labels else None
 
-    def hold_sequence_shard(self, index: int, count: int) -> None:
+    def set_sequence_shard(self, index: int, count: int) -> None:
         """Set this rank's shard: `index` of `count` equal shards of each sequence, and of the heads."""
         self.sequence_shard = index
         for module in self.modules():
-            if isinstance(module, HashDrawn):
+            if isinstance(module, HashRandomModule):
                 module.sequence_shard = index
-            if isinstance(module, Attention):
+            if isinstance(module, MultiHeadAttention):
                 module.dropout.first_head = index * (self.shape.heads // count)
 
-    def embedded(self, inputs: Inputs, start: int = 0) -> Tensor:
+    def embed(self, inputs: Inputs, start: int = 0) -> Tensor:
         """Embed the tokens and, where they are learned, the positions: [batch, length, hidden].
 
         `start` is the position of the first token where `inputs` have no positions. Learned positions count
@@ -93,10 +93,10 @@ class Network(nn.Module, ABC):
         assert self.embedding is not None, "only the first stage has it"
         x: Tensor = self.embedding(inputs.tokens)
         if self.embedding_noise.alpha:
-            lengths = self.of_sequence_shard(self._lengths(inputs), x)
+            lengths = self.slice_sequence_shard(self._lengths(inputs), x)
             x = self.embedding_noise(x, lengths, inputs.dropout_seed, inputs.positions)
         if self.positions is not None:
-            x = x + self.positions(self.of_sequence_shard(places_of(inputs, start), x))
+            x = x + self.positions(self.slice_sequence_shard(position_ids(inputs, start), x))
         return x
 
     def _lengths(self, inputs: Inputs) -> Tensor:
@@ -106,14 +106,14 @@ class Network(nn.Module, ABC):
         lengths = document_lengths(inputs.documents)
         return lengths if inputs.positions is None else lengths[:, inputs.positions]
 
-    def of_sequence_shard(self, whole: Tensor, x: Tensor) -> Tensor:
+    def slice_sequence_shard(self, whole: Tensor, x: Tensor) -> Tensor:
         """Return the columns of `whole` [..., length] that x [batch, length or a shard of it, hidden] has."""
         length = x.shape[1]
         return whole[..., self.sequence_shard * length : (self.sequence_shard + 1) * length]
 
     @abstractmethod
     def begin(self, inputs: Inputs, start: int = 0) -> States:
-        """Compute the first block's input; `start` as in `embedded`."""
+        """Compute the first block's input; `start` as in `embed`."""
 
     @abstractmethod
     def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
@@ -135,14 +135,14 @@ class Network(nn.Module, ABC):
     def reset_tables(self, device: torch.device | None = None) -> None:
         """Compute constant tables on `device`, or where the parameters are; needed after leaving `meta`."""
 
-    def keep(self, blocks: Collection[int], first: bool, last: bool) -> None:
+    def prune_to_stage(self, blocks: Collection[int], first: bool, last: bool) -> None:
         """Delete all but the given blocks and, where `first` or `last`, the beginning or the end."""
         for number in set(self.blocks) - {str(block) for block in blocks}:
             del self.blocks[number]
         self.is_first, self.is_last = first, last
         self.drop(beginning=not first, end=not last)
 
-    def advance(
+    def forward_stage(
         self, *states: Tensor, inputs: Inputs, caches: Sequence[AttentionState] | None = None
     ) -> States:
         """Run this stage's pass."""
@@ -163,13 +163,13 @@ class Network(nn.Module, ABC):
         adapter = self._head_adapter
         return owner.weight if adapter is None else torch.cat((owner.weight, adapter.b), dim=1)
 
-    def read_by_head(self, x: Tensor, inputs: Inputs) -> Tensor:
+    def append_head_adapter(self, x: Tensor, inputs: Inputs) -> Tensor:
         """Append to x [batch, length, hidden] the columns for the adapter's B in `head_weight`."""
         adapter = self._head_adapter
-        return x if adapter is None else torch.cat((x, adapter.narrowed(x, inputs)), dim=-1)
+        return x if adapter is None else torch.cat((x, adapter.project_down(x, inputs)), dim=-1)
 
     @property
-    def _head_adapter(self) -> LowRank | None:
+    def _head_adapter(self) -> LowRankAdapter | None:
         return None if self.head is None else self.head.adapter
 
     def forward(
@@ -180,8 +180,8 @@ class Network(nn.Module, ABC):
         **more: Any,
     ) -> Tensor:
         """Return logits [batch, length, vocabulary] of a whole network; `more` are fields of Inputs."""
-        (hidden,) = self.advance(inputs=Inputs(tokens, documents, **more), caches=caches)
-        return product(hidden, self.head_weight, None, self.tiles)
+        (hidden,) = self.forward_stage(inputs=Inputs(tokens, documents, **more), caches=caches)
+        return apply_linear(hidden, self.head_weight, None, self.tiles)
 
     @property
     def device(self) -> torch.device:
@@ -189,17 +189,17 @@ class Network(nn.Module, ABC):
         return next(self.parameters()).device
 
 
-def places_of(inputs: Inputs, start: int) -> Tensor:
+def position_ids(inputs: Inputs, start: int) -> Tensor:
     """Return each token's position in its document: int64 [length], or with documents [batch, length]."""
     if inputs.documents is not None:
-        places = places_within(inputs.documents)
+        places = positions_in_documents(inputs.documents)
         return places if inputs.positions is None else places[:, inputs.positions]
     if inputs.positions is not None:
         return inputs.positions
     return torch.arange(start, start + inputs.tokens.shape[1], device=inputs.tokens.device)
 
 
-def places_within(documents: Tensor) -> Tensor:
+def positions_in_documents(documents: Tensor) -> Tensor:
     """Return each token's distance from the beginning of its document, from 0: int64 [batch, length].
 
     `documents` [batch, length] numbers the document of each token; equal ones are adjacent.

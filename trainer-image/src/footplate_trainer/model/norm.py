@@ -38,7 +38,7 @@ class _RootMeanSquare(Function):
         return of_normed.addcmul_(normed, along, value=-1).mul_(inverse), of_weight, None
 
 
-class RootMeanSquareNorm(nn.Module):
+class RMSNorm(nn.Module):
     """RMSNorm: x / rms(x) * weight, without subtracting a mean (Zhang & Sennrich 2019)."""
 
     def __init__(self, size: int, epsilon: float) -> None:
@@ -54,8 +54,8 @@ class RootMeanSquareNorm(nn.Module):
         return functional.rms_norm(x, (x.shape[-1],), self.weight, self.epsilon)
 
 
-def norm_of(shape: ModelShape) -> nn.Module:
+def build_norm(shape: ModelShape) -> nn.Module:
     """Build the norm that `shape` configures, over the hidden size."""
     if shape.norm is NormName.LAYER:
         return nn.LayerNorm(shape.hidden, shape.norm_epsilon)
-    return RootMeanSquareNorm(shape.hidden, shape.norm_epsilon)
+    return RMSNorm(shape.hidden, shape.norm_epsilon)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from footplate_trainer.model.attention import Attend, AttentionState
-from footplate_trainer.model.attention_mask import AttentionMask, mask_behind
+from footplate_trainer.model.attention_mask import AttentionMask, offset_causal_mask
 from footplate_trainer.model.inputs import Inputs
 
 _SLACK = (
@@ -90,7 +90,7 @@ class _Reads:
     gathered: list[_Gathering]
 
 
-class PagedCache:
+class PagedKeyValueCache:
     """Key/value storage of all layers, in `blocks` blocks of `size` positions.
 
     `heads` key/value heads of `head_size` columns, of the type and on the device of `like`. Attention gets
@@ -115,13 +115,13 @@ class PagedCache:
             (layers, 2, blocks, heads, size, head_size), dtype=like.dtype, device=like.device
         )
 
-    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+    def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy the first block of each pair to the second, in all layers."""
         if pairs:
             sources, targets = torch.tensor(pairs, device=self._room.device).T
             self._room[:, :, targets] = self._room[:, :, sources]
 
-    def read(
+    def prepare_pass(
         self, pieces: Sequence[PagedTokens], filled: Callable[[int], int] = int
     ) -> tuple[Inputs, list[AttentionState]]:
         """Return a decoder's inputs for a pass over `pieces`, in order, and its layers' attention states.
@@ -189,7 +189,7 @@ class _PagedLayer:
 
     @staticmethod
     def _gathered(kept: Tensor, gathering: _Gathering) -> Tensor:
-        """Gather the keys as described in PagedCache; each head of each block is a row."""
+        """Gather the keys as described in PagedKeyValueCache; each head of each block is a row."""
         found = kept.flatten(0, 1).flatten(1).index_select(0, gathering.heads_of_blocks)
         found = found.view(*gathering.shape, kept.shape[-1])
         return found if gathering.whole else found[:, :, : gathering.queries.keys]
@@ -209,7 +209,7 @@ def _queries(
             continue
         blocks = torch.tensor([piece.blocks[: -(-piece.end // size)]], device=device)
         rows = torch.arange(first, end, device=device)[None]
-        yield _Queries(rows, blocks, piece.end, mask_behind(piece.start, end - first, window, device))
+        yield _Queries(rows, blocks, piece.end, offset_causal_mask(piece.start, end - first, window, device))
     single.sort(key=lambda row: row[1].end)
     while single:
         most = -(-single[0][1].end // size) * (_SLACK + 1) // _SLACK + 1

@@ -18,11 +18,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from footplate_contracts.v1alpha1.reinforcement import Aggregation, Estimator
-from footplate_trainer.model.judge import Judge, JudgedTokens, Span, StepTotals
+from footplate_contracts.v1alpha1.reinforcement import Aggregation, KlEstimator
+from footplate_trainer.model.judge import LossInputs, LossSpan, SequenceLoss, StepTotals
 from footplate_trainer.model.objectives.divergence import k1, k2, k3
 from footplate_trainer.model.objectives.policy import (
-    clipped,
+    clipped_policy_loss,
     constant_length,
     sequence_log_ratio,
     sequence_mean,
@@ -30,7 +30,7 @@ from footplate_trainer.model.objectives.policy import (
 )
 from footplate_trainer.model.sequence_field import SequenceField
 from footplate_trainer.model.tally import Counts
-from footplate_trainer.model.token_loss import Asked
+from footplate_trainer.model.token_loss import ScoreRequest
 
 # What the data says of a label; fp32.
 ADVANTAGE: Final = "advantage"
@@ -45,16 +45,16 @@ COEFFICIENT: Final = "coefficient"  # of the KL from the reference, in the loss
 TOKENS: Final = "tokens"  # counted of a step: those of answers
 ANSWERS: Final = "answers"  # those that count
 
-ESTIMATORS: Final[dict[Estimator, Callable[[Tensor, Tensor], Tensor]]] = {
-    Estimator.K1: k1,
-    Estimator.K2: k2,
-    Estimator.K3: k3,
+ESTIMATORS: Final[dict[KlEstimator, Callable[[Tensor, Tensor], Tensor]]] = {
+    KlEstimator.K1: k1,
+    KlEstimator.K2: k2,
+    KlEstimator.K3: k3,
 }
 _NAMES: Final = ("policy/ratio", "policy/clipped_low", "policy/clipped_high", "policy/entropy", "kl/sampler")
 
 
 @dataclass(frozen=True)
-class PolicyLoss(Judge):
+class PolicyLoss(SequenceLoss):
     """Loss of clipped ratios times advantages, and of the KL from a reference."""
 
     low: float
@@ -63,9 +63,9 @@ class PolicyLoss(Judge):
     by_sequence: bool  # ratios of whole answers (GSPO)
     aggregation: Aggregation
     longest: int  # the most tokens that an answer may have
-    estimator: Estimator
-    span: Span
-    asked: Asked
+    estimator: KlEstimator
+    span: LossSpan
+    asked: ScoreRequest
     names: tuple[str, ...]
 
     @classmethod
@@ -78,7 +78,7 @@ class PolicyLoss(Judge):
         by_sequence: bool,
         aggregation: Aggregation,
         longest: int,
-        estimator: Estimator,
+        estimator: KlEstimator,
         temperature: float,
         reference: bool,
     ) -> PolicyLoss:
@@ -91,18 +91,18 @@ class PolicyLoss(Judge):
             aggregation,
             longest,
             estimator,
-            span=Span.SEQUENCE if by_sequence else Span.TOKEN,
-            asked=asked_of(temperature, entropy=True),
+            span=LossSpan.SEQUENCE if by_sequence else LossSpan.TOKEN,
+            asked=policy_score_request(temperature, entropy=True),
             names=(*_NAMES, *(("kl/reference",) if reference else ())),
         )
 
-    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+    def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
         """See Judge."""
-        now = policy_of(tokens)
+        now = policy_log_probabilities(tokens)
         old = tokens.values.get(OLD, now.detach())
         log_ratio = self._sequence_log_ratio(tokens, now, old) if self.by_sequence else now - old
         advantages = tokens.values[ADVANTAGE]
-        losses, held = clipped(log_ratio, advantages, self.low, self.high, self.dual)
+        losses, held = clipped_policy_loss(log_ratio, advantages, self.low, self.high, self.dual)
         self._tell(tokens, log_ratio.detach(), held, totals)
         reference = tokens.values.get(REFERENCE)
         if reference is not None:
@@ -117,14 +117,14 @@ class PolicyLoss(Judge):
         count = TOKENS if self.aggregation is Aggregation.TOKEN_MEAN else ANSWERS
         return counts[count].clamp(min=1)
 
-    def _sequence_log_ratio(self, tokens: JudgedTokens, now: Tensor, old: Tensor) -> Tensor:
+    def _sequence_log_ratio(self, tokens: LossInputs, now: Tensor, old: Tensor) -> Tensor:
         """Return the answer's log-ratio, for each of its tokens."""
         assert tokens.sequences is not None
         labels = tokens.field(SequenceField.LABELS)
         ratio = sequence_log_ratio(tokens.by_sequence(now), tokens.by_sequence(old), labels)
         return ratio.to(now.dtype)[tokens.sequences]
 
-    def _weights(self, tokens: JudgedTokens) -> Tensor:
+    def _weights(self, tokens: LossInputs) -> Tensor:
         """Return each token's weight: fp64 [tokens]."""
         assert tokens.sequences is not None
         labels = tokens.field(SequenceField.LABELS)
@@ -136,7 +136,7 @@ class PolicyLoss(Judge):
             by_sequence = constant_length(labels, self.longest)
         return by_sequence[tokens.sequences]
 
-    def _tell(self, tokens: JudgedTokens, log_ratio: Tensor, held: Tensor, totals: StepTotals) -> None:
+    def _tell(self, tokens: LossInputs, log_ratio: Tensor, held: Tensor, totals: StepTotals) -> None:
         count = log_ratio.numel()
         upper = held & (log_ratio > 0)
         assert tokens.entropies is not None
@@ -147,11 +147,11 @@ class PolicyLoss(Judge):
             totals.tally.add(name, told.double().sum(), count)
 
 
-def asked_of(temperature: float, *, entropy: bool = False) -> Asked:
+def policy_score_request(temperature: float, *, entropy: bool = False) -> ScoreRequest:
     """Return the scores that a token's log-probability at `temperature` requires."""
-    return Asked(entropy=entropy, temperature=None if temperature == 1 else temperature)
+    return ScoreRequest(entropy=entropy, temperature=None if temperature == 1 else temperature)
 
 
-def policy_of(tokens: JudgedTokens) -> Tensor:
+def policy_log_probabilities(tokens: LossInputs) -> Tensor:
     """Return log-probabilities at the configured temperature: fp32 [tokens]."""
     return tokens.log_probabilities if tokens.tempered is None else tokens.tempered

@@ -9,7 +9,7 @@ from torch.nn import functional
 from footplate_trainer.model.targets import Targets
 
 
-def pooled(hidden: Tensor, documents: Tensor) -> Tensor:
+def mean_pool(hidden: Tensor, documents: Tensor) -> Tensor:
     """Average each text's hidden states over its positions without padding.
 
     `hidden` [n, length, width], `documents` [n, length] with -1 on padding; fp32 [n, width], 0 for a sequence
@@ -25,14 +25,14 @@ def summed_square_error(hidden: Tensor, head: Tensor, targets: Targets) -> Tenso
 
     The prediction is output 0 of `head` [outputs, width] for the pooled text.
     """
-    given = functional.linear(pooled(hidden, targets.documents), head[:1].float()).squeeze(1)
+    given = functional.linear(mean_pool(hidden, targets.documents), head[:1].float()).squeeze(1)
     errors = (given - targets.values).double() * targets.real
     return errors.square().sum()
 
 
 def embedded_pairs(hidden: Tensor, targets: Targets) -> Tensor:
     """Return unit vectors of queries and positives: fp32 [b, 2, width]."""
-    unit = functional.normalize(pooled(hidden, targets.documents), dim=-1)
+    unit = functional.normalize(mean_pool(hidden, targets.documents), dim=-1)
     return unit.view(-1, 2, unit.shape[1])
 
 

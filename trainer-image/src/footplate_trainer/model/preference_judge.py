@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from footplate_contracts.v1alpha1.preference import LogProbabilities, Preference, PreferenceLoss, Smoothing
-from footplate_trainer.model.judge import Judge, JudgedTokens, Span, StepTotals
+from footplate_trainer.model.judge import LossInputs, LossSpan, SequenceLoss, StepTotals
 from footplate_trainer.model.objectives.preference import (
     hinge_loss,
     ipo_average_loss,
@@ -55,7 +55,7 @@ class _Answers:
     places: Tensor  # int64, among the sequences
 
     @classmethod
-    def of(cls, tokens: JudgedTokens) -> _Answers:
+    def of(cls, tokens: LossInputs) -> _Answers:
         weights = tokens.values.get(ANSWER)
         weights = torch.ones_like(tokens.log_probabilities) if weights is None else weights
         places = tokens.pairs()
@@ -69,22 +69,22 @@ class _Answers:
 
 
 @dataclass(frozen=True)
-class PairJudge(Judge):
+class PairwiseLoss(SequenceLoss):
     """Loss of the two answers of each pair; its mean over the pairs of the step."""
 
     settings: Preference
-    span = Span.SEQUENCE
+    span = LossSpan.SEQUENCE
     names = _NAMES
 
     def divisor(self, counts: Counts) -> Tensor:
         """See Judge."""
         return counts[PAIRS].clamp(min=1)
 
-    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+    def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
         """See Judge."""
         answers = _Answers.of(tokens)
-        compared = self.compared(answers, tokens)
-        rewards = resolved(self.settings.beta) * compared.detach()
+        compared = self.unscaled_rewards(answers, tokens)
+        rewards = require_resolved(self.settings.beta) * compared.detach()
         chosen, rejected = rewards.unbind(1)
         for name, numbers in (
             (_CHOSEN, chosen),
@@ -96,7 +96,7 @@ class PairJudge(Judge):
         return self.losses(compared, answers).sum()
 
     @abstractmethod
-    def compared(self, answers: _Answers, tokens: JudgedTokens) -> Tensor:
+    def unscaled_rewards(self, answers: _Answers, tokens: LossInputs) -> Tensor:
         """Return the numbers of the answers to compare: fp64 [pairs, 2]."""
 
     @abstractmethod
@@ -105,18 +105,18 @@ class PairJudge(Judge):
 
 
 @dataclass(frozen=True)
-class RatioJudge(PairJudge):
+class LogRatioLoss(PairwiseLoss):
     """`sigmoid`, `hinge` and `ipo`: losses of log-ratios to the reference."""
 
-    def compared(self, answers: _Answers, tokens: JudgedTokens) -> Tensor:
-        """See PairJudge."""
+    def unscaled_rewards(self, answers: _Answers, tokens: LossInputs) -> Tensor:
+        """See PairwiseLoss."""
         return (
             answers.log_probabilities - tokens.sequence_values[REFERENCE].double().flatten()[answers.places]
         )
 
     def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
-        """See PairJudge."""
-        settings, beta = self.settings, resolved(self.settings.beta)
+        """See PairwiseLoss."""
+        settings, beta = self.settings, require_resolved(self.settings.beta)
         chosen, rejected = compared.unbind(1)
         if settings.loss is PreferenceLoss.HINGE:
             return hinge_loss(chosen, rejected, beta)
@@ -124,38 +124,41 @@ class RatioJudge(PairJudge):
             if settings.log_probabilities is LogProbabilities.SUM:
                 return ipo_sum_loss(chosen, rejected, beta)
             return ipo_average_loss(chosen, rejected, answers.tokens[:, 0], answers.tokens[:, 1], beta)
-        smoothing = resolved(settings.label_smoothing)
+        smoothing = require_resolved(settings.label_smoothing)
         if settings.smoothing is Smoothing.ROBUST:
             return robust_loss(chosen, rejected, beta, smoothing)
         return sigmoid_loss(chosen, rejected, beta, smoothing)
 
 
 @dataclass(frozen=True)
-class SimpoJudge(PairJudge):
+class SimpoLoss(PairwiseLoss):
     """`simpo`: loss of means of log p, without a reference."""
 
-    def compared(self, answers: _Answers, tokens: JudgedTokens) -> Tensor:
-        """See PairJudge."""
+    def unscaled_rewards(self, answers: _Answers, tokens: LossInputs) -> Tensor:
+        """See PairwiseLoss."""
         return answers.means
 
     def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
-        """See PairJudge."""
+        """See PairwiseLoss."""
         return simpo_loss(
-            compared[:, 0], compared[:, 1], resolved(self.settings.beta), resolved(self.settings.margin)
+            compared[:, 0],
+            compared[:, 1],
+            require_resolved(self.settings.beta),
+            require_resolved(self.settings.margin),
         )
 
 
 @dataclass(frozen=True)
-class OrpoJudge(SimpoJudge):
+class OrpoLoss(SimpoLoss):
     """`orpo`: odds of the means of log p, and the likelihood of the chosen answers' trained tokens."""
 
     names = _NAMES_OF_ORPO
 
     def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
-        """See PairJudge."""
-        return orpo_loss(compared[:, 0], compared[:, 1], resolved(self.settings.beta))
+        """See PairwiseLoss."""
+        return orpo_loss(compared[:, 0], compared[:, 1], require_resolved(self.settings.beta))
 
-    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+    def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
         """Sum the loss; see Judge. The likelihood, a mean over tokens, is rescaled to a mean over pairs."""
         odds = super().__call__(tokens, totals)
         chosen = tokens.field(SequenceField.SIDE) == 0
@@ -168,14 +171,14 @@ class OrpoJudge(SimpoJudge):
 
 
 @dataclass(frozen=True)
-class KtoJudge(Judge):
+class KtoLoss(SequenceLoss):
     """`kto`: loss of single answers, relative to the divergence of the whole step.
 
     Side 0 of a sample is its answer, side 1 its prompt with the answer of another.
     """
 
     settings: Preference
-    span = Span.STEP
+    span = LossSpan.STEP
     surveyed = 2
     names = (_CHOSEN, _REJECTED, "kl")
 
@@ -183,46 +186,46 @@ class KtoJudge(Judge):
         """See Judge."""
         return counts[SAMPLES].clamp(min=1)
 
-    def survey(self, tokens: JudgedTokens) -> Tensor:
+    def step_sums(self, tokens: LossInputs) -> Tensor:
         """Return sum and number of the mismatched pairs' log-ratios."""
         mismatched = self._ratios(tokens)[tokens.field(SequenceField.SIDE) == 1]
         return torch.stack((mismatched.sum(), mismatched.new_tensor(len(mismatched))))
 
-    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+    def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
         """See Judge."""
         assert totals.survey is not None
         total, count = totals.survey
         divergence = kto_divergence(total / count.clamp(min=1))
         rated = tokens.field(SequenceField.SIDE) == 0
         ratios, settings = self._ratios(tokens)[rated], self.settings
-        beta, desirable = resolved(settings.beta), tokens.sequence_values[DESIRABLE][rated] > 0
+        beta, desirable = require_resolved(settings.beta), tokens.sequence_values[DESIRABLE][rated] > 0
         for name, which in ((_CHOSEN, desirable), (_REJECTED, ~desirable)):
             totals.tally.add(name, beta * ratios[which].sum(), which.sum())
         totals.tally.add("kl", divergence * len(ratios), len(ratios))
-        weights = resolved(settings.desirable_weight), resolved(settings.undesirable_weight)
+        weights = require_resolved(settings.desirable_weight), require_resolved(settings.undesirable_weight)
         return kto_loss(ratios, desirable, divergence, beta, weights).sum()
 
-    def _ratios(self, tokens: JudgedTokens) -> Tensor:
+    def _ratios(self, tokens: LossInputs) -> Tensor:
         return (
             tokens.by_sequence(tokens.log_probabilities)
             - tokens.sequence_values[REFERENCE].double().flatten()
         )
 
 
-def judge_of(settings: Preference) -> Judge:
+def build_preference_loss(settings: Preference) -> SequenceLoss:
     """Build the loss of a resolved spec.preference."""
     match settings.loss:
         case PreferenceLoss.KTO:
-            return KtoJudge(settings)
+            return KtoLoss(settings)
         case PreferenceLoss.ORPO:
-            return OrpoJudge(settings)
+            return OrpoLoss(settings)
         case PreferenceLoss.SIMPO:
-            return SimpoJudge(settings)
+            return SimpoLoss(settings)
         case _:
-            return RatioJudge(settings)
+            return LogRatioLoss(settings)
 
 
-def resolved(value: Value | None) -> Value:
+def require_resolved(value: Value | None) -> Value:
     """Return a number that the contracts always set."""
     assert value is not None, "resolve() fills this in"
     return value

@@ -16,10 +16,10 @@ def rotary_frequencies(head_size: int, theta: float, scaling: RopeScaling | None
     """Return the radians per position by which each pair of columns turns: fp64 [head_size / 2]."""
     columns = torch.arange(0, head_size, 2, dtype=torch.float64)
     frequencies = theta ** (-columns / head_size)
-    return frequencies if scaling is None else stretched(frequencies, scaling)
+    return frequencies if scaling is None else scale_frequencies(frequencies, scaling)
 
 
-def stretched(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+def scale_frequencies(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
     """Apply Llama 3.1's rule: short waves keep their frequency, long ones slow down.
 
     A wave that fits more than `high_frequency_factor` times into the original context keeps its frequency;
@@ -41,7 +41,7 @@ def rotary_tables(length: int, frequencies: Tensor, device: torch.device) -> tup
     return angles.cos().to(device, torch.float32), angles.sin().to(device, torch.float32)
 
 
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def apply_rotary(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Turn x [batch, heads, length, head_size] by tables [length, head_size]; keeps the dtype.
 
     Tables may differ from sequence to sequence: [batch, 1, length, head_size].
@@ -55,7 +55,7 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 class _Turn(Function):
-    """`rotate` in half the passes over memory, where nothing is cast; backward turns the other way."""
+    """`apply_rotary` in half the passes over memory, where nothing is cast; backward turns the other way."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import AttentionBackend
 from footplate_trainer.model.attention_mask import AttentionMask
-from footplate_trainer.model.dropout import Dropout, DropoutSeed
+from footplate_trainer.model.dropout import DropoutSeed, HashDropout
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
@@ -39,7 +39,7 @@ def attention_with_dropout(
     key: Tensor,
     value: Tensor,
     mask: AttentionMask,
-    dropout: Dropout,
+    dropout: HashDropout,
     dropout_seed: DropoutSeed | None,
 ) -> Tensor:
     """Attend with some weights dropped; computes them all, as no fused kernel accepts our dropout masks."""
@@ -47,7 +47,9 @@ def attention_with_dropout(
     return kept @ _for_each_query_head(value, query)
 
 
-def attention_of(backend: AttentionBackend) -> Callable[[Tensor, Tensor, Tensor, AttentionMask], Tensor]:
+def get_attention_function(
+    backend: AttentionBackend,
+) -> Callable[[Tensor, Tensor, Tensor, AttentionMask], Tensor]:
     """Return the attention function of `backend`, without dropout."""
     return eager_attention if backend is AttentionBackend.EAGER else fused_attention
 

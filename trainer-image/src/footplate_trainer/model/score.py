@@ -19,7 +19,7 @@ MEAN: Final = "score/mean"
 DEVIATION: Final = "score/deviation"
 
 
-def sequence_ends(documents: Tensor, most: int) -> Tensor:
+def last_token_positions(documents: Tensor, most: int) -> Tensor:
     """Return the position in its row of each sequence's last token: int64 [n, most], -1 for no sequence.
 
     `documents` [n, length] numbers the sequence of each position, from 0 in each row; -1 is none.
@@ -30,13 +30,13 @@ def sequence_ends(documents: Tensor, most: int) -> Tensor:
     return ends.scatter_reduce(1, documents.clamp(min=0).long(), there, "amax")
 
 
-def sequence_scores(hidden: Tensor, head: Tensor, targets: Targets) -> Tensor:
+def compute_sequence_scores(hidden: Tensor, head: Tensor, targets: Targets) -> Tensor:
     """Score each sequence whose last token is among the positions of `hidden`, 0 elsewhere: fp32 [n, D].
 
     `hidden` [n, length, width] at `targets.positions` of the rows, `head` [1, width].
     """
     assert targets.sequences is not None, "this data has no sequences"
-    ends = sequence_ends(targets.documents, targets.sequences.shape[1])
+    ends = last_token_positions(targets.documents, targets.sequences.shape[1])
     if targets.positions is not None:  # from places in the row to those here
         here = torch.full((targets.documents.shape[1] + 1,), -1, device=ends.device)
         here[targets.positions] = torch.arange(len(targets.positions), device=ends.device)

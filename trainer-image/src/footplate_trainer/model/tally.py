@@ -11,7 +11,7 @@ Counts = Mapping[str, Tensor]
 """What a data set counts, over the global batch: int64 scalars, by name; the first is the step's tokens."""
 
 
-class Tally:
+class MetricSums:
     """A sum and a count for each of several names, which become means once all ranks' are added up."""
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:

@@ -23,11 +23,11 @@ from torch import Tensor
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.attention_mask import AttentionMask
 from footplate_trainer.model.feed_forward import ACTIVATIONS
-from footplate_trainer.model.head_chunks import log_normaliser
+from footplate_trainer.model.head_chunks import row_logsumexp
 from footplate_trainer.model.invariant_attention import BLOCK, InvariantAttention
-from footplate_trainer.model.linear import Linear, LowRank
-from footplate_trainer.model.norm import norm_of
-from footplate_trainer.model.rotary import rotary_frequencies, rotary_tables, rotate
+from footplate_trainer.model.linear import Linear, LowRankAdapter
+from footplate_trainer.model.norm import build_norm
+from footplate_trainer.model.rotary import apply_rotary, rotary_frequencies, rotary_tables
 from footplate_trainer.model.tiles import MOST_NUMBERS, SIZES, Multiply, Tiles, multiply
 from footplate_trainer.model.transformer import Decoder
 
@@ -36,12 +36,12 @@ SMALLEST: Final = 64  # the most rows that the smallest tile may have: each rest
 _TILES: Final = 32  # of each size are computed in each order
 
 
-class NotInvariant(UserMistake):
+class NoInvariantTiles(UserMistake):
     """Error of a machine on which no tile size makes a row's bits independent of the others."""
 
 
 @dataclass(frozen=True)
-class CheckedTiles:
+class InvariantTiles:
     """Tiles that passed the check."""
 
     tiles: Tiles
@@ -60,17 +60,17 @@ class _Probe:
     pairs: tuple[Tensor, Tensor] | None = None  # int64 [columns / 2] each: columns that cancel each other
 
 
-def checked_tiles(
+def find_invariant_tiles(
     network: Decoder,
     dtype: torch.dtype,
     device: torch.device,
     *,
     multiply: Multiply = multiply,
     sizes: Sequence[int] = SIZES,
-) -> CheckedTiles:
+) -> InvariantTiles:
     """Find tiles for `network`, which may be on `meta`, as it computes in `dtype` on `device`.
 
-    Call it after tensor parallelism has cut the weights, and before they are sharded. Raises NotInvariant
+    Call it after tensor parallelism has cut the weights, and before they are sharded. Raises NoInvariantTiles
     where there are none.
     """
     bad: dict[int, str] = {}
@@ -85,10 +85,10 @@ def checked_tiles(
             found.append((probe, results))
     kept = max((_agreeing(anchor, found, sizes, bad) for anchor in sizes if anchor <= SMALLEST), key=len)
     if not kept:
-        raise NotInvariant(_refusal(bad, device, dtype))
+        raise NoInvariantTiles(_refusal(bad, device, dtype))
     common = _TILES * min(sizes) + 3  # rows that each size has, whichever are kept
     digests = {probe.what: _digest(results[kept[-1]][:common]) for probe, results in found}
-    return CheckedTiles(Tiles(kept, multiply), digests)
+    return InvariantTiles(Tiles(kept, multiply), digests)
 
 
 def _digest(result: Tensor) -> str:
@@ -168,7 +168,7 @@ def _probes(network: Decoder, dtype: torch.dtype, device: torch.device) -> Itera
 
         yield _Probe(what, columns, max(rows, columns), product, dtype, (some, others))
     generator = _numbers_for("norms and attention", device)
-    norm = norm_of(shape).to(device, dtype)
+    norm = build_norm(shape).to(device, dtype)
     for parameter in norm.parameters():
         parameter.copy_(torch.randn(parameter.shape, device=device, generator=generator))
     hidden, inner, head_size = shape.hidden, shape.feed_forward, shape.head_size
@@ -186,7 +186,7 @@ def _probes(network: Decoder, dtype: torch.dtype, device: torch.device) -> Itera
         "the turn of positions",
         head_size,
         head_size,
-        lambda t, x: t.rows(lambda row: rotate(row, *tables), x),
+        lambda t, x: t.rows(lambda row: apply_rotary(row, *tables), x),
         dtype,
     )
     keys, values = torch.randn(2, 1, 1, 2 * BLOCK + 5, head_size, device=device, generator=generator).to(
@@ -203,7 +203,7 @@ def _probes(network: Decoder, dtype: torch.dtype, device: torch.device) -> Itera
 
 
 def _normaliser(tiles: Tiles, logits: Tensor) -> Tensor:
-    return log_normaliser(logits, tiles)[:, None]
+    return row_logsumexp(logits, tiles)[:, None]
 
 
 def _products(network: Decoder) -> set[tuple[int, int, bool]]:
@@ -213,7 +213,7 @@ def _products(network: Decoder) -> set[tuple[int, int, bool]]:
         if isinstance(module, Linear):
             weight, bias = module.matrix()
             found.add((*weight.shape, bias is not None))
-        elif isinstance(module, LowRank):
+        elif isinstance(module, LowRankAdapter):
             found.update((*matrix.shape, False) for matrix in module.matrices())
     if network.is_last:
         found.add((*_here(network.head_weight).shape, False))

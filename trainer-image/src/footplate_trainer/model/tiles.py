@@ -46,17 +46,17 @@ class Tiles:
 
     def cut(self, rows: int, width: int) -> Sequence[tuple[slice, int]]:
         """Cut `rows` of `width` columns into slices, each with the size of the tile that computes it."""
-        return _cut(rows, tuple(self.fitting(width)))
+        return _cut(rows, tuple(self.sizes_for_width(width)))
 
-    def filled(self, rows: int, width: int) -> int:
+    def padded_row_count(self, rows: int, width: int) -> int:
         """Return the rows of all tiles that `rows` of `width` columns are cut into."""
         return sum(size for _, size in self.cut(rows, width))
 
-    def fitting(self, width: int) -> list[int]:
+    def sizes_for_width(self, width: int) -> list[int]:
         """List the sizes for rows of `width` numbers."""
         return [size for size in self.sizes if size * width <= MOST_NUMBERS or size == self.sizes[-1]]
 
-    def holding(self, rows: int) -> int:
+    def smallest_size_for(self, rows: int) -> int:
         """Return the smallest size with space for `rows`, or the largest."""
         return min((size for size in self.sizes if size >= rows), default=self.sizes[0])
 

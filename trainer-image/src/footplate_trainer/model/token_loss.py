@@ -27,10 +27,10 @@ from footplate_trainer.model.head_chunks import (
     IGNORED,
     HeadChunks,
     HeadGradients,
-    KeptGradients,
+    StoredGradients,
     VocabularyShard,
-    log_normaliser,
-    pieces,
+    cut_into_slices,
+    row_logsumexp,
 )
 
 # Of a chunk's fp32 logits on another device: enough to keep it busy, and little beside the chunk.
@@ -38,20 +38,20 @@ _DEVICE_PIECE_BYTES = 2**26
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScoreRequest:
     """The scores of a token that a loss needs besides the log-probability of its label."""
 
     entropy: bool = False
     temperature: float | None = None  # the label's log-probability under softmax(logits / temperature)
 
     @property
-    def numbers(self) -> int:
+    def score_count(self) -> int:
         """The number of scores per token in all."""
         return 1 + self.entropy + (self.temperature is not None)
 
 
 @dataclass(frozen=True)
-class Scores:
+class TokenScores:
     """The network's scores of some tokens whose labels count: fp32 [tokens] each."""
 
     where: Tensor  # int64 [tokens], ascending: their places among all labels, flat
@@ -60,14 +60,14 @@ class Scores:
     tempered: Tensor | None = None  # log-probabilities of the labels at the temperature asked for
 
     @property
-    def present(self) -> list[Tensor]:
+    def score_tensors(self) -> list[Tensor]:
         """The requested scores, in this order."""
         given = (self.log_probabilities, self.entropies, self.tempered)
         return [numbers for numbers in given if numbers is not None]
 
     @classmethod
-    def of(cls, where: Tensor, numbers: Tensor, asked: Asked) -> Scores:
-        """Unpack fp32 [numbers, tokens], in the order of `present`."""
+    def of(cls, where: Tensor, numbers: Tensor, asked: ScoreRequest) -> TokenScores:
+        """Unpack fp32 [numbers, tokens], in the order of `score_tensors`."""
         rows = iter(numbers)
         return cls(
             where,
@@ -77,7 +77,7 @@ class Scores:
         )
 
 
-Score = Callable[[Scores], Tensor]
+Score = Callable[[TokenScores], Tensor]
 """A scalar from scores, by which it is differentiated: a sum over tokens or sequences."""
 
 
@@ -87,7 +87,7 @@ def summed_token_loss(
     labels: Tensor,
     score: Score,
     *,
-    asked: Asked = Asked(),
+    asked: ScoreRequest = ScoreRequest(),
     whole: bool = False,
     vocabulary: VocabularyShard | None = None,
     chunk: int | None = None,
@@ -120,7 +120,7 @@ def token_scores(
     head: Tensor,
     labels: Tensor,
     *,
-    asked: Asked = Asked(),
+    asked: ScoreRequest = ScoreRequest(),
     vocabulary: VocabularyShard | None = None,
     chunk: int | None = None,
 ) -> Tensor:
@@ -132,11 +132,11 @@ def token_scores(
     vocabulary = vocabulary or VocabularyShard(head.shape[0])
     size = chunk or loss_chunk(head.shape[0], head.device.type)
     scorer = _Scorer(flat, head, vocabulary, size, asked)
-    found = torch.zeros(asked.numbers, labels.numel(), device=hidden.device)
-    for tokens in pieces(len(where), size):
+    found = torch.zeros(asked.score_count, labels.numel(), device=hidden.device)
+    for tokens in cut_into_slices(len(where), size):
         statistics = scorer.statistics(scorer.logits(tokens), flat_labels[tokens])
         found[:, where[tokens]] = scorer.scores(statistics)
-    return found.view(asked.numbers, *labels.shape)
+    return found.view(asked.score_count, *labels.shape)
 
 
 def _counting(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,7 +155,7 @@ class _Plan:
     where: Tensor
     labels: Tensor
     score: Score
-    asked: Asked
+    asked: ScoreRequest
     whole: bool
     vocabulary: VocabularyShard
     chunk: int
@@ -171,7 +171,7 @@ class _Judged(Function):
         of_head = ctx.needs_input_grad[1]
         grads = HeadGradients.zeros(hidden, head, of_head) if plan.differentiate else None
         total = _by_sequence(scorer, plan, grads) if plan.whole else _by_token(scorer, plan, grads)
-        ctx.kept = KeptGradients(grads)
+        ctx.kept = StoredGradients(grads)
         return total
 
     @staticmethod
@@ -182,10 +182,10 @@ class _Judged(Function):
 def _by_token(scorer: _Scorer, plan: _Plan, grads: HeadGradients | None) -> Tensor:
     """Score each chunk, and differentiate it while its logits are in memory."""
     total = torch.zeros((), dtype=torch.float64, device=plan.where.device)
-    for tokens in pieces(len(plan.where), plan.chunk):
+    for tokens in cut_into_slices(len(plan.where), plan.chunk):
         logits, labels = scorer.logits(tokens), plan.labels[tokens]
         statistics = scorer.statistics(logits, labels)
-        scores = Scores.of(plan.where[tokens], scorer.scores(statistics), plan.asked)
+        scores = TokenScores.of(plan.where[tokens], scorer.scores(statistics), plan.asked)
         value, coefficients = _judged(plan.score, scores, plan.differentiate)
         total += value
         if grads is not None:
@@ -196,10 +196,10 @@ def _by_token(scorer: _Scorer, plan: _Plan, grads: HeadGradients | None) -> Tens
 
 def _by_sequence(scorer: _Scorer, plan: _Plan, grads: HeadGradients | None) -> Tensor:
     """Compute the statistics of all chunks, then the score at once, then all gradients."""
-    cut = pieces(len(plan.where), plan.chunk)
+    cut = cut_into_slices(len(plan.where), plan.chunk)
     found = [scorer.statistics(scorer.logits(tokens), plan.labels[tokens]) for tokens in cut]
     statistics = torch.cat([scorer.none, *found], 1)
-    scores = Scores.of(plan.where, scorer.scores(statistics), plan.asked)
+    scores = TokenScores.of(plan.where, scorer.scores(statistics), plan.asked)
     value, coefficients = _judged(plan.score, scores, plan.differentiate)
     if grads is None:
         return value
@@ -210,20 +210,20 @@ def _by_sequence(scorer: _Scorer, plan: _Plan, grads: HeadGradients | None) -> T
     return value
 
 
-def _judged(score: Score, scores: Scores, differentiate: bool) -> tuple[Tensor, Tensor]:
+def _judged(score: Score, scores: TokenScores, differentiate: bool) -> tuple[Tensor, Tensor]:
     """Return the score, fp64 scalar, and its derivatives by a token's numbers, fp32 [numbers, tokens]."""
     if not differentiate:
         return score(scores).detach().double(), torch.empty(0)
-    value, derivatives = differentiated(score, scores)
+    value, derivatives = value_and_gradients(score, scores)
     return value.double(), torch.stack(derivatives)
 
 
-def differentiated(score: Score, scores: Scores) -> tuple[Tensor, list[Tensor]]:
+def value_and_gradients(score: Score, scores: TokenScores) -> tuple[Tensor, list[Tensor]]:
     """Return the result of `score`, and its derivatives by each number of `scores`, in their order."""
     with torch.enable_grad():
-        leaves = [numbers.detach().requires_grad_() for numbers in scores.present]
+        leaves = [numbers.detach().requires_grad_() for numbers in scores.score_tensors]
         rest = iter(leaves)
-        known = Scores(
+        known = TokenScores(
             scores.where,
             next(rest),
             None if scores.entropies is None else next(rest),
@@ -244,13 +244,13 @@ class _Scorer(HeadChunks):
     """
 
     def __init__(
-        self, hidden: Tensor, head: Tensor, vocabulary: VocabularyShard, chunk: int, asked: Asked
+        self, hidden: Tensor, head: Tensor, vocabulary: VocabularyShard, chunk: int, asked: ScoreRequest
     ) -> None:
         super().__init__(hidden, head, vocabulary, chunk)
         self.asked = asked
         on_cpu = hidden.device.type == "cpu"
         self._piece = max(1, (CPU_PIECE_BYTES if on_cpu else _DEVICE_PIECE_BYTES) // (4 * max(1, self.rows)))
-        self.none = torch.empty(1 + asked.numbers, 0, device=hidden.device)
+        self.none = torch.empty(1 + asked.score_count, 0, device=hidden.device)
 
     def statistics(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Compute statistics of logits [tokens, rows], which stay unchanged.
@@ -271,22 +271,22 @@ class _Scorer(HeadChunks):
         return torch.stack(whole)
 
     def _pieces(self, logits: Tensor) -> list[slice]:
-        return pieces(len(logits), self._piece)
+        return cut_into_slices(len(logits), self._piece)
 
     def _here(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Compute the statistics over the local rows."""
         if not self.rows:
-            nothing = logits.new_zeros(1 + self.asked.numbers, len(labels))
+            nothing = logits.new_zeros(1 + self.asked.score_count, len(labels))
             nothing[0] = -torch.inf
             nothing[-1] = 0.0 if self.asked.temperature is None else -torch.inf
             return nothing
-        mine, columns = self.columns(labels)
+        mine, columns = self.label_columns(labels)
         tiles = self.vocabulary.tiles
-        found = [log_normaliser(logits, tiles), logits.gather(1, columns).squeeze(1) * mine]
+        found = [row_logsumexp(logits, tiles), logits.gather(1, columns).squeeze(1) * mine]
         if self.asked.entropy:
             found.append((torch.exp(logits - found[0][:, None]) * logits).sum(-1))
         if self.asked.temperature is not None:
-            found.append(log_normaliser(logits / self.asked.temperature, tiles))
+            found.append(row_logsumexp(logits / self.asked.temperature, tiles))
         return torch.stack(found)
 
     def scores(self, statistics: Tensor) -> Tensor:
@@ -307,7 +307,7 @@ class _Scorer(HeadChunks):
         """
         if not self.rows:
             return
-        mine, columns = self.columns(labels)
+        mine, columns = self.label_columns(labels)
         at_label = by[0].clone()
         temperature = self.asked.temperature
         if temperature is not None:

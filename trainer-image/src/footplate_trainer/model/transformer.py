@@ -13,12 +13,12 @@ from footplate_trainer.model.attention import AttentionState, KeyValueCache
 from footplate_trainer.model.attention_mask import AttentionMask, causal_mask
 from footplate_trainer.model.block import Block
 from footplate_trainer.model.inputs import BlockInputs, Inputs, States
-from footplate_trainer.model.network import Network, places_of
-from footplate_trainer.model.norm import norm_of
+from footplate_trainer.model.network import TransformerNetwork, position_ids
+from footplate_trainer.model.norm import build_norm
 from footplate_trainer.model.rotary import rotary_frequencies, rotary_tables
 
 
-class Decoder(Network):
+class Decoder(TransformerNetwork):
     """Decoder from tokens to logits; no token sees a later one."""
 
     rotary_cosine: Tensor
@@ -27,7 +27,7 @@ class Decoder(Network):
     def __init__(self, shape: ModelShape) -> None:
         super().__init__(shape)
         self.blocks.update({str(number): Block(shape, f"blocks.{number}") for number in range(shape.layers)})
-        self.norm: nn.Module | None = norm_of(shape)
+        self.norm: nn.Module | None = build_norm(shape)
         self.attention_mask = self.causal_mask
         self.reset_tables()
 
@@ -48,7 +48,7 @@ class Decoder(Network):
 
     def begin(self, inputs: Inputs, start: int = 0) -> States:
         """Embed the tokens: ([batch, length, hidden],)."""
-        return (self.embedding_dropout(self.embedded(inputs, start), inputs.dropout_seed, inputs.positions),)
+        return (self.embedding_dropout(self.embed(inputs, start), inputs.dropout_seed, inputs.positions),)
 
     def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
         """Run the blocks: ([batch, length, hidden],) -> the same shape.
@@ -64,7 +64,7 @@ class Decoder(Network):
     def finish(self, states: States, inputs: Inputs) -> Tensor:
         """Apply the final norm."""
         assert self.norm is not None
-        return self.read_by_head(self.norm(*states), inputs)
+        return self.append_head_adapter(self.norm(*states), inputs)
 
     def causal_mask(self, inputs: Inputs) -> AttentionMask:
         """Build the attention mask of whole sequences."""
@@ -84,7 +84,7 @@ class Decoder(Network):
             return None
         if self.tiles is not None and inputs.documents is not None:
             # Distances are the same from any beginning, but bits are not.
-            places = places_of(inputs, start)
+            places = position_ids(inputs, start)
             return self.rotary_cosine[places][:, None], self.rotary_sine[places][:, None]
         where = slice(start, start + length) if inputs.positions is None else inputs.positions
         return self.rotary_cosine[where], self.rotary_sine[where]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.training import Optimizer
 from footplate_trainer.optim.clip import square_norm
-from footplate_trainer.optim.groups import decay_of
+from footplate_trainer.optim.groups import get_weight_decay
 from footplate_trainer.parallel.data_parallel import dtensor_like
 from footplate_trainer.parallel.local_shard import local_shard, trained_parameters
 from footplate_trainer.parallel.partial_sums import PartialSum, complete_sums, dtensor_along, shard_groups
@@ -34,7 +34,9 @@ class Adafactor:
             name: _Matrix(parameter) if parameter.ndim > 1 else _Vector(parameter)
             for name, parameter in trained_parameters(model).items()
         }
-        self._decays = [decay_of(parameter, settings) for parameter in trained_parameters(model).values()]
+        self._decays = [
+            get_weight_decay(parameter, settings) for parameter in trained_parameters(model).values()
+        ]
         self._updates = 0
 
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
@@ -64,7 +66,7 @@ class Adafactor:
                 named.setdefault(moment, {})[name] = tensor
         return named
 
-    def set_updates_done(self, updates: int) -> None:
+    def set_update_count(self, updates: int) -> None:
         """Set the number of updates that the moments include; the weight of the newest depends on it."""
         self._updates = updates
 

@@ -20,13 +20,13 @@ def square_norm(gradients: list[Tensor]) -> Tensor:
     return torch.cat(rows).double().square().sum()
 
 
-def clip(gradients: list[Tensor], norm: float, limit: float) -> None:
+def clip_gradients(gradients: list[Tensor], norm: float, limit: float) -> None:
     """Scale `gradients` in place so that the global `norm` becomes at most `limit`; 0 is no limit."""
     if limit and norm > limit:
         torch._foreach_mul_(gradients, limit / norm)
 
 
-class GradientWatch:
+class GradientMonitor:
     """Detector of non-finite gradients at `embedding`'s output; a pipeline stage without one detects nothing.
 
     Once gradients are reduced, one rank's NaN is every rank's. The gradient that flows back through the
@@ -40,7 +40,7 @@ class GradientWatch:
         if embedding is not None:
             embedding.register_forward_hook(self._forward)
 
-    def went_bad(self) -> bool:
+    def has_nonfinite_gradient(self) -> bool:
         """Return whether a gradient of this rank was not finite; waits for the device."""
         return not bool(self._sum.isfinite())
 

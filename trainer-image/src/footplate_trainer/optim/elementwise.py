@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.training import Optimizer, OptimizerName
-from footplate_trainer.optim.groups import decay_of
+from footplate_trainer.optim.groups import get_weight_decay
 from footplate_trainer.parallel.data_parallel import dtensor_like
 from footplate_trainer.parallel.local_shard import local_shard, trained_parameters
 
 
-class Elementwise:
+class ElementwiseOptimizer:
     """A fused torch optimizer over this rank's rows."""
 
     def __init__(self, model: nn.Module, settings: Optimizer) -> None:
@@ -28,7 +28,7 @@ class Elementwise:
         self._rows = {name: local_shard(parameter).local for name, parameter in self._parameters.items()}
         groups: dict[float, list[Tensor]] = {0.0: []}  # torch wants a group also where all is frozen
         for name, parameter in self._parameters.items():
-            groups.setdefault(decay_of(parameter, settings), []).append(self._rows[name])
+            groups.setdefault(get_weight_decay(parameter, settings), []).append(self._rows[name])
         by_decay = [{"params": rows, "weight_decay": decay} for decay, rows in groups.items()]
         self._torch, self._moments = _torch_optimizer(by_decay, settings)
         # torch allocates these in the first step, but a checkpoint is loaded before it.
@@ -58,7 +58,7 @@ class Elementwise:
             for moment in self._moments
         }
 
-    def set_updates_done(self, updates: int) -> None:
+    def set_update_count(self, updates: int) -> None:
         """Set the number of updates that the moments include; Adam's bias correction needs it."""
         for state in self._torch.state.values():
             if "step" in state:

@@ -12,7 +12,7 @@ from torch import Tensor
 from footplate_contracts.v1alpha1.training import Optimizer
 
 
-def decay_of(parameter: Tensor, settings: Optimizer) -> float:
+def get_weight_decay(parameter: Tensor, settings: Optimizer) -> float:
     """Return the weight decay of `parameter` under resolved `settings`."""
     assert settings.weight_decay is not None, "resolve() fills this in"
     return settings.weight_decay if parameter.ndim > 1 else 0.0

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from footplate_contracts.v1alpha1 import training
 from footplate_contracts.v1alpha1.training import OptimizerName
 from footplate_trainer.optim.adafactor import Adafactor
-from footplate_trainer.optim.elementwise import Elementwise
+from footplate_trainer.optim.elementwise import ElementwiseOptimizer
 
 
-class Optimizer(Protocol):
+class ShardedOptimizer(Protocol):
     """Optimizer of this rank's part of each parameter."""
 
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
@@ -22,12 +22,12 @@ class Optimizer(Protocol):
     def moments(self) -> dict[str, dict[str, Tensor]]:
         """Return moment -> parameter name -> live tensor, laid out over the ranks."""
 
-    def set_updates_done(self, updates: int) -> None:
+    def set_update_count(self, updates: int) -> None:
         """Set the number of updates that the moments include."""
 
 
-def build_optimizer(model: nn.Module, settings: training.Optimizer) -> Optimizer:
+def build_optimizer(model: nn.Module, settings: training.Optimizer) -> ShardedOptimizer:
     """Build the optimizer of resolved `settings` over the trained parameters of `model`."""
     if settings.name is OptimizerName.ADAFACTOR:
         return Adafactor(model, settings)
-    return Elementwise(model, settings)
+    return ElementwiseOptimizer(model, settings)

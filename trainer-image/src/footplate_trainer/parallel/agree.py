@@ -19,7 +19,7 @@ from footplate_trainer.errors import TrainerError
 Value = TypeVar("Value")
 
 
-def from_rank_0(decide: Callable[[], Value], group: dist.ProcessGroup) -> Value:
+def compute_on_rank_0(decide: Callable[[], Value], group: dist.ProcessGroup) -> Value:
     """Call `decide` on rank 0 only, and return its result on every rank.
 
     A TrainerError from `decide` is raised on every rank. Any other error ends rank 0, and thereby the others.
@@ -32,13 +32,13 @@ def from_rank_0(decide: Callable[[], Value], group: dist.ProcessGroup) -> Value:
     return result
 
 
-def awaited_from_rank_0(
+def compute_on_rank_0_with_progress(
     decide: Callable[[Callable[[int], None]], Value],
     group: dist.ProcessGroup,
     heard: Callable[[int], None],
     every: float = 5.0,
 ) -> Value:
-    """Do as `from_rank_0`, with a `decide` that may take longer than a collective's timeout.
+    """Do as `compute_on_rank_0`, with a `decide` that may take longer than a collective's timeout.
 
     `decide` runs in a thread, and reports its progress, an ascending number, to the callable it receives.
     All ranks synchronise every `every` seconds until it is done, and each calls `heard` with that number.
@@ -58,7 +58,7 @@ def awaited_from_rank_0(
         assert work is not None
         return work.future.result()
 
-    return from_rank_0(result, group)
+    return compute_on_rank_0(result, group)
 
 
 class _Work(Generic[Value]):
@@ -79,19 +79,19 @@ class _Work(Generic[Value]):
         self.progress = progress
 
 
-def meet(group: dist.ProcessGroup) -> None:
+def barrier(group: dist.ProcessGroup) -> None:
     """Wait until all ranks are here."""
     dist.barrier(group=group)
 
 
-def gather_to_0(value: Value, group: dist.ProcessGroup) -> list[Value]:
+def gather_to_rank_0(value: Value, group: dist.ProcessGroup) -> list[Value]:
     """Return every rank's value, by rank, on rank 0; an empty list elsewhere."""
     everybody: list[Any] | None = [None] * group.size() if group.rank() == 0 else None
     dist.gather_object(value, everybody, group=group, group_dst=0)
     return everybody or []
 
 
-def gather(value: Value, group: dist.ProcessGroup) -> list[Value]:
+def all_gather(value: Value, group: dist.ProcessGroup) -> list[Value]:
     """Return every rank's value, by rank, on every rank."""
     everybody: list[Any] = [None] * group.size()
     dist.all_gather_object(everybody, value, group=group)
@@ -108,7 +108,7 @@ def scatter_from_0(values: Sequence[Value], group: dist.ProcessGroup) -> Value:
 
 def raise_first(error: Exception | None, group: dist.ProcessGroup) -> None:
     """Raise, on every rank, the error of the lowest rank that has one."""
-    for raised in gather(error, group):
+    for raised in all_gather(error, group):
         if raised is not None:
             raise raised
 

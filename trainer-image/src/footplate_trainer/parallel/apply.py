@@ -20,19 +20,19 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
 from footplate_planning.config import model_shape
 from footplate_planning.topology import Topology, stage_layers
-from footplate_trainer.model.build import build
+from footplate_trainer.model.build import build_network
 from footplate_trainer.model.initialize import initialize_rows
-from footplate_trainer.model.linear import begin_gradient
+from footplate_trainer.model.linear import make_output_require_grad
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.batch_invariance import apply_batch_invariance
-from footplate_trainer.parallel.blocks import compile_blocks, recompute
+from footplate_trainer.parallel.blocks import apply_activation_checkpointing, compile_blocks
 from footplate_trainer.parallel.context_parallel import apply_context_parallel
-from footplate_trainer.parallel.data_parallel import Accumulation, apply_fsdp
+from footplate_trainer.parallel.data_parallel import GradientAccumulation, apply_fsdp
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.mesh import Grid, make_mesh, open_grid
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModule, StageModules
 from footplate_trainer.parallel.tensor_parallel import apply_tensor_parallel
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 
 
 class ForwardBackward(Protocol):
@@ -61,10 +61,12 @@ class ParallelModel:
     invariant: bool = False  # what it computes of a row does not depend on the rows beside it
 
 
-def build_model(config: RunConfig, world: World, *, batch_invariant: bool = False) -> ParallelModel:
+def build_model(
+    config: RunConfig, world: DistributedContext, *, batch_invariant: bool = False
+) -> ParallelModel:
     """Build the network of `config` over `world`, with its initial weights. Collective.
 
-    Raises NotInvariant if `batch_invariant` is set and this machine cannot compute so.
+    Raises NoInvariantTiles if `batch_invariant` is set and this machine cannot compute so.
     """
     topology = Topology.of(world.size, config.parallelism)
     grid = open_grid(topology, world.rank, world.device.type)
@@ -74,7 +76,7 @@ def build_model(config: RunConfig, world: World, *, batch_invariant: bool = Fals
 
 
 def build_frozen(
-    config: RunConfig, world: World, beside: ParallelModel, *, batch_invariant: bool = False
+    config: RunConfig, world: DistributedContext, beside: ParallelModel, *, batch_invariant: bool = False
 ) -> ParallelModel:
     """Build the network of `config` with its initial weights, in the layout of `beside`, never to be trained.
 
@@ -85,14 +87,14 @@ def build_frozen(
     return frozen
 
 
-def build_beside(config: RunConfig, world: World, beside: ParallelModel) -> ParallelModel:
+def build_colocated(config: RunConfig, world: DistributedContext, beside: ParallelModel) -> ParallelModel:
     """Build the network of `config` in the layout of `beside`, untrained, to be trained with it."""
     return _laid_out(config, world, beside.grid, beside.host_mesh, trained=True, invariant=False)
 
 
 def _laid_out(
     config: RunConfig,
-    world: World,
+    world: DistributedContext,
     grid: Grid,
     host_mesh: DeviceMesh,
     *,
@@ -107,7 +109,7 @@ def _laid_out(
         )
         for number in topology.stages_of(grid.coordinates.pipeline)
     )
-    module.to_empty(device=device.home_of_shards(config.parallelism.offload, world.device))
+    module.to_empty(device=device.shard_device(config.parallelism.offload, world.device))
     for stage in module.stages:
         stage.network.reset_tables(world.device)
     initialize(module, config.training.seed, config.model.initialization.standard_deviation)
@@ -118,7 +120,7 @@ def _laid_out(
 
         passes = Pipeline(module, grid, world.device, _computed_in(config))
     else:
-        passes = Accumulation(module.stages[0], grid, world.device)
+        passes = GradientAccumulation(module.stages[0], grid, world.device)
     return ParallelModel(module, grid, passes, host_mesh, invariant)
 
 
@@ -133,23 +135,23 @@ def _stage(
     layers: range,
     *,
     trained: bool,
-    invariant_over: World | None,
+    invariant_over: DistributedContext | None,
 ) -> StageModule:
     """Build stage `number`, without memory; batch invariant over `invariant_over`, if that is not None."""
     with torch.device("meta"):
-        network = build(model_shape(config))
+        network = build_network(model_shape(config))
     if not trained:
         network.requires_grad_(False)
     if grid.context_group is not None:
         apply_context_parallel(network, grid.context_group)
     if grid.tensor_mesh is not None:
         apply_tensor_parallel(network, grid.tensor_mesh)
-    network.keep(layers, first=number == 0, last=number == grid.topology.stages - 1)
+    network.prune_to_stage(layers, first=number == 0, last=number == grid.topology.stages - 1)
     if invariant_over is not None:
         apply_batch_invariance(network, _computed_in(config), invariant_over)
     if config.model.adapter is not None and network.is_first and network.embedding is not None:
-        network.embedding.register_forward_hook(begin_gradient)
-    recompute(network, config.training.recomputation)
+        network.embedding.register_forward_hook(make_output_require_grad)
+    apply_activation_checkpointing(network, config.training.recomputation)
     if config.training.compile:
         compile_blocks(network)
     stage = StageModule(network, grid.tensor_group)

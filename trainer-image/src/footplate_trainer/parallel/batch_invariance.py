@@ -5,46 +5,48 @@ from __future__ import annotations
 import torch
 
 from footplate_trainer.errors import TrainerError
-from footplate_trainer.model.batch_invariance import batch_invariant
-from footplate_trainer.model.network import Network
-from footplate_trainer.model.tile_check import CheckedTiles, NotInvariant, checked_tiles
+from footplate_trainer.model.batch_invariance import make_batch_invariant
+from footplate_trainer.model.network import TransformerNetwork
+from footplate_trainer.model.tile_check import InvariantTiles, NoInvariantTiles, find_invariant_tiles
 from footplate_trainer.model.tiles import Tiles
 from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.parallel.agree import gather
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.agree import all_gather
+from footplate_trainer.parallel.world import DistributedContext
 
 
-def apply_batch_invariance(network: Network, dtype: torch.dtype, world: World) -> None:
+def apply_batch_invariance(
+    network: TransformerNetwork, dtype: torch.dtype, world: DistributedContext
+) -> None:
     """Make `network`, cut and still on `meta`, compute in tiles that passed this machine's check. Collective.
 
     Raises as `agreed_tiles` does.
     """
     assert isinstance(network, Decoder), "only decoders generate"
-    batch_invariant(network, agreed_tiles(network, dtype, world))
+    make_batch_invariant(network, agreed_tiles(network, dtype, world))
 
 
-def agreed_tiles(network: Decoder, dtype: torch.dtype, world: World) -> Tiles:
+def agreed_tiles(network: Decoder, dtype: torch.dtype, world: DistributedContext) -> Tiles:
     """Return tiles in which `network`, cut and still on `meta`, computes the same on all ranks. Collective.
 
-    Raises, on every rank, the error of a rank that finds none, and NotInvariant if two ranks compute the same
+    Raises, on every rank, the error of a rank that finds none, and NoInvariantTiles if two ranks compute the same
     thing with different bits.
     """
-    found: CheckedTiles | TrainerError
+    found: InvariantTiles | TrainerError
     try:
-        found = checked_tiles(network, dtype, world.device)
+        found = find_invariant_tiles(network, dtype, world.device)
     except TrainerError as error:
         found = error
-    told = gather(found if isinstance(found, TrainerError) else found.digests, world.everybody)
+    told = all_gather(found if isinstance(found, TrainerError) else found.digests, world.everybody)
     for of_rank in told:
         if isinstance(of_rank, TrainerError):
             raise of_rank
     require_equal([digests for digests in told if isinstance(digests, dict)])
-    assert isinstance(found, CheckedTiles)
+    assert isinstance(found, InvariantTiles)
     return found.tiles
 
 
 def require_equal(digests: list[dict[str, str]]) -> None:
-    """Raise NotInvariant if two ranks computed the same thing with different bits; `digests` by rank.
+    """Raise NoInvariantTiles if two ranks computed the same thing with different bits; `digests` by rank.
 
     Pipeline ranks may have different things to compute.
     """
@@ -53,7 +55,7 @@ def require_equal(digests: list[dict[str, str]]) -> None:
         for what, digest in of_rank.items():
             other, expected = first.setdefault(what, (rank, digest))
             if digest != expected:
-                raise NotInvariant(
+                raise NoInvariantTiles(
                     f"rollout.batchInvariant: ranks {other} and {rank} compute {what} with other bits; let "
                     "all nodes be of one kind, with as many threads each, or leave batchInvariant out"
                 )

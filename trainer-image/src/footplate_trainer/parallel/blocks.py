@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from footplate_contracts.v1alpha1.training import Recomputation
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.model.dropout import Dropout
-from footplate_trainer.model.network import Network
+from footplate_trainer.model.dropout import HashDropout
+from footplate_trainer.model.network import TransformerNetwork
 
 # What selective recomputation keeps: products of matrices and attention, which take the time.
 _KEPT = [
@@ -28,7 +28,7 @@ _KEPT = [
 ]
 
 
-def recompute(network: Network, which: Recomputation) -> None:
+def apply_activation_checkpointing(network: TransformerNetwork, which: Recomputation) -> None:
     """Make each block's backward pass recompute all its activations, or only the cheap ones."""
     if which is Recomputation.NONE:
         return
@@ -38,7 +38,7 @@ def recompute(network: Network, which: Recomputation) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, **chosen)
 
 
-def compile_blocks(network: Network) -> None:
+def compile_blocks(network: TransformerNetwork) -> None:
     """Compile each block; raise UserMistake if a CPU has no C++ compiler."""
     if not torch.cuda.is_available() and not (shutil.which("g++") or shutil.which("clang++")):
         raise UserMistake(
@@ -47,6 +47,6 @@ def compile_blocks(network: Network) -> None:
     for block in network.blocks.values():
         for module in block.modules():
             # The compiler's own integers do not wrap around where a hash of 64 bits does.
-            if isinstance(module, Dropout) and module.active:
+            if isinstance(module, HashDropout) and module.is_active:
                 module.draw = torch.compiler.disable(module.draw)  # type: ignore[no-untyped-call]  # torch's
         block.forward = torch.compile(block.forward)

@@ -42,7 +42,7 @@ def weights_checksum(parameters: Mapping[str, Tensor], group: dist.ProcessGroup)
         )
     blocks = {
         (name, shape, start): summed
-        for held in agree.gather(mine, group)
+        for held in agree.all_gather(mine, group)
         for name, shape, start, summed in held
     }
     sums: dict[tuple[str, tuple[int, ...]], int] = defaultdict(int)

@@ -20,11 +20,11 @@ from torch.autograd import Function
 from footplate_contracts.v1alpha1.model import Architecture
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import context_chunks
-from footplate_trainer.model.attention import Attention
-from footplate_trainer.model.attention_mask import AttentionMask, earlier, same_document
+from footplate_trainer.model.attention import MultiHeadAttention
+from footplate_trainer.model.attention_mask import AttentionMask, causal_mask_tensor, same_document
 from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.network import Network
-from footplate_trainer.model.scaled_dot_product import attention_of
+from footplate_trainer.model.network import TransformerNetwork
+from footplate_trainer.model.scaled_dot_product import get_attention_function
 
 
 def my_positions(length: int, group: dist.ProcessGroup) -> Tensor:
@@ -50,12 +50,12 @@ def gather_in_order(dealt: Tensor, group: dist.ProcessGroup) -> Tensor:
     return pieces[_places(group.size())].flatten(0, 1)
 
 
-def apply_context_parallel(network: Network, group: dist.ProcessGroup) -> None:
+def apply_context_parallel(network: TransformerNetwork, group: dist.ProcessGroup) -> None:
     """Let `network` attend to the keys of all ranks of `group`."""
     shared = _GatheredAttention(group, network.shape)
     network.attention_mask = shared.attention_mask
     for module in network.modules():
-        if isinstance(module, Attention):
+        if isinstance(module, MultiHeadAttention):
             module.attend = shared.attend
 
 
@@ -70,7 +70,7 @@ class _GatheredAttention:
         self._group = group
         self._causal = shape.architecture is Architecture.DECODER
         self._window = shape.sliding_window
-        self._attend = attention_of(shape.attention_backend)
+        self._attend = get_attention_function(shape.attention_backend)
         piece = shape.context // (2 * group.size())
         self._pieces = [
             (chunk * piece, (chunk + 1) * piece) for chunk in context_chunks(group.rank(), group.size())
@@ -106,13 +106,13 @@ class _GatheredAttention:
         queries, keys = inputs.documents[:, start:end], inputs.documents[:, : self._seen(end)]
         same = same_document(queries, keys)
         if mask is None and self._causal:
-            mask = earlier(start, end, None, same.device)
+            mask = causal_mask_tensor(start, end, None, same.device)
         return same if mask is None else same & mask
 
     def _earlier(self, start: int, end: int, device: torch.device) -> Tensor | None:
         """Return the causal mask, or None if SDPA's causal flag means the same."""
         window = self._window if self._window is not None and self._window < end else None
-        return None if start == 0 and window is None else earlier(start, end, window, device)
+        return None if start == 0 and window is None else causal_mask_tensor(start, end, window, device)
 
 
 def _gather(key: Tensor, value: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,7 @@ def apply_fsdp(stage: StageModule, grid: Grid, precision: Precision, offload: Of
         wrapped.set_force_sum_reduction_for_comms(True)
 
 
-class Accumulation:
+class GradientAccumulation:
     """Gradient accumulation over consecutive micro-batches, without a pipeline."""
 
     def __init__(self, stage: StageModule, grid: Grid, device: torch.device) -> None:

@@ -33,7 +33,7 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux says KiB
 
 
-def keep_freed_memory(device: torch.device) -> None:
+def retain_freed_memory(device: torch.device) -> None:
     """Make glibc's allocator, on a CPU, retain freed memory instead of returning it to the kernel.
 
     A step allocates the buffers that the previous step freed, and the kernel would map them anew,
@@ -56,12 +56,12 @@ def offload_policy(offload: Offload, device_type: str) -> OffloadPolicy:
     return CPUOffloadPolicy(pin_memory=device_type != "cpu") if offload is Offload.CPU else OffloadPolicy()
 
 
-def home_of_shards(offload: Offload, device: torch.device) -> torch.device:
+def shard_device(offload: Offload, device: torch.device) -> torch.device:
     """Return the device on which parameters are allocated."""
     return torch.device("cpu") if offload is Offload.CPU else device
 
 
-def reducible(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
+def to_group_device(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
     """Return `tensor`, or a copy on a device whose tensors `group` can reduce: NCCL refuses CPU tensors."""
     devices = group._device_types
     if any(device.type == tensor.device.type for device in devices):

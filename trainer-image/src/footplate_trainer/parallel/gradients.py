@@ -47,7 +47,7 @@ class Gradients:
 
     def _share_over_pipeline(self, names: list[str], grid: Grid, group: dist.ProcessGroup) -> None:
         holders: dict[str, list[int]] = defaultdict(list)
-        for pipeline, held in enumerate(agree.gather(names, group)):
+        for pipeline, held in enumerate(agree.all_gather(names, group)):
             for name in held:
                 holders[name].append(pipeline)
         shared = {name: ranks for name, ranks in holders.items() if len(ranks) > 1}

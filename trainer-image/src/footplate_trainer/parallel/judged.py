@@ -19,20 +19,26 @@ import torch.distributed as dist
 from torch import Tensor
 
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
-from footplate_trainer.model.judge import Judge, JudgedTokens, Span, StepTotals
-from footplate_trainer.model.tally import Counts, Tally
+from footplate_trainer.model.judge import LossInputs, LossSpan, SequenceLoss, StepTotals
+from footplate_trainer.model.tally import Counts, MetricSums
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.model.token_loss import Asked, Scores, differentiated, summed_token_loss, token_scores
+from footplate_trainer.model.token_loss import (
+    ScoreRequest,
+    TokenScores,
+    summed_token_loss,
+    token_scores,
+    value_and_gradients,
+)
 from footplate_trainer.parallel.context_parallel import gather_in_order
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion
 
 
 @dataclass(frozen=True)
-class Judged(Objective):
+class LossObjective(Objective):
     """The loss of a `judge` as an objective."""
 
-    judge: Judge
+    judge: SequenceLoss
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -43,17 +49,17 @@ class Judged(Objective):
         """See Objective."""
         return self.judge.divisor(counts)
 
-    def begin(self, batch: GlobalBatch) -> Criterion:
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
         """See Objective; runs an extra forward pass if one rank's micro-batch is not enough for the loss."""
         span, context = self.judge.span, batch.grid.context_group
-        if span is Span.TOKEN or (span is Span.SEQUENCE and context is None):
+        if span is LossSpan.TOKEN or (span is LossSpan.SEQUENCE and context is None):
             return _AtOnce(self.judge, StepTotals(batch.counts, batch.tally))
-        collected = Collected(self.judge.asked)
+        collected = ScoreCollector(self.judge.asked)
         batch.run(collected)
         whole = [_Whole.of(targets, scores, context) for targets, scores in collected.in_order]
         tally = batch.tally
         if batch.grid.coordinates.context > 0:  # the first rank's counts, for all who share its sequences
-            tally = Tally(self.names, tally.sums.device)
+            tally = MetricSums(self.names, tally.sums.device)
         totals = StepTotals(batch.counts, tally, self._survey(whole, batch))
         return _Replay(
             {id(part.targets): self._judged(part, totals, batch) for part in whole}, self.judge.asked, whole
@@ -61,19 +67,19 @@ class Judged(Objective):
 
     def _survey(self, whole: Sequence[_Whole], batch: GlobalBatch) -> Tensor | None:
         """Return the sum over the global batch's sequences, or None if not needed; collective."""
-        if self.judge.span is not Span.STEP:
+        if self.judge.span is not LossSpan.STEP:
             return None
         total = torch.zeros(self.judge.surveyed, dtype=torch.float64, device=batch.tally.sums.device)
         place = batch.grid.coordinates
         if place.tensor == place.context == 0:
             for part in whole:
-                total += self.judge.survey(part.tokens(part.scores(self.judge.asked)))
+                total += self.judge.step_sums(part.tokens(part.scores(self.judge.asked)))
         dist.all_reduce(total)
         return total
 
     def _judged(self, part: _Whole, totals: StepTotals, batch: GlobalBatch) -> _Known:
         """Compute the loss of a micro-batch's whole sequences, and its derivatives by this rank's scores."""
-        value, derivatives = differentiated(
+        value, derivatives = value_and_gradients(
             lambda scores: self.judge(part.tokens(scores), totals), part.scores(self.judge.asked)
         )
         if batch.grid.coordinates.context > 0:
@@ -82,14 +88,14 @@ class Judged(Objective):
 
 
 @dataclass
-class Collected:
+class ScoreCollector:
     """A criterion without a loss that stores the scores of each label: for models that are not trained.
 
     Run it without gradients (`evaluate` of a model's passes); only ranks that
     have the last layers collect anything.
     """
 
-    asked: Asked = field(default_factory=Asked)
+    asked: ScoreRequest = field(default_factory=ScoreRequest)
     in_order: list[tuple[Targets, Tensor]] = field(default_factory=list)  # fp32 [numbers, n, length] each
 
     def __call__(
@@ -100,7 +106,7 @@ class Collected:
         self.in_order.append((targets, scores))
         return hidden.new_zeros((), dtype=torch.float64)
 
-    def of(self, targets: Targets) -> Tensor:
+    def scores_for(self, targets: Targets) -> Tensor:
         """Return one micro-batch's scores, whatever order a pipeline ran: fp32 [numbers, n, length].
 
         In the order of Scores; 0 at uncounted labels.
@@ -108,7 +114,7 @@ class Collected:
         return next(scores for other, scores in self.in_order if other is targets)
 
 
-def whole_rows(numbers: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+def gather_rows(numbers: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     """Gather `numbers` [k, n, length] at each context rank's positions into [k, n, row]. Collective."""
     return numbers if group is None else gather_in_order(numbers.movedim(2, 0), group).movedim(0, 2)
 
@@ -117,17 +123,17 @@ def whole_rows(numbers: Tensor, group: dist.ProcessGroup | None) -> Tensor:
 class _AtOnce:
     """A criterion that computes each micro-batch's loss within the only pass."""
 
-    judge: Judge
+    judge: SequenceLoss
     totals: StepTotals
 
     def __call__(
         self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
-        def score(scores: Scores) -> Tensor:
-            places = row_places(targets, scores.where)
-            return self.judge(JudgedTokens.of(targets, scores, places), self.totals)
+        def score(scores: TokenScores) -> Tensor:
+            places = row_positions(targets, scores.where)
+            return self.judge(LossInputs.of(targets, scores, places), self.totals)
 
-        whole = self.judge.span is not Span.TOKEN
+        whole = self.judge.span is not LossSpan.TOKEN
         return summed_token_loss(
             hidden, head, targets.labels, score, asked=self.judge.asked, whole=whole, vocabulary=vocabulary
         )
@@ -146,7 +152,7 @@ class _Replay:
     """A criterion for the pass with gradients, with losses and derivatives computed beforehand."""
 
     parts: dict[int, _Known]  # by identity of targets: a pipeline runs them in an order of its own
-    asked: Asked
+    asked: ScoreRequest
     alive: object  # keeps the identities unique
 
     def __call__(
@@ -157,8 +163,8 @@ class _Replay:
             return known.value
         derivatives = known.derivatives.flatten(1)
 
-        def score(scores: Scores) -> Tensor:
-            return (torch.stack(scores.present) * derivatives[:, scores.where]).sum()
+        def score(scores: TokenScores) -> Tensor:
+            return (torch.stack(scores.score_tensors) * derivatives[:, scores.where]).sum()
 
         through = summed_token_loss(
             hidden, head, targets.labels, score, asked=self.asked, vocabulary=vocabulary
@@ -181,17 +187,17 @@ class _Whole:
         counts = targets.labels != IGNORED
         if group is not None:
             both = torch.cat((numbers, counts[None].float()))  # [numbers + 1, n, length]
-            *rows, marks = whole_rows(both, group)
+            *rows, marks = gather_rows(both, group)
             numbers, counts = torch.stack(rows), marks > 0
         return cls(targets, numbers, counts.flatten().nonzero().squeeze(1))
 
-    def scores(self, asked: Asked) -> Scores:
+    def scores(self, asked: ScoreRequest) -> TokenScores:
         """Return the scores of all tokens whose labels count."""
-        return Scores.of(self.places, self.numbers.flatten(1)[:, self.places], asked)
+        return TokenScores.of(self.places, self.numbers.flatten(1)[:, self.places], asked)
 
-    def tokens(self, scores: Scores) -> JudgedTokens:
+    def tokens(self, scores: TokenScores) -> LossInputs:
         """Return these tokens in the form that a judge accepts."""
-        return JudgedTokens.of(self.targets, scores, scores.where)
+        return LossInputs.of(self.targets, scores, scores.where)
 
     def dealt(self, derivatives: Tensor) -> Tensor:
         """Pick this rank's positions from fp32 [numbers, tokens]: [numbers, n, length], 0 elsewhere."""
@@ -200,7 +206,7 @@ class _Whole:
         return rows if self.targets.positions is None else rows[..., self.targets.positions]
 
 
-def row_places(targets: Targets, where: Tensor) -> Tensor:
+def row_positions(targets: Targets, where: Tensor) -> Tensor:
     """Map flat indices of this rank's labels to flat indices of whole rows."""
     if targets.positions is None:
         return where

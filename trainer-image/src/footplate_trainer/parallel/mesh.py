@@ -53,12 +53,12 @@ class Grid:
 
     def join_holders(self, holders: list[int]) -> dist.ProcessGroup | None:
         """Create this rank's group with its peers at the pipeline coordinates `holders`; collective."""
-        return join(self.topology.holder_groups(holders), self.rank)
+        return create_groups(self.topology.holder_groups(holders), self.rank)
 
 
 def open_grid(topology: Topology, rank: int, device_type: str) -> Grid:
     """Make all meshes and groups of `topology`; collective."""
-    context = join(topology.context_groups(), rank) if topology.context > 1 else None
+    context = create_groups(topology.context_groups(), rank) if topology.context > 1 else None
     return Grid(topology, rank, make_mesh(topology, device_type), context)
 
 
@@ -79,7 +79,7 @@ def make_mesh(topology: Topology, device_type: str) -> DeviceMesh:
     )
 
 
-def join(groups: Iterator[list[int]], rank: int) -> dist.ProcessGroup | None:
+def create_groups(groups: Iterator[list[int]], rank: int) -> dist.ProcessGroup | None:
     """Create all `groups`, in the same order on every rank; return the group of `rank`. Collective."""
     mine = None
     for ranks in groups:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.pooled import embedded_pairs, info_nce
-from footplate_trainer.model.tally import Counts, Tally
+from footplate_trainer.model.tally import Counts, MetricSums
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
@@ -36,7 +36,7 @@ class GlobalBatch:
     micro_batches: list[MicroBatchInputs]
     run: Run
     counts: Callable[[], Counts]  # of its samples; waits until all ranks have said theirs
-    tally: Tally  # of this rank; of tensor ranks, which compute the same, the first one's counts
+    tally: MetricSums  # of this rank; of tensor ranks, which compute the same, the first one's counts
     grid: Grid
 
 
@@ -49,14 +49,14 @@ class Objective(ABC):
         return ()
 
     @abstractmethod
-    def begin(self, batch: GlobalBatch) -> Criterion:
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
         """Return the criterion for the micro-batches of this step, each computed once. Collective."""
 
     def divisor(self, counts: Counts) -> Tensor:
         """Return the divisor of the step's sum, at least 1: the first of the data set's counts."""
         return next(iter(counts.values())).clamp(min=1)
 
-    def shown(self, means: Mapping[str, float], counts: Counts) -> Mapping[str, float]:
+    def reported_means(self, means: Mapping[str, float], counts: Counts) -> Mapping[str, float]:
         """Return an evaluation's reported values from its tallied `means`, over data of these `counts`."""
         return means
 
@@ -67,7 +67,7 @@ class PerMicroBatch(Objective):
 
     criterion: Criterion
 
-    def begin(self, batch: GlobalBatch) -> Criterion:
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
         """See Objective."""
         return self.criterion
 
@@ -78,7 +78,7 @@ class Contrastive(Objective):
 
     temperature: float
 
-    def begin(self, batch: GlobalBatch) -> Criterion:
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
         """See Objective; runs the forward pass an extra time."""
         seen: list[tuple[Targets, Tensor]] = []
 

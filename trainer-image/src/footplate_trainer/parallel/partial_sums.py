@@ -46,7 +46,7 @@ def complete_sums(partials: Sequence[PartialSum]) -> None:
     groups = dict.fromkeys(group for partial in partials for group in partial.groups)
     for group in groups:
         parts = [partial.here for partial in partials if group in partial.groups]
-        flat = device.reducible(torch.cat([part.reshape(-1) for part in parts]), group)
+        flat = device.to_group_device(torch.cat([part.reshape(-1) for part in parts]), group)
         if flat.numel() == 0:
             continue
         dist.all_reduce(flat, group=group)

@@ -21,7 +21,7 @@ from footplate_trainer.model.linear import without_adapters
 from footplate_trainer.model.tally import Counts
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.apply import ParallelModel
-from footplate_trainer.parallel.judged import Collected
+from footplate_trainer.parallel.judged import ScoreCollector
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModules
@@ -71,7 +71,7 @@ def _evaluated(module: StageModules) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Referenced(Objective):
+class WithReference(Objective):
     """`objective` over batches to which the reference's sum for each sequence is added under `name`."""
 
     objective: Objective
@@ -87,7 +87,7 @@ class Referenced(Objective):
         """See Objective."""
         return self.objective.divisor(counts)
 
-    def begin(self, batch: GlobalBatch) -> Criterion:
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
         """See Objective; runs the reference before the objective's own preparation."""
         told = _Told(
             {
@@ -97,7 +97,7 @@ class Referenced(Objective):
             batch.micro_batches,
         )
         seen = replace(batch, run=lambda criterion: batch.run(told.to(criterion)))
-        return told.to(self.objective.begin(seen))
+        return told.to(self.objective.build_criterion(seen))
 
 
 def reference_sums(
@@ -108,7 +108,7 @@ def reference_sums(
     Only ranks that have the last layers yield anything. Sums are fp64 [n, D] in the order of `sequences`, 0
     for an absent sequence, and equal on all context ranks, which share sequences. Collective.
     """
-    collected = Collected()
+    collected = ScoreCollector()
     reference.run(micro_batches, collected)
     for targets, scores in collected.in_order:
         sums = _by_sequence(targets, scores[0])

@@ -15,17 +15,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from footplate_planning.placement import Box
-from footplate_planning.relayout import Move, Part, Relayout
+from footplate_planning.placement import TensorRegion
+from footplate_planning.relayout import BlockTransfer, ReshardPlan, TransferPiece
 
 
 @dataclass(frozen=True)
 class _Round:
     """Moves of one round; moves with one peer are in the order of its message."""
 
-    within: list[Move]  # from this rank to itself
-    sent: list[list[Move]]  # by receiver
-    received: list[list[Move]]  # by sender
+    within: list[BlockTransfer]  # from this rank to itself
+    sent: list[list[BlockTransfer]]  # by receiver
+    received: list[list[BlockTransfer]]  # by sender
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Transfer:
     """A transfer of weights, run whenever they have changed; its plan is computed once."""
 
     def __init__(
-        self, plan: Relayout, group: dist.ProcessGroup, device: torch.device, dtype: torch.dtype
+        self, plan: ReshardPlan, group: dist.ProcessGroup, device: torch.device, dtype: torch.dtype
     ) -> None:
         """Plan this rank's rounds; `group` has all ranks; weights travel as `dtype`, on `device`."""
         assert dtype.itemsize == plan.number_bytes, "the plan counts bytes"
@@ -72,7 +72,7 @@ class Transfer:
                 self._exchange(moves, held, parts)
         return parts
 
-    def _room(self, name: str, box: Box, held: Mapping[str, Tensor]) -> Tensor:
+    def _room(self, name: str, box: TensorRegion, held: Mapping[str, Tensor]) -> Tensor:
         here = held.get(name)
         if here is not None and self._held[name] == box and self._is_at_home(here):
             return here
@@ -99,37 +99,37 @@ class Transfer:
             self._target(move, parts).copy_(piece)
         self.received_bytes += sum(received.bytes)
 
-    def _messages(self, by_peer: Sequence[Sequence[Move]]) -> _Messages:
-        sizes = [move.box.numbers for move in chain(*by_peer)]
+    def _messages(self, by_peer: Sequence[Sequence[BlockTransfer]]) -> _Messages:
+        sizes = [move.box.numel for move in chain(*by_peer)]
         whole = torch.empty(sum(sizes), dtype=self._dtype, device=self._device)
         pieces = [
             piece.view(move.box.size)
             for move, piece in zip(chain(*by_peer), whole.split_with_sizes(sizes), strict=True)
         ]
-        bytes_ = [self._dtype.itemsize * sum(move.box.numbers for move in moves) for moves in by_peer]
+        bytes_ = [self._dtype.itemsize * sum(move.box.numel for move in moves) for moves in by_peer]
         return _Messages(whole, pieces, bytes_)
 
-    def _source(self, move: Move, held: Mapping[str, Tensor]) -> Tensor:
+    def _source(self, move: BlockTransfer, held: Mapping[str, Tensor]) -> Tensor:
         box = self._held[move.name]
         assert box is not None
         return _within(held[move.name], box, move.box)
 
-    def _target(self, move: Move, parts: Mapping[str, Tensor]) -> Tensor:
+    def _target(self, move: BlockTransfer, parts: Mapping[str, Tensor]) -> Tensor:
         return _within(parts[move.name], self._wanted[move.name], move.box)
 
 
-def _round_of(parts: Sequence[Part], rank: int, ranks: int) -> _Round:
+def _round_of(parts: Sequence[TransferPiece], rank: int, ranks: int) -> _Round:
     made = _Round([], [[] for _ in range(ranks)], [[] for _ in range(ranks)])
     for part in parts:
-        for move in part.sent(rank):
+        for move in part.outgoing(rank):
             (made.within if move.receiver == rank else made.sent[move.receiver]).append(move)
-        for move in part.received(rank):
+        for move in part.incoming(rank):
             if move.sender != rank:
                 made.received[move.sender].append(move)
     return made
 
 
-def _within(local: Tensor, here: Box, wanted: Box) -> Tensor:
+def _within(local: Tensor, here: TensorRegion, wanted: TensorRegion) -> Tensor:
     """Return the view `wanted` of a tensor whose block `here` is `local`."""
     for dimension, (first, start, length) in enumerate(
         zip(here.start, wanted.start, wanted.size, strict=True)

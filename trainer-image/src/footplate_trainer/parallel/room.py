@@ -22,7 +22,7 @@ _STATUS: Final = Path("/proc/self/status")
 _NO_LIMIT: Final = "max"
 
 
-class Memory(NamedTuple):
+class AvailableMemory(NamedTuple):
     """Bytes that a rank can have beyond its current use."""
 
     left: int  # at this moment
@@ -41,15 +41,15 @@ class _Heap(ctypes.Structure):
     ]
 
 
-def memory_of(device: torch.device, ranks: int) -> Memory:
+def get_available_memory(device: torch.device, ranks: int) -> AvailableMemory:
     """Return a rank's memory; `ranks` such processes share the container, and each has a GPU to itself."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         used = torch.cuda.memory_allocated(device)
-        return Memory(free + torch.cuda.memory_reserved(device) - used, total - used)
+        return AvailableMemory(free + torch.cuda.memory_reserved(device) - used, total - used)
     kept = _kept_by_heap()
     left, most = container_room() // ranks, container_size() // ranks
-    return Memory(left + kept, most - anonymous_memory() + kept)
+    return AvailableMemory(left + kept, most - anonymous_memory() + kept)
 
 
 def container_room(cgroups: Path = _CGROUPS, meminfo: Path = _MEMINFO) -> int:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.judge import pairs_in
-from footplate_trainer.model.objectives.reward import centring, pairwise_loss, ranked
-from footplate_trainer.model.score import DEVIATION, MEAN, sequence_scores
-from footplate_trainer.model.tally import Counts, Tally
+from footplate_trainer.model.objectives.reward import centering_penalty, correctly_ranked_pairs, pairwise_loss
+from footplate_trainer.model.score import DEVIATION, MEAN, compute_sequence_scores
+from footplate_trainer.model.tally import Counts, MetricSums
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion
@@ -48,14 +48,14 @@ class RankedPairs(Objective):
         """See Objective."""
         return counts["pairs"].clamp(min=1)
 
-    def begin(self, batch: GlobalBatch) -> Criterion:
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
         """See Objective."""
         first = batch.grid.coordinates.context == 0
         # Context ranks all know all scores of their rows: the first one's count.
-        tally = batch.tally if first else Tally(self.names, batch.tally.sums.device)
+        tally = batch.tally if first else MetricSums(self.names, batch.tally.sums.device)
         return _Ranking(self, tally, batch.grid.context_group, counts=first)
 
-    def shown(self, means: Mapping[str, float], counts: Counts) -> Mapping[str, float]:
+    def reported_means(self, means: Mapping[str, float], counts: Counts) -> Mapping[str, float]:
         """See Objective; adds the unbiased standard deviation if there are at least two scores."""
         if not self.moments:
             return means
@@ -66,7 +66,7 @@ class RankedPairs(Objective):
             told[DEVIATION] = max(0.0, variance) ** 0.5
         return told
 
-    def loss(self, scores: Tensor, targets: Targets, tally: Tally) -> Tensor:
+    def loss(self, scores: Tensor, targets: Targets, tally: MetricSums) -> Tensor:
         """Return the sum over a micro-batch's pairs, from `scores` [n, D]: fp64 scalar."""
         assert targets.sequences is not None, "this data has no sequences"
         places = pairs_in(targets.sequences.flatten(0, 1))
@@ -74,18 +74,20 @@ class RankedPairs(Objective):
         margins = targets.sequence_values.get("margin")
         margin = 0.0 if margins is None else margins.flatten().double()[places[:, 0]]
         pairs = len(places)
-        tally.add("accuracy", ranked(chosen, rejected).sum(), pairs)
+        tally.add("accuracy", correctly_ranked_pairs(chosen, rejected).sum(), pairs)
         tally.add("margin", (chosen - rejected).sum(), pairs)
         tally.add("score/chosen", chosen.sum(), pairs)
         tally.add("score/rejected", rejected.sum(), pairs)
         if self.moments:
             tally.add(MEAN, (chosen + rejected).sum(), 2 * pairs)
             tally.add(_SQUARES, (chosen.square() + rejected.square()).sum(), 2 * pairs)
-        return (pairwise_loss(chosen, rejected, margin) + self.centering * centring(chosen, rejected)).sum()
+        return (
+            pairwise_loss(chosen, rejected, margin) + self.centering * centering_penalty(chosen, rejected)
+        ).sum()
 
 
 @dataclass
-class CollectedScores:
+class SequenceScoreCollector:
     """A criterion without a loss that stores each sequence's score: for models that are not trained.
 
     Run it without gradients (`evaluate` of a model's passes); only ranks that have the last layers collect
@@ -99,10 +101,12 @@ class CollectedScores:
         self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
         """See Criterion."""
-        self.in_order.append((targets, _of_all_ranks(sequence_scores(hidden, head, targets), self.context)))
+        self.in_order.append(
+            (targets, _of_all_ranks(compute_sequence_scores(hidden, head, targets), self.context))
+        )
         return hidden.new_zeros((), dtype=torch.float64)
 
-    def of(self, targets: Targets) -> Tensor:
+    def scores_for(self, targets: Targets) -> Tensor:
         """Return a micro-batch's scores, in any pipeline order: fp32 [n, D], 0 for an absent sequence."""
         return next(scores for other, scores in self.in_order if other is targets)
 
@@ -112,14 +116,14 @@ class _Ranking:
     """The criterion of RankedPairs."""
 
     objective: RankedPairs
-    tally: Tally
+    tally: MetricSums
     context: dist.ProcessGroup | None
     counts: bool  # whether the loss of this rank is a part of the sum
 
     def __call__(
         self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
-        scores = _of_all_ranks(sequence_scores(hidden, head, targets), self.context)
+        scores = _of_all_ranks(compute_sequence_scores(hidden, head, targets), self.context)
         loss = self.objective.loss(scores, targets, self.tally)
         value = loss.detach() if self.counts else torch.zeros_like(loss)
         # Tensor ranks add their gradients up, and each of them has computed all.

@@ -22,7 +22,7 @@ def gather_sequence(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     return gathered
 
 
-def scatter_sum(x: Tensor, group: dist.ProcessGroup, *, in_order: bool = False) -> Tensor:
+def reduce_scatter_sequence(x: Tensor, group: dist.ProcessGroup, *, in_order: bool = False) -> Tensor:
     """Reduce-scatter partial sums [batch, length, …] of each rank to this rank's piece; backward gathers.
 
     `in_order` adds up in the order of ranks for each piece, whereas a ring collective begins at another rank

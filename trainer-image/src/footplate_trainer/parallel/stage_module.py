@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.network import Network
+from footplate_trainer.model.network import TransformerNetwork
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.local_shard import local_shard, to_local
 from footplate_trainer.parallel.sequence import gather_sequence
@@ -42,7 +42,7 @@ class MicroBatchInputs:
 class StageModule(nn.Module):
     """A stage of the network."""
 
-    def __init__(self, network: Network, tensor_group: dist.ProcessGroup | None) -> None:
+    def __init__(self, network: TransformerNetwork, tensor_group: dist.ProcessGroup | None) -> None:
         super().__init__()
         self.network = network
         self._tensor_group = tensor_group
@@ -51,7 +51,7 @@ class StageModule(nn.Module):
         self, *states: Tensor, inputs: Inputs, targets: Targets, criterion: Criterion
     ) -> Tensor | tuple[Tensor, ...]:
         """Return the states for the next stage or, in the last stage, the summed loss."""
-        reached = self.network.advance(*states, inputs=inputs)
+        reached = self.network.forward_stage(*states, inputs=inputs)
         if not self.network.is_last:
             # A state that only passes through must be another tensor behind the stage than before it:
             # a schedule keeps both, and each with a gradient of its own.

@@ -22,22 +22,22 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.nn import functional
 
-from footplate_trainer.model.attention import Attention
+from footplate_trainer.model.attention import MultiHeadAttention
 from footplate_trainer.model.encoder import Encoder
 from footplate_trainer.model.encoder_decoder import EncoderDecoder
 from footplate_trainer.model.inputs import BlockInputs, Inputs
-from footplate_trainer.model.linear import Linear, LowRank
-from footplate_trainer.model.network import Network
+from footplate_trainer.model.linear import Linear, LowRankAdapter
+from footplate_trainer.model.network import TransformerNetwork
 from footplate_trainer.parallel.local_shard import chunk_bounds, to_local
-from footplate_trainer.parallel.sequence import gather_sequence, scatter_sum
+from footplate_trainer.parallel.sequence import gather_sequence, reduce_scatter_sequence
 
 CUT_BY_OUTPUTS = ("query", "key", "value", "gate", "up")
 CUT_BY_INPUTS = ("output", "down")
 
 
-def apply_tensor_parallel(network: Network, mesh: DeviceMesh) -> None:
+def apply_tensor_parallel(network: TransformerNetwork, mesh: DeviceMesh) -> None:
     """Cut `network`, still on `meta`, over `mesh`, in place; parameter names stay."""
-    network.hold_sequence_shard(mesh.get_local_rank(), mesh.size())
+    network.set_sequence_shard(mesh.get_local_rank(), mesh.size())
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, Linear) and name in CUT_BY_OUTPUTS + CUT_BY_INPUTS:
@@ -68,7 +68,7 @@ def _takes_whole_sequences(module: nn.Module) -> bool:
 def _shared_linear(owner: nn.Module, name: str, linear: Linear, mesh: DeviceMesh) -> nn.Module:
     if name in CUT_BY_INPUTS:
         return _Rows(linear, mesh)
-    if name in ("key", "value") and isinstance(owner, Attention):
+    if name in ("key", "value") and isinstance(owner, MultiHeadAttention):
         heads = linear.out_features // owner.head_size
         if heads < mesh.size():
             return _FewHeads(linear, mesh, heads)
@@ -87,10 +87,12 @@ def _cut(weight: Tensor, dimension: int, mesh: DeviceMesh) -> nn.Parameter:
     )
 
 
-class _LowRank(LowRank):
+class _LowRank(LowRankAdapter):
     """An adapter of a layer that is shared out; `rows` are the rows of a whole B that this rank uses."""
 
-    def __init__(self, adapter: LowRank, a: nn.Parameter, b: nn.Parameter, rows: slice | None = None) -> None:
+    def __init__(
+        self, adapter: LowRankAdapter, a: nn.Parameter, b: nn.Parameter, rows: slice | None = None
+    ) -> None:
         nn.Module.__init__(self)
         self.a, self.b, self._rows = a, b, rows
         self.scale, self.dropout = adapter.scale, adapter.dropout
@@ -155,7 +157,9 @@ class _Rows(Linear):
 
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
         """Map [batch, length, in / ranks] to [batch, length / ranks, out]."""
-        summed = scatter_sum(super().forward(x, inputs), self._group, in_order=self.tiles is not None)
+        summed = reduce_scatter_sequence(
+            super().forward(x, inputs), self._group, in_order=self.tiles is not None
+        )
         return summed if self.bias is None else summed + self.bias
 
 
@@ -175,7 +179,7 @@ class _Embedding(nn.Embedding):
         elsewhere = (tokens < self._first) | (tokens >= self._end)
         rows = (tokens - self._first).masked_fill(elsewhere, 0)
         mine = functional.embedding(rows, to_local(self.weight)).masked_fill(elsewhere[..., None], 0.0)
-        return scatter_sum(mine, self._group)
+        return reduce_scatter_sequence(mine, self._group)
 
 
 class _HeadTable(nn.Embedding):

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
-from footplate_trainer.model.objectives.value import clipped_value
-from footplate_trainer.model.tally import Counts, Tally
+from footplate_trainer.model.objectives.value import clipped_value_loss
+from footplate_trainer.model.tally import Counts, MetricSums
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.parallel.judged import row_places
+from footplate_trainer.parallel.judged import row_positions
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion
 
@@ -48,21 +48,21 @@ class ClippedValues(Objective):
         """See Objective."""
         return counts[PLACES].clamp(min=1)
 
-    def begin(self, batch: GlobalBatch) -> Criterion:
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
         """See Objective."""
         return _Valuing(self, batch.tally)
 
-    def loss(self, values: Tensor, said: Mapping[str, Tensor], tally: Tally) -> Tensor:
+    def loss(self, values: Tensor, said: Mapping[str, Tensor], tally: MetricSums) -> Tensor:
         """Return the sum over `values` [positions], against the data's numbers `said`: fp64 scalar."""
         old, returns = said[OLD_VALUE], said[RETURN]
-        losses = clipped_value(values, old, returns, self.clip).double()
+        losses = clipped_value_loss(values, old, returns, self.clip).double()
         tally.add(LOSS, losses.sum(), losses.numel())
         tally.add(CLIPPED, ((values - old).abs() > self.clip).sum(), losses.numel())
         return self.weight * losses.sum()
 
 
 @dataclass
-class CollectedValues:
+class ValueCollector:
     """A criterion without a loss that stores the value of each of this rank's positions, counted or not.
 
     Run it without gradients; only ranks that have the last layers collect anything.
@@ -77,7 +77,7 @@ class CollectedValues:
         self.in_order.append((targets, functional.linear(hidden.float(), head.float()).squeeze(-1)))
         return hidden.new_zeros((), dtype=torch.float64)
 
-    def of(self, targets: Targets) -> Tensor:
+    def values_for(self, targets: Targets) -> Tensor:
         """Return a micro-batch's values, whatever order a pipeline ran: fp32 [n, length]."""
         return next(values for other, values in self.in_order if other is targets)
 
@@ -87,13 +87,13 @@ class _Valuing:
     """The criterion of ClippedValues."""
 
     objective: ClippedValues
-    tally: Tally
+    tally: MetricSums
 
     def __call__(
         self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
         here = (targets.labels != IGNORED).flatten().nonzero().squeeze(1)
-        places = row_places(targets, here)
+        places = row_positions(targets, here)
         said = {name: numbers.flatten()[places] for name, numbers in targets.token_values.items()}
         values = functional.linear(hidden.flatten(0, 1)[here].float(), head.float()).squeeze(1)
         loss = self.objective.loss(values, said, self.tally)

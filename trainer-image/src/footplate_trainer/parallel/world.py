@@ -20,7 +20,7 @@ from torch._C import _distributed_c10d as c10d  # where the stores of torch.dist
 
 from footplate_contracts.names import Backend, Env
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.parallel.device import keep_freed_memory
+from footplate_trainer.parallel.device import retain_freed_memory
 
 # Our agent's store listens before any rank starts: a rank that does not reach it within
 # seconds never will. Under torchrun rank 0 hosts it, after importing torch.
@@ -86,7 +86,7 @@ def read_environment(environment: Mapping[str, str]) -> RankEnvironment:
 
 
 @dataclass(frozen=True)
-class World:
+class DistributedContext:
     """A running process group as this rank sees it."""
 
     rank: int
@@ -98,14 +98,14 @@ class World:
 
 
 @contextmanager
-def open_world(place: RankEnvironment, backend: Backend) -> Iterator[World]:
+def init_distributed(place: RankEnvironment, backend: Backend) -> Iterator[DistributedContext]:
     """Join the group of `place`; leave it together with all ranks at the end, or exit at once on an error.
 
     After an error the peers may be gone or in the middle of a collective:
     an orderly shutdown could wait for them for ever.
     """
     device = _device(place, backend)
-    keep_freed_memory(device)
+    retain_freed_memory(device)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if backend is Backend.NCCL else "cpu:gloo",
         store=_store(place),
@@ -117,12 +117,12 @@ def open_world(place: RankEnvironment, backend: Backend) -> Iterator[World]:
     everybody, background = dist.group.WORLD, dist.new_group(backend="gloo")
     assert isinstance(background, dist.ProcessGroup), "this rank is in every group that all ranks make"
     assert everybody is not None, "it was made above"
-    yield World(place.rank, place.world_size, place.local_rank, device, everybody, background)
+    yield DistributedContext(place.rank, place.world_size, place.local_rank, device, everybody, background)
     dist.barrier(group=background)  # nobody closes a connection that another still reads from
     dist.destroy_process_group()
 
 
-def long_waits() -> dist.ProcessGroup:
+def new_long_timeout_group() -> dist.ProcessGroup:
     """Create a group of all ranks whose timeout is `LONG_WAIT_TIMEOUT` instead of a collective's.
 
     Ranks use it to wait for slower ones. Meanwhile the coordinator detects a rank that hangs, and agents a

@@ -19,13 +19,13 @@ _SHOWN: Final = 60  # characters of a value in a reason
 
 
 @dataclass(frozen=True)
-class Missing:
+class NoReward:
     """The reason that a built-in reward returns instead of a number."""
 
     reason: str
 
 
-def read_answer(answer: object, samples: int) -> list[float | str]:
+def parse_rewards(answer: object, samples: int) -> list[float | str]:
     """Return for each of `samples` its number in `answer`, or an error text in its place.
 
     An answer is a list, tuple, array or tensor of numbers, one for each sample in their order; None means no
@@ -34,21 +34,21 @@ def read_answer(answer: object, samples: int) -> list[float | str]:
     try:
         values = _as_list(answer)
     except Exception as error:  # noqa: BLE001 - somebody else's object, asked for its items
-        return [f"its answer cannot be read as a list: {short(repr(error))}"] * samples
+        return [f"its answer cannot be read as a list: {truncate(repr(error))}"] * samples
     if values is None:
         return [f"its answer is {_kind(answer)}, not a list of numbers"] * samples
     if len(values) != samples:
         return [f"it answered {len(values)} numbers for {samples} samples"] * samples
-    return [read_number(value) for value in values]
+    return [parse_reward(value) for value in values]
 
 
-def read_number(value: Any) -> float | str:
+def parse_reward(value: Any) -> float | str:
     """Return a finite number within LARGEST, or an error text about `value`; true is 1 and false 0."""
     try:
         value = _as_scalar(value)
         if value is None:
             return "it answered None"
-        if isinstance(value, Missing):
+        if isinstance(value, NoReward):
             return value.reason
         if not isinstance(value, bool | int | float):
             return f"it answered {_kind(value)}, not a number"
@@ -56,7 +56,7 @@ def read_number(value: Any) -> float | str:
     except OverflowError:
         return f"it answered a number beyond ±{LARGEST:g}"
     except Exception as error:  # noqa: BLE001 - somebody else's object, asked for its number
-        return f"its answer cannot be read as a number: {short(repr(error))}"
+        return f"its answer cannot be read as a number: {truncate(repr(error))}"
     if math.isnan(number):
         return "it answered NaN"
     if abs(number) > LARGEST:
@@ -78,9 +78,9 @@ def _as_scalar(value: Any) -> Any:
 
 
 def _kind(value: object) -> str:
-    return f"{type(value).__name__} {short(repr(value))}"
+    return f"{type(value).__name__} {truncate(repr(value))}"
 
 
-def short(text: str) -> str:
+def truncate(text: str) -> str:
     """Truncate `text` for a message."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -23,13 +23,13 @@ from typing import Final, Self
 
 from footplate_contracts.v1alpha1.reward import RewardFunction, secret_names
 from footplate_trainer.rewards import length, marked_number
-from footplate_trainer.rewards.calls import Batch, Calls, Failure
-from footplate_trainer.rewards.checks import check, set_up_of
-from footplate_trainer.rewards.environment import environment_of, take_secrets
-from footplate_trainer.rewards.hidden import Hidden
+from footplate_trainer.rewards.calls import Batch, CallFailureKind, CallSchedule
+from footplate_trainer.rewards.checks import check_functions, worker_setup
+from footplate_trainer.rewards.environment import environment_of, pop_secrets
+from footplate_trainer.rewards.hidden import Redactor
 from footplate_trainer.rewards.judges import to_json
 from footplate_trainer.rewards.process import START_SECONDS, CallFailed, FunctionProcess
-from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.rewards.samples import Outcome, RewardResult, RolloutSample, SampleKey, Unrewarded
 
 Known = Mapping[SampleKey, Mapping[str, Outcome]]
 """What rewards, by name, have said of samples before."""
@@ -40,21 +40,21 @@ AT_ONCE: Final = 128
 _NOTHING: Final[Known] = {}
 
 
-class AskedRewards:
+class PendingRewards:
     """Pending results: of each reward for each requested sample."""
 
     def __init__(self, expected: int) -> None:
         self._missing = expected
-        self._told: queue.SimpleQueue[Rewarded | BaseException] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[RewardResult | BaseException] = queue.SimpleQueue()
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """True if `poll` has returned all results."""
         return not self._missing
 
-    def poll(self, seconds: float) -> list[Rewarded]:
+    def poll(self, seconds: float) -> list[RewardResult]:
         """Return the new results; waits up to `seconds` for the first. Raises the error of a thread."""
-        found: list[Rewarded] = []
+        found: list[RewardResult] = []
         try:
             while self._missing:
                 told = self._told.get_nowait() if found else self._told.get(timeout=seconds)
@@ -66,7 +66,7 @@ class AskedRewards:
             pass
         return found
 
-    def tell(self, told: Rewarded | BaseException) -> None:
+    def put(self, told: RewardResult | BaseException) -> None:
         """Add a result or an error; may be called from any thread."""
         self._told.put(told)
 
@@ -88,11 +88,11 @@ class RewardFunctions:
         `columns` are those of the prompts, `max_tokens` is the rollout's. Raises UserMistake, by the name of
         the field, for a function that cannot work: before a rank trains.
         """
-        check(functions, columns, max_tokens)
-        secrets = take_secrets(functions, environment)
+        check_functions(functions, columns, max_tokens)
+        secrets = pop_secrets(functions, environment)
         self.weights: Mapping[str, float] = {function.name: function.weight for function in functions}
         self._max_tokens = max_tokens
-        self._inline = [function for function in functions if set_up_of(function, 0, columns) is None]
+        self._inline = [function for function in functions if worker_setup(function, 0, columns) is None]
         self._askers = [
             _Asker(
                 function,
@@ -100,12 +100,12 @@ class RewardFunctions:
                     function.name,
                     set_up,
                     environment_of(function, environment, secrets),
-                    Hidden(secrets[name] for name in secret_names([function])),
+                    Redactor(secrets[name] for name in secret_names([function])),
                     start_seconds,
                 ),
             )
             for index, function in enumerate(functions)
-            if (set_up := set_up_of(function, index, columns)) is not None
+            if (set_up := worker_setup(function, index, columns)) is not None
         ]
         try:
             for started in [asker.start() for asker in self._askers]:
@@ -122,20 +122,20 @@ class RewardFunctions:
     ) -> None:
         self.close()
 
-    def ask(self, samples: Sequence[RolloutSample], known: Known = _NOTHING) -> AskedRewards:
+    def submit(self, samples: Sequence[RolloutSample], known: Known = _NOTHING) -> PendingRewards:
         """Request each reward of those of `samples` that are not `known` for it; returns at once."""
         wanted = {
             name: [sample for sample in samples if name not in known.get(sample.key, {})]
             for name in self.weights
         }
-        asked = AskedRewards(sum(map(len, wanted.values())))
+        asked = PendingRewards(sum(map(len, wanted.values())))
         for asker in self._askers:
             if batch := wanted[asker.function.name]:
-                asker.ask(asked, batch)
+                asker.submit(asked, batch)
         for function in self._inline:
             for sample in wanted[function.name]:
                 outcome = _computed(function, sample, self._max_tokens)
-                asked.tell(Rewarded(sample.key, function.name, outcome))
+                asked.put(RewardResult(sample.key, function.name, outcome))
         return asked
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class _Asker:
     def __init__(self, function: RewardFunction, process: FunctionProcess) -> None:
         self.function = function
         self._process = process
-        self._jobs: queue.SimpleQueue[tuple[AskedRewards, Batch] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[PendingRewards, Batch] | None] = queue.SimpleQueue()
         self._closing = False
         self._started: Future[None] = Future()
         # A daemon: a rank that fails ends without waiting for anybody's function.
@@ -160,7 +160,7 @@ class _Asker:
         self._thread.start()
         return self._started
 
-    def ask(self, asked: AskedRewards, samples: Batch) -> None:
+    def submit(self, asked: PendingRewards, samples: Batch) -> None:
         self._jobs.put((asked, samples))
 
     def close(self) -> None:
@@ -183,26 +183,28 @@ class _Asker:
         finally:
             self._process.end()
 
-    def _work(self, asked: AskedRewards, samples: Batch) -> None:
+    def _work(self, asked: PendingRewards, samples: Batch) -> None:
         try:
             # One's own function is given many at once, as it may ask others about them at the same time;
             # of what is built in an answer that takes for ever harms no other.
-            calls = Calls(self.function.name, samples, AT_ONCE if self.function.function else 1)
+            calls = CallSchedule(self.function.name, samples, AT_ONCE if self.function.function else 1)
             while (batch := calls.next()) and not self._closing:
                 for sample, outcome in self._outcomes(calls, batch):
-                    asked.tell(Rewarded(sample.key, self.function.name, outcome))
+                    asked.put(RewardResult(sample.key, self.function.name, outcome))
         except BaseException as error:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
-            asked.tell(error)
+            asked.put(error)
 
-    def _outcomes(self, calls: Calls, batch: Batch) -> Sequence[tuple[RolloutSample, Outcome]]:
+    def _outcomes(self, calls: CallSchedule, batch: Batch) -> Sequence[tuple[RolloutSample, Outcome]]:
         request = [to_json(sample) for sample in batch]
         try:
             numbers = self._process.call(request, self.function.timeout_seconds)
         except CallFailed as failed:
-            return calls.failed(failed.failure, str(failed))
+            return calls.record_failure(failed.failure, str(failed))
         if not isinstance(numbers, list) or len(numbers) != len(batch):
-            return calls.failed(Failure.RAISED, f"its process gave no list of {len(batch)} numbers")
-        return list(zip(batch, calls.answered(numbers), strict=True))
+            return calls.record_failure(
+                CallFailureKind.RAISED, f"its process gave no list of {len(batch)} numbers"
+            )
+        return list(zip(batch, calls.record_answer(numbers), strict=True))
 
 
 def _computed(function: RewardFunction, sample: RolloutSample, max_tokens: int) -> Outcome:

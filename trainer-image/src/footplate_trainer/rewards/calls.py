@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
-from footplate_trainer.rewards.answers import read_number
+from footplate_trainer.rewards.answers import parse_reward
 from footplate_trainer.rewards.samples import Outcome, RolloutSample, Unrewarded
 
 FAILURES_IN_A_ROW: Final = 20  # more than the halves of any rollout on the way to the first sample
 TIMEOUTS_IN_A_ROW: Final = 3  # beside the halves of a call
 
 
-class Failure(Enum):
+class CallFailureKind(Enum):
     """The way in which a call failed."""
 
     RAISED = auto()
@@ -37,10 +37,10 @@ Batch = Sequence[RolloutSample]
 GivenUp = list[tuple[RolloutSample, Outcome]]
 
 
-class Calls:
+class CallSchedule:
     """The calls of one reward for `samples`, at most `at_once` samples in each.
 
-    After each `next` the caller calls either `answered` or `failed`; both return the outcomes decided by
+    After each `next` the caller calls either `record_answer` or `record_failure`; both return the outcomes decided by
     then.
     """
 
@@ -69,7 +69,7 @@ class Calls:
             self._asked = self._asked[:1]
         return self._asked
 
-    def answered(self, numbers: Sequence[float | str]) -> list[Outcome]:
+    def record_answer(self, numbers: Sequence[float | str]) -> list[Outcome]:
         """Return the outcomes for the samples of the call; `numbers` has a number or error text for each."""
         self._failures = self._timeouts = 0
         self._repeated = False
@@ -86,11 +86,11 @@ class Calls:
             for sample, number in zip(self._asked, numbers, strict=True)
         ]
 
-    def failed(self, failure: Failure, what: str) -> GivenUp:
+    def record_failure(self, failure: CallFailureKind, what: str) -> GivenUp:
         """Return the samples that are given up, after a call that failed with the message `what`."""
         if any(sample.key.prompt not in self._known for sample in self._asked):
             self._failures += 1
-            self._timeouts = self._timeouts + 1 if failure is Failure.TIMEOUT else 0
+            self._timeouts = self._timeouts + 1 if failure is CallFailureKind.TIMEOUT else 0
             if self._failures >= FAILURES_IN_A_ROW or self._timeouts >= self._most_timeouts:
                 return self._end(what)
         repeated, self._repeated = self._repeated, False
@@ -98,7 +98,7 @@ class Calls:
             middle = len(self._asked) // 2
             self._waiting.extendleft((self._asked[middle:], self._asked[:middle]))
             return []
-        if failure is Failure.ENDED and not repeated:
+        if failure is CallFailureKind.ENDED and not repeated:
             self._waiting.appendleft(self._asked)
             self._repeated = True
             return []
@@ -107,11 +107,11 @@ class Calls:
     def _batches(self, samples: Batch) -> list[Batch]:
         return [samples[i : i + self._at_once] for i in range(0, len(samples), self._at_once)]
 
-    def _failed_alone(self, prompt: int, failure: Failure, what: str) -> GivenUp:
+    def _failed_alone(self, prompt: int, failure: CallFailureKind, what: str) -> GivenUp:
         """Give up the sample of the call; and its siblings, if many of them have failed alone."""
         self._alone.add(prompt)
         self._failed_of[prompt] += 1
-        self._timeouts_of[prompt] = self._timeouts_of[prompt] + 1 if failure is Failure.TIMEOUT else 0
+        self._timeouts_of[prompt] = self._timeouts_of[prompt] + 1 if failure is CallFailureKind.TIMEOUT else 0
         siblings = [*self._take_siblings(prompt), *self._postponed.pop(prompt, ())]
         failures, timeouts = self._failed_of[prompt], self._timeouts_of[prompt]
         given_up = self._given_up(self._asked, what)
@@ -150,7 +150,7 @@ class Calls:
         self._postponed = {prompt: siblings for prompt, siblings in self._postponed.items() if siblings}
 
     def _read(self, sample: RolloutSample, value: float) -> Outcome:
-        number = read_number(value)
+        number = parse_reward(value)
         return self._unrewarded(sample, number) if isinstance(number, str) else number
 
     def _unrewarded(self, sample: RolloutSample, what: str) -> Unrewarded:

@@ -9,31 +9,31 @@ from footplate_contracts.v1alpha1.reward import RewardFunction
 from footplate_trainer.errors import UserMistake
 
 
-def place(index: int) -> str:
+def field_path(index: int) -> str:
     """Return the field path of a function, for messages."""
     return f"reward.functions[{index}]"
 
 
-def check(functions: Sequence[RewardFunction], columns: Collection[str], max_tokens: int) -> None:
+def check_functions(functions: Sequence[RewardFunction], columns: Collection[str], max_tokens: int) -> None:
     """Raise UserMistake, by the name of the field, for a function that prompts or rollout do not suit."""
     for index, function in enumerate(functions):
         compared = function.number is not None or function.math_verify is not None
         if compared and function.column not in columns:
             raise UserMistake(
-                f"{place(index)}.column {function.column}: the prompts have no such column but "
+                f"{field_path(index)}.column {function.column}: the prompts have no such column but "
                 f"{', '.join(sorted(columns)) or 'none'}; name the one that holds the reference answer"
             )
         wanted = None if function.length is None else function.length.tokens
         if wanted is not None and wanted >= max_tokens:
             raise UserMistake(
-                f"{place(index)}.length.tokens {wanted} is not below rollout.maxTokens {max_tokens}, so no "
+                f"{field_path(index)}.length.tokens {wanted} is not below rollout.maxTokens {max_tokens}, so no "
                 "answer could be longer; lower it or leave it out"
             )
 
 
-def set_up_of(function: RewardFunction, index: int, columns: Collection[str]) -> dict[str, Any] | None:
+def worker_setup(function: RewardFunction, index: int, columns: Collection[str]) -> dict[str, Any] | None:
     """Return the first message to the process of this reward; None if it needs no process."""
-    field = place(index)
+    field = field_path(index)
     told: Mapping[str, Any]
     if function.function is not None:
         told = {"kind": "function", "name": function.function.name, "columns": sorted(columns)}

@@ -27,9 +27,7 @@ def environment_of(
     return known | {"PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""} | own
 
 
-def take_secrets(
-    functions: Sequence[RewardFunction], environment: MutableMapping[str, str]
-) -> dict[str, str]:
+def pop_secrets(functions: Sequence[RewardFunction], environment: MutableMapping[str, str]) -> dict[str, str]:
     """Remove the variables of the functions' `secrets` from `environment` and return them.
 
     In a pod a secret's variable has the prefix REWARD_SECRET_PREFIX; elsewhere it may have its plain name.

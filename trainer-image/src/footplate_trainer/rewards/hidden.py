@@ -16,7 +16,7 @@ _LEAST_LINE: Final = 8  # characters of a line that is a secret by itself
 _LEAST_BEGINNING: Final = 4  # characters before the place where a text was cut off
 
 
-class Hidden:
+class Redactor:
     """A filter that replaces `values` in texts."""
 
     def __init__(self, values: Iterable[str]) -> None:
@@ -26,19 +26,19 @@ class Hidden:
         found += [f"{_beginning(form)}(?=…|$)" for form in longest_first if len(form) > _LEAST_BEGINNING]
         self._pattern = re.compile("|".join(found)) if found else None
 
-    def text(self, said: str) -> str:
+    def redact_text(self, said: str) -> str:
         """Return `said` without the values.
 
         The beginning of a value is removed as well where the text ends or was cut.
         """
         return said if self._pattern is None else self._pattern.sub(SHOWN, said)
 
-    def content(self, said: Any) -> Any:
+    def redact(self, said: Any) -> Any:
         """Redact all texts in a message."""
         if isinstance(said, str):
-            return self.text(said)
+            return self.redact_text(said)
         if isinstance(said, list):
-            return [self.content(part) for part in said]
+            return [self.redact(part) for part in said]
         return said
 
 

@@ -24,7 +24,7 @@ from footplate_trainer.rewards.judges import Judge, SampleJson
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
-def judge(set_up: Mapping[str, Any]) -> Judge:
+def build_scorer(set_up: Mapping[str, Any]) -> Judge:
     """Return a judge: 1 if the whole answer is JSON that the schema allows, else 0.
 
     UserMistake if it is no schema.

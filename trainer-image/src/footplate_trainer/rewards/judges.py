@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.own_function import find_function
+from footplate_trainer.own_function import import_user_function
 from footplate_trainer.rewards.samples import RolloutSample
 
 SampleJson = Mapping[str, Any]
@@ -31,7 +31,7 @@ GIVEN: Final = ("prompts", "completions", "prompt_ids", "completion_ids", "texts
 def to_json(sample: RolloutSample) -> dict[str, Any]:
     """Return the JSON of a sample for a worker."""
     return {
-        "prompt": sample.asked,
+        "prompt": sample.original_prompt,
         "prompt_ids": [int(token) for token in sample.prompt_tokens],
         "answer": sample.answer,
         "ids": [int(token) for token in sample.tokens],
@@ -46,7 +46,7 @@ def value_of(sample: SampleJson, name: str) -> Any:
     return sample["prompt"] if name == "prompt" else sample["columns"].get(name)
 
 
-def judge_of(set_up: Mapping[str, Any]) -> Judge:
+def open_scorer(set_up: Mapping[str, Any]) -> Judge:
     """Return the judge that `set_up` describes; UserMistake if there can be none."""
     kind = set_up["kind"]
     if kind == "function":
@@ -59,7 +59,7 @@ class _OwnFunction:
     """A user's function, called with lists by name, as TRL does; it may be async."""
 
     def __init__(self, name: str, field: str, columns: Collection[str]) -> None:
-        self._function = find_function(name, field)
+        self._function = import_user_function(name, field)
         self._names = _taken(self._function, f"{field} {name}", [*GIVEN, *columns])
         # One loop for all calls: a client of a service lives in the loop in which it was made.
         self._runner = asyncio.Runner()

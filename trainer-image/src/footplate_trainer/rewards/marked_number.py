@@ -9,7 +9,7 @@ import re
 from decimal import Decimal
 from typing import Any, Final
 
-from footplate_trainer.rewards.answers import short
+from footplate_trainer.rewards.answers import truncate
 
 # Thousands are parted by commas, three digits each; a sign counts where no number or word stands before it.
 _NUMBER: Final = re.compile(
@@ -26,7 +26,7 @@ def last_number(text: str) -> Decimal | None:
     return Decimal(found[-1].translate(_AS_PYTHON)) if found else None
 
 
-def number_behind(text: str, mark: str) -> Decimal | None:
+def number_after(text: str, mark: str) -> Decimal | None:
     """Return the last number after the last `mark` in `text`; None if there is no mark, or no number."""
     _, found, behind = text.rpartition(mark)
     return last_number(behind) if found else None
@@ -41,12 +41,12 @@ def reference_number(value: Any, mark: str) -> Decimal | None:
         return number if number.is_finite() else None
     if not isinstance(value, str):
         return None
-    return number_behind(value, mark) if mark in value else last_number(value)
+    return number_after(value, mark) if mark in value else last_number(value)
 
 
 def reward(answer: str, reference: Any, mark: str) -> float | str:
     """Return 1 if both numbers are equal, else 0; an error text if the reference answer has no number."""
     expected = reference_number(reference, mark)
     if expected is None:
-        return f"the reference answer {short(repr(reference))} has no number"
-    return float(number_behind(answer, mark) == expected)
+        return f"the reference answer {truncate(repr(reference))} has no number"
+    return float(number_after(answer, mark) == expected)

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from math_verify import parse, verify
 
-from footplate_trainer.rewards.answers import Missing, read_number, short
+from footplate_trainer.rewards.answers import NoReward, parse_reward, truncate
 from footplate_trainer.rewards.judges import Judge, SampleJson, value_of
 
 _DELIMITERS: Final = ("$", r"\(", r"\[", r"\boxed")
 
 
-def judge(set_up: Mapping[str, Any]) -> Judge:
+def build_scorer(set_up: Mapping[str, Any]) -> Judge:
     """Return a judge: 1 if the answer equals the value in `column`, else 0; Missing without a reference."""
     column = set_up["column"]
     # It says with each call that its bounds are off.
@@ -30,17 +30,17 @@ def judge(set_up: Mapping[str, Any]) -> Judge:
     return judged
 
 
-def _equal(reference: object, answer: str) -> float | Missing:
+def _equal(reference: object, answer: str) -> float | NoReward:
     gold = _gold(reference)
     if not gold:
-        return Missing(f"the reference answer {short(repr(reference))} has no mathematics in it")
+        return NoReward(f"the reference answer {truncate(repr(reference))} has no mathematics in it")
     return float(verify(gold, parse(answer, parsing_timeout=None), timeout_seconds=None))
 
 
 def _gold(reference: object) -> list[Any]:
     """Parse a reference: a number, or a text, which is all mathematics if it has no delimiters."""
     if not isinstance(reference, str):
-        return [] if isinstance(read_number(reference), str) else _parsed(repr(reference))
+        return [] if isinstance(parse_reward(reference), str) else _parsed(repr(reference))
     if any(delimiter in reference for delimiter in _DELIMITERS):
         return _parsed(reference)
     return _parsed(f"${reference}$") or _parsed(reference)

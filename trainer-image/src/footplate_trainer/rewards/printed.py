@@ -7,7 +7,7 @@ import re
 import threading
 from typing import Final
 
-from footplate_trainer.rewards.hidden import Hidden
+from footplate_trainer.rewards.hidden import Redactor
 
 logger = logging.getLogger(__name__)
 
@@ -18,17 +18,17 @@ _UNPRINTABLE: Final = re.compile(
 )  # escapes of terminals, and other lines' ends
 
 
-class PrintedLines:
+class OutputLines:
     """A splitter of a byte stream into log lines."""
 
-    def __init__(self, hidden: Hidden, lines: int = LINES, longest: int = LINE) -> None:
+    def __init__(self, hidden: Redactor, lines: int = LINES, longest: int = LINE) -> None:
         self._hidden = hidden
         self._left = lines
         self._longest = longest
         self._begun = b""
         self._cut = False  # the line under way is longer than what is shown, and was shown
 
-    def take(self, chunk: bytes) -> list[str]:
+    def feed(self, chunk: bytes) -> list[str]:
         """Add `chunk` and return the lines to log."""
         *whole, self._begun = (self._begun + chunk).split(b"\n")
         lines = [] if self._cut and whole else [whole[0]] if whole else []
@@ -42,7 +42,7 @@ class PrintedLines:
             self._begun, self._cut = b"", True
         return self._told(lines)
 
-    def end(self) -> list[str]:
+    def flush(self) -> list[str]:
         """Return the last line, which has no line end."""
         return self._told([self._begun] if self._begun else [])
 
@@ -55,19 +55,19 @@ class PrintedLines:
         return told
 
     def _text(self, line: bytes) -> str:
-        text = self._hidden.text(_UNPRINTABLE.sub(" ", line.decode(errors="replace")).rstrip())
+        text = self._hidden.redact_text(_UNPRINTABLE.sub(" ", line.decode(errors="replace")).rstrip())
         return text if len(text) <= self._longest else f"{text[: self._longest]}…"
 
 
-def log_printed(reading: int, reward: str, hidden: Hidden) -> None:
+def log_output(reading: int, reward: str, hidden: Redactor) -> None:
     """Log the lines from the file descriptor `reading` in a thread until it ends, then close it."""
 
     def read() -> None:
-        lines = PrintedLines(hidden)
+        lines = OutputLines(hidden)
         with open(reading, "rb", buffering=0) as stream:
             while chunk := stream.read(1 << 16):
-                _log(reward, lines.take(chunk))
-        _log(reward, lines.end())
+                _log(reward, lines.feed(chunk))
+        _log(reward, lines.flush())
 
     threading.Thread(target=read, name=f"prints-of-{reward}", daemon=True).start()
 

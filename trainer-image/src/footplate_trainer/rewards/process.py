@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.rewards import messages
-from footplate_trainer.rewards.calls import Failure
-from footplate_trainer.rewards.hidden import Hidden
-from footplate_trainer.rewards.printed import log_printed
+from footplate_trainer.rewards.calls import CallFailureKind
+from footplate_trainer.rewards.hidden import Redactor
+from footplate_trainer.rewards.printed import log_output
 
 START_SECONDS: Final = 300  # to import what the function needs; a judge of one's own may be a large model
 _LEAVING_SECONDS: Final = 1  # from the end of its socket to that of a process
@@ -32,7 +32,7 @@ _WORKER: Final = "footplate_trainer.rewards.worker"
 class CallFailed(Exception):
     """A call failed; the text is the reason, for a person."""
 
-    def __init__(self, failure: Failure, what: str) -> None:
+    def __init__(self, failure: CallFailureKind, what: str) -> None:
         super().__init__(what)
         self.failure = failure
 
@@ -48,7 +48,7 @@ class FunctionProcess:
         reward: str,
         set_up: Mapping[str, Any],
         environment: Mapping[str, str],
-        hidden: Hidden,
+        hidden: Redactor,
         start_seconds: float = START_SECONDS,
     ) -> None:
         """Set the process up: the worker builds its judge from `set_up`; `reward` names it in the log.
@@ -87,7 +87,7 @@ class FunctionProcess:
             theirs.close()
         ours.setblocking(False)
         self._socket, self._reader = ours, messages.MessageReader()
-        log_printed(reading, self._reward, self._hidden)
+        log_output(reading, self._reward, self._hidden)
         try:
             kind, content = self._exchange(self._set_up, self._start_seconds)
         except CallFailed as failed:
@@ -103,12 +103,14 @@ class FunctionProcess:
             try:
                 self.start()
             except UserMistake as mistake:
-                raise CallFailed(Failure.ENDED, f"it could not be started again: {mistake}") from mistake
+                raise CallFailed(
+                    CallFailureKind.ENDED, f"it could not be started again: {mistake}"
+                ) from mistake
         kind, content = self._exchange(request, seconds)
         if kind == "exhausted":  # whatever it holds stays held
             self.end()
         if kind != "answer":
-            raise CallFailed(Failure.RAISED, str(content))
+            raise CallFailed(CallFailureKind.RAISED, str(content))
         return content
 
     def end(self) -> int | None:
@@ -143,34 +145,34 @@ class FunctionProcess:
                 ready = dict(poll.poll(max(deadline - time.monotonic(), 0) * 1000))
                 if not ready:
                     self.end()
-                    raise CallFailed(Failure.TIMEOUT, f"it gave no answer within {seconds:g} s")
+                    raise CallFailed(CallFailureKind.TIMEOUT, f"it gave no answer within {seconds:g} s")
                 if ready.get(ours.fileno(), 0) & select.POLLOUT:
                     with suppress(BlockingIOError, ConnectionError):  # its end is seen below
                         unsent = unsent[ours.send(unsent) :]
                 if (answer := self._received(ours)) is not None:
                     return answer
                 if ended.fileno() in ready:
-                    raise CallFailed(Failure.ENDED, _how(self.end()))
+                    raise CallFailed(CallFailureKind.ENDED, _how(self.end()))
 
     def _received(self, ours: socket.socket) -> tuple[str, Any] | None:
         """Return a message if one is complete, else None; CallFailed if there can be none any more."""
         try:
             while chunk := ours.recv(1 << 20):
                 for kind, content in self._reader.feed(chunk):
-                    return str(kind), self._hidden.content(content)
+                    return str(kind), self._hidden.redact(content)
         except BlockingIOError:
             return None
         except (ConnectionError, messages.NotAMessage, TypeError, ValueError) as error:
             self.end()
-            said = self._hidden.text(str(error))
-            raise CallFailed(Failure.ENDED, f"it used its process's own socket: {said}") from error
+            said = self._hidden.redact_text(str(error))
+            raise CallFailed(CallFailureKind.ENDED, f"it used its process's own socket: {said}") from error
         assert self._process is not None
         try:  # what closes a socket is the end of a process, or somebody who closes all files
             self._process.wait(_LEAVING_SECONDS)
         except subprocess.TimeoutExpired:
             self.end()
-            raise CallFailed(Failure.ENDED, "it closed its process's own socket") from None
-        raise CallFailed(Failure.ENDED, _how(self.end()))
+            raise CallFailed(CallFailureKind.ENDED, "it closed its process's own socket") from None
+        raise CallFailed(CallFailureKind.ENDED, _how(self.end()))
 
 
 def _how(code: int | None) -> str:

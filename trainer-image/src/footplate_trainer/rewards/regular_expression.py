@@ -10,7 +10,7 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.rewards.judges import Judge, SampleJson
 
 
-def judge(set_up: Mapping[str, Any]) -> Judge:
+def build_scorer(set_up: Mapping[str, Any]) -> Judge:
     """Return a judge: 1 if `pattern` is found or, with `whole`, matches all, else 0.
 
     UserMistake if it is no pattern.

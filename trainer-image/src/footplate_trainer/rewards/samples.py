@@ -31,7 +31,7 @@ class RolloutSample:
     columns: Mapping[str, Any] = field(default_factory=dict)  # all that the prompt's row held
 
     @property
-    def asked(self) -> str | list[dict[str, Any]]:
+    def original_prompt(self) -> str | list[dict[str, Any]]:
         """The prompt in the shape of its row: messages, or a text."""
         asked: str | list[dict[str, Any]] = self.columns.get("prompt", self.prompt)
         return asked
@@ -50,7 +50,7 @@ Outcome = float | Unrewarded
 
 
 @dataclass(frozen=True)
-class Rewarded:
+class RewardResult:
     """A result for the caller, who stores it: it is not requested again."""
 
     key: SampleKey

@@ -57,7 +57,9 @@ class UnrewardedShare:
         )
 
 
-def largest(rewards: Mapping[SampleKey, Mapping[str, float | str]], weights: Mapping[str, float]) -> str:
+def describe_largest(
+    rewards: Mapping[SampleKey, Mapping[str, float | str]], weights: Mapping[str, float]
+) -> str:
     """Describe the largest weighted reward by absolute value, and its sample; "" if there is none.
 
     Rewards without a weight and values that are not finite numbers do not count.
@@ -77,7 +79,9 @@ def largest(rewards: Mapping[SampleKey, Mapping[str, float | str]], weights: Map
     )
 
 
-def means(outcomes: Iterable[Mapping[str, Outcome]], names: Iterable[str]) -> dict[str, tuple[float, int]]:
+def sums_and_counts(
+    outcomes: Iterable[Mapping[str, Outcome]], names: Iterable[str]
+) -> dict[str, tuple[float, int]]:
     """Return for each reward the sum and the count of its numbers, which ranks add up."""
     found = list(outcomes)
     numbers = {name: [value for row in found if isinstance(value := row.get(name), float)] for name in names}

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.process_limits import limit
-from footplate_trainer.rewards.answers import read_answer
-from footplate_trainer.rewards.judges import Judge, judge_of
+from footplate_trainer.process_limits import set_rlimit
+from footplate_trainer.rewards.answers import parse_rewards
+from footplate_trainer.rewards.judges import Judge, open_scorer
 from footplate_trainer.rewards.messages import MessageReader, encode
 
 MOST_BYTES: Final = 4 << 30  # of memory of its own (RLIMIT_DATA), which no file backs
@@ -48,7 +48,7 @@ def serve(connection: socket.socket) -> None:
 
 def _ready(set_up: Mapping[str, Any]) -> tuple[Judge | None, tuple[str, object]]:
     try:
-        return judge_of(set_up), ("ready", None)
+        return open_scorer(set_up), ("ready", None)
     except UserMistake as mistake:
         return None, ("mistake", str(mistake))
     except BaseException as error:  # noqa: BLE001 - somebody else's module is imported
@@ -58,7 +58,7 @@ def _ready(set_up: Mapping[str, Any]) -> tuple[Judge | None, tuple[str, object]]
 
 def _judged(judge: Judge, samples: Sequence[Mapping[str, Any]]) -> tuple[str, object]:
     try:
-        return "answer", read_answer(judge(samples), len(samples))
+        return "answer", parse_rewards(judge(samples), len(samples))
     except (MemoryError, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.ENOMEM:
             return "raised", f"it raised {_told(error)}"
@@ -79,8 +79,8 @@ def _told(error: BaseException) -> str:
 
 def _bound(parent: int) -> None:
     """Disable core files, limit memory, be the first to be OOM-killed, and end with the parent."""
-    limit(resource.RLIMIT_CORE, 0)
-    limit(resource.RLIMIT_DATA, MOST_BYTES)
+    set_rlimit(resource.RLIMIT_CORE, 0)
+    set_rlimit(resource.RLIMIT_DATA, MOST_BYTES)
     with suppress(OSError):  # a sandbox may have no such file
         Path("/proc/self/oom_score_adj").write_text("1000")
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

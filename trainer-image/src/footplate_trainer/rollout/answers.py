@@ -21,7 +21,7 @@ from footplate_trainer.model.sequence_field import SequenceField
 
 
 @dataclass(frozen=True)
-class TrainedAnswer:
+class AnswerRow:
     """An answer, with the numbers that its loss needs."""
 
     prompt: Int64s  # [p] tokens
@@ -47,7 +47,7 @@ class AnswerDataset(Dataset):
 
     def __init__(
         self,
-        answers: Mapping[int, TrainedAnswer],
+        answers: Mapping[int, AnswerRow],
         first_index: int,
         epoch: int,
         width: int,
@@ -82,7 +82,7 @@ class AnswerDataset(Dataset):
         numbers = self._numbers[ids]
         return np.where(epochs > 0, order.FILLER, numbers) if self._once else numbers
 
-    def arranged(self, ids: Int64s, places: Int64s) -> Int64s:
+    def arrange_micro_batches(self, ids: Int64s, places: Int64s) -> Int64s:
         """See Dataset: the longest first, so that a step without enough memory fails early; fillers last."""
         if self._multiple is None:
             return places
@@ -90,13 +90,13 @@ class AnswerDataset(Dataset):
         lengths = self._lengths(ids, flat)
         return flat[np.argsort(lengths, kind="stable")[::-1]].reshape(places.shape)
 
-    def places_by_width(self, ids: Int64s, ranks: Sequence[Int64s]) -> Mapping[int, int]:
+    def positions_by_width(self, ids: Int64s, ranks: Sequence[Int64s]) -> Mapping[int, int]:
         """See Dataset."""
         if self._multiple is None:
             return {}
         found = Counter[int]()
         for places in ranks:
-            for row in self.arranged(ids, places):
+            for row in self.arrange_micro_batches(ids, places):
                 width = self._row_width(max(self._lengths(ids, row)))
                 found[width] += width * len(row)
         return found
@@ -111,7 +111,7 @@ class AnswerDataset(Dataset):
         assert self._multiple is not None
         return width_of([max(1, longest)], self._width, self._multiple)
 
-    def evened(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+    def pad_to_equal_width(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         """See Dataset."""
         if self._multiple is None:
             return samples

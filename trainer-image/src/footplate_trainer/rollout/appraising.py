@@ -15,41 +15,41 @@ from torch import Tensor
 
 from footplate_trainer.model.objectives.advantages import (
     gae,
-    places_after_end,
-    places_at_end,
+    position_count_after_end,
+    position_count_at_end,
     token_rewards,
-    whitened,
+    whiten,
 )
 from footplate_trainer.model.objectives.value import explained_variance
 from footplate_trainer.model.policy_judge import ESTIMATORS, OLD, REFERENCE
 from footplate_trainer.parallel.valued import OLD_VALUE, RETURN
 from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.kept import GatheredRollout
-from footplate_trainer.rollout.learning import Learnt
+from footplate_trainer.rollout.kept import CollectedRollout
+from footplate_trainer.rollout.learning import Advantages
 from footplate_trainer.rollout.records import Float32s
 from footplate_trainer.rollout.settings import RolloutSettings
 
 
 @dataclass(frozen=True)
-class Appraisal:
+class ValueTargets:
     """Advantages and value targets of each answer."""
 
     advantages: Mapping[SampleKey, Float32s]  # [n], of tokens
     places: Mapping[SampleKey, Mapping[str, Float32s]]  # [n or n + 1] each: what the value model learns
 
 
-def places(settings: RolloutSettings, tokens: int) -> int:
+def value_position_count(settings: RolloutSettings, tokens: int) -> int:
     """Return how many positions of an answer of `tokens` tokens have a value."""
     assert settings.values is not None
     length = torch.tensor([tokens])
     if settings.values.after_end:
-        return int(places_after_end(length, settings.max_tokens))
-    return int(places_at_end(length))
+        return int(position_count_after_end(length, settings.max_tokens))
+    return int(position_count_at_end(length))
 
 
-def appraised(
-    settings: RolloutSettings, gathered: GatheredRollout, found: Learnt, coefficient: float
-) -> tuple[Learnt, Appraisal]:
+def with_value_advantages(
+    settings: RolloutSettings, gathered: CollectedRollout, found: Advantages, coefficient: float
+) -> tuple[Advantages, ValueTargets]:
     """Return `found` with advantages from values, and the advantages and value targets by answer.
 
     `gathered` has the values, and log-probabilities before the first update; `coefficient` is that of KL.
@@ -58,7 +58,7 @@ def appraised(
     assert chosen is not None
     keys = [key for group in gathered.keys(settings.group) for key in group]
     tokens = torch.tensor([len(kept.samples[key].tokens) for key in keys])
-    counts = torch.tensor([places(settings, int(length)) for length in tokens])
+    counts = torch.tensor([value_position_count(settings, int(length)) for length in tokens])
     width = int(counts.max())
     values = _padded([kept.scores[OLD_VALUE, key] for key in keys], width)
     penalty = (
@@ -70,7 +70,7 @@ def appraised(
     of_tokens, of_places = (counted & (torch.arange(width) < ends[:, None]) for ends in (tokens, counts))
     explained = explained_variance(values, returns, of_places)
     if chosen.whitening:
-        advantages = whitened(advantages, of_tokens)
+        advantages = whiten(advantages, of_tokens)
     advantages = torch.where(of_tokens, advantages, 0.0)
     told = {
         "value/mean": float(values[of_places].mean()),
@@ -83,7 +83,7 @@ def appraised(
         advantages=shown.view_as(found.advantages),
         values={**found.values, **{name: number for name, number in told.items() if not math.isnan(number)}},
     )
-    return learnt, Appraisal(
+    return learnt, ValueTargets(
         dict(zip(keys, _cut(advantages, tokens), strict=True)),
         {
             key: {OLD_VALUE: kept.scores[OLD_VALUE, key], RETURN: gained}
@@ -93,7 +93,7 @@ def appraised(
 
 
 def _divergence(
-    settings: RolloutSettings, gathered: GatheredRollout, keys: list[SampleKey], width: int
+    settings: RolloutSettings, gathered: CollectedRollout, keys: list[SampleKey], width: int
 ) -> Tensor:
     """Return the KL from the reference at each token, 0 after the last: fp64 [answers, width]."""
     estimate, scores = ESTIMATORS[settings.estimator], gathered.kept.scores

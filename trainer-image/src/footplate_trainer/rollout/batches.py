@@ -23,34 +23,34 @@ from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.model.policy_judge import ADVANTAGE, COEFFICIENT, REFERENCE, SAMPLER
 from footplate_trainer.parallel.valued import OLD_VALUE, RETURN
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rewards.samples import RolloutSample, SampleKey, Unrewarded
-from footplate_trainer.rewards.sums import largest
+from footplate_trainer.rewards.sums import describe_largest
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.answers import TrainedAnswer
-from footplate_trainer.rollout.appraising import appraised
-from footplate_trainer.rollout.gathering import Gatherer
-from footplate_trainer.rollout.identity import JournalKey, JournalKeys, Weights
+from footplate_trainer.rollout.answers import AnswerRow
+from footplate_trainer.rollout.appraising import with_value_advantages
+from footplate_trainer.rollout.gathering import RolloutCollector
+from footplate_trainer.rollout.identity import JournalKey, JournalKeyBuilder, Weights
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import GatheredRollout
+from footplate_trainer.rollout.kept import CollectedRollout
 from footplate_trainer.rollout.learning import (
-    Learnt,
-    divergence_of,
-    known_coefficient,
-    learnt,
+    Advantages,
+    compute_advantages,
     next_coefficient,
-    outcomes_of,
+    parse_outcomes,
+    reference_kl,
+    resumed_kl_coefficient,
 )
-from footplate_trainer.rollout.normalising import Normaliser, normalised_rewards, normalised_sums
+from footplate_trainer.rollout.normalising import RewardNormalizer, normalize_rewards, normalized_reward_sums
 from footplate_trainer.rollout.records import Float32s, SampleRecord
 from footplate_trainer.rollout.reward_model import MODEL
-from footplate_trainer.rollout.rows import Rows
-from footplate_trainer.rollout.scores import Models, Scorer, is_scored
+from footplate_trainer.rollout.rows import RowBatcher
+from footplate_trainer.rollout.scores import Models, RolloutScorer, is_scored
 from footplate_trainer.rollout.settings import RolloutSettings
-from footplate_trainer.rollout.together import durable
+from footplate_trainer.rollout.together import flush_journals
 from footplate_trainer.rollout.unrewarded import UnrewardedAnswers
 
-MakeAnswer = Callable[..., TrainedAnswer]
+MakeAnswer = Callable[..., AnswerRow]
 """Of a rollout's answer, by its key, what a model learns."""
 
 _log = logging.getLogger(__name__)
@@ -60,14 +60,14 @@ _log = logging.getLogger(__name__)
 class CurrentRollout:
     """A rollout in training."""
 
-    gathered: GatheredRollout
-    learnt: Learnt
+    gathered: CollectedRollout
+    learnt: Advantages
     loader: BatchLoader
     values: BatchLoader | None  # with values: what the value model learns of the same answers
     begin: RolloutPosition
     following: RolloutPosition  # where the next one begins
 
-    def largest_reward(self, group: int, normaliser: Normaliser | None) -> str:
+    def largest_reward(self, group: int, normaliser: RewardNormalizer | None) -> str:
         """Describe the largest reward of counted answers (see `largest`), with model scores normalised."""
         gathered = self.gathered
         keys = [key for siblings in gathered.keys(group) for key in siblings]
@@ -75,13 +75,13 @@ class CurrentRollout:
         rewards: Mapping[SampleKey, Mapping[str, float | str]]
         rewards = {key: gathered.kept.rewards.get(key, {}) for key in counted}
         if normaliser is not None:
-            rewards = normalised_rewards(rewards, counted, normaliser, self.following.scores)
-        return largest(rewards, gathered.weights)
+            rewards = normalize_rewards(rewards, counted, normaliser, self.following.scores)
+        return describe_largest(rewards, gathered.weights)
 
 
-def normalised(
-    gathered: GatheredRollout, group: int, normaliser: Normaliser | None, before: RunningScores | None
-) -> tuple[GatheredRollout, RunningScores | None]:
+def with_normalized_rewards(
+    gathered: CollectedRollout, group: int, normaliser: RewardNormalizer | None, before: RunningScores | None
+) -> tuple[CollectedRollout, RunningScores | None]:
     """Return `gathered` with sums of normalised reward model scores, and the running statistics after it.
 
     A journal has more answers than its rollout if the run had more samples before: those count nowhere.
@@ -89,10 +89,10 @@ def normalised(
     if normaliser is None:
         return gathered, None
     rewards, keys = gathered.kept.rewards, [key for siblings in gathered.keys(group) for key in siblings]
-    known = normaliser.seen(
+    known = normaliser.update(
         before, [score for key in keys if isinstance(score := rewards[key][MODEL], float)]
     )
-    sums = normalised_sums(rewards, keys, gathered.weights, normaliser, known)
+    sums = normalized_reward_sums(rewards, keys, gathered.weights, normaliser, known)
     return replace(gathered, sums=sums), known
 
 
@@ -102,17 +102,17 @@ class RolloutBatches:
     def __init__(
         self,
         settings: RolloutSettings,
-        gatherer: Gatherer,
-        scorer: Scorer,
+        gatherer: RolloutCollector,
+        scorer: RolloutScorer,
         models: Models,
         prompts: PromptOrder,
         journal: Journal,
         store: CheckpointStore,
-        world: World,
-        rows: Rows,
-        normaliser: Normaliser | None,
+        world: DistributedContext,
+        rows: RowBatcher,
+        normaliser: RewardNormalizer | None,
         position: RolloutPosition | None,
-        keys: JournalKeys,
+        keys: JournalKeyBuilder,
         weights: Callable[[], Weights],
     ) -> None:
         """Store what rollouts need; `normaliser` is for a reward model's scores, if there is one.
@@ -125,18 +125,18 @@ class RolloutBatches:
         self._journal, self._store = journal, store
         self._world, self._rows, self._normaliser = world, rows, normaliser
         self._known = position and position.model_copy(
-            update={"coefficient": known_coefficient(settings, position.coefficient)}
+            update={"coefficient": resumed_kl_coefficient(settings, position.coefficient)}
         )
         self._keys, self._weights = keys, weights
         self.current: CurrentRollout | None = None  # that the last step was of
 
     def step(self, step: int) -> StepBatch | None:
         """Return the batch of `step`, from 0; None if stopped before it was ready. Collective."""
-        begun = self._settings.begun(step + 1)
+        begun = self._settings.rollout_start_step(step + 1)
         if self.current is None or self.current.begin.step != begun:
             self._forget()
             position, key = self._begins(begun)
-            gathered = self._gatherer.gather(begun, position.prompt, key)
+            gathered = self._gatherer.collect(begun, position.prompt, key)
             if gathered is None:
                 return None
             if step > begun:
@@ -147,14 +147,14 @@ class RolloutBatches:
             self.current = rollout
         return self.current.loader.build(step)
 
-    def places(self, number: int) -> StepBatch:
+    def value_batch(self, number: int) -> StepBatch:
         """Return the value model's batch of step `number`, from 1, of the current rollout."""
         assert self.current is not None and self.current.values is not None
         return self.current.values.build(number - 1)
 
     def position(self, step: int) -> RolloutPosition:
         """Return the position that a checkpoint after `step` stores, to continue from there."""
-        return self._position(self._settings.begun(step + 1))
+        return self._position(self._settings.rollout_start_step(step + 1))
 
     def key(self, number: int) -> SampleKey:
         """Return the key of the current rollout's answer with that number in a batch's `sample_ids`."""
@@ -173,17 +173,17 @@ class RolloutBatches:
                 raise
             raise NumericalDivergence(f"{error}; {told}", rank=error.rank, step=error.step) from error
 
-    def rewarded(self, sample: SampleRecord) -> RolloutSample:
+    def build_reward_input(self, sample: SampleRecord) -> RolloutSample:
         """Return an answer with its prompt, as reward functions receive it."""
-        return self._gatherer.shown(sample)
+        return self._gatherer.build_reward_input(sample)
 
     def prompt_number(self, place: int) -> int:
         """Return the number, over all folders, of the prompt at an index of the endless order."""
-        return self._prompts.number(place)
+        return self._prompts.prompt_id(place)
 
     def close(self) -> None:
         """End training: flush the journal, close it, and remove journals that all checkpoints are beyond."""
-        durable(self._journal, self._world)
+        flush_journals(self._journal, self._world)
         self._journal.close()
         self._forget()
 
@@ -192,7 +192,7 @@ class RolloutBatches:
         position = self._position(begun)
         # Where a checkpoint within a rollout does not say which drew it, those of now draw it again.
         weights = position.weights or dict(self._weights())
-        return position.model_copy(update={"weights": weights}), self._keys.of(weights)
+        return position.model_copy(update={"weights": weights}), self._keys.build(weights)
 
     def _position(self, begun: int) -> RolloutPosition:
         """Return the position of the rollout that begins after step `begun`: current, next, or a start's."""
@@ -211,11 +211,11 @@ class RolloutBatches:
         if self._world.rank != 0:
             return
         try:
-            journal.forget(self._store.folder, self._store.steps(), self._settings.updates)
+            journal.delete_obsolete_journals(self._store.folder, self._store.steps(), self._settings.updates)
         except OSError as error:
             _log.warning("journals of rollouts that are over cannot be removed: %s", error)
 
-    def _warn_of_gaps(self, gathered: GatheredRollout, step: int) -> None:
+    def _warn_of_gaps(self, gathered: CollectedRollout, step: int) -> None:
         missing = gathered.drawn
         if missing and self._world.rank == 0:
             _log.warning(
@@ -226,29 +226,29 @@ class RolloutBatches:
                 gathered.step,
             )
 
-    def _rollout(self, gathered: GatheredRollout, begin: RolloutPosition) -> CurrentRollout | None:
+    def _rollout(self, gathered: CollectedRollout, begin: RolloutPosition) -> CurrentRollout | None:
         """Build a rollout whose answers are rewarded; None if stopped. Collective."""
         settings, before = self._settings, gathered.sums
-        gathered, scores = normalised(gathered, settings.group, self._normaliser, begin.scores)
+        gathered, scores = with_normalized_rewards(gathered, settings.group, self._normaliser, begin.scores)
         keys = gathered.keys(settings.group)
         sums = [[gathered.sums[key] for key in group] for group in keys]
         unrewarded = UnrewardedAnswers.of(gathered, {**before, **gathered.sums}, settings.group)
         unrewarded.check(settings.max_unrewarded)
         if self._world.rank == 0 and (warning := unrewarded.warning()):
             _log.warning("%s", warning)
-        self._gatherer.settle(gathered)
-        found = learnt(
+        self._gatherer.record_unsettled(gathered)
+        found = compute_advantages(
             settings,
             [[gathered.kept.samples[key] for key in group] for group in keys],
             sums,
-            [outcomes_of(gathered.kept.rewards[key]) for group in keys for key in group],
+            [parse_outcomes(gathered.kept.rewards[key]) for group in keys for key in group],
             gathered.asked,
         )
         found = replace(found, values={**found.values, **unrewarded.values})
         plain = self._loader(gathered, found, begin, self._answer, once=True)
         if not self._scorer.complete(gathered, self._models, plain):
             return None
-        divergence = divergence_of(settings, gathered, found)
+        divergence = reference_kl(settings, gathered, found)
         following = RolloutPosition(
             step=begin.step + settings.updates,
             prompt=begin.prompt + gathered.asked,
@@ -261,15 +261,15 @@ class RolloutBatches:
         if settings.values is None:
             loader = self._loader(gathered, found, begin, self._answer)
             return CurrentRollout(gathered, found, loader, None, begin, following)
-        found, appraisal = appraised(settings, gathered, found, begin.coefficient)
+        found, appraisal = with_value_advantages(settings, gathered, found, begin.coefficient)
         loader = self._loader(gathered, found, begin, partial(self._answer, of_tokens=appraisal.advantages))
         values = self._loader(gathered, found, begin, partial(self._valued, appraisal.places))
         return CurrentRollout(gathered, found, loader, values, begin, following)
 
     def _loader(
         self,
-        gathered: GatheredRollout,
-        found: Learnt,
+        gathered: CollectedRollout,
+        found: Advantages,
         begin: RolloutPosition,
         answer: MakeAnswer,
         *,
@@ -297,7 +297,7 @@ class RolloutBatches:
 
     def _answer(
         self,
-        gathered: GatheredRollout,
+        gathered: CollectedRollout,
         key: SampleKey,
         names: list[str],
         *,
@@ -305,7 +305,7 @@ class RolloutBatches:
         advantage: float,
         coefficient: float,
         of_tokens: Mapping[SampleKey, Float32s] | None = None,
-    ) -> TrainedAnswer:
+    ) -> AnswerRow:
         """Build the policy's training row: with one advantage, or with one for each token."""
         sample, scores = gathered.kept.samples[key], gathered.kept.scores
         alike = np.full(len(sample.tokens), advantage, dtype=np.float32)
@@ -315,28 +315,28 @@ class RolloutBatches:
             **{name: scores[name, key] for name in names},
         }
         prompt = self._prompts.at(key.prompt).tokens
-        return TrainedAnswer(
+        return AnswerRow(
             prompt, sample.tokens, counts, token_values=told, sequence_values={COEFFICIENT: coefficient}
         )
 
     def _valued(
         self,
         places: Mapping[SampleKey, Mapping[str, Float32s]],
-        gathered: GatheredRollout,
+        gathered: CollectedRollout,
         key: SampleKey,
         names: list[str],
         *,
         counts: bool,
         advantage: float,
         coefficient: float,
-    ) -> TrainedAnswer:
+    ) -> AnswerRow:
         """Build the value model's training row."""
         sample, told = gathered.kept.samples[key], places[key]
         prompt = self._prompts.at(key.prompt).tokens
         behind = len(told[RETURN]) - len(sample.tokens)
-        return TrainedAnswer(prompt, sample.tokens, counts, behind, told)
+        return AnswerRow(prompt, sample.tokens, counts, behind, told)
 
-    def _told(self, gathered: GatheredRollout) -> list[str]:
+    def _told(self, gathered: CollectedRollout) -> list[str]:
         """Return names of the scores that the policy's loss reads; advantages include a KL in the reward."""
         values, group = self._settings.values, self._settings.group
         passed = {OLD_VALUE, *({REFERENCE} if values is not None and values.kl_in_reward else ())}

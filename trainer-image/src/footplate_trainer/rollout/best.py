@@ -18,16 +18,16 @@ WORSE: Final = "not among the best"
 
 
 @dataclass(frozen=True)
-class KeptAnswers:
+class SelectedAnswers:
     """Selected and dropped answers to one prompt."""
 
     answers: list[SampleRecord]  # in the order of siblings
     dropped: Counter[str]  # by reason
 
 
-def kept_answers(
+def select_answers(
     group: Sequence[SampleRecord], sums: Mapping[SampleKey, Outcome], best: int | None, closed: int
-) -> KeptAnswers:
+) -> SelectedAnswers:
     """Select from a `group` the answers that have an end and, if `best` is given, the `best` highest sums.
 
     An answer that was cut off would teach to go on without an end; so would an answer ended by a stop text,
@@ -37,7 +37,9 @@ def kept_answers(
     dropped: Counter[str] = Counter()
     stopped = [answer for answer in group if answer.reason is not EndReason.LENGTH]
     dropped[UNENDED] += len(group) - len(stopped)
-    ended = [answer for answer in stopped if not is_open(answer) or len(answer.tokens) <= closed]
+    ended = [
+        answer for answer in stopped if not is_ended_by_stop_text(answer) or len(answer.tokens) <= closed
+    ]
     dropped[UNCLOSED] += len(stopped) - len(ended)
     if best is not None:
         rated = [
@@ -49,9 +51,9 @@ def kept_answers(
         chosen = sorted(rated, key=lambda entry: entry[:2])[:best]
         dropped[WORSE] += len(rated) - len(chosen)
         ended = sorted((answer for *_, answer in chosen), key=lambda answer: answer.key.sibling)
-    return KeptAnswers(ended, +dropped)
+    return SelectedAnswers(ended, +dropped)
 
 
-def is_open(answer: SampleRecord) -> bool:
+def is_ended_by_stop_text(answer: SampleRecord) -> bool:
     """Return whether a stop text ended the answer, so that it lacks the token that ends a turn."""
     return answer.reason is EndReason.STOP

@@ -12,12 +12,12 @@ from footplate_trainer.data.prompt_dataset import Prompt
 
 
 @dataclass(frozen=True)
-class Closing:
+class AppendedEndTokens:
     """End tokens by the kind of prompt; None if nothing defines one: a text then ends as a turn does."""
 
     of_turn: int | None
     of_text: int | None
 
-    def behind(self, prompt: Prompt) -> int | None:
+    def for_prompt(self, prompt: Prompt) -> int | None:
         """Return the end token of an answer to `prompt`."""
-        return self.of_text if prompt.is_text and self.of_text is not None else self.of_turn
+        return self.of_text if prompt.is_plain_text and self.of_text is not None else self.of_turn

@@ -10,7 +10,7 @@ def most_rollouts(prompts: int, groups: int) -> int:
     return -(-prompts // groups)
 
 
-def rollouts_of(prompts: int, groups: int, steps: int) -> Sequence[range]:
+def split_into_rollouts(prompts: int, groups: int, steps: int) -> Sequence[range]:
     """Return the prompt indices of each of `steps` rollouts, `groups` each, fewer in an epoch's last.
 
     Raises ValueError if there are too few prompts for as many rollouts.

@@ -19,61 +19,66 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
 from footplate_trainer.errors import TrainerError
-from footplate_trainer.generation.requests import Answer, EndReason, Request, before_stop
+from footplate_trainer.generation.requests import (
+    EndReason,
+    GeneratedAnswer,
+    GenerationRequest,
+    truncate_at_stop,
+)
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.world import World, long_waits
-from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.parallel.world import DistributedContext, new_long_timeout_group
+from footplate_trainer.rewards.samples import Outcome, RewardResult, RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.groups import GroupPlan, asked, chosen
+from footplate_trainer.rollout.groups import GroupPlan, find_next_prompts, select_prompts
 from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
-from footplate_trainer.rollout.learning import all_sums, outcomes_of, teaches
+from footplate_trainer.rollout.kept import CollectedRollout, RolloutState
+from footplate_trainer.rollout.learning import complete_reward_sums, has_learning_signal, parse_outcomes
 from footplate_trainer.rollout.records import Record, RewardsRecord, SampleRecord
 from footplate_trainer.rollout.reward_model import MODEL, RewardModel
-from footplate_trainer.rollout.sampling import Draw, Sampler
+from footplate_trainer.rollout.sampling import AnswerSampler, GenerateFunction
 from footplate_trainer.rollout.settings import RolloutSettings
-from footplate_trainer.rollout.together import durable
+from footplate_trainer.rollout.together import flush_journals
 
 _ROUND: Final = 5.0  # seconds between two meetings of ranks, while rewards are awaited
 _LOOK: Final = 0.2  # seconds between two looks at whether to stop, while rewards are awaited
 
 
-class Awaited(Protocol):
+class PendingOutcomes(Protocol):
     """Pending outcomes of rewards."""
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """True if `poll` has returned all."""
 
-    def poll(self, seconds: float) -> list[Rewarded]:
+    def poll(self, seconds: float) -> list[RewardResult]:
         """Return new outcomes; wait up to `seconds` for the first."""
 
 
-class Rewards(Protocol):
+class RewardBackend(Protocol):
     """A source of rewards for answers; on each rank."""
 
     weights: Mapping[str, float]  # of each reward in the sum, by name
 
-    def ask(
+    def submit(
         self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Mapping[str, Outcome]]
-    ) -> Awaited:
+    ) -> PendingOutcomes:
         """Request rewards of `samples` that are not in `known`, by name; return at once."""
 
 
-class Gatherer:
+class RolloutCollector:
     """A collector that samples and scores the missing answers of a rollout."""
 
     def __init__(
         self,
         settings: RolloutSettings,
         prompts: PromptOrder,
-        sampler: Sampler,
-        rewards: Rewards,
+        sampler: AnswerSampler,
+        rewards: RewardBackend,
         journal: Journal,
         folder: Folder,
-        world: World,
+        world: DistributedContext,
         reporter: Reporter,
         stopwatch: Stopwatch,
         *,
@@ -90,7 +95,7 @@ class Gatherer:
         self._sampler, self._rewards = sampler, rewards
         self._journal, self._folder = journal, folder
         self._world, self._reporter, self._stopwatch = world, reporter, stopwatch
-        self._long_waits = long_waits()
+        self._long_waits = new_long_timeout_group()
         self._text_of, self._stopping = text_of, stopping
         self._model = model
         self._stopped = False  # somebody has asked this rank to
@@ -98,35 +103,35 @@ class Gatherer:
         self._weights = {**rewards.weights, **({} if model is None else {MODEL: model.weight})}
         self._done = 0  # tokens, or samples, of this phase
 
-    def gather(
+    def collect(
         self, step: int, first: int, key: JournalKey, plan: GroupPlan | None = None
-    ) -> GatheredRollout | None:
+    ) -> CollectedRollout | None:
         """Collect the rollout that begins after `step` with the prompt at index `first`; None if stopped.
 
         `key` identifies the rollout in the journal; `plan` is that of a smaller rollout. Finished work is
         durable either way. Collective.
         """
         plan = plan or self._settings.groups
-        durable(self._journal, self._world)
-        self._journal.begin(step, key)
+        flush_journals(self._journal, self._world)
+        self._journal.start_rollout(step, key)
         kept = self._read(step, key)
         before = len(kept.samples)
         while True:
-            sums = all_sums(kept, self._weights)
+            sums = complete_reward_sums(kept, self._weights)
             known = self._teaching(step, kept, sums)
-            wanted = asked(plan, first, known)
+            wanted = find_next_prompts(plan, first, known)
             siblings = range(self._settings.group)
             keys = [SampleKey(step, place, sibling) for place in wanted.places for sibling in siblings]
             if not keys:
                 break
             if not self._draw(kept, keys) or not self._score(kept, keys):
                 return None
-        places, drawn = chosen(plan, first, known), len(kept.samples) - before
-        return GatheredRollout(
+        places, drawn = select_prompts(plan, first, known), len(kept.samples) - before
+        return CollectedRollout(
             step, first, wanted.places.start - first, places, drawn, kept, sums, self._weights
         )
 
-    def settle(self, gathered: GatheredRollout) -> None:
+    def record_unsettled(self, gathered: CollectedRollout) -> None:
         """Write unsettled rewards to the journal as settled, since all steps of this rollout depend on them.
 
         Until then they are not stored: if too many rewards are missing, the next start requests them again.
@@ -136,21 +141,21 @@ class Gatherer:
         if unsettled:
             if self._world.rank == 0:
                 self._journal.add([replace(record, settled=True) for record in unsettled])
-            durable(self._journal, self._world)
+            flush_journals(self._journal, self._world)
             unsettled.clear()
 
-    def _draw(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
+    def _draw(self, kept: RolloutState, keys: Sequence[SampleKey]) -> bool:
         """Sample missing answers of `keys`; return False if stopped first. Collective."""
         missing = [key for key in keys if key not in kept.samples]
         if not missing:
             return True
         with self._stopwatch.time(StepPart.ROLLOUT):
-            self._reporter.enter(RankPhase.ROLLOUT, progress=0)
-            with self._sampler.weights(missing[0].step) as draw:
+            self._reporter.report_phase(RankPhase.ROLLOUT, progress=0)
+            with self._sampler.open_generator(missing[0].step) as draw:
                 stopped = self._exchange(RankPhase.ROLLOUT, kept, self._drawn(draw, missing))
         return self._is_whole([key for key in missing if key not in kept.samples], stopped, "drawn")
 
-    def _score(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
+    def _score(self, kept: RolloutState, keys: Sequence[SampleKey]) -> bool:
         """Reward answers of `keys` that have no rewards yet; return False if stopped first. Collective."""
         with self._stopwatch.time(StepPart.SCORING):
             weights = self._rewards.weights
@@ -176,59 +181,59 @@ class Gatherer:
             )
         return not missing
 
-    def _read(self, step: int, key: JournalKey) -> KeptRollout:
+    def _read(self, step: int, key: JournalKey) -> RolloutState:
         """Read earlier generations' finished work on rank 0, and return it on every rank. Collective."""
 
-        def read() -> KeptRollout:
-            return journal.read(self._folder, step, key)
+        def read() -> RolloutState:
+            return journal.read_rollout(self._folder, step, key)
 
-        return agree.from_rank_0(read, self._world.everybody)
+        return agree.compute_on_rank_0(read, self._world.everybody)
 
-    def _teaching(self, step: int, kept: KeptRollout, sums: Mapping[SampleKey, Outcome]) -> dict[int, bool]:
+    def _teaching(self, step: int, kept: RolloutState, sums: Mapping[SampleKey, Outcome]) -> dict[int, bool]:
         """Return, by prompt index, whether each whole group has a learning signal."""
         groups = {}
         for place in {key.prompt for key in kept.samples}:
             keys = [SampleKey(step, place, sibling) for sibling in range(self._settings.group)]
             if all(key in sums for key in keys):
-                groups[place] = teaches([sums[key] for key in keys])
+                groups[place] = has_learning_signal([sums[key] for key in keys])
         return groups
 
-    def _exchange(self, phase: RankPhase, kept: KeptRollout, work: Iterator[Record]) -> bool:
+    def _exchange(self, phase: RankPhase, kept: RolloutState, work: Iterator[Record]) -> bool:
         """Run each rank's `work` until stopped, and share the records of all ranks. Collective.
 
         Returns whether a stop of any rank was requested.
         """
         self._done, self._stopped, finished = 0, False, []
-        self._reporter.enter(phase, progress=0)
+        self._reporter.report_phase(phase, progress=0)
         for record in work:
             finished.append(record)
             if not isinstance(record, RewardsRecord) or record.settled:
                 self._journal.add([record])
-            self._reporter.enter(phase, progress=self._done)
-        self._reporter.enter(RankPhase.COLLECTIVE)
-        agree.meet(self._long_waits)  # another one's answers may take hours yet
-        durable(self._journal, self._world, self._failed)
-        told = agree.gather((finished, self._stopped), self._world.everybody)
+            self._reporter.report_phase(phase, progress=self._done)
+        self._reporter.report_phase(RankPhase.COLLECTIVE)
+        agree.barrier(self._long_waits)  # another one's answers may take hours yet
+        flush_journals(self._journal, self._world, self._failed)
+        told = agree.all_gather((finished, self._stopped), self._world.everybody)
         for records, _ in told:
             kept.add(records)
         return any(stopped for _, stopped in told)
 
-    def _drawn(self, draw: Draw, keys: Sequence[SampleKey]) -> Iterator[SampleRecord]:
+    def _drawn(self, draw: GenerateFunction, keys: Sequence[SampleKey]) -> Iterator[SampleRecord]:
         """Yield the answers of this rank's share of `keys`."""
 
         def between(tokens: int) -> bool:
             self._done = tokens
-            self._reporter.enter(RankPhase.ROLLOUT, progress=tokens)
+            self._reporter.report_phase(RankPhase.ROLLOUT, progress=tokens)
             return self._stops()
 
         sampler, step = self._sampler, keys[0].step
-        share = dealt(keys, sampler.copies, sampler.copy)
+        share = share_of_keys(keys, sampler.replica_count, sampler.replica_index)
         prompts = {key.prompt: self._prompts.at(key.prompt) for key in share}
         asked = {place: (prompt.tokens.tolist(), self._most(prompt)) for place, prompt in prompts.items()}
-        requests = [Request(key.prompt, key.sibling, *asked[key.prompt]) for key in share]
+        requests = [GenerationRequest(key.prompt, key.sibling, *asked[key.prompt]) for key in share]
         try:
             for answer in draw(requests, between):
-                if sampler.leads:
+                if sampler.is_leader:
                     yield _record(step, answer)
         except TrainerError as error:
             self._failed = error  # one copy's own, which the others do not know of
@@ -236,30 +241,30 @@ class Gatherer:
     def _most(self, prompt: Prompt) -> int:
         """Return the most tokens that an answer may have."""
         most = self._settings.max_tokens
-        return most if self._model is None else min(most, self._model.room(prompt))
+        return most if self._model is None else min(most, self._model.max_answer_tokens(prompt))
 
-    def _scored(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> Iterator[RewardsRecord]:
+    def _scored(self, kept: RolloutState, keys: Sequence[SampleKey]) -> Iterator[RewardsRecord]:
         """Yield rewards of this rank's share of `keys`, a record for each outcome. Collective.
 
         A call may take longer than ranks wait in a collective: so they synchronise every few seconds until
         all are done, or one is to stop, and none waits for long.
         """
-        share = dealt(keys, self._world.size, self._world.rank)
-        known = {key: outcomes_of(kept.rewards[key]) for key in share if key in kept.rewards}
-        asked = self._rewards.ask([self.shown(kept.samples[key]) for key in share], known)
+        share = share_of_keys(keys, self._world.size, self._world.rank)
+        known = {key: parse_outcomes(kept.rewards[key]) for key in share if key in kept.rewards}
+        asked = self._rewards.submit([self.build_reward_input(kept.samples[key]) for key in share], known)
         stopped = False
         while True:
             meeting = time.monotonic() + _ROUND
-            while not asked.done and not stopped and time.monotonic() < meeting:
+            while not asked.is_done and not stopped and time.monotonic() < meeting:
                 stopped = self._stops()
                 # What has been answered by then is kept: nobody is asked for it again.
                 yield from self._told(kept, asked.poll(0.0 if stopped else _LOOK))
-            ranks = agree.gather((asked.done, stopped), self._world.everybody)
+            ranks = agree.all_gather((asked.is_done, stopped), self._world.everybody)
             if all(done for done, _ in ranks) or any(stops for _, stops in ranks):
                 yield from self._told(kept, asked.poll(0.0))  # what came while others were awaited
                 return
 
-    def _told(self, kept: KeptRollout, found: Sequence[Rewarded]) -> Iterator[RewardsRecord]:
+    def _told(self, kept: RolloutState, found: Sequence[RewardResult]) -> Iterator[RewardsRecord]:
         """Convert outcomes into journal records."""
         for told in found:
             self._done += 1
@@ -269,13 +274,13 @@ class Gatherer:
             else:
                 yield RewardsRecord(told.key, mark, {told.reward: outcome})
 
-    def shown(self, sample: SampleRecord) -> RolloutSample:
+    def build_reward_input(self, sample: SampleRecord) -> RolloutSample:
         """Build the input of reward functions: the text excludes its end, be that a token or a stop text."""
         prompt = self._prompts.at(sample.key.prompt)
         tokens = sample.tokens.tolist()
         text = self._text_of(tokens[:-1] if sample.reason is EndReason.END else tokens)
         if sample.reason is EndReason.STOP:
-            text = before_stop(text, self._settings.stop)
+            text = truncate_at_stop(text, self._settings.stop)
         return RolloutSample(
             sample.key,
             self._text_of(prompt.tokens.tolist()),
@@ -287,12 +292,12 @@ class Gatherer:
         )
 
 
-def dealt(keys: Sequence[SampleKey], shares: int, share: int) -> Sequence[SampleKey]:
+def share_of_keys(keys: Sequence[SampleKey], shares: int, share: int) -> Sequence[SampleKey]:
     """Return one share of `keys`: consecutive keys, as siblings have their prompt in common."""
     return keys[len(keys) * share // shares : len(keys) * (share + 1) // shares]
 
 
-def _record(step: int, answer: Answer) -> SampleRecord:
+def _record(step: int, answer: GeneratedAnswer) -> SampleRecord:
     return SampleRecord(
         SampleKey(step, answer.request.prompt, answer.request.sibling),
         np.array(answer.tokens, dtype=np.int32),

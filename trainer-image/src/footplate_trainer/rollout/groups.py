@@ -30,7 +30,7 @@ class NextPrompts:
     rounds: int  # of others that were asked before
 
 
-def asked(plan: GroupPlan, first: int, teaches: Mapping[int, bool]) -> NextPrompts:
+def find_next_prompts(plan: GroupPlan, first: int, teaches: Mapping[int, bool]) -> NextPrompts:
     """Return the next prompts of the rollout that begins at index `first`.
 
     `teaches` says for all indices of finished rounds whether their groups have a learning signal. The first
@@ -48,9 +48,9 @@ def asked(plan: GroupPlan, first: int, teaches: Mapping[int, bool]) -> NextPromp
     return NextPrompts(range(begin, begin), rounds)
 
 
-def chosen(plan: GroupPlan, first: int, teaches: Mapping[int, bool]) -> list[int]:
+def select_prompts(plan: GroupPlan, first: int, teaches: Mapping[int, bool]) -> list[int]:
     """Return the indices of the groups to train on, in order, once the rollout is whole."""
-    end = asked(plan, first, teaches).places.start
+    end = find_next_prompts(plan, first, teaches).places.start
     places = range(first, end)
     if not plan.rounds:
         return list(places)

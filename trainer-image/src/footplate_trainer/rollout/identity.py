@@ -55,13 +55,13 @@ class JournalKey:
 
 
 @dataclass(frozen=True)
-class JournalKeys:
+class JournalKeyBuilder:
     """The keys of all rollouts of a run, except for the weights that each begins with."""
 
     drawn: str  # digest of all that draws answers but for weights
     said: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, weights: Weights) -> JournalKey:
+    def build(self, weights: Weights) -> JournalKey:
         """Return the key of a rollout that begins with `weights`."""
         scores = {
             name: digest([checksum, self.said.get(name)])
@@ -71,7 +71,7 @@ class JournalKeys:
         return JournalKey(digest([self.drawn, weights[DRAWN_BY]]), {**self.said, **scores})
 
 
-def drawing_key(
+def sampling_digest(
     config: RunConfig, data: str, ids: int, ends: Collection[int], behind: Sequence[JsonValue] = ()
 ) -> str:
     """Return a digest of all inputs of sampling except weights.
@@ -96,7 +96,7 @@ def drawing_key(
     )
 
 
-def functions_said(config: RunConfig) -> dict[str, str]:
+def reward_function_digests(config: RunConfig) -> dict[str, str]:
     """Return a digest of each reward function of `config`, by name."""
     assert config.rollout is not None
     functions = (config.reward and config.reward.functions) or ()
@@ -113,6 +113,6 @@ def _defined(function: RewardFunction, longest: int, stops: bool) -> str:
     return digest([said, None, _WITHOUT_STOP] if stops else [said, None])
 
 
-def places_said(*, after_end: bool) -> str:
+def value_position_digest(*, after_end: bool) -> str:
     """Return a digest of the positions that have values; `after_end` adds one after the answer."""
     return digest({"afterEnd": after_end})

@@ -25,8 +25,8 @@ from footplate_trainer.checkpoint.folder import Folder, LocalFolder
 from footplate_trainer.checkpoint.store import storage_errors
 from footplate_trainer.rollout import records
 from footplate_trainer.rollout.identity import JournalKey
-from footplate_trainer.rollout.kept import KeptRollout, merged
-from footplate_trainer.rollout.places import FOLDER, JournalFile, ended, rollout_folder
+from footplate_trainer.rollout.kept import RolloutState, merge_records
+from footplate_trainer.rollout.places import FOLDER, JournalFile, find_obsolete_rollouts, rollout_folder
 from footplate_trainer.rollout.records import Record
 from footplate_trainer.storage import sync_folder
 
@@ -68,7 +68,7 @@ class Journal:
         self._begun = 0.0
         self._thread: threading.Thread | None = None
 
-    def begin(self, step: int, key: JournalKey) -> None:
+    def start_rollout(self, step: int, key: JournalKey) -> None:
         """Start writing records of the rollout of `key`, which began after `step`."""
         self.flush()
         with self._durable:
@@ -116,7 +116,7 @@ class Journal:
             error: Exception | None = None
             try:
                 self._writer = self._writer or self._open()
-                self._writer.append(records.encoded(taken))
+                self._writer.append(records.encode_records(taken))
             except Exception as failed:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
                 error = failed
             with self._durable:
@@ -141,7 +141,7 @@ class Journal:
         """Open a file numbered after those that a process of this name left: none is written to again."""
         self._begun = self._clock()
         file, header = replace(self._file, step=self._step), records.header(self._key)
-        there = files_of(self._folder, self._step)
+        there = list_journal_files(self._folder, self._step)
         left = [other.number for other in there if replace(other, number=0) == file]
         file = replace(file, number=max(left, default=-1) + 1)
         if isinstance(self._folder, LocalFolder):
@@ -211,29 +211,29 @@ class _Numbered:
         return max(_LEAST_REST, seconds * _REST)
 
 
-def read(folder: Folder, step: int, key: JournalKey) -> KeptRollout:
+def read_rollout(folder: Folder, step: int, key: JournalKey) -> RolloutState:
     """Read all finished work of the rollout that began after `step`; raise StorageError if unreadable.
 
     A file that ends in the middle of a record, or is not of `key` as a whole, counts as far as it is.
     """
     with storage_errors(f"rollout of step {step} in {folder.uri}"):
         files: dict[GenerationId, list[Record]] = defaultdict(list)
-        for file in files_of(folder, step):
-            found, whole = records.decoded(folder.read(file.name), key)
+        for file in list_journal_files(folder, step):
+            found, whole = records.decode_records(folder.read(file.name), key)
             if not whole:
                 _log.info("%s is torn, or of another rollout: %d of its records count", file.name, len(found))
             files[file.generation] += found
-    return merged(files)
+    return merge_records(files)
 
 
-def files_of(folder: Folder, step: int) -> list[JournalFile]:
+def list_journal_files(folder: Folder, step: int) -> list[JournalFile]:
     """List the files of the rollout that began after `step`; raises OSError."""
     parsed = (JournalFile.parse(stored.name) for stored in folder.list(rollout_folder(step)))
     return [file for file in parsed if file is not None]
 
 
-def forget(folder: Folder, standing: Sequence[int], updates: int) -> None:
+def delete_obsolete_journals(folder: Folder, standing: Sequence[int], updates: int) -> None:
     """Remove journals that no start from a checkpoint in `standing` (their steps) needs; raises OSError."""
     begun = {file.step for stored in folder.list(FOLDER) if (file := JournalFile.parse(stored.name))}
-    for step in ended(sorted(begun), standing, updates):
+    for step in find_obsolete_rollouts(sorted(begun), standing, updates):
         folder.remove(rollout_folder(step))

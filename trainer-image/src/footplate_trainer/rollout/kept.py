@@ -17,7 +17,7 @@ from footplate_trainer.rollout.records import Float32s, Record, RewardsRecord, S
 
 
 @dataclass
-class KeptRollout:
+class RolloutState:
     """Finished answers of one rollout, with their rewards and scores."""
 
     samples: dict[SampleKey, SampleRecord] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class KeptRollout:
 
 
 @dataclass(frozen=True)
-class GatheredRollout:
+class CollectedRollout:
     """Answers of all ranks with their rewards, equal on every rank."""
 
     step: int  # after which it began
@@ -47,7 +47,7 @@ class GatheredRollout:
     asked: int  # groups in all
     places: Sequence[int]  # of the prompts whose groups are trained on
     drawn: int  # answers that were drawn just now; the others are from before a restart
-    kept: KeptRollout
+    kept: RolloutState
     sums: Mapping[SampleKey, Outcome]
     weights: Mapping[str, float] = field(default_factory=dict)  # of each reward in the sums, by name
 
@@ -56,9 +56,9 @@ class GatheredRollout:
         return [[SampleKey(self.step, place, sibling) for sibling in range(group)] for place in self.places]
 
 
-def merged(files: Mapping[GenerationId, Iterable[Record]]) -> KeptRollout:
+def merge_records(files: Mapping[GenerationId, Iterable[Record]]) -> RolloutState:
     """Merge the records of each generation's files, with one copy of each answer."""
-    kept = KeptRollout()
+    kept = RolloutState()
     ordered = sorted(files, key=lambda generation: (generation.epoch, generation.number))
     records = [record for generation in ordered for record in files[generation]]
     kept.add(record for record in records if isinstance(record, SampleRecord))

@@ -14,18 +14,18 @@ from footplate_contracts.v1alpha1.reinforcement import GroupAdvantage
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.model.objectives.advantages import (
     batch_deviation,
-    countable,
-    degenerate,
+    countable_mask,
+    degenerate_groups,
     group_deviation,
     group_mean,
     leave_one_out,
 )
-from footplate_trainer.model.objectives.coefficient import adaptive
+from footplate_trainer.model.objectives.coefficient import adaptive_coefficient
 from footplate_trainer.model.objectives.overlong import soft_penalty
 from footplate_trainer.model.policy_judge import ESTIMATORS, OLD, REFERENCE
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
-from footplate_trainer.rewards.sums import means, weighted_sum
-from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
+from footplate_trainer.rewards.sums import sums_and_counts, weighted_sum
+from footplate_trainer.rollout.kept import CollectedRollout, RolloutState
 from footplate_trainer.rollout.records import SampleRecord
 from footplate_trainer.rollout.settings import RolloutSettings
 
@@ -37,7 +37,7 @@ ADVANTAGES: Final[Mapping[GroupAdvantage, Callable[[Tensor, Tensor], Tensor]]] =
 }
 
 
-def outcomes_of(values: Mapping[str, float | str]) -> dict[str, Outcome]:
+def parse_outcomes(values: Mapping[str, float | str]) -> dict[str, Outcome]:
     """Convert an answer's journal values into reward outcomes."""
     return {name: Unrewarded(told) if isinstance(told, str) else told for name, told in values.items()}
 
@@ -47,24 +47,24 @@ def sums_of(
 ) -> dict[SampleKey, Outcome]:
     """Return the weighted sum of each sample that has all rewards."""
     return {
-        key: weighted_sum(outcomes_of(values), weights)
+        key: weighted_sum(parse_outcomes(values), weights)
         for key, values in rewards.items()
         if values.keys() >= weights.keys()
     }
 
 
-def all_sums(kept: KeptRollout, weights: Mapping[str, float]) -> dict[SampleKey, Outcome]:
+def complete_reward_sums(kept: RolloutState, weights: Mapping[str, float]) -> dict[SampleKey, Outcome]:
     """Return sums of the answers that have all rewards; 0 for each answer if there are no rewards at all."""
     return sums_of(kept.rewards if weights else {key: {} for key in kept.samples}, weights)
 
 
-def teaches(sums: Sequence[Outcome]) -> bool:
+def has_learning_signal(sums: Sequence[Outcome]) -> bool:
     """Return whether a group's rewards differ, before length penalties, which say nothing of a prompt."""
-    return not bool(degenerate(*_rows([sums]))[0])
+    return not bool(degenerate_groups(*_rows([sums]))[0])
 
 
 @dataclass(frozen=True)
-class Learnt:
+class Advantages:
     """Scores and advantages of the groups to train on, in order; siblings form a row."""
 
     scores: Tensor  # fp64 [prompts, siblings]: rewards, and what is added to them; NaN where there is none
@@ -73,13 +73,13 @@ class Learnt:
     values: Mapping[str, float]  # for a row
 
 
-def learnt(
+def compute_advantages(
     settings: RolloutSettings,
     samples: Sequence[Sequence[SampleRecord]],
     sums: Sequence[Sequence[Outcome]],
     outcomes: Sequence[Mapping[str, Outcome]],
     asked: int,
-) -> Learnt:
+) -> Advantages:
     """Compute advantages of `samples`, groups of siblings, from their sums.
 
     `outcomes` are rewards of each answer; `asked` groups were sampled in all.
@@ -99,16 +99,18 @@ def learnt(
         "reward/deviation": float(told.std()) if told.numel() > 1 else math.nan,
         **{
             f"rewards/{name}": total / count
-            for name, (total, count) in means(outcomes, _names(outcomes)).items()
+            for name, (total, count) in sums_and_counts(outcomes, _names(outcomes)).items()
             if count
         },
         "answers/tokens": _mean(lengths.double()),
         "answers/truncated": _mean(torch.tensor(truncated).double()),
     }
     if settings.advantage is not None:
-        values["groups/degenerate"] = _mean(degenerate(scores, counted).double())
+        values["groups/degenerate"] = _mean(degenerate_groups(scores, counted).double())
         values["groups/asked"] = asked / settings.groups.prompts
-    return Learnt(scores, counted, advantages, {name: v for name, v in values.items() if not math.isnan(v)})
+    return Advantages(
+        scores, counted, advantages, {name: v for name, v in values.items() if not math.isnan(v)}
+    )
 
 
 def _none_yet(scores: Tensor, counted: Tensor) -> Tensor:
@@ -116,7 +118,7 @@ def _none_yet(scores: Tensor, counted: Tensor) -> Tensor:
     return torch.zeros_like(scores)
 
 
-def divergence_of(settings: RolloutSettings, gathered: GatheredRollout, found: Learnt) -> float | None:
+def reference_kl(settings: RolloutSettings, gathered: CollectedRollout, found: Advantages) -> float | None:
     """Return the KL from the reference before any update: the mean over counted answers of token sums.
 
     None if it is not known.
@@ -132,7 +134,7 @@ def divergence_of(settings: RolloutSettings, gathered: GatheredRollout, found: L
     return float(torch.stack(apart).mean()) if apart else None
 
 
-def known_coefficient(settings: RolloutSettings, known: float) -> float:
+def resumed_kl_coefficient(settings: RolloutSettings, known: float) -> float:
     """Return the KL coefficient of a rollout that a checkpoint stored with the coefficient `known`.
 
     It is the configured one, unless there is a target: then the configured one was the initial value, and
@@ -145,14 +147,14 @@ def next_coefficient(settings: RolloutSettings, coefficient: float, divergence: 
     """Return the KL coefficient of the rollout after one of that `divergence`."""
     if settings.target is None or divergence is None:
         return coefficient
-    return adaptive(coefficient, divergence, settings.target, settings.samples, settings.horizon)
+    return adaptive_coefficient(coefficient, divergence, settings.target, settings.samples, settings.horizon)
 
 
 def _rows(sums: Sequence[Sequence[Outcome]]) -> tuple[Tensor, Tensor]:
     """Return the groups' numbers, fp64 [prompts, siblings], and which count, bool alike."""
     numbers = [[math.nan if isinstance(told, Unrewarded) else told for told in group] for group in sums]
     scores = torch.tensor(numbers, dtype=torch.float64)
-    return scores, countable(scores)
+    return scores, countable_mask(scores)
 
 
 def _names(outcomes: Sequence[Mapping[str, Outcome]]) -> list[str]:

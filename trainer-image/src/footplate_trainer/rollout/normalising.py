@@ -21,17 +21,17 @@ VARIANCE_EPSILON: Final = 1e-8
 
 
 @dataclass(frozen=True)
-class Normaliser:
+class RewardNormalizer:
     """A run's method of normalization."""
 
     how: RewardNormalization
     held_out: HeldOutScores | None = None  # with heldOut
 
-    def seen(self, before: RunningScores | None, scores: Sequence[float]) -> RunningScores | None:
+    def update(self, before: RunningScores | None, scores: Sequence[float]) -> RunningScores | None:
         """Return running statistics that include a rollout's `scores`; None if the method needs none."""
         if self.how is not RewardNormalization.RUNNING:
             return None
-        return with_more(before or RunningScores(), scores)
+        return update_running_scores(before or RunningScores(), scores)
 
     def normalised(self, score: float, known: RunningScores | None) -> float:
         """Return `score`, less a mean and divided by a deviation; unchanged without normalization.
@@ -48,21 +48,21 @@ class Normaliser:
         return score
 
 
-def normalised_sums(
+def normalized_reward_sums(
     rewards: Mapping[SampleKey, Mapping[str, float | str]],
     keys: Iterable[SampleKey],
     weights: Mapping[str, float],
-    normaliser: Normaliser,
+    normaliser: RewardNormalizer,
     known: RunningScores | None = None,
 ) -> dict[SampleKey, Outcome]:
     """Return sums as `sums_of` does, for the answers `keys`, with the reward model's scores normalised."""
-    return sums_of(normalised_rewards(rewards, keys, normaliser, known), weights)
+    return sums_of(normalize_rewards(rewards, keys, normaliser, known), weights)
 
 
-def normalised_rewards(
+def normalize_rewards(
     rewards: Mapping[SampleKey, Mapping[str, float | str]],
     keys: Iterable[SampleKey],
-    normaliser: Normaliser,
+    normaliser: RewardNormalizer,
     known: RunningScores | None = None,
 ) -> dict[SampleKey, Mapping[str, float | str]]:
     """Return `rewards` of the answers `keys`, with the reward model's scores normalised."""
@@ -76,7 +76,7 @@ def normalised_rewards(
     return shown
 
 
-def with_more(before: RunningScores, scores: Sequence[float]) -> RunningScores:
+def update_running_scores(before: RunningScores, scores: Sequence[float]) -> RunningScores:
     """Merge `scores` into `before` (Chan et al. 1979); non-finite scores are ignored."""
     given = [score for score in scores if math.isfinite(score)]
     if not given:

@@ -20,8 +20,8 @@ from typing import Final
 import numpy as np
 from pydantic import ValidationError
 
-from footplate_contracts.v1alpha1.data import Mask, Overlong
-from footplate_contracts.v1alpha1.rollout import Output
+from footplate_contracts.v1alpha1.data import LossMask, OverlongPolicy
+from footplate_contracts.v1alpha1.rollout import RolloutOutput
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.checkpoint.store import storage_errors
 from footplate_trainer.data.layout import (
@@ -39,16 +39,16 @@ from footplate_trainer.data.pack import SHARD_TOKENS
 from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
 from footplate_trainer.data.samples import SampleDocument, SampleWriter, StoredSample
 from footplate_trainer.data.sources import RunShards
-from footplate_trainer.data.writer import check_free, new_folder, write_again, write_file
-from footplate_trainer.errors import BeingWritten, StorageError, UserMistake
+from footplate_trainer.data.writer import check_free, new_folder, overwrite_remote, write_file
+from footplate_trainer.errors import StorageError, UserMistake, WriteInProgress
 from footplate_trainer.rewards.samples import Outcome, SampleKey
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.best import is_open, kept_answers
-from footplate_trainer.rollout.closing import Closing
+from footplate_trainer.rollout.best import is_ended_by_stop_text, select_answers
+from footplate_trainer.rollout.closing import AppendedEndTokens
 from footplate_trainer.rollout.identity import JournalKey
-from footplate_trainer.rollout.kept import KeptRollout
-from footplate_trainer.rollout.learning import all_sums
-from footplate_trainer.rollout.normalising import Normaliser, normalised_sums
+from footplate_trainer.rollout.kept import RolloutState
+from footplate_trainer.rollout.learning import complete_reward_sums
+from footplate_trainer.rollout.normalising import RewardNormalizer, normalized_reward_sums
 from footplate_trainer.rollout.records import SampleRecord
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.storage import is_local, local_path, open_storage
@@ -56,7 +56,7 @@ from footplate_trainer.storage import is_local, local_path, open_storage
 _FIELD: Final = "rollout.output.uri"
 
 
-def written(uri: str, uid: str) -> ShardManifest | None:
+def find_written_dataset(uri: str, uid: str) -> ShardManifest | None:
     """Return the manifest of the run `uid`'s answers if they are at `uri` already, else None.
 
     Raises UserMistake if other data is there, or nothing can be written there; StorageError while the storage
@@ -130,7 +130,7 @@ class _Tally:
 class AnswerOutput:
     """The destination of a run's answers, and all that their content follows from."""
 
-    output: Output
+    output: RolloutOutput
     settings: RolloutSettings
     prompts: PromptOrder
     shards: RunShards  # of the prompts
@@ -140,8 +140,8 @@ class AnswerOutput:
     context_length: int
     record: GeneratedRecord
     text_of: Callable[[Sequence[int]], str]
-    closing: Closing  # of answers that a text stopped
-    normaliser: Normaliser | None = None  # of the reward model's scores, where there is one
+    closing: AppendedEndTokens  # of answers that a text stopped
+    normaliser: RewardNormalizer | None = None  # of the reward model's scores, where there is one
 
     def write(
         self, rollouts: Sequence[range], alive: Callable[[int], None] = lambda done: None
@@ -155,12 +155,12 @@ class AnswerOutput:
         """
         try:
             return self._written(rollouts, _Tally(alive))
-        except (BeingWritten, StorageError, ValueError) as error:
-            if (quicker := written(self.output.uri, self.record.uid)) is not None:
+        except (WriteInProgress, StorageError, ValueError) as error:
+            if (quicker := find_written_dataset(self.output.uri, self.record.uid)) is not None:
                 return quicker
             if isinstance(error, StorageError):
                 raise
-            told = StorageError if isinstance(error, BeingWritten) else UserMistake
+            told = StorageError if isinstance(error, WriteInProgress) else UserMistake
             raise told(f"{_FIELD}: {error}") from error
 
     def _written(self, rollouts: Sequence[range], tally: _Tally) -> ShardManifest:
@@ -171,7 +171,7 @@ class AnswerOutput:
                 return self._write(new, rollouts, tally)
 
         with storage_errors(f"{_FIELD} {uri}"):
-            return made(local_path(uri)) if is_local(uri) else write_again(uri, made, tally.count)
+            return made(local_path(uri)) if is_local(uri) else overwrite_remote(uri, made, tally.count)
 
     def _write(self, folder: Path, rollouts: Sequence[range], tally: _Tally) -> ShardManifest:
         prompts = self.shards.sources[0].shards
@@ -215,25 +215,25 @@ class AnswerOutput:
         return SamplesRecord(
             template=template,
             date=before.date,
-            mask=Mask.COMPLETION,
+            mask=LossMask.COMPLETION,
             context_length=self.context_length,
-            overlong=Overlong.DROP,
+            overlong=OverlongPolicy.DROP,
             cut=0,
             dropped=dict(sorted(tally.dropped.items())),
         )
 
     def _samples(self, rollouts: Sequence[range], tally: _Tally) -> Iterator[StoredSample]:
         for step, places in enumerate(rollouts):
-            kept = journal.read(self.folder, step, self.key)
+            kept = journal.read_rollout(self.folder, step, self.key)
             sums = self._sums(kept)
             for place in places:
                 keys = [SampleKey(step, place, sibling) for sibling in range(self.settings.group)]
                 if not all(key in sums for key in keys):
                     raise StorageError(f"{self.folder.uri}: the journal of rollout {step} is gone")
                 prompt = self.prompts.at(place)
-                closing = self.closing.behind(prompt)
+                closing = self.closing.for_prompt(prompt)
                 room = 0 if closing is None else self.context_length - len(prompt.tokens) - 1
-                found = kept_answers([kept.samples[key] for key in keys], sums, self.output.best, room)
+                found = select_answers([kept.samples[key] for key in keys], sums, self.output.best, room)
                 tally.dropped += found.dropped
                 for answer in found.answers:
                     columns = self._columns(answer.key, kept, sums)
@@ -243,14 +243,14 @@ class AnswerOutput:
                     tally.bytes += len(self.text_of(sample.documents[0].tokens.tolist()).encode())
                     yield sample
 
-    def _sums(self, kept: KeptRollout) -> dict[SampleKey, Outcome]:
+    def _sums(self, kept: RolloutState) -> dict[SampleKey, Outcome]:
         """Return sums of the answers that have all rewards."""
         if self.normaliser is None:
-            return all_sums(kept, self.weights)
-        return normalised_sums(kept.rewards, kept.rewards, self.weights, self.normaliser)
+            return complete_reward_sums(kept, self.weights)
+        return normalized_reward_sums(kept.rewards, kept.rewards, self.weights, self.normaliser)
 
     def _columns(
-        self, key: SampleKey, kept: KeptRollout, sums: Mapping[SampleKey, Outcome]
+        self, key: SampleKey, kept: RolloutState, sums: Mapping[SampleKey, Outcome]
     ) -> dict[str, object] | None:
         """Return an answer's raw rewards and their sum; null for a missing one. None without rewards."""
         if not self.weights:
@@ -267,9 +267,11 @@ def _sample(
     context_length: int,
 ) -> StoredSample:
     """Build a sample that ends with `answer` and the template's tokens after its end, as far as they fit."""
-    end = [closing] if is_open(answer) else []
+    end = [closing] if is_ended_by_stop_text(answer) else []
     taught = np.concatenate((prompt.tokens, answer.tokens, np.array(end, dtype=np.int64))).astype(np.int64)
-    behind = np.array(prompt.behind(int(taught[-1])), dtype=np.int64)[: context_length - len(taught)]
+    behind = np.array(prompt.tokens_after_end(int(taught[-1])), dtype=np.int64)[
+        : context_length - len(taught)
+    ]
     places = np.arange(len(taught) + len(behind))
     learnt = (len(prompt.tokens) <= places) & (places < len(taught))
     document = SampleDocument(np.concatenate((taught, behind)), learnt, len(prompt.tokens))

@@ -49,7 +49,7 @@ def rollout_folder(step: int) -> str:
     return f"{FOLDER}/{step:010d}"
 
 
-def ended(begun: Iterable[int], standing: Collection[int], updates: int) -> list[int]:
+def find_obsolete_rollouts(begun: Iterable[int], standing: Collection[int], updates: int) -> list[int]:
     """Return which of the rollouts `begun` (by the step after which they began) are obsolete.
 
     A rollout is trained on for `updates` steps. Until then a start from one of the checkpoints `standing`, by

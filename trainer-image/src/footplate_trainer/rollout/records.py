@@ -78,7 +78,7 @@ class ScoresRecord:
 Record = SampleRecord | RewardsRecord | ScoresRecord
 
 
-def encoded(records: Iterable[Record]) -> bytes:
+def encode_records(records: Iterable[Record]) -> bytes:
     """Encode records for appending to a file."""
     return b"".join(_framed(_payload(record)) for record in records)
 
@@ -95,7 +95,7 @@ def key_of(content: bytes) -> JournalKey | None:
     return JournalKey(told["key"], told["said"]) if told.get("format") == FORMAT else None
 
 
-def decoded(content: bytes, key: JournalKey) -> tuple[list[Record], bool]:
+def decode_records(content: bytes, key: JournalKey) -> tuple[list[Record], bool]:
     """Return the whole records of a file that match `key`, and whether nothing torn or foreign follows them.
 
     A file of other answers, or in another format, yields none. From a file of the same answers, rewards and

@@ -20,16 +20,16 @@ from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.loop.inputs import StepInputs
 from footplate_trainer.parallel.apply import ParallelModel
-from footplate_trainer.parallel.scored import CollectedScores
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.scored import SequenceScoreCollector
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.answers import TrainedAnswer
-from footplate_trainer.rollout.closing import Closing
+from footplate_trainer.rollout.answers import AnswerRow
+from footplate_trainer.rollout.closing import AppendedEndTokens
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import KeptRollout
+from footplate_trainer.rollout.kept import RolloutState
 from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
-from footplate_trainer.rollout.rows import Rows
-from footplate_trainer.rollout.together import keep_each
+from footplate_trainer.rollout.rows import RowBatcher
+from footplate_trainer.rollout.together import journal_batches
 
 MODEL: Final = "model"  # what its reward is called
 
@@ -40,50 +40,54 @@ class RewardModel:
 
     model: ParallelModel
     weight: float  # of its reward in the sum
-    rows: Rows
+    rows: RowBatcher
     prompts: PromptOrder
     inputs: StepInputs
     journal: Journal
-    world: World
+    world: DistributedContext
     reporter: Reporter
-    closing: Closing | None = None  # of answers that a text stopped, where they are read with an end
+    closing: AppendedEndTokens | None = (
+        None  # of answers that a text stopped, where they are read with an end
+    )
 
-    def room(self, prompt: Prompt) -> int:
+    def max_answer_tokens(self, prompt: Prompt) -> int:
         """Return the most tokens of an answer to `prompt`, given what is appended to it in a row."""
-        behind = prompt.most_behind + (self._closing(prompt) is not None)
+        behind = prompt.max_tokens_after_end + (self._closing(prompt) is not None)
         return self.rows.shape.context - len(prompt.tokens) - behind
 
     def _closing(self, prompt: Prompt) -> int | None:
-        return None if self.closing is None else self.closing.behind(prompt)
+        return None if self.closing is None else self.closing.for_prompt(prompt)
 
-    def complete(self, kept: KeptRollout, keys: Sequence[SampleKey], stopping: Callable[[], bool]) -> bool:
+    def complete(self, kept: RolloutState, keys: Sequence[SampleKey], stopping: Callable[[], bool]) -> bool:
         """Score the answers `keys` of `kept`; return False if `stopping` came first. Collective."""
         if not keys or _are_scored(kept, keys):
             return True
-        return keep_each(self._scored(kept, keys), kept.add, self.journal, self.world, stopping)
+        return journal_batches(self._scored(kept, keys), kept.add, self.journal, self.world, stopping)
 
-    def _scored(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> Iterator[list[RewardsRecord]]:
+    def _scored(self, kept: RolloutState, keys: Sequence[SampleKey]) -> Iterator[list[RewardsRecord]]:
         """Yield raw scores of this rank's rows by batch; an empty list if known or another rank's."""
         grid, batch_size = self.rows.grid, self.rows.settings.batch
         first = grid.coordinates.tensor == grid.coordinates.context == 0
         asked = ((key, self.prompts.at(key.prompt)) for key in keys)
-        answers = [judged(prompt, kept.samples[key], self._closing(prompt)) for key, prompt in asked]
+        answers = [
+            reward_model_row(prompt, kept.samples[key], self._closing(prompt)) for key, prompt in asked
+        ]
         loader = self.rows.once(dict(enumerate(answers)))
         for number in range(-(-len(keys) // batch_size)):
-            self.reporter.enter(RankPhase.SCORING, progress=number * batch_size)
+            self.reporter.report_phase(RankPhase.SCORING, progress=number * batch_size)
             batch = loader.build(number)
             numbers = batch.sample_ids.tolist()
             if _are_scored(kept, [keys[row] for row in numbers if row != order.FILLER]):
                 yield []
                 continue
             micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
-            collected = CollectedScores(grid.context_group)
+            collected = SequenceScoreCollector(grid.context_group)
             with torch.no_grad():
                 self.model.passes.evaluate(micro_batches, collected)
             told: list[RewardsRecord] = []
             micros = zip(batch.micro_batches, micro_batches, strict=True)
             for micro, given in micros if first and collected.in_order else ():
-                scores = collected.of(given.targets)[:, 0].tolist()
+                scores = collected.scores_for(given.targets)[:, 0].tolist()
                 for place, score in zip(micro.places.tolist(), scores, strict=True):
                     row = order.FILLER if place == order.FILLER else numbers[place]
                     if row != order.FILLER:
@@ -92,11 +96,11 @@ class RewardModel:
             yield told
 
 
-def _are_scored(kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
+def _are_scored(kept: RolloutState, keys: Sequence[SampleKey]) -> bool:
     return all(MODEL in kept.rewards.get(key, {}) for key in keys)
 
 
-def judged(prompt: Prompt, sample: SampleRecord, closing: int | None = None) -> TrainedAnswer:
+def reward_model_row(prompt: Prompt, sample: SampleRecord, closing: int | None = None) -> AnswerRow:
     """Build the row that a reward model reads: it ends where the model's training conversations do.
 
     An answer that a stop text ended does so too if token `closing` is appended to it. Otherwise that answer,
@@ -104,9 +108,9 @@ def judged(prompt: Prompt, sample: SampleRecord, closing: int | None = None) -> 
     """
     behind: Sequence[int] = ()
     if sample.reason == EndReason.END:
-        behind = prompt.behind(int(sample.tokens[-1]))
+        behind = prompt.tokens_after_end(int(sample.tokens[-1]))
     elif sample.reason == EndReason.STOP and closing is not None:
-        behind = (closing, *prompt.behind(closing))
-    return TrainedAnswer(
+        behind = (closing, *prompt.tokens_after_end(closing))
+    return AnswerRow(
         prompt.tokens, np.concatenate((sample.tokens, np.array(behind, dtype=np.int32))), counts=True
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.parallel.mesh import Grid
-from footplate_trainer.rollout.answers import AnswerDataset, TrainedAnswer, width_of
+from footplate_trainer.rollout.answers import AnswerDataset, AnswerRow, width_of
 from footplate_trainer.rollout.settings import RolloutSettings
 
 
@@ -23,7 +23,7 @@ class RowShape:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowBatcher:
     """A builder of loaders of answers."""
 
     settings: RolloutSettings
@@ -31,12 +31,12 @@ class Rows:
     shape: RowShape
     seed: int  # of the order of answers
 
-    def loader(self, answers: Mapping[int, TrainedAnswer], begun: int = 0) -> BatchLoader:
+    def loader(self, answers: Mapping[int, AnswerRow], begun: int = 0) -> BatchLoader:
         """Return a loader of `answers` by number; its first batch is that of step `begun`, from 0."""
         epoch = begun // self.settings.updates * self.settings.epochs
         return self._loader(answers, begun, epoch, once=False)
 
-    def once(self, answers: Mapping[int, TrainedAnswer], begun: int = 0) -> BatchLoader:
+    def once(self, answers: Mapping[int, AnswerRow], begun: int = 0) -> BatchLoader:
         """Return a loader that has each answer once; the last batch is filled up to the common size.
 
         For scoring any number of answers: two scores of one answer may differ in their last bits, if its
@@ -46,9 +46,7 @@ class Rows:
         epoch = begun and begun // self.settings.updates * self.settings.epochs
         return self._loader(answers, begun, epoch, once=True)
 
-    def _loader(
-        self, answers: Mapping[int, TrainedAnswer], begun: int, epoch: int, *, once: bool
-    ) -> BatchLoader:
+    def _loader(self, answers: Mapping[int, AnswerRow], begun: int, epoch: int, *, once: bool) -> BatchLoader:
         settings, shape = self.settings, self.shape
         longest = [len(answer) for answer in answers.values()]
         width = shape.context if shape.fixed else width_of(longest, shape.context, shape.multiple)

@@ -21,34 +21,34 @@ from footplate_trainer.data.loader import BatchLoader, StepBatch
 from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.metrics.stopwatch import StepPart
-from footplate_trainer.model.policy_judge import OLD, asked_of
+from footplate_trainer.model.policy_judge import OLD, policy_score_request
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.reference import Reference
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.appraising import places as places_of
+from footplate_trainer.rollout.appraising import value_position_count as places_of
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import GatheredRollout
+from footplate_trainer.rollout.kept import CollectedRollout
 from footplate_trainer.rollout.records import Float32s, ScoresRecord
 from footplate_trainer.rollout.settings import RolloutSettings
-from footplate_trainer.rollout.together import keep_each
+from footplate_trainer.rollout.together import journal_batches
 
 
 @dataclass(frozen=True)
-class ValueModel:
+class ValueScorer:
     """A model that scores positions by expected return instead of tokens by log-probability."""
 
     stepper: Stepper
 
 
-Models = Mapping[str, Reference | ValueModel | None]
+Models = Mapping[str, Reference | ValueScorer | None]
 """Whose log-probabilities, or values, a loss wants, by its name for them; None: the policy's."""
 
 POLICY: Final[Models] = {OLD: None}
 
 
 @dataclass(frozen=True)
-class Scorer:
+class RolloutScorer:
     """A scorer that computes and journals the models' scores."""
 
     settings: RolloutSettings
@@ -56,11 +56,11 @@ class Scorer:
     stepper: Stepper
     journal: Journal
     grid: Grid
-    world: World
+    world: DistributedContext
     reporter: Reporter
     stopping: Callable[[], bool]
 
-    def complete(self, gathered: GatheredRollout, models: Models, loader: BatchLoader) -> bool:
+    def complete(self, gathered: CollectedRollout, models: Models, loader: BatchLoader) -> bool:
         """Score all answers, of which `loader` makes rows once, with all `models`; False if stopped first.
 
         Collective.
@@ -70,20 +70,24 @@ class Scorer:
                 continue
             with self.stepper.stopwatch.time(StepPart.SCORING):
                 batches = self._scored(gathered, name, model, loader)
-                if not keep_each(batches, gathered.kept.add, self.journal, self.world, self.stopping):
+                if not journal_batches(batches, gathered.kept.add, self.journal, self.world, self.stopping):
                     return False
         return True
 
     def _scored(
-        self, gathered: GatheredRollout, name: str, model: Reference | ValueModel | None, loader: BatchLoader
+        self,
+        gathered: CollectedRollout,
+        name: str,
+        model: Reference | ValueScorer | None,
+        loader: BatchLoader,
     ) -> Iterator[list[ScoresRecord]]:
         """Yield this rank's records of `model` by batch; an empty list if another rank reports them.
 
         A batch whose scores are already known yields an empty list, too.
         """
-        batch_size, valued = self.settings.batch, isinstance(model, ValueModel)
+        batch_size, valued = self.settings.batch, isinstance(model, ValueScorer)
         for update in range(-(-self.settings.samples // batch_size)):
-            self.reporter.enter(RankPhase.SCORING, progress=update * batch_size)
+            self.reporter.report_phase(RankPhase.SCORING, progress=update * batch_size)
             batch, mine = loader.build(gathered.step + update), list[ScoresRecord]()
             keys = [self._key(gathered, number) for number in batch.sample_ids.tolist() if number >= 0]
             if not all((name, key) in gathered.kept.scores for key in keys):
@@ -93,15 +97,15 @@ class Scorer:
                     mine += self._records(gathered, name, valued, batch, micro.places.tolist(), rows)
             yield mine
 
-    def _key(self, gathered: GatheredRollout, number: int) -> SampleKey:
+    def _key(self, gathered: CollectedRollout, number: int) -> SampleKey:
         """Return the key of the answer that has that number in a batch."""
         return SampleKey(gathered.step, *divmod(number, self.settings.group))
 
-    def _told(self, batch: StepBatch, model: Reference | ValueModel | None) -> list[Tensor]:
+    def _told(self, batch: StepBatch, model: Reference | ValueScorer | None) -> list[Tensor]:
         """Return fp32 [numbers, n, S] of each micro-batch; the last number is the one stored. Collective."""
-        if isinstance(model, ValueModel):
+        if isinstance(model, ValueScorer):
             return model.stepper.values(batch)
-        return self.stepper.scores(batch, asked_of(self.settings.rule.temperature), model)
+        return self.stepper.scores(batch, policy_score_request(self.settings.rule.temperature), model)
 
     @property
     def _hands_on(self) -> bool:
@@ -111,7 +115,7 @@ class Scorer:
 
     def _records(
         self,
-        gathered: GatheredRollout,
+        gathered: CollectedRollout,
         name: str,
         valued: bool,
         batch: StepBatch,
@@ -134,6 +138,6 @@ class Scorer:
         return records
 
 
-def is_scored(gathered: GatheredRollout, group: int, name: str) -> bool:
+def is_scored(gathered: CollectedRollout, group: int, name: str) -> bool:
     """Return whether all answers of a rollout have scores of that name."""
     return all((name, key) in gathered.kept.scores for keys in gathered.keys(group) for key in keys)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.reinforcement import (
-    Estimator,
     GroupAdvantage,
-    KlIn,
+    KlEstimator,
+    KlPlacement,
     Reinforcement,
-    ScoreAt,
+    ScorePosition,
 )
 from footplate_contracts.v1alpha1.rollout import Sampling
 from footplate_contracts.v1alpha1.training import Stage
@@ -38,9 +38,9 @@ class ValueSettings:
             gamma=learning.gamma,
             lam=learning.gae_lambda,
             whitening=learning.whitening,
-            after_end=learning.score_at is ScoreAt.AFTER_END,
+            after_end=learning.score_at is ScorePosition.AFTER_END,
             missing_end_penalty=learning.missing_end_penalty,
-            kl_in_reward=learning.kl.placement is KlIn.REWARD,
+            kl_in_reward=learning.kl.placement is KlPlacement.REWARD,
         )
 
 
@@ -59,7 +59,7 @@ class RolloutSettings:
     overlong_tokens: int | None
     max_unrewarded: float
     coefficient: float = 0.0  # of the KL from the reference at first; 0: there is no reference
-    estimator: Estimator = Estimator.K3
+    estimator: KlEstimator = KlEstimator.K3
     target: float | None = None  # of that KL; None: the coefficient stays
     horizon: int = 10_000  # answers
     values: ValueSettings | None = None
@@ -87,7 +87,7 @@ class RolloutSettings:
             overlong_tokens=learning.overlong_tokens,
             max_unrewarded=reward.max_unrewarded,
             coefficient=learning.kl.coefficient or 0.0,
-            estimator=learning.kl.estimator or Estimator.K3,
+            estimator=learning.kl.estimator or KlEstimator.K3,
             target=learning.kl.target,
             horizon=learning.kl.horizon or 10_000,
             values=ValueSettings.of(learning) if config.stage is Stage.PPO else None,
@@ -95,7 +95,7 @@ class RolloutSettings:
         )
 
     @classmethod
-    def answering(cls, config: RunConfig) -> RolloutSettings:
+    def for_generation(cls, config: RunConfig) -> RolloutSettings:
         """Build from a resolved config whose rollouts are only stored, one a step, and train nothing."""
         rollout, reward = config.rollout, config.reward
         assert rollout is not None
@@ -114,7 +114,7 @@ class RolloutSettings:
             stop=tuple(rollout.stop),
         )
 
-    def of_ids(self, ids: int) -> RolloutSettings:
+    def with_id_limit(self, ids: int) -> RolloutSettings:
         """Return settings that sample only ids below `ids`: readers of the answers know those of the data."""
         return replace(self, rule=replace(self.rule, ids=ids))
 
@@ -128,7 +128,7 @@ class RolloutSettings:
         """Number of steps that a rollout is trained on."""
         return self.epochs * self.samples // self.batch
 
-    def begun(self, step: int) -> int:
+    def rollout_start_step(self, step: int) -> int:
         """Return the step after which the rollout of step number `step`, from 1, began."""
         return (step - 1) // self.updates * self.updates
 

@@ -6,36 +6,38 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from footplate_contracts.metrics import VALUE_NAME
-from footplate_contracts.samples import REWARDS, SampleEnd, ShownSample
-from footplate_trainer.metrics.shown import Candidate, chosen
+from footplate_contracts.samples import REWARDS, LoggedSample, SampleEnd
+from footplate_trainer.metrics.shown import SampleCandidate, select_samples
 from footplate_trainer.rewards.samples import RolloutSample, SampleKey, Unrewarded
-from footplate_trainer.rollout.kept import GatheredRollout
-from footplate_trainer.rollout.learning import Learnt
+from footplate_trainer.rollout.kept import CollectedRollout
+from footplate_trainer.rollout.learning import Advantages
 from footplate_trainer.rollout.records import SampleRecord
 
 
-def shown(
+def select_shown_samples(
     step: int,
     keys: Sequence[SampleKey],
-    gathered: GatheredRollout,
-    learnt: Learnt,
+    gathered: CollectedRollout,
+    learnt: Advantages,
     text_of: Callable[[SampleRecord], RolloutSample],
     number_of: Callable[[int], int],
-) -> list[ShownSample]:
+) -> list[LoggedSample]:
     """Select some of the answers `keys` of `gathered`, on which `step` trains, by their reward sums.
 
     `number_of` maps a prompt's index in the order to its number in the data, which identifies its answers in
     each epoch.
     """
     sums = [None if isinstance(told := gathered.sums[key], Unrewarded) else told for key in keys]
-    candidates = [Candidate(key.prompt, key.sibling, told) for key, told in zip(keys, sums, strict=True)]
+    candidates = [
+        SampleCandidate(key.prompt, key.sibling, told) for key, told in zip(keys, sums, strict=True)
+    ]
     found = []
-    for place in chosen(step, candidates):
+    for place in select_samples(step, candidates):
         key = keys[place]
         advantage = float(learnt.advantages[gathered.places.index(key.prompt), key.sibling])
         answer = text_of(gathered.kept.samples[key])
         found.append(
-            ShownSample(
+            LoggedSample(
                 prompt=number_of(key.prompt),
                 sibling=key.sibling,
                 prompt_text=answer.prompt,
@@ -50,7 +52,7 @@ def shown(
     return found
 
 
-def drawn_tokens(gathered: GatheredRollout) -> int | None:
+def count_generated_tokens(gathered: CollectedRollout) -> int | None:
     """Return the tokens sampled for a rollout; None if some answers are from before a restart."""
     samples = gathered.kept.samples
     return sum(len(sample.tokens) for sample in samples.values()) if gathered.drawn == len(samples) else None

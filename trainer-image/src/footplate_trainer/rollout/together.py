@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from footplate_trainer.errors import TrainerError
 from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.records import Record
 
 
-def durable(journal: Journal, world: World, error: TrainerError | None = None) -> None:
+def flush_journals(journal: Journal, world: DistributedContext, error: TrainerError | None = None) -> None:
     """Flush the journal, and raise on every rank any rank's error. Collective.
 
     That is `error`, or a StorageError if a rank's journal cannot be written.
@@ -26,11 +26,11 @@ def durable(journal: Journal, world: World, error: TrainerError | None = None) -
     agree.raise_first(error, world.everybody)
 
 
-def keep_each(
+def journal_batches(
     batches: Iterable[Sequence[Record]],
     add: Callable[[Sequence[Record]], None],
     journal: Journal,
-    world: World,
+    world: DistributedContext,
     stopping: Callable[[], bool],
 ) -> bool:
     """Journal each of `batches` as it is computed, and `add` all ranks' records on every rank.
@@ -42,10 +42,10 @@ def keep_each(
     stopped = False
     for records in batches:
         journal.add(records)
-        for theirs, stops in agree.gather((list(records), stopping()), world.everybody):
+        for theirs, stops in agree.all_gather((list(records), stopping()), world.everybody):
             add(theirs)
             stopped = stopped or stops
         if stopped:
             break
-    durable(journal, world)
+    flush_journals(journal, world)
     return not stopped

@@ -12,7 +12,7 @@ from typing import Final
 
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
 from footplate_trainer.rewards.sums import UnrewardedShare, reasons
-from footplate_trainer.rollout.kept import GatheredRollout
+from footplate_trainer.rollout.kept import CollectedRollout
 
 _SHOWN: Final = 3  # rewards in a warning
 _SUM: Final = "their sum"  # where each reward is a number, and what they add up to is none
@@ -29,7 +29,7 @@ class UnrewardedAnswers:
 
     @classmethod
     def of(
-        cls, gathered: GatheredRollout, sums: Mapping[SampleKey, Outcome], group: int
+        cls, gathered: CollectedRollout, sums: Mapping[SampleKey, Outcome], group: int
     ) -> UnrewardedAnswers:
         """Build from a rollout whose groups have `group` answers; `sums` are those of all its answers."""
         places = range(gathered.first, gathered.first + gathered.asked)

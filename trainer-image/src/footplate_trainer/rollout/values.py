@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 from footplate_trainer.callbacks.metric_rows import ROLLOUT_TOKENS
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rollout.batches import RolloutBatches
-from footplate_trainer.rollout.shown import drawn_tokens, shown
-from footplate_trainer.rollout.watch import RolloutWatch
+from footplate_trainer.rollout.shown import count_generated_tokens, select_shown_samples
+from footplate_trainer.rollout.watch import RolloutMonitor
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
-class RolloutValues(Callback):
+class RolloutMetrics(Callback):
     """A callback that adds a rollout's numbers and some of its answers to each of its steps' rows."""
 
     batches: RolloutBatches
-    world: World
-    watch: RolloutWatch
+    world: DistributedContext
+    watch: RolloutMonitor
 
     def after_step(self, step: TrainedStep) -> None:
         """See Callback."""
@@ -33,10 +33,12 @@ class RolloutValues(Callback):
         batches, keys = self.batches, [self.batches.key(int(number)) for number in step.batch.sample_ids]
         gathered, learnt = current.gathered, current.learnt
         step.samples.extend(
-            shown(step.number, keys, gathered, learnt, batches.rewarded, batches.prompt_number)
+            select_shown_samples(
+                step.number, keys, gathered, learnt, batches.build_reward_input, batches.prompt_number
+            )
         )
         if step.number == current.begin.step + 1:
-            if (tokens := drawn_tokens(gathered)) is not None:
+            if (tokens := count_generated_tokens(gathered)) is not None:
                 step.columns[ROLLOUT_TOKENS] = tokens
-            for warning in self.watch.look(step.number, step.columns.values_by_name()):
+            for warning in self.watch.check(step.number, step.columns.values_by_name()):
                 _log.warning(warning)

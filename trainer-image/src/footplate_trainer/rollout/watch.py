@@ -18,7 +18,7 @@ _DEVIATIONS: Final = 0.5  # by which one rises and the other falls, of what it v
 
 
 @dataclass
-class RolloutWatch:
+class RolloutMonitor:
     """A monitor of one generation's rollouts; each warning is repeated only after it was over."""
 
     target: float | None  # of the KL from the reference, per answer
@@ -27,7 +27,7 @@ class RolloutWatch:
     _told: set[str] = field(default_factory=set)
     _seen: list[Mapping[str, float]] = field(default_factory=list)
 
-    def look(self, step: int, values: Mapping[str, float]) -> list[str]:
+    def check(self, step: int, values: Mapping[str, float]) -> list[str]:
         """Return new warnings about `step`, the first of a rollout, whose row has `values`."""
         self._seen = [*self._seen[1 - 2 * _LAST :], values]
         found = dict(self._found(values))

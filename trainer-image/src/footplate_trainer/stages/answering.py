@@ -20,7 +20,7 @@ from footplate_contracts.directives import Command
 from footplate_contracts.names import Env
 from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import LoggedSample
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import total_steps
 from footplate_trainer.callbacks.metric_rows import ROLLOUT_TOKENS
@@ -33,74 +33,80 @@ from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.requests import StopRule
-from footplate_trainer.huggingface.companions import Companions
-from footplate_trainer.huggingface.ends import ModelEnds, found_ends
-from footplate_trainer.huggingface.load import Loaded
+from footplate_trainer.huggingface.companions import SavedProcessors
+from footplate_trainer.huggingface.ends import ModelEndTokens, find_end_tokens
+from footplate_trainer.huggingface.load import WeightsOrigin
 from footplate_trainer.loop.callbacks import Callbacks, StepColumns, TrainedStep
 from footplate_trainer.loop.inputs import StepInputs
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.loop.stepper import Flags, StepResult
+from footplate_trainer.loop.stepper import StepFlags, StepResult
 from footplate_trainer.metrics.stopwatch import Stopwatch
 from footplate_trainer.parallel import agree, device
 from footplate_trainer.parallel.apply import ParallelModel
 from footplate_trainer.parallel.checksum import weights_checksum
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.batches import normalised
-from footplate_trainer.rollout.closing import Closing
-from footplate_trainer.rollout.epoch import most_rollouts, rollouts_of
-from footplate_trainer.rollout.gathering import Gatherer
+from footplate_trainer.rollout.batches import with_normalized_rewards
+from footplate_trainer.rollout.closing import AppendedEndTokens
+from footplate_trainer.rollout.epoch import most_rollouts, split_into_rollouts
+from footplate_trainer.rollout.gathering import RolloutCollector
 from footplate_trainer.rollout.groups import GroupPlan
-from footplate_trainer.rollout.identity import DRAWN_BY, JournalKey, JournalKeys, drawing_key, functions_said
+from footplate_trainer.rollout.identity import (
+    DRAWN_BY,
+    JournalKey,
+    JournalKeyBuilder,
+    reward_function_digests,
+    sampling_digest,
+)
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import GatheredRollout
-from footplate_trainer.rollout.learning import Learnt, learnt, outcomes_of
+from footplate_trainer.rollout.kept import CollectedRollout
+from footplate_trainer.rollout.learning import Advantages, compute_advantages, parse_outcomes
 from footplate_trainer.rollout.output import AnswerOutput
 from footplate_trainer.rollout.places import FOLDER
 from footplate_trainer.rollout.reward_model import MODEL, RewardModel
-from footplate_trainer.rollout.rows import Rows
+from footplate_trainer.rollout.rows import RowBatcher
 from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.settings import RolloutSettings
-from footplate_trainer.rollout.shown import drawn_tokens, shown
+from footplate_trainer.rollout.shown import count_generated_tokens, select_shown_samples
 from footplate_trainer.rollout.unrewarded import UnrewardedAnswers
-from footplate_trainer.stages.companions import find_companions
-from footplate_trainer.stages.critic import OpenedReward, check_turn_ends, open_reward
+from footplate_trainer.stages.companions import find_saved_processors
+from footplate_trainer.stages.critic import LoadedRewardModel, check_turn_ends, load_reward_model
 from footplate_trainer.stages.inputs import open_shards
-from footplate_trainer.stages.rollouts import open_rewards, row_shape, say_of_prompts
+from footplate_trainer.stages.rollouts import log_prompts, open_rewards, row_shape
 
 _log = logging.getLogger(__name__)
 _OF_LEARNING: Final = "groups/"  # numbers that only say what a group teaches
 
 
 @dataclass
-class Answering:
+class AnswerGeneration:
     """The consecutive rollouts of a run, and the output of their answers."""
 
     settings: RolloutSettings
     prompts: PromptOrder
-    gatherer: Gatherer
+    gatherer: RolloutCollector
     journal: Journal
     output: AnswerOutput
     limits: RunLimits
-    world: World
+    world: DistributedContext
     stopwatch: Stopwatch
     store: CheckpointStore
 
     @property
     def rollouts(self) -> Sequence[range]:
         """Ranges of prompt indices, one for each rollout."""
-        return rollouts_of(len(self.prompts.dataset), self.settings.groups.prompts, self.limits.steps)
+        return split_into_rollouts(len(self.prompts.dataset), self.settings.groups.prompts, self.limits.steps)
 
     def run(self, callbacks: Callbacks) -> bool:
         """Run all rollouts, up to a suspension; return whether all are finished. Collective."""
         number = 0
-        self.stopwatch.take()  # what came before belongs to no step
+        self.stopwatch.read_and_reset()  # what came before belongs to no step
         while number < self.limits.steps:
             places = self.rollouts[number]
             number += 1
             callbacks.before_data(number)
             plan, key = GroupPlan(len(places)), self.output.key
-            gathered = self.gatherer.gather(number - 1, places.start, key, plan)
+            gathered = self.gatherer.collect(number - 1, places.start, key, plan)
             if gathered is None:
                 return False
             flags = self._flags(callbacks.before_compute(number))
@@ -111,35 +117,35 @@ class Answering:
                 return False
         return True
 
-    def _flags(self, mine: Flags) -> Flags:
-        told = Flags()
-        for theirs in agree.gather(mine, self.world.everybody):
+    def _flags(self, mine: StepFlags) -> StepFlags:
+        told = StepFlags()
+        for theirs in agree.all_gather(mine, self.world.everybody):
             told |= theirs
         return told
 
-    def _step(self, number: int, gathered: GatheredRollout, flags: Flags) -> TrainedStep:
+    def _step(self, number: int, gathered: CollectedRollout, flags: StepFlags) -> TrainedStep:
         """Build a rollout's row, whose loss is the model's mean negative log-likelihood of its own answers.
 
         That is an estimate of its entropy.
         """
-        gathered, _ = normalised(gathered, self.settings.group, self.output.normaliser, None)
+        gathered, _ = with_normalized_rewards(gathered, self.settings.group, self.output.normaliser, None)
         keys = [key for group in gathered.keys(self.settings.group) for key in group]
         found = self._judged(gathered)
         drawn = [gathered.kept.samples[key] for key in keys]
         tokens = sum(len(answer.tokens) for answer in drawn)
         surprise = -math.fsum(float(answer.full.sum(dtype=np.float64)) for answer in drawn) / tokens
-        numbers = [self.prompts.number(key.prompt) * self.settings.group + key.sibling for key in keys]
+        numbers = [self.prompts.prompt_id(key.prompt) * self.settings.group + key.sibling for key in keys]
         result = StepResult(number, surprise, 0.0, 0.0, tokens, flags)
         batch = StepBatch([], np.array(numbers, dtype=np.int64), {})
-        seconds, parts = self.stopwatch.take()
+        seconds, parts = self.stopwatch.read_and_reset()
         step = TrainedStep(result, batch, seconds, parts, StepColumns(self._values(found)))
-        if (told := drawn_tokens(gathered)) is not None:
+        if (told := count_generated_tokens(gathered)) is not None:
             step.columns[ROLLOUT_TOKENS] = told
         if self.world.rank == 0:
             step.samples.extend(self._shown(number, keys, gathered, found))
         return step
 
-    def _judged(self, gathered: GatheredRollout) -> Learnt:
+    def _judged(self, gathered: CollectedRollout) -> Advantages:
         """Compute metrics of the answers; raise TooManyUnrewarded if too many have no reward. Collective."""
         groups = gathered.keys(self.settings.group)
         keys = [key for group in groups for key in group]
@@ -147,25 +153,27 @@ class Answering:
         unrewarded.check(self.settings.max_unrewarded)
         if self.world.rank == 0 and (warning := unrewarded.warning()):
             _log.warning("%s", warning)
-        self.gatherer.settle(gathered)
-        found = learnt(
+        self.gatherer.record_unsettled(gathered)
+        found = compute_advantages(
             self.settings,
             [[gathered.kept.samples[key] for key in group] for group in groups],
             [[gathered.sums[key] for key in group] for group in groups],
-            [outcomes_of(gathered.kept.rewards.get(key, {})) for key in keys],
+            [parse_outcomes(gathered.kept.rewards.get(key, {})) for key in keys],
             gathered.asked,
         )
         return replace(found, values={**found.values, **unrewarded.values})
 
-    def _values(self, found: Learnt) -> dict[str, float]:
+    def _values(self, found: Advantages) -> dict[str, float]:
         unsaid = (_OF_LEARNING,) if self.output.weights else (_OF_LEARNING, "reward/")
         return {name: value for name, value in found.values.items() if not name.startswith(unsaid)}
 
     def _shown(
-        self, number: int, keys: list[SampleKey], gathered: GatheredRollout, found: Learnt
-    ) -> list[ShownSample]:
+        self, number: int, keys: list[SampleKey], gathered: CollectedRollout, found: Advantages
+    ) -> list[LoggedSample]:
         nobodys = replace(found, advantages=torch.full_like(found.advantages, math.nan))
-        return shown(number, keys, gathered, nobodys, self.gatherer.shown, self.prompts.number)
+        return select_shown_samples(
+            number, keys, gathered, nobodys, self.gatherer.build_reward_input, self.prompts.prompt_id
+        )
 
     def write(self, alive: Callable[[int], None]) -> ShardManifest:
         """Write the data set, on one rank; then delete the journals, on which nothing depends any more.
@@ -173,47 +181,47 @@ class Answering:
         `alive` receives the progress.
         """
         manifest = self.output.write(self.rollouts, alive)
-        remove_journals(self.store)
+        delete_journals(self.store)
         return manifest
 
 
-def remove_journals(store: CheckpointStore) -> None:
+def delete_journals(store: CheckpointStore) -> None:
     """Delete all rollouts' journals, also those beyond a later length of the run; nothing depends on it."""
     store.folder.remove(FOLDER)
 
 
-def open_answering(
+def open_answer_generation(
     config: RunConfig,
     model: ParallelModel,
-    loaded: Loaded | None,
+    loaded: WeightsOrigin | None,
     store: CheckpointStore,
     limits: RunLimits,
-    world: World,
+    world: DistributedContext,
     reporter: Reporter,
     agent: AgentClient,
     stack: ExitStack,
-) -> Answering:
+) -> AnswerGeneration:
     """Build all that samples, rewards and writes answers; `stack` closes it. Collective."""
     shards = open_shards(config, world, verify=True)
-    settings = RolloutSettings.answering(config).of_ids(shards.vocabulary_size)
+    settings = RolloutSettings.for_generation(config).with_id_limit(shards.vocabulary_size)
     prompts = _prompts(config, shards, settings, limits)
-    say_of_prompts(prompts, settings, world)
+    log_prompts(prompts, settings, world)
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
-    companions = find_companions(config, store, shards, world)
+    companions = find_saved_processors(config, store, shards, world)
     ends = _ends(shards, companions, tokenizer, world)
-    closing = Closing(ends.of_turn, shards.sources[0].shards.special.end)
+    closing = AppendedEndTokens(ends.of_turn, shards.sources[0].shards.special.end)
     text_of = partial(_text, tokenizer)
     rollout = config.rollout
     assert rollout is not None and rollout.output is not None
-    if (judge := open_reward(config, model, {}, shards, world)) is not None:
-        agree.from_rank_0(partial(check_turn_ends, shards, companions, tokenizer), world.background)
+    if (judge := load_reward_model(config, model, {}, shards, world)) is not None:
+        agree.compute_on_rank_0(partial(check_turn_ends, shards, companions, tokenizer), world.background)
         # It reads an answer that a text stopped as it is written: with the end of its turn.
         judge = replace(judge, closing=closing if rollout.stop else None)
     record = _record(config, shards, model, loaded, judge, world)
     journal = Journal(store.folder, GenerationId.parse(os.environ.get(Env.GENERATION, "0.0")), world.rank)
     stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
     rewards = open_rewards(config, prompts, world, stack)
-    gatherer = Gatherer(
+    gatherer = RolloutCollector(
         settings,
         prompts,
         EngineSampler(config, settings, model, world, StopRule(ends.ids, tuple(rollout.stop), text_of)),
@@ -241,24 +249,26 @@ def open_answering(
         closing,
         None if judge is None else judge.normaliser,
     )
-    return Answering(settings, prompts, gatherer, journal, output, limits, world, stopwatch, store)
+    return AnswerGeneration(settings, prompts, gatherer, journal, output, limits, world, stopwatch, store)
 
 
-def _ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer, world: World) -> ModelEnds:
-    """Return the tokens that end an answer, found on rank 0, on every rank: see `found_ends`. Collective."""
-    find = partial(found_ends, companions, tokenizer, shards.vocabulary_size, shards.template)
-    return agree.from_rank_0(find, world.background)
+def _ends(
+    shards: RunShards, companions: SavedProcessors, tokenizer: Tokenizer, world: DistributedContext
+) -> ModelEndTokens:
+    """Return the tokens that end an answer, found on rank 0, on every rank: see `find_end_tokens`. Collective."""
+    find = partial(find_end_tokens, companions, tokenizer, shards.vocabulary_size, shards.template)
+    return agree.compute_on_rank_0(find, world.background)
 
 
 def _key(
-    config: RunConfig, shards: RunShards, ends: ModelEnds, judge: OpenedReward | None, weights: str
+    config: RunConfig, shards: RunShards, ends: ModelEndTokens, judge: LoadedRewardModel | None, weights: str
 ) -> JournalKey:
     """Return the key of all the run's journals; only `weights` sample their answers."""
     closing = None if judge is None or judge.closing is None else list(astuple(judge.closing))
     behind = [] if judge is None else [*shards.turn_ends, closing]
-    said = {**functions_said(config), **({} if judge is None else judge.said)}
-    drawn = drawing_key(config, shards.digest, shards.vocabulary_size, ends.ids, behind)
-    return JournalKeys(drawn, said).of({DRAWN_BY: weights})
+    said = {**reward_function_digests(config), **({} if judge is None else judge.digests)}
+    drawn = sampling_digest(config, shards.digest, shards.vocabulary_size, ends.ids, behind)
+    return JournalKeyBuilder(drawn, said).build({DRAWN_BY: weights})
 
 
 def _text(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
@@ -267,13 +277,13 @@ def _text(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
 
 
 def _rewarding(
-    judge: OpenedReward | None,
+    judge: LoadedRewardModel | None,
     config: RunConfig,
     model: ParallelModel,
     shards: RunShards,
     prompts: PromptOrder,
     journal: Journal,
-    world: World,
+    world: DistributedContext,
     reporter: Reporter,
 ) -> RewardModel | None:
     """Build the reward model, which reads a global batch at a time: an interruption costs one batch.
@@ -283,15 +293,15 @@ def _rewarding(
     """
     if judge is None:
         return None
-    settings = RolloutSettings.answering(config)
+    settings = RolloutSettings.for_generation(config)
     topology, batch = model.grid.topology, config.training.global_batch_size
     if topology.pipeline == 1:  # else a schedule may want all micro-batches that there are
         dealt = config.training.micro_batch_size * topology.data
         batch = min(batch, -(-settings.samples // dealt) * dealt)
     shape = row_shape(config, model.grid.topology, shards)
-    rows = Rows(replace(settings, batch=batch), model.grid, shape, config.data.seed)
+    rows = RowBatcher(replace(settings, batch=batch), model.grid, shape, config.data.seed)
     inputs = StepInputs(model.grid, world.device, config.training.seed)
-    return judge.rewarding(rows, prompts, inputs, journal, world, reporter)
+    return judge.build_reward_model(rows, prompts, inputs, journal, world, reporter)
 
 
 def _prompts(
@@ -305,10 +315,10 @@ def _prompts(
     dataset = dataset_of(shards, config.data, loss, context, config.stage)
     groups = settings.groups.prompts
     try:
-        rollouts_of(len(dataset), groups, total_steps(config))
+        split_into_rollouts(len(dataset), groups, total_steps(config))
     except ValueError as error:
         raise UserMistake(str(error)) from error
-    limits.bound(most_rollouts(len(dataset), groups))
+    limits.set_maximum(most_rollouts(len(dataset), groups))
     return PromptOrder(dataset, config.data.seed)
 
 
@@ -316,9 +326,9 @@ def _record(
     config: RunConfig,
     shards: RunShards,
     model: ParallelModel,
-    loaded: Loaded | None,
-    judge: OpenedReward | None,
-    world: World,
+    loaded: WeightsOrigin | None,
+    judge: LoadedRewardModel | None,
+    world: DistributedContext,
 ) -> GeneratedRecord:
     """Record where answers come from: the `loaded` weights, and the reward model. Collective."""
     directory = None if loaded is None else StepDirectory.parse(loaded.directory)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.state import Beside
-from footplate_trainer.optim.optimizer import Optimizer
+from footplate_trainer.checkpoint.state import AuxiliaryModel
+from footplate_trainer.optim.optimizer import ShardedOptimizer
 from footplate_trainer.parallel.apply import ParallelModel
-from footplate_trainer.parallel.world import World
-from footplate_trainer.stages.start import Start
+from footplate_trainer.parallel.world import DistributedContext
+from footplate_trainer.stages.start import StartPosition
 
 
-class TrainedBeside(Protocol):
+class TrainedValueModel(Protocol):
     """A second trained network, built and not filled yet."""
 
     @property
@@ -21,16 +21,16 @@ class TrainedBeside(Protocol):
         """The network, over the ranks."""
 
     @property
-    def optimizer(self) -> Optimizer:
+    def optimizer(self) -> ShardedOptimizer:
         """The network's optimizer."""
 
     @property
-    def tensors(self) -> Beside:
+    def tensors(self) -> AuxiliaryModel:
         """The network's tensors in a checkpoint."""
 
-    def begin(self, start: Start, world: World) -> None:
+    def load_initial_weights(self, start: StartPosition, world: DistributedContext) -> None:
         """Set initial weights after `start` was found, and loaded if it is a checkpoint. Collective."""
 
 
-BuildBeside = Callable[[RunConfig, ParallelModel, World], TrainedBeside]
+BuildBeside = Callable[[RunConfig, ParallelModel, DistributedContext], TrainedValueModel]
 """Builds it; collective."""

@@ -20,41 +20,46 @@ from footplate_planning.references import value_uri
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.layout import StepDirectory
 from footplate_trainer.checkpoint.record import Key, TrainingState
-from footplate_trainer.checkpoint.state import Beside
-from footplate_trainer.data.prompt_dataset import PromptOrder, any_rendered
+from footplate_trainer.checkpoint.state import AuxiliaryModel
+from footplate_trainer.data.prompt_dataset import PromptOrder, has_rendered_prompt
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.frozen.open import FrozenModel, load_beginning, load_trained, open_found
+from footplate_trainer.frozen.open import (
+    LoadedFrozenModel,
+    load_init_from,
+    load_merged_weights,
+    open_found_model,
+)
 from footplate_trainer.frozen.scoring import (
     HELD_OUT,
     REWARD_FIELD,
-    FoundScoring,
+    ScoringModelSource,
     check_scores,
     check_unchanged,
+    checkpointed_config,
     find_reward,
     find_value,
-    known_config,
+    reward_model_key,
     scoring_config,
-    scoring_key,
     trained_config,
 )
-from footplate_trainer.frozen.source import FoundModel, check_tokenizer, network_of
-from footplate_trainer.huggingface.companions import Companions
+from footplate_trainer.frozen.source import ModelSource, check_tokenizer, network_config
+from footplate_trainer.huggingface.companions import SavedProcessors
 from footplate_trainer.huggingface.ends import template_end
 from footplate_trainer.loop.inputs import StepInputs
-from footplate_trainer.optim.optimizer import Optimizer, build_optimizer
+from footplate_trainer.optim.optimizer import ShardedOptimizer, build_optimizer
 from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.apply import ParallelModel, build_beside
-from footplate_trainer.parallel.world import World
-from footplate_trainer.rollout.closing import Closing
+from footplate_trainer.parallel.apply import ParallelModel, build_colocated
+from footplate_trainer.parallel.world import DistributedContext
+from footplate_trainer.rollout.closing import AppendedEndTokens
 from footplate_trainer.rollout.identity import reward_name
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.normalising import Normaliser
+from footplate_trainer.rollout.normalising import RewardNormalizer
 from footplate_trainer.rollout.reward_model import MODEL, RewardModel
-from footplate_trainer.rollout.rows import Rows
-from footplate_trainer.stages.beside import TrainedBeside
-from footplate_trainer.stages.start import Start, state_before
+from footplate_trainer.rollout.rows import RowBatcher
+from footplate_trainer.stages.beside import TrainedValueModel
+from footplate_trainer.stages.start import StartPosition, get_checkpointed_state
 
 PREFIX: Final = "value."  # of its tensors in a checkpoint
 # In a checkpoint's key: what its history stood on.
@@ -74,7 +79,7 @@ def check_scoring_models(config: RunConfig, ranks: int) -> None:
 
     A run that has a checkpoint continues with its initial reward model, and has its value model there.
     """
-    before = state_before(config)
+    before = get_checkpointed_state(config)
     known: Key = {} if before is None else before.key
     found = find_reward(config, _pinned(known))
     if found is not None:
@@ -95,20 +100,20 @@ def _has_value(before: TrainingState | None) -> bool:
 
 
 def _network(
-    config: RunConfig, before: TrainingState | None, found: FoundModel | None, ranks: int
+    config: RunConfig, before: TrainingState | None, found: ModelSource | None, ranks: int
 ) -> RunConfig:
     """Return `config` with the value model of a run's checkpoint, or of `found`, as which it begins.
 
     Raises UserMistake if the ranks cannot hold it, and if an earlier release trained only its adapters.
     """
     if before is not None and before.value is not None:
-        return known_config(before.value, config, ranks)
+        return checkpointed_config(before.value, config, ranks)
     assert found is not None, "value_uri names one, and no checkpoint has it"
     if before is None:
         return trained_config(found, config, ranks)
     # Checkpoints of earlier releases do not say what their value model is: it was built as that of scores.
     if found.model.adapter is not None:
-        raise found.mistake(
+        raise found.user_mistake(
             f"its model has adapters, and an earlier release, which wrote step {before.step} of this run, "
             "trained those alone, where now all of a value model is trained; go on with the image of that "
             "release, or begin another run (another checkpoint.uri)"
@@ -116,36 +121,36 @@ def _network(
     return scoring_config(found, config, ranks)
 
 
-def _found(config: RunConfig, world: World) -> FoundModel:
+def _found(config: RunConfig, world: DistributedContext) -> ModelSource:
     """Find the model as which the value model of `config` begins, equal on every rank. Collective."""
-    found = agree.from_rank_0(lambda: find_value(config), world.background)
+    found = agree.compute_on_rank_0(lambda: find_value(config), world.background)
     assert found is not None, "value_uri names one"
     return found
 
 
 @dataclass(frozen=True)
 class Critic:
-    """The value model with its optimizer, as `TrainedBeside`; a checkpoint fills it, or `begin` does."""
+    """The value model with its optimizer, as `TrainedValueModel`; a checkpoint fills it, or `load_initial_weights` does."""
 
     config: RunConfig  # whose network it is
     uri: str | None  # where it begins; None: where the policy does
-    found: FoundModel | None  # what is there; None where a checkpoint of the run has it already
+    found: ModelSource | None  # what is there; None where a checkpoint of the run has it already
     model: ParallelModel
-    optimizer: Optimizer
+    optimizer: ShardedOptimizer
 
     @property
-    def tensors(self) -> Beside:
+    def tensors(self) -> AuxiliaryModel:
         """The value model's tensors in a checkpoint."""
-        return Beside(self.model.module, self.optimizer.moments(), PREFIX)
+        return AuxiliaryModel(self.model.module, self.optimizer.moments(), PREFIX)
 
-    def begin(self, start: Start, world: World) -> None:
+    def load_initial_weights(self, start: StartPosition, world: DistributedContext) -> None:
         """Load initial weights, unless a checkpoint of the run has filled it. Collective."""
         if start.key is not None:
-            self.optimizer.set_updates_done(start.step)
+            self.optimizer.set_update_count(start.step)
         elif self.uri is not None:
-            load_trained(self.found or _found(self.config, world), self.config, self.model, world)
+            load_merged_weights(self.found or _found(self.config, world), self.config, self.model, world)
         elif self.config.init_from is not None:
-            load_beginning(self.config, self.model, world, start.directory)
+            load_init_from(self.config, self.model, world, start.directory)
         self.model.module.sync_tied()
 
     def check_tokenizer(self, shards: RunShards) -> None:
@@ -154,21 +159,21 @@ class Critic:
             check_tokenizer(self.found, shards.tokenizer, shards.vocabulary_size)
 
 
-def build_value(config: RunConfig, policy: ParallelModel, world: World) -> Critic:
+def build_value(config: RunConfig, policy: ParallelModel, world: DistributedContext) -> Critic:
     """Build the value model of `config`, in the layout of `policy`, without weights yet. Collective."""
     uri, found = value_uri(config), None
     if uri is not None:
-        before = agree.from_rank_0(lambda: state_before(config), world.background)
+        before = agree.compute_on_rank_0(lambda: get_checkpointed_state(config), world.background)
         found = None if _has_value(before) else _found(config, world)
         own = _network(config, before, found, world.size)
     else:
         plain = config.model.model_copy(update={"adapter": None})
         own = config.model_copy(update={"stage": Stage.REWARD, "model": plain})
-    model = build_beside(own, world, policy)
+    model = build_colocated(own, world, policy)
     return Critic(own, uri, found, model, build_optimizer(model.module, config.training.optimizer))
 
 
-def said_by(key: Key, closing: Closing | None = None) -> str:
+def reward_digest(key: Key, closing: AppendedEndTokens | None = None) -> str:
     """Return a digest of all inputs of a reward model's scores but the answers; `closing` as in its rows.
 
     Prompts that are packed again may have the same tokens, and another end of a turn.
@@ -176,7 +181,7 @@ def said_by(key: Key, closing: Closing | None = None) -> str:
     return digest([key[_WEIGHTS], key[_TURN_END], *(() if closing is None else astuple(closing))])
 
 
-def check_turn_ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer) -> None:
+def check_turn_ends(shards: RunShards, companions: SavedProcessors, tokenizer: Tokenizer) -> None:
     """Raise UserMistake if prompts state that no token ends a turn, while their template writes one."""
     for source in shards.sources:
         packed = source.shards
@@ -184,7 +189,7 @@ def check_turn_ends(shards: RunShards, companions: Companions, tokenizer: Tokeni
         if record is None or template is None or record.turn_end != []:
             continue
         end = template_end(companions, tokenizer, template)
-        if end is not None and any_rendered(Samples(packed)):
+        if end is not None and has_rendered_prompt(Samples(packed)):
             raise UserMistake(
                 f"{REWARD_FIELD}: {packed.uri} says that no token ends an answer, and its chat template "
                 f"writes {end} there, up to which scores are read: an earlier release packed it; pack the "
@@ -193,21 +198,21 @@ def check_turn_ends(shards: RunShards, companions: Companions, tokenizer: Tokeni
 
 
 @dataclass(frozen=True)
-class OpenedReward:
+class LoadedRewardModel:
     """A loaded reward model."""
 
     model: ParallelModel
     weight: float
-    normaliser: Normaliser
+    normaliser: RewardNormalizer
     key: Key  # what its weights are, and what it reads behind an answer
     place: str  # where it stood: a folder, or a run's checkpoint
-    network: str  # digest of network_of
-    closing: Closing | None = None  # see RewardModel
+    network: str  # digest of network_config
+    closing: AppendedEndTokens | None = None  # see RewardModel
 
     @property
-    def said(self) -> dict[str, str]:
+    def digests(self) -> dict[str, str]:
         """Digest of its scores' inputs, for a journal's key."""
-        return {reward_name(MODEL): digest([said_by(self.key, self.closing), self.network])}
+        return {reward_name(MODEL): digest([reward_digest(self.key, self.closing), self.network])}
 
     @property
     def weights(self) -> str:
@@ -225,18 +230,18 @@ class OpenedReward:
         directory = StepDirectory.parse(str(self.key.get(_STEP, "")))
         return None if directory is None else directory.step
 
-    def rewarding(
+    def build_reward_model(
         self,
-        rows: Rows,
+        rows: RowBatcher,
         prompts: PromptOrder,
         inputs: StepInputs,
         journal: Journal,
-        world: World,
+        world: DistributedContext,
         reporter: Reporter,
     ) -> RewardModel:
         """Build the scorer of rollouts; raise UserMistake if it cannot read answers as it was trained to."""
         try:
-            prompts.check_room_behind(int(self.closing is not None))
+            prompts.check_answer_capacity(int(self.closing is not None))
         except ValueError as error:
             raise UserMistake(f"{REWARD_FIELD}: {error}") from error
         return RewardModel(
@@ -244,14 +249,14 @@ class OpenedReward:
         )
 
 
-def open_reward(
+def load_reward_model(
     config: RunConfig,
     policy: ParallelModel,
     known: Key,
     shards: RunShards,
-    world: World,
-    value: TrainedBeside | None = None,
-) -> OpenedReward | None:
+    world: DistributedContext,
+    value: TrainedValueModel | None = None,
+) -> LoadedRewardModel | None:
     """Load the reward model of `config`; None if only functions reward. Collective.
 
     `known` is the key in the run's checkpoint, if there is one. If a `value` model begins as the reward
@@ -266,7 +271,7 @@ def open_reward(
     same = began.directory if began is not None and began.uri == uri else ""
     directory = _pinned(known) or same or None
 
-    def find() -> FoundScoring:
+    def find() -> ScoringModelSource:
         found = find_reward(config, directory)
         assert found is not None, "reward.uri is stated"
         check_tokenizer(found.found, shards.tokenizer, shards.vocabulary_size)
@@ -274,21 +279,21 @@ def open_reward(
         check_unchanged(found, config, known)
         return found
 
-    there = agree.from_rank_0(find, world.background)
+    there = agree.compute_on_rank_0(find, world.background)
     scored = config.model_copy(update={"stage": Stage.REWARD})
-    opened: FrozenModel = open_found(there.found, scored, policy, world)
+    opened: LoadedFrozenModel = open_found_model(there.found, scored, policy, world)
     before = known.get(_WEIGHTS)
     if before not in (None, opened.checksum):
         raise UserMistake(
             f"{REWARD_FIELD}: the weights in {uri} are not those that this run began with (checksum "
             f"{opened.checksum}, was {before}); restore them, or begin another run"
         )
-    key: Key = {_WEIGHTS: opened.checksum, _TURN_END: shards.turn_ends, **scoring_key(there, config)}
+    key: Key = {_WEIGHTS: opened.checksum, _TURN_END: shards.turn_ends, **reward_model_key(there, config)}
     if opened.step:
         key[_STEP] = opened.step
     how = reward.normalization or RewardNormalization.NONE
     weight = 1.0 if reward.weight is None else reward.weight
     checkpoint = there.found.checkpoint
     place = uri if checkpoint is None else checkpoint.name
-    network = digest(network_of(there.found.model))
-    return OpenedReward(opened.model, weight, Normaliser(how, there.scores), key, place, network)
+    network = digest(network_config(there.found.model))
+    return LoadedRewardModel(opened.model, weight, RewardNormalizer(how, there.scores), key, place, network)

@@ -20,13 +20,13 @@ from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.callbacks.diagnostics import Diagnostics
-from footplate_trainer.callbacks.lease import Lease
+from footplate_trainer.callbacks.lease import LeaseCallback
 from footplate_trainer.callbacks.limits import LimitsFollower
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.suspension import Suspension
+from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.data.answers import answers_digest
+from footplate_trainer.data.answers import manifest_digest
 from footplate_trainer.data.layout import GeneratedRecord
 from footplate_trainer.errors import StorageError
 from footplate_trainer.huggingface.load import load_initial
@@ -34,12 +34,12 @@ from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.apply import build_model
-from footplate_trainer.parallel.world import World, read_environment, use_determinism
-from footplate_trainer.rollout.output import written
-from footplate_trainer.rollout.together import durable
-from footplate_trainer.stages.answering import open_answering, remove_journals
+from footplate_trainer.parallel.world import DistributedContext, read_environment, use_determinism
+from footplate_trainer.rollout.output import find_written_dataset
+from footplate_trainer.rollout.together import flush_journals
+from footplate_trainer.stages.answering import delete_journals, open_answer_generation
 from footplate_trainer.stages.critic import check_scoring_models
-from footplate_trainer.stages.learning import require_decoder, say
+from footplate_trainer.stages.learning import log_on_rank_0, require_decoder
 from footplate_trainer.stages.process import Program, run_stage
 from footplate_trainer.stages.start import open_store
 
@@ -57,7 +57,7 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
 
     def over(config: RunConfig) -> Program | None:
         assert config.rollout is not None and config.rollout.output is not None
-        stands = written(config.rollout.output.uri, config.run.uid) is not None
+        stands = find_written_dataset(config.rollout.output.uri, config.run.uid) is not None
         return partial(_generate, config, agent, metrics, ended=True) if stands else None
 
     return run_stage(config, agent, stage, over)
@@ -67,7 +67,7 @@ def _generate(
     config: RunConfig,
     agent: AgentClient,
     metrics: Path | None,
-    world: World,
+    world: DistributedContext,
     reporter: Reporter,
     ended: bool = False,
 ) -> ExitCode:
@@ -75,72 +75,80 @@ def _generate(
     assert config.rollout is not None and config.rollout.output is not None
     use_determinism(config.training.deterministic)
     torch.manual_seed(config.training.seed)
-    reporter.enter(RankPhase.LOADING)
+    reporter.report_phase(RankPhase.LOADING)
     uri, limits = config.rollout.output.uri, RunLimits(config)
-    limits.agree(agent.limits(), world, 0)
+    limits.apply_newest(agent.limits(), world, 0)
     store = open_store(config)
-    found = agree.from_rank_0(lambda: _ended(store, uri, config.run.uid), world.background)
+    found = agree.compute_on_rank_0(lambda: _ended(store, uri, config.run.uid), world.background)
     if found is not None:
         return _over(found, uri, limits, world, reporter)
     if ended:
         raise StorageError(f"the answers in {uri} are seen by some ranks only, or gone since this one began")
-    reporter.start_from(0, 0, limits)
+    reporter.set_start(0, 0, limits)
     model, loaded = build_model(config, world), None
     if config.init_from is not None:
         loaded = load_initial(config, model.module, world)
-        say(world, f"weights from {loaded.name}")
+        log_on_rank_0(world, f"weights from {loaded.name}")
     model.module.sync_tied()
     with ExitStack() as stack:
-        answering = open_answering(config, model, loaded, store, limits, world, reporter, agent, stack)
+        answering = open_answer_generation(
+            config, model, loaded, store, limits, world, reporter, agent, stack
+        )
         reporter.data = answering.output.shards.digest
         rows = replace(open_metric_rows(config, agent, limits, reporter, world, metrics), draws=True)
         # What a peak is compared with is the work of training.
         rows = replace(rows, utilisation=replace(rows.utilisation, tflops=None))
         callbacks = Callbacks(
             reporter,
-            Lease(agent),
-            Suspension(agent),
+            LeaseCallback(agent),
+            SuspensionCallback(agent),
             Diagnostics(config.checkpoint.uri, agent, world, reporter),
             LimitsFollower(limits, agent, world, 0),
             rows,
         )
         answered = answering.run(callbacks)
-        durable(answering.journal, world)
+        flush_journals(answering.journal, world)
         answering.journal.close()
         callbacks.close()
     if not answered:
-        reporter.enter(RankPhase.FINISHED)
-        say(world, f"suspended at step {reporter.step} of {limits.steps}, as asked; journal in {store.uri}")
+        reporter.report_phase(RankPhase.FINISHED)
+        log_on_rank_0(
+            world, f"suspended at step {reporter.step} of {limits.steps}, as asked; journal in {store.uri}"
+        )
         return ExitCode.SUSPENDED
-    reporter.enter(RankPhase.CHECKPOINT)
-    manifest = agree.awaited_from_rank_0(
-        answering.write, world.background, lambda done: reporter.enter(RankPhase.CHECKPOINT, progress=done)
+    reporter.report_phase(RankPhase.CHECKPOINT)
+    manifest = agree.compute_on_rank_0_with_progress(
+        answering.write,
+        world.background,
+        lambda done: reporter.report_phase(RankPhase.CHECKPOINT, progress=done),
     )
     _finished(uri, world, reporter)
-    say(world, f"finished at step {reporter.step}; answers in {uri}: {manifest.documents}")
+    log_on_rank_0(world, f"finished at step {reporter.step}; answers in {uri}: {manifest.documents}")
     return ExitCode.SUCCESS
 
 
-def _over(found: GeneratedRecord, uri: str, limits: RunLimits, world: World, reporter: Reporter) -> ExitCode:
+def _over(
+    found: GeneratedRecord, uri: str, limits: RunLimits, world: DistributedContext, reporter: Reporter
+) -> ExitCode:
     # Fewer steps are in the past; more stay asked for, as ranks that end earlier are started anew.
     done = found.rollouts or limits.steps
-    limits.take(limits.in_force.model_copy(update={"steps": max(done, limits.steps)}), 0)
-    reporter.start_from(done, 0, limits)
+    limits.apply(limits.in_force.model_copy(update={"steps": max(done, limits.steps)}), 0)
+    reporter.set_start(done, 0, limits)
     _finished(uri, world, reporter)
-    say(world, f"nothing left to do: the answers are in {uri} already")
+    log_on_rank_0(world, f"nothing left to do: the answers are in {uri} already")
     return ExitCode.SUCCESS
 
 
-def _finished(uri: str, world: World, reporter: Reporter) -> None:
+def _finished(uri: str, world: DistributedContext, reporter: Reporter) -> None:
     """Report the digest of the data at `uri`, which a run that reads it as its data requires. Collective."""
-    reporter.answers = agree.from_rank_0(lambda: answers_digest(uri), world.background)
-    reporter.enter(RankPhase.FINISHED)
+    reporter.answers = agree.compute_on_rank_0(lambda: manifest_digest(uri), world.background)
+    reporter.report_phase(RankPhase.FINISHED)
 
 
 def _ended(store: CheckpointStore, uri: str, uid: str) -> GeneratedRecord | None:
     """Return the record of run `uid`'s data set at `uri` and delete leftover journals; None without one."""
-    manifest = written(uri, uid)
+    manifest = find_written_dataset(uri, uid)
     if manifest is None:
         return None
-    remove_journals(store)
+    delete_journals(store)
     return manifest.generated

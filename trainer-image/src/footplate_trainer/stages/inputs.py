@@ -9,7 +9,7 @@ from __future__ import annotations
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.validation import Validation
+from footplate_trainer.callbacks.validation import ValidationCallback
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import DataError, TrainerError, UserMistake
@@ -18,11 +18,11 @@ from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import Objective
-from footplate_trainer.parallel.world import World
-from footplate_trainer.stages.losses import held_out_objective
+from footplate_trainer.parallel.world import DistributedContext
+from footplate_trainer.stages.losses import validation_objective
 
 
-def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
+def open_shards(config: RunConfig, world: DistributedContext, *, verify: bool) -> RunShards:
     """Open the shards, with `verify` their checksums compared by all ranks together; collective.
 
     Raises, on every rank, the first error of any rank: DataMissing, DataCorrupt,
@@ -70,14 +70,14 @@ def open_loader(config: RunConfig, shards: RunShards, grid: Grid) -> BatchLoader
 def open_validation(
     config: RunConfig,
     objective: Objective,
-    world: World,
+    world: DistributedContext,
     grid: Grid,
     stepper: Stepper,
     limits: RunLimits,
     reporter: Reporter,
     *,
     verify: bool,
-) -> Validation | None:
+) -> ValidationCallback | None:
     """Return the validation of a run, None if not configured; collective.
 
     Raises what `open_shards` does, and UserMistake for shards that do not fill
@@ -97,7 +97,7 @@ def open_validation(
             f"batch of {loader.global_batch_size}; give more held-out data, or a smaller globalBatchSize"
         )
     batches = min(settings.batches, whole)
-    objective = held_out_objective(config, objective)
-    return Validation(
+    objective = validation_objective(config, objective)
+    return ValidationCallback(
         stepper, objective, loader, limits, reporter, world, every=settings.every_steps, batches=batches
     )

@@ -9,6 +9,6 @@ from footplate_trainer.errors import UserMistake
 
 def require_layout(config: RunConfig, world_size: int) -> None:
     """Raise UserMistake with every reason why `config` cannot run on `world_size` ranks."""
-    problems = compatibility.problems(config, world_size)
+    problems = compatibility.find_problems(config, world_size)
     if problems:
         raise UserMistake("\n".join(problems))

@@ -25,39 +25,45 @@ from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_trainer.callbacks.checkpoints import (
     DurableCheckpoints,
-    FailedCheckpoints,
     MemoryCheckpoints,
-    run_file,
+    SkippedCheckpoints,
+    run_config_file,
 )
 from footplate_trainer.callbacks.diagnostics import Diagnostics
-from footplate_trainer.callbacks.lease import Lease
+from footplate_trainer.callbacks.lease import LeaseCallback
 from footplate_trainer.callbacks.limits import LimitsFollower
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.suspension import Suspension
+from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
-from footplate_trainer.checkpoint.record import RolloutPosition, StateWriter, TrainingState
+from footplate_trainer.checkpoint.record import RolloutPosition, StateBuilder, TrainingState
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.data.answers import check_answers
+from footplate_trainer.data.answers import check_provenance
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.huggingface.companions import Companions
+from footplate_trainer.huggingface.companions import SavedProcessors
 from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper, StepResult
 from footplate_trainer.loop.train import train
-from footplate_trainer.optim.optimizer import Optimizer, build_optimizer
+from footplate_trainer.optim.optimizer import ShardedOptimizer, build_optimizer
 from footplate_trainer.parallel.apply import ParallelModel, build_model
 from footplate_trainer.parallel.objective import Objective
-from footplate_trainer.parallel.world import World, read_environment, use_determinism
-from footplate_trainer.stages.beside import BuildBeside, TrainedBeside
-from footplate_trainer.stages.companions import find_companions
+from footplate_trainer.parallel.world import DistributedContext, read_environment, use_determinism
+from footplate_trainer.stages.beside import BuildBeside, TrainedValueModel
+from footplate_trainer.stages.companions import find_saved_processors
 from footplate_trainer.stages.inputs import open_loader, open_shards, open_validation
 from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.process import Program, run_stage
 from footplate_trainer.stages.reference import StageReference, check_reference
-from footplate_trainer.stages.start import Start, find_start, open_memory, open_store, state_writer
+from footplate_trainer.stages.start import (
+    StartPosition,
+    load_newest_state,
+    open_memory,
+    open_store,
+    state_writer,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +76,7 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
 
     def stage(config: RunConfig) -> Program:
         require_decoder(config)
-        check_answers(config)
+        check_provenance(config)
         check_reference(config, read_environment(os.environ).world_size)
         return partial(_learn, config, objective_of(config), agent, metrics)
 
@@ -91,17 +97,17 @@ def _learn(
     objective: Objective,
     agent: AgentClient,
     metrics: Path | None,
-    world: World,
+    world: DistributedContext,
     reporter: Reporter,
 ) -> ExitCode:
-    begun = begin(config, agent, world, reporter)
+    begun = build_training_setup(config, agent, world, reporter)
     config, model, optimizer, start = begun.config, begun.model, begun.optimizer, begun.start
 
     shards = open_shards(config, world, verify=start.key is None)
     reporter.data = shards.digest
     batches = open_loader(config, shards, model.grid)
     host = state.HostCopy(model.module, optimizer.moments(), model.host_mesh)
-    companions = find_companions(config, begun.store, shards, world)
+    companions = find_saved_processors(config, begun.store, shards, world)
     saver = open_saver(begun, world, host, shards.tokenizer, companions, agent)
     reference = StageReference(config, model, start, shards, world)
     objective = reference.objective(objective)
@@ -115,64 +121,64 @@ def _learn(
     reference.precompute(datasets, begun.store, stepper, reporter, begun.generation)
     rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
     writer = state_writer(config, start, shards, world, reference.key)
-    state_now = partial(state_of, writer, limits, reporter, agent)
+    state_now = partial(build_training_state, writer, limits, reporter, agent)
     durable = DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, rows.flush)
     callbacks = Callbacks(
         reporter,
-        Lease(agent),
-        Suspension(agent),
+        LeaseCallback(agent),
+        SuspensionCallback(agent),
         Diagnostics(config.checkpoint.uri, agent, world, reporter),
         LimitsFollower(limits, agent, world, start.step),
         validation,
-        FailedCheckpoints(saver),
+        SkippedCheckpoints(saver),
         rows,
         durable,
         MemoryCheckpoints(copies, state_now, reporter, stepper.stopwatch) if copies else None,
     )
-    say(world, greeting(limits, world, start.step))
-    say(world, str(batches.dataset))
+    log_on_rank_0(world, start_message(limits, world, start.step))
+    log_on_rank_0(world, str(batches.dataset))
     last = train(stepper, batches, limits, callbacks, start.step)
     if last is None and not start.durable:
         # The run was shortened to a step that only the nodes' memory holds.
-        durable.save(ends=True, told=None if validation is None else validation.told(start.step))
+        durable.save(ends=True, told=None if validation is None else validation.evaluate(start.step))
     elif last is None:
-        durable.tell_found(start.step)
+        durable.report_resumed_checkpoint(start.step)
     batches.close()
     callbacks.close()
-    reporter.enter(RankPhase.FINISHED)
-    say(world, farewell(limits, reporter.step, last))
+    reporter.report_phase(RankPhase.FINISHED)
+    log_on_rank_0(world, end_message(limits, reporter.step, last))
     return ExitCode.SUSPENDED if reporter.step < limits.steps else ExitCode.SUCCESS
 
 
 @dataclass(frozen=True)
-class Beginning:
+class TrainingSetup:
     """A generation's setup: the models to train, with the state of its start."""
 
     config: RunConfig  # with the limits that are in force
     store: CheckpointStore
     model: ParallelModel
-    optimizer: Optimizer
+    optimizer: ShardedOptimizer
     generation: GenerationId
     copies: MemoryCopies | None
-    start: Start
+    start: StartPosition
     limits: RunLimits
-    beside: TrainedBeside | None
+    beside: TrainedValueModel | None
 
 
-def begin(
+def build_training_setup(
     config: RunConfig,
     agent: AgentClient,
-    world: World,
+    world: DistributedContext,
     reporter: Reporter,
     build: BuildBeside | None = None,
-) -> Beginning:
+) -> TrainingSetup:
     """Build model and optimizer, and load the state of the last checkpoint, or of another source. Collective.
 
     `build` builds a second network to train beside the model.
     """
     use_determinism(config.training.deterministic)
     torch.manual_seed(config.training.seed)
-    reporter.enter(RankPhase.LOADING)
+    reporter.report_phase(RankPhase.LOADING)
     store = open_store(config)
     invariant = config.rollout is not None and config.rollout.batch_invariant
     model = build_model(config, world, batch_invariant=invariant)
@@ -181,24 +187,24 @@ def begin(
     value = None if build is None else build(config, model, world)
     beside = () if value is None else (value.tensors,)
     copies = open_memory(config, model.module, optimizer, world, generation, beside)
-    start = find_start(config, store, model.module, optimizer, world, agent, copies, beside)
+    start = load_newest_state(config, store, model.module, optimizer, world, agent, copies, beside)
     model.module.sync_tied()
     if value is not None:
-        value.begin(start, world)
+        value.load_initial_weights(start, world)
     limits = RunLimits(config)
-    limits.agree(agent.limits(), world, start.step)
-    reporter.start_from(start.step, start.tokens, limits)
+    limits.apply_newest(agent.limits(), world, start.step)
+    reporter.set_start(start.step, start.tokens, limits)
     if world.rank == 0:
-        agent.metrics_again(start.rows)
-    return Beginning(limits.config, store, model, optimizer, generation, copies, start, limits, value)
+        agent.resend_metrics(start.rows)
+    return TrainingSetup(limits.config, store, model, optimizer, generation, copies, start, limits, value)
 
 
 def open_saver(
-    begun: Beginning,
-    world: World,
+    begun: TrainingSetup,
+    world: DistributedContext,
     host: state.HostCopy,
     tokenizer: bytes,
-    companions: Companions,
+    companions: SavedProcessors,
     agent: AgentClient,
 ) -> Saver:
     """Return the writer of this generation's checkpoints, with `tokenizer` and `companions` in each."""
@@ -208,14 +214,18 @@ def open_saver(
         host,
         generation=begun.generation,
         settings=begun.config.checkpoint,
-        sidecars={**run_file(begun.config), layout.TOKENIZER_FILE: tokenizer, **companions.sidecars()},
+        sidecars={
+            **run_config_file(begun.config),
+            layout.TOKENIZER_FILE: tokenizer,
+            **companions.checkpoint_files(),
+        },
         agent=agent,
         clock=time.time,
     )
 
 
-def state_of(
-    state_writer: StateWriter,
+def build_training_state(
+    state_writer: StateBuilder,
     limits: RunLimits,
     reporter: Reporter,
     agent: AgentClient,
@@ -224,22 +234,24 @@ def state_of(
     """Build the checkpoint state of the step just finished; `rollout` returns the step's rollout position."""
     step = reporter.step
     position = rollout(step) if rollout else None
-    return state_writer.until(limits.steps).at(step, reporter.tokens, agent.unstored(), position)
+    return state_writer.with_steps(limits.steps).build(
+        step, reporter.tokens, agent.get_unstored_rows(), position
+    )
 
 
-def say(world: World, text: str) -> None:
+def log_on_rank_0(world: DistributedContext, text: str) -> None:
     """Log `text` on rank 0 only, unless it is empty."""
     if world.rank == 0 and text:
         _log.info(text)
 
 
-def warn(world: World, text: str) -> None:
+def warn_on_rank_0(world: DistributedContext, text: str) -> None:
     """Log a warning on rank 0 only, unless `text` is empty."""
     if world.rank == 0 and text:
         _log.warning(text)
 
 
-def greeting(limits: RunLimits, world: World, start: int) -> str:
+def start_message(limits: RunLimits, world: DistributedContext, start: int) -> str:
     """Return a log line about the training that begins."""
     config = limits.config
     ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
@@ -252,7 +264,7 @@ def greeting(limits: RunLimits, world: World, start: int) -> str:
     )
 
 
-def farewell(limits: RunLimits, step: int, last: StepResult | None) -> str:
+def end_message(limits: RunLimits, step: int, last: StepResult | None) -> str:
     """Return a log line about the end after `step`; `last` is the last step trained here, if any."""
     folder = limits.config.checkpoint.uri
     if step < limits.steps:

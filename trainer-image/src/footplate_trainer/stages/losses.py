@@ -16,10 +16,10 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
 from footplate_trainer.model.pooled import summed_square_error
-from footplate_trainer.model.preference_judge import judge_of
+from footplate_trainer.model.preference_judge import build_preference_loss
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.own_function import find_function
-from footplate_trainer.parallel.judged import Judged
+from footplate_trainer.own_function import import_user_function
+from footplate_trainer.parallel.judged import LossObjective
 from footplate_trainer.parallel.objective import Contrastive, Objective, PerMicroBatch, with_head
 from footplate_trainer.parallel.scored import RankedPairs
 
@@ -32,7 +32,7 @@ _BY_TOKENS: Final = (Stage.PRETRAIN, Stage.SFT)
 def objective_of(config: RunConfig) -> Objective:
     """Return the objective of `config`, importing a user's function; raise UserMistake if it cannot work."""
     if config.preference is not None and config.stage is Stage.DPO:
-        return Judged(judge_of(config.preference))
+        return LossObjective(build_preference_loss(config.preference))
     if config.stage is Stage.REWARD:
         return RankedPairs((config.reward and config.reward.centering) or 0.0)
     settings = config.training.loss
@@ -47,7 +47,7 @@ def objective_of(config: RunConfig) -> Objective:
     return PerMicroBatch(_Whole(_Own(settings.name, import_function(settings.name))))
 
 
-def held_out_objective(config: RunConfig, objective: Objective) -> Objective:
+def validation_objective(config: RunConfig, objective: Objective) -> Objective:
     """Return validation's objective for a training `objective`, with values that can be compared."""
     if isinstance(objective, RankedPairs):
         return replace(objective, moments=True)
@@ -63,7 +63,7 @@ def cross_entropy(settings: Loss) -> Objective:
 
 def import_function(name: str) -> Function:
     """Import the function that "package.module:function" names; raise UserMistake if that fails."""
-    found = find_function(name, "training.loss.name")
+    found = import_user_function(name, "training.loss.name")
     try:
         inspect.signature(found).bind(None, None, None)
     except (TypeError, ValueError) as error:

@@ -11,12 +11,12 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer import failures
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.huggingface.initial import completed
-from footplate_trainer.parallel.world import World, open_world, read_environment
+from footplate_trainer.huggingface.initial import complete_config
+from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 from footplate_trainer.stages.layout import require_layout
-from footplate_trainer.stages.start import written_before
+from footplate_trainer.stages.start import get_checkpointed_config
 
-Program = Callable[[World, Reporter], ExitCode]
+Program = Callable[[DistributedContext, Reporter], ExitCode]
 """A stage among its ranks, from the first collective to the last."""
 
 
@@ -37,14 +37,14 @@ def run_stage(
     try:
         program = over(config)
         if program is None:
-            config = completed(config, written_before(config))
+            config = complete_config(config, get_checkpointed_config(config))
             require_layout(config, place.world_size)
             program = stage(config)
-        with open_world(place, config.world.backend) as world:
+        with init_distributed(place, config.world.backend) as world:
             reporter = Reporter(agent, world)
             return program(world, reporter)
     except Exception as error:  # noqa: BLE001 - the process edge: told, classified, never raised on
         step = reporter.step if reporter else None
-        report = failures.describe(error, rank=place.rank, step=step, now=time.time())
-        failures.tell(error, report, os.environ)
+        report = failures.failure_report(error, rank=place.rank, step=step, now=time.time())
+        failures.write_failure(error, report, os.environ)
         return failures.outcome_of(error).exit_code

@@ -30,17 +30,17 @@ def run_rank() -> ExitCode:
     try:
         mounted, config = _mounted(os.environ)
     except UserMistake as error:
-        report = failures.describe(error, rank=rank, step=None, now=time.time())
-        failures.tell(error, report, os.environ)
+        report = failures.failure_report(error, rank=rank, step=None, now=time.time())
+        failures.write_failure(error, report, os.environ)
         return failures.outcome_of(error).exit_code
     logs.configure("footplate_trainer", "footplate_elastic", log_format=logs.format_of(os.environ))
-    logs.describe_process(
+    logs.set_process_fields(
         run=f"{config.run.namespace}/{config.run.name}",
         uid=config.run.uid,
         generation=os.environ.get(Env.GENERATION),
         rank=rank,
     )
-    if unknown := RunConfig.passed_over(mounted):
+    if unknown := RunConfig.unknown_fields(mounted):
         _log.warning("passing over what this release does not know: %s", ", ".join(unknown))
     agent = open_client(os.environ)
     try:

@@ -20,15 +20,15 @@ from torch import Tensor
 from footplate_contracts.model import digest
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.data import Overlong
+from footplate_contracts.v1alpha1.data import OverlongPolicy
 from footplate_contracts.v1alpha1.model import Model
 from footplate_planning.references import ReferenceKind, reference_kind, reference_model
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.durable import transfer
-from footplate_trainer.checkpoint.log_probabilities import KnownLogProbabilities, LogProbabilitiesOf
+from footplate_trainer.checkpoint.log_probabilities import LogProbabilityInputs, StoredLogProbabilities
 from footplate_trainer.checkpoint.record import Key
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.checkpoint.tensors import index_of
+from footplate_trainer.checkpoint.tensors import read_index
 from footplate_trainer.data import order
 from footplate_trainer.data.datasets import Dataset
 from footplate_trainer.data.loader import BatchLoader, StepBatch
@@ -37,18 +37,18 @@ from footplate_trainer.data.packing import Sample
 from footplate_trainer.data.preference_dataset import PreferenceDataset, pair_datasets
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import StorageError, UserMistake
-from footplate_trainer.frozen.open import open_at, open_start
+from footplate_trainer.frozen.open import open_at, open_initial_model
 from footplate_trainer.frozen.source import (
-    FoundModel,
+    ModelSource,
     check_tokenizer,
     find_model,
     frozen_config,
-    network_of,
+    network_config,
     reference_field,
 )
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.metrics.stopwatch import StepPart
-from footplate_trainer.model.linear import is_adapters
+from footplate_trainer.model.linear import is_adapter_parameter
 from footplate_trainer.model.sequence_field import REFERENCE
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.apply import ParallelModel
@@ -58,11 +58,11 @@ from footplate_trainer.parallel.reference import (
     AdaptersOff,
     FrozenCopy,
     Reference,
-    Referenced,
+    WithReference,
     reference_sums,
 )
-from footplate_trainer.parallel.world import World
-from footplate_trainer.stages.start import Start, state_before
+from footplate_trainer.parallel.world import DistributedContext
+from footplate_trainer.stages.start import StartPosition, get_checkpointed_state
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def check_reference(config: RunConfig, ranks: int) -> None:
     reference = reference_model(config)
     if reference is None or reference.uri is None:
         return
-    before = state_before(config)
+    before = get_checkpointed_state(config)
     known: Key = {} if before is None else before.key
     if reference.precomputed and _WEIGHTS in known:
         return  # its numbers stand beside the checkpoints; where they do not, it is opened and looked at
@@ -98,7 +98,12 @@ class StageReference:
     """The reference of a run, as the program of its stage uses it; inert if the stage has none."""
 
     def __init__(
-        self, config: RunConfig, model: ParallelModel, start: Start, shards: RunShards, world: World
+        self,
+        config: RunConfig,
+        model: ParallelModel,
+        start: StartPosition,
+        shards: RunShards,
+        world: DistributedContext,
     ) -> None:
         """Load the reference, unless a checkpoint's key shows that it was precomputed. Collective."""
         self._config = config
@@ -128,7 +133,7 @@ class StageReference:
     def _network(self) -> str | None:
         """Digest of a `uri` model's configuration besides weights; None for other references."""
         known = self.key.get(_NETWORK)
-        return None if known is None else digest(network_of(Model.from_any_release(known)))
+        return None if known is None else digest(network_config(Model.from_any_release(known)))
 
     @property
     def model(self) -> Reference | None:
@@ -139,7 +144,7 @@ class StageReference:
         """Return `objective` against the reference, or unchanged if precomputed or without a reference."""
         if self._precomputed or self._at_hand is None:
             return objective
-        return Referenced(objective, self._at_hand.model, REFERENCE)
+        return WithReference(objective, self._at_hand.model, REFERENCE)
 
     def precompute(
         self,
@@ -156,29 +161,29 @@ class StageReference:
         if not self._precomputed:
             return
         parts = [part for dataset in datasets for part in pair_datasets(dataset)]
-        kept, of = KnownLogProbabilities(store), [self._of(part) for part in parts]
+        kept, of = StoredLogProbabilities(store), [self._of(part) for part in parts]
         group = self._world.background
         known: dict[str, Float64s] = {}
         for part, wanted in zip(parts, of, strict=True):
             if wanted.key not in known:
-                values = agree.from_rank_0(partial(kept.find, wanted), group)
+                values = agree.compute_on_rank_0(partial(kept.find, wanted), group)
                 if values is None:
-                    keep = partial(kept.keep, wanted, self._score(part, stepper, reporter), generation)
-                    values = agree.from_rank_0(keep, group)
+                    keep = partial(kept.write, wanted, self._score(part, stepper, reporter), generation)
+                    values = agree.compute_on_rank_0(keep, group)
                 known[wanted.key] = values
             part.reference = known[wanted.key]
-        agree.from_rank_0(lambda: kept.forget_others(of), group)
+        agree.compute_on_rank_0(lambda: kept.delete_others(of), group)
         self._known, self._at_hand = self.key, None
-        reporter.enter(RankPhase.LOADING)
+        reporter.report_phase(RankPhase.LOADING)
 
-    def _of(self, part: PreferenceDataset) -> LogProbabilitiesOf:
-        return LogProbabilitiesOf(
+    def _of(self, part: PreferenceDataset) -> LogProbabilityInputs:
+        return LogProbabilityInputs(
             weights=str(self.key[_WEIGHTS]),
             data=part.shards.manifest.digest,
             documents=part.shards.documents,
             context_length=part.context_length,
             precision=self._config.training.precision,
-            overlong=self._config.data.overlong or Overlong.REFUSE,
+            overlong=self._config.data.overlong or OverlongPolicy.REFUSE,
             alpha=alpha if isinstance(alpha := self.key.get(_ALPHA), float) else None,
             network=self._network,
         )
@@ -213,7 +218,7 @@ class StageReference:
         counts = grid.coordinates.tensor == 0 and grid.coordinates.context == 0
         with stepper.stopwatch.time(StepPart.SCORING):
             for number in range(-(-len(part) // loader.global_batch_size)):
-                reporter.enter(RankPhase.SCORING, progress=number * loader.global_batch_size)
+                reporter.report_phase(RankPhase.SCORING, progress=number * loader.global_batch_size)
                 batch = loader.build(number)
                 micro_batches = [stepper.inputs(micro, 0) for micro in batch.micro_batches]
                 found = {id(targets): told for targets, told in reference_sums(model, micro_batches, grid)}
@@ -221,7 +226,7 @@ class StageReference:
                     if counts and id(given.targets) in found:
                         _put(sums, part, batch, micro.places, found[id(given.targets)])
         loader.close()
-        reporter.enter(RankPhase.COLLECTIVE)
+        reporter.report_phase(RankPhase.COLLECTIVE)
         there = sums.to(self._world.device)
         dist.all_reduce(there)
         values = np.full(part.shards.documents, np.nan)
@@ -231,7 +236,12 @@ class StageReference:
 
 
 def _opened(
-    config: RunConfig, model: ParallelModel, start: Start, shards: RunShards, world: World, known: Key
+    config: RunConfig,
+    model: ParallelModel,
+    start: StartPosition,
+    shards: RunShards,
+    world: DistributedContext,
+    known: Key,
 ) -> OpenReference:
     """Load the weights from the source that `reference_kind` returns. Collective.
 
@@ -241,15 +251,15 @@ def _opened(
     match reference_kind(config):
         case ReferenceKind.ADAPTERS_OFF:
             if start.key is None:
-                agree.from_rank_0(lambda: _refuse_adapters_of_elsewhere(config), world.background)
+                agree.compute_on_rank_0(lambda: _refuse_adapters_of_elsewhere(config), world.background)
             frozen = {
                 name: parameter
                 for name, parameter in model.module.named_parameters()
-                if not is_adapters(name)
+                if not is_adapter_parameter(name)
             }
             return OpenReference(AdaptersOff(model), {_WEIGHTS: weights_checksum(frozen, world.background)})
         case ReferenceKind.START:
-            copy = open_start(config, model, world, step or start.directory)
+            copy = open_initial_model(config, model, world, step or start.directory)
             trained = dict(model.module.named_parameters())
             if start.key is None and weights_checksum(trained, world.background) != copy.checksum:
                 raise StorageError(
@@ -268,18 +278,18 @@ def _opened(
     return OpenReference(FrozenCopy(copy.model), {_WEIGHTS: copy.checksum, **named})
 
 
-def _check_unchanged(found: FoundModel, known: Key) -> None:
+def _check_unchanged(found: ModelSource, known: Key) -> None:
     """Raise UserMistake if the model computes otherwise than a checkpoint's key `known` states."""
     if _NETWORK in known and (changed := found.changed_since(known[_NETWORK])):
-        raise found.reconfigured(changed)
+        raise found.changed_mistake(changed)
 
 
 def _refuse_adapters_of_elsewhere(config: RunConfig) -> None:
     """Raise UserMistake if the run began with more than its network without adapters."""
     if config.resume_from is None:
         return
-    for checkpoint in transfer.checkpoints_of(config.resume_from):
-        if any(map(is_adapters, index_of(checkpoint).tensors)):
+    for checkpoint in transfer.iter_source_checkpoints(config.resume_from):
+        if any(map(is_adapter_parameter, read_index(checkpoint).tensors)):
             raise UserMistake(
                 f"resumeFrom {checkpoint.name} holds adapters, which are a part of the weights that this run "
                 "begins with; export them merged and begin with initFrom, or name "

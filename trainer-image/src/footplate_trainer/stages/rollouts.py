@@ -18,35 +18,35 @@ from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import StopRule
-from footplate_trainer.huggingface.companions import Companions
-from footplate_trainer.huggingface.ends import found_ends
+from footplate_trainer.huggingface.companions import SavedProcessors
+from footplate_trainer.huggingface.ends import find_end_tokens
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.model.policy_judge import REFERENCE
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.checksum import weights_checksum
 from footplate_trainer.parallel.valued import OLD_VALUE
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rewards.asking import RewardFunctions
 from footplate_trainer.rollout.batches import RolloutBatches
-from footplate_trainer.rollout.gathering import Gatherer
+from footplate_trainer.rollout.gathering import RolloutCollector
 from footplate_trainer.rollout.identity import (
     DRAWN_BY,
-    JournalKeys,
-    drawing_key,
-    functions_said,
-    places_said,
+    JournalKeyBuilder,
+    reward_function_digests,
+    sampling_digest,
     scores_name,
+    value_position_digest,
 )
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.rows import Rows, RowShape
+from footplate_trainer.rollout.rows import RowBatcher, RowShape
 from footplate_trainer.rollout.sampling import EngineSampler
-from footplate_trainer.rollout.scores import POLICY, Models, Scorer, ValueModel
+from footplate_trainer.rollout.scores import POLICY, Models, RolloutScorer, ValueScorer
 from footplate_trainer.rollout.settings import RolloutSettings
-from footplate_trainer.stages.critic import OpenedReward
-from footplate_trainer.stages.learning import Beginning, say, warn
+from footplate_trainer.stages.critic import LoadedRewardModel
+from footplate_trainer.stages.learning import TrainingSetup, log_on_rank_0, warn_on_rank_0
 from footplate_trainer.stages.reference import StageReference
 
-MakeGatherer = Callable[..., Gatherer]
+MakeGatherer = Callable[..., RolloutCollector]
 """With the arguments of Gatherer."""
 
 
@@ -54,32 +54,32 @@ MakeGatherer = Callable[..., Gatherer]
 class RolloutInputs:
     """All participants of a rollout, on one rank."""
 
-    begun: Beginning
+    begun: TrainingSetup
     shards: RunShards
     tokenizer: Tokenizer
     ends: frozenset[int]  # tokens that end an answer
     stepper: Stepper
     value: Stepper | None  # of the value model, where the stage has one
     reference: StageReference
-    judge: OpenedReward | None
-    world: World
+    judge: LoadedRewardModel | None
+    world: DistributedContext
     reporter: Reporter
     agent: AgentClient
 
     @property
-    def stood_on(self) -> Key:
+    def checkpoint_key(self) -> Key:
         """Checkpoint key of the weights of the reference and the reward model."""
         return {**self.reference.key, **({} if self.judge is None else self.judge.key)}
 
-    def open(self, stack: ExitStack, make_gatherer: MakeGatherer) -> RolloutBatches:
+    def open_batches(self, stack: ExitStack, make_gatherer: MakeGatherer) -> RolloutBatches:
         """Return the batches of training steps; `stack` closes the reward functions. Collective."""
         begun, world, judge = self.begun, self.world, self.judge
         config, grid = begun.config, begun.model.grid
-        settings = RolloutSettings.of(config).of_ids(self.shards.vocabulary_size)
+        settings = RolloutSettings.of(config).with_id_limit(self.shards.vocabulary_size)
         prompts = self._prompts()
-        say_of_prompts(prompts, settings, world)
+        log_prompts(prompts, settings, world)
         journal = Journal(begun.store.folder, begun.generation, world.rank)
-        rows = Rows(settings, grid, row_shape(config, grid.topology, self.shards), config.data.seed)
+        rows = RowBatcher(settings, grid, row_shape(config, grid.topology, self.shards), config.data.seed)
         gatherer = make_gatherer(
             settings,
             prompts,
@@ -94,12 +94,14 @@ class RolloutInputs:
             stopping=self._stopping,
             model=None
             if judge is None
-            else judge.rewarding(rows, prompts, self.stepper.inputs, journal, world, self.reporter),
+            else judge.build_reward_model(rows, prompts, self.stepper.inputs, journal, world, self.reporter),
         )
         return RolloutBatches(
             settings,
             gatherer,
-            Scorer(settings, prompts, self.stepper, journal, grid, world, self.reporter, self._stopping),
+            RolloutScorer(
+                settings, prompts, self.stepper, journal, grid, world, self.reporter, self._stopping
+            ),
             self._models(settings),
             prompts,
             journal,
@@ -139,21 +141,21 @@ class RolloutInputs:
         value, reference = self.value, self.reference.model
         old = POLICY if settings.updates > 1 or settings.target is not None or value is not None else {}
         kept_near = {} if reference is None else {REFERENCE: reference}
-        return {**old, **kept_near, **({} if value is None else {OLD_VALUE: ValueModel(value)})}
+        return {**old, **kept_near, **({} if value is None else {OLD_VALUE: ValueScorer(value)})}
 
-    def _keys(self, settings: RolloutSettings) -> JournalKeys:
+    def _keys(self, settings: RolloutSettings) -> JournalKeyBuilder:
         """Return the builder of the run's journal keys."""
         config, judge, reference = self.begun.config, self.judge, self.reference
         after_end = settings.values is not None and settings.values.after_end
         said = {
-            **functions_said(config),
-            **({} if judge is None else judge.said),
+            **reward_function_digests(config),
+            **({} if judge is None else judge.digests),
             **({} if reference.model is None else {scores_name(REFERENCE): reference.checksum}),
-            scores_name(OLD_VALUE): places_said(after_end=after_end),
+            scores_name(OLD_VALUE): value_position_digest(after_end=after_end),
         }
         shards = self.shards
-        drawn = drawing_key(config, shards.digest, shards.vocabulary_size, self.ends, shards.turn_ends)
-        return JournalKeys(drawn, said)
+        drawn = sampling_digest(config, shards.digest, shards.vocabulary_size, self.ends, shards.turn_ends)
+        return JournalKeyBuilder(drawn, said)
 
     def _weights(self) -> dict[str, str]:
         """Return checksums of the trained models as they are now. Collective, in the training loop alone."""
@@ -165,8 +167,8 @@ class RolloutInputs:
         }
 
 
-def answer_ends(
-    shards: RunShards, companions: Companions, tokenizer: Tokenizer, world: World
+def find_answer_end_tokens(
+    shards: RunShards, companions: SavedProcessors, tokenizer: Tokenizer, world: DistributedContext
 ) -> frozenset[int]:
     """Return the data's tokens that end an answer of a model, also of one without a template. Collective.
 
@@ -177,16 +179,16 @@ def answer_ends(
 
     def find() -> frozenset[int]:
         sources, ids = (source.shards for source in shards.sources), shards.vocabulary_size
-        found = (found_ends(companions, tokenizer, ids, packed.template).ids for packed in sources)
+        found = (find_end_tokens(companions, tokenizer, ids, packed.template).ids for packed in sources)
         return frozenset[int]().union(*found)
 
-    return agree.from_rank_0(find, world.background)
+    return agree.compute_on_rank_0(find, world.background)
 
 
-def say_of_prompts(prompts: PromptOrder, settings: RolloutSettings, world: World) -> None:
+def log_prompts(prompts: PromptOrder, settings: RolloutSettings, world: DistributedContext) -> None:
     """Log the number of prompts, and a warning if some of them leave less room for answers than others."""
-    say(world, str(prompts.dataset))
-    warn(world, prompts.shortage(settings.max_tokens))
+    log_on_rank_0(world, str(prompts.dataset))
+    warn_on_rank_0(world, prompts.truncation_warning(settings.max_tokens))
 
 
 def row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowShape:
@@ -196,7 +198,9 @@ def row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowSh
     return RowShape(config.model.context_length, topology.tensor, fixed, pad, micro_batch)
 
 
-def open_rewards(config: RunConfig, prompts: PromptOrder, world: World, stack: ExitStack) -> RewardFunctions:
+def open_rewards(
+    config: RunConfig, prompts: PromptOrder, world: DistributedContext, stack: ExitStack
+) -> RewardFunctions:
     """Start the run's reward functions, on each rank; the first error of any is raised on all. Collective."""
     assert config.rollout is not None
     functions = (config.reward and config.reward.functions) or ()

@@ -22,28 +22,28 @@ from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import state
 from footplate_trainer.checkpoint.durable import resume, transfer
-from footplate_trainer.checkpoint.layout import Begun, removal_of
+from footplate_trainer.checkpoint.layout import GenerationStart, build_removal
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import (
     Key,
     RolloutPosition,
-    StateWriter,
+    StateBuilder,
     TrainingState,
     code_revision,
     determinism_key,
-    differences,
+    key_differences,
 )
-from footplate_trainer.checkpoint.state import Beside
+from footplate_trainer.checkpoint.state import AuxiliaryModel
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
-from footplate_trainer.checkpoint.tensors import load
+from footplate_trainer.checkpoint.tensors import load_tensors
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import CheckpointDamaged, UserMistake
 from footplate_trainer.huggingface.load import load_initial
-from footplate_trainer.optim.optimizer import Optimizer
+from footplate_trainer.optim.optimizer import ShardedOptimizer
 from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.world import World, device_name
+from footplate_trainer.parallel.world import DistributedContext, device_name
 
 Known = TypeVar("Known")
 
@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Start:
+class StartPosition:
     """The position that training goes on from."""
 
     step: int = 0
@@ -71,7 +71,7 @@ def open_store(config: RunConfig) -> CheckpointStore:
     return store
 
 
-def written_before(config: RunConfig) -> RunConfig | None:
+def get_checkpointed_config(config: RunConfig) -> RunConfig | None:
     """Return the config in the run's newest checkpoint; None without initFrom, or without a checkpoint.
 
     With initFrom another folder determines the model's shape. None also if the checkpoint is of another run.
@@ -81,13 +81,13 @@ def written_before(config: RunConfig) -> RunConfig | None:
     return None if config.init_from is None else _of_newest(config, lambda _, written: written)
 
 
-def state_before(config: RunConfig) -> TrainingState | None:
-    """Return the state in the run's newest checkpoint; None without one. Otherwise as `written_before`."""
+def get_checkpointed_state(config: RunConfig) -> TrainingState | None:
+    """Return the state in the run's newest checkpoint; None without one. Otherwise as `get_checkpointed_config`."""
     return _of_newest(config, lambda checkpoint, _: checkpoint.state())
 
 
 def _of_newest(config: RunConfig, of: Callable[[StepCheckpoint, RunConfig], Known]) -> Known | None:
-    for checkpoint in resume.readable(_store(config)):
+    for checkpoint in resume.iter_readable(_store(config)):
         with suppress(CheckpointDamaged):
             written = checkpoint.config()
             return of(checkpoint, written) if resume.is_same_run(written, config) else None
@@ -101,16 +101,16 @@ def _store(config: RunConfig) -> CheckpointStore:
         raise UserMistake(f"checkpoint.uri: {error}") from error
 
 
-def find_start(
+def load_newest_state(
     config: RunConfig,
     store: CheckpointStore,
     model: nn.Module,
-    optimizer: Optimizer,
-    world: World,
+    optimizer: ShardedOptimizer,
+    world: DistributedContext,
     agent: AgentClient,
     memory: MemoryCopies | None = None,
-    beside: Sequence[Beside] = (),
-) -> Start:
+    beside: Sequence[AuxiliaryModel] = (),
+) -> StartPosition:
     """Load the newest state into model and optimizer, from memory or durable, if there is one. Collective.
 
     The state includes networks trained `beside`; without a state, they are left as they are.
@@ -123,15 +123,15 @@ def find_start(
     start = _from_memory(memory, store, config.run.uid, optimizer, world)
     if start is None:
         start = _find_durable(config, store, model, optimizer, world, agent, beside)
-    latest = Begun.of(start.step, memory.generation, config.run.uid)
-    agree.from_rank_0(lambda: _note(store, latest), world.background)  # before anybody trains a step
+    latest = GenerationStart.of(start.step, memory.generation, config.run.uid)
+    agree.compute_on_rank_0(lambda: _note(store, latest), world.background)  # before anybody trains a step
     return start
 
 
-def _note(store: CheckpointStore, latest: Begun) -> None:
+def _note(store: CheckpointStore, latest: GenerationStart) -> None:
     """Record, on rank 0, the start of this generation; training does not depend on it."""
     try:
-        store.begin(latest)
+        store.record_generation_start(latest)
     except OSError as error:
         _log.warning(
             "it cannot be noted in %s that generation %s begins with step %d: %s; a node that is away now and"
@@ -147,43 +147,51 @@ def _find_durable(
     config: RunConfig,
     store: CheckpointStore,
     model: nn.Module,
-    optimizer: Optimizer,
-    world: World,
+    optimizer: ShardedOptimizer,
+    world: DistributedContext,
     agent: AgentClient,
-    beside: Sequence[Beside],
-) -> Start:
-    found = resume.find(store, world, lambda gone: agent.removal(removal_of(gone, time.time())))
+    beside: Sequence[AuxiliaryModel],
+) -> StartPosition:
+    found = resume.find_resume_checkpoint(
+        store, world, lambda gone: agent.removal(build_removal(gone, time.time()))
+    )
     if found is None:
-        return _first_start(config, model, state.tensors(model, optimizer.moments()), optimizer, world)
-    tensors = state.tensors(model, optimizer.moments(), *beside)
+        return _first_start(
+            config, model, state.snapshot_tensors(model, optimizer.moments()), optimizer, world
+        )
+    tensors = state.snapshot_tensors(model, optimizer.moments(), *beside)
     written = resume.check_same_run(config, found)
-    load(found, tensors, world.background)
+    load_tensors(found, tensors, world.background)
     start = _go_on(found.state(), optimizer)
     if written.run.uid != config.run.uid:
         return replace(start, rows=())  # applied anew: what its predecessor trained is not in its history
     return start
 
 
-def _go_on(loaded: TrainingState, optimizer: Optimizer) -> Start:
-    optimizer.set_updates_done(loaded.updates)
-    return Start(loaded.step, loaded.tokens, loaded.updates, loaded.key, loaded.rows, loaded.rollout)
+def _go_on(loaded: TrainingState, optimizer: ShardedOptimizer) -> StartPosition:
+    optimizer.set_update_count(loaded.updates)
+    return StartPosition(loaded.step, loaded.tokens, loaded.updates, loaded.key, loaded.rows, loaded.rollout)
 
 
 def _from_memory(
-    memory: MemoryCopies, store: CheckpointStore, run: str, optimizer: Optimizer, world: World
-) -> Start | None:
+    memory: MemoryCopies,
+    store: CheckpointStore,
+    run: str,
+    optimizer: ShardedOptimizer,
+    world: DistributedContext,
+) -> StartPosition | None:
     """Load the newest complete copy in memory, unless a durable checkpoint is newer. Collective."""
 
-    def begun() -> list[Begun]:
+    def begun() -> list[GenerationStart]:
         with storage_errors(f"checkpoint folder {store.uri}"):
-            return store.begun(run)
+            return store.list_generation_starts(run)
 
-    found = memory.newest(agree.from_rank_0(begun, world.background))
-    durable = max((step for step, _ in resume.committed(store, world)), default=0)
+    found = memory.find_newest(agree.compute_on_rank_0(begun, world.background))
+    durable = max((step for step, _ in resume.list_committed(store, world)), default=0)
     if found is not None and durable > found.copy.step:
         found = None
     loaded = memory.load(found) if found is not None else None
-    memory.forget(found)
+    memory.delete_others(found)
     if loaded is None:
         return None
     if world.rank == 0:
@@ -194,10 +202,10 @@ def _from_memory(
 def open_memory(
     config: RunConfig,
     model: nn.Module,
-    optimizer: Optimizer,
-    world: World,
+    optimizer: ShardedOptimizer,
+    world: DistributedContext,
     generation: GenerationId,
-    beside: Sequence[Beside] = (),
+    beside: Sequence[AuxiliaryModel] = (),
 ) -> MemoryCopies | None:
     """Open the copies that checkpoint.memory configures, if an agent is there to own them. Collective."""
     settings = config.checkpoint.memory
@@ -212,7 +220,7 @@ def open_memory(
         return None
     return MemoryCopies(
         MemoryFolder(Path(folder)),
-        state.local_parts(model, optimizer.moments(), *beside),
+        state.local_tensors(model, optimizer.moments(), *beside),
         world,
         ranks_per_node=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         generation=generation,
@@ -222,8 +230,12 @@ def open_memory(
 
 
 def _first_start(
-    config: RunConfig, model: nn.Module, tensors: dict[str, Tensor], optimizer: Optimizer, world: World
-) -> Start:
+    config: RunConfig,
+    model: nn.Module,
+    tensors: dict[str, Tensor],
+    optimizer: ShardedOptimizer,
+    world: DistributedContext,
+) -> StartPosition:
     """Return step 0, with weights of another source, or with those that the model has."""
     if config.resume_from is not None:
         return _warm_start(config.resume_from, tensors, optimizer, world)
@@ -231,31 +243,33 @@ def _first_start(
         loaded = load_initial(config, model, world)
         if world.rank == 0:
             _log.info("weights from %s", loaded.name)
-        return Start(directory=loaded.directory)
-    return Start()
+        return StartPosition(directory=loaded.directory)
+    return StartPosition()
 
 
-def _warm_start(asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: Optimizer, world: World) -> Start:
+def _warm_start(
+    asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: ShardedOptimizer, world: DistributedContext
+) -> StartPosition:
     """Return step 0 with the weights of another run, and with its moments if they fit. Collective."""
     source = transfer.find_source(asked, world)
     with_moments = transfer.load_source(source, tensors, world)
     position = source.state()
     updates = position.updates if with_moments else 0
-    optimizer.set_updates_done(updates)
+    optimizer.set_update_count(updates)
     if world.rank == 0:
         moments = "" if with_moments else "; its optimizer state does not fit and starts at zero"
         _log.info("warm start from step %d in %s%s", position.step, source.name, moments)
-    return Start(updates=updates, directory=source.directory)
+    return StartPosition(updates=updates, directory=source.directory)
 
 
 def state_writer(
     config: RunConfig,
-    start: Start,
+    start: StartPosition,
     shards: RunShards,
-    world: World,
+    world: DistributedContext,
     reference: Key | None = None,
     value: RunConfig | None = None,
-) -> StateWriter:
+) -> StateBuilder:
     """Return the writer of this generation's checkpoint states; log differences to the loaded key.
 
     `reference` is the key of further inputs: the weights of a reference and of a reward model, and the tokens
@@ -271,14 +285,14 @@ def state_writer(
         values=shards.values_digest,
         reference=reference,
     )
-    changed = differences(start.key, key) if start.key is not None else []
+    changed = key_differences(start.key, key) if start.key is not None else []
     if changed and world.rank == 0:
         _log.warning(
             f"step {start.step} was computed under another determinism key, so what follows is not "
             f"equal to it bit by bit: {'; '.join(changed)}"
         )
     shape = model_shape(config)
-    return StateWriter(
+    return StateBuilder(
         parameters=shape.parameters + shape.adapter_parameters,
         world_size=world.size,
         global_batch_size=config.training.global_batch_size,

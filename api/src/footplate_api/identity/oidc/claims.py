@@ -10,14 +10,14 @@ from typing import Any, Final
 
 from footplate_api.errors import Unauthenticated
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.oidc.config import OF_KUBERNETES, Oidc
+from footplate_api.identity.oidc.config import OF_KUBERNETES, OidcConfig
 
 LEEWAY_SECONDS: Final = 60.0  # by which the issuer's clock may differ from ours
 _LATEST: Final = 253_402_300_799.0  # the end of the year 9999
 _EVERYBODY: Final = "system:authenticated"  # Kubernetes adds it to whoever it knows
 
 
-def caller(claims: Mapping[str, Any], oidc: Oidc, now: float) -> Caller:
+def caller_from_claims(claims: Mapping[str, Any], oidc: OidcConfig, now: float) -> Caller:
     """Return the caller in `claims` `now`, in seconds since 1970; raises Unauthenticated with the cause."""
     _hold(claims.get("iss") == oidc.issuer, "iss is not the issuer that is believed here")
     _hold(bool(set(_texts(claims, "aud")) & set(oidc.audiences)), "aud does not name this API")
@@ -36,7 +36,7 @@ def _holds_now(claims: Mapping[str, Any], now: float) -> None:
         _hold(begins is None or begins - LEEWAY_SECONDS <= now, f"{name} is still to come")
 
 
-def _username(claims: Mapping[str, Any], oidc: Oidc) -> str:
+def _username(claims: Mapping[str, Any], oidc: OidcConfig) -> str:
     name = claims.get(oidc.username_claim)
     if not isinstance(name, str) or not name:
         raise _wrong(f"{oidc.username_claim} must be a text, which names the user")
@@ -45,7 +45,7 @@ def _username(claims: Mapping[str, Any], oidc: Oidc) -> str:
     return _allowed(f"{oidc.username_prefix}{name}", oidc.username_claim)
 
 
-def _groups(claims: Mapping[str, Any], oidc: Oidc) -> tuple[str, ...]:
+def _groups(claims: Mapping[str, Any], oidc: OidcConfig) -> tuple[str, ...]:
     if oidc.groups_claim is None or claims.get(oidc.groups_claim) is None:
         return ()
     named = _texts(claims, oidc.groups_claim)

@@ -21,7 +21,7 @@ OF_KUBERNETES: Final = "system:"  # users and groups that nobody else may give o
 
 
 @dataclass(frozen=True)
-class Oidc:
+class OidcConfig:
     """Configuration of an issuer. Prefixes are final: the flags' special words are resolved.
 
     `audiences` are client ids; a token must be for one of these. `required` are claims with their values.
@@ -51,10 +51,10 @@ def username_prefix(given: str, claim: str, issuer: str) -> str:
     return given or ("" if claim == "email" else f"{issuer}#")
 
 
-def is_safe(url: str) -> bool:
+def is_safe_url(url: str) -> bool:
     """Return whether keys may be fetched from `url`: by HTTPS, or from this machine itself, as tests do.
 
-    >>> is_safe("https://idp.example.com/realm"), is_safe("http://idp.example.com"), is_safe("http://[::1]:1")
+    >>> is_safe_url("https://idp.example.com/realm"), is_safe_url("http://idp.example.com"), is_safe_url("http://[::1]:1")
     (True, False, True)
     """
     try:

@@ -11,31 +11,31 @@ from typing import Any, Final
 import aiohttp
 
 from footplate_api.errors import IssuerUnavailable
-from footplate_api.identity.oidc.config import Oidc, is_safe
-from footplate_api.identity.oidc.keys import Key, published
+from footplate_api.identity.oidc.config import OidcConfig, is_safe_url
+from footplate_api.identity.oidc.keys import JsonWebKey, parse_jwks
 
 SECONDS: Final = 5.0  # for both documents together
 MOST_BYTES: Final = 1024 * 1024  # of each
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 
 
-class Discovery:
+class OidcDiscovery:
     """Client that fetches the keys of an issuer in at most `seconds`.
 
     Raises ValueError if the certificates in its CA file cannot be used.
     """
 
-    def __init__(self, oidc: Oidc, seconds: float = SECONDS) -> None:
+    def __init__(self, oidc: OidcConfig, seconds: float = SECONDS) -> None:
         self._issuer = oidc.issuer
         self._ca_file = oidc.ca_file
         self._seconds = seconds
         _trust(self._ca_file)
 
-    async def keys(self) -> tuple[Key, ...]:
+    async def fetch_keys(self) -> tuple[JsonWebKey, ...]:
         """Return the keys that the issuer publishes now; raises IssuerUnavailable."""
         try:
             async with asyncio.timeout(self._seconds), self._session() as session:
-                return published(await _fetched(session, await self._place(session)))
+                return parse_jwks(await _fetched(session, await self._place(session)))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = type(error).__name__
             raise IssuerUnavailable(f"The OIDC issuer does not give its keys ({reason}).") from error
@@ -47,7 +47,7 @@ class Discovery:
         if not isinstance(said, dict) or said.get("issuer") != self._issuer:
             raise ValueError("its discovery document names another issuer")
         place = said.get("jwks_uri")
-        if not isinstance(place, str) or not is_safe(place):
+        if not isinstance(place, str) or not is_safe_url(place):
             raise ValueError("its discovery document names no jwks_uri that begins with https://")
         return place
 

@@ -9,8 +9,8 @@ from typing import Any
 from footplate_api.errors import Unauthenticated
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.oidc import claims, tokens
-from footplate_api.identity.oidc.config import Oidc
-from footplate_api.identity.oidc.keyring import Fetch, KeyRing
+from footplate_api.identity.oidc.config import OidcConfig
+from footplate_api.identity.oidc.keyring import Fetch, JwksCache
 
 
 class OidcIssuer:
@@ -22,23 +22,25 @@ class OidcIssuer:
 
     def __init__(
         self,
-        oidc: Oidc,
+        oidc: OidcConfig,
         fetch: Fetch,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._oidc = oidc
-        self._ring = KeyRing(fetch, clock)
+        self._ring = JwksCache(fetch, clock)
         self._now = now
 
-    def issued(self, claims: dict[str, Any]) -> bool:
+    def is_issuer_of(self, claims: dict[str, Any]) -> bool:
         return claims.get("iss") == self._oidc.issuer
 
-    async def caller(self, token: str) -> Caller:
-        said = tokens.header(token, self._oidc.algorithms)
-        keys = await self._ring.fitting(said.key, said.algorithm)
+    async def authenticate(self, token: str) -> Caller:
+        said = tokens.parse_header(token, self._oidc.algorithms)
+        keys = await self._ring.find(said.key, said.algorithm)
         if not keys:
             raise Unauthenticated.refused(
                 "The token names a key that the issuer does not publish for this algorithm."
             )
-        return claims.caller(tokens.verified(token, keys, said.algorithm), self._oidc, self._now())
+        return claims.caller_from_claims(
+            tokens.verify_signature(token, keys, said.algorithm), self._oidc, self._now()
+        )

@@ -8,41 +8,41 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from footplate_api.errors import IssuerUnavailable
-from footplate_api.identity.oidc.keys import Key, fitting
+from footplate_api.identity.oidc.keys import JsonWebKey, matching_keys
 
 REFRESH_SECONDS: Final = 10 * 60.0  # a key that was taken back is good for so long, with its issuer there
 PAUSE_SECONDS: Final = 5.0  # between fetches: anybody may name keys that there are not
 
-Fetch = Callable[[], Awaitable[Sequence[Key]]]
+Fetch = Callable[[], Awaitable[Sequence[JsonWebKey]]]
 
 log = logging.getLogger(__name__)
 
 
-class KeyRing:
+class JwksCache:
     """Cache of what `fetch` returns, or raises IssuerUnavailable; `clock` returns monotonic seconds."""
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float]) -> None:
         self._fetch = fetch
         self._clock = clock
-        self._keys: Sequence[Key] = ()
+        self._keys: Sequence[JsonWebKey] = ()
         self._fetched = self._tried = float("-inf")
         self._failure: str | None = None
         self._fetching: asyncio.Task[None] | None = None
 
-    async def fitting(self, key: str, algorithm: str) -> tuple[Key, ...]:
+    async def find(self, key: str, algorithm: str) -> tuple[JsonWebKey, ...]:
         """Return the keys of this id that may sign by `algorithm`, none if the issuer has none.
 
         Raises IssuerUnavailable if it is unknown whether the issuer has one.
         """
         known = any(of.id == key for of in self._keys)
         if known and self._clock() - self._fetched < REFRESH_SECONDS:
-            return fitting(self._keys, key, algorithm)
+            return matching_keys(self._keys, key, algorithm)
         try:
             await self._renewed()
         except IssuerUnavailable:
             if not known:
                 raise
-        return fitting(self._keys, key, algorithm)
+        return matching_keys(self._keys, key, algorithm)
 
     async def _renewed(self) -> None:
         """Wait until the keys are as new as they can be; raises IssuerUnavailable."""

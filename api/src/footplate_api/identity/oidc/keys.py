@@ -17,7 +17,7 @@ _MEMBERS: Final = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y")}
 
 
 @dataclass(frozen=True)
-class Key:
+class JsonWebKey:
     """A public key, and the algorithms that it may sign with."""
 
     id: str
@@ -25,12 +25,12 @@ class Key:
     public: Any  # as the package cryptography has it
 
 
-def fitting(keys: Sequence[Key], key: str, algorithm: str) -> tuple[Key, ...]:
+def matching_keys(keys: Sequence[JsonWebKey], key: str, algorithm: str) -> tuple[JsonWebKey, ...]:
     """Return the `keys` that have the id `key` and may sign by `algorithm`."""
     return tuple(known for known in keys if known.id == key and algorithm in known.algorithms)
 
 
-def published(document: Any) -> tuple[Key, ...]:
+def parse_jwks(document: Any) -> tuple[JsonWebKey, ...]:
     """Return the keys of a JWK set that can have signed a token.
 
     Keys of an unknown type are left out, as RFC 7517 requires. Raises ValueError if none is left.
@@ -44,7 +44,7 @@ def published(document: Any) -> tuple[Key, ...]:
     return keys
 
 
-def _key(said: Any) -> Key | None:
+def _key(said: Any) -> JsonWebKey | None:
     if (
         not isinstance(said, Mapping)
         or said.get("use", "sig") != "sig"
@@ -63,4 +63,4 @@ def _key(said: Any) -> Key | None:
         public = reader.from_jwk({name: said[name] for name in _MEMBERS[said["kty"]]})
     except (PyJWTError, KeyError, TypeError, ValueError):
         return None
-    return Key(said["kid"], algorithms, public)
+    return JsonWebKey(said["kid"], algorithms, public)

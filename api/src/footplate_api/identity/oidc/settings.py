@@ -13,8 +13,8 @@ from footplate_api.identity.oidc.config import (
     ALGORITHMS,
     OF_KUBERNETES,
     USUAL_ALGORITHMS,
-    Oidc,
-    is_safe,
+    OidcConfig,
+    is_safe_url,
     username_prefix,
 )
 
@@ -38,7 +38,7 @@ class OidcSettings(BaseSettings):
         return self
 
     @property
-    def oidc(self) -> Oidc | None:
+    def oidc(self) -> OidcConfig | None:
         """Issuer that is trusted beside Kubernetes; raises ValueError that names the variable."""
         if self.oidc_issuer is None:
             given = {"AUDIENCES": self.oidc_audiences, "GROUPS_CLAIM": self.oidc_groups_claim}
@@ -56,7 +56,7 @@ class OidcSettings(BaseSettings):
             ("GROUPS_PREFIX", self.oidc_groups_prefix),
         ):
             _hold(not prefix.startswith(OF_KUBERNETES), name, prefix, f"no prefix of {OF_KUBERNETES}")
-        return Oidc(
+        return OidcConfig(
             issuer,
             audiences,
             self.oidc_username_claim,
@@ -70,7 +70,7 @@ class OidcSettings(BaseSettings):
 
 
 def _issuer(text: str) -> str:
-    right = is_safe(text) and not urlsplit(text).query and not urlsplit(text).fragment
+    right = is_safe_url(text) and not urlsplit(text).query and not urlsplit(text).fragment
     _hold(right, "ISSUER", text, "a URL that begins with https://, without query and fragment")
     return text
 

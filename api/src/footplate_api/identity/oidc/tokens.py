@@ -17,7 +17,7 @@ from jwt import PyJWS
 from jwt.exceptions import PyJWTError
 
 from footplate_api.errors import Unauthenticated
-from footplate_api.identity.oidc.keys import Key
+from footplate_api.identity.oidc.keys import JsonWebKey
 
 _JWS: Final = PyJWS(options={"enforce_minimum_key_length": True})
 _UNREADABLE: Final = "The bearer token is no JSON Web Token that can be read."
@@ -31,7 +31,7 @@ class Header:
     key: str
 
 
-def header(token: str, algorithms: Sequence[str]) -> Header:
+def parse_header(token: str, algorithms: Sequence[str]) -> Header:
     """Return the algorithm and key in the header of `token`; raises Unauthenticated if it is not accepted."""
     said = _object(_decoded(token.partition(".")[0]))
     if "crit" in said or "b64" in said:
@@ -46,7 +46,7 @@ def header(token: str, algorithms: Sequence[str]) -> Header:
     return Header(algorithm, key)
 
 
-def verified(token: str, keys: Iterable[Key], algorithm: str) -> dict[str, Any]:
+def verify_signature(token: str, keys: Iterable[JsonWebKey], algorithm: str) -> dict[str, Any]:
     """Return the claims of `token` if one of `keys` signed it; raises Unauthenticated if none did."""
     for key in keys:
         try:

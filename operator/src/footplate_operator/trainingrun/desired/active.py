@@ -16,13 +16,18 @@ from footplate_contracts.names import (
 from footplate_contracts.v1alpha1.status import GatheringStatus, TrainingRunStatus
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
-from footplate_operator.runtime.decision import Create, Delete, Patch, Problem
+from footplate_operator.runtime.decision import Create, Delete, Patch, ReconcileProblem
 from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, NETWORK_POLICY, SERVICE
-from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
-from footplate_operator.trainingrun.desired.situation import Situation
+from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, RunDecision, soonest
+from footplate_operator.trainingrun.desired.situation import RunAssessment
 from footplate_operator.trainingrun.desired.successor import coordinator_pod, next_coordinator
-from footplate_operator.trainingrun.directives import length_refusal, size_refusal, untold
-from footplate_operator.trainingrun.edits import Wanted, insisted_on, renewed, set_right
+from footplate_operator.trainingrun.directives import find_unsent, length_refusal, size_refusal
+from footplate_operator.trainingrun.edits import (
+    DesiredChild,
+    build_conflict_problem,
+    build_updates,
+    revert_edits,
+)
 from footplate_operator.trainingrun.gang import losses, retire
 from footplate_operator.trainingrun.manifests import children, worker
 from footplate_operator.trainingrun.observed import PodView
@@ -32,19 +37,24 @@ from footplate_operator.trainingrun.policies.failure import (
     fruitless_restarts,
 )
 from footplate_operator.trainingrun.policies.startup import waits_for_nodes
-from footplate_operator.trainingrun.revision import not_in_force
-from footplate_operator.trainingrun.run import waits_in
+from footplate_operator.trainingrun.revision import list_pending_fields
+from footplate_operator.trainingrun.run import get_gathering
 from footplate_operator.trainingrun.slots import slot_labels
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.disturbance import disturbance
 from footplate_operator.trainingrun.status.phase import TRAINING, active_phase
-from footplate_operator.trainingrun.status.report import at_samples, reconciled, waiting_for, who_trains
+from footplate_operator.trainingrun.status.report import (
+    describe_missing_workers,
+    describe_sampling,
+    describe_training,
+    reconciled,
+)
 from footplate_operator.trainingrun.status.waiting import without_node
 
 PENDING_SECONDS: Final = 15.0  # between two looks at a gang that holds no node: watches tell of the next one
 
 
-def active(situation: Situation) -> Desired:
+def decide_active(situation: RunAssessment) -> RunDecision:
     """Return the decision about a run that should train: children to create or delete, and its status."""
     run, revision, gang = situation.run, situation.revision, situation.gang
     serving = gang.coordinator.current
@@ -55,16 +65,16 @@ def active(situation: Situation) -> Desired:
     following = _following(situation)
     config_maps = (revision.config_map(run.name), api_ca_name(run.name))
     old = [child for child in gang.observed.of_kind(CONFIG_MAP) if child.name not in config_maps]
-    right, told = set_right(gang.observed.edited, gang.observed.pods)
-    right = (*right, *renewed(following, gang.observed.children))
-    leaving = retire.of_training(run, gang, situation.now)
+    right, told = revert_edits(gang.observed.edited, gang.observed.pods)
+    right = (*right, *build_updates(following, gang.observed.children))
+    leaving = retire.retire_training(run, gang, situation.now)
     made = [coordinator_pod(situation)] if gang.new_epoch else []
     if may_start and gang.observed.may_create:
         missing, spares = gang.workers.missing, gang.spares.missing
         target = gang.find_target() if missing or spares else None
         for role, slots in ((Role.WORKER, missing), (Role.SPARE, spares)):
             made += worker.pods(run, revision, role, slots, address, gang.avoided, target)
-    return Desired(
+    return RunDecision(
         status=status,
         # What pods need comes before them, and what makes room for them.
         changes=(
@@ -78,7 +88,7 @@ def active(situation: Situation) -> Desired:
         ),
         told=told,
         coordinator=serving if address else None,
-        directives=untold(situation.wanted, gang.state),
+        directives=find_unsent(situation.wanted, gang.state),
         # When something may have changed that nobody tells.
         requeue_after=soonest(
             *leaving.waits,
@@ -88,12 +98,12 @@ def active(situation: Situation) -> Desired:
     )
 
 
-def _poll_seconds(situation: Situation, phase: Phase) -> float | None:
+def _poll_seconds(situation: RunAssessment, phase: Phase) -> float | None:
     """Return the seconds until a change that no watch reports is possible; None if watches suffice."""
     gang = situation.gang
     if phase is Phase.QUEUED and not any(pod.node for pod in gang.workers.current):
         return POLL_SECONDS if gang.observed.turn.contested else PENDING_SECONDS
-    return POLL_SECONDS if phase not in TRAINING or gang.workers.succeeded or not gang.quiet else None
+    return POLL_SECONDS if phase not in TRAINING or gang.workers.succeeded or not gang.is_healthy else None
 
 
 def _promotion(spare: PodView) -> Patch:
@@ -102,7 +112,7 @@ def _promotion(spare: PodView) -> Patch:
     return Patch(spare, {"metadata": {"labels": labels}}, verb="promoting")
 
 
-def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, Phase]:
+def _status(situation: RunAssessment, may_start: bool) -> tuple[TrainingRunStatus, Phase]:
     run, gang, history = situation.run, situation.gang, situation.history
     may_create = gang.observed.may_create
     waits = gang.workers.due is not None or gang.workers.held > 0
@@ -126,16 +136,16 @@ def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, P
     return situation.report(phase, said, history, **decided), phase
 
 
-def _gathering(situation: Situation) -> GatheringStatus | None:
+def _gathering(situation: RunAssessment) -> GatheringStatus | None:
     """Return the run's wait for nodes, with its turn; None once each of its workers has had a node."""
-    run, before, now = situation.run, waits_in(situation.run.status), format_time(situation.now)
+    run, before, now = situation.run, get_gathering(situation.run.status), format_time(situation.now)
     if situation.gang.workers.bound or (run.phase is Phase.STARTING and before is None):
         return None
     waits = before or GatheringStatus(since=now)
     return waits if waits.turn_time else waits.model_copy(update={"turn_time": now})
 
 
-def _conditions(situation: Situation, phase: Phase, may_start: bool) -> list[NewCondition]:
+def _conditions(situation: RunAssessment, phase: Phase, may_start: bool) -> list[NewCondition]:
     """Build Ready, Progressing and Reconciled of a run that should train."""
     reason, message = _activity(situation, phase, may_start)
     ready = NewCondition(ConditionType.READY, phase in TRAINING, reason, message)
@@ -145,22 +155,25 @@ def _conditions(situation: Situation, phase: Phase, may_start: bool) -> list[New
     return [ready, progressing, _reconciled(situation)]
 
 
-def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reason, str]:
+def _activity(situation: RunAssessment, phase: Phase, may_start: bool) -> tuple[Reason, str]:
     """Return reason and message for what the run is doing."""
     run, state, closed = situation.run, situation.gang.state, situation.history.closed
     nodes = run.spec.compute.nodes
     if phase in TRAINING:
         known = run.status.world.nodes if run.status.world else nodes
         training = len(state.member_indices) or known
-        reason, message = Reason.TRAINING, who_trains(training, nodes, size_refusal(situation.wanted, state))
+        reason, message = (
+            Reason.TRAINING,
+            describe_training(training, nodes, size_refusal(situation.wanted, state)),
+        )
         if phase is Phase.CHECKPOINTING:
             reason = Reason.SAVING
             message = f"training waits for a checkpoint in {run.spec.checkpoint.uri}"
-        elif said := at_samples(state.progress):
+        elif said := describe_sampling(state.progress):
             message = f"{message}; {said}"
         if said := situation.gang.relief.message:
             message = f"{message}; {said}"
-        trouble = "; ".join(filter(None, (losses.partition(state), _disturbance(situation))))
+        trouble = "; ".join(filter(None, (losses.describe_partition(state), _disturbance(situation))))
         return (Reason.DISTURBED, f"{message}; {trouble}"[:1024]) if trouble else (reason, message)
     if not may_start:
         message = situation.coordinator_error or "the coordinator has no address yet"
@@ -169,10 +182,10 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
         why = f"{closed[-1].reason}: {closed[-1].message}" if closed else "waiting for all workers"
         return Reason.RESTARTING, why
     running = sum(pod.started for pod in situation.gang.workers.current)
-    return Reason.WAITING_FOR_WORKERS, waiting_for(state.missing, running, nodes)
+    return Reason.WAITING_FOR_WORKERS, describe_missing_workers(state.missing, running, nodes)
 
 
-def _disturbance(situation: Situation) -> str:
+def _disturbance(situation: RunAssessment) -> str:
     observed, now = situation.gang.observed, situation.now
     unready = frozenset(
         pod.uid for pod in observed.workers if pod.live and pod.unready_for(now) >= losses.UNREADY_SECONDS
@@ -180,10 +193,10 @@ def _disturbance(situation: Situation) -> str:
     return disturbance(situation.gang.state, observed, unready)
 
 
-def _held_up(situation: Situation) -> NewCondition | None:
+def _held_up(situation: RunAssessment) -> NewCondition | None:
     """Return the condition Progressing=False with its reason; None if nothing holds the run up."""
     diagnosis, closed = situation.diagnosis, situation.history.closed
-    if said := losses.partition(situation.gang.state):
+    if said := losses.describe_partition(situation.gang.state):
         held = f"{said}; {diagnosis.message}" if diagnosis is not None else said
         return NewCondition(ConditionType.PROGRESSING, False, Reason.NETWORK_PARTITION, held[:1024])
     if diagnosis is not None:
@@ -205,14 +218,14 @@ def _held_up(situation: Situation) -> NewCondition | None:
     return None
 
 
-def _without_node(situation: Situation) -> str:
+def _without_node(situation: RunAssessment) -> str:
     """Return how many workers have no node, and since when; empty if all have one."""
     run, gang = situation.run, situation.gang
     unbound = run.spec.compute.nodes - sum(not pod.unbound for pod in gang.workers.current)
     return without_node(run, unbound, gang.observed.turn) if unbound > 0 else ""
 
 
-def _reconciled(situation: Situation) -> NewCondition:
+def _reconciled(situation: RunAssessment) -> NewCondition:
     run, state, observed = situation.run, situation.gang.state, situation.gang.observed
     if observed.problem is None:
         if refusal := size_refusal(situation.wanted, state):
@@ -220,14 +233,14 @@ def _reconciled(situation: Situation) -> NewCondition:
         if refusal := length_refusal(situation.wanted, state):
             return NewCondition(ConditionType.RECONCILED, False, Reason.LENGTH_REFUSED, refusal)
         if observed.insisted is not None:
-            return reconciled(insisted_on(observed.insisted))
-    waiting = not_in_force(run, situation.revision.frozen, observed.coordinator)
-    if isinstance(observed.profile, Problem):
+            return reconciled(build_conflict_problem(observed.insisted))
+    waiting = list_pending_fields(run, situation.revision.frozen, observed.coordinator)
+    if isinstance(observed.profile, ReconcileProblem):
         return reconciled(observed.problem or observed.profile)
     return reconciled(observed.problem, [*waiting, *observed.profile])
 
 
-def _missing_children(situation: Situation) -> list[Create]:
+def _missing_children(situation: RunAssessment) -> list[Create]:
     observed = situation.gang.observed
     vouching = api_ca_name(situation.run.name)
     # No pod needs these, nor who vouches for the API.
@@ -239,18 +252,18 @@ def _missing_children(situation: Situation) -> list[Create]:
     ]
 
 
-def _wanted(situation: Situation) -> list[Wanted]:
-    return [*children.wanted(situation.run, situation.revision), *_following(situation)]
+def _wanted(situation: RunAssessment) -> list[DesiredChild]:
+    return [*children.list_desired_children(situation.run, situation.revision), *_following(situation)]
 
 
-def _following(situation: Situation) -> list[Wanted]:
+def _following(situation: RunAssessment) -> list[DesiredChild]:
     """List the children that hold addresses and certificates of others, and change while the run trains."""
     run, observed = situation.run, situation.gang.observed
-    guarding = children.guarding(run, situation.revision, observed.home)
-    return [*children.vouching(run, observed.api), *guarding]
+    guarding = children.build_policy_children(run, situation.revision, observed.home)
+    return [*children.build_ca_children(run, observed.api), *guarding]
 
 
-def _secret(situation: Situation) -> list[Create]:
+def _secret(situation: RunAssessment) -> list[Create]:
     """Create the Secret when the run is admitted, and when a pod cannot mount it.
 
     The operator may not read Secrets. The Service is created after the Secret, so an existing Service proves

@@ -14,7 +14,7 @@ POLL_SECONDS: Final = 2.0  # how often to look again while something is about to
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desired(Decision[TrainingRunStatus]):
+class RunDecision(Decision[TrainingRunStatus]):
     """Decision about one run, with the directives for its coordinator and the query to the API."""
 
     coordinator: PodView | None = None  # to listen to

@@ -12,9 +12,9 @@ from footplate_operator.runtime.clock import parse_time
 from footplate_operator.trainingrun.gang.plan import GangPlan
 from footplate_operator.trainingrun.history import WAITS, History
 from footplate_operator.trainingrun.policies import gathering
-from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
+from footplate_operator.trainingrun.policies.diagnosis import PodDiagnosis
 from footplate_operator.trainingrun.policies.failure import FRUITLESS_RESTARTS, fruitless_restarts
-from footplate_operator.trainingrun.policies.gathering import Hold
+from footplate_operator.trainingrun.policies.gathering import NodeHold
 from footplate_operator.trainingrun.run import Run
 
 FRUITLESS: Final = timedelta(hours=2)  # of restarts without a new durable step
@@ -23,7 +23,7 @@ _REFUSALS: Final = frozenset({Reason.QUOTA_EXCEEDED, Reason.ADMISSION_REFUSED})
 
 
 @dataclass(frozen=True)
-class Release:
+class NodeRelease:
     """Reason to release a gang's nodes, as one word and as a message."""
 
     reason: str
@@ -35,9 +35,9 @@ def find_release(
     run: Run,
     gang: GangPlan,
     history: History,
-    held_up: Diagnosis | None,
+    held_up: PodDiagnosis | None,
     now: datetime,
-) -> Release | None:
+) -> NodeRelease | None:
     """Return why `run` deletes its pods now; None if it retains them.
 
     Args:
@@ -52,9 +52,9 @@ def find_release(
         what = (
             "a running gang is short of a pod" if gang.observed.turn.yields else "another gang has the turn"
         )
-        return Release(Reason.WAITING_FOR_TURN, f"{what}; the gang's pods are deleted", lost_turn=False)
+        return NodeRelease(Reason.WAITING_FOR_TURN, f"{what}; the gang's pods are deleted", lost_turn=False)
     deadline = run.spec.resilience.gather_deadline_seconds
-    patience = gathering.get_patience(deadline, history.stepped, waits.lost_turns if waits else 0)
+    patience = gathering.get_hold_seconds(deadline, history.stepped, waits.lost_turns if waits else 0)
     if gathers or starting:
         turn_time = parse_time(waits.turn_time) if waits and waits.turn_time else now
         contested = gathers and gang.observed.turn.contested
@@ -63,19 +63,19 @@ def find_release(
             return _incomplete(patience, deadline, held_up)
         return None
     if _is_incomplete(gang):
-        hold = Hold(None, gang.observed.scaled_up)
+        hold = NodeHold(None, gang.observed.scaled_up)
         if gathering.is_overdue(run.phase, history.stepped, run.phase_since, hold, patience, now):
             return _incomplete(patience, deadline, held_up)
     return _fruitless(run, history, now)
 
 
-def get_hold(gang: GangPlan) -> Hold:
+def get_hold(gang: GangPlan) -> NodeHold:
     """Return since when the incomplete `gang` has held nodes while one of its pods waits for one."""
     live = [pod for pod in gang.observed.workers if pod.live]
     bound = [pod.bound_since or pod.created for pod in live if not pod.unbound]
     unbound = [pod.seen_since or pod.created for pod in live if pod.unbound]
     since = max(min(bound), min(unbound)) if bound and unbound else None
-    return Hold(since, gang.observed.scaled_up)
+    return NodeHold(since, gang.observed.scaled_up)
 
 
 def _is_incomplete(gang: GangPlan) -> bool:
@@ -84,29 +84,29 @@ def _is_incomplete(gang: GangPlan) -> bool:
     return not complete or bool(gang.state.unreachable) or unheard
 
 
-def _incomplete(patience: float, deadline: float, held_up: Diagnosis | None) -> Release:
+def _incomplete(patience: float, deadline: float, held_up: PodDiagnosis | None) -> NodeRelease:
     why = held_up.message if held_up is not None else "not all of its pods run"
     within = f"{patience:g} s" + (" (resilience.gatherDeadlineSeconds)" if patience == deadline else "")
-    return Release(
+    return NodeRelease(
         Reason.GANG_INCOMPLETE, f"the gang was not complete within {within}: {why}; its nodes are released"
     )
 
 
-def _refusal(gang: GangPlan) -> Release | None:
+def _refusal(gang: GangPlan) -> NodeRelease | None:
     problem = gang.observed.problem
     if problem is None or problem.passing or problem.reason not in _REFUSALS:
         return None
-    return Release(problem.reason, f"{problem.message}; no pod of the gang is kept"[:1024])
+    return NodeRelease(problem.reason, f"{problem.message}; no pod of the gang is kept"[:1024])
 
 
-def _fruitless(run: Run, history: History, now: datetime) -> Release | None:
+def _fruitless(run: Run, history: History, now: datetime) -> NodeRelease | None:
     restarts = fruitless_restarts(history, frozenset(Cause))
     lasts = run.phase is Phase.RESTARTING and restarts >= FRUITLESS_RESTARTS
     if not lasts or _restarting_for(history, now) < FRUITLESS:
         return None
     hours, last = FRUITLESS.total_seconds() / 3600, history.closed[-1].message
     message = f"restarts for {hours:g} h without a new durable step; its nodes are released; last: {last}"
-    return Release(Cause.NO_PROGRESS, message[:1024])
+    return NodeRelease(Cause.NO_PROGRESS, message[:1024])
 
 
 def _restarting_for(history: History, now: datetime) -> timedelta:

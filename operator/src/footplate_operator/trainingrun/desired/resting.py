@@ -11,19 +11,19 @@ from footplate_contracts.names import ConditionType, Phase, Reason, secret_name
 from footplate_contracts.v1alpha1.status import GatheringStatus, TrainingRunStatus
 from footplate_operator.runtime.clock import format_time, seconds_between
 from footplate_operator.runtime.conditions import NewCondition, find
-from footplate_operator.runtime.decision import Delete, Problem
+from footplate_operator.runtime.decision import Delete, ReconcileProblem
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, NETWORK_POLICY, SECRET, SERVICE
 from footplate_operator.runtime.objects import Child
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
+from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, RunDecision, soonest
 from footplate_operator.trainingrun.events import unrecorded_event
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import deletion
-from footplate_operator.trainingrun.policies.suspension import Suspension
+from footplate_operator.trainingrun.policies.suspension import SuspensionRequest
 from footplate_operator.trainingrun.revision import MissingRevision, UnreadableRevision
-from footplate_operator.trainingrun.run import Run, waits_in
-from footplate_operator.trainingrun.status.fields import last_seen
+from footplate_operator.trainingrun.run import Run, get_gathering
+from footplate_operator.trainingrun.status.fields import update_ended_status
 from footplate_operator.trainingrun.status.report import compare, not_training, report
 from footplate_operator.trainingrun.status.waiting import waiting_for_turn
 
@@ -31,16 +31,16 @@ LABELS_SECONDS: Final = 10.0  # between two looks for labels of Nodes and namesp
 _UNWATCHED: Final = (Reason.TOPOLOGY_UNKNOWN, Reason.CONFIG_REFUSED)  # which labels may have mended
 
 
-def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> Desired:
+def decide_ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> RunDecision:
     """Return the decision about a run in a terminal phase: which of its children to delete."""
-    status = last_seen(run, observed, now)
-    pods = retire.of_ended(run, status, observed, seconds_between(ended_at + run.unobserved, now), now)
+    status = update_ended_status(run, observed, now)
+    pods = retire.retire_ended(run, status, observed, seconds_between(ended_at + run.unobserved, now), now)
     # RunConfig and revision stay: they are the record of what was trained.
     unneeded = (DISRUPTION_BUDGET,) if pods.busy else (DISRUPTION_BUDGET, SERVICE, NETWORK_POLICY)
     secret = [] if pods.busy else _secret(run, observed)
     # What the run still has to tell the API is told before it goes.
     end = None if pods.busy else _end(run, ended_at, status, observed, now)
-    return Desired(
+    return RunDecision(
         status=status,
         changes=(
             pods.removals,
@@ -49,7 +49,7 @@ def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> De
             (Delete(run.reference),) if end is not None and end.due else (),
         ),
         told=(unrecorded_event(observed.recorded),) if end is not None and end.unrecorded else (),
-        coordinator=observed.reachable,
+        coordinator=observed.reachable_coordinator,
         ask_api=end is not None and end.ask,
         requeue_after=soonest(
             *pods.waits,
@@ -78,50 +78,52 @@ def _end(
         return None
     if recorded is not None and compare(run.status, status) is not StatusChange.NOTHING:
         recorded = replace(recorded, known=False)  # the final status is still to be written
-    return deletion.of_ended(ended_at, lifetime, recorded, now)
+    return deletion.plan_deletion(ended_at, lifetime, recorded, now)
 
 
-def suspended(run: Run, asked: Suspension, observed: Observed, now: datetime) -> Desired:
+def decide_suspended(run: Run, asked: SuspensionRequest, observed: Observed, now: datetime) -> RunDecision:
     """Return the decision about a suspended run: no workers; Secret and RunConfig stay for its resumption."""
-    seen = last_seen(run, observed, now)
-    pods = retire.of_suspended(run, seen, observed, seconds_between(run.phase_since, now), now)
+    seen = update_ended_status(run, observed, now)
+    pods = retire.retire_suspended(run, seen, observed, seconds_between(run.phase_since, now), now)
     # How it came to be so is worth more, where that is known: which step is durable.
     known = find(run.status.conditions, ConditionType.READY)
     told = known.message if known is not None and known.reason == asked.reason else ""
     said = not_training(asked.reason, told or asked.message, observed.problem)
-    return Desired(
+    return RunDecision(
         status=report(run, seen, Phase.SUSPENDED, said, now),
         changes=(pods.removals, tuple(Delete(child) for child in observed.of_kind(DISRUPTION_BUDGET))),
-        coordinator=observed.reachable,
+        coordinator=observed.reachable_coordinator,
         requeue_after=soonest(*pods.waits, POLL_SECONDS if pods.busy else None),
     )
 
 
-def queued(run: Run, observed: Observed, now: datetime) -> Desired:
+def decide_queued(run: Run, observed: Observed, now: datetime) -> RunDecision:
     """Return the decision about a run that cannot be admitted: report the problem, or the known profiles."""
     problem = observed.problem
     if problem is None:
         there = ", ".join(sorted(observed.profiles)) or "none"
         message = f"compute.profile {run.spec.compute.profile} names no ComputeProfile; there are: {there}"
-        problem = Problem(Reason.PROFILE_NOT_FOUND, message)
+        problem = ReconcileProblem(Reason.PROFILE_NOT_FOUND, message)
     said = not_training(problem.reason, problem.message, None if problem.waiting else problem)
     desired = _without_gang(run, observed, Phase.QUEUED, said, now)
     again = LABELS_SECONDS if problem.reason in _UNWATCHED else None
     return replace(desired, requeue_after=soonest(desired.requeue_after, again))
 
 
-def unwritten(run: Run, observed: Observed, now: datetime) -> Desired:
+def decide_refused_revision(run: Run, observed: Observed, now: datetime) -> RunDecision:
     """Return the decision about a run whose revision the API server refused: no pod, an unchanged phase."""
     problem = observed.problem
     if problem is None:  # over in a moment
-        return Desired(status=run.status)
+        return RunDecision(status=run.status)
     said = not_training(problem.reason, problem.message, problem)
-    return Desired(status=report(run, last_seen(run, observed, now), run.phase or Phase.QUEUED, said, now))
+    return RunDecision(
+        status=report(run, update_ended_status(run, observed, now), run.phase or Phase.QUEUED, said, now)
+    )
 
 
-def waiting(run: Run, observed: Observed, now: datetime) -> Desired:
+def decide_waiting(run: Run, observed: Observed, now: datetime) -> RunDecision:
     """Return the decision about a run that waits for its turn, without a pod."""
-    turn, before = observed.turn, waits_in(run.status)
+    turn, before = observed.turn, get_gathering(run.status)
     retry = turn.retry
     waits = before or GatheringStatus(since=format_time(now))
     gathering = waits.model_copy(update={"turn_time": None})
@@ -140,21 +142,21 @@ def _without_gang(
     said: Sequence[NewCondition],
     now: datetime,
     gathering: GatheringStatus | None = None,
-) -> Desired:
+) -> RunDecision:
     """Return the decision about a run that has no gang, and deletes the remains of an earlier one."""
-    seen = last_seen(run, observed, now).model_copy(update={"gathering": gathering})
-    pods = retire.of_suspended(run, seen, observed, seconds_between(run.phase_since, now), now)
-    return Desired(
+    seen = update_ended_status(run, observed, now).model_copy(update={"gathering": gathering})
+    pods = retire.retire_suspended(run, seen, observed, seconds_between(run.phase_since, now), now)
+    return RunDecision(
         status=report(run, seen, phase, said, now),
         changes=(pods.removals,),
-        coordinator=observed.reachable,
+        coordinator=observed.reachable_coordinator,
         requeue_after=soonest(*pods.waits, POLL_SECONDS if pods.busy else None),
     )
 
 
-def untouched(
+def decide_unknown_revision(
     run: Run, revision: UnreadableRevision | MissingRevision, observed: Observed, now: datetime
-) -> Desired:
+) -> RunDecision:
     """Return the decision about a run whose revision this operator cannot read: report the problem only.
 
     Nothing is created or deleted; the operator still polls its coordinator.
@@ -162,7 +164,7 @@ def untouched(
     return _untouched(run, Reason.REVISION_UNREADABLE, revision.problem(run.name), observed, now)
 
 
-def unheard(run: Run, observed: Observed, now: datetime) -> Desired:
+def decide_unknown_credentials(run: Run, observed: Observed, now: datetime) -> RunDecision:
     """Return the decision about a run whose credentials are unknown: report the problem, and look again."""
     message = (
         f"this operator does not know what Secret {secret_name(run.name)} holds, and may not read it: an"
@@ -173,9 +175,9 @@ def unheard(run: Run, observed: Observed, now: datetime) -> Desired:
     return replace(desired, requeue_after=POLL_SECONDS)
 
 
-def _untouched(run: Run, reason: Reason, message: str, observed: Observed, now: datetime) -> Desired:
+def _untouched(run: Run, reason: Reason, message: str, observed: Observed, now: datetime) -> RunDecision:
     said = [NewCondition(ConditionType.RECONCILED, False, reason, message)]
-    return Desired(
-        status=report(run, last_seen(run, observed, now), run.phase or Phase.QUEUED, said, now),
-        coordinator=observed.reachable,
+    return RunDecision(
+        status=report(run, update_ended_status(run, observed, now), run.phase or Phase.QUEUED, said, now),
+        coordinator=observed.reachable_coordinator,
     )

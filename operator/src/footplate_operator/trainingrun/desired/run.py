@@ -10,28 +10,28 @@ from datetime import datetime
 
 from footplate_contracts.names import Phase
 from footplate_operator.runtime.kinds import REVISION
-from footplate_operator.trainingrun.desired.active import active
-from footplate_operator.trainingrun.desired.decision import Desired
+from footplate_operator.trainingrun.desired.active import decide_active
+from footplate_operator.trainingrun.desired.decision import RunDecision
 from footplate_operator.trainingrun.desired.resting import (
-    ended,
-    queued,
-    suspended,
-    unheard,
-    untouched,
-    unwritten,
-    waiting,
+    decide_ended,
+    decide_queued,
+    decide_refused_revision,
+    decide_suspended,
+    decide_unknown_credentials,
+    decide_unknown_revision,
+    decide_waiting,
 )
 from footplate_operator.trainingrun.desired.situation import assess
-from footplate_operator.trainingrun.desired.stopping import fail, give_back, succeed, suspend
+from footplate_operator.trainingrun.desired.stopping import decide_release, fail, succeed, suspend
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.revision import AnyRevision, MissingRevision, Revision
 from footplate_operator.trainingrun.run import Run
 
 
-def desire(
+def decide(
     run: Run, revision: AnyRevision | MissingRevision | None, observed: Observed, now: datetime
-) -> Desired:
+) -> RunDecision:
     """Decide what should exist for `run`, and what its status should say.
 
     Args:
@@ -40,17 +40,17 @@ def desire(
         observed: the observed state.
     """
     if run.ended is not None:
-        return ended(run, run.ended, observed, now)
-    if (asked := suspension.asked(run)) is not None and not run.has_gang:
-        return suspended(run, asked, observed, now)
+        return decide_ended(run, run.ended, observed, now)
+    if (asked := suspension.find_suspension(run)) is not None and not run.has_gang:
+        return decide_suspended(run, asked, observed, now)
     if revision is None:
-        return queued(run, observed, now)
+        return decide_queued(run, observed, now)
     if not isinstance(revision, Revision):
-        return untouched(run, revision, observed, now)
+        return decide_unknown_revision(run, revision, observed, now)
     if observed.credentials is None:
-        return unheard(run, observed, now)
+        return decide_unknown_credentials(run, observed, now)
     if not run.has_gang and not observed.turn.granted:
-        return waiting(run, observed, now)
+        return decide_waiting(run, observed, now)
     situation = assess(run, revision, observed, now)
     if situation.finished:
         return succeed(situation)
@@ -59,5 +59,9 @@ def desire(
     if run.phase is Phase.SUSPENDING or asked is not None or situation.closed:
         return suspend(situation, asked or suspension.BY_HAND)
     if not run.has_gang and observed.hindered and not observed.has(REVISION, revision.name(run.name)):
-        return unwritten(run, observed, now)
-    return active(situation) if situation.release is None else give_back(situation, situation.release)
+        return decide_refused_revision(run, observed, now)
+    return (
+        decide_active(situation)
+        if situation.release is None
+        else decide_release(situation, situation.release)
+    )

@@ -14,13 +14,13 @@ from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.trainingrun import refill
-from footplate_operator.trainingrun.desired.release import Release, find_release
+from footplate_operator.trainingrun.desired.release import NodeRelease, find_release
 from footplate_operator.trainingrun.directives import directives
 from footplate_operator.trainingrun.gang.plan import GangPlan, plan
 from footplate_operator.trainingrun.history import History, history_of
 from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.policies import diagnosis, startup
-from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
+from footplate_operator.trainingrun.policies.diagnosis import PodDiagnosis
 from footplate_operator.trainingrun.policies.failure import FailureDecision
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
@@ -32,7 +32,7 @@ LAST_ANSWER_SECONDS: Final = 10.0  # that a coordinator has for the last numbers
 
 
 @dataclass(frozen=True)
-class Situation:
+class RunAssessment:
     """Conclusions about a run, each drawn once."""
 
     run: Run
@@ -46,8 +46,8 @@ class Situation:
     finished: bool  # the last step is trained and saved
     closed: bool  # its ranks were told to save and end, and did, or had nothing to save
     failure: FailureDecision | None  # one that ends the run
-    diagnosis: Diagnosis | None  # what holds a pod up
-    release: Release | None  # why its gang deletes its pods now
+    diagnosis: PodDiagnosis | None  # what holds a pod up
+    release: NodeRelease | None  # why its gang deletes its pods now
     coordinator_error: str  # what the newest coordinator ended with, while none serves
 
     def report(
@@ -57,7 +57,9 @@ class Situation:
         so_far = {
             "attempts": list(history.attempts),
             "failures": dict(history.failures),
-            "recent_failures": list(refill.counting(history.recent, history.checkpoint_steps, self.now)),
+            "recent_failures": list(
+                refill.prune_failures(history.recent, history.checkpoint_steps, self.now)
+            ),
             "restarts": history.restarts,
         }
         after = self.seen.model_copy(update=so_far | decided)
@@ -69,18 +71,18 @@ class Situation:
         return report(self.run, after, phase, said, self.now, blocked)
 
 
-def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> Situation:
+def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> RunAssessment:
     """Draw the conclusions from what was observed."""
     frozen = revision.frozen.config
     gang = plan(run, observed, frozen.world.nodes, now)
     state, pods = gang.state, gang.observed
-    told = fields.told(run, state, gang.coordinator.current, pods, frozen.parallelism, now)
+    told = fields.update_status(run, state, gang.coordinator.current, pods, frozen.parallelism, now)
     before = history_of(run, told, now)
-    failed = failures.seen(run, state, gang.interrupting, pods.workers, now)
+    failed = failures.find_new_failures(run, state, gang.interrupting, pods.workers, now)
     history, failure = attempts.record(before, failed, state, run.spec.resilience.budgets)
     held_up = diagnosis.worst(pods.pods, now)
     error = _coordinator_error(gang)
-    return Situation(
+    return RunAssessment(
         run=run,
         revision=revision,
         gang=gang,
@@ -94,16 +96,18 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         history=history,
         interrupted=bool(failed.new) or (before.open is not None and not gang.workers.steady),
         finished=_finished(gang, now),
-        closed=gang.closed,
+        closed=gang.is_closed,
         failure=failure
-        or startup.failed(run, before.stepped, pods, held_up, _general(gang, history, now), error, now),
+        or startup.find_startup_failure(
+            run, before.stepped, pods, held_up, _general(gang, history, now), error, now
+        ),
         release=find_release(run, gang, history, held_up, now),
         diagnosis=held_up,
         coordinator_error=error,
     )
 
 
-def _general(gang: GangPlan, history: History, now: datetime) -> Diagnosis | None:
+def _general(gang: GangPlan, history: History, now: datetime) -> PodDiagnosis | None:
     """Return the diagnosis of pods that no other node would mend.
 
     Another node may mend a pod if others of the same image have started; while one of them may still start,
@@ -144,4 +148,4 @@ def _coordinator_error(gang: GangPlan) -> str:
     serving = gang.coordinator.current
     if not ended or (serving is not None and serving.started):
         return ""
-    return failures.words(max(ended, key=lambda pod: pod.epoch))
+    return failures.describe_pod_end(max(ended, key=lambda pod: pod.epoch))

@@ -11,45 +11,45 @@ from footplate_contracts.v1alpha1.budget import Budget
 from footplate_contracts.v1alpha1.status import CostStatus
 from footplate_ledger.account import Tariff
 from footplate_ledger.prices import FOREVER
-from footplate_ledger.records import moment
-from footplate_ledger.repeated import Accounts
-from footplate_ledger.time import second
+from footplate_ledger.records import parse_time
+from footplate_ledger.repeated import RunCostCache
+from footplate_ledger.time import unix_second
 from footplate_operator.runtime import conditions
-from footplate_operator.trainingrun.desired.decision import Desired, soonest
+from footplate_operator.trainingrun.desired.decision import RunDecision, soonest
 from footplate_operator.trainingrun.policies import budget
-from footplate_operator.trainingrun.policies.budget import Spending
+from footplate_operator.trainingrun.policies.budget import BudgetAssessment
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status.cost import account_from
 from footplate_operator.trainingrun.status.report import fit
-from footplate_operator.usage.known import OwnUsage
+from footplate_operator.usage.known import OwnerUsage
 
 
 @dataclass(frozen=True)
-class Judgement:
+class BudgetCheck:
     """Cached result of a budget check; valid until the second `until`, if nothing else changes.
 
     An account of hundreds of pods takes longer than the rest of a decision, and events arrive every second.
     """
 
     budget: Budget
-    usage: OwnUsage
+    usage: OwnerUsage
     tariff: Tariff
     until: int
-    spending: Spending
+    spending: BudgetAssessment
 
-    def holds(self, budget: Budget, usage: OwnUsage, tariff: Tariff, at: int) -> bool:
+    def is_valid(self, budget: Budget, usage: OwnerUsage, tariff: Tariff, at: int) -> bool:
         """Return whether the result is valid in the second `at`, for the same budget, usage and tariff."""
         return at < self.until and tariff is self.tariff and (budget, usage) == (self.budget, self.usage)
 
 
-def judge(
+def check_budget(
     run: Run,
-    usage: OwnUsage | None,
+    usage: OwnerUsage | None,
     tariff: Tariff | None,
     now: datetime,
-    before: Judgement | None,
-    known: Accounts | None = None,
-) -> Judgement | None:
+    before: BudgetCheck | None,
+    known: RunCostCache | None = None,
+) -> BudgetCheck | None:
     """Check the budget by an account; return None without a budget, or without data to count by.
 
     Deleted records prove nothing: the status holds what was counted by them.
@@ -58,17 +58,19 @@ def judge(
         before: the previous result.
         known: earlier accounts.
     """
-    limit, at = run.spec.budget, second(now)
+    limit, at = run.spec.budget, unix_second(now)
     if limit is None or usage is None or tariff is None or (not usage.pods and run.status.cost is not None):
         return None
-    if before is not None and before.holds(limit, usage, tariff, at):
+    if before is not None and before.is_valid(limit, usage, tariff, at):
         return before
-    found = budget.spending(limit, cache(account_from(usage, tariff, at, known)), at)
+    found = budget.assess_budget(limit, cache(account_from(usage, tariff, at, known)), at)
     until = FOREVER if found.look_after is None else at + found.look_after
-    return Judgement(limit, usage, tariff, until, found)
+    return BudgetCheck(limit, usage, tariff, until, found)
 
 
-def spent(run: Run, judgement: Judgement | None, now: datetime, known: bool = True) -> Spending | None:
+def get_assessment(
+    run: Run, judgement: BudgetCheck | None, now: datetime, known: bool = True
+) -> BudgetAssessment | None:
     """Return what a run has spent of its budget, from the check, else from its status; None without a budget.
 
     `known`: usage and tariff are known; while they are not, a run that goes on may have spent more.
@@ -77,25 +79,27 @@ def spent(run: Run, judgement: Judgement | None, now: datetime, known: bool = Tr
         return None
     if judgement is None:
         cost = run.status.cost or CostStatus()
-        found = budget.remembered(run.spec.budget, cost, known or _is_final(run.ended, cost))
+        found = budget.assess_from_status(run.spec.budget, cost, known or _is_final(run.ended, cost))
     else:
-        left = None if judgement.until == FOREVER else judgement.until - second(now)
+        left = None if judgement.until == FOREVER else judgement.until - unix_second(now)
         found = replace(judgement.spending, look_after=left)
     said = conditions.find(run.status.conditions, ConditionType.WITHIN_BUDGET)
-    return budget.still(run.spec.budget, found, said.message if said is not None else "")
+    return budget.apply_hysteresis(run.spec.budget, found, said.message if said is not None else "")
 
 
 def _is_final(ended: datetime | None, cost: CostStatus) -> bool:
     """Return whether the status counts all of the run's usage."""
-    return ended is not None and cost.until is not None and moment(cost.until) >= second(ended)
+    return ended is not None and cost.until is not None and parse_time(cost.until) >= unix_second(ended)
 
 
-def judged(run: Run, spending: Spending | None) -> Run:
+def with_exceeded_budget(run: Run, spending: BudgetAssessment | None) -> Run:
     """Return `run`, with the reason to suspend it for its spending, if any."""
     return replace(run, exceeded="" if spending is None else spending.exceeded)
 
 
-def with_budget(run: Run, desired: Desired, spending: Spending | None, now: datetime) -> Desired:
+def with_budget(
+    run: Run, desired: RunDecision, spending: BudgetAssessment | None, now: datetime
+) -> RunDecision:
     """Return `desired` with the budget's condition and the time of the next check.
 
     `spending` is None for a run without a budget: then the condition is removed.

@@ -11,56 +11,56 @@ from footplate_operator.runtime.clock import format_time, seconds_between
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET
-from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired
-from footplate_operator.trainingrun.desired.release import Release
-from footplate_operator.trainingrun.desired.situation import Situation
+from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, RunDecision
+from footplate_operator.trainingrun.desired.release import NodeRelease
+from footplate_operator.trainingrun.desired.situation import RunAssessment
 from footplate_operator.trainingrun.desired.successor import coordinator_pod, next_coordinator
-from footplate_operator.trainingrun.directives import directives, limits, untold
+from footplate_operator.trainingrun.directives import directives, find_unsent, limits
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies import startup, suspension
 from footplate_operator.trainingrun.policies.failure import FailureDecision
-from footplate_operator.trainingrun.policies.suspension import Suspension
+from footplate_operator.trainingrun.policies.suspension import SuspensionRequest
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.report import (
     already_trained,
-    answered,
-    finished,
+    describe_answers,
+    describe_end,
     not_training,
     nothing_to_train,
 )
 
 
-def succeed(situation: Situation) -> Desired:
+def succeed(situation: RunAssessment) -> RunDecision:
     """Return the decision about a run that has trained its last step."""
     progress = situation.seen.progress
     total = progress.total_steps if progress else 0
     if situation.run.spec.stage is Stage.GENERATE:
         # It has no checkpoints: a start at its last step is one that found its own answers.
-        reason, message = Reason.FINISHED, answered(progress.step if progress else 0)
+        reason, message = Reason.FINISHED, describe_answers(progress.step if progress else 0)
     elif already_trained(situation.gang.state, situation.seen, situation.history.attempts, total):
         reason = Reason.NOTHING_TO_TRAIN
         message = nothing_to_train(situation.run.spec.checkpoint.uri, total)
     else:
-        reason, message = Reason.FINISHED, finished(total, limits(situation.run).steps)
+        reason, message = Reason.FINISHED, describe_end(total, limits(situation.run).steps)
     history = attempts.end(situation.history, reason)
     return _end(situation, history, Phase.SUCCEEDED, reason, message)
 
 
-def fail(situation: Situation, failure: FailureDecision) -> Desired:
+def fail(situation: RunAssessment, failure: FailureDecision) -> RunDecision:
     """Return the decision that ends the run with `failure`."""
     history = attempts.end(situation.history, failure.reason, failure.message, failure.cause)
     return _end(situation, history, Phase.FAILED, failure.reason, failure.message)
 
 
-def _end(situation: Situation, history: History, phase: Phase, reason: str, message: str) -> Desired:
+def _end(situation: RunAssessment, history: History, phase: Phase, reason: str, message: str) -> RunDecision:
     """Write the terminal phase; the next decision does the rest."""
     said = [
         NewCondition(ConditionType.COMPLETE, phase is Phase.SUCCEEDED, reason, message),
         *not_training(reason, message, situation.gang.observed.problem),
     ]
     discard = phase is Phase.FAILED  # pods are told to end next, and need not save before
-    return Desired(
+    return RunDecision(
         status=situation.report(phase, said, history, completion_time=format_time(situation.now)),
         coordinator=situation.gang.coordinator.current,
         directives=directives(situation.run, Command.DISCARD) if discard else None,
@@ -68,7 +68,7 @@ def _end(situation: Situation, history: History, phase: Phase, reason: str, mess
     )
 
 
-def suspend(situation: Situation, asked: Suspension) -> Desired:
+def suspend(situation: RunAssessment, asked: SuspensionRequest) -> RunDecision:
     """Return the decision to suspend: request the checkpoint first, then delete the pods."""
     run, state = situation.run, situation.gang.state
     acknowledged = state.state is RunState.SUSPENDED
@@ -79,14 +79,14 @@ def suspend(situation: Situation, asked: Suspension) -> Desired:
         waited=seconds_between(began, situation.now),
         deadline=float(run.spec.checkpoint.emergency_deadline_seconds),
     )
-    if step is suspension.Step.COMMAND:
+    if step is suspension.SuspensionStep.COMMAND:
         return _ask(situation, asked)
-    if step is suspension.Step.GIVE_UP:
+    if step is suspension.SuspensionStep.GIVE_UP:
         return _release(situation, asked, f"no checkpoint was acknowledged in time; {_durable(situation)}")
     return _release(situation, asked, _durable(situation) if acknowledged else "there was nothing to save")
 
 
-def give_back(situation: Situation, release: Release) -> Desired:
+def decide_release(situation: RunAssessment, release: NodeRelease) -> RunDecision:
     """Return the decision to delete all pods and to wait for the next turn."""
     gang, before = situation.gang, situation.run.status.gathering
     ended = attempts.end(attempts.begin(situation.history), release.reason, release.message)
@@ -98,7 +98,7 @@ def give_back(situation: Situation, release: Release) -> Desired:
         released_time=now if release.lost_turn else None,
         lost_turns=(before.lost_turns if before else 0) + release.lost_turn,
     )
-    return Desired(
+    return RunDecision(
         status=situation.report(Phase.QUEUED, said, attempts.without_repetition(ended), gathering=gathering),
         changes=(tuple(retire.release(gang.observed)),),
         coordinator=gang.coordinator.current,
@@ -106,7 +106,7 @@ def give_back(situation: Situation, release: Release) -> Desired:
     )
 
 
-def _durable(situation: Situation) -> str:
+def _durable(situation: RunAssessment) -> str:
     """Describe which step is saved, and how many steps after it are lost."""
     checkpoint, progress = situation.seen.checkpoint, situation.seen.progress
     durable, reached = checkpoint.latest_step if checkpoint else 0, progress.step if progress else 0
@@ -119,39 +119,39 @@ def _durable(situation: Situation) -> str:
     return f"{said}; whatever was trained after it is lost" if unheard else said
 
 
-def _training(situation: Situation) -> bool:
+def _training(situation: RunAssessment) -> bool:
     """Return whether ranks hold steps that no checkpoint holds; ranks that restart hold none."""
     phase, state = situation.run.phase, situation.gang.state
-    if phase is Phase.STARTING and not state.heard:
+    if phase is Phase.STARTING and not state.is_received:
         # Whoever leads since a moment ago knows nothing yet of what was trained while nobody looked.
         return any(pod.started for pod in situation.gang.observed.workers)
-    if startup.untrained(phase) or (phase is Phase.RESTARTING and state.heard):
+    if startup.is_untrained(phase) or (phase is Phase.RESTARTING and state.is_received):
         return state.state is RunState.TRAINING
     return True
 
 
-def _ask(situation: Situation, asked: Suspension) -> Desired:
+def _ask(situation: RunAssessment, asked: SuspensionRequest) -> RunDecision:
     gang = situation.gang
     problem = gang.observed.problem
     reason = Reason.SUSPENDING if asked is suspension.BY_HAND else asked.reason
-    said = not_training(reason, asked.told("waiting for the checkpoint"), problem, progressing=True)
+    said = not_training(reason, asked.build_message("waiting for the checkpoint"), problem, progressing=True)
     decided = {"coordinator": next_coordinator(situation)} if gang.new_epoch else {}
-    return Desired(
+    return RunDecision(
         status=situation.report(Phase.SUSPENDING, said, situation.history, **decided),
         changes=((Create(coordinator_pod(situation)),),) if gang.new_epoch else (),
         coordinator=situation.gang.coordinator.current,
-        directives=untold(
+        directives=find_unsent(
             directives(situation.run, Command.CHECKPOINT_AND_EXIT, situation.gang.gone), situation.gang.state
         ),
         requeue_after=POLL_SECONDS,
     )
 
 
-def _release(situation: Situation, asked: Suspension, state: str) -> Desired:
-    observed, message = situation.gang.observed, asked.told(state)
+def _release(situation: RunAssessment, asked: SuspensionRequest, state: str) -> RunDecision:
+    observed, message = situation.gang.observed, asked.build_message(state)
     history = attempts.end(situation.history, asked.reason, message)
     said = not_training(asked.reason, message, observed.problem)
-    return Desired(
+    return RunDecision(
         status=situation.report(Phase.SUSPENDED, said, history),
         changes=(
             tuple(retire.release(observed)),

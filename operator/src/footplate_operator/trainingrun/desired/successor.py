@@ -5,11 +5,11 @@ from __future__ import annotations
 from footplate_contracts.names import coordinator_pod_name
 from footplate_contracts.v1alpha1.status import CoordinatorStatus
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.desired.situation import Situation
+from footplate_operator.trainingrun.desired.situation import RunAssessment
 from footplate_operator.trainingrun.manifests import coordinator
 
 
-def coordinator_pod(situation: Situation) -> Json:
+def coordinator_pod(situation: RunAssessment) -> Json:
     """Build the next epoch's coordinator pod, away from nodes that may have silenced earlier ones."""
     gang = situation.gang
     # Who is missed is what an earlier one said, and nobody takes it back where none finds room.
@@ -20,7 +20,7 @@ def coordinator_pod(situation: Situation) -> Json:
     )
 
 
-def next_coordinator(situation: Situation) -> CoordinatorStatus:
+def next_coordinator(situation: RunAssessment) -> CoordinatorStatus:
     """Return the status of the next coordinator, whose epoch is fixed before its pod is created."""
     epoch = situation.gang.coordinator.epoch
     return CoordinatorStatus(pod_name=coordinator_pod_name(situation.run.name, epoch), epoch=epoch)

@@ -100,7 +100,7 @@ def plan_coordinator(
     return CoordinatorPlan(None, epoch, not_before(pods, now), left, True, cramped, unusable)
 
 
-def sent_elsewhere(pod: PodView, api_url: str) -> PodView:
+def with_api_change(pod: PodView, api_url: str) -> PodView:
     """Return `pod`, with a notice to leave if it sends its telemetry to an outdated API URL.
 
     It leaves as a pod whose node is about to end. Its agents store unsent telemetry for its successor.
@@ -110,14 +110,16 @@ def sent_elsewhere(pod: PodView, api_url: str) -> PodView:
     return replace(pod, notice=f"it brings telemetry to {pod.api_url or 'no API'}, and that is at {api_url}")
 
 
-def said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | None) -> CoordinatorState:
+def get_serving_state(
+    state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | None
+) -> CoordinatorState:
     """Return `state` if the serving coordinator reported it, else an empty one.
 
     While no coordinator serves, the last state stays, except for a suspended run.
     """
     if serving.current is None:
-        return CoordinatorState.silent() if phase is Phase.SUSPENDED else state
-    return state if state.epoch == serving.current.epoch else CoordinatorState.silent()
+        return CoordinatorState.empty() if phase is Phase.SUSPENDED else state
+    return state if state.epoch == serving.current.epoch else CoordinatorState.empty()
 
 
 def _handing_over(

@@ -31,7 +31,7 @@ _MOST_SHOWN: Final = 4  # pairs of nodes, in a condition
 _MOST_AVOIDED: Final = 128  # nodes, a rack of 72 and more; a larger loss is rather the network's
 
 
-def lost(
+def find_lost(
     state: CoordinatorState,
     pods: Iterable[PodView],
     now: datetime,
@@ -50,7 +50,7 @@ def lost(
     return frozenset(missed) | _listed(state) | _unheard(state, known, now) | _not_starting(known, now) | mute
 
 
-def gone(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[GoneWorker]:
+def find_gone(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[GoneWorker]:
     """Return suspected workers that Kubernetes misses as well, and missed workers whose pods have ended."""
     known = list(pods)
     here = {pod.worker for pod in known if pod.live and not _missed_by_kubernetes(pod, now)}
@@ -64,12 +64,12 @@ def gone(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> lis
     ]
 
 
-def to_avoid(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[str]:
+def list_suspect_nodes(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[str]:
     """Return the nodes that may be gone without Kubernetes knowing yet, at most as many as the list holds."""
     return frozenset(_suspects(state, pods, now)[:_MOST_AVOIDED])
 
 
-def not_avoided(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[str]:
+def list_excess_suspects(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[str]:
     """Return the nodes that may be gone beyond those that the list holds."""
     return _suspects(state, pods, now)[_MOST_AVOIDED:]
 
@@ -89,19 +89,19 @@ def _suspects(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -
     return sorted(silent | deaf)
 
 
-def hears_nobody(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> bool:
+def has_no_contact(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> bool:
     """Return whether a coordinator that answers has no contact to workers, though some have run for long."""
-    gathers = state.heard and state.state is RunState.GATHERING
+    gathers = state.is_received and state.state is RunState.GATHERING
     running = any(pod.live and pod.running_for(now) >= MUTE_SECONDS for pod in pods)
-    return gathers and running and not heard(state) and not state.waiting
+    return gathers and running and not list_joined(state) and not state.waiting
 
 
-def unreachable(state: CoordinatorState) -> frozenset[WorkerId]:
+def list_unreachable(state: CoordinatorState) -> frozenset[WorkerId]:
     """Return the workers that the coordinator reaches and a peer does not: they should run elsewhere."""
     return frozenset(m.agent.worker for m in state.missed if m.verdict is Verdict.UNREACHABLE)
 
 
-def partition(state: CoordinatorState) -> str:
+def describe_partition(state: CoordinatorState) -> str:
     """Describe the nodes that do not reach each other, though all reach the coordinator; empty for none."""
     said = [
         f"{_where(pair.one)} and {_where(pair.other)} do not reach each other"
@@ -111,16 +111,16 @@ def partition(state: CoordinatorState) -> str:
 
 
 def _where(agent: AgentIdentity) -> str:
-    who = "a spare" if agent.spare else f"worker {agent.index}"
+    who = "a spare" if agent.is_spare else f"worker {agent.index}"
     return f"node {agent.node_name or agent.address} ({who})"
 
 
-def heard(state: CoordinatorState) -> frozenset[WorkerId]:
+def list_joined(state: CoordinatorState) -> frozenset[WorkerId]:
     """Return the workers that train, or are ready to."""
     missed = {missed.agent.worker for missed in state.missed}
     newest: dict[int, int] = {}  # a member of a generation that is over may have been replaced since
     for agent in (*(member.agent for member in state.members), *state.waiting):
-        if not agent.spare:
+        if not agent.is_spare:
             newest[agent.index] = max(newest.get(agent.index, -1), agent.incarnation)
     missing = set(state.missing)
     return frozenset(WorkerId(*worker) for worker in newest.items() if worker[0] not in missing) - missed
@@ -162,7 +162,7 @@ def _mute(
     state: CoordinatorState, pods: Iterable[PodView], now: datetime, waited: float
 ) -> frozenset[WorkerId]:
     """Return long-running workers without contact to a coordinator that has others, or to two in turn."""
-    if not heard(state) and not state.waiting and waited < ALL_MUTE_SECONDS:
+    if not list_joined(state) and not state.waiting and waited < ALL_MUTE_SECONDS:
         return frozenset()
     missing = set(state.missing)
     return frozenset(

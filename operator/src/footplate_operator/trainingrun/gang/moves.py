@@ -28,7 +28,7 @@ TOGETHER_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
-class Moves:
+class DrainStep:
     """Pods that leave now, and the seconds after which others may."""
 
     pods: tuple[PodView, ...] = ()
@@ -36,7 +36,7 @@ class Moves:
 
 
 @dataclass(frozen=True)
-class Relief:
+class CordonPlan:
     """Workers on cordoned nodes, and the spares that take their slots."""
 
     workers: tuple[PodView, ...] = ()
@@ -51,14 +51,14 @@ class Relief:
         return f"{words} waits for a substitute: its node is cordoned" if words else ""
 
 
-def relief(
+def plan_cordon(
     workers: Iterable[PodView],
     spares: Iterable[PodView],
     state: CoordinatorState,
     covered: int,
     asked: int,
     now: datetime,
-) -> Relief:
+) -> CordonPlan:
     """Return the workers on cordoned nodes, and their spares.
 
     Args:
@@ -69,9 +69,9 @@ def relief(
     leaving = tuple(pod for pod in workers if pod.cordoned and pod.live)
     trains = state.state is RunState.TRAINING
     settled = leaving if trains and any(pod.noticed_for(now) >= SETTLE_SECONDS for pod in leaving) else ()
-    waiting = {agent.pod_name for agent in state.waiting if agent.spare}
+    waiting = {agent.pod_name for agent in state.waiting if agent.is_spare}
     ready = [pod for pod in spares if pod.name in waiting and pod.live and not pod.notice]
-    return Relief(
+    return CordonPlan(
         workers=leaving,
         ready=tuple(ready[covered:]) if trains else (),
         wanted=max(asked, len(settled) + covered),
@@ -79,28 +79,28 @@ def relief(
     )
 
 
-def due(pods: Iterable[PodView], now: datetime, patience: float = SETTLE_SECONDS) -> Moves:
+def select_due(pods: Iterable[PodView], now: datetime, patience: float = SETTLE_SECONDS) -> DrainStep:
     """Return all of `pods` that should leave, once one of them has been due for `patience` seconds."""
     told = tuple(pod for pod in pods if pod.live and pod.notice)
     if not told:
-        return Moves()
+        return DrainStep()
     left = patience - max(pod.noticed_for(now) for pod in told)
-    return Moves(wait=left) if left > 0 else Moves(told)
+    return DrainStep(wait=left) if left > 0 else DrainStep(told)
 
 
-def relieved(relief: Relief, now: datetime) -> Moves:
+def select_relieved(relief: CordonPlan, now: datetime) -> DrainStep:
     """Return the workers on cordoned nodes that leave now: all at once if that is possible soon."""
     workers = sorted(relief.workers, key=lambda pod: (-pod.noticed_for(now), pod.index))
     if not workers:
-        return Moves()
+        return DrainStep()
     waited = workers[0].noticed_for(now)
     left = SETTLE_SECONDS - waited
     if left <= 0 and 0 < len(relief.ready) < len(workers):
         left = TOGETHER_SECONDS - min(waited, max(pod.running_for(now) for pod in relief.ready))
-    return Moves(wait=left) if left > 0 else Moves(tuple(workers[: len(relief.ready)]))
+    return DrainStep(wait=left) if left > 0 else DrainStep(tuple(workers[: len(relief.ready)]))
 
 
-def drained(workers: Iterable[PodView], pods: Iterable[PodView]) -> list[PodView]:
+def find_drained(workers: Iterable[PodView], pods: Iterable[PodView]) -> list[PodView]:
     """Return the workers on cordoned nodes from which one of the run's `pods` is being evicted."""
     places = {pod.node for pod in pods if pod.terminating and pod.disruption}
     return [pod for pod in workers if pod.live and pod.cordoned and pod.node in places]

@@ -22,8 +22,12 @@ from footplate_contracts.directives import GoneWorker
 from footplate_contracts.names import ExitCode, Phase, Role, WorkerId
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.trainingrun.gang import losses, moves
-from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan, plan_coordinator, said_now
-from footplate_operator.trainingrun.gang.moves import Relief
+from footplate_operator.trainingrun.gang.coordinator import (
+    CoordinatorPlan,
+    get_serving_state,
+    plan_coordinator,
+)
+from footplate_operator.trainingrun.gang.moves import CordonPlan
 from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView, by_index, live_nodes
 from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.policies import suspension
@@ -87,16 +91,16 @@ class GangPlan:
     interrupting: tuple[LostWorker, ...]  # those of `workers.lost` that may have ended a generation
     gone: tuple[GoneWorker, ...]  # what the coordinator is told to believe of those that it suspects
     avoided: frozenset[str]  # nodes where no pod is put now
-    relief: Relief  # of workers on cordoned nodes
+    relief: CordonPlan  # of workers on cordoned nodes
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """True if the gang has saved and ended on command: it trains no more, whatever the reason was."""
         said = self.coordinator.current is not None and self.state.state is RunState.SUSPENDED
         return said or any(pod.exit_code == ExitCode.SUSPENDED for pod in self.workers.ended)
 
     @property
-    def quiet(self) -> bool:
+    def is_healthy(self) -> bool:
         """True if no worker is missed and all are ready, so no silence has to be watched."""
         return (
             not self.state.missed
@@ -124,9 +128,13 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     taken_epoch = max((pod.epoch for pod in seen.predecessors), default=0)
     waited = _waited(run, now)
     in_time = losses.MUTE_SECONDS <= waited < losses.ALL_MUTE_SECONDS
-    deaf = in_time and losses.hears_nobody(seen.coordinator, seen.workers, now)
+    deaf = in_time and losses.has_no_contact(seen.coordinator, seen.workers, now)
     # Of one that was never heard nothing is known but what Kubernetes says.
-    unusable = losses.to_avoid(CoordinatorState.silent(), seen.gang, now) | seen.avoided.refused | seen.ending
+    unusable = (
+        losses.list_suspect_nodes(CoordinatorState.empty(), seen.gang, now)
+        | seen.avoided.refused
+        | seen.ending
+    )
     serving = plan_coordinator(
         seen.coordinators,
         known_epoch,
@@ -138,7 +146,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         deaf=seen.coordinator.epoch if deaf else 0,
         unusable=unusable,
     )
-    state = said_now(seen.coordinator, serving, run.phase)
+    state = get_serving_state(seen.coordinator, serving, run.phase)
     taken = promoted(seen.spares, state)
     observed, packing = seen.with_pods(taken), seen.packing
     slots = Slots(
@@ -147,17 +155,17 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         launched=bool(status.attempts) and status.attempts[-1].end is None,
         fresh=not status.attempts,
         taken=max((pod.incarnation for pod in seen.predecessors if pod.role != Role.COORDINATOR), default=-1),
-        lost=losses.lost(state, observed.workers, now, serving.running_for(now), waited),
+        lost=losses.find_lost(state, observed.workers, now, serving.running_for(now), waited),
         may_create=observed.may_create,
-        heard=losses.heard(state) if state.state is RunState.TRAINING else frozenset(),
-        silent=not state.heard,
+        heard=losses.list_joined(state) if state.state is RunState.TRAINING else frozenset(),
+        silent=not state.is_received,
         spare=max((pod.incarnation for pod in observed.spares), default=-1),
         spares=_ready(state, observed.spares),
         members=state.member_indices,
         first_only=packing is not None and packing.awaits_first(live_nodes(observed.workers)),
     )
     workers = plan_workers(slots, observed.workers, now)
-    relief = moves.relief(workers.current, observed.spares, state, workers.covered, compute.spares, now)
+    relief = moves.plan_cordon(workers.current, observed.spares, state, workers.covered, compute.spares, now)
     spares = plan_spares(0 if slots.first_only else relief.wanted, observed.spares, workers.counter, now)
     made = [spare.incarnation for spare in spares.missing] if observed.may_create else []
     unfit = seen.avoided.refused | seen.avoided.broken
@@ -172,8 +180,8 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         spares=spares,
         counter=max([workers.counter, *made]),
         interrupting=interrupting(workers.lost, state, trained),
-        gone=tuple(losses.gone(state, observed.workers, now)),
-        avoided=losses.to_avoid(state, observed.gang, now) | unfit | seen.ending,
+        gone=tuple(losses.find_gone(state, observed.workers, now)),
+        avoided=losses.list_suspect_nodes(state, observed.gang, now) | unfit | seen.ending,
         relief=relief,
     )
 
@@ -184,7 +192,7 @@ def _waited(run: Run, now: datetime) -> float:
     Before its first generation the time that its image takes to start an agent is unknown: subtract half of
     the startup deadline; the result may be negative.
     """
-    if run.phase not in (Phase.STARTING, Phase.RESTARTING) or suspension.asked(run) is not None:
+    if run.phase not in (Phase.STARTING, Phase.RESTARTING) or suspension.find_suspension(run) is not None:
         return 0.0
     spoke = any(attempt.generation for attempt in run.status.attempts)
     benefit = 0.0 if spoke else run.spec.resilience.startup_deadline_seconds / 2
@@ -193,7 +201,7 @@ def _waited(run: Run, now: datetime) -> float:
 
 def _holds_coordinator(run: Run, seen: Observed) -> bool:
     """Return whether the coordinator stays where it is, though its node is about to end."""
-    not_training = run.phase is not Phase.RUNNING or suspension.asked(run) is not None
+    not_training = run.phase is not Phase.RUNNING or suspension.find_suspension(run) is not None
     return not_training or any(map(_leaves, seen.workers))
 
 
@@ -349,14 +357,14 @@ def _ready(state: CoordinatorState, pods: Sequence[PodView]) -> int:
     if state.generation is None:
         return 0
     live = {pod.name for pod in pods if pod.live}
-    return sum(agent.spare and agent.pod_name in live for agent in state.waiting)
+    return sum(agent.is_spare and agent.pod_name in live for agent in state.waiting)
 
 
 def promoted(pods: Sequence[PodView], state: CoordinatorState) -> tuple[PodView, ...]:
     """Return the spares among `pods` that have a slot of the gang, as workers."""
     # One that has a slot already waits for the others before it is a member.
     agents = [*state.waiting, *(member.agent for member in state.members)]
-    slots = {agent.pod_name: agent.worker for agent in agents if not agent.spare}
+    slots = {agent.pod_name: agent.worker for agent in agents if not agent.is_spare}
     return tuple(
         replace(pod, role=Role.WORKER, index=slot.index, incarnation=slot.incarnation)
         for pod in pods

@@ -49,7 +49,7 @@ class Retirement:
     busy: bool = False  # some have not ended yet
 
 
-def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
+def retire_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     """Plan the deletions for a run that should train: superseded, surplus and expired pods."""
     compute, retention, observed = run.spec.compute, run.spec.pod_retention_seconds, gang.observed
     workers, coordinators, spares = observed.workers, observed.coordinators, observed.spares
@@ -62,14 +62,14 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     for siblings in by_index(pod for pod in workers if pod.phase == "Failed").values():
         found += crowded(siblings)
     found += crowded([pod for pod in spares if pod.phase == "Failed"])
-    alone = run.phase in (Phase.RUNNING, Phase.RESTARTING) and not gang.state.heard
+    alone = run.phase in (Phase.RUNNING, Phase.RESTARTING) and not gang.state.is_received
     # One that has just begun does not have them all yet: who leaves then is lost to it, and nobody saves.
     alone = alone or (run.phase is Phase.RUNNING and gang.state.state is RunState.GATHERING)
-    drained = moves.drained(workers, observed.pods)
+    drained = moves.find_drained(workers, observed.pods)
     patience = moves.UNHEARD_SECONDS if alone else 0.0 if drained else moves.SETTLE_SECONDS
     ends = [pod for pod in workers if not pod.cordoned]
-    moving = moves.due([*ends, *drained, *spares], now, patience)
-    relieved = moves.relieved(gang.relief, now)
+    moving = moves.select_due([*ends, *drained, *spares], now, patience)
+    relieved = moves.select_relieved(gang.relief, now)
     # Spares hold nothing that would have to be saved.
     found += [Delete(pod, grace=STALE_GRACE if pod.role == Role.SPARE else None) for pod in moving.pods]
     found += [Delete(pod) for pod in relieved.pods]
@@ -78,19 +78,19 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     filled = {pod.uid for pod in gang.workers.current}
     found += _expired((pod for pod in observed.pods if pod.uid not in filled), retention, now)
     failed = [pod for pod in observed.pods if pod.phase == "Failed"]
-    waits = (moving.wait, relieved.wait, moves.due(coordinators, now).wait)
+    waits = (moving.wait, relieved.wait, moves.select_due(coordinators, now).wait)
     settling = [wait for wait in waits if wait is not None]
     return Retirement(_unique(found), [*settling, *_until_expiry(failed, retention, now)])
 
 
-def of_suspended(
+def retire_suspended(
     run: Run, seen: TrainingRunStatus, observed: Observed, waited: float, now: datetime
 ) -> Retirement:
     """Plan the deletions for a run suspended for `waited` seconds: its gang; `seen`: its observed status."""
     return _at_rest(run, seen, observed, release(observed), [], waited, now)
 
 
-def of_ended(
+def retire_ended(
     run: Run, seen: TrainingRunStatus, observed: Observed, waited: float, now: datetime
 ) -> Retirement:
     """Plan the deletions for a run that ended `waited` seconds ago: free GPUs, retain logs for a while."""
@@ -149,7 +149,7 @@ def _flushed(run: Run, state: CoordinatorState, waited: float) -> bool:
     If a run has succeeded according to its pods, an earlier report of the coordinator is not its last one.
     `waited`: seconds since it is not needed.
     """
-    if not state.heard:
+    if not state.is_received:
         return waited >= UNASKED_FLUSH_SECONDS
     last_word = run.phase is not Phase.SUCCEEDED or state.state is RunState.FINISHED
     if not last_word and waited < UNASKED_FLUSH_SECONDS:
@@ -172,7 +172,7 @@ def _kept(pods: Iterable[PodView]) -> list[PodView]:
 
 def _expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[Removal]:
     """Delete ended pods whose retention is over."""
-    return [Delete(pod, grace=0) for pod in _kept(pods) if ttl.expired(pod.end, retention, now)]
+    return [Delete(pod, grace=0) for pod in _kept(pods) if ttl.is_expired(pod.end, retention, now)]
 
 
 def _until_expiry(pods: Iterable[PodView], retention: int, now: datetime) -> list[float]:
@@ -207,7 +207,11 @@ def superseded_workers(
     stays until its substitute has joined: it trains on if the network recovers before. Slots
     beyond `nodes` are given up once they do not train: a run that is made smaller saves first.
     """
-    heard, training, unreachable = losses.heard(state), state.member_indices, losses.unreachable(state)
+    heard, training, unreachable = (
+        losses.list_joined(state),
+        state.member_indices,
+        losses.list_unreachable(state),
+    )
     found: list[Removal] = []
     for index, siblings in by_index(pods).items():
         *older, newest = siblings

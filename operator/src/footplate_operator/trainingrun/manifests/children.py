@@ -33,9 +33,9 @@ from footplate_operator.runtime.kinds import (
     SERVICE,
     Json,
 )
-from footplate_operator.trainingrun.edits import Wanted
+from footplate_operator.trainingrun.edits import DesiredChild
 from footplate_operator.trainingrun.metadata import match_role, metadata
-from footplate_operator.trainingrun.observed import Api, Credentials
+from footplate_operator.trainingrun.observed import ApiEndpoint, RunCredentials
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 
@@ -46,32 +46,32 @@ OPERATOR_LABELS: Final = {
 }
 
 
-def wanted(run: Run, revision: Revision) -> list[Wanted]:
+def list_desired_children(run: Run, revision: Revision) -> list[DesiredChild]:
     """List the children of a run that should train, except pods and the Secret, which is not read."""
     return [
-        Wanted(REVISION, revision.name(run.name), lambda: controller_revision(run, revision)),
-        Wanted(CONFIG_MAP, revision.config_map(run.name), lambda: config_map(run, revision)),
-        Wanted(SERVICE, coordinator_service_name(run.name), lambda: service(run)),
-        Wanted(DISRUPTION_BUDGET, run.name, lambda: disruption_budget(run)),
+        DesiredChild(REVISION, revision.name(run.name), lambda: controller_revision(run, revision)),
+        DesiredChild(CONFIG_MAP, revision.config_map(run.name), lambda: config_map(run, revision)),
+        DesiredChild(SERVICE, coordinator_service_name(run.name), lambda: service(run)),
+        DesiredChild(DISRUPTION_BUDGET, run.name, lambda: disruption_budget(run)),
     ]
 
 
-def vouching(run: Run, api: Api) -> list[Wanted]:
+def build_ca_children(run: Run, api: ApiEndpoint) -> list[DesiredChild]:
     """Return the ConfigMap with the API's CA certificates for the coordinator; empty while there are none."""
     bundle = api.bundle
-    if not api.vouched or not bundle:
+    if not api.uses_ca_bundle or not bundle:
         return []
-    return [Wanted(CONFIG_MAP, api_ca_name(run.name), lambda: api_ca(run, bundle))]
+    return [DesiredChild(CONFIG_MAP, api_ca_name(run.name), lambda: api_ca(run, bundle))]
 
 
-def guarding(run: Run, revision: Revision, home: str) -> list[Wanted]:
+def build_policy_children(run: Run, revision: Revision, home: str) -> list[DesiredChild]:
     """Return the NetworkPolicy of the run's pods; empty if the run was admitted without one."""
     if not revision.frozen.defaults.network_policy or not home:
         return []
-    return [Wanted(NETWORK_POLICY, run.name, lambda: network_policy(run, home))]
+    return [DesiredChild(NETWORK_POLICY, run.name, lambda: network_policy(run, home))]
 
 
-def secret(run: Run, credentials: Credentials) -> Json:
+def secret(run: Run, credentials: RunCredentials) -> Json:
     """Build the Secret with the run's token and TLS key; immutable, as agents read it once."""
     data = {
         SECRET_TOKEN_KEY: credentials.token.encode(),
@@ -88,10 +88,10 @@ def secret(run: Run, credentials: Credentials) -> Json:
     }
 
 
-def read_secret(body: Json) -> Credentials:
+def read_secret(body: Json) -> RunCredentials:
     """Decode the Secret that `secret` builds; raise KeyError if a key is missing, else ValueError."""
     data = {key: base64.b64decode(value) for key, value in (body.get("data") or {}).items()}
-    return Credentials(
+    return RunCredentials(
         token=data[SECRET_TOKEN_KEY].decode(),
         certificate=data[SECRET_CERTIFICATE_KEY],
         private_key=data[SECRET_PRIVATE_KEY_KEY],

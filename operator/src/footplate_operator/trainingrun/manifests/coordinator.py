@@ -22,7 +22,7 @@ from footplate_contracts.names import (
 from footplate_contracts.v1alpha1.pods import SecurityProfile
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.containers import COORDINATOR_CONTAINER
-from footplate_operator.trainingrun.directives import directives_to_begin_with
+from footplate_operator.trainingrun.directives import initial_directives
 from footplate_operator.trainingrun.manifests.placement import affinity
 from footplate_operator.trainingrun.manifests.pod import (
     as_env,
@@ -30,14 +30,14 @@ from footplate_operator.trainingrun.manifests.pod import (
     base_volumes,
     common_spec,
     container_security,
-    keep_annotations,
+    no_eviction_annotations,
     pod_security,
     security_context,
     shared_environment,
     tolerate_lost_node,
 )
 from footplate_operator.trainingrun.metadata import metadata
-from footplate_operator.trainingrun.observed import Api
+from footplate_operator.trainingrun.observed import ApiEndpoint
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.slots import coordinator_labels
@@ -46,12 +46,12 @@ GRACE_SECONDS: Final = 615  # to hand the last telemetry over: the API may be aw
 # It holds no GPU and a second one does no harm, so Kubernetes may evict it from a lost node by itself.
 LOST_NODE_SECONDS: Final = 5
 API_TOKEN_VOLUME: Final = "footplate-api-token"
-NO_API: Final = Api()
+NO_API: Final = ApiEndpoint()
 API_TOKEN_SECONDS: Final = 3600  # the kubelet renews it after four fifths of them
 
 
 def pod(
-    run: Run, revision: Revision, epoch: int, api: Api = NO_API, avoided: frozenset[str] = frozenset()
+    run: Run, revision: Revision, epoch: int, api: ApiEndpoint = NO_API, avoided: frozenset[str] = frozenset()
 ) -> Json:
     """Build the pod of the coordinator of `epoch`, which is scheduled on none of the nodes `avoided`.
 
@@ -61,7 +61,7 @@ def pod(
     name = coordinator_pod_name(run.name, epoch)
     body = metadata(run, name)
     body["labels"] |= coordinator_labels(epoch)
-    body["annotations"] = keep_annotations()
+    body["annotations"] = no_eviction_annotations()
     profile, defaults = revision.frozen.profile, revision.frozen.defaults
     keys = [SECRET_TOKEN_KEY, SECRET_CERTIFICATE_KEY, SECRET_PRIVATE_KEY_KEY]
     ids = security_context(run, profile)
@@ -91,18 +91,18 @@ def pod(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": body, "spec": spec}
 
 
-def _container(run: Run, revision: Revision, epoch: int, api: Api, standard: SecurityProfile) -> Json:
+def _container(run: Run, revision: Revision, epoch: int, api: ApiEndpoint, standard: SecurityProfile) -> Json:
     defaults = revision.frozen.defaults
     policy = defaults.coordinator_image_pull_policy or defaults.image_pull_policy
     variables = shared_environment(run, defaults) | {
         Env.TLS_KEY_FILE: f"{RUN_SECRET_MOUNT}/{SECRET_PRIVATE_KEY_KEY}",
         Env.COORDINATOR_EPOCH: str(epoch),
-        Env.DIRECTIVES: directives_to_begin_with(run).model_dump_json(by_alias=True, exclude_none=True),
+        Env.DIRECTIVES: initial_directives(run).model_dump_json(by_alias=True, exclude_none=True),
     }
     if api.url:
         variables[Env.API_URL] = api.url
         variables[Env.API_TOKEN_FILE] = f"{API_TOKEN_MOUNT}/{API_TOKEN_FILE}"
-    if api.vouched:
+    if api.uses_ca_bundle:
         variables[Env.API_CA_FILE] = f"{API_TOKEN_MOUNT}/{API_CA_FILE}"
     return {
         "name": COORDINATOR_CONTAINER,
@@ -117,7 +117,7 @@ def _container(run: Run, revision: Revision, epoch: int, api: Api, standard: Sec
     }
 
 
-def _api_volumes(run: Run, api: Api) -> list[Json]:
+def _api_volumes(run: Run, api: ApiEndpoint) -> list[Json]:
     """Return the volume with the API's token and CA certificates; empty without an API.
 
     The token is a service account token, which the API alone accepts: the API
@@ -128,7 +128,7 @@ def _api_volumes(run: Run, api: Api) -> list[Json]:
         return []
     token = {"audience": API_AUDIENCE, "expirationSeconds": API_TOKEN_SECONDS, "path": API_TOKEN_FILE}
     sources: list[Json] = [{"serviceAccountToken": token}]
-    if api.vouched:
+    if api.uses_ca_bundle:
         items = [{"key": API_CA_FILE, "path": API_CA_FILE}]
         sources.append({"configMap": {"name": api_ca_name(run.name), "items": items, "optional": True}})
     return [{"name": API_TOKEN_VOLUME, "projected": {"sources": sources}}]

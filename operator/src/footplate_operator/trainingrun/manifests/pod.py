@@ -176,7 +176,7 @@ def common_spec(
     }
 
 
-def keep_annotations() -> dict[str, str]:
+def no_eviction_annotations() -> dict[str, str]:
     """Return the annotations that prevent autoscalers from evicting the pod."""
     return {
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",

@@ -32,8 +32,8 @@ from footplate_operator.trainingrun.manifests.pod import (
     base_volumes,
     common_spec,
     container_security,
-    keep_annotations,
     merged_env,
+    no_eviction_annotations,
     pod_security,
     security_context,
     shared_environment,
@@ -124,7 +124,7 @@ def _pod(
     labels = (profile.pod_labels or {}) | further.get("labels", {}) | trainer.pod_labels | body["labels"]
     body["labels"] = {**labels, **slot_labels(role, worker), PROFILE_LABEL: revision.frozen.profile_name}
     annotations = (profile.pod_annotations or {}) | further.get("annotations", {}) | trainer.pod_annotations
-    body["annotations"] = annotations | keep_annotations()
+    body["annotations"] = annotations | no_eviction_annotations()
     grace = run.spec.checkpoint.emergency_deadline_seconds + GRACE_BEYOND_CHECKPOINT
     security = pod_security(security_context(run, profile), standard)
     spec = common_spec(run, revision.frozen.defaults, name, grace, security, general_secrets=False)
@@ -247,7 +247,7 @@ def _volumes(run: Run, revision: Revision) -> list[Json]:
 def _scheduling(
     run: Run, profile: ComputeProfileSpec, avoided: frozenset[str], target: TargetDomain | None
 ) -> Json:
-    scheduling = profile.scheduling.placed(run.spec.compute.placement)
+    scheduling = profile.scheduling.with_placement(run.spec.compute.placement)
     # Two workers of one lost node are substituted as fast as one; with their coordinator they wait for a
     # successor first.
     apart = {Role.COORDINATOR: 100, Role.WORKER: 20}

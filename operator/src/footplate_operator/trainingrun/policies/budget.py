@@ -21,8 +21,8 @@ from footplate_contracts.names import ConditionType, Reason
 from footplate_contracts.v1alpha1.budget import Budget, OnExceeded
 from footplate_contracts.v1alpha1.status import CostStatus
 from footplate_ledger.account import Account
-from footplate_ledger.energy import Method
-from footplate_ledger.records import exact
+from footplate_ledger.energy import EnergyMethod
+from footplate_ledger.records import decimal_fraction
 from footplate_ledger.units import Carbon, Money, Seconds
 from footplate_operator.runtime.conditions import NewCondition
 
@@ -48,7 +48,7 @@ class Level(IntEnum):
 
 
 @dataclass(frozen=True)
-class Spending:
+class BudgetAssessment:
     """Assessment of one run's budget, by one account.
 
     `exceeded` says why to suspend the run, empty for no reason; `look_after` are seconds until the result may
@@ -63,7 +63,7 @@ class Spending:
 
 
 @dataclass(frozen=True)
-class Spent:
+class SpentAmounts:
     """Amounts that a run has spent by some second, and whether they are complete."""
 
     money: Money = field(default_factory=Money)
@@ -72,23 +72,25 @@ class Spent:
     measured: bool = True
 
     @classmethod
-    def of(cls, account: Account) -> Spent:
+    def from_account(cls, account: Account) -> SpentAmounts:
         """Build the amounts from an account."""
-        doubtful = account.consumption.seconds.get(Method.UNKNOWN, Seconds()).exact
-        known = account.energy_known or not account.cost.node_seconds.exact
+        doubtful = account.consumption.seconds.get(EnergyMethod.UNKNOWN, Seconds()).exact
+        known = account.is_energy_known or not account.cost.node_seconds.exact
         return cls(
             account.cost.money, not account.cost.unpriced.exact, account.emitted, known and not doubtful
         )
 
     @classmethod
-    def told(cls, cost: CostStatus) -> Spent:
+    def from_status(cls, cost: CostStatus) -> SpentAmounts:
         """Build the amounts from the status, while there is no account."""
         money, carbon = cost.dollars or 0.0, cost.carbon_kilograms or 0.0
         return cls(
-            Money(exact(money) * Money.NANO),
+            Money(decimal_fraction(money) * Money.NANO),
             not cost.unpriced_node_seconds,
-            Carbon(exact(carbon) * _PER_KILOGRAM),
-            not cost.node_seconds if cost.carbon_kilograms is None else Method.UNKNOWN not in cost.method,
+            Carbon(decimal_fraction(carbon) * _PER_KILOGRAM),
+            not cost.node_seconds
+            if cost.carbon_kilograms is None
+            else EnergyMethod.UNKNOWN not in cost.method,
         )
 
 
@@ -101,38 +103,38 @@ class _Limit:
     unknown: Reason | None  # something more may be
 
 
-def remembered(budget: Budget, cost: CostStatus, known: bool = True) -> Spending:
+def assess_from_status(budget: Budget, cost: CostStatus, known: bool = True) -> BudgetAssessment:
     """Assess `budget` by the cost in the run's status, while no usage is known.
 
     `known`: nothing else was used since.
     """
-    limits = _limits(budget, Spent.told(cost))
+    limits = _limits(budget, SpentAmounts.from_status(cost))
     if not known:
         limits = [replace(limit, unknown=Reason.SPENDING_UNKNOWN) for limit in limits]
     return _spending(budget, limits, limits, None)
 
 
-def spending(budget: Budget, account_at: Callable[[int], Account], at: int) -> Spending:
+def assess_budget(budget: Budget, account_at: Callable[[int], Account], at: int) -> BudgetAssessment:
     """Assess `budget` by an account.
 
     Args:
         account_at: the cost of the run's pods by a second, if they go on.
         at: the second of now.
     """
-    now = _limits(budget, Spent.of(account_at(at)))
+    now = _limits(budget, SpentAmounts.from_account(account_at(at)))
     # A pod that was just bound has cost nothing yet: whether it has a price shows by and by.
-    soon = _limits(budget, Spent.of(account_at(at + LONGEST_LOOK)))
+    soon = _limits(budget, SpentAmounts.from_account(account_at(at + LONGEST_LOOK)))
     return _spending(budget, now, soon, _look_after(budget, account_at, at, _level(_worst(now).share)))
 
 
 def _spending(
     budget: Budget, now: Sequence[_Limit], soon: Sequence[_Limit], look_after: int | None
-) -> Spending:
+) -> BudgetAssessment:
     worst = _worst(now)
     level = _level(worst.share)
     unknown = next((limit.unknown for limit in soon if limit.unknown), None)
     suspends = level is Level.EXCEEDED and budget.on_exceeded is OnExceeded.SUSPEND
-    return Spending(
+    return BudgetAssessment(
         level=level,
         condition=_condition(level, now, unknown, suspends),
         exceeded=f"{worst.said} is spent" if suspends else "",
@@ -141,7 +143,7 @@ def _spending(
     )
 
 
-def still(budget: Budget, found: Spending, said: str) -> Spending:
+def apply_hysteresis(budget: Budget, found: BudgetAssessment, said: str) -> BudgetAssessment:
     """Return `found`, raised to EXCEEDED for a suspended run whose spending stays above 80 %.
 
     Later data may lower the amounts: a pod's end a few seconds earlier, measured energy. A
@@ -150,7 +152,7 @@ def still(budget: Budget, found: Spending, said: str) -> Spending:
     """
     if found.level is not Level.NEARLY or budget.on_exceeded is not OnExceeded.SUSPEND:
         return found
-    for limit in _limits(budget, Spent()):
+    for limit in _limits(budget, SpentAmounts()):
         spent = _condition(Level.EXCEEDED, [limit], None, suspends=True)
         if limit.said in found.nearly and spent.message == said:
             exceeded = f"{limit.said} is spent"
@@ -168,14 +170,14 @@ def _worst(limits: Sequence[_Limit]) -> _Limit:
     return max(limits, key=lambda limit: limit.share)
 
 
-def _limits(budget: Budget, spent: Spent) -> Sequence[_Limit]:
+def _limits(budget: Budget, spent: SpentAmounts) -> Sequence[_Limit]:
     """Return the limits of the budget; at least one, as the API server requires it."""
     found = []
     if budget.dollars is not None:
         found.append(
             _Limit(
                 f"budget.dollars {budget.dollars:.12g}",
-                spent.money.exact / Money.NANO / exact(budget.dollars),
+                spent.money.exact / Money.NANO / decimal_fraction(budget.dollars),
                 None if spent.priced else Reason.PRICE_UNKNOWN,
             )
         )
@@ -183,7 +185,7 @@ def _limits(budget: Budget, spent: Spent) -> Sequence[_Limit]:
         found.append(
             _Limit(
                 f"budget.carbonKilograms {budget.carbon_kilograms:.12g}",
-                spent.carbon.exact / _PER_KILOGRAM / exact(budget.carbon_kilograms),
+                spent.carbon.exact / _PER_KILOGRAM / decimal_fraction(budget.carbon_kilograms),
                 None if spent.measured else Reason.ENERGY_UNKNOWN,
             )
         )
@@ -221,7 +223,7 @@ def _look_after(budget: Budget, account_at: Callable[[int], Account], at: int, l
         return None
 
     def share(after: int) -> Fraction:
-        return _worst(_limits(budget, Spent.of(account_at(at + after)))).share
+        return _worst(_limits(budget, SpentAmounts.from_account(account_at(at + after)))).share
 
     threshold = NEARLY if level is Level.WITHIN else Fraction(1)
     if share(LONGEST_LOOK) < threshold:

@@ -14,18 +14,18 @@ from footplate_contracts.directives import MOST_KEPT
 from footplate_contracts.names import Phase, Reason
 from footplate_contracts.v1alpha1.references import (
     MOST_FOLLOWERS,
-    AnswersOf,
+    GenerateRunReference,
     LineageEntry,
     ReferenceField,
     RunReference,
 )
 from footplate_contracts.v1alpha1.status import CheckpointStatus
 from footplate_contracts.v1alpha1.types import MOST_PROMOTED, MOST_STANDING
-from footplate_operator.runtime.decision import Problem
-from footplate_operator.trainingrun.policies.kinship import misfit
+from footplate_operator.runtime.decision import ReconcileProblem
+from footplate_operator.trainingrun.policies.kinship import find_mismatch
 from footplate_operator.trainingrun.run import Run
 
-Reference = RunReference | AnswersOf
+Reference = RunReference | GenerateRunReference
 # Whatever marks a run is given later, there is room for them.
 MOST_KEPT_FOR_OTHERS: Final = MOST_KEPT - MOST_PROMOTED
 _GOES_ON: Final = "this run goes on by itself then"
@@ -33,7 +33,7 @@ _GOES_ON: Final = "this run goes on by itself then"
 
 def resolve(
     run: Run, field: ReferenceField, reference: Reference, other: Run | None
-) -> LineageEntry | Problem:
+) -> LineageEntry | ReconcileProblem:
     """Return the entry for `other`, which `run` names by `reference` in `field`, or why there is none yet.
 
     Args:
@@ -46,23 +46,23 @@ def resolve(
             f"{field}.run {reference.name} {gone}: create it, and {_GOES_ON}; or delete this run, and create"
             " it anew with another one",
         )
-    if wrong := misfit(run, field, reference, other):
+    if wrong := find_mismatch(run, field, reference, other):
         return _held_up(
             Reason.RUN_UNFIT,
             f"{field}.run {reference.name} does not suit this run: {wrong}; create this run anew, with what"
             " suits it",
         )
-    if isinstance(reference, AnswersOf):
+    if isinstance(reference, GenerateRunReference):
         return _answers(field, other)
     return _Search(run, field, reference, other).found()
 
 
-def _held_up(reason: Reason, message: str) -> Problem:
-    return Problem(reason, message[:1024])
+def _held_up(reason: Reason, message: str) -> ReconcileProblem:
+    return ReconcileProblem(reason, message[:1024])
 
 
-def _waits(message: str) -> Problem:
-    return Problem(Reason.WAITING_FOR_RUN, message[:1024], waiting=True)
+def _waits(message: str) -> ReconcileProblem:
+    return ReconcileProblem(Reason.WAITING_FOR_RUN, message[:1024], waiting=True)
 
 
 def _state(other: Run) -> str:
@@ -72,12 +72,12 @@ def _state(other: Run) -> str:
     return f"{said}; it goes on once that is resumed" if phase is Phase.SUSPENDED else said
 
 
-def _failed(field: str, other: Run, remedy: str) -> Problem:
+def _failed(field: str, other: Run, remedy: str) -> ReconcileProblem:
     message = f"{field}.run {other.name} has failed; {remedy}"
     return _held_up(Reason.RUN_FAILED, message)
 
 
-def _answers(field: ReferenceField, other: Run) -> LineageEntry | Problem:
+def _answers(field: ReferenceField, other: Run) -> LineageEntry | ReconcileProblem:
     output = other.spec.rollout.output if other.spec.rollout is not None else None
     assert output is not None, "a misfit otherwise"
     if other.phase is Phase.SUCCEEDED:
@@ -99,7 +99,7 @@ class _Search:
         self._other = other
         self._known = other.status.checkpoint
 
-    def found(self) -> LineageEntry | Problem:
+    def found(self) -> LineageEntry | ReconcileProblem:
         if self._asked == "promoted":
             return self._promoted()
         if self._asked not in ("latest", "best"):
@@ -127,7 +127,7 @@ class _Search:
             return self._missing(f"has no checkpoint with a validation loss: {why}")
         return self._entry(step) or self._missing("does not say where that is")
 
-    def _promoted(self) -> LineageEntry | Problem:
+    def _promoted(self) -> LineageEntry | ReconcileProblem:
         marks = [
             mark
             for mark in (self._known.promoted if self._known else None) or ()
@@ -140,7 +140,7 @@ class _Search:
             return self._missing(f"has several marks ({names})", "take all but one away")
         return self._of_step(marks[0].step)
 
-    def _of_step(self, step: int) -> LineageEntry | Problem:
+    def _of_step(self, step: int) -> LineageEntry | ReconcileProblem:
         other, known = self._other, self._known
         entry = self._entry(step)
         if entry is None:
@@ -178,7 +178,7 @@ class _Search:
             digest=kept.digest if kept is not None else None,
         )
 
-    def _waiting(self, remedy: str = "") -> Problem:
+    def _waiting(self, remedy: str = "") -> ReconcileProblem:
         which = self._asked if self._asked in ("latest", "best") else f"{self._asked} checkpoint"
         if self._asked in ("latest", "best"):
             which += " checkpoint at the end"
@@ -209,7 +209,7 @@ class _Search:
             f" its step, and any other one as a directory, by {self._field}.uri"
         )
 
-    def _unlisted(self, step: int) -> Problem:
+    def _unlisted(self, step: int) -> ReconcileProblem:
         """Return the problem for a checkpoint that may exist though the other run does not list it.
 
         While that run may save again, its coordinator learns that a run waits for this step, and lists it.
@@ -229,7 +229,7 @@ class _Search:
         """Remedy for a mark whose step is not available; empty for other references."""
         return "move the mark to one of these" if self._asked == "promoted" else ""
 
-    def _missing(self, why: str, there: str = "") -> Problem:
+    def _missing(self, why: str, there: str = "") -> ReconcileProblem:
         """Return the problem that prevents this run; the remedy `there` applies to the other run."""
         anew = "create this run anew with another checkpoint"
         if self._asked == "promoted":
@@ -271,7 +271,7 @@ def _without_room(other: Run, run: Run) -> str:
 
 def wanted_steps(reference: Reference, other: Run) -> set[int]:
     """Return the steps of `other` that `reference` names, which may not exist yet; empty while unknown."""
-    if isinstance(reference, AnswersOf) or reference.checkpoint in ("latest", "best"):
+    if isinstance(reference, GenerateRunReference) or reference.checkpoint in ("latest", "best"):
         return set()
     if reference.checkpoint != "promoted":
         return {int(reference.checkpoint)}

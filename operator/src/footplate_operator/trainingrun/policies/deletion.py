@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_contracts.v1alpha1.types import Seconds
-from footplate_operator.trainingrun.observed import PodView, Recorded
+from footplate_operator.trainingrun.observed import PodView, RecordingStatus
 from footplate_operator.trainingrun.policies import ttl
 from footplate_operator.trainingrun.run import Run
 
@@ -36,7 +36,9 @@ class Deletion:
         return self.left <= 0.0
 
 
-def due_since(run: Run, pods: Iterable[PodView], recorded: Recorded | None, now: datetime) -> datetime | None:
+def due_since(
+    run: Run, pods: Iterable[PodView], recorded: RecordingStatus | None, now: datetime
+) -> datetime | None:
     """Return since when `run` is due for deletion, unless another run waits for it; None if it is not.
 
     It stays until its `pods` have ended.
@@ -44,11 +46,13 @@ def due_since(run: Run, pods: Iterable[PodView], recorded: Recorded | None, now:
     lifetime = run.spec.ttl_seconds_after_finished
     if run.ended is None or lifetime is None or any(pod.live for pod in pods):
         return None
-    due = of_ended(run.ended, lifetime, recorded, now).due
+    due = plan_deletion(run.ended, lifetime, recorded, now).due
     return run.ended + timedelta(seconds=lifetime) if due else None
 
 
-def of_ended(ended_at: datetime, lifetime: Seconds, recorded: Recorded | None, now: datetime) -> Deletion:
+def plan_deletion(
+    ended_at: datetime, lifetime: Seconds, recorded: RecordingStatus | None, now: datetime
+) -> Deletion:
     """Plan the deletion of a run that ended at `ended_at`; `recorded` is None if no API is configured."""
     left = ttl.remaining(ended_at, lifetime, now)
     if left > 0.0 or recorded is None or recorded.known:

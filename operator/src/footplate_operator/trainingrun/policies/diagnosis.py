@@ -41,7 +41,7 @@ _CLAIM_MISSING: Final = re.compile(r"persistentvolumeclaim \S+ not found", re.IG
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class PodDiagnosis:
     """Reason that holds a pod up, and the seconds after which hope is lost."""
 
     reason: Reason
@@ -49,7 +49,7 @@ class Diagnosis:
     patience: float  # seconds; infinite: only the startup deadline ends it
 
 
-def diagnose(pod: PodView) -> Diagnosis | None:
+def diagnose(pod: PodView) -> PodDiagnosis | None:
     """Return the reason that holds `pod` up; None if it runs, has ended, or is merely on its way."""
     if pod.ended or pod.terminating:
         return None
@@ -76,7 +76,7 @@ def misses_secret(run: str, pod: PodView) -> bool:
     return f'secret "{secret_name(run)}" not found' in pod.mount_error
 
 
-def worst(pods: Iterable[PodView], now: datetime) -> Diagnosis | None:
+def worst(pods: Iterable[PodView], now: datetime) -> PodDiagnosis | None:
     """Return the diagnosis of the pod with the least patience left, with that patience; None for none.
 
     A pod may have waited for a node or its image for minutes before: that proves nothing about its Secret.
@@ -90,7 +90,7 @@ def worst(pods: Iterable[PodView], now: datetime) -> Diagnosis | None:
     return min(left, key=lambda found: (found.patience, found.message), default=None)
 
 
-def _waiting(pod: PodView) -> Diagnosis | None:
+def _waiting(pod: PodView) -> PodDiagnosis | None:
     text = f"{pod.waiting_reason}: {pod.waiting_message}" if pod.waiting_message else pod.waiting_reason
     if pod.waiting_reason in _AT_ONCE:
         return _said(pod, Reason.IMAGE_PULL, text, 0.0)
@@ -118,12 +118,12 @@ def _tells_why(message: str) -> bool:
     return bool(re.search(r"fail|err|not found|denied|unauthorized|unknown", message, re.IGNORECASE))
 
 
-def _unschedulable(pod: PodView) -> Diagnosis:
+def _unschedulable(pod: PodView) -> PodDiagnosis:
     if _CLAIM.search(pod.unschedulable):
         patience = SECRET_SECONDS if _CLAIM_MISSING.search(pod.unschedulable) else _NEVER
         return _said(pod, Reason.VOLUME, pod.unschedulable, patience)
     return _said(pod, Reason.UNSCHEDULABLE, pod.unschedulable, _NEVER)
 
 
-def _said(pod: PodView, reason: Reason, text: str, patience: float) -> Diagnosis:
-    return Diagnosis(reason, f"pod {pod.name}: {text}"[:1024], patience)
+def _said(pod: PodView, reason: Reason, text: str, patience: float) -> PodDiagnosis:
+    return PodDiagnosis(reason, f"pod {pod.name}: {text}"[:1024], patience)

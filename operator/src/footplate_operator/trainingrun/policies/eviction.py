@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from footplate_contracts.names import Cause
-from footplate_contracts.quantity import amount
+from footplate_contracts.quantity import parse_quantity
 
 _OWN_LIMIT: Final = re.compile(
     r"ephemeral local storage usage exceeds the total limit"
@@ -31,7 +31,7 @@ _USED: Final = re.compile(
 _CAUSES: Final = {"memory": Cause.OUT_OF_MEMORY, "ephemeral-storage": Cause.STORAGE}
 
 
-def own_doing(message: str) -> Cause | None:
+def get_blamed_cause(message: str) -> Cause | None:
     """Return the cause that an eviction of this `message` counts against; None if the node is at fault."""
     if _OWN_LIMIT.search(message):
         return Cause.STORAGE
@@ -39,7 +39,7 @@ def own_doing(message: str) -> Cause | None:
     cause = _CAUSES.get(short_of[1].lower()) if short_of else None
     if cause is None:
         return None
-    kept = amount(reserve[1].rstrip(".")) if reserve else None
+    kept = parse_quantity(reserve[1].rstrip(".")) if reserve else None
     for used, request in _containers(message):
         if used > request > 0.0:
             return cause
@@ -51,6 +51,6 @@ def own_doing(message: str) -> Cause | None:
 def _containers(message: str) -> Iterator[tuple[float, float]]:
     """Yield the bytes that each container of the pod used, and the bytes that it had requested."""
     for used, request, earlier in _USED.findall(message):
-        amounts = amount(used.rstrip(".")), amount((request or earlier).rstrip("."))
+        amounts = parse_quantity(used.rstrip(".")), parse_quantity((request or earlier).rstrip("."))
         if amounts[0] is not None and amounts[1] is not None:
             yield amounts[0], amounts[1]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from footplate_contracts.failures import MESSAGE_LIMIT, FailureReport, fit, remedy_of
+from footplate_contracts.failures import MESSAGE_LIMIT, FailureReport, remedy_of, truncate_message
 from footplate_contracts.names import Cause, Reason
 from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.history import History
@@ -62,7 +62,7 @@ class FailureAction(StrEnum):
     FAIL = "fail"
 
 
-class Source(StrEnum):
+class FailureSource(StrEnum):
     """Source of a failure report."""
 
     COORDINATOR = "coordinator"  # what a rank or its agent reported: it knows why
@@ -70,13 +70,13 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True)
-class Failure:
+class RunFailure:
     """Observed failure of a run."""
 
     report: FailureReport
     generation: str | None = ""  # that it ended; empty: none was sealed; None: whichever the pod was part of
     node: str = ""
-    source: Source = Source.COORDINATOR
+    source: FailureSource = FailureSource.COORDINATOR
     incarnation: int | None = None  # of the pod that it is of, if any is left
     checkpoint_step: int | None = None  # of the newest durable checkpoint then, where that is known
 
@@ -91,7 +91,7 @@ class FailureDecision:
     message: str
 
 
-def next_action(budgets: Mapping[str, int], history: History, failure: Failure) -> FailureDecision:
+def next_action(budgets: Mapping[str, int], history: History, failure: RunFailure) -> FailureDecision:
     """Decide on a restart or the run's end, after `failure`.
 
     Args:
@@ -110,7 +110,7 @@ def next_action(budgets: Mapping[str, int], history: History, failure: Failure) 
     budget = _budget(budgets, report.cause)
     if _retried_elsewhere(history, report) and report.cause not in budgets:
         budget = _ELSEWHERE
-    if budget is not None and spent(history, report.cause) >= budget:
+    if budget is not None and count_budgeted_failures(history, report.cause) >= budget:
         times = "once" if budget == 0 else f"{budget + 1} times"
         reason = Reason.BUDGET_EXHAUSTED if budget else report.reason
         return _fail(report, reason, f"{report.cause} {times}, {budget} allowed; last: ")
@@ -118,21 +118,21 @@ def next_action(budgets: Mapping[str, int], history: History, failure: Failure) 
     return FailureDecision(FailureAction.RESTART, report.cause, report.reason, message)
 
 
-def overspent(
+def find_exhausted_budget(
     budgets: Mapping[str, int], history: History, causes: Iterable[Cause]
 ) -> FailureDecision | None:
     """Return the decision that ends a run with more failures by one of `causes` than allowed, if any."""
     for cause in causes:
-        budget, number = _budget(budgets, cause), spent(history, cause)
+        budget, number = _budget(budgets, cause), count_budgeted_failures(history, cause)
         if budget is not None and number > budget:
             message = f"{cause} {number} times, {budget} allowed; most of them while no operator was there"
             return FailureDecision(FailureAction.FAIL, cause, Reason.BUDGET_EXHAUSTED, message)
     return None
 
 
-def spent(history: History, cause: Cause) -> int:
+def count_budgeted_failures(history: History, cause: Cause) -> int:
     """Count failures by `cause` since the third-newest durable checkpoint, and for 24 h at least."""
-    return refill.spent(history.recent, cause, history.checkpoint_steps, history.now)
+    return refill.count_failures(history.recent, cause, history.checkpoint_steps, history.now)
 
 
 def fruitless_restarts(history: History, causes: Collection[Cause]) -> int:
@@ -196,7 +196,9 @@ def _fail(report: FailureReport, reason: str, before: str = "") -> FailureDecisi
 def _with_hint(report: FailureReport, hint: str, before: str = "") -> str:
     """Return the message of `report` between `before` and `hint`, which a long one does not push out."""
     after = f"; {hint}" if hint else ""
-    return before + fit(report.message.rstrip(), MESSAGE_LIMIT - len(before) - len(after)) + after
+    return (
+        before + truncate_message(report.message.rstrip(), MESSAGE_LIMIT - len(before) - len(after)) + after
+    )
 
 
 def _hint(report: FailureReport) -> str:

@@ -19,14 +19,14 @@ PROVISION_SECONDS: Final = 900.0  # cluster-autoscaler's default of --max-node-p
 
 
 @dataclass(frozen=True)
-class Hold:
+class NodeHold:
     """Nodes that an incomplete gang holds."""
 
     since: datetime | None  # when it has held one of them while a worker had none; None: it holds none
     scaled_up: datetime | None = None  # when an autoscaler said that it adds nodes for one of its pods
 
 
-def get_patience(deadline: float, stepped: bool, lost_turns: int) -> float:
+def get_hold_seconds(deadline: float, stepped: bool, lost_turns: int) -> float:
     """Return the seconds for which a gang may hold nodes while some of its workers have none.
 
     Args:
@@ -37,12 +37,14 @@ def get_patience(deadline: float, stepped: bool, lost_turns: int) -> float:
     return deadline if stepped and not lost_turns else min(deadline, SHORT_SECONDS)
 
 
-def is_turn_over(hold: Hold, turn_time: datetime, contested: bool, patience: float, now: datetime) -> bool:
+def is_turn_over(
+    hold: NodeHold, turn_time: datetime, contested: bool, patience: float, now: datetime
+) -> bool:
     """Return whether a gang that gathers, and is incomplete, should delete its pods.
 
     Args:
         contested: another gang of the profile could gather now.
-        patience: see `get_patience`.
+        patience: see `get_hold_seconds`.
     """
     if _awaits_nodes(hold, now):
         return False
@@ -52,7 +54,7 @@ def is_turn_over(hold: Hold, turn_time: datetime, contested: bool, patience: flo
 
 
 def is_overdue(
-    phase: Phase | None, stepped: bool, since: datetime, hold: Hold, deadline: float, now: datetime
+    phase: Phase | None, stepped: bool, since: datetime, hold: NodeHold, deadline: float, now: datetime
 ) -> bool:
     """Return whether a gang that has trained, and is incomplete since `since`, should release its nodes."""
     if not stepped or phase not in (Phase.STARTING, Phase.RESTARTING) or _awaits_nodes(hold, now):
@@ -60,5 +62,5 @@ def is_overdue(
     return seconds_between(since, now) >= deadline
 
 
-def _awaits_nodes(hold: Hold, now: datetime) -> bool:
+def _awaits_nodes(hold: NodeHold, now: datetime) -> bool:
     return hold.scaled_up is not None and seconds_between(hold.scaled_up, now) < PROVISION_SECONDS

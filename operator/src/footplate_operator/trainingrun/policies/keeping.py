@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.v1alpha1.references import (
     MOST_FOLLOWERS,
-    Follower,
+    DependentRun,
     LineageEntry,
     ReferenceField,
 )
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.trainingrun.policies.chain import (
     MOST_KEPT_FOR_OTHERS,
     Reference,
@@ -29,7 +29,7 @@ from footplate_operator.trainingrun.run import Run
 
 
 @dataclass(frozen=True)
-class NamingRun:
+class ReferencingRun:
     """Run that has not ended, and names another one."""
 
     run: Run
@@ -37,20 +37,20 @@ class NamingRun:
     lineage: Sequence[LineageEntry]  # as far as it is resolved
 
     @property
-    def awaited(self) -> dict[ReferenceField, Reference]:
+    def unresolved_references(self) -> dict[ReferenceField, Reference]:
         """References that are not resolved."""
         resolved = {entry.field for entry in self.lineage}
         return {field: reference for field, reference in self.named.items() if field not in resolved}
 
 
 @dataclass(frozen=True)
-class UnreadRun:
+class UnreadableRun:
     """Run that this release cannot decode, spec or status: it may train on untouched."""
 
     uid: str
 
 
-def followers(other: Run, naming: Sequence[NamingRun | UnreadRun]) -> list[Follower]:
+def build_followers(other: Run, naming: Sequence[ReferencingRun | UnreadableRun]) -> list[DependentRun]:
     """Return the runs for which `other` keeps checkpoints, and which, in the order of their first listing.
 
     A run that finds no room is listed without steps, or not at all, and waits. An unreadable run stays as it
@@ -59,14 +59,14 @@ def followers(other: Run, naming: Sequence[NamingRun | UnreadRun]) -> list[Follo
     before = {follower.uid: follower for follower in other.status.followers or ()}
     wanted = [found for known in naming if (found := _wanted(other, known, before)) is not None]
 
-    def order(follower: Follower) -> tuple[bool, bool, str]:
+    def order(follower: DependentRun) -> tuple[bool, bool, str]:
         """Sort followers with retained steps first, then those that want steps, then the others, by name."""
         known = before.get(follower.uid)
         stands = known is not None and bool(known.steps) and bool(follower.steps)
         return not stands, not follower.steps, follower.name
 
     kept: set[int] = set()
-    listed: list[Follower] = []
+    listed: list[DependentRun] = []
     for follower in sorted(wanted, key=order)[:MOST_FOLLOWERS]:
         if len(kept.union(follower.steps)) > MOST_KEPT_FOR_OTHERS:
             follower = follower.model_copy(update={"steps": []})
@@ -75,9 +75,9 @@ def followers(other: Run, naming: Sequence[NamingRun | UnreadRun]) -> list[Follo
     return listed
 
 
-def listed(
-    run: Run, wanted: Sequence[Follower], state: CoordinatorState, *, has_workers: bool
-) -> list[Follower]:
+def select_followers(
+    run: Run, wanted: Sequence[DependentRun], state: CoordinatorState, *, has_workers: bool
+) -> list[DependentRun]:
     """Return the `wanted` followers to list in the status of `run`, with the steps that it already retains.
 
     While it trains, a step is listed once its coordinator, in this `state`, has the directive to retain it:
@@ -102,27 +102,29 @@ def listed(
     return found
 
 
-def awaited(other: Run, naming: Sequence[NamingRun | UnreadRun]) -> bool:
+def is_awaited(other: Run, naming: Sequence[ReferencingRun | UnreadableRun]) -> bool:
     """Return whether `other`, which has ended, may still resolve a reference of a waiting run."""
     answers = (
         resolve(follower.run, field, reference, other)
         for follower in naming
-        if isinstance(follower, NamingRun)
-        for field, reference in follower.awaited.items()
+        if isinstance(follower, ReferencingRun)
+        for field, reference in follower.unresolved_references.items()
         if reference.name == other.name
     )
-    return any(not isinstance(answer, Problem) or answer.waiting for answer in answers)
+    return any(not isinstance(answer, ReconcileProblem) or answer.waiting for answer in answers)
 
 
-def _wanted(other: Run, follower: NamingRun | UnreadRun, before: Mapping[str, Follower]) -> Follower | None:
+def _wanted(
+    other: Run, follower: ReferencingRun | UnreadableRun, before: Mapping[str, DependentRun]
+) -> DependentRun | None:
     """Return the entry for `follower`; None if it cannot be decoded and is not listed `before`."""
-    if isinstance(follower, UnreadRun):
+    if isinstance(follower, UnreadableRun):
         return before.get(follower.uid)
     steps = sorted(_steps(other, follower))
-    return Follower(name=follower.run.name, uid=follower.run.uid, steps=steps)
+    return DependentRun(name=follower.run.name, uid=follower.run.uid, steps=steps)
 
 
-def _steps(other: Run, follower: NamingRun) -> set[int]:
+def _steps(other: Run, follower: ReferencingRun) -> set[int]:
     folder = path_of(other.spec.checkpoint.uri) + "/"
     # By the folder, and not by the uid: one that is created anew may go on in it, and removes there.
     steps = {
@@ -130,7 +132,7 @@ def _steps(other: Run, follower: NamingRun) -> set[int]:
         for entry in follower.lineage
         if entry.run == other.name and entry.step is not None and path_of(entry.uri).startswith(folder)
     }
-    for reference in follower.awaited.values():
+    for reference in follower.unresolved_references.values():
         if reference.name == other.name:
             steps |= wanted_steps(reference, other)
     return steps

@@ -10,10 +10,10 @@ from typing import Final
 
 from footplate_contracts.families import resolve_model
 from footplate_contracts.v1alpha1.model import Architecture, Model
-from footplate_contracts.v1alpha1.references import AnswersOf, ReferenceField, RunReference
+from footplate_contracts.v1alpha1.references import GenerateRunReference, ReferenceField, RunReference
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_operator.trainingrun.run import Run
-from footplate_planning.agreement import agreed
+from footplate_planning.agreement import apply_overrides
 
 # Which stages have weights to begin with, or to keep near to: those of a language model.
 _LANGUAGE: Final = frozenset({Stage.PRETRAIN, Stage.SFT, Stage.DPO, Stage.PPO, Stage.GRPO})
@@ -29,7 +29,9 @@ _GIVERS: Final[dict[ReferenceField, frozenset[Stage]]] = {
 _UNVALIDATED: Final = frozenset({Stage.PPO, Stage.GRPO})
 
 
-def misfit(run: Run, field: ReferenceField, reference: RunReference | AnswersOf, other: Run) -> str:
+def find_mismatch(
+    run: Run, field: ReferenceField, reference: RunReference | GenerateRunReference, other: Run
+) -> str:
     """Return why `other` cannot provide what `run` references by `reference` in `field`.
 
     Empty if it can, as far as specs show.
@@ -39,7 +41,7 @@ def misfit(run: Run, field: ReferenceField, reference: RunReference | AnswersOf,
         givers |= {Stage.REWARD}
     if other.spec.stage not in givers:
         return f"its stage is {other.spec.stage}, and {field} takes one of {', '.join(sorted(givers))}"
-    if isinstance(reference, AnswersOf):
+    if isinstance(reference, GenerateRunReference):
         output = other.spec.rollout.output if other.spec.rollout is not None else None
         return "" if output is not None else "it has no rollout.output"
     return _same_folder(run, other) or _no_best(reference, other) or _other_model(run, field, other)
@@ -86,7 +88,7 @@ def _other_model(run: Run, field: ReferenceField, other: Run) -> str:
 def _other_shape(stated: Model, theirs: Model) -> str:
     """Return how `stated` contradicts the model of the other run; empty if it does not."""
     try:
-        agreed(stated, theirs)
+        apply_overrides(stated, theirs)
     except ValueError as error:
         return str(error)
     return ""

@@ -18,7 +18,7 @@ CORDONED: Final = "its node is cordoned"
 _REPELLING = frozenset({"NoSchedule", "NoExecute"})
 
 
-def ending(taints: Iterable[Taint], scheduling: Scheduling) -> str:
+def get_disruption_reason(taints: Iterable[Taint], scheduling: Scheduling) -> str:
     """Return why pods should leave a node with these `taints`, as text; empty if they need not."""
     by_name = [toleration for toleration in scheduling.tolerations if toleration.get("key")]
     told = [
@@ -33,7 +33,7 @@ def ending(taints: Iterable[Taint], scheduling: Scheduling) -> str:
     return CORDONED if first.key == UNSCHEDULABLE else f"its node has the taint {first.key}"
 
 
-def admits(taints: Iterable[Taint], scheduling: Scheduling) -> bool:
+def is_schedulable(taints: Iterable[Taint], scheduling: Scheduling) -> bool:
     """Return whether the scheduler would bind pods to a node with these `taints`."""
     return all(
         any(_tolerated(taint, toleration) for toleration in scheduling.tolerations)

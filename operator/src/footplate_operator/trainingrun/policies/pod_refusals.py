@@ -11,7 +11,7 @@ from typing import Final
 
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import SecurityContext, SecurityProfile
-from footplate_operator.errors import ClusterError, Forbidden, Invalid
+from footplate_operator.errors import ClusterError, ObjectInvalid, RequestForbidden
 from footplate_operator.trainingrun.run import Run
 
 _STANDARD: Final = re.compile(r"violates PodSecurity")
@@ -34,7 +34,7 @@ def refusal(error: ClusterError, run: Run, profile: ComputeProfileSpec, ids: Sec
         error: the API server's answer to a dry run of a worker.
         ids: the ids of the run's pods.
     """
-    if not isinstance(error, Forbidden | Invalid) or _NO_DRY_RUN in str(error):
+    if not isinstance(error, RequestForbidden | ObjectInvalid) or _NO_DRY_RUN in str(error):
         return ""
     name, said = run.spec.compute.profile, str(error)
     if _STANDARD.search(said):
@@ -46,7 +46,7 @@ def refusal(error: ClusterError, run: Run, profile: ComputeProfileSpec, ids: Sec
         )
     if _POLICY.search(said):
         return _of_ids(said, run, ids)
-    if profile.pod_template is not None and isinstance(error, Invalid):
+    if profile.pod_template is not None and isinstance(error, ObjectInvalid):
         return (
             f"compute.profile {name}: podTemplate: the API server takes no such pod ({said}); correct the"
             " podTemplate of the profile, or spec.trainer of the run"

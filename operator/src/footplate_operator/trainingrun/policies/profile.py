@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from footplate_contracts.quantity import amount
+from footplate_contracts.quantity import parse_quantity
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_planning.topology import legal_node_counts
@@ -26,19 +26,19 @@ def contradiction(profile: ComputeProfileSpec) -> str:
     requests, limits = _part(profile, "requests"), _part(profile, "limits")
     for field, resource, count in _devices(profile):
         for part, said in (("requests", requests), ("limits", limits)):
-            if resource in said and amount(said[resource]) != count:
+            if resource in said and parse_quantity(said[resource]) != count:
                 return (
                     f"resources.{part}.{resource} {said[resource]} contradicts {field} {count};"
                     f" remove it: {field} says how many a worker has"
                 )
     for resource in requests.keys() & limits.keys():
-        asked, most = amount(requests[resource]), amount(limits[resource])
+        asked, most = parse_quantity(requests[resource]), parse_quantity(limits[resource])
         if asked is not None and most is not None and asked > most:
             return (
                 f"resources.requests.{resource} {requests[resource]} is above resources.limits.{resource}"
                 f" {limits[resource]}; lower it, or raise the limit"
             )
-    memory, shared = amount(limits.get("memory", "")), profile.network.shared_memory_gib
+    memory, shared = parse_quantity(limits.get("memory", "")), profile.network.shared_memory_gib
     if memory is not None and shared * _GIBIBYTE > memory:
         return (
             f"network.sharedMemoryGiB {shared:g} is above resources.limits.memory {limits['memory']}, of"
@@ -77,7 +77,7 @@ def refusal(config: RunConfig, name: str, profile: ComputeProfileSpec) -> str:
     )
 
 
-def changed(frozen: ComputeProfileSpec, live: ComputeProfileSpec) -> list[str]:
+def list_changed_fields(frozen: ComputeProfileSpec, live: ComputeProfileSpec) -> list[str]:
     """Return the profile's fields that differ from those at the run's admission, two levels deep.
 
     Its price is not among them: it takes effect at once, through the price book. How nodes are bought waits.

@@ -13,10 +13,10 @@ from typing import Final
 
 from footplate_contracts.names import Cause, ConditionType, ExitCode, Phase, Reason
 from footplate_operator.runtime.conditions import find
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.policies import suspension
-from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
+from footplate_operator.trainingrun.policies.diagnosis import PodDiagnosis
 from footplate_operator.trainingrun.policies.failure import FailureAction, FailureDecision
 from footplate_operator.trainingrun.run import Run
 
@@ -24,7 +24,7 @@ SCHEDULER_SECONDS: Final = 5.0  # for the scheduler to bind a pod or to say why 
 _STARTING: Final = frozenset({None, Phase.QUEUED, Phase.ADMITTED, Phase.STARTING, Phase.SUSPENDED})
 
 
-def untrained(phase: Phase | None) -> bool:
+def is_untrained(phase: Phase | None) -> bool:
     """Return whether nothing has been trained since the run was admitted: nothing to save or wait for."""
     return phase in _STARTING
 
@@ -47,12 +47,12 @@ def remaining(phase: Phase | None, since: datetime, deadline: float, now: dateti
     return deadline - (now - since).total_seconds()
 
 
-def failed(
+def find_startup_failure(
     run: Run,
     stepped: bool,
     observed: Observed,
-    held_up: Diagnosis | None,
-    everywhere: Diagnosis | None,
+    held_up: PodDiagnosis | None,
+    everywhere: PodDiagnosis | None,
     coordinator_error: str,
     now: datetime,
 ) -> FailureDecision | None:
@@ -64,11 +64,11 @@ def failed(
         everywhere: that diagnosis, if another node would not mend it.
         coordinator_error: the error of its newest coordinator, while none serves.
     """
-    if not untrained(run.phase) or suspension.asked(run) is not None:
+    if not is_untrained(run.phase) or suspension.find_suspension(run) is not None:
         return None
     if stepped:
         return None
-    if end := hopeless(everywhere, observed.problem, observed.coordinators):
+    if end := find_fatal_problem(everywhere, observed.problem, observed.coordinators):
         return end
     deadline = run.spec.resilience.startup_deadline_seconds
     left = remaining(run.phase, run.phase_since, deadline, now)
@@ -79,8 +79,8 @@ def failed(
     return _fail(Reason.STARTUP_DEADLINE, message)
 
 
-def hopeless(
-    held_up: Diagnosis | None, problem: Problem | None, coordinators: Iterable[PodView]
+def find_fatal_problem(
+    held_up: PodDiagnosis | None, problem: ReconcileProblem | None, coordinators: Iterable[PodView]
 ) -> FailureDecision | None:
     """Return the end of a run that has never trained and never will as it is; None if there is hope."""
     if held_up is not None and held_up.patience <= 0:

@@ -18,28 +18,28 @@ ALLOWANCE_SECONDS: Final = 15.0  # for the command to arrive, the step to end an
 
 
 @dataclass(frozen=True)
-class Suspension:
+class SuspensionRequest:
     """Reason to suspend a run, as one word and as a message."""
 
     reason: Reason
     message: str
 
-    def told(self, state: str) -> str:
+    def build_message(self, state: str) -> str:
         """Return `state` of the suspension, with its reason unless a person requested it."""
         return state if self.reason is Reason.SUSPENDED else f"{self.message}; {state}"
 
 
-BY_HAND: Final = Suspension(Reason.SUSPENDED, "spec.suspend is true")
+BY_HAND: Final = SuspensionRequest(Reason.SUSPENDED, "spec.suspend is true")
 
 
-def asked(run: Run) -> Suspension | None:
+def find_suspension(run: Run) -> SuspensionRequest | None:
     """Return the reason to suspend `run` now, `spec.suspend` or its spent budget; None if there is none."""
     if run.spec.suspend:
         return BY_HAND
-    return Suspension(Reason.BUDGET_EXCEEDED, run.exceeded) if run.exceeded else None
+    return SuspensionRequest(Reason.BUDGET_EXCEEDED, run.exceeded) if run.exceeded else None
 
 
-class Step(StrEnum):
+class SuspensionStep(StrEnum):
     """Next step of a suspension."""
 
     COMMAND = "command"
@@ -47,7 +47,7 @@ class Step(StrEnum):
     GIVE_UP = "giveUp"  # release, though nothing was acknowledged
 
 
-def next_step(training: bool, acknowledged: bool, waited: float, deadline: float) -> Step:
+def next_step(training: bool, acknowledged: bool, waited: float, deadline: float) -> SuspensionStep:
     """Return the next step: request the checkpoint (again: it is idempotent), or delete the pods.
 
     Args:
@@ -57,5 +57,5 @@ def next_step(training: bool, acknowledged: bool, waited: float, deadline: float
         deadline: seconds that a checkpoint may take (`checkpoint.emergencyDeadlineSeconds`).
     """
     if acknowledged or not training:
-        return Step.RELEASE
-    return Step.COMMAND if waited <= deadline + ALLOWANCE_SECONDS else Step.GIVE_UP
+        return SuspensionStep.RELEASE
+    return SuspensionStep.COMMAND if waited <= deadline + ALLOWANCE_SECONDS else SuspensionStep.GIVE_UP

@@ -7,7 +7,7 @@ from datetime import datetime
 from footplate_contracts.v1alpha1.types import Seconds
 
 
-def expired(finished_at: datetime, ttl: Seconds, now: datetime) -> bool:
+def is_expired(finished_at: datetime, ttl: Seconds, now: datetime) -> bool:
     """Return whether `ttl` seconds have passed since `finished_at`."""
     return remaining(finished_at, ttl, now) <= 0.0
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_operator.runtime.throttle import jitter
-from footplate_operator.trainingrun.observed import Turn
+from footplate_operator.trainingrun.observed import GangTurn
 
 AGED_TURNS: Final = 10  # lost turns after which no younger gang of the same priority gathers first
 RETRY_SECONDS: Final = 600.0  # from a release to the next turn, at the latest
@@ -21,7 +21,7 @@ _LARGEST_JITTER: Final = 1.2
 
 
 @dataclass(frozen=True)
-class Candidate:
+class WaitingGang:
     """Gang with workers that have no node, and that never trained since its pods were created."""
 
     uid: str
@@ -32,14 +32,14 @@ class Candidate:
     lost_turns: int = 0
 
 
-def build_line(candidates: Iterable[Candidate]) -> list[Candidate]:
+def sort_gangs(candidates: Iterable[WaitingGang]) -> list[WaitingGang]:
     """Return `candidates` by priority, highest first, then age, oldest first."""
     return sorted(candidates, key=lambda known: (-known.priority, known.created, known.uid))
 
 
 def get_turn(
-    uid: str, line: Sequence[Candidate], grown: datetime | None, is_short: bool, now: datetime
-) -> Turn:
+    uid: str, line: Sequence[WaitingGang], grown: datetime | None, is_short: bool, now: datetime
+) -> GangTurn:
     """Return the turn of the gang `uid`.
 
     Args:
@@ -57,7 +57,7 @@ def get_turn(
         (known for known in _unblocked(line) if _is_due(known, grown, now) and known != holder), None
     )
     first = holder or ready
-    return Turn(
+    return GangTurn(
         granted=not is_short and first is not None and first.uid == uid,
         place=place,
         waiting=len(line),
@@ -67,7 +67,7 @@ def get_turn(
     )
 
 
-def _unblocked(line: Sequence[Candidate]) -> Iterable[Candidate]:
+def _unblocked(line: Sequence[WaitingGang]) -> Iterable[WaitingGang]:
     """Yield the gangs before which no aged gang of the same priority waits."""
     aged: int | None = None  # the priority of the newest aged gang met so far
     for known in line:
@@ -78,14 +78,14 @@ def _unblocked(line: Sequence[Candidate]) -> Iterable[Candidate]:
             aged = known.priority
 
 
-def _is_due(known: Candidate, grown: datetime | None, now: datetime) -> bool:
+def _is_due(known: WaitingGang, grown: datetime | None, now: datetime) -> bool:
     retry = _retry(known)
     if retry is None or known.released is None:
         return True
     return now >= retry or (grown is not None and grown > known.released)
 
 
-def _retry(known: Candidate) -> datetime | None:
+def _retry(known: WaitingGang) -> datetime | None:
     if known.released is None:
         return None
     return known.released + timedelta(seconds=RETRY_SECONDS * jitter(known.uid) / _LARGEST_JITTER)

@@ -19,18 +19,18 @@ from footplate_operator.runtime.clock import from_epoch, parse_time
 from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.history import WAITS, History
 from footplate_operator.trainingrun.policies.failure import (
-    Failure,
     FailureAction,
     FailureDecision,
-    Source,
+    FailureSource,
+    RunFailure,
+    find_exhausted_budget,
     next_action,
-    overspent,
 )
-from footplate_operator.trainingrun.status.failures import SeenFailures
+from footplate_operator.trainingrun.status.failures import FailureUpdate
 
 
 def record(
-    history: History, seen: SeenFailures, state: CoordinatorState, budgets: Mapping[str, int]
+    history: History, seen: FailureUpdate, state: CoordinatorState, budgets: Mapping[str, int]
 ) -> tuple[History, FailureDecision | None]:
     """Return the history with all failures of `seen`, and the first failure that ends the run, if one does.
 
@@ -40,7 +40,7 @@ def record(
         budgets: failures allowed by cause, beside the defaults.
     """
     history = _with_unlisted(history, seen)
-    decisions = [overspent(budgets, history, seen.unlisted)]
+    decisions = [find_exhausted_budget(budgets, history, seen.unlisted)]
     for failure in seen.new:
         history = _named(history, failure)
         history, decision = interrupt(history, _placed(history, failure), budgets)
@@ -54,7 +54,7 @@ def record(
 
 
 def interrupt(
-    history: History, failure: Failure, budgets: Mapping[str, int]
+    history: History, failure: RunFailure, budgets: Mapping[str, int]
 ) -> tuple[History, FailureDecision | None]:
     """Return the history after `failure`, and the policy's decision on it.
 
@@ -86,7 +86,7 @@ def begin(history: History) -> History:
     return replace(history, attempts=(*history.attempts, attempt)[-ATTEMPT_LIMIT:])
 
 
-def sealed(history: History, generation: str, start_step: int | None, nodes: int) -> History:
+def with_generation(history: History, generation: str, start_step: int | None, nodes: int) -> History:
     """Write the open attempt's generation, its number of nodes, and its first step."""
     attempt = history.open
     if attempt is None or not generation:
@@ -119,7 +119,7 @@ def _waited(attempt: Attempt) -> bool:
     return attempt.reason in WAITS and not attempt.generation and attempt.cause is None
 
 
-def renewed(history: History, generation: str, nodes: int) -> History:
+def roll_generation(history: History, generation: str, nodes: int) -> History:
     """Open a new attempt for a newer generation on `nodes`, while the end of the last one is unexplained."""
     attempt = history.open
     if attempt is None or attempt.generation in ("", generation):
@@ -132,7 +132,7 @@ def renewed(history: History, generation: str, nodes: int) -> History:
     return begin(replace(ended, restarts=ended.restarts + 1))
 
 
-def _placed(history: History, failure: Failure) -> Failure:
+def _placed(history: History, failure: RunFailure) -> RunFailure:
     """Return `failure` with the generation that it ended; empty if its pod had joined none.
 
     While the open attempt has none yet, a pod that existed before that attempt was part
@@ -166,17 +166,17 @@ def _in_generation(history: History, state: CoordinatorState) -> History:
     if generation == history.broken:
         return history
     nodes = len(state.members) or history.nodes
-    return sealed(renewed(history, generation, nodes), generation, state.start_step, nodes)
+    return with_generation(roll_generation(history, generation, nodes), generation, state.start_step, nodes)
 
 
-def _named(history: History, failure: Failure) -> History:
+def _named(history: History, failure: RunFailure) -> History:
     """Return the history with the generation that `failure` ended, if Kubernetes reported that end before.
 
     An operator that begins to lead may see the pod that has ended before the coordinator's first answer,
     and no status names the generation that was sealed meanwhile. The coordinator then reports the same
     node, after ends without a known generation, and nothing has trained since.
     """
-    if failure.source is not Source.COORDINATOR or not failure.generation or not failure.node:
+    if failure.source is not FailureSource.COORDINATOR or not failure.generation or not failure.node:
         return history
     if _known(history, failure) is not None or history.generation:
         return history
@@ -189,7 +189,7 @@ def _named(history: History, failure: Failure) -> History:
     return history
 
 
-def _known(history: History, failure: Failure) -> Attempt | None:
+def _known(history: History, failure: RunFailure) -> Attempt | None:
     """Return the attempt whose end `failure` reports; None if that end is not recorded."""
     if not failure.generation:
         return None
@@ -199,7 +199,7 @@ def _known(history: History, failure: Failure) -> Attempt | None:
     return None
 
 
-def _better(failure: Failure, known: Attempt) -> bool:
+def _better(failure: RunFailure, known: Attempt) -> bool:
     """Return whether `failure` explains an attempt's end better than the recorded reason.
 
     Any other report of the same end explains a secondary failure. A lost agent says no more than its
@@ -217,10 +217,10 @@ def _better(failure: Failure, known: Attempt) -> bool:
         return True
     if report.cause is Cause.NODE_LOST and known.cause is not None:
         return False
-    return failure.source is Source.COORDINATOR and known.rank is None
+    return failure.source is FailureSource.COORDINATOR and known.rank is None
 
 
-def _reached(history: History, known: Attempt, failure: Failure) -> History:
+def _reached(history: History, known: Attempt, failure: RunFailure) -> History:
     """Return the history, with a later last step of the attempt `known` if `failure` reports one."""
     step, saved = failure.report.step, failure.checkpoint_step
     if step is None or saved is None or step <= (known.end_step or 0):
@@ -228,7 +228,7 @@ def _reached(history: History, known: Attempt, failure: Failure) -> History:
     return _with(history, known.model_copy(update={"end_step": step, "lost_steps": max(0, step - saved)}))
 
 
-def _interrupted(history: History, failure: Failure, decision: FailureDecision) -> History:
+def _interrupted(history: History, failure: RunFailure, decision: FailureDecision) -> History:
     """Close the open attempt with `failure`, and open the next one unless that ends the run."""
     report, failed = failure.report, decision.action is FailureAction.FAIL
     history = begin(history)
@@ -253,7 +253,7 @@ def _before(history: History, ended: Attempt) -> History:
     return replace(_taken_back(history, ended, None), attempts=(*earlier, reopened))
 
 
-def _corrected(history: History, ended: Attempt, failure: Failure, decision: FailureDecision) -> History:
+def _corrected(history: History, ended: Attempt, failure: RunFailure, decision: FailureDecision) -> History:
     """Return the history with `failure` as the end of the attempt `ended`."""
     better = ended.model_copy(
         update={
@@ -269,7 +269,7 @@ def _corrected(history: History, ended: Attempt, failure: Failure, decision: Fai
     return _taken_back(history, ended, failure.report.cause)
 
 
-def _blame(failure: Failure) -> dict[str, object]:
+def _blame(failure: RunFailure) -> dict[str, object]:
     """Return the fields of an attempt that say whose failure it was; the status holds no negative rank."""
     report = failure.report
     rank = report.rank if report.rank is None or report.rank >= 0 else None
@@ -296,18 +296,18 @@ def _with_last(history: History, attempt: Attempt) -> History:
     return replace(history, attempts=(*history.attempts[:-1], attempt))
 
 
-def _with_unlisted(history: History, seen: SeenFailures) -> History:
+def _with_unlisted(history: History, seen: FailureUpdate) -> History:
     """Return the history with the failures too old to be listed, which count as of the oldest listed one."""
     for cause, number in seen.unlisted.items():
         history = _counted(history, cause, seen.new[0], number)
     return replace(history, restarts=history.restarts + sum(seen.unlisted.values()))
 
 
-def _counted(history: History, cause: Cause, failure: Failure, number: int = 1) -> History:
+def _counted(history: History, cause: Cause, failure: RunFailure, number: int = 1) -> History:
     """Return the history with `number` more failures by `cause`, at the time of `failure`."""
     newest = history.checkpoint_step or 0
     saved = newest if failure.checkpoint_step is None else min(newest, failure.checkpoint_step)
-    recent = refill.noted(history.recent, cause.value, _moment(history, failure), saved, number)
+    recent = refill.add_failures(history.recent, cause.value, _moment(history, failure), saved, number)
     return replace(history, recent=recent, failures=_added(history.failures, {cause.value: number}))
 
 
@@ -320,11 +320,11 @@ def _taken_back(history: History, ended: Attempt, instead: Cause | None) -> Hist
     return replace(
         history,
         failures=_added(history.failures, difference),
-        recent=refill.taken_back(history.recent, ended.cause, seen, instead),
+        recent=refill.remove_failure(history.recent, ended.cause, seen, instead),
     )
 
 
-def _moment(history: History, failure: Failure) -> datetime:
+def _moment(history: History, failure: RunFailure) -> datetime:
     """Return the time of `failure`, by another machine's clock, bounded by the last look and now."""
     earliest = history.looked or history.created
     return from_epoch(min(max(earliest.timestamp(), failure.report.time), history.now.timestamp()))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from footplate_contracts.reports import CheckpointRecord, StandingCheckpoint
+from footplate_contracts.reports import CheckpointRecord, RetainedCheckpoint
 from footplate_contracts.v1alpha1.compute import Promotion
-from footplate_contracts.v1alpha1.references import Follower
+from footplate_contracts.v1alpha1.references import DependentRun
 from footplate_contracts.v1alpha1.status import (
     DIRECTORY_LIMIT,
     CheckpointStatus,
-    KeptCheckpoint,
     PromotedCheckpoint,
+    RetainedCheckpointStatus,
 )
 from footplate_operator.runtime.clock import format_time, from_epoch
 from footplate_operator.trainingrun import refill
@@ -27,7 +27,7 @@ def checkpoints(
     return newest and _marked(newest, run.spec.checkpoint.promoted or ())
 
 
-def named_only(known: CheckpointStatus, followers: Iterable[Follower]) -> CheckpointStatus:
+def drop_unreferenced(known: CheckpointStatus, followers: Iterable[DependentRun]) -> CheckpointStatus:
     """Return `known`, listing only the newest, the best, and checkpoints with a mark or a follower."""
     named = {known.latest_step, known.best_step, *(mark.step for mark in known.promoted or ())}
     named |= {step for follower in followers for step in follower.steps}
@@ -64,9 +64,9 @@ def _recent_steps(known: CheckpointStatus | None, every: int) -> list[int]:
     return known.recent_steps or [known.latest_step - number * every for number in range(refill.CHECKPOINTS)]
 
 
-def _kept(found: StandingCheckpoint) -> KeptCheckpoint:
+def _kept(found: RetainedCheckpoint) -> RetainedCheckpointStatus:
     loss = found.validation_loss
-    return KeptCheckpoint(
+    return RetainedCheckpointStatus(
         step=found.step,
         generation=str(found.generation),
         digest=found.digest,
@@ -74,7 +74,7 @@ def _kept(found: StandingCheckpoint) -> KeptCheckpoint:
     )
 
 
-def _best(kept: Iterable[KeptCheckpoint]) -> int | None:
+def _best(kept: Iterable[RetainedCheckpointStatus]) -> int | None:
     """Return the step of the lowest validation loss, in a tie the newest, as retention does."""
     losses = [(found.validation_loss, -found.step) for found in kept if found.validation_loss is not None]
     return -min(losses)[1] if losses else None
@@ -87,7 +87,9 @@ def _marked(newest: CheckpointStatus, promotions: Iterable[Promotion]) -> Checkp
     return newest if marks == newest.promoted else newest.model_copy(update={"promoted": marks})
 
 
-def _mark(newest: CheckpointStatus, promotion: Promotion, found: KeptCheckpoint | None) -> PromotedCheckpoint:
+def _mark(
+    newest: CheckpointStatus, promotion: Promotion, found: RetainedCheckpointStatus | None
+) -> PromotedCheckpoint:
     mark = PromotedCheckpoint(name=promotion.name, step=promotion.step)
     if found is None:
         own = newest.uri.rpartition("/")[2] if promotion.step == newest.latest_step else ""

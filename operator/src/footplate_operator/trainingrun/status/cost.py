@@ -15,41 +15,41 @@ from typing import Final
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.status import CostStatus, DeviceTime, TimeStatus
 from footplate_ledger.account import Account, Tariff
-from footplate_ledger.buckets import Bucket, Sums, joined, shared
-from footplate_ledger.records import exact, moment
-from footplate_ledger.repeated import Accounts
-from footplate_ledger.summary import summary
-from footplate_ledger.time import Span, second
+from footplate_ledger.buckets import DeviceActivity, Sums, add_sums, split_by_activity
+from footplate_ledger.records import decimal_fraction, parse_time
+from footplate_ledger.repeated import RunCostCache
+from footplate_ledger.summary import build_cost_status
+from footplate_ledger.time import Interval, unix_second
 from footplate_ledger.units import Seconds, total
-from footplate_ledger.usage import PodUsage
-from footplate_operator.usage.known import OwnUsage
+from footplate_ledger.usage import PodAllocation
+from footplate_operator.usage.known import OwnerUsage
 
 _MILLI: Final = 1000
 
 
 def account_from(
-    usage: OwnUsage, tariff: Tariff, at: int, known: Accounts | None = None
+    usage: OwnerUsage, tariff: Tariff, at: int, known: RunCostCache | None = None
 ) -> Callable[[int], Account]:
     """Return the pods' account by second, for seconds from `at` on; in the future: if they go on.
 
     Args:
         known: earlier accounts of the same run.
     """
-    return (known or Accounts()).of(usage.pods, usage.others, usage.nodes, tariff, at)
+    return (known or RunCostCache()).of(usage.pods, usage.others, usage.nodes, tariff, at)
 
 
-def account(usage: OwnUsage, tariff: Tariff, at: int, known: Accounts | None = None) -> Account:
+def account(usage: OwnerUsage, tariff: Tariff, at: int, known: RunCostCache | None = None) -> Account:
     """Return the pods' account until the second `at`."""
     return account_from(usage, tariff, at, known)(at)
 
 
 def cost(
     before: CostStatus | None,
-    usage: OwnUsage,
+    usage: OwnerUsage,
     tariff: Tariff,
     passed: Mapping[str, float],
     now: datetime,
-    known: Accounts | None = None,
+    known: RunCostCache | None = None,
 ) -> CostStatus:
     """Build `status.cost` at `now`.
 
@@ -58,15 +58,15 @@ def cost(
         passed: the growth of each member of `status.time` since, in seconds.
         known: earlier accounts.
     """
-    at = second(now)
+    at = unix_second(now)
     found = account(usage, tariff, at, known)
-    since = moment(before.until) if before is not None and before.until else 0
-    spares = total(Seconds, (_held(pod, Span(since, at)) for pod in usage.pods if pod.role is Role.SPARE))
+    since = parse_time(before.until) if before is not None and before.until else 0
+    spares = total(Seconds, (_held(pod, Interval(since, at)) for pod in usage.pods if pod.role is Role.SPARE))
     members = _read(before.device_seconds if before is not None else None)
-    return summary(found, shared_out(members, found.device_seconds, spares, passed), at)
+    return build_cost_status(found, distribute_seconds(members, found.device_seconds, spares, passed), at)
 
 
-def shared_out(known: Sums, whole: Seconds, spares: Seconds, passed: Mapping[str, float]) -> Sums:
+def distribute_seconds(known: Sums, whole: Seconds, spares: Seconds, passed: Mapping[str, float]) -> Sums:
     """Distribute the missing part of `whole` over `known`; the members sum to `whole`, to the millisecond.
 
     Args:
@@ -79,8 +79,8 @@ def shared_out(known: Sums, whole: Seconds, spares: Seconds, passed: Mapping[str
         left = whole.exact / so_far.exact
         return _rounded({bucket: seconds * left for bucket, seconds in known.items()}, whole)
     waited = min(spares, more)
-    grown = {name: max(Fraction(0), exact(seconds)) for name, seconds in passed.items()}
-    return _rounded(joined(known, shared(more - waited, waited, grown)), whole)
+    grown = {name: max(Fraction(0), decimal_fraction(seconds)) for name, seconds in passed.items()}
+    return _rounded(add_sums(known, split_by_activity(more - waited, waited, grown)), whole)
 
 
 def growth(before: TimeStatus | None, after: TimeStatus | None) -> dict[str, float]:
@@ -89,12 +89,16 @@ def growth(before: TimeStatus | None, after: TimeStatus | None) -> dict[str, flo
     return {} if after is None else {name: value - known.get(name, 0.0) for name, value in after}
 
 
-def _held(pod: PodUsage, window: Span) -> Seconds:
+def _held(pod: PodAllocation, window: Interval) -> Seconds:
     return pod.span(window.end).within(window).seconds * pod.devices
 
 
 def _read(known: DeviceTime | None) -> Sums:
-    return {} if known is None else {Bucket(name): Seconds(exact(value)) for name, value in known}
+    return (
+        {}
+        if known is None
+        else {DeviceActivity(name): Seconds(decimal_fraction(value)) for name, value in known}
+    )
 
 
 def _rounded(sums: Sums, whole: Seconds) -> Sums:

@@ -20,7 +20,7 @@ from footplate_contracts.failures import MESSAGE_LIMIT, OUTCOMES, REASON_LIMIT, 
 from footplate_contracts.names import Cause, ExitCode, Phase, Reason
 from footplate_operator.trainingrun.observed import LostWorker, PodView
 from footplate_operator.trainingrun.policies import eviction
-from footplate_operator.trainingrun.policies.failure import Failure, Source
+from footplate_operator.trainingrun.policies.failure import FailureSource, RunFailure
 from footplate_operator.trainingrun.run import Run
 
 _NOT_STARTED: Final = (126, 127, 128)  # what a shell and the container runtime say of a program
@@ -53,24 +53,24 @@ _TAKEN: Final = ("Preempting", "Shutdown", "Terminated", "NodeShutdown")
 
 
 @dataclass(frozen=True)
-class SeenFailures:
+class FailureUpdate:
     """Failures observed since the status was written."""
 
-    new: tuple[Failure, ...]  # the coordinator's first, as it knows why; then pods that are gone
-    explanations: tuple[Failure, ...]  # what Kubernetes came to say of ends that are known already
+    new: tuple[RunFailure, ...]  # the coordinator's first, as it knows why; then pods that are gone
+    explanations: tuple[RunFailure, ...]  # what Kubernetes came to say of ends that are known already
     counted: str  # `status.failuresSeen` with those that are new
     counted_by_cause: Mapping[str, int] = field(default_factory=dict)  # `status.failuresSeenByCause`
     # Older than those in `new`, by cause, where there were more than a coordinator lists.
     unlisted: Mapping[Cause, int] = field(default_factory=dict)
 
 
-def seen(
+def find_new_failures(
     run: Run,
     state: CoordinatorState,
     lost: Iterable[LostWorker],
     workers: Iterable[PodView],
     now: datetime,
-) -> SeenFailures:
+) -> FailureUpdate:
     """Return the failures of `run` that its status does not know.
 
     Args:
@@ -90,7 +90,7 @@ def seen(
     # Pods of a run that is being suspended end because they were asked to, whatever became of that.
     told = [worker for worker in lost if worker.pod is None or worker.pod.exit_code != ExitCode.SUSPENDED]
     gone = () if run.phase is Phase.SUSPENDING or state.state is RunState.SUSPENDED else told
-    return SeenFailures(
+    return FailureUpdate(
         new=(*map(_listed, fresh), *(from_lost(worker, None, now) for worker in gone)),
         explanations=tuple(_explanations(state, workers, now)),
         counted=f"{epoch}.{number}" if number else "",
@@ -119,14 +119,14 @@ def _unlisted(
     return {Cause(cause): number for cause, number in sorted(older.items()) if cause in frozenset(Cause)}
 
 
-def _listed(numbered: NumberedFailure) -> Failure:
+def _listed(numbered: NumberedFailure) -> RunFailure:
     report, generation = numbered.failure, str(numbered.generation) if numbered.generation else ""
     if not report.reason:  # a condition needs one
         report = report.model_copy(update={"reason": report.cause.value})
-    return Failure(report, generation, numbered.agent.node_name, checkpoint_step=numbered.checkpoint_step)
+    return RunFailure(report, generation, numbered.agent.node_name, checkpoint_step=numbered.checkpoint_step)
 
 
-def _explanations(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> Iterator[Failure]:
+def _explanations(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> Iterator[RunFailure]:
     """Yield Kubernetes' reasons for the ends of workers that the coordinator merely lost.
 
     The coordinator saw only a closed connection, and the pod shows the reason a moment
@@ -141,7 +141,7 @@ def _explanations(state: CoordinatorState, pods: Iterable[PodView], now: datetim
             yield from_lost(LostWorker(pod.index, pod), str(numbered.generation), now)
 
 
-def from_lost(worker: LostWorker, generation: str | None, now: datetime) -> Failure:
+def from_lost(worker: LostWorker, generation: str | None, now: datetime) -> RunFailure:
     """Build the failure that the end of a worker's pod reports."""
     pod = worker.pod
     if pod is None:
@@ -149,7 +149,7 @@ def from_lost(worker: LostWorker, generation: str | None, now: datetime) -> Fail
         message = f"the pod of worker {worker.index} was deleted"
     else:
         cause, reason = _cause(pod)
-        message = words(pod)
+        message = describe_pod_end(pod)
     ended = pod.finished if pod is not None and pod.finished is not None else now
     report = FailureReport(
         cause=cause,
@@ -159,7 +159,7 @@ def from_lost(worker: LostWorker, generation: str | None, now: datetime) -> Fail
         time=ended.timestamp(),
     )
     node, incarnation = (pod.node, pod.incarnation) if pod is not None else ("", None)
-    return Failure(report, generation, node, Source.KUBERNETES, incarnation)
+    return RunFailure(report, generation, node, FailureSource.KUBERNETES, incarnation)
 
 
 def _cause(pod: PodView) -> tuple[Cause, str]:
@@ -168,7 +168,7 @@ def _cause(pod: PodView) -> tuple[Cause, str]:
     if pod.disruption == "DeletionByPodGC":
         return Cause.NODE_LOST, pod.disruption
     if pod.reason == "Evicted":
-        return eviction.own_doing(pod.message) or Cause.PREEMPTED, pod.reason
+        return eviction.get_blamed_cause(pod.message) or Cause.PREEMPTED, pod.reason
     if pod.disruption or pod.reason in _TAKEN:
         return Cause.PREEMPTED, pod.disruption or pod.reason
     if pod.terminating and pod.notice and (not pod.ended or pod.exit_code in _NOBODYS_FAULT):
@@ -197,7 +197,7 @@ def _cause_of_code(code: int | None) -> tuple[Cause, str]:
     return outcome.cause, Reason.POD_FAILED if outcome is _ANYTHING else outcome.reason
 
 
-def words(pod: PodView) -> str:
+def describe_pod_end(pod: PodView) -> str:
     """Describe the end of a pod, for a person."""
     where = f" on node {pod.node}" if pod.node else ""
     if pod.terminating:

@@ -25,7 +25,7 @@ from footplate_operator.trainingrun.status import given_up
 from footplate_operator.trainingrun.status.checkpoints import checkpoints
 
 
-def told(
+def update_status(
     run: Run,
     state: CoordinatorState,
     serving: PodView | None,
@@ -48,13 +48,13 @@ def told(
             "checkpoint": checkpoints(run, state.checkpoint, state.checkpoint_steps),
             "world": _world(before, state, parallelism),
             "coordinator": _coordinator(run, serving, pods.coordinators),
-            "telemetry": given_up.counted(before.telemetry, state),
+            "telemetry": given_up.count_dropped(before.telemetry, state),
             "replicas": _replicas(pods),
         }
     )
 
 
-def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
+def update_ended_status(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
     """Return the status of `run` with reports that arrived after it had ended or was suspended.
 
     A coordinator may report a checkpoint long after its step: that step was known while it was written.
@@ -63,7 +63,7 @@ def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
     gone_on = state.progress.step > (before.progress.step if before.progress else 0)
     update: dict[str, object] = {
         "replicas": _replicas(observed),
-        "telemetry": given_up.counted(before.telemetry, state),
+        "telemetry": given_up.count_dropped(before.telemetry, state),
         "checkpoint": checkpoints(run),  # marks come and go
         "progress": _at_nothing(before.progress),
         "data": _data(before, state),
@@ -83,7 +83,7 @@ def _newer(before: TrainingRunStatus, state: CoordinatorState) -> bool:
 
 def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime) -> ProgressStatus | None:
     """Return the training's progress; a coordinator without a step, as it has just begun, changes nothing."""
-    if not state.heard:
+    if not state.is_received:
         return before.progress
     seen = state.progress
     known = before.progress
@@ -134,7 +134,7 @@ def _world(
         tensor=parallelism.tensor,
         pipeline=parallelism.pipeline,
         data=max(1, ranks // slice_size),
-        spares=sum(agent.spare for agent in state.waiting),
+        spares=sum(agent.is_spare for agent in state.waiting),
     )
 
 

@@ -9,12 +9,12 @@ from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.v1alpha1.status import TelemetryStatus
 
 
-def counted(before: TelemetryStatus | None, state: CoordinatorState) -> TelemetryStatus | None:
+def count_dropped(before: TelemetryStatus | None, state: CoordinatorState) -> TelemetryStatus | None:
     """Return the status's counts, which only grow, plus those of `state`; None while nothing is lost."""
     known = before or TelemetryStatus()
     epoch, refused, overflowed = _seen(known.seen)
     told = state.given_up
-    if not state.heard or state.epoch < epoch:
+    if not state.is_received or state.epoch < epoch:
         return before
     if state.epoch > epoch:
         refused = overflowed = 0

@@ -29,7 +29,7 @@ def active_phase(
     """
     trained = before in _TRAINED
     waiting = Phase.RESTARTING if trained else Phase.STARTING
-    if not state.heard:
+    if not state.is_received:
         return waiting if interrupted or not trained else before or waiting
     generation = str(state.generation) if state.generation else ""
     if state.state is RunState.TRAINING:

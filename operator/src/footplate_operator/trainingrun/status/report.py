@@ -1,6 +1,6 @@
 """Builds the next status: the observed fields, and the phase, conditions and time that follow.
 
-Every watcher of TrainingRuns receives each version of each status, so one stays
+Every watcher of TrainingRunController receives each version of each status, so one stays
 within 16 KiB, whatever happened to the run. Twenty attempts with a traceback
 each would be larger than that: the newest keep their messages, older ones are cut,
 then checkpoints without a name are no longer listed, and at last attempts are removed. The
@@ -20,12 +20,12 @@ from footplate_contracts.v1alpha1.status import Attempt, TimeStatus, TrainingRun
 from footplate_operator.runtime import conditions
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.metadata import selector
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import wall_time
-from footplate_operator.trainingrun.status.checkpoints import named_only
+from footplate_operator.trainingrun.status.checkpoints import drop_unreferenced
 
 STATUS_LIMIT: Final = 16 * 1024
 # Characters that attempts beyond the newest keep, tried in this order until the status fits.
@@ -56,7 +56,7 @@ def report(
     """
     before = run.status
     reached = max([0, *(attempt.end_step or 0 for attempt in before.attempts)])
-    steps = wall_time.Steps(_step(before), _step(seen), reached, blocked)
+    steps = wall_time.StepWindow(_step(before), _step(seen), reached, blocked)
     time = wall_time.book(before.time or TimeStatus(), run.created, before.phase, steps, now)
     same = before.phase is phase and before.phase_time
     return fit(
@@ -94,7 +94,7 @@ def fit(status: TrainingRunStatus) -> TrainingRunStatus:
     status = _shortened(status, _LAST_CUT)
     if bytes_of(status) > STATUS_LIMIT and status.checkpoint is not None:
         status = status.model_copy(
-            update={"checkpoint": named_only(status.checkpoint, status.followers or ())}
+            update={"checkpoint": drop_unreferenced(status.checkpoint, status.followers or ())}
         )
     while bytes_of(status) > STATUS_LIMIT and len(status.attempts) > _NEWEST:
         status = status.model_copy(update={"attempts": status.attempts[1:]})
@@ -126,7 +126,7 @@ def _short(message: str, characters: int) -> str:
 
 
 def not_training(
-    reason: str, message: str, problem: Problem | None, progressing: bool = False
+    reason: str, message: str, problem: ReconcileProblem | None, progressing: bool = False
 ) -> list[NewCondition]:
     """Build Ready, Progressing and Reconciled of a run that does not train; `problem`: the operator's."""
     return [
@@ -136,7 +136,7 @@ def not_training(
     ]
 
 
-def reconciled(problem: Problem | None, waiting: Sequence[str] = ()) -> NewCondition:
+def reconciled(problem: ReconcileProblem | None, waiting: Sequence[str] = ()) -> NewCondition:
     """Build the condition Reconciled; `waiting`: fields that take effect on resumption."""
     if problem is not None:
         return NewCondition(ConditionType.RECONCILED, False, problem.reason, problem.message)
@@ -147,7 +147,7 @@ def reconciled(problem: Problem | None, waiting: Sequence[str] = ()) -> NewCondi
     return NewCondition(ConditionType.RECONCILED, True, Reason.AS_DESIRED, message)
 
 
-def who_trains(training: int, wanted: int, refusal: str) -> str:
+def describe_training(training: int, wanted: int, refusal: str) -> str:
     """Describe a run in Running; `refusal`: why the coordinator cannot have the requested size."""
     if refusal:
         return f"{training} nodes train, and go on so; {refusal}"
@@ -156,7 +156,7 @@ def who_trains(training: int, wanted: int, refusal: str) -> str:
     return f"{training} nodes train; {wanted} are wanted, which changes at a checkpoint"
 
 
-def at_samples(progress: Progress) -> str:
+def describe_sampling(progress: Progress) -> str:
     """Describe the ranks' work before a step; empty if they neither sample nor score."""
     finished = progress.finished or 0
     if progress.phase is RankPhase.ROLLOUT:
@@ -166,7 +166,7 @@ def at_samples(progress: Progress) -> str:
     return ""
 
 
-def waiting_for(missing: Sequence[int], running: int, wanted: int) -> str:
+def describe_missing_workers(missing: Sequence[int], running: int, wanted: int) -> str:
     """Describe a run that starts; `missing`: indices of workers not joined yet, `running`: worker pods."""
     if missing:
         shown = ", ".join(str(index) for index in missing[:8])
@@ -174,7 +174,7 @@ def waiting_for(missing: Sequence[int], running: int, wanted: int) -> str:
     return f"{running} of {wanted} worker pods run; nothing has been trained yet"
 
 
-def finished(total_steps: int, wanted: int) -> str:
+def describe_end(total_steps: int, wanted: int) -> str:
     """Describe a run that has trained to its end, and a length that was requested too late."""
     if total_steps in (0, wanted):
         return "trained to the last step"
@@ -184,7 +184,7 @@ def finished(total_steps: int, wanted: int) -> str:
     )
 
 
-def answered(rollouts: int) -> str:
+def describe_answers(rollouts: int) -> str:
     """Describe the end of a run of stage generate, whichever of its starts wrote the answers."""
     counted = "1 rollout" if rollouts == 1 else f"{rollouts} rollouts"
     return f"the answers of {counted} are written"

@@ -7,11 +7,11 @@ from datetime import datetime
 from footplate_contracts.names import Reason
 from footplate_contracts.v1alpha1.status import GatheringStatus
 from footplate_operator.runtime.clock import format_time, parse_time
-from footplate_operator.trainingrun.observed import Turn
+from footplate_operator.trainingrun.observed import GangTurn
 from footplate_operator.trainingrun.run import Run
 
 
-def waiting_for_turn(run: Run, gathering: GatheringStatus, turn: Turn) -> tuple[str, str]:
+def waiting_for_turn(run: Run, gathering: GatheringStatus, turn: GangTurn) -> tuple[str, str]:
     """Return reason and message for a run without pods that waits for its turn or its next try."""
     since = _second(parse_time(gathering.since))
     missing = f"{run.spec.compute.nodes} workers wait for nodes since {since}"
@@ -25,7 +25,7 @@ def waiting_for_turn(run: Run, gathering: GatheringStatus, turn: Turn) -> tuple[
     return Reason.WAITING_FOR_TURN, f"{missing}; {place}; {behind}"
 
 
-def without_node(run: Run, unbound: int, turn: Turn) -> str:
+def without_node(run: Run, unbound: int, turn: GangTurn) -> str:
     """Describe the workers without a node, of a gang that has pods."""
     waits = run.status.gathering
     since = parse_time(waits.since) if waits is not None else run.phase_since
@@ -33,7 +33,7 @@ def without_node(run: Run, unbound: int, turn: Turn) -> str:
     return f"{said}; {_place(run, turn)}" if turn.waiting > 1 else said
 
 
-def _place(run: Run, turn: Turn) -> str:
+def _place(run: Run, turn: GangTurn) -> str:
     return f"place {turn.place} of {turn.waiting} in profile {run.spec.compute.profile}"
 
 

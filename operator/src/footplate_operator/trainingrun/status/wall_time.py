@@ -30,7 +30,7 @@ _ACCOUNTS: dict[Phase | None, str] = {
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepWindow:
     """Steps trained since the last account."""
 
     before: int  # step at the last account
@@ -44,14 +44,16 @@ def total(time: TimeStatus) -> float:
     return float(sum(time.model_dump().values()))
 
 
-def book(time: TimeStatus, created: datetime, phase: Phase | None, steps: Steps, now: datetime) -> TimeStatus:
+def book(
+    time: TimeStatus, created: datetime, phase: Phase | None, steps: StepWindow, now: datetime
+) -> TimeStatus:
     """Return `time` up to `now`, as `phase` lasted since the last account.
 
     Of the time in Running, steps that an earlier attempt had finished already
     are recomputed, not productive, and a blocking checkpoint is neither. A terminal phase adds nothing.
     """
     passed = seconds_between(created + timedelta(seconds=total(time)), now)
-    if phase is not None and phase.terminal:
+    if phase is not None and phase.is_terminal:
         return time
     if phase is not Phase.RUNNING:
         return _add(time, {_ACCOUNTS[phase]: passed})
@@ -76,7 +78,7 @@ def goodput(time: TimeStatus) -> float | None:
     return round(min(1.0, time.productive / since_admission), 4) if since_admission > 0 else None
 
 
-def _recomputed_share(steps: Steps) -> float:
+def _recomputed_share(steps: StepWindow) -> float:
     trained = steps.after - steps.before
     if trained <= 0:
         return 1.0 if steps.after < steps.reached else 0.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.data.chat.ends import Ends, ends_of, turn_end
-from footplate_trainer.data.chat.renderer import within_process
+from footplate_trainer.data.chat.ends import EndTokens, find_turn_end, resolve_end_tokens
+from footplate_trainer.data.chat.renderer import in_process_renderer
 from footplate_trainer.data.chat.template import ChatTemplate, ConversationRefused
 
 IDS = {"</s>": 2, "<|im_end|>": 7, "<|far|>": 100}
@@ -27,21 +27,24 @@ TWO = "{% for m in messages %}{{ m.content }}<|end|>\n{% endfor %}<|endoftext|>"
 @pytest.mark.parametrize(
     ("said", "names", "ends"),
     [
-        pytest.param([2], [], Ends(frozenset({2})), id="one"),
-        pytest.param([[2, 7], 2], [], Ends(frozenset({2, 7})), id="a-list-and-one-of-it"),
-        pytest.param([None, []], [], Ends(frozenset()), id="none"),
-        pytest.param([0], [], Ends(frozenset({0})), id="the-first-id"),
-        pytest.param([2], ["<|im_end|>"], Ends(frozenset({2, 7})), id="a-name-beside"),
-        pytest.param([[2, 50, -1]], [], Ends(frozenset({2}), ("50", "-1")), id="beyond-the-embedding"),
+        pytest.param([2], [], EndTokens(frozenset({2})), id="one"),
+        pytest.param([[2, 7], 2], [], EndTokens(frozenset({2, 7})), id="a-list-and-one-of-it"),
+        pytest.param([None, []], [], EndTokens(frozenset()), id="none"),
+        pytest.param([0], [], EndTokens(frozenset({0})), id="the-first-id"),
+        pytest.param([2], ["<|im_end|>"], EndTokens(frozenset({2, 7})), id="a-name-beside"),
+        pytest.param([[2, 50, -1]], [], EndTokens(frozenset({2}), ("50", "-1")), id="beyond-the-embedding"),
         pytest.param(
-            [], ["<|far|>", "<|nowhere|>"], Ends(frozenset(), ("<|far|>", "<|nowhere|>")), id="names-beyond"
+            [],
+            ["<|far|>", "<|nowhere|>"],
+            EndTokens(frozenset(), ("<|far|>", "<|nowhere|>")),
+            id="names-beyond",
         ),
-        pytest.param([[50], 50], [], Ends(frozenset(), ("50",)), id="told-once"),
-        pytest.param([True, "2", 2.0, {"id": 2}], [], Ends(frozenset()), id="no-numbers"),
+        pytest.param([[50], 50], [], EndTokens(frozenset(), ("50",)), id="told-once"),
+        pytest.param([True, "2", 2.0, {"id": 2}], [], EndTokens(frozenset()), id="no-numbers"),
     ],
 )
-def test_all_that_is_named_ends_a_text(said: list[object], names: list[str], ends: Ends) -> None:
-    assert ends_of(said, names, IDS.get, rows=50) == ends
+def test_all_that_is_named_ends_a_text(said: list[object], names: list[str], ends: EndTokens) -> None:
+    assert resolve_end_tokens(said, names, IDS.get, rows=50) == ends
 
 
 @pytest.mark.parametrize(
@@ -61,11 +64,11 @@ def test_a_template_ends_a_turn(template: str, end: str | None) -> None:
     tokens = ["<|im_start|>", "<|im_end|>", "<|eot|>", "<|end|>", "<|endoftext|>", "<|end", "</s>", "<s>", ""]
     read = ChatTemplate(template, "x", {"bos_token": "<s>", "eos_token": "</s>"})
 
-    assert turn_end(within_process(read), tokens) == end
+    assert find_turn_end(in_process_renderer(read), tokens) == end
 
 
 def test_a_template_that_refuses_an_answer_says_why() -> None:
     read = ChatTemplate("{{ raise_exception('system first') }}", "x")
 
     with pytest.raises(ConversationRefused, match="system first"):
-        turn_end(within_process(read), ["</s>"])
+        find_turn_end(in_process_renderer(read), ["</s>"])

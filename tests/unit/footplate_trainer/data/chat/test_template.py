@@ -10,9 +10,9 @@ import pytest
 from footplate_trainer.data.chat.template import (
     ChatTemplate,
     Conversation,
+    ConversationPrefix,
     ConversationRefused,
-    Ending,
-    Part,
+    PrefixEnding,
     TemplateFault,
 )
 from tests.support.chat import CHATML, LLAMA, MARKED, assistant, user
@@ -20,34 +20,38 @@ from tests.support.chat import CHATML, LLAMA, MARKED, assistant, user
 TALK = [user("Hi"), assistant("Yo"), user("Bye"), assistant("So long")]
 
 
-def text(source: str, part: Part | None = None, **context: Any) -> str:
+def text(source: str, part: ConversationPrefix | None = None, **context: Any) -> str:
     messages = context.pop("messages", TALK)
     template = ChatTemplate(source, "t.jinja", {"bos_token": "<s>"}, datetime(2026, 11, 30))
-    return template.render(Conversation(messages, **context), part or Part(len(messages))).text
+    return template.render(Conversation(messages, **context), part or ConversationPrefix(len(messages))).text
 
 
 @pytest.mark.parametrize(
     ("part", "ends"),
     [
-        pytest.param(Part(2), "assistant\nYo<|im_end|>\n", id="first-turns"),
-        pytest.param(Part(1, Ending.ANSWER), "Hi<|im_end|>\n<|im_start|>assistant\n", id="answer"),
-        pytest.param(Part(4, Ending.OPEN), "<|im_start|>assistant\nSo long", id="open"),
+        pytest.param(ConversationPrefix(2), "assistant\nYo<|im_end|>\n", id="first-turns"),
+        pytest.param(
+            ConversationPrefix(1, PrefixEnding.ANSWER), "Hi<|im_end|>\n<|im_start|>assistant\n", id="answer"
+        ),
+        pytest.param(ConversationPrefix(4, PrefixEnding.OPEN), "<|im_start|>assistant\nSo long", id="open"),
     ],
 )
-def test_a_part_is_the_first_turns_and_an_ending(part: Part, ends: str) -> None:
+def test_a_part_is_the_first_turns_and_an_ending(part: ConversationPrefix, ends: str) -> None:
     assert text(CHATML, part).endswith(ends)
 
 
 def test_an_open_turn_that_a_template_trims_is_cut_there() -> None:
-    assert text(LLAMA, Part(2, Ending.OPEN), messages=[user("Hi"), assistant("Yo ")]).endswith("<|stop|>Yo")
+    assert text(
+        LLAMA, ConversationPrefix(2, PrefixEnding.OPEN), messages=[user("Hi"), assistant("Yo ")]
+    ).endswith("<|stop|>Yo")
 
 
 def test_what_stands_in_generation_blocks_is_told_by_place() -> None:
     template = ChatTemplate(MARKED, "t.jinja")
-    rendered = template.render(Conversation(TALK), Part(4))
+    rendered = template.render(Conversation(TALK), ConversationPrefix(4))
     assert [rendered.text[a:b] for a, b in rendered.generated] == ["Yo<|im_end|>", "So long<|im_end|>"]
     # The next conversation begins anew.
-    assert len(template.render(Conversation(TALK), Part(2)).generated) == 1
+    assert len(template.render(Conversation(TALK), ConversationPrefix(2)).generated) == 1
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,10 @@ def test_a_conversation_may_be_refused(source: str, says: str) -> None:
 
 def test_an_open_turn_must_be_there() -> None:
     with pytest.raises(TemplateFault, match=r"t\.jinja leaves out the end of the last turn"):
-        text("{{ messages[0].content }}", Part(4, Ending.OPEN))
+        text("{{ messages[0].content }}", ConversationPrefix(4, PrefixEnding.OPEN))
     with pytest.raises(ConversationRefused, match="has no text that could be gone on with"):
-        text(CHATML, Part(1, Ending.OPEN), messages=[{"role": "assistant", "tool_calls": []}])
+        text(
+            CHATML,
+            ConversationPrefix(1, PrefixEnding.OPEN),
+            messages=[{"role": "assistant", "tool_calls": []}],
+        )

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from footplate_contracts.v1alpha1.data import Mask
+from footplate_contracts.v1alpha1.data import LossMask
 from footplate_trainer.data.chat.fields import RowReader
-from footplate_trainer.data.chat.making import EndOfText, SampleMaker, check_template, shown
+from footplate_trainer.data.chat.making import EndOfText, SampleMaker, find_delimiters, format_sample
 from footplate_trainer.data.chat.model_template import read_template
-from footplate_trainer.data.chat.renderer import within_process
+from footplate_trainer.data.chat.renderer import in_process_renderer
 from footplate_trainer.data.chat.template import ChatTemplate, TemplateFault
 from footplate_trainer.data.layout import ShardFormat
-from footplate_trainer.data.records import BadRow, Row
+from footplate_trainer.data.records import BadRow, DataRow
 from footplate_trainer.data.samples import SampleDocument, StoredSample
 from tests.support.chat import CHATML, MARKED, THINKING, assistant, chatml_model, llama_model, user
 
@@ -26,20 +26,20 @@ TALK = [user("Hi\n"), assistant("Yo there"), user("More?"), assistant("No")]
 
 def maker(
     folder: Path,
-    mask: Mask = Mask.ASSISTANT,
+    mask: LossMask = LossMask.ASSISTANT,
     shard_format: ShardFormat = ShardFormat.CHAT,
     **reading: Any,
 ) -> SampleMaker:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     template = read_template(folder)
     assert template is not None
-    render = within_process(ChatTemplate(template.source, "its template", template.special))
+    render = in_process_renderer(ChatTemplate(template.source, "its template", template.special))
     end = EndOfText(tokenizer.token_to_id(template.special["eos_token"]), "the model")
     return SampleMaker(RowReader(shard_format, **reading), tokenizer, template, render, mask, end)
 
 
 def made(maker: SampleMaker, row: Mapping[str, Any]) -> StoredSample | BadRow:
-    [(_, sample)] = maker.make([Row("file:7", row, 1)])
+    [(_, sample)] = maker.make([DataRow("file:7", row, 1)])
     return sample
 
 
@@ -63,12 +63,12 @@ def learnt(maker: SampleMaker, messages: list[dict[str, Any]]) -> list[str]:
 @pytest.mark.parametrize(
     ("mask", "expected"),
     [
-        pytest.param(Mask.ASSISTANT, ["Yo there<|im_end|>", "No<|im_end|>"], id="assistant"),
-        pytest.param(Mask.COMPLETION, ["No<|im_end|>"], id="completion"),
+        pytest.param(LossMask.ASSISTANT, ["Yo there<|im_end|>", "No<|im_end|>"], id="assistant"),
+        pytest.param(LossMask.COMPLETION, ["No<|im_end|>"], id="completion"),
     ],
 )
 def test_a_turn_is_learnt_with_the_token_that_ends_it_and_no_further(
-    template: str, mask: Mask, expected: list[str], tmp_path: Path
+    template: str, mask: LossMask, expected: list[str], tmp_path: Path
 ) -> None:
     assert learnt(maker(chatml_model(tmp_path, template), mask), TALK) == expected
 
@@ -88,13 +88,13 @@ def test_what_no_model_writes_is_not_learnt_where_a_template_marks_it(outside: s
         )
     making = maker(chatml_model(tmp_path, inside))
     assert making.template is not None
-    making.edges = check_template(making.template, making.render, making.encoder)
+    making.edges = find_delimiters(making.template, making.render, making.encoder)
     assert making.edges.opening == "<|im_start|>assistant\n"
     assert learnt(making, TALK) == ["Yo there<|im_end|>", "No<|im_end|>"]
 
 
 def test_all_is_every_token(tmp_path: Path) -> None:
-    [everything] = learnt(maker(chatml_model(tmp_path), Mask.ALL), TALK)
+    [everything] = learnt(maker(chatml_model(tmp_path), LossMask.ALL), TALK)
     assert everything.startswith("<|im_start|>system")
     assert everything.endswith("No<|im_end|>\n")
 
@@ -175,7 +175,7 @@ def test_a_template_that_forgets_thoughts_can_be_learnt_at_the_last_turn_only(tm
         TemplateFault, match=r"up to turn 2, otherwise once more follows, .*--mask completion"
     ):
         learnt(maker(chatml_model(tmp_path, THINKING)), talk)
-    found = learnt(maker(chatml_model(tmp_path, THINKING), Mask.COMPLETION), talk)
+    found = learnt(maker(chatml_model(tmp_path, THINKING), LossMask.COMPLETION), talk)
     assert found == ["<think>b</think>No<|im_end|>"]
 
 
@@ -190,7 +190,7 @@ def test_two_beginnings_of_text_are_refused_and_one_is_kept(tmp_path: Path) -> N
 
 
 def test_the_prompt_ends_where_the_answer_begins(tmp_path: Path) -> None:
-    making = maker(chatml_model(tmp_path), Mask.COMPLETION, ShardFormat.PREFERENCES)
+    making = maker(chatml_model(tmp_path), LossMask.COMPLETION, ShardFormat.PREFERENCES)
     row = {"prompt": TALK[:1], "chosen": [assistant("Yes")], "rejected": [assistant("No")], "margin": [1, 2]}
     sample = made(making, row)
     assert isinstance(sample, StoredSample)
@@ -203,7 +203,7 @@ def test_the_prompt_ends_where_the_answer_begins(tmp_path: Path) -> None:
 
 
 def test_margins_stand_in_all_rows_or_in_none(tmp_path: Path) -> None:
-    making = maker(chatml_model(tmp_path), Mask.COMPLETION, ShardFormat.PREFERENCES)
+    making = maker(chatml_model(tmp_path), LossMask.COMPLETION, ShardFormat.PREFERENCES)
     row = {"prompt": TALK[:1], "chosen": [assistant("Yes")], "rejected": [assistant("No")]}
     assert isinstance(made(making, row), StoredSample)
     assert "has a margin where rows before it have none" in str(made(making, {**row, "margin": 1}))
@@ -219,7 +219,7 @@ def test_margins_stand_in_all_rows_or_in_none(tmp_path: Path) -> None:
 def test_a_prompt_ends_where_a_model_goes_on(
     messages: list[dict[str, Any]], ends: str, tmp_path: Path
 ) -> None:
-    making = maker(chatml_model(tmp_path), Mask.ALL, ShardFormat.PROMPTS)
+    making = maker(chatml_model(tmp_path), LossMask.ALL, ShardFormat.PROMPTS)
     sample = made(making, {"prompt": messages, "answer": "4", "level": 2})
     assert isinstance(sample, StoredSample)
     [document] = sample.documents
@@ -229,7 +229,7 @@ def test_a_prompt_ends_where_a_model_goes_on(
 
 
 def test_texts_get_a_beginning_and_an_end_and_no_template(tmp_path: Path) -> None:
-    making = maker(llama_model(tmp_path), Mask.COMPLETION)
+    making = maker(llama_model(tmp_path), LossMask.COMPLETION)
     sample = made(making, {"prompt": "2 + 2 =", "completion": " 4 <|eot|>"})
     assert isinstance(sample, StoredSample)
     [document] = sample.documents
@@ -259,14 +259,14 @@ def test_a_template_that_forgets_its_input_is_named(template: str, turns: str, t
     with pytest.raises(
         TemplateFault, match=f"forgets its input: of a conversation of 4 turns it leaves out turn {turns};"
     ):
-        check_template(making.template, making.render, making.encoder)
+        find_delimiters(making.template, making.render, making.encoder)
 
 
 def test_a_person_sees_tokens_and_what_is_learnt(tmp_path: Path) -> None:
     making = maker(chatml_model(tmp_path, MARKED))
     sample = made(making, {"messages": [user("Hi"), assistant("er\nin")]})
     assert isinstance(sample, StoredSample)
-    text = shown("file:7", sample, making.tokenizer)
+    text = format_sample("file:7", sample, making.tokenizer)
     assert text.splitlines()[0] == "file:7: 25 tokens, 4 learnt"
     assert text.splitlines()[-2:] == ["⟦er|\\n", "in|<|im_end|>⟧|\\n"]
 
@@ -275,7 +275,8 @@ def test_a_row_that_the_template_refuses_is_bad_and_the_next_one_is_not(tmp_path
     refusing = "{% if messages[0].content == 'no' %}{{ raise_exception('not this') }}{% endif %}" + CHATML
     making: SampleMaker = maker(chatml_model(tmp_path, refusing))
     rows = [
-        Row(f"f:{n}", {"messages": [user(text), assistant("a")]}, 1) for n, text in enumerate(("no", "yes"))
+        DataRow(f"f:{n}", {"messages": [user(text), assistant("a")]}, 1)
+        for n, text in enumerate(("no", "yes"))
     ]
     (_, bad), (_, good) = making.make(rows)
     assert isinstance(bad, BadRow)

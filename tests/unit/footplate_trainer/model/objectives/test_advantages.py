@@ -12,16 +12,16 @@ from torch import Tensor
 from footplate_trainer.model.objectives.advantages import (
     REWARD_LIMIT,
     batch_deviation,
-    countable,
-    degenerate,
+    countable_mask,
+    degenerate_groups,
     gae,
     group_deviation,
     group_mean,
     leave_one_out,
-    places_after_end,
-    places_at_end,
+    position_count_after_end,
+    position_count_at_end,
     token_rewards,
-    whitened,
+    whiten,
 )
 from footplate_trainer.rewards.answers import LARGEST
 from tests.support.formulas import agrees, exact
@@ -36,24 +36,32 @@ K1 = [0.1, -0.05, 0.2, 0.0]
     ("divergence", "values", "places", "known"),
     [
         pytest.param(
-            NO_KL, [0.5, 0.4, 0.3, 9.0], places_at_end(torch.tensor([3])), [0.43675, 0.565, 0.7, 0], id="end"
+            NO_KL,
+            [0.5, 0.4, 0.3, 9.0],
+            position_count_at_end(torch.tensor([3])),
+            [0.43675, 0.565, 0.7, 0],
+            id="end",
         ),
         pytest.param(
             NO_KL,
             [0.5, 0.4, 0.3, 0.2],
-            places_after_end(torch.tensor([3]), 4),
+            position_count_after_end(torch.tensor([3]), 4),
             [0.40065, 0.527, 0.66, 0.8],
             id="after-end",
         ),
         pytest.param(
             NO_KL,
             [0.5, 0.4, 0.3, 9.0],
-            places_after_end(torch.tensor([3]), 3),
+            position_count_after_end(torch.tensor([3]), 3),
             [0.43675, 0.565, 0.7, 0],
             id="no-room-after-end",
         ),
         pytest.param(
-            K1, [0.5, 0.4, 0.3, 9.0], places_at_end(torch.tensor([3])), [0.4251, 0.558, 0.69, 0], id="with-k1"
+            K1,
+            [0.5, 0.4, 0.3, 9.0],
+            position_count_at_end(torch.tensor([3])),
+            [0.4251, 0.558, 0.69, 0],
+            id="with-k1",
         ),
     ],
 )
@@ -102,7 +110,7 @@ def test_whitened_advantages_have_mean_0_and_unbiased_variance_1() -> None:
     generator = torch.Generator().manual_seed(4)
     given = 5 + 3 * torch.randn(7, 9, generator=generator, dtype=torch.float64)
     counted = torch.rand(7, 9, generator=generator) < 0.7
-    found = whitened(given, counted)
+    found = whiten(given, counted)
     agrees(found[counted].mean(), 0.0, 1e-12)
     agrees(found[counted].var(), 1.0, 1e-8)
     assert not found[~counted].any()
@@ -111,7 +119,7 @@ def test_whitened_advantages_have_mean_0_and_unbiased_variance_1() -> None:
 def test_1e8_is_added_to_the_variance_and_not_to_the_deviation() -> None:
     given = exact(1e-4, 4e-4, 2e-4, 8e-4)  # mean 3.75e-4, sum of squares from there 28.75e-8
     expected = (given - 3.75e-4) / math.sqrt(28.75e-8 / 3 + 1e-8)
-    agrees(whitened(given, everything(given)), expected.tolist(), 1e-12)
+    agrees(whiten(given, everything(given)), expected.tolist(), 1e-12)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +132,7 @@ def test_1e8_is_added_to_the_variance_and_not_to_the_deviation() -> None:
     ],
 )
 def test_what_cannot_be_whitened_is_0(given: list[float], counted: list[bool]) -> None:
-    agrees(whitened(exact(*given), torch.tensor(counted, dtype=torch.bool)), [0.0] * len(given), 0)
+    agrees(whiten(exact(*given), torch.tensor(counted, dtype=torch.bool)), [0.0] * len(given), 0)
 
 
 # -- of answers -------------------------------------------------------------------------------
@@ -203,22 +211,22 @@ def test_what_the_caller_does_not_count_is_not_looked_at(advantage: Advantage) -
 )
 def test_a_degenerate_group_has_advantage_0_exactly(advantage: Advantage, rewards: list[float]) -> None:
     group = torch.tensor([rewards], dtype=torch.float64)
-    assert degenerate(group, everything(group)).tolist() == [True]
+    assert degenerate_groups(group, everything(group)).tolist() == [True]
     agrees(advantage(group, everything(group)), [[0.0] * len(rewards)], 0)
 
 
 def test_degenerate_groups_are_told_from_others() -> None:
     rewards = exact([1.0, 1.0, math.nan], [1.0, 1.0, 1.0 + 2**-52], [0.0, 1.0, 0.0])
-    assert degenerate(rewards, everything(rewards)).tolist() == [True, False, False]
+    assert degenerate_groups(rewards, everything(rewards)).tolist() == [True, False, False]
     counted = torch.tensor([[True] * 3, [True, True, False], [True] * 3])
-    assert degenerate(rewards, counted).tolist() == [True, True, False]
+    assert degenerate_groups(rewards, counted).tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("advantage", ALL)
 def test_no_prompts_have_no_advantages(advantage: Advantage) -> None:
     none = torch.empty(0, 4, dtype=torch.float64)
     assert advantage(none, everything(none)).shape == (0, 4)
-    assert degenerate(none, everything(none)).shape == (0,)
+    assert degenerate_groups(none, everything(none)).shape == (0,)
 
 
 @pytest.mark.parametrize("advantage", ALL)
@@ -230,7 +238,7 @@ def test_the_largest_rewards_that_count_overflow_nowhere(advantage: Advantage) -
 
 def test_which_rewards_count() -> None:
     rewards = exact(0.0, -3.5, 1e12, -1e12, 1.001e12, 1e308, math.inf, -math.inf, math.nan)
-    assert countable(rewards).tolist() == [True] * 4 + [False] * 5
+    assert countable_mask(rewards).tolist() == [True] * 4 + [False] * 5
 
 
 def test_what_counts_is_what_a_reward_function_may_answer() -> None:

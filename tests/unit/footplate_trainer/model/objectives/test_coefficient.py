@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from footplate_trainer.model.objectives.coefficient import adaptive, fixed
+from footplate_trainer.model.objectives.coefficient import adaptive_coefficient, fixed_coefficient
 
 
 @pytest.mark.parametrize(
@@ -21,19 +21,19 @@ from footplate_trainer.model.objectives.coefficient import adaptive, fixed
     ],
 )
 def test_known_answers(divergence: float, factor: float) -> None:
-    assert adaptive(0.5, divergence, 0.1, 256, 10_000) == pytest.approx(0.5 * factor, abs=1e-12)
+    assert adaptive_coefficient(0.5, divergence, 0.1, 256, 10_000) == pytest.approx(0.5 * factor, abs=1e-12)
 
 
 def test_a_fixed_one_stays() -> None:
-    assert fixed(0.05) == 0.05
+    assert fixed_coefficient(0.05) == 0.05
 
 
 def test_kl_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="is NaN"):
-        adaptive(0.5, math.nan, 0.1, 256, 10_000)
+        adaptive_coefficient(0.5, math.nan, 0.1, 256, 10_000)
 
 
 def test_a_horizon_that_could_turn_the_sign_is_refused() -> None:
     with pytest.raises(ValueError, match="horizon is 51; with 256 answers a rollout it is 52 or more"):
-        adaptive(0.5, 0.05, 0.1, 256, 51)
-    assert adaptive(0.5, 0.05, 0.1, 256, 52) > 0
+        adaptive_coefficient(0.5, 0.05, 0.1, 256, 51)
+    assert adaptive_coefficient(0.5, 0.05, 0.1, 256, 52) > 0

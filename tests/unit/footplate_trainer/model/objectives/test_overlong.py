@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from footplate_trainer.model.objectives.overlong import missing_end, soft_penalty
+from footplate_trainer.model.objectives.overlong import soft_penalty, subtract_missing_end_penalty
 from tests.support.formulas import agrees, exact
 
 
@@ -32,6 +32,6 @@ def test_a_cache_that_is_no_part_of_the_length_is_refused(cache: int) -> None:
 
 def test_a_missing_end_costs_its_penalty_and_leaves_the_score() -> None:
     ended = torch.tensor([True, False, False])
-    agrees(missing_end(exact(0.5, 0.5, -2.0), ended, 1.0), [0.5, -0.5, -3.0], 0)
-    assert missing_end(exact(math.nan), torch.tensor([False]), 1.0).isnan().all()
-    assert missing_end(exact(), torch.tensor([], dtype=torch.bool), 1.0).shape == (0,)
+    agrees(subtract_missing_end_penalty(exact(0.5, 0.5, -2.0), ended, 1.0), [0.5, -0.5, -3.0], 0)
+    assert subtract_missing_end_penalty(exact(math.nan), torch.tensor([False]), 1.0).isnan().all()
+    assert subtract_missing_end_penalty(exact(), torch.tensor([], dtype=torch.bool), 1.0).shape == (0,)

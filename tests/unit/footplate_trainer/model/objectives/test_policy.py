@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from footplate_trainer.model.objectives.policy import (
-    clipped,
+    clipped_policy_loss,
     constant_length,
     sequence_log_ratio,
     sequence_mean,
@@ -36,7 +36,7 @@ from tests.support.formulas import agrees, exact, has_its_gradient
 def test_known_answers(
     advantage: float, ratio: float, bounds: tuple[float, float, float | None], known: float, held: bool
 ) -> None:
-    loss, was = clipped(exact(ratio).log(), exact(advantage), *bounds)
+    loss, was = clipped_policy_loss(exact(ratio).log(), exact(advantage), *bounds)
     agrees(loss, [known], 1e-12)
     assert was.tolist() == [held]
 
@@ -44,7 +44,7 @@ def test_known_answers(
 def test_gradients_are_those_of_differences() -> None:
     advantages = exact(2.0, -1.0, 2.0, -1.0, -1.0, 0.0)
     has_its_gradient(
-        lambda log_ratio: clipped(log_ratio, advantages, 0.2, 0.28, 3.0)[0],
+        lambda log_ratio: clipped_policy_loss(log_ratio, advantages, 0.2, 0.28, 3.0)[0],
         exact(1.5, 0.5, 0.5, 2.5, 5.0, 7.0).log(),
     )
 
@@ -58,7 +58,9 @@ def test_values_are_those_of_the_textbooks_maximum() -> None:
     generator = torch.Generator().manual_seed(2)
     log_ratio, advantages = torch.randn(2, 500, generator=generator, dtype=torch.float64)
     agrees(
-        clipped(log_ratio, advantages, 0.2, 0.3)[0], textbook(log_ratio, advantages, 0.2, 0.3).tolist(), 1e-12
+        clipped_policy_loss(log_ratio, advantages, 0.2, 0.3)[0],
+        textbook(log_ratio, advantages, 0.2, 0.3).tolist(),
+        1e-12,
     )
 
 
@@ -66,7 +68,7 @@ def test_values_are_those_of_the_textbooks_maximum() -> None:
 def test_what_is_clipped_has_no_gradient_however_large_the_ratio(dtype: torch.dtype) -> None:
     log_ratio = torch.tensor([2000.0, -2000.0, 2000.0, 2000.0], dtype=dtype, requires_grad=True)
     advantages = torch.tensor([2.0, -1.0, -1.0, 0.0], dtype=dtype)
-    loss, held = clipped(log_ratio, advantages, 0.2, 0.2, 3.0)
+    loss, held = clipped_policy_loss(log_ratio, advantages, 0.2, 0.2, 3.0)
     loss.sum().backward()
     assert held.tolist() == [True, True, True, False]
     agrees(loss, [-2.4, 0.8, 3.0, 0.0], 1e-6)
@@ -74,17 +76,17 @@ def test_what_is_clipped_has_no_gradient_however_large_the_ratio(dtype: torch.dt
 
 
 def test_without_a_bound_an_endless_ratio_shows() -> None:
-    loss, _ = clipped(exact(2000.0), exact(-1.0), 0.2, 0.2)
+    loss, _ = clipped_policy_loss(exact(2000.0), exact(-1.0), 0.2, 0.2)
     assert loss.tolist() == [math.inf]
 
 
 @pytest.mark.parametrize("advantage", [1.0, -1.0, 0.0])
 def test_nan_stays_nan(advantage: float) -> None:
-    assert clipped(exact(math.nan), exact(advantage), 0.2, 0.2, 3.0)[0].isnan().all()
+    assert clipped_policy_loss(exact(math.nan), exact(advantage), 0.2, 0.2, 3.0)[0].isnan().all()
 
 
 def test_no_tokens_have_no_loss() -> None:
-    assert clipped(exact(), exact(), 0.2, 0.2)[0].shape == (0,)
+    assert clipped_policy_loss(exact(), exact(), 0.2, 0.2)[0].shape == (0,)
 
 
 # -- ratios of sequences --------------------------------------------------------------------
@@ -102,7 +104,7 @@ def test_an_answer_without_tokens_has_ratio_1() -> None:
 
 def test_the_gradient_of_a_sequence_is_shared_by_its_tokens() -> None:
     has_its_gradient(
-        lambda log_p: clipped(
+        lambda log_p: clipped_policy_loss(
             sequence_log_ratio(log_p.sum(1), exact(-3.0, -2.0), torch.tensor([3, 3])),
             exact(2.0, -1.0),
             0.2,

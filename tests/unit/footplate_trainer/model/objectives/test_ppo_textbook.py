@@ -13,14 +13,14 @@ from torch import Tensor
 from footplate_trainer.model.objectives import divergence as estimates
 from footplate_trainer.model.objectives.advantages import (
     gae,
-    places_after_end,
-    places_at_end,
+    position_count_after_end,
+    position_count_at_end,
     token_rewards,
 )
-from footplate_trainer.model.objectives.advantages import whitened as ours_whitened
-from footplate_trainer.model.objectives.coefficient import adaptive
-from footplate_trainer.model.objectives.policy import clipped
-from footplate_trainer.model.objectives.value import clipped_value
+from footplate_trainer.model.objectives.advantages import whiten as ours_whitened
+from footplate_trainer.model.objectives.coefficient import adaptive_coefficient
+from footplate_trainer.model.objectives.policy import clipped_policy_loss
+from footplate_trainer.model.objectives.value import clipped_value_loss
 from tests.support.formulas import agrees, exact
 from tests.support.plain_llama import Sizes, Weights, outputs, random_weights
 from tests.support.ppo_textbook import (
@@ -85,14 +85,14 @@ def test_ours_agrees_about_the_policys_loss(dual: float | None) -> None:
     log_ratio, known = numbers(2, 200).unbind()
     settings = Settings(low=0.1, high=0.3, dual=dual)
     expected = [policy_loss(r, 0.0, float(a), settings) for r, a in zip(log_ratio, known, strict=True)]
-    agrees(clipped(log_ratio, known, 0.1, 0.3, dual)[0], expected, 1e-12)
+    agrees(clipped_policy_loss(log_ratio, known, 0.1, 0.3, dual)[0], expected, 1e-12)
 
 
 def test_ours_agrees_about_the_values_loss() -> None:
     values, old, returns = numbers(3, 200).unbind()
     rows = zip(values, old.tolist(), returns.tolist(), strict=True)
     expected = [value_loss(value, before, gain, Settings()) for value, before, gain in rows]
-    agrees(clipped_value(values, old, returns, 0.2), expected, 1e-12)
+    agrees(clipped_value_loss(values, old, returns, 0.2), expected, 1e-12)
 
 
 @pytest.mark.parametrize("name", ["k1", "k2", "k3"])
@@ -101,7 +101,7 @@ def test_ours_agrees_about_divergence_and_its_coefficient(name: str) -> None:
     expected = [divergence(p, q, name) for p, q in zip(log_p.tolist(), reference.tolist(), strict=True)]
     agrees(getattr(estimates, name)(log_p, reference), expected, 1e-12)
     for seen in (0.01, 0.09, 0.3):
-        assert adaptive(0.2, seen, 0.1, 64, 1000) == pytest.approx(
+        assert adaptive_coefficient(0.2, seen, 0.1, 64, 1000) == pytest.approx(
             adapted(0.2, seen, 0.1, 64, 1000), abs=1e-15
         )
 
@@ -113,7 +113,7 @@ def test_ours_agrees_about_a_rollout(after_end: bool) -> None:
     known = book(settings).experience(episodes)
 
     width, tokens = 4, torch.tensor([3, 4, 1])
-    places = places_after_end(tokens, 4) if after_end else places_at_end(tokens)
+    places = position_count_after_end(tokens, 4) if after_end else position_count_at_end(tokens)
     log_p, reference, values = (
         padded([getattr(seen, name) for seen in known], width) for name in ("log_p", "reference", "values")
     )

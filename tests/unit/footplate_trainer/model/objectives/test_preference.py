@@ -17,7 +17,7 @@ from footplate_trainer.model.objectives.preference import (
     kto_divergence,
     kto_loss,
     log_odds,
-    mismatched,
+    mismatched_answers,
     orpo_loss,
     robust_loss,
     sigmoid_loss,
@@ -105,13 +105,13 @@ def test_a_robust_loss_of_labels_that_say_nothing_is_refused(smoothing: float) -
 
 
 def test_kto_pairs_each_prompt_with_the_answer_before_it() -> None:
-    assert mismatched(4).tolist() == [3, 0, 1, 2]
-    assert mismatched(0).tolist() == []
+    assert mismatched_answers(4).tolist() == [3, 0, 1, 2]
+    assert mismatched_answers(0).tolist() == []
 
 
 def test_kto_refuses_a_step_in_which_nothing_is_mismatched() -> None:
     with pytest.raises(ValueError, match="a step of 1 sample has no mismatched pair"):
-        mismatched(1)
+        mismatched_answers(1)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from footplate_trainer.model.objectives.reward import centring, pairwise_loss, ranked
+from footplate_trainer.model.objectives.reward import centering_penalty, correctly_ranked_pairs, pairwise_loss
 from tests.support.formulas import agrees, exact, has_its_gradient
 
 CHOSEN, REJECTED = exact(1.2), exact(0.4)
@@ -17,18 +17,20 @@ def test_known_answers() -> None:
     agrees(pairwise_loss(CHOSEN, REJECTED), [0.371101])
     agrees(pairwise_loss(CHOSEN, REJECTED, 0.5), [0.554355])
     agrees(pairwise_loss(CHOSEN, REJECTED, exact(0.5)), [0.554355])
-    agrees(0.01 * centring(CHOSEN, REJECTED), [0.0256])
+    agrees(0.01 * centering_penalty(CHOSEN, REJECTED), [0.0256])
 
 
 def test_gradients_are_those_of_differences() -> None:
     def loss(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
-        return pairwise_loss(chosen, rejected, exact(0.5, 0.0, 1.5)) + 0.01 * centring(chosen, rejected)
+        return pairwise_loss(chosen, rejected, exact(0.5, 0.0, 1.5)) + 0.01 * centering_penalty(
+            chosen, rejected
+        )
 
     has_its_gradient(loss, [0.3, -1.2, 2.0], [-0.4, 0.9, 1.1])
 
 
 def test_the_higher_score_is_right_and_a_tie_is_wrong() -> None:
-    assert ranked(exact(1.0, 0.0, 0.5, math.nan), exact(0.0, 1.0, 0.5, 0.0)).tolist() == [
+    assert correctly_ranked_pairs(exact(1.0, 0.0, 0.5, math.nan), exact(0.0, 1.0, 0.5, 0.0)).tolist() == [
         True,
         False,
         False,

@@ -7,31 +7,31 @@ import math
 import pytest
 import torch
 
-from footplate_trainer.model.objectives.value import clipped_value, explained_variance
+from footplate_trainer.model.objectives.value import clipped_value_loss, explained_variance
 from tests.support.formulas import agrees, exact, has_its_gradient
 
 
 def test_known_answers() -> None:
     values = exact(0.6, 0.9, 0.1)
-    agrees(clipped_value(values, exact(0.5, 0.5, 0.5), exact(1.0, 1.0, 1.0), 0.2), [0.08, 0.045, 0.405])
+    agrees(clipped_value_loss(values, exact(0.5, 0.5, 0.5), exact(1.0, 1.0, 1.0), 0.2), [0.08, 0.045, 0.405])
 
 
 def test_gradients_are_those_of_differences() -> None:
     old, returns = exact(0.5, 0.5, 0.5, -1.0), exact(1.0, 1.0, 1.0, -2.0)
-    has_its_gradient(lambda values: clipped_value(values, old, returns, 0.2), [0.6, 0.9, 0.1, -1.1])
+    has_its_gradient(lambda values: clipped_value_loss(values, old, returns, 0.2), [0.6, 0.9, 0.1, -1.1])
 
 
 def test_a_value_that_went_too_far_towards_the_return_is_not_pushed_on() -> None:
     values = exact(0.9, 0.1).requires_grad_()
-    clipped_value(values, exact(0.5, 0.5), exact(1.0, 1.0), 0.2).sum().backward()
+    clipped_value_loss(values, exact(0.5, 0.5), exact(1.0, 1.0), 0.2).sum().backward()
     agrees(values.grad, [0.0, -0.9])
 
 
 def test_bad_input() -> None:
-    assert clipped_value(exact(), exact(), exact(), 0.2).shape == (0,)
+    assert clipped_value_loss(exact(), exact(), exact(), 0.2).shape == (0,)
     nan, known = exact(math.nan), exact(0.5)
     for values, old, returns in [(nan, known, known), (known, nan, known), (known, known, nan)]:
-        assert clipped_value(values, old, returns, 0.2).isnan().all()
+        assert clipped_value_loss(values, old, returns, 0.2).isnan().all()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import logging
 
 from footplate_contracts.reports import CheckpointRecord, GenerationId
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.layout import Retention, directory_of
+from footplate_trainer.checkpoint.layout import CheckpointRetention, committed_directory
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.errors import CheckpointError, StorageError
@@ -19,8 +19,8 @@ from footplate_trainer.errors import CheckpointError, StorageError
 _log = logging.getLogger(__name__)
 
 
-def record_of(
-    store: CheckpointStore, step: int, retention: Retention, finder: GenerationId
+def build_resumed_record(
+    store: CheckpointStore, step: int, retention: CheckpointRetention, finder: GenerationId
 ) -> CheckpointRecord | None:
     """Return the record of the checkpoint of `step`, from which generation `finder` has started.
 
@@ -32,7 +32,7 @@ def record_of(
         with storage_errors(f"checkpoint folder {store.uri}"):
             markers = store.markers()
         marker = markers.get(step)
-        directory = directory_of(marker)
+        directory = committed_directory(marker)
         if marker is None or directory is None:
             return None
         files = StepCheckpoint(store, directory.name).manifest().files
@@ -42,11 +42,11 @@ def record_of(
     written = directory.generation
     return CheckpointRecord(
         step=step,
-        uri=store.place(directory.name),
+        uri=store.directory_uri(directory.name),
         time=marker.time,
         bytes=sum(file.bytes for file in files),
-        generation=finder if written.newer_than(finder) else written,
+        generation=finder if written.is_newer_than(finder) else written,
         digest=marker.digest,
         validation_loss=marker.validation_loss,
-        standing=layout.standing([known for known in markers.values() if known], retention) or None,
+        standing=layout.list_standing([known for known in markers.values() if known], retention) or None,
     )

@@ -17,7 +17,7 @@ REST: Final = 3.0  # x the CPU time worked, so that at most a quarter of a core 
 SMALLEST: Final = 0.002  # CPU seconds worked that are worth a rest
 
 
-class Pace:
+class WriteThrottle:
     """Rate limiter of one checkpoint's writes; constructed in the thread that writes."""
 
     def __init__(

@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem
 
-from footplate_trainer.checkpoint.durable.pace import Pace
+from footplate_trainer.checkpoint.durable.pace import WriteThrottle
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.checkpoint.index import StoredTensor, TensorIndex, TensorSlice
 from footplate_trainer.checkpoint.layout import CheckpointFile, tensor_file
@@ -45,15 +45,15 @@ class TensorPlan:
         planner = DefaultSavePlanner()
         planner.set_up_planner(dict(tensors), is_coordinator=rank == 0)
         own = planner.create_local_plan()
-        plans = agree.gather_to_0(own, group) if group else [own]
+        plans = agree.gather_to_rank_0(own, group) if group else [own]
         index = None
         if rank == 0:
             plans, _ = planner.create_global_plan(plans)
-            index = index_of(plans).model_dump_json().encode()
+            index = build_index(plans).model_dump_json().encode()
         plan = planner.finish_plan(agree.scatter_from_0(plans, group) if group else plans[0])
         return cls(tensor_file(rank), [_planned(planner, item) for item in plan.items], index)
 
-    def write(self, folder: Folder, directory: str, pace: Pace) -> CheckpointFile:
+    def write(self, folder: Folder, directory: str, pace: WriteThrottle) -> CheckpointFile:
         """Write this rank's file durably; return its size and checksum. Raises OSError."""
         digest, size = hashlib.sha256(), 0
         with folder.open_write(f"{directory}/{self.file}") as file:
@@ -68,7 +68,7 @@ class TensorPlan:
         return CheckpointFile(file=self.file, bytes=size, sha256=digest.hexdigest())
 
 
-def index_of(plans: Sequence[SavePlan]) -> TensorIndex:
+def build_index(plans: Sequence[SavePlan]) -> TensorIndex:
     """Build the index of all files from the ranks' plans; `plans` by rank."""
     tensors: dict[str, StoredTensor] = {}
     for rank, plan in enumerate(plans):

@@ -18,7 +18,7 @@ from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointSource, CheckpointStore, storage_errors
 from footplate_trainer.errors import CheckpointDamaged, StorageError, UserMistake
 from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 
 _log = logging.getLogger(__name__)
 
@@ -38,14 +38,14 @@ _FIXED: Final = (
 )
 
 
-def find(
-    store: CheckpointStore, world: World, revoked: Callable[[StepDirectory], None]
+def find_resume_checkpoint(
+    store: CheckpointStore, world: DistributedContext, revoked: Callable[[StepDirectory], None]
 ) -> StepCheckpoint | None:
     """Find the newest whole checkpoint, the same on every rank; None for a fresh start. Collective.
 
     Calls `revoked`, on rank 0, for each checkpoint that has lost its marker because it is damaged.
     """
-    for step, checkpoint in committed(store, world):
+    for step, checkpoint in list_committed(store, world):
         damage = agreed_damage(checkpoint, world)
         if damage is None:
             return checkpoint
@@ -57,18 +57,20 @@ def find(
     return None
 
 
-def committed(store: CheckpointStore, world: World) -> list[tuple[int, StepCheckpoint | None]]:
+def list_committed(
+    store: CheckpointStore, world: DistributedContext
+) -> list[tuple[int, StepCheckpoint | None]]:
     """List step and checkpoint of each commit marker, newest first; None for a torn one. Collective."""
 
     def markers() -> Markers:
         with storage_errors(f"checkpoint folder {store.uri}"):
             return [(step, store.marker(step)) for step in store.steps()]
 
-    return marked(store, world, markers)
+    return resolve_markers(store, world, markers)
 
 
-def marked(
-    store: CheckpointSource, world: World, markers: Callable[[], Markers]
+def resolve_markers(
+    store: CheckpointSource, world: DistributedContext, markers: Callable[[], Markers]
 ) -> list[tuple[int, StepCheckpoint | None]]:
     """List step and checkpoint of each of the `markers` that rank 0 finds in `store`. Collective."""
 
@@ -77,11 +79,11 @@ def marked(
 
     return [
         (step, StepCheckpoint(store, directory) if directory else None)
-        for step, directory in agree.from_rank_0(named, world.background)
+        for step, directory in agree.compute_on_rank_0(named, world.background)
     ]
 
 
-def readable(store: CheckpointSource) -> Iterator[StepCheckpoint]:
+def iter_readable(store: CheckpointSource) -> Iterator[StepCheckpoint]:
     """Yield the committed checkpoints with a whole manifest, newest first; other files are not verified.
 
     Not collective. CheckpointError for a checkpoint of a format that this release does not read.
@@ -102,7 +104,7 @@ def _has_whole_manifest(checkpoint: StepCheckpoint) -> bool:
     return True
 
 
-def agreed_damage(checkpoint: StepCheckpoint | None, world: World) -> str | None:
+def agreed_damage(checkpoint: StepCheckpoint | None, world: DistributedContext) -> str | None:
     """Describe the damage of a committed checkpoint; None when it is whole. Each rank verifies a share.
 
     Collective. StorageError, on every rank, when only some ranks see it: then its state is unknown.
@@ -110,7 +112,7 @@ def agreed_damage(checkpoint: StepCheckpoint | None, world: World) -> str | None
     if checkpoint is None:
         return "its commit marker is torn"
     mine = checkpoint.first_damage(world.rank, world.size), checkpoint.has_manifest()
-    told = agree.gather(mine, world.background)
+    told = agree.all_gather(mine, world.background)
     blind = [rank for rank, (_, sees) in enumerate(told) if not sees]
     if 0 < len(blind) < world.size:
         raise StorageError(

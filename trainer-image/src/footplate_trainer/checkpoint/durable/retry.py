@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from footplate_contracts.backoff import backoff
+from footplate_contracts.backoff import backoff_seconds
 
 RETRY_SECONDS: Final = 3600.0  # since the first failure; `checkpoint.retrySeconds` says otherwise
 # So long a save is tried again that training waits for: less than `resilience.hang.checkpointSeconds`,
@@ -24,7 +24,7 @@ _LONGEST_PAUSE: Final = 30.0
 _LONGEST_WAIT: Final = 5.0  # where training waits, perhaps with a deadline
 
 
-class Next(Enum):
+class RetryAction(Enum):
     """The action after a failed attempt."""
 
     AGAIN = "again"
@@ -32,7 +32,7 @@ class Next(Enum):
     FAIL = "fail"
 
 
-class Waits(Enum):
+class WaitReason(Enum):
     """The reason why training waits for the checkpoint in flight."""
 
     NOT = "not"
@@ -41,13 +41,15 @@ class Waits(Enum):
 
 
 @dataclass
-class FailedSaves:
+class SaveFailures:
     """The failures since the last durable checkpoint. Times are seconds of one monotonic clock."""
 
     left_out: int = 0  # saves, one after the other
     _since: float | None = None
 
-    def follows(self, waits: Waits, waited: float, now: float, bound: float, hopeless: bool) -> Next:
+    def next_action(
+        self, waits: WaitReason, waited: float, now: float, bound: float, hopeless: bool
+    ) -> RetryAction:
         """Return the action after one more failed attempt.
 
         Args:
@@ -56,24 +58,24 @@ class FailedSaves:
             hopeless: waiting cannot repair it, and nothing is durable yet.
         """
         self._since = now if self._since is None else self._since
-        if waits is Waits.FOR_THE_END:
+        if waits is WaitReason.FOR_THE_END:
             spent = waited >= min(bound, WAIT_SECONDS)
         else:
             spent = now - self._since >= bound
         if hopeless or spent:
-            return Next.FAIL
-        return Next.LEAVE_OUT if waits is Waits.FOR_ROOM else Next.AGAIN
+            return RetryAction.FAIL
+        return RetryAction.LEAVE_OUT if waits is WaitReason.FOR_ROOM else RetryAction.AGAIN
 
-    def leave_out(self) -> None:
+    def count_skipped(self) -> None:
         """Count a skipped save."""
         self.left_out += 1
 
-    def mended(self) -> None:
+    def reset(self) -> None:
         """Reset the failures: a checkpoint is durable."""
         self.left_out, self._since = 0, None
 
 
-def pause(tries: int, waits: Waits) -> float:
+def retry_delay(tries: int, waits: WaitReason) -> float:
     """Return the seconds before the next attempt, after so many failed ones in a row."""
-    longest = _LONGEST_PAUSE if waits is Waits.NOT else _LONGEST_WAIT
-    return backoff(tries, first=_FIRST_PAUSE, longest=longest)
+    longest = _LONGEST_PAUSE if waits is WaitReason.NOT else _LONGEST_WAIT
+    return backoff_seconds(tries, first=_FIRST_PAUSE, longest=longest)

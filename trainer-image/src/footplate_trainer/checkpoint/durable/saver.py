@@ -26,24 +26,30 @@ from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.background import OneInFlight
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.durable.pace import Pace
+from footplate_trainer.checkpoint.durable.pace import WriteThrottle
 from footplate_trainer.checkpoint.durable.plan import TensorPlan
-from footplate_trainer.checkpoint.durable.retry import RETRY_SECONDS, FailedSaves, Next, Waits, pause
+from footplate_trainer.checkpoint.durable.retry import (
+    RETRY_SECONDS,
+    RetryAction,
+    SaveFailures,
+    WaitReason,
+    retry_delay,
+)
 from footplate_trainer.checkpoint.layout import (
     CheckpointFile,
+    CheckpointRetention,
     CommitMarker,
     Manifest,
-    Retention,
     StepDirectory,
-    removal_of,
+    build_removal,
 )
-from footplate_trainer.checkpoint.record import TrainingState, release
+from footplate_trainer.checkpoint.record import TrainingState, release_name
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, Markers, storage_errors
-from footplate_trainer.errors import NotOneFolder, StaleGeneration, StorageError
+from footplate_trainer.errors import FolderNotShared, StaleGeneration, StorageError
 from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +65,7 @@ class Snapshot:
     validation_loss: float | None = None  # of the weights among `tensors`
     hurry: threading.Event = field(default_factory=threading.Event)  # set when someone waits for the end
     needed: threading.Event = field(default_factory=threading.Event)  # set when `waits` is said
-    waits: Waits = Waits.NOT
+    waits: WaitReason = WaitReason.NOT
     waits_since: float = 0.0  # of a monotonic clock
     tried: threading.Event = field(default_factory=threading.Event)  # set after the first try
     goes_on: bool = False  # that one failed, and others follow
@@ -72,7 +78,7 @@ class Saver:
     """Writer of durable checkpoints, at most one in flight; the next one waits for it."""
 
     store: CheckpointStore
-    world: World
+    world: DistributedContext
     host: HostCopy
     generation: GenerationId
     settings: Checkpoint
@@ -86,7 +92,7 @@ class Saver:
         self._plan: TensorPlan | None = None  # made with the first checkpoint: the memory is always the same
         self._writing = OneInFlight("footplate-checkpoint")
         self._snapshot: Snapshot | None = None  # the one in flight
-        self._failures = FailedSaves()  # rank 0 keeps it
+        self._failures = SaveFailures()  # rank 0 keeps it
 
     def start(self, state: TrainingState, validation_loss: float | None = None) -> None:
         """Copy the state and begin to write it, after an attempt of the checkpoint before. Collective.
@@ -94,25 +100,27 @@ class Saver:
         If that attempt fails, the checkpoint before is skipped. `validation_loss` is that of the current
         weights, if it was measured.
         """
-        self._wait(Waits.FOR_ROOM)
+        self._wait(WaitReason.FOR_ROOM)
         begun = self.clock()
         snapshot = self._snapshot = Snapshot(
             self.host.fill(), state, begun, self.clock(), validation_loss=validation_loss
         )
         self._writing.start(partial(self._save, snapshot))
 
-    def change(self, settings: Checkpoint, kept: frozenset[int], sidecars: Mapping[str, bytes]) -> None:
+    def update_settings(
+        self, settings: Checkpoint, kept: frozenset[int], sidecars: Mapping[str, bytes]
+    ) -> None:
         """Replace the settings, the steps that are always retained, and the sidecars of the same names."""
         self.settings, self.kept = settings, kept
         self.sidecars = {**self.sidecars, **sidecars}
 
     @property
-    def failed(self) -> bool:
+    def has_failed(self) -> bool:
         """True if the checkpoint in flight has ended with an error; never waits."""
         return self._writing.failed
 
     @property
-    def left_out(self) -> int:
+    def skipped_count(self) -> int:
         """Checkpoints skipped since the last durable one, as rank 0 counts them."""
         return self._failures.left_out
 
@@ -121,9 +129,9 @@ class Saver:
 
         Raises StorageError or StaleGeneration when it could not be written.
         """
-        self._wait(Waits.FOR_THE_END)
+        self._wait(WaitReason.FOR_THE_END)
 
-    def finish_try(self) -> None:
+    def finish_attempt(self) -> None:
         """Wait for the first attempt of the checkpoint in flight; others follow while training continues."""
         snapshot = self._snapshot
         if snapshot is None:
@@ -133,7 +141,7 @@ class Saver:
         if not snapshot.goes_on:
             self._writing.finish()
 
-    def _wait(self, waits: Waits) -> None:
+    def _wait(self, waits: WaitReason) -> None:
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is not None:
             snapshot.waits_since, snapshot.waits = self.monotonic(), waits
@@ -159,41 +167,41 @@ class Saver:
     def _goes_on(self, snapshot: Snapshot, error: StorageError, tries: int) -> bool:
         """Return whether all ranks try again after `error`, which all have; raise it where it is final."""
         group = self.world.background
-        follows = agree.from_rank_0(lambda: self._follows(snapshot, error), group)
-        if follows is Next.FAIL:
+        follows = agree.compute_on_rank_0(lambda: self._follows(snapshot, error), group)
+        if follows is RetryAction.FAIL:
             raise error
-        if follows is Next.AGAIN:
+        if follows is RetryAction.AGAIN:
             snapshot.goes_on = True
             snapshot.tried.set()
-            follows = agree.from_rank_0(lambda: self._rest(snapshot, error, tries), group)
-        return follows is Next.AGAIN
+            follows = agree.compute_on_rank_0(lambda: self._rest(snapshot, error, tries), group)
+        return follows is RetryAction.AGAIN
 
-    def _follows(self, snapshot: Snapshot, error: StorageError) -> Next:
+    def _follows(self, snapshot: Snapshot, error: StorageError) -> RetryAction:
         """Return the action after `error`, on rank 0."""
         now, waits = self.monotonic(), snapshot.waits
-        follows = self._failures.follows(
+        follows = self._failures.next_action(
             waits,
-            waited=0.0 if waits is Waits.NOT else now - snapshot.waits_since,
+            waited=0.0 if waits is WaitReason.NOT else now - snapshot.waits_since,
             now=now,
             bound=self.settings.retry_seconds or RETRY_SECONDS,
-            hopeless=error.lasts and not self._anything_durable(),
+            hopeless=error.is_persistent and not self._anything_durable(),
         )
-        return self._left_out(error) if follows is Next.LEAVE_OUT else follows
+        return self._left_out(error) if follows is RetryAction.LEAVE_OUT else follows
 
-    def _rest(self, snapshot: Snapshot, error: StorageError, tries: int) -> Next:
+    def _rest(self, snapshot: Snapshot, error: StorageError, tries: int) -> RetryAction:
         """Wait before the next attempt, on rank 0; skip it if training needs the buffer by then."""
-        seconds = pause(tries, snapshot.waits)
+        seconds = retry_delay(tries, snapshot.waits)
         _log.warning("%s; it is tried again in %.0f s", error, seconds)
-        if snapshot.waits is Waits.NOT:
+        if snapshot.waits is WaitReason.NOT:
             snapshot.needed.wait(seconds)
         else:
             time.sleep(seconds)
-        return self._left_out(error) if snapshot.waits is Waits.FOR_ROOM else Next.AGAIN
+        return self._left_out(error) if snapshot.waits is WaitReason.FOR_ROOM else RetryAction.AGAIN
 
-    def _left_out(self, error: StorageError) -> Next:
-        self._failures.leave_out()
+    def _left_out(self, error: StorageError) -> RetryAction:
+        self._failures.count_skipped()
         _log.warning("%s; it is left out, and training goes on: the next one is due", error)
-        return Next.LEAVE_OUT
+        return RetryAction.LEAVE_OUT
 
     def _anything_durable(self) -> bool:
         """Return whether a restart would find a checkpoint; True where storage does not respond."""
@@ -207,9 +215,9 @@ class Saver:
         group = self.world.background
         directory = StepDirectory.of(snapshot.state.step, self.generation)
         plan = self._plan = self._plan or TensorPlan.of(snapshot.tensors, group)
-        if agree.from_rank_0(lambda: self._make_way(snapshot, directory), group):
-            parts = agree.gather_to_0(self._write_tensors(plan, snapshot, directory), group)
-            agree.from_rank_0(lambda: self._complete(plan, snapshot, directory, parts), group)
+        if agree.compute_on_rank_0(lambda: self._make_way(snapshot, directory), group):
+            parts = agree.gather_to_rank_0(self._write_tensors(plan, snapshot, directory), group)
+            agree.compute_on_rank_0(lambda: self._complete(plan, snapshot, directory, parts), group)
 
     def _make_way(self, snapshot: Snapshot, directory: StepDirectory) -> bool:
         """Remove an earlier attempt of this generation, on rank 0; False where it was committed."""
@@ -231,7 +239,7 @@ class Saver:
         self, plan: TensorPlan, snapshot: Snapshot, directory: StepDirectory
     ) -> CheckpointFile | StorageError:
         """Write this rank's tensors; return size and checksum, or the error for rank 0 to handle."""
-        pace = Pace(snapshot.hurry)
+        pace = WriteThrottle(snapshot.hurry)
         try:
             with self._errors(directory):
                 return plan.write(self.store.folder, directory.name, pace)
@@ -253,9 +261,9 @@ class Saver:
         try:
             records = _whole(parts)
             with self._errors(directory):
-                unseen = StepCheckpoint(self.store, directory.name).first_unseen(records)
+                unseen = StepCheckpoint(self.store, directory.name).first_missing(records)
                 if unseen is not None:
-                    raise NotOneFolder(unseen, step=directory.step)
+                    raise FolderNotShared(unseen, step=directory.step)
                 manifest, digest = self._write_manifest(snapshot.state, directory, plan, records)
                 if not self.agent.grant(directory.step):
                     raise StaleGeneration(
@@ -278,7 +286,7 @@ class Saver:
             layout.INDEX_FILE: plan.index,
         }
         own = [self.store.write(directory.name, name, small[name]) for name in sorted(small)]
-        manifest = Manifest(format=layout.FORMAT, written_by=release(), files=[*own, *records])
+        manifest = Manifest(format=layout.FORMAT, written_by=release_name(), files=[*own, *records])
         written = self.store.write(directory.name, layout.MANIFEST_FILE, _json(manifest.to_json()))
         return manifest, written.sha256
 
@@ -306,14 +314,14 @@ class Saver:
     def _announce(self, snapshot: Snapshot, directory: StepDirectory) -> None:
         """Report the durable checkpoint to the agent, and remove old ones."""
         now = self.clock()
-        self._failures.mended()
+        self._failures.reset()
         settings, markers = self.settings, self._markers()
-        retention = Retention(settings.keep_last, settings.keep_every_steps, self.kept)
+        retention = CheckpointRetention(settings.keep_last, settings.keep_every_steps, self.kept)
         known = [marker for marker in markers.values() if marker]
         self.agent.checkpoint(
             CheckpointRecord(
                 step=directory.step,
-                uri=self.store.place(directory.name),
+                uri=self.store.directory_uri(directory.name),
                 time=now,
                 bytes=snapshot.bytes,
                 seconds_blocked=snapshot.copied - snapshot.begun,
@@ -321,7 +329,7 @@ class Saver:
                 generation=self.generation,
                 digest=snapshot.marker.digest if snapshot.marker else None,
                 validation_loss=snapshot.validation_loss,
-                standing=layout.standing(known, retention) or None,
+                standing=layout.list_standing(known, retention) or None,
             )
         )
         if markers:
@@ -335,10 +343,10 @@ class Saver:
             self._cannot_remove(error)
             return {}
 
-    def _retain(self, markers: Markers, retention: Retention) -> None:
+    def _retain(self, markers: Markers, retention: CheckpointRetention) -> None:
         """Remove old checkpoints; the next commit retries the removals that fail now."""
         try:
-            self.store.retain(markers, retention, self.generation, self._removed)
+            self.store.apply_retention(markers, retention, self.generation, self._removed)
         except OSError as error:  # the new one is committed, whatever becomes of the old ones
             self._cannot_remove(error)
 
@@ -347,7 +355,7 @@ class Saver:
         _log.warning("old checkpoints in %s cannot be removed: %s", self.store.uri, reason)
 
     def _removed(self, directory: StepDirectory) -> None:
-        self.agent.removal(removal_of(directory, self.clock()))
+        self.agent.removal(build_removal(directory, self.clock()))
 
     def _discard(self, directory: StepDirectory) -> None:
         """Remove a directory that is certainly not committed."""

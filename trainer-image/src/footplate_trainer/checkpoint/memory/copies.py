@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from footplate_contracts.reports import GenerationId
-from footplate_trainer.checkpoint.layout import Begun
+from footplate_trainer.checkpoint.layout import GenerationStart
 
 KEPT: Final = 2  # steps: the newest one may be incomplete when a rank dies
 _NAME = re.compile(r"step-(\d+)\.e(\d+)g(\d+)\.(\d+)-of-(\d+)")
@@ -63,7 +63,7 @@ class CopyShard:
 
 
 def newest_complete(
-    held: Sequence[Iterable[CopyShard]], ranks: int, begun: Iterable[Begun]
+    held: Sequence[Iterable[CopyShard]], ranks: int, begun: Iterable[GenerationStart]
 ) -> MemoryCopy | None:
     """Return the newest copy of a world of `ranks` that has all its shards somewhere; `held` by rank. Pure.
 
@@ -74,7 +74,7 @@ def newest_complete(
     given_up = {
         shard.copy
         for shard in everywhere
-        if any(later.gives_up(shard.copy.step, shard.copy.generation) for later in begun)
+        if any(later.discards(shard.copy.step, shard.copy.generation) for later in begun)
     }
     copies = {shard.copy for shard in everywhere if shard.copy.ranks == ranks} - given_up
     complete = [copy for copy in copies if all(CopyShard(copy, rank) in everywhere for rank in range(ranks))]

@@ -27,7 +27,7 @@ class MemoryFolder:
         found = (CopyShard.parse(path.name) for path in self.folder.iterdir())
         return sorted(shard for shard in found if shard is not None)
 
-    def room(self, size: int) -> tuple[Path, Tensor]:
+    def allocate(self, size: int) -> tuple[Path, Tensor]:
         """Allocate and map a file of `size` bytes with a temporary name; OSError when there is no space."""
         path = self.folder / f".{uuid.uuid4().hex}"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
@@ -48,13 +48,13 @@ class MemoryFolder:
         """Map a complete file [uint8]."""
         return _mapped(self.folder / shard.name)
 
-    def keep_newest(self, rank: int) -> None:
+    def delete_older(self, rank: int) -> None:
         """Delete all but the newest few shards of one rank."""
         mine = [shard for shard in self.shards() if shard.rank == rank]
         for shard in mine[:-KEPT]:
             (self.folder / shard.name).unlink(missing_ok=True)
 
-    def keep_only(self, copy: MemoryCopy | None) -> None:
+    def delete_others(self, copy: MemoryCopy | None) -> None:
         """Delete all shards of other copies, and incomplete files."""
         for path in self.folder.iterdir():
             shard = CopyShard.parse(path.name)

@@ -51,7 +51,7 @@ def pack_into(
     opening = len(header).to_bytes(_LENGTH, "little") + header
     blob[: len(opening)].copy_(torch.frombuffer(bytearray(opening), dtype=torch.uint8))
     for span in spans:
-        _view(blob, opening_size(header), span, tensors[span.name]).copy_(tensors[span.name])
+        _view(blob, padded_header_size(header), span, tensors[span.name]).copy_(tensors[span.name])
 
 
 def unpack_from(blob: Tensor, tensors: Mapping[str, Tensor]) -> TrainingState:
@@ -63,11 +63,11 @@ def unpack_from(blob: Tensor, tensors: Mapping[str, Tensor]) -> TrainingState:
     if expected.spans != header.spans:
         raise ValueError("the copy in memory is of another model, optimizer or layout")
     for span in header.spans:
-        tensors[span.name].copy_(_view(blob, opening_size(content), span, tensors[span.name]))
+        tensors[span.name].copy_(_view(blob, padded_header_size(content), span, tensors[span.name]))
     return header.state
 
 
-def opening_size(header: bytes) -> int:
+def padded_header_size(header: bytes) -> int:
     """Return the bytes before the first tensor."""
     return -(-(_LENGTH + len(header)) // _ALIGNMENT) * _ALIGNMENT
 

@@ -17,17 +17,17 @@ from torch import Tensor
 
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.background import OneInFlight
-from footplate_trainer.checkpoint.layout import Begun
+from footplate_trainer.checkpoint.layout import GenerationStart
 from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
-from footplate_trainer.checkpoint.memory.layout import ShardHeader, opening_size, pack_into, unpack_from
+from footplate_trainer.checkpoint.memory.layout import ShardHeader, pack_into, padded_header_size, unpack_from
 from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import DistributedContext
 
 
 @dataclass(frozen=True)
-class FoundCopy:
+class RestorePlan:
     """The newest complete copy, and the transfers between ranks that restore it."""
 
     copy: MemoryCopy
@@ -40,7 +40,7 @@ class MemoryCopies:
 
     folder: MemoryFolder
     tensors: Mapping[str, Tensor]  # this rank's parts of the state; the memory is the live one
-    world: World
+    world: DistributedContext
     ranks_per_node: int
     generation: GenerationId
     every_steps: int
@@ -56,7 +56,7 @@ class MemoryCopies:
         self._exchanging = OneInFlight("footplate-mirror")
         self._sending = OneInFlight("footplate-mirror-send")
 
-    def due(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         """Return whether a copy is due after `step`."""
         return step % self.every_steps == 0
 
@@ -72,13 +72,13 @@ class MemoryCopies:
         """Wait until the partner has the last copy."""
         self._exchanging.finish()
 
-    def newest(self, begun: Sequence[Begun]) -> FoundCopy | None:
+    def find_newest(self, begun: Sequence[GenerationStart]) -> RestorePlan | None:
         """Find the newest complete copy that was not discarded, the same on every rank. Collective."""
-        held = agree.gather(self.folder.shards(), self._group)
+        held = agree.all_gather(self.folder.shards(), self._group)
         copy = newest_complete(held, self.world.size, begun)
-        return FoundCopy(copy, transfers(held, copy)) if copy else None
+        return RestorePlan(copy, transfers(held, copy)) if copy else None
 
-    def load(self, found: FoundCopy) -> TrainingState:
+    def load(self, found: RestorePlan) -> TrainingState:
         """Fill this rank's tensors from `found`. Collective."""
         mine = CopyShard(found.copy, self.world.rank)
         blob: Tensor | None = None
@@ -89,10 +89,10 @@ class MemoryCopies:
                 blob = self._receive(holder)
         return unpack_from(self.folder.open(mine) if blob is None else blob, self.tensors)
 
-    def forget(self, found: FoundCopy | None) -> None:
+    def delete_others(self, found: RestorePlan | None) -> None:
         """Delete all copies but `found`, so that discarded state cannot be restored later. Collective."""
         dist.barrier(group=self._group)  # nobody still lists or sends
-        self.folder.keep_only(found.copy if found else None)
+        self.folder.delete_others(found.copy if found else None)
         dist.barrier(group=self._group)  # and nobody removes what is written from now on
 
     def _write(self, shard: CopyShard, state: TrainingState) -> Tensor:
@@ -100,13 +100,13 @@ class MemoryCopies:
         header, size = ShardHeader.of(state, self.tensors)
         text = header.model_dump_json(by_alias=True, exclude_none=True).encode()
         try:
-            path, blob = self.folder.room(opening_size(text) + size)
+            path, blob = self.folder.allocate(padded_header_size(text) + size)
         except OSError as error:
             self.warn(f"no copy of step {state.step} in memory: {self.folder.folder}: {error.strerror}")
             return torch.empty(0, dtype=torch.uint8)
         pack_into(blob, text, header.spans, self.tensors)
         self.folder.publish(path, shard)
-        self.folder.keep_newest(shard.rank)
+        self.folder.delete_older(shard.rank)
         return blob
 
     def _exchange(self, copy: MemoryCopy, blob: Tensor) -> None:
@@ -120,14 +120,14 @@ class MemoryCopies:
     def _keep(self, shard: CopyShard, size: int) -> None:
         path: Path | None = None
         try:
-            path, room = self.folder.room(size)
+            path, room = self.folder.allocate(size)
         except OSError as error:
             self.warn(f"no mirror of rank {shard.rank} in memory: {self.folder.folder}: {error.strerror}")
             room = torch.empty(size, dtype=torch.uint8)  # taken all the same: the sender waits
         dist.recv(room, group_src=self._from, group=self._group)
         if path is not None:
             self.folder.publish(path, shard)
-            self.folder.keep_newest(shard.rank)
+            self.folder.delete_older(shard.rank)
 
     def _send(self, blob: Tensor, to: int) -> None:
         dist.send(torch.tensor([blob.numel()]), group_dst=to, group=self._group)

@@ -30,7 +30,7 @@ _MARKS: Final = range(0xFDD0, 0xFDF0)
 
 
 @dataclass(frozen=True)
-class Marks:
+class EscapeMarks:
     """Characters before and after a text that spells a special token."""
 
     start: str
@@ -65,7 +65,7 @@ class ChatEncoder:
         return {number: token.content for number, token in added.items() if token.special}
 
     @cached_property
-    def spoken(self) -> list[int]:
+    def visible_token_ids(self) -> list[int]:
         """The ids of all added tokens except white space."""
         added = self.tokenizer.get_added_tokens_decoder()
         return sorted(number for number, token in added.items() if token.content.strip())
@@ -78,21 +78,21 @@ class ChatEncoder:
         before = next((n for n in range(len(whole)) if whole[n : n + len(plain)] == plain), 0)
         return whole[:before]
 
-    def protect(self, conversation: Conversation) -> tuple[Conversation, Marks | None]:
+    def escape_special_tokens(self, conversation: Conversation) -> tuple[Conversation, EscapeMarks | None]:
         """Put marks around each spelling of a special token; return no marks if there is none."""
         data = (conversation.messages, conversation.tools, conversation.documents, conversation.variables)
         texts = [text for part in data for text in _texts(part)]
         if not any(self._spelling.search(text) for text in texts):
             return conversation, None
         unused = (chr(mark) for mark in _MARKS if not any(chr(mark) in text for text in texts))
-        marks = Marks(next(unused), next(unused))
+        marks = EscapeMarks(next(unused), next(unused))
         messages, tools, documents, variables = (_marked(part, self._spelling, marks) for part in data)
         protected = replace(
             conversation, messages=messages, tools=tools, documents=documents, variables=variables
         )
         return protected, marks
 
-    def encode(self, texts: Sequence[str], marks: Sequence[Marks | None]) -> list[EncodedText]:
+    def encode(self, texts: Sequence[str], marks: Sequence[EscapeMarks | None]) -> list[EncodedText]:
         """Return the tokens of rendered texts; nothing is put before or after them."""
         self.tokenizer.encode_special_tokens = False
         plain = [text for text, mark in zip(texts, marks, strict=True) if mark is None]
@@ -128,7 +128,7 @@ class ChatEncoder:
         places = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
         return EncodedText(text, ids, places[:, 0], places[:, 1], np.isin(ids, self._special_ids))
 
-    def _in_pieces(self, text: str, marks: Marks) -> EncodedText:
+    def _in_pieces(self, text: str, marks: EscapeMarks) -> EncodedText:
         parts = [
             self._piece(text[start:end], as_text, start)
             for start, end, as_text in _pieces(text, self._spelling, marks)
@@ -158,7 +158,7 @@ class ChatEncoder:
         )
 
 
-def _pieces(text: str, spelling: re.Pattern[str], marks: Marks) -> Iterator[tuple[int, int, bool]]:
+def _pieces(text: str, spelling: re.Pattern[str], marks: EscapeMarks) -> Iterator[tuple[int, int, bool]]:
     """Yield (start, end, whether it is text) of each piece; a mark alone only cuts."""
     cut = re.compile(f"{marks.start}({spelling.pattern}){marks.end}|[{marks.start}{marks.end}]")
     place = 0
@@ -186,7 +186,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _marked(value: Any, spelling: re.Pattern[str], marks: Marks) -> Any:
+def _marked(value: Any, spelling: re.Pattern[str], marks: EscapeMarks) -> Any:
     if isinstance(value, str):
         return spelling.sub(f"{marks.start}\\g<0>{marks.end}", value)
     if isinstance(value, Mapping):
@@ -209,7 +209,7 @@ def _are_blocks(value: Sequence[Any]) -> bool:
     )
 
 
-def _marked_together(texts: Sequence[str], spelling: re.Pattern[str], marks: Marks) -> list[str]:
+def _marked_together(texts: Sequence[str], spelling: re.Pattern[str], marks: EscapeMarks) -> list[str]:
     """Put marks around each spelling of a special token in the concatenation of `texts`."""
     found = [match.span() for match in spelling.finditer("".join(texts))]
     before, behind = {start for start, _ in found}, {end - 1 for _, end in found}

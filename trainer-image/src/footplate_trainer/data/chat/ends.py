@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from footplate_trainer.data.chat.renderer import Render, RenderRequest
-from footplate_trainer.data.chat.template import Conversation, ConversationRefused, Part
+from footplate_trainer.data.chat.template import Conversation, ConversationPrefix, ConversationRefused
 
 _ANSWER: Final = "A short answer."
 _MESSAGES: Final = (
@@ -22,16 +22,16 @@ _MESSAGES: Final = (
 
 
 @dataclass(frozen=True)
-class Ends:
+class EndTokens:
     """The ids that end a text, and the named ends that the model cannot generate."""
 
     ids: frozenset[int]
     left_out: tuple[str, ...] = ()  # ids beyond the embedding's rows, and names without an id
 
 
-def ends_of(
+def resolve_end_tokens(
     said: Iterable[object], names: Iterable[str], id_of: Callable[[str], int | None], rows: int
-) -> Ends:
+) -> EndTokens:
     """Return the ends that a model with `rows` in its embedding can generate.
 
     `said` are values of `eos_token_id` in files: a number, a list of numbers, or None. `names` are tokens,
@@ -50,15 +50,15 @@ def ends_of(
             ids.add(known)
         else:
             left_out.append(name)
-    return Ends(frozenset(ids), tuple(dict.fromkeys(left_out)))
+    return EndTokens(frozenset(ids), tuple(dict.fromkeys(left_out)))
 
 
-def turn_end(render: Render, tokens: Iterable[str]) -> str | None:
+def find_turn_end(render: Render, tokens: Iterable[str]) -> str | None:
     """Return the one of `tokens` that a chat template writes after an answer, ignoring white space, or None.
 
     Raises TemplateFault or ConversationRefused if it cannot render a question and its answer.
     """
-    [answer] = render([RenderRequest(Conversation(_MESSAGES), [Part(len(_MESSAGES))])])
+    [answer] = render([RenderRequest(Conversation(_MESSAGES), [ConversationPrefix(len(_MESSAGES))])])
     if isinstance(answer, ConversationRefused):
         raise answer
     _, found, behind = answer[0].text.rpartition(_ANSWER)

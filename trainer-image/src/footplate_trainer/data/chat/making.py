@@ -9,30 +9,30 @@ from typing import Final
 import numpy as np
 from tokenizers import Tokenizer
 
-from footplate_contracts.v1alpha1.data import Mask
+from footplate_contracts.v1alpha1.data import LossMask
 from footplate_trainer.data.chat.encoding import ChatEncoder, EncodedText
 from footplate_trainer.data.chat.fields import PlainText, RowReader, SampleFields
 from footplate_trainer.data.chat.model_template import ModelTemplate
 from footplate_trainer.data.chat.renderer import Render, RenderRequest
 from footplate_trainer.data.chat.template import (
     Conversation,
+    ConversationPrefix,
     ConversationRefused,
-    Ending,
-    Part,
-    Rendered,
+    PrefixEnding,
+    RenderedText,
     TemplateFault,
-    marks_answers,
+    has_generation_tags,
 )
 from footplate_trainer.data.chat.turns import (
     ASSISTANT,
     Dialogue,
     TurnPlan,
+    assistant_mask,
     check_agreement,
-    learnt_tokens,
     plan_turns,
 )
 from footplate_trainer.data.layout import ShardFormat
-from footplate_trainer.data.records import BadRow, Row
+from footplate_trainer.data.records import BadRow, DataRow
 from footplate_trainer.data.samples import SampleDocument, StoredSample
 
 # Of so many conversations `{% generation %}` is compared with the turns themselves.
@@ -51,7 +51,7 @@ class EndOfText:
 
 
 @dataclass(frozen=True)
-class Edges:
+class AnswerDelimiters:
     """The text and ids that a template writes around an answer."""
 
     opening: str = ""  # before it
@@ -66,9 +66,9 @@ class SampleMaker:
     tokenizer: Tokenizer
     template: ModelTemplate | None
     render: Render
-    mask: Mask
+    mask: LossMask
     end_of_text: EndOfText
-    edges: Edges = Edges()  # of an answer
+    edges: AnswerDelimiters = AnswerDelimiters()  # of an answer
     encoder: ChatEncoder = field(init=False)
     _compared: int = field(default=0, init=False)
     _margins: bool | None = field(default=None, init=False)
@@ -77,9 +77,9 @@ class SampleMaker:
         self.encoder = ChatEncoder(self.tokenizer)
         bos = self.template.special.get("bos_token") if self.template else None
         self._bos = None if bos is None else self.tokenizer.token_to_id(bos)
-        self._marked = self.template is not None and marks_answers(self.template.source)
+        self._marked = self.template is not None and has_generation_tags(self.template.source)
 
-    def make(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Made]]:
+    def make(self, rows: Sequence[DataRow]) -> Iterator[tuple[DataRow, Made]]:
         """Yield each row with its sample or BadRow; TemplateFault if the template is unusable."""
         read = [(row, self._read(row)) for row in rows]
         dialogues = [
@@ -100,7 +100,7 @@ class SampleMaker:
             ]
             yield row, self._sample(fields, made)
 
-    def _read(self, row: Row) -> SampleFields | BadRow:
+    def _read(self, row: DataRow) -> SampleFields | BadRow:
         if isinstance(row.content, BadRow):
             return row.content
         try:
@@ -140,7 +140,7 @@ class SampleMaker:
 
     # -- conversations
 
-    def _documents(self, dialogues: Sequence[tuple[Row, Dialogue]]) -> Iterator[SampleDocument | BadRow]:
+    def _documents(self, dialogues: Sequence[tuple[DataRow, Dialogue]]) -> Iterator[SampleDocument | BadRow]:
         """Yield a document for each dialogue, in order."""
         if not dialogues:
             return
@@ -151,7 +151,7 @@ class SampleMaker:
             )
             for _, dialogue in dialogues
         ]
-        protected = [self.encoder.protect(dialogue.conversation) for _, dialogue in dialogues]
+        protected = [self.encoder.escape_special_tokens(dialogue.conversation) for _, dialogue in dialogues]
         requests = [
             RenderRequest(conversation, self._parts(plan, conversation))
             for plan, (conversation, _) in zip(plans, protected, strict=True)
@@ -168,24 +168,24 @@ class SampleMaker:
             except TemplateFault as fault:
                 raise TemplateFault(f"{row.place}: {fault}") from None
 
-    def _parts(self, plan: TurnPlan, conversation: Conversation) -> list[Part]:
+    def _parts(self, plan: TurnPlan, conversation: Conversation) -> list[ConversationPrefix]:
         if self.reader.format is ShardFormat.PROMPTS:
             answered = conversation.messages[-1]["role"] == ASSISTANT
-            return [Part(plan.turns, Ending.OPEN if answered else Ending.ANSWER)]
+            return [ConversationPrefix(plan.turns, PrefixEnding.OPEN if answered else PrefixEnding.ANSWER)]
         return plan.parts
 
     def _around(
         self, requests: Sequence[RenderRequest], plans: Sequence[TurnPlan]
-    ) -> list[list[Rendered] | None]:
+    ) -> list[list[RenderedText] | None]:
         """Render the first conversations turn by turn as well, if the template marks answers itself.
 
         A conversation whose parts the template refuses is not compared; that does not refuse the whole.
         """
-        more = _COMPARED - self._compared if self._marked and self.mask is not Mask.ALL else 0
+        more = _COMPARED - self._compared if self._marked and self.mask is not LossMask.ALL else 0
         if self.reader.format is ShardFormat.PROMPTS:
             more = 0
         asked = [
-            RenderRequest(request.conversation, plan.around)
+            RenderRequest(request.conversation, plan.boundary_prefixes)
             for request, plan in zip(requests[:more], plans[:more], strict=True)
         ]
         self._compared += len(asked)
@@ -193,8 +193,8 @@ class SampleMaker:
         return [*answers, *[None] * (len(plans) - len(answers))]
 
     def _rendered(
-        self, rows: Sequence[Row], requests: Sequence[RenderRequest]
-    ) -> Iterator[list[Rendered] | BadRow]:
+        self, rows: Sequence[DataRow], requests: Sequence[RenderRequest]
+    ) -> Iterator[list[RenderedText] | BadRow]:
         answers = self.render(requests)
         for row in rows:
             try:
@@ -209,8 +209,8 @@ class SampleMaker:
     def _of_dialogue(
         self,
         plan: TurnPlan,
-        answer: list[Rendered] | BadRow,
-        around: list[Rendered] | None,
+        answer: list[RenderedText] | BadRow,
+        around: list[RenderedText] | None,
         tokens: EncodedText,
     ) -> SampleDocument | BadRow:
         if isinstance(answer, BadRow):
@@ -221,14 +221,14 @@ class SampleMaker:
             )
         if self.reader.format is ShardFormat.PROMPTS:
             return SampleDocument(tokens.ids, None, len(tokens.ids))
-        learnt = learnt_tokens(plan, answer, tokens)
+        learnt = assistant_mask(plan, answer, tokens)
         if around is not None:
             check_agreement(plan, learnt, around, tokens)
         if not learnt.any():
             return BadRow("nothing learnt", "has no token that is learnt; give an answer of the assistant")
         return SampleDocument(tokens.ids, learnt, int(learnt.argmax()))
 
-    def _needed_template(self, dialogues: Sequence[tuple[Row, Dialogue]]) -> ModelTemplate:
+    def _needed_template(self, dialogues: Sequence[tuple[DataRow, Dialogue]]) -> ModelTemplate:
         row, _ = dialogues[0]
         if self.template is None:
             raise ValueError(
@@ -257,23 +257,27 @@ class SampleMaker:
             raise ValueError(
                 f"{self.end_of_text.name} names no end of text; give --special eos=TOKEN, or messages"
             )
-        start = 0 if self.mask is Mask.ALL else len(text.prompt)
+        start = 0 if self.mask is LossMask.ALL else len(text.prompt)
         learnt = tokens.within(start, len(tokens.text))
         if not learnt.any():
             return BadRow("nothing learnt", "has no token that is learnt; give a completion")
         ids = np.concatenate([before, tokens.ids, np.array([self.end_of_text.id], dtype=np.uint32)])
-        learnt = np.concatenate([np.full(len(before), self.mask is Mask.ALL), learnt, [True]])
+        learnt = np.concatenate([np.full(len(before), self.mask is LossMask.ALL), learnt, [True]])
         return SampleDocument(ids, learnt, int(learnt.argmax()))
 
 
-def check_template(template: ModelTemplate, render: Render, encoder: ChatEncoder) -> Edges:
+def find_delimiters(template: ModelTemplate, render: Render, encoder: ChatEncoder) -> AnswerDelimiters:
     """Return the text and ids around an answer; TemplateFault if the template leaves out a turn's text."""
     roles = ("user", ASSISTANT)
     probe = Conversation([{"role": roles[n % 2], "content": word} for n, word in enumerate(_PROBE)])
-    parts = [Part(len(_PROBE)), Part(1), Part(1, Ending.ANSWER)]
+    parts = [
+        ConversationPrefix(len(_PROBE)),
+        ConversationPrefix(1),
+        ConversationPrefix(1, PrefixEnding.ANSWER),
+    ]
     [answer] = render([RenderRequest(probe, parts)])
     if isinstance(answer, ConversationRefused):
-        return Edges()  # it wants more than messages; each row will show
+        return AnswerDelimiters()  # it wants more than messages; each row will show
     whole, asked, answering = (part.text for part in answer)
     if missing := [word for word in _PROBE if word not in whole]:
         turns = ", ".join(str(_PROBE.index(word) + 1) for word in missing)
@@ -282,7 +286,7 @@ def check_template(template: ModelTemplate, render: Render, encoder: ChatEncoder
             f"leaves out turn {turns}; give another one with --chat-template"
         )
     opening = answering.removeprefix(asked) if answering.startswith(asked) else ""
-    return Edges(opening, _turn_end(whole, _PROBE[-1], encoder))
+    return AnswerDelimiters(opening, _turn_end(whole, _PROBE[-1], encoder))
 
 
 def _turn_end(whole: str, answer: str, encoder: ChatEncoder) -> list[int]:
@@ -294,11 +298,11 @@ def _turn_end(whole: str, answer: str, encoder: ChatEncoder) -> list[int]:
     """
     [tokens] = encoder.encode([whole], [None])
     behind = whole.rindex(answer) + len(answer)
-    marks = np.flatnonzero(np.isin(tokens.ids, encoder.spoken) & (tokens.starts >= behind))
+    marks = np.flatnonzero(np.isin(tokens.ids, encoder.visible_token_ids) & (tokens.starts >= behind))
     return [int(number) for number in tokens.ids[marks[0] :]] if marks.size else []
 
 
-def shown(place: str, sample: StoredSample, tokenizer: Tokenizer) -> str:
+def format_sample(place: str, sample: StoredSample, tokenizer: Tokenizer) -> str:
     """Format a sample for a person: tokens separated by |, learnt ones within ⟦ ⟧."""
     lines = []
     for side, document in enumerate(sample.documents):

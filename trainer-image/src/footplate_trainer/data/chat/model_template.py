@@ -32,12 +32,14 @@ class ModelTemplate:
     other_for_tools: bool = False  # whether the model has another one for conversations with tools
 
 
-def special_names(folder: Path) -> dict[str, str]:
+def read_special_tokens(folder: Path) -> dict[str, str]:
     """Return bos_token, eos_token, … from the files beside a tokenizer."""
-    return names_in(_json(folder / "special_tokens_map.json"), _json(folder / "tokenizer_config.json"))
+    return special_tokens_in(
+        _json(folder / "special_tokens_map.json"), _json(folder / "tokenizer_config.json")
+    )
 
 
-def names_in(*settings: Mapping[str, Any]) -> dict[str, str]:
+def special_tokens_in(*settings: Mapping[str, Any]) -> dict[str, str]:
     """Return bos_token, eos_token, … from `settings`; later ones override earlier ones."""
     found = {}
     for said in settings:
@@ -54,7 +56,7 @@ def read_template(folder: Path, own: Path | None = None) -> ModelTemplate | None
 
     Raises ValueError when a file cannot be read.
     """
-    special = special_names(folder)
+    special = read_special_tokens(folder)
     if own is not None:
         return ModelTemplate(str(own), _text(own), special)
     if (folder / JINJA_FILE).is_file():

@@ -28,13 +28,13 @@ from footplate_trainer.data.chat.template import (
     MOST_CHARACTERS,
     ChatTemplate,
     Conversation,
+    ConversationPrefix,
     ConversationRefused,
-    Ending,
-    Part,
-    Rendered,
+    PrefixEnding,
+    RenderedText,
     TemplateFault,
 )
-from footplate_trainer.process_limits import limit
+from footplate_trainer.process_limits import set_rlimit
 
 SECONDS: Final = 10  # of the CPU, for a part of one conversation: then its template loops; and for all parts
 MOST_TOGETHER: Final = 2 * MOST_CHARACTERS  # in all parts of one conversation
@@ -46,15 +46,15 @@ class RenderRequest:
     """A conversation, and the parts of it to render."""
 
     conversation: Conversation
-    parts: Sequence[Part]
+    parts: Sequence[ConversationPrefix]
 
 
-Answer = list[Rendered] | ConversationRefused
+Answer = list[RenderedText] | ConversationRefused
 # Renders each request, wherever that is done; raises TemplateFault at the one that it is about.
 Render = Callable[[Sequence[RenderRequest]], Iterator[Answer]]
 
 
-def within_process(template: ChatTemplate) -> Render:
+def in_process_renderer(template: ChatTemplate) -> Render:
     """Return a function that renders in this process, without limits."""
 
     def render(requests: Sequence[RenderRequest]) -> Iterator[Answer]:
@@ -109,7 +109,7 @@ class Renderer:
             if kind == "refused":
                 yield ConversationRefused(content)
             else:
-                yield [Rendered(text, tuple((a, b) for a, b in spans)) for text, spans in content]
+                yield [RenderedText(text, tuple((a, b) for a, b in spans)) for text, spans in content]
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
@@ -174,7 +174,9 @@ def serve(lines: IO[bytes], out: IO[bytes], bound: Callable[[int], None]) -> Non
     for line in lines:
         for request in json.loads(line):
             conversation = Conversation(**request["conversation"])
-            parts = [Part(part["turns"], Ending(part["ending"])) for part in request["parts"]]
+            parts = [
+                ConversationPrefix(part["turns"], PrefixEnding(part["ending"])) for part in request["parts"]
+            ]
             try:
                 rendered = _rendered(template, RenderRequest(conversation, parts), seconds, bound)
             except ConversationRefused as refused:
@@ -190,13 +192,13 @@ def _rendered(
     request: RenderRequest,
     seconds: int | None = None,
     bound: Callable[[int], None] = lambda _: None,
-) -> list[Rendered]:
+) -> list[RenderedText]:
     """Render all parts of a conversation; ConversationRefused if they are too much together.
 
     A conversation of n turns may have 2n parts, each with all the turns before it: a long time is then not
     the template's fault.
     """
-    rendered: list[Rendered] = []
+    rendered: list[RenderedText] = []
     characters, begun = 0, time.process_time()
     for part in request.parts:
         if seconds is not None:
@@ -218,11 +220,11 @@ def _rendered(
 
 def _bound(seconds: int) -> None:
     """Limit the process to some `seconds` more of CPU time."""
-    limit(resource.RLIMIT_CPU, int(time.process_time()) + 1 + seconds)
+    set_rlimit(resource.RLIMIT_CPU, int(time.process_time()) + 1 + seconds)
 
 
 if __name__ == "__main__":
-    limit(resource.RLIMIT_CORE, 0)
-    limit(resource.RLIMIT_FSIZE, 0)
-    limit(resource.RLIMIT_AS, _BYTES)
+    set_rlimit(resource.RLIMIT_CORE, 0)
+    set_rlimit(resource.RLIMIT_FSIZE, 0)
+    set_rlimit(resource.RLIMIT_AS, _BYTES)
     serve(sys.stdin.buffer, sys.stdout.buffer, _bound)

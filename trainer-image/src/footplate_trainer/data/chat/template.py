@@ -43,7 +43,7 @@ class ConversationRefused(ValueError):
     """The template refuses this conversation, with a reason."""
 
 
-class Ending(StrEnum):
+class PrefixEnding(StrEnum):
     """The text after the last turn."""
 
     NONE = "none"
@@ -52,11 +52,11 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True)
-class Part:
+class ConversationPrefix:
     """The first `turns` of a conversation, and the text after them."""
 
     turns: int
-    ending: Ending = Ending.NONE
+    ending: PrefixEnding = PrefixEnding.NONE
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Conversation:
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedText:
     """A rendered text, and [start, end) of each part within `{% generation %}`."""
 
     text: str
@@ -98,7 +98,7 @@ class ChatTemplate:
             raise TemplateFault(f"chat template {name} cannot be read: {_said(error)}") from None
         self._source = source
 
-    def render(self, conversation: Conversation, part: Part) -> Rendered:
+    def render(self, conversation: Conversation, part: ConversationPrefix) -> RenderedText:
         """Return the text of `part`.
 
         ConversationRefused where the template raises an error about this conversation, TemplateFault where it
@@ -106,7 +106,7 @@ class ChatTemplate:
         """
         messages = [_without_none(message) for message in conversation.messages[: part.turns]]
         messages = [_reasoning_by_all_names(message) for message in messages]
-        if part.ending is Ending.OPEN:
+        if part.ending is PrefixEnding.OPEN:
             self._open_last(messages)
         tracked: list[tuple[int, int]] = []
         blocks: list[str] = []
@@ -118,7 +118,7 @@ class ChatTemplate:
                 messages=messages,
                 tools=conversation.tools,
                 documents=conversation.documents,
-                add_generation_prompt=part.ending is Ending.ANSWER,
+                add_generation_prompt=part.ending is PrefixEnding.ANSWER,
             ):
                 blocks.append(block)
                 length += len(block)
@@ -135,7 +135,9 @@ class ChatTemplate:
                 raise self._fault("asks for another file (include, import or extends)") from None
             raise ConversationRefused(f"chat template {self.name} says: {_said(error)}") from None
         text = "".join(blocks)
-        return Rendered(self._cut_open(text) if part.ending is Ending.OPEN else text, tuple(tracked))
+        return RenderedText(
+            self._cut_open(text) if part.ending is PrefixEnding.OPEN else text, tuple(tracked)
+        )
 
     def _open_last(self, messages: list[dict[str, Any]]) -> None:
         content = messages[-1].get("content") if messages else None
@@ -161,7 +163,7 @@ class ChatTemplate:
         return TemplateFault(f"chat template {self.name} {what}; give another one with --chat-template")
 
 
-def marks_answers(source: str) -> bool:
+def has_generation_tags(source: str) -> bool:
     """Return whether a template itself marks the text that the model writes, by `{% generation %}`."""
     return _MARKED.search(source) is not None
 

@@ -18,13 +18,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from footplate_contracts.v1alpha1.data import Mask
+from footplate_contracts.v1alpha1.data import LossMask
 from footplate_trainer.data.chat.encoding import EncodedText
 from footplate_trainer.data.chat.template import (
     Conversation,
-    Ending,
-    Part,
-    Rendered,
+    ConversationPrefix,
+    PrefixEnding,
+    RenderedText,
     TemplateFault,
 )
 
@@ -45,7 +45,7 @@ class TurnPlan:
     """The parts to render for the mask of learnt tokens."""
 
     template: str  # its name
-    mask: Mask
+    mask: LossMask
     marked: bool  # whether the template has `{% generation %}`
     turns: int
     spoken: tuple[int, ...]  # which turns the assistant wrote
@@ -53,59 +53,63 @@ class TurnPlan:
     opening: str = ""  # what the template writes before an answer
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ConversationPrefix]:
         """The whole, then for each turn the text before it and, except for the last turn, up to its end."""
-        whole = Part(self.turns)
-        if self.mask is Mask.ALL or self.marked:
+        whole = ConversationPrefix(self.turns)
+        if self.mask is LossMask.ALL or self.marked:
             return [whole]
-        return [whole, *self.around]
+        return [whole, *self.boundary_prefixes]
 
     @property
-    def around(self) -> list[Part]:
+    def boundary_prefixes(self) -> list[ConversationPrefix]:
         """The parts that delimit each learnt turn of a template without `{% generation %}`."""
         found = []
         for turn in self.learnt:
-            found.append(Part(turn, Ending.ANSWER))
+            found.append(ConversationPrefix(turn, PrefixEnding.ANSWER))
             if turn + 1 < self.turns:
-                found.append(Part(turn + 1))
+                found.append(ConversationPrefix(turn + 1))
         return found
 
 
-def plan_turns(dialogue: Dialogue, mask: Mask, *, template: str, marked: bool, opening: str = "") -> TurnPlan:
+def plan_turns(
+    dialogue: Dialogue, mask: LossMask, *, template: str, marked: bool, opening: str = ""
+) -> TurnPlan:
     """Return the plan of the parts to render of `dialogue`."""
     messages = dialogue.conversation.messages
     spoken = tuple(turn for turn, message in enumerate(messages) if message["role"] == ASSISTANT)
-    first = dialogue.prompt if mask is Mask.COMPLETION else 0
-    if mask is Mask.COMPLETION and not dialogue.prompt:
+    first = dialogue.prompt if mask is LossMask.COMPLETION else 0
+    if mask is LossMask.COMPLETION and not dialogue.prompt:
         first = len(messages) - 1
     learnt = tuple(turn for turn in spoken if turn >= first)
     return TurnPlan(template, mask, marked, len(messages), spoken, learnt, opening)
 
 
-def learnt_tokens(plan: TurnPlan, rendered: Sequence[Rendered], tokens: EncodedText) -> Bools:
+def assistant_mask(plan: TurnPlan, rendered: Sequence[RenderedText], tokens: EncodedText) -> Bools:
     """Return the mask of the learnt tokens in the whole conversation: bool [tokens].
 
     `rendered` are the parts of `plan`. Raises TemplateFault if the mask does not follow from them.
     """
-    if plan.mask is Mask.ALL:
+    if plan.mask is LossMask.ALL:
         return np.ones(len(tokens.ids), dtype=bool)
     if plan.marked:
         turns = _marked_turns(plan, rendered[0], tokens)
     else:
-        turns = turns_around(plan, rendered[0], rendered[1:], tokens)
+        turns = find_turn_spans(plan, rendered[0], rendered[1:], tokens)
     learnt = np.zeros(len(tokens.ids), dtype=bool)
     for start, end in turns:
         learnt |= tokens.within(start, end)
     return learnt
 
 
-def check_agreement(plan: TurnPlan, learnt: Bools, around: Sequence[Rendered], tokens: EncodedText) -> None:
+def check_agreement(
+    plan: TurnPlan, learnt: Bools, around: Sequence[RenderedText], tokens: EncodedText
+) -> None:
     """Raise TemplateFault if the tokens of `{% generation %}` differ from the turns that `around` delimits.
 
     Does nothing if those parts do not delimit the turns.
     """
     try:
-        turns = turns_around(plan, Rendered(tokens.text), around, tokens)
+        turns = find_turn_spans(plan, RenderedText(tokens.text), around, tokens)
     except TemplateFault:
         return
     told = np.zeros_like(learnt)
@@ -122,8 +126,8 @@ def check_agreement(plan: TurnPlan, learnt: Bools, around: Sequence[Rendered], t
         )
 
 
-def turns_around(
-    plan: TurnPlan, whole: Rendered, around: Sequence[Rendered], tokens: EncodedText
+def find_turn_spans(
+    plan: TurnPlan, whole: RenderedText, around: Sequence[RenderedText], tokens: EncodedText
 ) -> list[tuple[int, int]]:
     """Return [start, end) in characters of each learnt turn, from the text before it and up to its end."""
     found = []
@@ -138,7 +142,7 @@ def turns_around(
                 "give a template that has {% generation %} with --chat-template"
                 + (
                     ""
-                    if plan.mask is Mask.COMPLETION
+                    if plan.mask is LossMask.COMPLETION
                     else ", or learn the last turn only (--mask completion)"
                 )
             )
@@ -146,7 +150,7 @@ def turns_around(
     return found
 
 
-def _marked_turns(plan: TurnPlan, whole: Rendered, tokens: EncodedText) -> list[tuple[int, int]]:
+def _marked_turns(plan: TurnPlan, whole: RenderedText, tokens: EncodedText) -> list[tuple[int, int]]:
     """Return [start, end) of the learnt text, by `{% generation %}`; a turn may consist of several parts."""
     blocks: list[tuple[int, int]] = []
     for start, end in whole.generated:

@@ -20,7 +20,7 @@ VARIANCE_EPSILON: Final = 1e-8
 """What is added to the variance of advantages, as in TRL and verl."""
 
 
-def countable(rewards: Tensor) -> Tensor:
+def countable_mask(rewards: Tensor) -> Tensor:
     """Return which rewards count: bool, as `rewards`."""
     return rewards.abs() <= REWARD_LIMIT  # false for NaN
 
@@ -28,7 +28,7 @@ def countable(rewards: Tensor) -> Tensor:
 # -- of tokens, with a value model ----------------------------------------------------------
 
 
-def places_at_end(tokens: Tensor) -> Tensor:
+def position_count_at_end(tokens: Tensor) -> Tensor:
     """Return the positions with a reward and a value, for `scoreAt: end`: int64 [sequences].
 
     As many as the answer has tokens; the score is at the last of them, which ends it. So in verl and
@@ -37,7 +37,7 @@ def places_at_end(tokens: Tensor) -> Tensor:
     return tokens
 
 
-def places_after_end(tokens: Tensor, longest: int) -> Tensor:
+def position_count_after_end(tokens: Tensor, longest: int) -> Tensor:
     """Return the positions for `scoreAt: afterEnd`: one more, unless the answer has `longest` tokens.
 
     The additional position has the score. So in TRL up to 1.10.0: the value there is the one after the
@@ -53,7 +53,7 @@ def token_rewards(scores: Tensor, divergence: Tensor, coefficient: float, places
     answer without positions, or whose score does not count, has no score.
     """
     rewards = -coefficient * divergence.double()
-    known = countable(scores) & (places > 0)
+    known = countable_mask(scores) & (places > 0)
     last = (places - 1).clamp(min=0)[:, None]
     return rewards.scatter_add(1, last, torch.where(known, scores.double(), 0.0)[:, None])
 
@@ -77,7 +77,7 @@ def gae(rewards: Tensor, values: Tensor, places: Tensor, gamma: float, lam: floa
     return advantages, advantages + values
 
 
-def whitened(advantages: Tensor, counted: Tensor) -> Tensor:
+def whiten(advantages: Tensor, counted: Tensor) -> Tensor:
     """Return (A - mean) / sqrt(variance + 1e-8) over all that counts (bool), unbiased; 0 elsewhere: fp64.
 
     Over the whole rollout, once. verl does the same over its batch; TRL up to 1.10.0 over each device's part
@@ -95,12 +95,12 @@ def whitened(advantages: Tensor, counted: Tensor) -> Tensor:
 # Rewards are [prompts, siblings], all answers of one prompt in a row, 1 or more; `counted` is bool alike.
 
 
-def degenerate(rewards: Tensor, counted: Tensor) -> Tensor:
+def degenerate_groups(rewards: Tensor, counted: Tensor) -> Tensor:
     """Return which groups have no learning signal: bool [prompts].
 
     Fewer than two of their rewards count, or all that count are equal. Their advantages are 0, exactly.
     """
-    counted = counted & countable(rewards)
+    counted = counted & countable_mask(rewards)
     highest = rewards.where(counted, -torch.inf).amax(1)
     lowest = rewards.where(counted, torch.inf).amin(1)
     return highest <= lowest
@@ -111,10 +111,10 @@ def group_mean(rewards: Tensor, counted: Tensor) -> Tensor:
 
     TRL's `scale_rewards: none`.
     """
-    counted = counted & countable(rewards)
+    counted = counted & countable_mask(rewards)
     given = rewards.double().where(counted, 0.0)
     means = given.sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1)
-    teaching = counted & ~degenerate(rewards, counted)[:, None]
+    teaching = counted & ~degenerate_groups(rewards, counted)[:, None]
     return (given - means).where(teaching, 0.0)
 
 
@@ -125,7 +125,7 @@ def group_deviation(rewards: Tensor, counted: Tensor, epsilon: float = DEVIATION
     torchtitan divides by the population's deviation + 1e-6.
     """
     centred = group_mean(rewards, counted)
-    others = ((counted & countable(rewards)).sum(1, keepdim=True) - 1).clamp(min=1)
+    others = ((counted & countable_mask(rewards)).sum(1, keepdim=True) - 1).clamp(min=1)
     return centred / ((centred.square().sum(1, keepdim=True) / others).sqrt() + epsilon)
 
 
@@ -134,7 +134,7 @@ def batch_deviation(rewards: Tensor, counted: Tensor, epsilon: float = DEVIATION
 
     The deviation of all rewards from their common mean; TRL's `scale_rewards: batch`.
     """
-    given = rewards.double()[counted & countable(rewards)]
+    given = rewards.double()[counted & countable_mask(rewards)]
     deviation = given.std() if given.numel() > 1 else given.new_zeros(())
     return group_mean(rewards, counted) / (deviation + epsilon)
 
@@ -144,5 +144,5 @@ def leave_one_out(rewards: Tensor, counted: Tensor) -> Tensor:
 
     fp64 [prompts, siblings].
     """
-    number = (counted & countable(rewards)).sum(1, keepdim=True)
+    number = (counted & countable_mask(rewards)).sum(1, keepdim=True)
     return group_mean(rewards, counted) * number / (number - 1).clamp(min=1)

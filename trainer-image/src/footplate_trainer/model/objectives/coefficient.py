@@ -9,13 +9,15 @@ ERROR_LIMIT: Final = 0.2
 """By how much of the target the KL may miss it and still count in proportion."""
 
 
-def fixed(coefficient: float) -> float:
-    """Return the coefficient unchanged, for `fixed`."""
+def fixed_coefficient(coefficient: float) -> float:
+    """Return the coefficient unchanged, for `fixed_coefficient`."""
     return coefficient
 
 
-def adaptive(coefficient: float, divergence: float, target: float, episodes: int, horizon: int) -> float:
-    """Compute `adaptive`: coefficient (1 + clip(divergence / target - 1, ±0.2) episodes / horizon).
+def adaptive_coefficient(
+    coefficient: float, divergence: float, target: float, episodes: int, horizon: int
+) -> float:
+    """Compute `adaptive_coefficient`: coefficient (1 + clip(divergence / target - 1, ±0.2) episodes / horizon).
 
     `divergence` is the mean over the rollout's answers of the sum over their tokens, and `episodes` the
     number of these answers: once for a rollout, however many updates it has. verl and OpenRLHF have the same

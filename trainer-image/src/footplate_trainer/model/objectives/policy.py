@@ -19,7 +19,7 @@ def sequence_log_ratio(log_p: Tensor, old: Tensor, tokens: Tensor) -> Tensor:
     return (log_p - old) / tokens.clamp(min=1).to(log_p.dtype)
 
 
-def clipped(
+def clipped_policy_loss(
     log_ratio: Tensor, advantages: Tensor, low: float, high: float, dual: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """Compute PPO's loss max(-A r, -A clip(r, 1 - low, 1 + high)), and which tokens are clipped.

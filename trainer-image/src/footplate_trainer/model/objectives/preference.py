@@ -75,7 +75,7 @@ def ipo_average_loss(
     return ipo_sum_loss(chosen, rejected, beta)
 
 
-def mismatched(samples: int) -> Tensor:
+def mismatched_answers(samples: int) -> Tensor:
     """Return the sample whose answer KTO pairs with each sample's prompt, in step order: int64 [samples].
 
     Prompt i gets the answer of sample i - 1, the first one that of the last: of the whole optimizer step, so

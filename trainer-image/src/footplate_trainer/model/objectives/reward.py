@@ -16,15 +16,15 @@ def pairwise_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0
     return -logsigmoid(chosen - rejected - margin)
 
 
-def centring(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """Compute (chosen + rejected)^2, whose mean over pairs, times `centring`, keeps scores near 0: [pairs].
+def centering_penalty(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """Compute (chosen + rejected)^2, whose mean over pairs, times `centering_penalty`, keeps scores near 0: [pairs].
 
     Eisenstein et al. 2023; TRL's `center_rewards_coefficient` multiplies the same.
     """
     return (chosen + rejected).square()
 
 
-def ranked(chosen: Tensor, rejected: Tensor) -> Tensor:
+def correctly_ranked_pairs(chosen: Tensor, rejected: Tensor) -> Tensor:
     """Return which pairs' chosen answers have the higher score, for `accuracy`: bool.
 
     A tie is wrong, as in TRL.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def clipped_value(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
+def clipped_value_loss(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
     """Compute max((V - R)^2, (clip(V, V_old ± clip) - R)^2) / 2: as `values`, [places].
 
     Not yet multiplied by its weight, .1 by default as in TRL. TRL, verl and OpenRLHF have the same formula.
