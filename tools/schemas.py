@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from footplate_contracts.model import Contract
+from footplate_contracts.base import Contract
 from footplate_contracts.rules import PLACEHOLDER, Rule, literal
 from footplate_contracts.v1alpha1.types import ApiModel
 

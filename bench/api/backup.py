@@ -34,8 +34,8 @@ from bench.api.history import fill, sizes
 from bench.api.senders import Load
 from bench.api.serving import Usage, process
 
-from footplate_api.backups.copying import copy_database
-from footplate_api.backups.soundness import verify
+from footplate_api.backups.integrity import verify
+from footplate_api.backups.snapshot import copy_database
 
 SETTLED: Final = 30.0  # seconds after which all coordinators have their pace: at first they all come at once
 MEASURED: Final = 40.0  # seconds that one back-up with the pause after it may take at most

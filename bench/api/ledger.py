@@ -25,20 +25,20 @@ from bench.api.serving import databases
 
 from footplate_api import migrate
 from footplate_api.bulk import insert_missing
-from footplate_api.costs import reckoning
-from footplate_api.costs.reckoning import KeyFunctions
+from footplate_api.costs import aggregation
+from footplate_api.costs.aggregation import KeyFunctions
 from footplate_api.costs.rows import edges
 from footplate_api.database import WORK_SECONDS, Database
 from footplate_api.models import NodeUsageRow, PodUsageRow
 from footplate_api.models.base import table_of
 from footplate_api.settings import with_driver
 from footplate_api.tariff.service import TariffReader
-from footplate_api.usage import record
-from footplate_api.usage.record import NamedPodUsage, ProviderNodeUsage
+from footplate_api.usage import usage_rows
+from footplate_api.usage.usage_rows import NamedPodUsage, ProviderNodeUsage
 from footplate_ledger.account import Tariff
+from footplate_ledger.cost_sums import CostAggregator, PeriodRates
+from footplate_ledger.intervals import Interval
 from footplate_ledger.prices import PriceBookEntry
-from footplate_ledger.tally import CostAggregator, PeriodRates
-from footplate_ledger.time import Interval
 from footplate_ledger.units import Energy, HourlyRate, Seconds
 from footplate_ledger.usage import TOLD, EndTime, MeasuredEnergy, Owner
 from tests.component.footplate_api.usages import enter_all
@@ -105,8 +105,8 @@ async def fill(database: Database, runs: int) -> int:
     """Puts the rows into the database; how many pods."""
     count = 0
     for model, rows in (
-        (NodeUsageRow, map(record.node_row, nodes())),
-        (PodUsageRow, map(record.pod_row, pods(runs))),
+        (NodeUsageRow, map(usage_rows.node_row, nodes())),
+        (PodUsageRow, map(usage_rows.pod_row, pods(runs))),
     ):
         for part in parts(rows):
             async with database.write(None) as session:
@@ -135,7 +135,7 @@ async def rebuilt(database: Database) -> tuple[str, int]:
     tallies = CostAggregator(tariff, TIME.end, edges(TIME, [TIME]))
     keys = KeyFunctions(lambda used: (used.owner.uid, used.attempt))
     async with database.read(WORK_SECONDS * 10) as session:
-        await reckoning.add_usage(session, tallies, TIME, keys)
+        await aggregation.add_usage(session, tallies, TIME, keys)
     digest = await asyncio.to_thread(digested, tallies, tariff)
     return digest, len({key for key, _ in tallies.found})
 

@@ -28,9 +28,9 @@ from bench.api.serving import api, database
 from sqlalchemy import text
 
 from footplate_api.database import Database
-from footplate_api.runs import record, repository
-from footplate_api.runs.ordering import RunSort
+from footplate_api.runs import repository, run_rows
 from footplate_api.runs.schemas import EXAMPLE
+from footplate_api.runs.sort_order import RunSort
 from footplate_api.settings import with_driver
 from tests.support.review_server import of_pod
 from tests.support.reviewer import BEARER
@@ -112,7 +112,7 @@ def run(number: int) -> dict[str, Any]:
     shown = manifest(number)
     created = BEGIN + timedelta(minutes=number)
     gone = created if shown["status"]["phase"] in ("Succeeded", "Failed") else None
-    return {**record.row(shown, created), "deleted_at": gone}
+    return {**run_rows.row(shown, created), "deleted_at": gone}
 
 
 async def fill(url: str, runs: int) -> None:

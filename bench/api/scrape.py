@@ -30,7 +30,7 @@ from bench.api.serving import api, databases
 from sqlalchemy import text
 
 from footplate_api.database import Database
-from footplate_api.runs import record, repository
+from footplate_api.runs import repository, run_rows
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_api.settings import with_driver
 from tests.support.review_server import of_pod
@@ -90,7 +90,7 @@ def run(number: int, size: Size, change: int = 0) -> dict[str, Any]:
         },
     }
     gone = created if not live and number % 4 < 2 else None
-    return {**record.row(manifest, created), "deleted_at": gone}
+    return {**run_rows.row(manifest, created), "deleted_at": gone}
 
 
 async def fill(url: str, size: Size) -> None:

@@ -21,8 +21,8 @@ import aiohttp
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.rendezvous import AgentIdentity
 from footplate_contracts.reports import GenerationId, TelemetryItem
-from footplate_elastic.coordinator.shipping import TelemetryDestination, TelemetrySender
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.telemetry_sender import TelemetryDestination, TelemetrySender
 from tests.support.review_server import of_pod
 
 _BEGUN: Final = time.time() - 100_000  # rows that are months old would be thinned at once
@@ -30,7 +30,7 @@ _GENERATION: Final = GenerationId(epoch=1, number=1)
 _AGENT: Final = AgentIdentity(index=0, incarnation=0, pod_name="w0", address="127.0.0.1", local_world_size=8)
 
 # A thousand that are told to wait would each log it; `again` counts them all.
-logging.getLogger("footplate_elastic.coordinator.shipping").setLevel(logging.ERROR)
+logging.getLogger("footplate_elastic.coordinator.telemetry_sender").setLevel(logging.ERROR)
 
 
 @lru_cache(maxsize=50_000)  # those that return are about as far as each other, and this load shall be small

@@ -24,7 +24,7 @@ from bench.monitoring.programs import Node, Program, Target, api, labels, operat
 from tools.monitoring import questions
 
 from cluster.machine.locks import exclusive
-from footplate_api.system.spending import Pod
+from footplate_api.system.cost_metrics import Pod
 from footplate_contracts.names import Role
 from tests.support import prometheus, seen
 

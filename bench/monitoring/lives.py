@@ -13,10 +13,10 @@ from operator import attrgetter
 from random import Random
 from typing import Any, Final
 
-from footplate_api.system import gauges, spending
+from footplate_api.system import cost_metrics, gauges
+from footplate_api.system.cost_metrics import CostSnapshot, Month, MonthTotals, Pod, Pods
 from footplate_api.system.gauges import Fingerprint, RunLines, RunSnapshot, ScrapedRuns
-from footplate_api.system.numbers import RunTotals, StatusNumbers
-from footplate_api.system.spending import CostSnapshot, Month, MonthTotals, Pod, Pods
+from footplate_api.system.status_numbers import RunTotals, StatusNumbers
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Phase, Role
 
@@ -126,7 +126,7 @@ class Exposition:
             phase = life.phase(at)
             phases[phase] = phases.get(phase, 0) + 1
         runs = gauges.exposition(ScrapedRuns([self._run(life, at) for life in shown], phases))
-        return runs + spending.exposition(CostSnapshot(self._month(at), Pods(pods))), pods
+        return runs + cost_metrics.exposition(CostSnapshot(self._month(at), Pods(pods))), pods
 
     def _run(self, life: Life, at: float) -> RunLines:
         run = _gauged(life, at, self._chance)

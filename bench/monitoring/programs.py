@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tools.monitoring.names import Foreign
 
 from footplate_api.app import ROUTERS
-from footplate_api.observation import ApiMetrics as ApiMetrics
-from footplate_api.system.spending import Pod
+from footplate_api.instruments import ApiMetrics as ApiMetrics
+from footplate_api.system.cost_metrics import Pod
 from footplate_contracts.names import Cause, Phase
 from footplate_contracts.v1alpha1.status import TimeStatus
 from footplate_operator.runtime.metrics import Metrics as OperatorMetrics

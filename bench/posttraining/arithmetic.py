@@ -35,7 +35,7 @@ from bench.posttraining.stage_runs import (
 )
 
 from footplate_trainer.data.tokenizer import SMALLEST
-from footplate_trainer.rewards.marked_number import reward
+from footplate_trainer.rewards.number_match import reward
 
 PACKAGE: Final = ("reasoning-gym", "0.1.25")
 # Runs where that package is: prints one [expression, answer] a line.

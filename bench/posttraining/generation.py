@@ -24,11 +24,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from footplate_planning.shape import ModelShape
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.forward_passes import EngineLimits
 from footplate_trainer.generation.requests import GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
+from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.initialize import initialize_rows
-from footplate_trainer.model.transformer import Decoder
 
 SHAPE = ModelShape(6, 256, 688, 8, 4, 32, vocabulary=4096, context=256)
 PROMPTS, STATIC_BATCH, SIBLINGS, TOP_K = 64, 16, 8, 50

@@ -40,7 +40,7 @@ from bench.posttraining.stage_runs import (
 )
 from tokenizers import Tokenizer
 
-from footplate_trainer.commands.answers import tokenize_prompt
+from footplate_trainer.commands.prompt_file import tokenize_prompt
 
 WORDS: Final = 3  # of a review, in a prompt
 LONGEST: Final = 40  # tokens of an answer

@@ -30,14 +30,14 @@ from bench.posttraining.generation import PROMPTS, TOP_K, decoder, prompts
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.forward_passes import EngineLimits
 from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
-from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.identity import JournalKey
+from footplate_trainer.model.decoder import Decoder
+from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
+from footplate_trainer.rollout.journal_keys import JournalKey
+from footplate_trainer.rollout.journal_records import RewardsRecord, SampleRecord
 
 BAR: Final = 0.02
 

@@ -37,7 +37,7 @@ from bench.posttraining.stage_runs import (
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.sample_shards import Samples
 from footplate_trainer.data.shards import TokenShards
 
 FITTING: Final = 256  # tokens of a conversation

@@ -24,7 +24,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
 from footplate_planning.config import model_shape
 from footplate_planning.memory import FP32
-from footplate_planning.relayout import ReshardPlan
+from footplate_planning.reshard import ReshardPlan
 from footplate_trainer.parallel.local_shard import to_local
 from tests.support.ranks import run_ranks
 from tests.support.rollouts import opened, rollout_ranks

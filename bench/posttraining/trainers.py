@@ -47,7 +47,7 @@ class Footplate:
         from footplate_contracts.samples import LoggedSample
         from footplate_elastic.protocol.agent_client import AgentClient
         from footplate_trainer.manifest.run_file import read_run
-        from footplate_trainer.stages.catalogue import train
+        from footplate_trainer.stages.programs import train
 
         class Waiting(AgentClient):
             """Lets the gate decide when the step after a row begins."""

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport
 from footplate_elastic.protocol.agent_client import AgentClient
-from footplate_trainer.stages import learning
+from footplate_trainer.stages import offline_stages
 from footplate_trainer.stages.start import open_store
 from tests.support.checkpoints import whole_tensors
 from tests.support.tiny import VOCABULARY, pack_tiny, tiny_config
@@ -103,7 +103,7 @@ def main() -> None:
             *([f"checkpoint.uri={arguments.uri}"] if arguments.uri else []),
         ]
         config, watch = tiny_config(pack_tiny(folder), folder, overrides), Watch()
-        assert learning.main(config, watch) == 0
+        assert offline_stages.main(config, watch) == 0
         store = open_store(config)
         tensors = whole_tensors(store, store.steps()[0])
     clone = clone_seconds(tensors)

@@ -142,12 +142,12 @@ class AgentOfTurns(AgentClient):
 
 def train_footplate(folder: Path, turns: Turns) -> Trained:
     """The trainer as a user starts it."""
-    from footplate_trainer.checkpoint.place import find_newest_whole
+    from footplate_trainer.checkpoint.lookup import find_newest_whole
     from footplate_trainer.huggingface.export import export_checkpoint
-    from footplate_trainer.stages import learning
+    from footplate_trainer.stages import offline_stages
 
     metrics = folder / "metrics.jsonl"
-    learning.main(run_config(folder, "train"), AgentOfTurns(turns), metrics)
+    offline_stages.main(run_config(folder, "train"), AgentOfTurns(turns), metrics)
     export_checkpoint(find_newest_whole(str(folder / "checkpoints")), folder / "footplate")
     last = json.loads(metrics.read_text().splitlines()[-1])
     return Trained(last["step"], last["tokens"], folder / "footplate")

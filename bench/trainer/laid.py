@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.loop.stepper import StepFlags, Stepper
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import ParallelModel, build_model
+from footplate_trainer.parallel.parallel_model import ParallelModel, build_model
 from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of

@@ -33,13 +33,13 @@ from footplate_trainer.callbacks.limits import LimitsFollower
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.suspension import SuspensionCallback
-from footplate_trainer.checkpoint import state
+from footplate_trainer.checkpoint import state_tensors
 from footplate_trainer.checkpoint.durable.saver import Saver
-from footplate_trainer.checkpoint.record import TrainingState
+from footplate_trainer.checkpoint.training_state import TrainingState
 from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import StepFlags
-from footplate_trainer.loop.train import train
+from footplate_trainer.loop.training_loop import train
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.start import StartPosition, open_store, state_writer
 from tests.support.ranks import run_ranks
@@ -101,7 +101,9 @@ def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], l
         limits, reporter = RunLimits(config), Reporter(agent, world)
         shards = open_shards(config, world, verify=False)
         batches = open_loader(config, shards, here.model.grid)
-        room = state.HostCopy(here.model.module, here.stepper.optimizer.moments(), here.model.host_mesh)
+        room = state_tensors.HostCopy(
+            here.model.module, here.stepper.optimizer.moments(), here.model.host_mesh
+        )
         saver = Saver(
             open_store(config),
             world,

@@ -81,8 +81,8 @@ def footplate_step(chunked: bool) -> Iterator[Step]:
     from footplate_trainer.data.loader import MicroBatch, StepBatch
     from footplate_trainer.loop.stepper import StepFlags, Stepper
     from footplate_trainer.optim.optimizer import build_optimizer
-    from footplate_trainer.parallel.apply import build_model
     from footplate_trainer.parallel.objective import PerMicroBatch
+    from footplate_trainer.parallel.parallel_model import build_model
     from footplate_trainer.parallel.world import init_distributed, read_environment
     from footplate_trainer.stages.losses import objective_of
 

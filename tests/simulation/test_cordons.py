@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from footplate_operator.runtime.kinds import POD
-from footplate_operator.trainingrun.gang.moves import TOGETHER_SECONDS
+from footplate_operator.trainingrun.gang.drain import TOGETHER_SECONDS
 from tests.support.operator_fakes import profile_manifest
 from tests.support.simulation.stories import repeated, training
 from tests.support.simulation.world import Simulation, simulated

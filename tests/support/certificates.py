@@ -16,7 +16,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from footplate_operator.certificates.issue import new_authority, new_serving_certificate
 from footplate_operator.certificates.manifests import CertificateNames, bundle_of
 from footplate_operator.certificates.policy import CertificateKeyPair, service_dns_names
-from footplate_operator.certificates.x509 import certificate_text, key_text
+from footplate_operator.certificates.x509_helpers import certificate_text, key_text
 from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials
 from footplate_operator.trainingrun.observed import RunCredentials
 

@@ -9,10 +9,10 @@ import torch
 
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import CommitMarker, Manifest
-from footplate_trainer.checkpoint.record import StateBuilder
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.checkpoint.tensors import load_tensors, read_index
+from footplate_trainer.checkpoint.tensor_reader import load_tensors, read_index
+from footplate_trainer.checkpoint.training_state import StateBuilder
 from tests.support.tiny import tiny_config
 
 

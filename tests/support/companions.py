@@ -6,7 +6,7 @@ import json
 
 from tokenizers import AddedToken, Tokenizer, models
 
-from footplate_trainer.huggingface.companions import SavedProcessors
+from footplate_trainer.huggingface.saved_processors import SavedProcessors
 
 
 def companions(**files: object) -> SavedProcessors:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from footplate_elastic.agent.energy import LONGEST_GAP
 from footplate_ledger.energy import Consumption, EnergyMethod
-from footplate_ledger.time import Interval
+from footplate_ledger.intervals import Interval
 from footplate_ledger.units import Energy, Power, Seconds
 
 

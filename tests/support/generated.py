@@ -10,7 +10,7 @@ from typing import Final
 from footplate_contracts.logs import configure
 from footplate_contracts.names import LogFormat
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.stages import generating
+from footplate_trainer.stages import generate_stage
 from tests.support.reinforced import CONTEXT, STOP, Reinforced
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
@@ -35,5 +35,5 @@ def generate(agent: FakeAgent, config: RunConfig) -> Reinforced:
     """Answer as one rank of the agent behind `agent`."""
     configure("footplate_trainer", log_format=LogFormat.TEXT)
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
-        code = generating.main(config, agent)
+        code = generate_stage.main(config, agent)
     return Reinforced(int(code), stderr.getvalue(), agent)

@@ -51,11 +51,11 @@ def _inside(runs: Runs, pod: str, code: str) -> str:
 
 _WORDS: Final = """
 import json, os, pathlib, signal, time
-from footplate_elastic.agent.client import Connection, Directory
+from footplate_elastic.agent.client import Connection, CoordinatorAddresses
 from footplate_trainer.commands.diagnose import endpoint
 from footplate_elastic.agent.errors import Unreachable
 
-coordinator = Connection(Directory(endpoint(os.environ)))
+coordinator = Connection(CoordinatorAddresses(endpoint(os.environ)))
 
 def view():
     try:

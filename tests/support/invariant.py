@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from footplate_trainer.generation.requests import GeneratedAnswer
+from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.token_loss import ScoreRequest, token_scores
-from footplate_trainer.model.transformer import Decoder
 
 Place = tuple[int, slice]
 """A row, and where in it an answer's tokens are predicted."""

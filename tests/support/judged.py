@@ -11,9 +11,9 @@ from torch.nn import functional
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
-from footplate_trainer.model.judge import LossInputs, LossSpan, SequenceLoss, StepTotals
+from footplate_trainer.model.metric_sums import Counts
 from footplate_trainer.model.sequence_field import SequenceField
-from footplate_trainer.model.tally import Counts
+from footplate_trainer.model.sequence_loss import LossInputs, LossSpan, SequenceLoss, StepTotals
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.token_loss import ScoreRequest, TokenScores
 from footplate_trainer.parallel.mesh import Grid

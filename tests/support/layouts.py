@@ -17,10 +17,10 @@ from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.loop.stepper import StepFlags, Stepper, StepResult
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import ParallelModel, build_model
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import Objective
+from footplate_trainer.parallel.parallel_model import ParallelModel, build_model
 from footplate_trainer.parallel.stage_module import StageModules
 from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards

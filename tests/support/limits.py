@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from footplate_api.identity.access import AccessPolicy
-from footplate_api.identity.rates import RateLimit, RateLimits
+from footplate_api.identity.rate_limits import RateLimit, RateLimits
 
 _HIGH: Final = RateLimit(1e6, 10**6)
 HASTE: Final = AccessPolicy(rates=RateLimits(_HIGH, _HIGH))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.data import order
 from footplate_trainer.data.conversation_dataset import ConversationDataset
 from footplate_trainer.data.layout import ShardFormat

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from footplate_trainer.model.objectives.advantages import group_deviation
-from footplate_trainer.model.objectives.divergence import k3
+from footplate_trainer.model.objectives.kl_estimators import k3
 from footplate_trainer.model.objectives.policy import (
     clipped_policy_loss,
     sequence_log_ratio,

@@ -9,16 +9,16 @@ from typing import Any, Final
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.usagerecord import NodeUsage, PodUsage, UsageRecordSpec
-from footplate_ledger.records import format_time
+from footplate_ledger.conversion import format_time
 from footplate_ledger.usage import MeasuredEnergy, Owner
 from footplate_operator.runtime.kinds import NODE, POD, Json
 from footplate_operator.trainingrun.run import TRAINING_RUN
-from footplate_operator.usage.keeper import UsageTracker
-from footplate_operator.usage.known import OwnerUsage
-from footplate_operator.usage.node_keeper import NodeUsageTracker
+from footplate_operator.usage.node_tracker import NodeUsageTracker
+from footplate_operator.usage.owner_usage import OwnerUsage
+from footplate_operator.usage.pod_observation import PodObservation, observe_pod
 from footplate_operator.usage.pods import PodProfile
-from footplate_operator.usage.sighting import PodObservation, observe_pod
 from footplate_operator.usage.sweep import Sweeper
+from footplate_operator.usage.tracker import UsageTracker
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import Clock, FakeCluster, copied
 from tests.support.operator_fakes import run_manifest

@@ -19,13 +19,13 @@ from torch.optim import Optimizer
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.data import order
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.huggingface.export import export_checkpoint
-from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.records import Record, RewardsRecord, SampleRecord
+from footplate_trainer.rewards.reward_samples import SampleKey
+from footplate_trainer.rollout.journal_records import Record, RewardsRecord, SampleRecord
 from tests.support import ppo_textbook as textbook
 from tests.support.parity import SEED, Compared, Deviations, furthest, in_the_order_of, largest
 from tests.support.plain_llama import random_weights, read, rendered, tokenizer, write

@@ -27,13 +27,13 @@ from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.gathering import RolloutCollector
+from footplate_trainer.rollout.advantages import complete_reward_sums
+from footplate_trainer.rollout.collector import RolloutCollector
 from footplate_trainer.rollout.groups import GroupPlan
-from footplate_trainer.rollout.identity import JournalKey
-from footplate_trainer.rollout.kept import CollectedRollout, RolloutState
-from footplate_trainer.rollout.learning import complete_reward_sums
-from footplate_trainer.rollout.records import Record, key_of
-from footplate_trainer.stages import reinforcing
+from footplate_trainer.rollout.journal_keys import JournalKey
+from footplate_trainer.rollout.journal_records import Record, key_of
+from footplate_trainer.rollout.rollout_state import CollectedRollout, RolloutState
+from footplate_trainer.stages import online_stages
 from tests.support.chat import chatml_model, user
 from tests.support.checkpoints import whole_tensors
 from tests.support.ranks import run_ranks
@@ -286,7 +286,7 @@ def reinforce(
     configure("footplate_trainer", log_format=LogFormat.TEXT)
     PlayedGatherer.rollouts, NotingGatherer.drawn = rollouts or {}, {}
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
-        code = reinforcing.main(config, agent, None, PlayedGatherer if rollouts else NotingGatherer)
+        code = online_stages.main(config, agent, None, PlayedGatherer if rollouts else NotingGatherer)
     return Reinforced(int(code), stderr.getvalue(), agent, NotingGatherer.drawn)
 
 

@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Any, Final
 
 from footplate_api.identity.caller import POD_UID
-from footplate_api.identity.reviewing import ACCESS, TOKENS
+from footplate_api.identity.reviews import ACCESS, TOKENS
 from footplate_contracts.names import GROUP, VERSION
 from tests.support.reviewer import ADMIN
 

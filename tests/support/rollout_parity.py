@@ -14,8 +14,8 @@ import numpy as np
 from footplate_contracts.names import ExitCode
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.generation.requests import EndReason
-from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.records import Record, RewardsRecord, SampleRecord
+from footplate_trainer.rewards.reward_samples import SampleKey
+from footplate_trainer.rollout.journal_records import Record, RewardsRecord, SampleRecord
 from tests.support.parity import SEED, Compared, deviations, in_the_order_of
 from tests.support.plain_llama import random_weights, write
 from tests.support.plain_steps import GROUP

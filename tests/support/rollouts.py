@@ -15,16 +15,16 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 from footplate_planning.config import model_shape
 from footplate_planning.placement import placements
-from footplate_planning.relayout import ReshardPlan
-from footplate_trainer.generation.dealing import partition_requests
+from footplate_planning.reshard import ReshardPlan
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.forward_passes import EngineLimits
+from footplate_trainer.generation.request_partition import partition_requests
 from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.initialize import normal_rows
-from footplate_trainer.parallel.apply import ParallelModel, build_model
 from footplate_trainer.parallel.local_shard import local_shard
-from footplate_trainer.parallel.rollout import RolloutLayout, RolloutModel
+from footplate_trainer.parallel.parallel_model import ParallelModel, build_model
+from footplate_trainer.parallel.rollout_model import RolloutLayout, RolloutModel
 from footplate_trainer.parallel.stage_module import StageModules
 from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 from tests.support.layout_list import Layout

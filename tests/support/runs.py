@@ -98,7 +98,7 @@ def _of_rollouts(row: Json) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Runs:
-    """TrainingRunController of one namespace."""
+    """TrainingRuns of one namespace."""
 
     kube: Kube
     namespace: str

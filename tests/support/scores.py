@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from footplate_planning.config import model_shape
-from footplate_trainer.checkpoint import state
-from footplate_trainer.checkpoint.place import find_newest_whole
-from footplate_trainer.checkpoint.tensors import load_tensors
+from footplate_trainer.checkpoint import state_tensors
+from footplate_trainer.checkpoint.lookup import find_newest_whole
+from footplate_trainer.checkpoint.tensor_reader import load_tensors
 from footplate_trainer.data.preference_dataset import PreferenceDataset
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.model.build import build_network
 from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.score import compute_sequence_scores
+from footplate_trainer.model.network_factory import build_network
+from footplate_trainer.model.sequence_scores import compute_sequence_scores
 from footplate_trainer.model.targets import Targets
 
 
@@ -24,7 +24,7 @@ def our_scores(checkpoints: Path, pairs: Path) -> tuple[list[list[int]], list[fl
     checkpoint = find_newest_whole(str(checkpoints))
     config = checkpoint.config()
     network = build_network(model_shape(config)).eval()
-    load_tensors(checkpoint, state.model_tensors(network))
+    load_tensors(checkpoint, state_tensors.model_tensors(network))
     data = PreferenceDataset(TokenShards.open(str(pairs)), config.model.context_length)
     sequences: list[list[int]] = []
     given: list[float] = []

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.state import snapshot_tensors
+from footplate_trainer.checkpoint.state_tensors import snapshot_tensors
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.stages.start import StartPosition, load_newest_state, open_store
 from tests.support.training import FakeAgent

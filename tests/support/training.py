@@ -22,7 +22,7 @@ from footplate_contracts.reports import (
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.samples import LoggedSample
 from footplate_elastic.protocol.agent_client import AgentClient
-from footplate_trainer.stages import learning
+from footplate_trainer.stages import offline_stages
 
 
 @dataclass
@@ -89,12 +89,12 @@ class Ended:
 def train(config: RunConfig, metrics: Path | None = None) -> int:
     """Train to the end as one rank; the exit code."""
     configure("footplate_trainer", log_format=LogFormat.TEXT)
-    return int(learning.main(config, AgentClient(), metrics))
+    return int(offline_stages.main(config, AgentClient(), metrics))
 
 
 def train_under(agent: FakeAgent, config: RunConfig, metrics: Path | None = None) -> Ended:
     """Train as one rank of the agent behind `agent`."""
     configure("footplate_trainer", log_format=LogFormat.TEXT)
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
-        code = learning.main(config, agent, metrics)
+        code = offline_stages.main(config, agent, metrics)
     return Ended(int(code), stderr.getvalue(), agent)

@@ -11,8 +11,8 @@ from typing import Any, Final
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
 from footplate_ledger.carbon import IntensitySeries
+from footplate_ledger.conversion import parse_time
 from footplate_ledger.prices import PriceBook, PriceBookEntry
-from footplate_ledger.records import parse_time
 from footplate_ledger.units import Energy, HourlyRate, Power, Seconds
 from footplate_ledger.usage import (
     RUNNING,

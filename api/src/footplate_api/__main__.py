@@ -15,22 +15,22 @@ from typing import get_args
 
 import uvicorn
 
-from footplate_api import cluster, settings
+from footplate_api import kubernetes_http, settings
 from footplate_api.app import create_app
-from footplate_api.backups.restoring import clear_restore_record
+from footplate_api.backups.restoration import clear_restore_record
 from footplate_api.certificate import Certificate
 from footplate_api.connection_limits import ConnectionLimits
 from footplate_api.connections import LimitedHttpProtocol, ServerEventLoop
 from footplate_api.database import Database
-from footplate_api.edge import Context
+from footplate_api.database_lock import sole_writer
+from footplate_api.dependencies import Context
 from footplate_api.errors import MigrationFailed
 from footplate_api.identity.authentication import TokenIssuer
 from footplate_api.identity.oidc.config import OidcConfig
-from footplate_api.identity.reviewing import KubernetesReviewer
-from footplate_api.observation import ApiMetrics, MirrorHealth
-from footplate_api.served import NamespaceScope
+from footplate_api.identity.reviews import KubernetesReviewer
+from footplate_api.instruments import ApiMetrics, MirrorHealth
+from footplate_api.namespace_scope import NamespaceScope
 from footplate_api.settings import ApiSettings
-from footplate_api.sole_writer import sole_writer
 from footplate_api.startup import Startup
 from footplate_contracts import environment, logs
 from footplate_contracts.names import ExitCode
@@ -137,7 +137,7 @@ async def serve(chosen: ApiSettings, kubeconfig: Path | None) -> None:
     issuers, backups = _issuers(chosen.oidc), chosen.backups
     files = chosen.certificate
     certificate = Certificate(files, chosen.tls_look_seconds) if files is not None else None
-    kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
+    kubernetes = await kubernetes_http.connect(kubeconfig, chosen.in_pod)
     try:
         database = Database(chosen.database_url)
         served = NamespaceScope(chosen.watch_namespaces, chosen.cluster_duties)

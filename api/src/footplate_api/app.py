@@ -11,38 +11,37 @@ from typing import Any, Final, Protocol
 
 from fastapi import FastAPI
 
-from footplate_api import bodies, document, edge, openapi, page
-from footplate_api.admission import BodyMemoryLimits, TelemetryAdmissionMiddleware
+from footplate_api import bodies, dependencies, document, openapi, page
 from footplate_api.attempts import routes as attempts
 from footplate_api.audit import routes as audit
-from footplate_api.chains import routes as chains
+from footplate_api.background import kubernetes_sync, migration
+from footplate_api.background.database_size import DatabaseSizeTask
+from footplate_api.background.exporter_lease import ExporterLease
+from footplate_api.background.ingest import Ingest
+from footplate_api.background.label_backfill import LabelBackfill
+from footplate_api.background.legacy_rows import LegacyRowTask
+from footplate_api.background.monthly_costs import MonthlyCostTask
+from footplate_api.background.retention import RetentionTask
+from footplate_api.background.scheduled_backups import BackupTask
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.coordinators.service import CoordinatorAuthorizer
 from footplate_api.costs import routes as costs
 from footplate_api.costs.service import CostService
 from footplate_api.database import Database
+from footplate_api.dependencies import Context
 from footplate_api.document import OpenApiDocument
-from footplate_api.edge import Context
 from footplate_api.identity.authentication import Authentication
+from footplate_api.identity.authentication_middleware import AuthenticationMiddleware
 from footplate_api.identity.authorization import Authorization
-from footplate_api.identity.gate import AuthenticationMiddleware
-from footplate_api.identity.rates import RateLimitMiddleware, TokenBuckets
+from footplate_api.identity.rate_limits import RateLimitMiddleware, TokenBuckets
+from footplate_api.instruments import BackupMetrics
+from footplate_api.lineage import routes as chains
 from footplate_api.metrics import routes as metrics
 from footplate_api.metrics.service import HistoryService
 from footplate_api.middleware import RequestEdge
-from footplate_api.observation import BackupMetrics
-from footplate_api.pipelines import kubernetes, migration
-from footplate_api.pipelines.backing_up import BackupTask
-from footplate_api.pipelines.carry_over import LegacyRowTask
-from footplate_api.pipelines.exporting import ExporterLease
-from footplate_api.pipelines.ingest import Ingest
-from footplate_api.pipelines.labelling import LabelBackfill
-from footplate_api.pipelines.measuring import DatabaseSizeTask
-from footplate_api.pipelines.retention import RetentionTask
-from footplate_api.pipelines.spending import MonthlyCostTask
-from footplate_api.runs import described
+from footplate_api.runs import manifest_schemas
 from footplate_api.runs import routes as runs
-from footplate_api.runs.lists import RateLimitedLists
+from footplate_api.runs.list_limits import RateLimitedLists
 from footplate_api.samples import routes as samples
 from footplate_api.staleness import Staleness
 from footplate_api.startup import StartupGate
@@ -50,6 +49,7 @@ from footplate_api.system import routes as system
 from footplate_api.system.service import MetricsExporter
 from footplate_api.tariff import routes as tariff
 from footplate_api.tariff.service import TariffReader
+from footplate_api.telemetry_admission import BodyMemoryLimits, TelemetryAdmissionMiddleware
 from footplate_contracts.loop_lag import LoopLag
 
 LEAVE_SECONDS: Final = 5.0  # for connections to be closed at the end
@@ -91,7 +91,7 @@ class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             made = super().openapi()
-            made["components"]["schemas"] |= described.specific(bodies.schemas())
+            made["components"]["schemas"] |= manifest_schemas.specific(bodies.schemas())
             self.openapi_schema = openapi.complete(made)
         return self.openapi_schema
 
@@ -142,19 +142,16 @@ def create_app(context: Context) -> FastAPI:
         context.database, context.metrics.registry, context.served, context.replica
     )
     app.state.costs = CostService(context.database, app.state.tariffs)
-    edge.install_error_handlers(app)
-    requests = TokenBuckets(context.access.rates.requests, context.clock)
+    dependencies.install_error_handlers(app)
+    access = context.access
+    requests = TokenBuckets(access.rates.requests, context.clock)
     app.state.lists = RateLimitedLists(context.database, requests)
-    app.state.refusals = TokenBuckets(context.access.rates.noted_refusals, context.clock)
+    app.state.refusals = TokenBuckets(access.rates.noted_refusals, context.clock)
     app.state.authorization = Authorization(context.reviewer, context.clock)
-    authentication = Authentication(
-        context.reviewer, context.access.audiences, context.issuers, context.clock
-    )
+    authentication = Authentication(context.reviewer, access.audiences, context.issuers, context.clock)
     app.add_middleware(TelemetryAdmissionMiddleware, patience=context.patience)
-    app.add_middleware(
-        RateLimitMiddleware, rates=context.access.rates, clock=context.clock, requests=requests
-    )
-    app.add_middleware(AuthenticationMiddleware, authentication=authentication, public=context.access.public)
+    app.add_middleware(RateLimitMiddleware, rates=access.rates, clock=context.clock, requests=requests)
+    app.add_middleware(AuthenticationMiddleware, authentication=authentication, public=access.public)
     app.add_middleware(Staleness, mirror=context.mirror, served=context.served, now=context.now)
     app.add_middleware(StartupGate, startup=context.startup)
     app.add_middleware(RequestEdge, metrics=context.metrics)
@@ -169,7 +166,7 @@ async def _work(context: Context, ingest: Ingest, spending: MonthlyCostTask) -> 
     """Migrate the database, then run everything that writes to it beside requests."""
     if not await migration.ensure_schema(context.database, context.migrations, context.startup):
         return
-    following = kubernetes.run_reflectors(
+    following = kubernetes_sync.run_reflectors(
         context.cluster, context.database, context.metrics, context.mirror, context.now, context.served
     )
     pipelines: list[_Pipeline] = [

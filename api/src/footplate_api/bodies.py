@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from footplate_api.arrivals import BodyDeadline, BodyTimeout
+from footplate_api.body_timeouts import BodyDeadline, BodyTimeout
 from footplate_api.errors import Invalid
 
 Parsed = TypeVar("Parsed")

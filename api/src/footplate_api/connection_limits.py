@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Final, Literal
 
-from footplate_api.observation import ApiMetrics
+from footplate_api.instruments import ApiMetrics
 
 REPORT_SECONDS: Final = 60.0  # between two lines of the log
 

@@ -25,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvloop.loop import SSLProtocol  # type: ignore[attr-defined]  # not in its stubs
 
 from footplate_api.connection_limits import LIMITS, ConnectionLimits, ConnectionState, LimitedConnection
-from footplate_api.observation import ApiMetrics
+from footplate_api.instruments import ApiMetrics
 
 HANDSHAKE_SECONDS: Final = 15.0
 GOODBYE_SECONDS: Final = 1.0

@@ -9,7 +9,7 @@ ApiError
 ├── RunNotFound           404
 ├── ProfileNotFound       404
 ├── NamespaceNotServed    404  a write in a namespace that this installation does not serve
-├── BookKeptElsewhere     409  a price, where another installation of the cluster owns the price book
+├── PriceBookNotOwned     409  a price, where another installation of the cluster owns the price book
 ├── RunMismatch           409  a batch of another run than its sender's
 ├── ClusterRefused        4xx  refusal by the API server, with its status
 ├── InstallationLacksRights  502  the API server refuses this API's own account, for any caller
@@ -39,7 +39,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from footplate_api.brief import truncated_text
+from footplate_api.truncation import truncated_text
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,11 @@ class NamespaceNotServed(ApiError):
     title = "Namespace not served"
 
 
-class BookKeptElsewhere(ApiError):
+class PriceBookNotOwned(ApiError):
     """Price sent to an installation that does not own the price book: another one of the cluster does."""
 
     status = 409
-    title = "Price book kept elsewhere"
+    title = "Price book not owned"
 
 
 class RunMismatch(ApiError):

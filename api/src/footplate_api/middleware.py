@@ -19,9 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from footplate_api.edge import REQUEST_ID_HEADER, problem_response
+from footplate_api.dependencies import REQUEST_ID_HEADER, problem_response
 from footplate_api.errors import ApiError
-from footplate_api.observation import ApiMetrics
+from footplate_api.instruments import ApiMetrics
 from footplate_contracts.logs import bind, log_fields
 
 # 5000 rows, the most a batch holds, are 2 MB; the API server itself takes 3 MB.

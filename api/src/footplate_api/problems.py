@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from footplate_api.brief import SHOWN, truncate, truncated_text
 from footplate_api.errors import ApiError, FieldError, Invalid
+from footplate_api.truncation import SHOWN, truncate, truncated_text
 
 MEDIA_TYPE: Final = "application/problem+json"
 MOST_FIELDS: Final = 100  # wrong fields that one answer names: a batch of 5,000 rows may have 40,000

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from footplate_api.arrivals import BodyTimeout
 from footplate_api.backups.plan import BackupPlan, CronSchedule
+from footplate_api.body_timeouts import BodyTimeout
 from footplate_api.certificate import LOOK_SECONDS, Files
 from footplate_api.identity.access import AccessPolicy
 from footplate_api.identity.oidc.config import is_loopback
 from footplate_api.identity.oidc.settings import OidcSettings
-from footplate_api.identity.rates import RateLimit, RateLimits
+from footplate_api.identity.rate_limits import RateLimit, RateLimits
 from footplate_api.metrics.retention import RetentionLimits
 from footplate_contracts.environment import PREFIX
 from footplate_contracts.names import API_AUDIENCE, Env, LogFormat

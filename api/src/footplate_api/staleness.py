@@ -14,8 +14,8 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from footplate_api.observation import OF_COSTS, RUNS, MirrorHealth
-from footplate_api.served import NamespaceScope
+from footplate_api.instruments import OF_COSTS, RUNS, MirrorHealth
+from footplate_api.namespace_scope import NamespaceScope
 
 HEADER: Final = "Footplate-Stale-Since"
 _READ: Final = ("GET", "HEAD")
@@ -57,7 +57,7 @@ def kinds(path: str) -> Collection[str]:
     """Return the Kubernetes kinds that the response to a path depends on.
 
     >>> kinds("/v1/namespaces/team-a/runs/gpt/metrics")
-    ('TrainingRunController',)
+    ('TrainingRuns',)
     >>> len(kinds("/v1/costs"))
     5
     """

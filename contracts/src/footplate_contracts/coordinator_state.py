@@ -7,10 +7,10 @@ from typing import Annotated, Self
 
 from pydantic import FailFast, Field
 
+from footplate_contracts.base import IF_READABLE, WireMessage, read_unknown_as
 from footplate_contracts.directives import Directives, Refusals
 from footplate_contracts.energy import MOST_PODS, ListedEnergy
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.model import IF_READABLE, WireMessage, read_unknown_as
 from footplate_contracts.rendezvous import AgentIdentity, Member
 from footplate_contracts.reports import CheckpointRecord, DroppedTelemetry, GenerationId, RankPhase
 from footplate_contracts.v1alpha1.types import DataDigest, Digest

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from footplate_contracts.model import WireMessage
+from footplate_contracts.base import WireMessage
 
 
 class DiagnosisKind(StrEnum):

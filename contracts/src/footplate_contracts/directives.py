@@ -17,8 +17,8 @@ from typing import Annotated, Any, Final, get_args
 from pydantic import BaseModel, Field
 from pydantic.alias_generators import to_camel
 
+from footplate_contracts.base import WireMessage, read_unknown_as
 from footplate_contracts.energy import MOST_PODS
-from footplate_contracts.model import WireMessage, read_unknown_as
 from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_contracts.v1alpha1.resilience import ROLLOUT_SECONDS, SCORING_SECONDS, Hang
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticOmit
 
-from footplate_contracts.model import WireMessage, first_error
+from footplate_contracts.base import WireMessage, first_error
 from footplate_contracts.v1alpha1.types import Whole
 
 MOST_PODS: Final = (

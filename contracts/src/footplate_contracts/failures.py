@@ -12,8 +12,8 @@ from typing import Annotated, Final, NamedTuple, Protocol
 
 from pydantic import BeforeValidator, Field
 
+from footplate_contracts.base import WireMessage, read_unknown_as
 from footplate_contracts.hardware_errors import BROKEN_DEVICES, BROKEN_LINKS, MISCONFIGURED_NODES
-from footplate_contracts.model import WireMessage, read_unknown_as
 from footplate_contracts.names import Cause, ExitCode, Reason
 
 MESSAGE_LIMIT: Final = 1024  # characters, as in the status of a run

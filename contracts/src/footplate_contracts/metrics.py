@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Self, get_args
 
 from pydantic import Field
 
-from footplate_contracts.model import WireMessage
+from footplate_contracts.base import WireMessage
 
 Scalar = type[float] | type[int] | type[str]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from footplate_contracts.model import WireMessage
+from footplate_contracts.base import WireMessage
 
 
 class ProblemType(StrEnum):

@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from footplate_contracts.base import WireMessage, read_unknown_as
+from footplate_contracts.connectivity_probes import ConnectivityProbe, ConnectivityProbeResult
 from footplate_contracts.diagnosis import KnownDiagnosis
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.energy import ReadableEnergy
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.model import WireMessage, read_unknown_as
 from footplate_contracts.names import FIRST_SPARE, WorkerId
-from footplate_contracts.probes import ConnectivityProbe, ConnectivityProbeResult
 from footplate_contracts.reports import GenerationId, RankReport, TelemetryItem
 from footplate_contracts.v1alpha1.types import ShortText
 

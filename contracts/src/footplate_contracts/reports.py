@@ -14,8 +14,8 @@ from typing import Annotated
 
 from pydantic import FailFast, Field
 
+from footplate_contracts.base import IF_READABLE, WireMessage, read_unknown_as
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.model import IF_READABLE, WireMessage, read_unknown_as
 from footplate_contracts.samples import ShownSamples
 from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, MOST_STANDING, DataDigest, Digest
 

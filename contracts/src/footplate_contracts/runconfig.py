@@ -13,9 +13,9 @@ from typing import Final, TypedDict
 
 from pydantic import Field
 
+from footplate_contracts.base import Contract, digest
 from footplate_contracts.families import resolve_model
 from footplate_contracts.lineage import with_resolved_uris
-from footplate_contracts.model import Contract, digest
 from footplate_contracts.names import Backend
 from footplate_contracts.v1alpha1.compute import Checkpoint, ResumeFrom
 from footplate_contracts.v1alpha1.computeprofile import PeakTflops

@@ -15,8 +15,8 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, TypeAdapter
 
+from footplate_contracts.base import IF_READABLE, WireMessage
 from footplate_contracts.metrics import VALUE_NAME
-from footplate_contracts.model import IF_READABLE, WireMessage
 
 MOST: Final = 8  # of a step
 PROMPT_CHARACTERS: Final = 1000

@@ -1,7 +1,7 @@
 """Dollars, energy and carbon of pods, for any window; pure.
 
-Operator and API call `build_accounts` with the pods and nodes that they have records of, and show its result. A
-pod's energy counts as consumed evenly over its time: parts of the time add up to the whole.
+Operator and API call `build_accounts` with the pods and nodes that they have records of, and show its result.
+A pod's energy counts as consumed evenly over its time: parts of the time add up to the whole.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from footplate_contracts.names import Role
 from footplate_ledger.bill import ALWAYS, IDLE, BillLine, Cost, bill_lines, node_lines
 from footplate_ledger.carbon import GridLocation, IntensitySeries, IntensitySource, compute_emissions
 from footplate_ledger.energy import Consumption, EnergyMethod, pod_consumption
+from footplate_ledger.intervals import Interval
+from footplate_ledger.node_shares import infer_nodes
 from footplate_ledger.prices import PriceBook
-from footplate_ledger.sharing import infer_nodes
-from footplate_ledger.time import Interval
 from footplate_ledger.units import Carbon, Seconds
 from footplate_ledger.usage import NodeLifetime, PodAllocation
 

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from footplate_ledger.exact import ExactSum
+from footplate_ledger.cost_sums import CostSum, PricePeriod
+from footplate_ledger.exact_sum import ExactSum
+from footplate_ledger.intervals import Interval, month_end
 from footplate_ledger.prices import FOREVER, PriceBook
-from footplate_ledger.tally import CostSum, PricePeriod
-from footplate_ledger.time import Interval, month_end
 from footplate_ledger.units import HOUR, HourlyRate
 
 

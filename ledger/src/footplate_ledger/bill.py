@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from footplate_ledger.intervals import Interval
+from footplate_ledger.node_shares import split_node_time
 from footplate_ledger.prices import FOREVER, PriceBook
-from footplate_ledger.sharing import split_node_time
-from footplate_ledger.time import Interval
 from footplate_ledger.units import HourlyRate, Money, Seconds
 from footplate_ledger.usage import NodeLifetime, PodAllocation
 

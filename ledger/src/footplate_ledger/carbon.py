@@ -27,7 +27,7 @@ from importlib.resources import files
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
-from footplate_ledger.time import Interval
+from footplate_ledger.intervals import Interval
 from footplate_ledger.units import Carbon, Energy, Intensity
 
 CLOUDS: Final = ("aws", "azure", "gcp")

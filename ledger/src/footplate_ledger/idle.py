@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 
-from footplate_ledger.exact import ExactSum
-from footplate_ledger.tally import CostSum, Key, PricePeriod
+from footplate_ledger.cost_sums import CostSum, Key, PricePeriod
+from footplate_ledger.exact_sum import ExactSum
 
 
 def share_idle_time(found: Mapping[tuple[Key, int], CostSum], is_idle: Callable[[Key], bool]) -> None:
@@ -47,4 +47,5 @@ def _share(idle: CostSum, stretch: PricePeriod, holders: list[CostSum]) -> None:
     for sums in (attrgetter("seconds"), attrgetter("estimated")):
         waited = sums(idle.paid).pop(stretch, ExactSum()).exact
         for tally in holders if waited else ():
-            sums(tally.idle).setdefault(stretch, ExactSum()).take(tally.paid.seconds[stretch], waited / held)
+            share = sums(tally.idle).setdefault(stretch, ExactSum())
+            share.add_sum(tally.paid.seconds[stretch], waited / held)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Final
 
-from footplate_ledger.time import Interval
+from footplate_ledger.intervals import Interval
 from footplate_ledger.units import HourlyRate
 from footplate_ledger.usage import Sku
 

@@ -12,9 +12,9 @@ from typing import Final, TypeVar
 
 from footplate_contracts.v1alpha1.status import CostStatus, DeviceTime, EnergyByMethod
 from footplate_ledger.account import Account
-from footplate_ledger.buckets import Sums
+from footplate_ledger.conversion import format_time
+from footplate_ledger.device_activity import Sums
 from footplate_ledger.energy import Consumption, EnergyMethod
-from footplate_ledger.records import format_time
 from footplate_ledger.units import Amount, Seconds
 
 DOLLARS: Final = 4  # decimal places, here and below

@@ -16,7 +16,7 @@ from typing import Final
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
-from footplate_ledger.time import Interval
+from footplate_ledger.intervals import Interval
 from footplate_ledger.units import Energy, Power, Seconds
 
 

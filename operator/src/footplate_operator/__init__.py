@@ -1,1 +1,1 @@
-"""Footplate's operator: turns TrainingRunController into gangs of pods that train despite faults."""
+"""Footplate's operator: turns TrainingRuns into gangs of pods that train despite faults."""

@@ -24,7 +24,7 @@ from footplate_contracts.logs import log_fields
 from footplate_contracts.loop_lag import LoopLag
 from footplate_contracts.tls_buffers import limit_tls_buffers
 from footplate_operator.api_access import ApiAccess
-from footplate_operator.certificates.keeper import CertificateReconciler
+from footplate_operator.certificates.reconciler import CertificateReconciler
 from footplate_operator.errors import ClusterError, NotFound, OperatorError, RequestForbidden
 from footplate_operator.keys.keyring import CredentialSource, Keyring
 from footplate_operator.runtime import handlers
@@ -39,8 +39,8 @@ from footplate_operator.runtime.leader import Leadership
 from footplate_operator.runtime.metrics import Metrics, application, serving
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
-from footplate_operator.runtime.sight import WatchLiveness, watch_paths
 from footplate_operator.runtime.status_writer import StatusWriter
+from footplate_operator.runtime.watch_liveness import WatchLiveness, watch_paths
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.scope import Scope
 from footplate_operator.settings import Settings

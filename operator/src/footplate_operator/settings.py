@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from footplate_contracts.environment import PREFIX
 from footplate_contracts.names import LogFormat
 from footplate_contracts.v1alpha1.pods import PullPolicy
-from footplate_operator.certificates.keeper import ExternalCaBundle
 from footplate_operator.certificates.manifests import CertificateNames
+from footplate_operator.certificates.reconciler import ExternalCaBundle
 from footplate_operator.keys.manifests import KeySecretNames
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET
 from footplate_operator.scope import Scope

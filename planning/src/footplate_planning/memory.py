@@ -18,12 +18,7 @@ from typing import Final
 
 from footplate_contracts.v1alpha1.model import AttentionBackend
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule, Sharding
-from footplate_contracts.v1alpha1.training import (
-    Optimizer,
-    OptimizerName,
-    Precision,
-    Recomputation,
-)
+from footplate_contracts.v1alpha1.training import Optimizer, OptimizerName, Precision, Recomputation
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology, stage_layers
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from footplate_planning.inventory import list_stage_weights
 from footplate_planning.shape import ModelShape, Weight
+from footplate_planning.stage_weights import list_stage_weights
 from footplate_planning.topology import Topology
 
 

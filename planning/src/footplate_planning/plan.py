@@ -19,7 +19,7 @@ from footplate_planning.flops import Convention, block_flops, flops_per_token, h
 from footplate_planning.memory import MemoryEstimate, MicroBatches, StepConfig
 from footplate_planning.rollout import PlannedRollout, plan_rollout
 from footplate_planning.shape import ModelShape
-from footplate_planning.spans import decoder_length
+from footplate_planning.span_corruption import decoder_length
 from footplate_planning.topology import Topology, stage_layers
 from footplate_planning.traffic import Traffic, estimate_traffic
 

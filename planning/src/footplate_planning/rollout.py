@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from footplate_contracts.v1alpha1.rollout import Rollout
-from footplate_planning.generation import (
+from footplate_planning.kv_cache import (
     BLOCK_SIZE,
     available_blocks,
     cache_blocks,
@@ -13,7 +13,7 @@ from footplate_planning.generation import (
     rank_key_value_bytes,
 )
 from footplate_planning.memory import local_counts
-from footplate_planning.relayout import rollout_topology
+from footplate_planning.reshard import rollout_topology
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology
 

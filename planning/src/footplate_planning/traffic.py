@@ -17,9 +17,9 @@ from typing import Final
 from footplate_contracts.v1alpha1.model import Architecture
 from footplate_contracts.v1alpha1.parallelism import Sharding
 from footplate_contracts.v1alpha1.training import Recomputation
-from footplate_planning.inventory import StageWeights, list_stage_weights
 from footplate_planning.memory import FP32, StepConfig, loss_chunk
 from footplate_planning.shape import ModelShape, Weight
+from footplate_planning.stage_weights import StageWeights, list_stage_weights
 from footplate_planning.topology import Topology
 
 FLAGS: Final = 3  # that ride along with the count of valid tokens, see Flags of the trainer's loop

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from footplate_api.coordinators import repository
 from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.database import Database
-from footplate_api.edge import Context
+from footplate_api.dependencies import Context
 from footplate_api.metrics import repository as metrics
 from footplate_api.metrics.telemetry import STORED
 from footplate_api.schemas import LARGEST

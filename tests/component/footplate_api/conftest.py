@@ -18,14 +18,14 @@ import pytest_asyncio
 from cluster.kubernetes.envtest import ApiServer
 from footplate_api import migrate, revisions
 from footplate_api.app import create_app
+from footplate_api.concurrency_limit import ConcurrencyLimit
 from footplate_api.database import Database
-from footplate_api.edge import Context
+from footplate_api.dependencies import Context
 from footplate_api.identity.access import AccessPolicy
-from footplate_api.observation import ApiMetrics, MirrorHealth
-from footplate_api.runs.lists import RateLimitedLists
-from footplate_api.served import NamespaceScope
+from footplate_api.instruments import ApiMetrics, MirrorHealth
+from footplate_api.namespace_scope import NamespaceScope
+from footplate_api.runs.list_limits import RateLimitedLists
 from footplate_api.settings import with_driver
-from footplate_api.turns import ConcurrencyLimit
 from tests.component.footplate_api import kube
 from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster

@@ -1,4 +1,4 @@
-"""A Kubernetes API that behaves like one as far as TrainingRunController and their namespaces go."""
+"""A Kubernetes API that behaves like one as far as TrainingRuns and their namespaces go."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, ListExpired
-from footplate_api.ports import EventType, ListPage, Manifest, Resource, WatchEvent
+from footplate_api.kubernetes_client import EventType, ListPage, Manifest, Resource, WatchEvent
 
 
 @dataclass(frozen=True)

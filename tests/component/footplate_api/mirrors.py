@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from footplate_api.background.mirror import RunMirror
+from footplate_api.background.namespaces import NamespaceMirror
+from footplate_api.background.reflector import Reflector
 from footplate_api.database import Database
+from footplate_api.instruments import ApiMetrics, MirrorHealth
+from footplate_api.kubernetes_client import EventType, WatchEvent
 from footplate_api.models import RunRow
-from footplate_api.observation import ApiMetrics, MirrorHealth
-from footplate_api.pipelines.following import Reflector
-from footplate_api.pipelines.mirror import RunMirror
-from footplate_api.pipelines.namespaces import NamespaceMirror
-from footplate_api.ports import EventType, WatchEvent
 from footplate_api.runs import repository
 from tests.component.footplate_api.fakes import FakeCluster
 

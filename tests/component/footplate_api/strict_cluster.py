@@ -8,8 +8,8 @@ from typing import Any, Final
 import jsonschema_rs
 
 from footplate_api.errors import ClusterRefused
-from footplate_api.ports import Manifest
-from footplate_api.runs.described import spec
+from footplate_api.kubernetes_client import Manifest
+from footplate_api.runs.manifest_schemas import spec
 from tests.component.footplate_api.fakes import FakeCluster
 
 _NAME: Final = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")

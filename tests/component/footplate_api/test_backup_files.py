@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from footplate_api.backups import names
-from footplate_api.backups.copying import copy_database
-from footplate_api.backups.making import Backup, create_backup
-from footplate_api.backups.soundness import verify
+from footplate_api.backups.creation import Backup, create_backup
+from footplate_api.backups.integrity import verify
+from footplate_api.backups.snapshot import copy_database
 from footplate_api.errors import BackupFailed, InsufficientSpace, UnusableDatabaseFile
 from tests.component.footplate_api.histories import holding, said
 from tests.support.killed import killed_before

@@ -13,18 +13,18 @@ from typing import Any
 import httpx
 import pytest
 
-from footplate_api.admission import TELEMETRY_LIMIT
 from footplate_api.attempts import repository as attempts
+from footplate_api.background import ingest
 from footplate_api.bulk import insert_missing
 from footplate_api.database import Database
-from footplate_api.edge import RUN_LIMIT, Context
+from footplate_api.dependencies import RUN_LIMIT, Context
+from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.schemas import MOST_ROWS
 from footplate_api.models import AttemptRow, MetricExtent
 from footplate_api.models.base import table_of
-from footplate_api.observation import ApiMetrics, MirrorHealth
-from footplate_api.pipelines import ingest
 from footplate_api.system.service import GAUGED_RUNS
+from footplate_api.telemetry_admission import TELEMETRY_LIMIT
 from footplate_ledger.units import Energy, Seconds
 from footplate_ledger.usage import TOLD, EndTime, MeasuredEnergy, Owner, PodAllocation
 from tests.component.footplate_api import fleet

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
+from footplate_api.background.legacy_rows import BITE, LegacyRowTask
 from footplate_api.database import Database
 from footplate_api.metrics import repository
-from footplate_api.metrics.lineage import Extents, effective_ranges
-from footplate_api.models.former import STEP_METRICS
-from footplate_api.pipelines.carry_over import BITE, LegacyRowTask
+from footplate_api.metrics.step_ranges import Extents, effective_ranges
+from footplate_api.models.legacy_tables import STEP_METRICS
 from tests.component.footplate_api.builders import newest_row
 
 

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy import event as events
 
-from footplate_api.chains import record, service
-from footplate_api.chains.schemas import DEPTH, MOST, LineageQuery, RunLineage
 from footplate_api.database import Database
+from footplate_api.lineage import record, service
+from footplate_api.lineage.schemas import DEPTH, MOST, LineageQuery, RunLineage
 from footplate_api.models.reference import RunReferenceRow
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api

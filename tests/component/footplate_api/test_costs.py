@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from footplate_api.costs import reckoning
-from footplate_api.costs.reckoning import KeyFunctions
+from footplate_api.costs import aggregation
+from footplate_api.costs.aggregation import KeyFunctions
 from footplate_api.database import Database
-from footplate_api.edge import Context
+from footplate_api.dependencies import Context
 from footplate_api.identity.caller import Caller
-from footplate_api.observation import ApiMetrics, MirrorHealth
+from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.tariff.service import TariffReader
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION, Role
 from footplate_ledger.bill import bill_lines
-from footplate_ledger.sharing import infer_nodes
-from footplate_ledger.tally import CostAggregator, PeriodRates
-from footplate_ledger.time import Interval
+from footplate_ledger.cost_sums import CostAggregator, PeriodRates
+from footplate_ledger.intervals import Interval
+from footplate_ledger.node_shares import infer_nodes
 from footplate_ledger.usage import LAST_SEEN, TOLD, EndTime, Owner, PowerProfile
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import Api, running
@@ -78,7 +78,7 @@ async def test_runs_and_idle_together_are_the_nodes_in_every_window(database: Da
         tallies = CostAggregator(tariff, now, [window.start, window.end])
         keys = KeyFunctions(lambda used: used.owner.namespace, lambda goods: "idle")
         async with database.read() as session:
-            await reckoning.add_usage(session, tallies, window, keys, idle=True)
+            await aggregation.add_usage(session, tallies, window, keys, idle=True)
         rates = PeriodRates(tariff.book)
         told = sum((tally.priced(rates).cost().money for tally in tallies.found.values()), sum_of([]).money)
         nodes = [*made.nodes, *(there for there, _ in infer_nodes(unseen, now))]

@@ -11,9 +11,9 @@ import pytest
 
 from footplate_api.identity.access import AccessPolicy
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.rates import RateLimit, RateLimits
-from footplate_api.identity.turns import AT_ONCE, WAITING
-from footplate_api.identity.verdicts import FRESH_SECONDS, RETRY_SECONDS, STALE_SECONDS
+from footplate_api.identity.concurrency import AT_ONCE, WAITING
+from footplate_api.identity.rate_limits import RateLimit, RateLimits
+from footplate_api.identity.review_cache import FRESH_SECONDS, RETRY_SECONDS, STALE_SECONDS
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster

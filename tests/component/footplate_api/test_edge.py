@@ -11,14 +11,14 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import generate_latest
 
-from footplate_api.admission import BodyMemoryLimits
-from footplate_api.cluster import refusal
 from footplate_api.database import Database
-from footplate_api.edge import AdmittedBody, Context
+from footplate_api.dependencies import AdmittedBody, Context
+from footplate_api.instruments import ApiMetrics, MirrorHealth
+from footplate_api.kubernetes_client import Manifest
+from footplate_api.kubernetes_http import refusal
 from footplate_api.middleware import BODY_LIMIT, RequestEdge
-from footplate_api.observation import ApiMetrics, MirrorHealth
-from footplate_api.ports import Manifest
 from footplate_api.settings import with_driver
+from footplate_api.telemetry_admission import BodyMemoryLimits
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from footplate_api.database import Database
-from footplate_api.ports import EventType
+from footplate_api.kubernetes_client import EventType
 from footplate_api.runs import repository
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api

@@ -14,7 +14,7 @@ from footplate_api.database import Database
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.identity.access import AccessPolicy
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.rates import RateLimit, RateLimits
+from footplate_api.identity.rate_limits import RateLimit, RateLimits
 from footplate_api.sqlite import READERS
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running

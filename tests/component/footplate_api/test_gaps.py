@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
+from footplate_api.background.retention import RetentionTask
 from footplate_api.database import Database
-from footplate_api.metrics import repository, stocks, storage
-from footplate_api.metrics.lineage import (
+from footplate_api.metrics import repository, retention_queries, storage
+from footplate_api.metrics.retention import RetentionLimits
+from footplate_api.metrics.step_ranges import (
     Extent,
     Extents,
     Segment,
@@ -19,10 +21,8 @@ from footplate_api.metrics.lineage import (
     effective_ranges,
     superseded_ranges,
 )
-from footplate_api.metrics.retention import RetentionLimits
 from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
 from footplate_api.models.metric import MetricRow
-from footplate_api.pipelines.retention import RetentionTask
 from tests.component.footplate_api.builders import newest_row
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -95,9 +95,9 @@ async def test_what_is_known_of_the_extents_is_what_all_of_them_say(database: Da
                 assert shown == [step for step in of if part.first <= step <= end]
 
 
-async def stored(database: Database) -> list[stocks.StoredSegment]:
+async def stored(database: Database) -> list[retention_queries.StoredSegment]:
     async with database.read() as session:
-        return await stocks.list_segments(session, 0, 9)
+        return await retention_queries.list_segments(session, 0, 9)
 
 
 async def left(database: Database) -> list[int]:
@@ -113,8 +113,13 @@ async def test_what_is_left_is_counted(database: Database, every: int) -> None:
         [segment] = await stored(database)
         assert segment.steps == 60 + 0.6 * begin
         async with database.write() as session:
-            assert await stocks.thin(session, segment, stocks.thinning_start(segment, every), every) is None
-            await stocks.record_thinning(session, segment, every)
+            assert (
+                await retention_queries.thin(
+                    session, segment, retention_queries.thinning_start(segment, every), every
+                )
+                is None
+            )
+            await retention_queries.record_thinning(session, segment, every)
         rest = await left(database)
         assert [(known.rows, known.last) for known in await stored(database)] == [(len(rest), rest[-1])]
         assert all(step % every == 0 for step in rest[:-1])
@@ -125,13 +130,13 @@ async def test_what_is_left_is_counted(database: Database, every: int) -> None:
 async def test_thinning_goes_on_where_a_bite_ends(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stocks, "WINDOW", 4)
+    monkeypatch.setattr(retention_queries, "WINDOW", 4)
     await store(database, range(3, 100, 3))
     [segment] = await stored(database)
-    begins: list[int | None] = [stocks.thinning_start(segment, 10)]
+    begins: list[int | None] = [retention_queries.thinning_start(segment, 10)]
     while (following := begins[-1]) is not None:
         async with database.write() as session:
-            begins.append(await stocks.thin(session, segment, following, 10))
+            begins.append(await retention_queries.thin(session, segment, following, 10))
     assert begins == [0, 13, 25, 37, 49, 61, 73, 85, 97, None]
     assert await left(database) == [30, 60, 90, 99]
 

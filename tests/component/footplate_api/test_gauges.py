@@ -15,15 +15,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text, update
 
+from footplate_api.background.exporter_lease import LEASE, RENEW_SECONDS, ExporterLease
 from footplate_api.database import Database, ReadSession
+from footplate_api.instruments import ApiMetrics
 from footplate_api.metrics import storage
 from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
 from footplate_api.models.exporter import RunExporter
-from footplate_api.observation import ApiMetrics
-from footplate_api.pipelines.exporting import LEASE, RENEW_SECONDS, ExporterLease
-from footplate_api.runs import record
+from footplate_api.namespace_scope import NamespaceScope
 from footplate_api.runs import repository as runs
-from footplate_api.served import NamespaceScope
+from footplate_api.runs import run_rows
 from footplate_api.settings import with_driver
 from footplate_api.system import repository, service
 from footplate_api.system.repository import Known
@@ -51,7 +51,7 @@ def row(name: str, phase: str | None, minutes: int, seen: datetime = NOW) -> dic
         "status": {"phase": phase, "progress": {"step": minutes}}
         | ({"completionTime": seen.isoformat()} if phase in ("Succeeded", "Failed") else {}),
     }
-    return record.row(manifest, seen)
+    return run_rows.row(manifest, seen)
 
 
 async def stored(database: Database, rows: Sequence[dict[str, Any]]) -> None:

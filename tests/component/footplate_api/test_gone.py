@@ -14,12 +14,12 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from footplate_api.app import create_app
+from footplate_api.background.ingest import SMALL_ENTRIES, Ingest
 from footplate_api.database import ANSWER_SECONDS, Database, WriteSession
-from footplate_api.edge import Context
+from footplate_api.dependencies import Context
+from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.telemetry import ParsedBatch
-from footplate_api.observation import ApiMetrics, MirrorHealth
-from footplate_api.pipelines.ingest import SMALL_ENTRIES, Ingest
 from tests.component.footplate_api.builders import RUNS, batch, coordinator, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.patience import PatientDatabase

@@ -15,7 +15,7 @@ from bench.api.serving import Usage
 
 from footplate_api.connection_limits import ConnectionLimit, ConnectionLimits, ConnectionState
 from footplate_api.connections import LimitedHttpProtocol, ServerEventLoop
-from footplate_api.observation import ApiMetrics
+from footplate_api.instruments import ApiMetrics
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.fleet import api
 from tests.component.footplate_api.test_connections import greeting, listening, served

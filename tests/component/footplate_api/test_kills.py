@@ -17,12 +17,12 @@ import aiohttp
 import pytest
 
 from cluster.machine.ports import claim_ports
-from footplate_api.costs import reckoning
-from footplate_api.costs.reckoning import KeyFunctions
+from footplate_api.costs import aggregation
+from footplate_api.costs.aggregation import KeyFunctions
 from footplate_api.tariff.service import TariffReader
+from footplate_ledger.cost_sums import CostAggregator, PeriodRates
+from footplate_ledger.intervals import Interval
 from footplate_ledger.prices import PriceBook
-from footplate_ledger.tally import CostAggregator, PeriodRates
-from footplate_ledger.time import Interval
 from footplate_ledger.usage import RUNNING, TOLD, EndTime, Owner, PodAllocation
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.fleet import backlog, plain, stored
@@ -189,7 +189,7 @@ async def check_usage(url: str, told: Mapping[str, PodAllocation]) -> None:
     window = Interval(T0, T0 + 400 * DAY)
     tallies = CostAggregator(await TariffReader(database).read(), window.end, [window.start, window.end])
     async with database.read(60) as session:
-        await reckoning.add_usage(session, tallies, window, KeyFunctions(lambda usage: "all"))
+        await aggregation.add_usage(session, tallies, window, KeyFunctions(lambda usage: "all"))
     await database.close()
     assert {uid: found.usage for uid, found in there.items()} == told
     billed = tallies.found["all", 0].priced(PeriodRates(PriceBook([])))

@@ -18,17 +18,17 @@ from sqlalchemy import select
 from cluster.kubernetes.api_client import ApiClient, ApiError
 from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
-from footplate_api import cluster
-from footplate_api.cluster import HttpKubernetesClient
+from footplate_api import kubernetes_http
+from footplate_api.background.mirror import RunMirror
+from footplate_api.background.namespaces import NamespaceMirror
 from footplate_api.database import Database
-from footplate_api.edge import utc_now
+from footplate_api.dependencies import utc_now
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, InstallationLacksRights, ListExpired
 from footplate_api.installation import repository as installation
+from footplate_api.instruments import ApiMetrics, MirrorHealth
+from footplate_api.kubernetes_http import HttpKubernetesClient
 from footplate_api.labels.selector import parse
 from footplate_api.namespaces import repository as namespaces
-from footplate_api.observation import ApiMetrics, MirrorHealth
-from footplate_api.pipelines.mirror import RunMirror
-from footplate_api.pipelines.namespaces import NamespaceMirror
 from footplate_api.runs.estimate import HourlyCost, estimate_hourly
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_contracts.names import ExitCode
@@ -49,7 +49,7 @@ spec: {backend: gloo, price: {dollarsPerNodeHour: 0.25}}
 
 @pytest_asyncio.fixture
 async def client(kubernetes: ApiServer) -> AsyncIterator[HttpKubernetesClient]:
-    connected = await cluster.connect(kubernetes.kubeconfig, in_pod=False)
+    connected = await kubernetes_http.connect(kubernetes.kubeconfig, in_pod=False)
     yield connected
     await connected.close()
 
@@ -182,7 +182,7 @@ async def with_token(kubernetes: ApiServer, folder: Path, token: str) -> AsyncIt
     config["users"][0]["user"] = {"token": token}
     path = folder / "config"
     path.write_text(json.dumps(config))
-    connected = await cluster.connect(path, in_pod=False)
+    connected = await kubernetes_http.connect(path, in_pod=False)
     yield connected
     await connected.close()
 
@@ -286,7 +286,7 @@ async def test_an_expired_version_says_so(client: HttpKubernetesClient) -> None:
 async def test_no_api_server_is_no_answer(kubernetes: ApiServer, tmp_path: Path) -> None:
     elsewhere = tmp_path / "config"
     elsewhere.write_text(kubernetes.kubeconfig.read_text().replace(kubernetes.url, "https://127.0.0.1:1"))
-    nobody = await cluster.connect(elsewhere, in_pod=False)
+    nobody = await kubernetes_http.connect(elsewhere, in_pod=False)
     with pytest.raises(ClusterUnavailable, match="does not answer"):
         await nobody.list_runs(None)
     await nobody.close()

@@ -12,6 +12,7 @@ from sqlalchemy import ClauseElement, Executable, Select, text, update
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from footplate_api.background.label_backfill import LabelBackfill
 from footplate_api.database import Database
 from footplate_api.labels import repository as labels_of
 from footplate_api.labels import selector
@@ -19,11 +20,10 @@ from footplate_api.labels.repository import FEW
 from footplate_api.labels.selector import Operator
 from footplate_api.models.run import RunRow
 from footplate_api.namespaces import repository as namespaces
-from footplate_api.pipelines.labelling import LabelBackfill
-from footplate_api.runs import listing, pagination, record, repository
-from footplate_api.runs.listing import NamespaceFilter
-from footplate_api.runs.ordering import CursorPosition, RunSort, order
+from footplate_api.runs import list_queries, pagination, repository, run_rows
+from footplate_api.runs.list_queries import NamespaceFilter
 from footplate_api.runs.schemas import RunQuery
+from footplate_api.runs.sort_order import CursorPosition, RunSort, order
 
 NOW: Final = datetime(2026, 11, 28, tzinfo=UTC)
 PHASES: Final = ("Succeeded", "Running", "Failed", "Suspended")
@@ -51,7 +51,7 @@ def run(number: int) -> dict[str, Any]:
         },
         "status": {"phase": phase, **(over if phase in ("Succeeded", "Failed") else {})},
     }
-    return {**record.row(manifest, created), "deleted_at": NOW if number % 6 == 0 else None}
+    return {**run_rows.row(manifest, created), "deleted_at": NOW if number % 6 == 0 else None}
 
 
 def labels(number: int) -> dict[str, str]:
@@ -70,7 +70,7 @@ async def listed(
     database: Database, within: NamespaceFilter, query: RunQuery, after: CursorPosition | None = None
 ) -> list[str]:
     async with database.read(60) as session:
-        return [row.uid for row in await listing.page(session, within, query, after)]
+        return [row.uid for row in await list_queries.page(session, within, query, after)]
 
 
 def expected(rows: list[dict[str, Any]], within: NamespaceFilter, query: RunQuery) -> list[str]:
@@ -168,7 +168,7 @@ async def test_each_list_has_the_runs_that_it_should_in_its_order(database: Data
     rows = await filled(database, 40)
     async with database.read(60) as session:
         for within, query in queries(database):
-            found = [row.uid for row in await listing.page(session, within, query, None, few)]
+            found = [row.uid for row in await list_queries.page(session, within, query, None, few)]
             assert found == expected(rows, within, query), (within, query)
 
 
@@ -180,7 +180,7 @@ async def test_pages_join_to_the_whole_list_though_runs_are_added(database: Data
     after: CursorPosition | None = None
     async with database.read(60) as session:
         while True:
-            page = await listing.page(session, NamespaceFilter(), query, after)
+            page = await list_queries.page(session, NamespaceFilter(), query, after)
             seen += [row.uid for row in page[: query.limit]]
             if len(page) <= query.limit:
                 break
@@ -220,8 +220,8 @@ async def test_every_list_walks_an_index_or_looks_up_a_few_runs(database: Databa
         await session.execute(text("DROP TABLE IF EXISTS sqlite_stat1"))  # which nobody makes in production
     for within, query in queries(database):
         async with database.read(60) as session:
-            few = await labels_of.find_few(session, [*listing.requirements(query)], FEW)
-            for statement in await listing.statements(session, within, query, None):
+            few = await labels_of.find_few(session, [*list_queries.requirements(query)], FEW)
+            for statement in await list_queries.statements(session, within, query, None):
                 rows = await (await session.connection()).execute(Explained(statement.limit(101)))
                 plan = "\n".join(" ".join(map(str, row)) for row in rows)
                 assert few is not None or walks(plan), f"{query}\n{plan}"
@@ -229,10 +229,10 @@ async def test_every_list_walks_an_index_or_looks_up_a_few_runs(database: Databa
 
 async def test_namespaces_that_have_runs_are_known(database: Database) -> None:
     async with database.read() as session:
-        assert await listing.namespaces_with_runs(session) == []
+        assert await list_queries.namespaces_with_runs(session) == []
     await filled(database, 7)
     async with database.read() as session:
-        assert await listing.namespaces_with_runs(session) == ["team-0", "team-1", "team-2"]
+        assert await list_queries.namespaces_with_runs(session) == ["team-0", "team-1", "team-2"]
 
 
 async def test_runs_of_former_namespaces_are_told_apart_in_lists_over_all(database: Database) -> None:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from sqlalchemy import text
 
 from footplate_api.database import Database
-from footplate_api.metrics import further
+from footplate_api.metrics import packed_values
 from footplate_api.metrics.schemas import MOST_CELLS
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import batch, eventually, row
@@ -33,7 +33,7 @@ _ROWS = """
 
 
 async def stored(api: Api, uid: str) -> None:
-    packed = further.pack({number: number / 3 for number in range(NUMBERS)})
+    packed = packed_values.pack({number: number / 3 for number in range(NUMBERS)})
     async with api.context.database.write(60.0) as session:
         await session.execute(text(_SEGMENT), {"uid": uid})
         await session.execute(text(_EXTENT), {"rows": ROWS})

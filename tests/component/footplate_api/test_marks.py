@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import select
 
 from footplate_api.database import Database
-from footplate_api.edge import utc_now
-from footplate_api.labels.derived import ASKED_UNDER
+from footplate_api.dependencies import utc_now
+from footplate_api.labels.run_labels import ASKED_UNDER
 from footplate_api.models.idempotency import IdempotencyKey
-from footplate_api.runs import idempotency, keys, service
+from footplate_api.runs import idempotency, idempotency_keys, service
 from footplate_api.runs.schemas import RunSubmission
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from tests.component.footplate_api.builders import RUNS
@@ -71,11 +71,11 @@ async def test_nobody_gives_a_key_back_while_another_attempt_reads_it(database: 
     free = select(IdempotencyKey.id).with_for_update(skip_locked=True)
     now = utc_now()
     async with database.write() as first:
-        await keys.reserve(first, asking, now)
+        await idempotency_keys.reserve(first, asking, now)
     async with database.write() as other:
         assert await other.scalar(free) == asking.key
     async with database.write() as again, database.write() as other:
-        found = await keys.reserve(again, asking, now + timedelta(hours=1))
+        found = await idempotency_keys.reserve(again, asking, now + timedelta(hours=1))
         assert (found.request, found.created_at) == (asking.request, now)
         assert await other.scalar(free) is None
 

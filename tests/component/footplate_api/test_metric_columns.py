@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from footplate_api.database import Database
 from footplate_api.models.metric import MetricRow
 from footplate_contracts.metrics import COLUMNS, MetricExport, StepMetrics
-from footplate_trainer.metrics.report import TensorBoardSink
+from footplate_trainer.metrics.metric_sinks import TensorBoardSink
 from tests.component.footplate_api.builders import RUNS, batch, eventually
 from tests.component.footplate_api.conftest import Api
 

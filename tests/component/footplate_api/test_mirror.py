@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from footplate_api.database import Database
-from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
-from footplate_api.runs import ending, repository, service
+from footplate_api.kubernetes_client import EventType, ListPage, Manifest, WatchEvent
+from footplate_api.runs import end_time, repository, service
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api
@@ -149,7 +149,7 @@ async def test_a_run_taken_for_deleted_by_mistake_comes_back(database: Database)
     watcher = mirror(database, cluster)
     await watcher.list()
     async with database.write() as session:
-        end, version = ending.RunEnd(NOW, True), int(stored["metadata"]["resourceVersion"])
+        end, version = end_time.RunEnd(NOW, True), int(stored["metadata"]["resourceVersion"])
         await repository.mark_gone(session, stored["metadata"]["uid"], end, NOW, version)
     await watcher.list()
     run = await found(database, "gpt")

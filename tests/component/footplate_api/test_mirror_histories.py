@@ -16,8 +16,8 @@ from sqlalchemy import select
 
 from footplate_api.database import Database
 from footplate_api.errors import ListExpired
+from footplate_api.kubernetes_client import ListPage, Manifest, WatchEvent
 from footplate_api.models import RunRow
-from footplate_api.ports import ListPage, Manifest, WatchEvent
 from footplate_api.runs import service
 from tests.component.footplate_api.fakes import Backup, FakeCluster
 from tests.component.footplate_api.mirrors import Clock, mirror, running

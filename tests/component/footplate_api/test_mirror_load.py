@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy import event as on
 
-from footplate_api import cluster
+from footplate_api import kubernetes_http
 from footplate_api.database import Database
+from footplate_api.kubernetes_client import EventType, WatchEvent
 from footplate_api.models import RunRow
-from footplate_api.ports import EventType, WatchEvent
 from footplate_api.runs import repository, service
 from footplate_api.runs.schemas import EXAMPLE
 from tests.component.footplate_api.builders import eventually
@@ -53,7 +53,7 @@ async def test_thousands_of_runs_block_nothing_and_are_written_once(
 ) -> None:
     crowd = Crowd(runs)
     with serving(crowd, tmp_path) as kubeconfig:
-        client = await cluster.connect(kubeconfig, in_pod=False)
+        client = await kubernetes_http.connect(kubeconfig, in_pod=False)
         watcher = mirror(database, client)
         async with loop_lag() as first:
             await watcher.list()
@@ -61,13 +61,16 @@ async def test_thousands_of_runs_block_nothing_and_are_written_once(
             with writes() as written:
                 await watcher.list()
         assert written == {"installation": 1}
-        assert (crowd.gets, crowd.wholes) == (0, -(-runs // cluster.PAGE))  # a list of all is read once
+        assert (crowd.gets, crowd.wholes) == (
+            0,
+            -(-runs // kubernetes_http.PAGE),
+        )  # a list of all is read once
         crowd.change(7)
         crowd.remove(range(100, 130))
         async with loop_lag() as little:
             await watcher.list()
         await client.close()
-    assert (crowd.gets, crowd.wholes) == (1, -(-runs // cluster.PAGE))
+    assert (crowd.gets, crowd.wholes) == (1, -(-runs // kubernetes_http.PAGE))
     changed, gone = [await shown(database, number) for number in (7, 100)]
     assert (changed.resource_version, gone.deleted_at is not None) == (runs + 1, True)
     longest = (first.longest, again.longest, little.longest)

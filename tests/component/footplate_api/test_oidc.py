@@ -20,7 +20,7 @@ from footplate_api.identity.caller import Caller
 from footplate_api.identity.oidc.config import OidcConfig
 from footplate_api.identity.oidc.discovery import MOST_BYTES, OidcDiscovery
 from footplate_api.identity.oidc.issuer import OidcIssuer
-from footplate_api.identity.oidc.keyring import PAUSE_SECONDS, REFRESH_SECONDS
+from footplate_api.identity.oidc.jwks_cache import PAUSE_SECONDS, REFRESH_SECONDS
 from footplate_api.identity.oidc.keys import JsonWebKey
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api, running

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from footplate_api.errors import ApiError
 from footplate_api.problems import problem_type
-from footplate_api.runs import described
+from footplate_api.runs import manifest_schemas
 from footplate_api.runs.schemas import EXAMPLE
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api
@@ -206,7 +206,7 @@ async def test_the_body_of_a_run_is_what_kubernetes_takes(api: Api) -> None:
 def test_the_schema_of_a_spec_has_all_fields_and_bounds_of_the_crd() -> None:
     [crd] = objects_in(CRD.read_text())
     root = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    ours = dict(leaves(described.spec()))
+    ours = dict(leaves(manifest_schemas.spec()))
     assert {
         path: value for path, value in leaves(root["properties"]["spec"]) if "x-kubernetes" not in path
     } == {path: value for path, value in ours.items() if not path.endswith(".additionalProperties=false")}

@@ -10,8 +10,8 @@ from tools.released import GOLDEN
 
 from footplate_api.database import Database
 from footplate_api.runs import service
-from footplate_contracts.history import RecordedRun
 from footplate_contracts.names import Phase
+from footplate_contracts.recorded_run import RecordedRun
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import mirror
@@ -21,7 +21,7 @@ from tests.support.releases import extended
 pytestmark = pytest.mark.any_database
 READ: Final = """
 import json, sys
-from footplate_contracts.history import RecordedRun
+from footplate_contracts.recorded_run import RecordedRun
 for line in sys.stdin:
     known = RecordedRun.model_validate_json(line)
     print(json.dumps([known.uid, known.phase]))

@@ -12,12 +12,12 @@ import pytest_asyncio
 
 from footplate_api.errors import ClusterUnavailable
 from footplate_api.identity.caller import Caller, Right
-from footplate_api.ports import Manifest, Resource
-from footplate_api.tariff import prices, record, repository
+from footplate_api.kubernetes_client import Manifest, Resource
+from footplate_api.tariff import prices, repository, tariff_rows
 from footplate_api.tariff.schemas import PriceQuery
 from footplate_api.tariff.service import TariffReader
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
-from footplate_ledger.records import format_time
+from footplate_ledger.conversion import format_time
 from footplate_ledger.units import HourlyRate
 from footplate_ledger.usage import Sku
 from tests.component.footplate_api.builders import eventually
@@ -251,7 +251,7 @@ async def test_a_large_book_keeps_nobody_waiting(priced: Api) -> None:
     """Ten thousand entries, as of a price of every hour of a year."""
     database = priced.context.database
     rows = [
-        record.price_row(
+        tariff_rows.price_row(
             {
                 "metadata": {"name": f"e{hour}", "uid": f"u{hour}", "creationTimestamp": format_time(T0)},
                 "spec": price(1 + hour % 9, since=T0 - 10_000 * 3600 + hour * 3600),

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from footplate_api.background.cluster_identity import verify_cluster
 from footplate_api.database import Database
 from footplate_api.errors import AnotherCluster
-from footplate_api.observation import MirrorHealth
-from footplate_api.pipelines.recognition import verify_cluster
+from footplate_api.instruments import MirrorHealth
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -47,7 +47,7 @@ async def test_an_answer_without_sense_is_waited_out(database: Database) -> None
     class Confused(FakeCluster):
         asked = 0
 
-        async def identity(self) -> str:
+        async def get_cluster_uid(self) -> str:
             self.asked += 1
             return {}["metadata"] if self.asked == 1 else await super().get_cluster_uid()
 

@@ -11,10 +11,10 @@ import pytest
 
 from cluster.machine.ports import claim_ports
 from footplate_api import migrate, revisions
-from footplate_api.backups import restoring
+from footplate_api.backups import restoration
 from footplate_api.backups.__main__ import main
-from footplate_api.backups.making import create_backup
-from footplate_api.backups.restoring import RestoreResult
+from footplate_api.backups.creation import create_backup
+from footplate_api.backups.restoration import RestoreResult
 from footplate_api.database import Database
 from footplate_api.errors import InsufficientSpace, RestoreRefused, UnusableDatabaseFile
 from footplate_api.settings import with_driver
@@ -43,7 +43,7 @@ def database(migrated_file: Path, tmp_path: Path) -> Path:
 
 
 def restored(backup: Path, database: Path) -> RestoreResult:
-    return restoring.restore(backup, database, KNOWN, datetime.now(UTC), replace=True)
+    return restoration.restore(backup, database, KNOWN, datetime.now(UTC), replace=True)
 
 
 def test_exactly_what_was_backed_up(backup: Path, database: Path) -> None:
@@ -57,7 +57,7 @@ def test_exactly_what_was_backed_up(backup: Path, database: Path) -> None:
 def test_where_there_is_none_yet(backup: Path, tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     database = tmp_path / "new" / "footplate.db"
-    assert restoring.restore(backup, database, KNOWN, NOW).kept is None
+    assert restoration.restore(backup, database, KNOWN, NOW).kept is None
     assert said(database) == "then"
 
 
@@ -119,7 +119,7 @@ def test_a_newer_schema_that_this_release_works_with_already_is_taken(backup: Pa
 
 def test_not_without_a_word(backup: Path, database: Path) -> None:
     with pytest.raises(RestoreRefused, match="is there already: with --replace"):
-        restoring.restore(backup, database, KNOWN, NOW)
+        restoration.restore(backup, database, KNOWN, NOW)
     assert said(database) == "now"
 
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from footplate_api.metrics import stocks
+from footplate_api.background.retention import RetentionTask
+from footplate_api.metrics import retention_queries
 from footplate_api.metrics.retention import RetentionLimits
 from footplate_api.models.metric import MetricRow
 from footplate_api.models.run import RunRow
-from footplate_api.pipelines.retention import RetentionTask
 from tests.component.footplate_api.builders import batch, row
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.telemetry import created, history, sent
@@ -83,9 +83,9 @@ async def test_without_room_an_ended_run_keeps_a_tenth_of_what_a_live_one_does(a
     lives = batch(other, [row(step) for step in range(1, 501)])
     headers = await api.coordinator(other, "other")
     await api.client.post("/v1/namespaces/research/runs/other/telemetry", json=lives, headers=headers)
-    of_rows = 550 * stocks.ROW_BYTES[api.context.database.engine.dialect.name] + 50
+    of_rows = 550 * retention_queries.ROW_BYTES[api.context.database.engine.dialect.name] + 50
     async with api.context.database.read() as session:
-        others = await stocks.non_metric_bytes(session, 1500)
+        others = await retention_queries.non_metric_bytes(session, 1500)
     # Rows have what others leave of three quarters, and a quarter at least.
     await look(api, room=min(4 * (others + of_rows) // 3, 4 * of_rows))
     assert (await history(api))["step"] == [*range(20, 1001, 20)]
@@ -99,7 +99,7 @@ async def test_no_row_is_deleted_for_what_is_none(api: Api, caplog: pytest.LogCa
     await ended(api, uid, 1)
     await records(api, uid, range(1), uri="x" * 4_000_000)
     async with api.context.database.read() as session:
-        others = await stocks.non_metric_bytes(session, 1000)
+        others = await retention_queries.non_metric_bytes(session, 1000)
     retention = RetentionTask(api.context.database, lambda: NOW, LIMITS, int(1.2 * others))
     said = []
     for room in (retention.room, retention.room, 2 * others):
@@ -123,12 +123,12 @@ async def test_a_run_that_the_mirror_has_not_seen_is_as_old_as_its_last_row(api:
 async def test_a_replica_that_is_behind_does_not_unsay_what_another_one_has_thinned(api: Api) -> None:
     await rows(api, "uid", range(1, 101))
     async with api.context.database.read() as session:
-        [behind] = await stocks.list_segments(session, 0, 1)
+        [behind] = await retention_queries.list_segments(session, 0, 1)
     for every in (10, 2):
         async with api.context.database.write() as session:
-            await stocks.record_thinning(session, behind, every)
+            await retention_queries.record_thinning(session, behind, every)
     async with api.context.database.read() as session:
-        [known] = await stocks.list_segments(session, 0, 1)
+        [known] = await retention_queries.list_segments(session, 0, 1)
     assert (known.kept_every, known.thinned_to) == (10, 100)
 
 

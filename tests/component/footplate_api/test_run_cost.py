@@ -17,8 +17,8 @@ import pytest_asyncio
 from footplate_api.costs import service
 from footplate_contracts.names import Role
 from footplate_ledger.account import Account, Tariff, build_accounts
+from footplate_ledger.conversion import format_time, parse_time
 from footplate_ledger.prices import PriceBook, PriceBookEntry
-from footplate_ledger.records import format_time, parse_time
 from footplate_ledger.summary import build_cost_status
 from footplate_ledger.units import Energy, HourlyRate, Seconds
 from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, EndTime, MeasuredEnergy

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from footplate_contracts.history import RecordedRun
+from footplate_contracts.recorded_run import RecordedRun
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api
 

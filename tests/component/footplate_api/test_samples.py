@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, select
 
-from footplate_api.metrics import stocks
+from footplate_api.background.retention import RetentionTask
+from footplate_api.metrics import retention_queries
 from footplate_api.metrics.retention import RetentionLimits
 from footplate_api.models.metric import MetricSegment
 from footplate_api.models.sample import StepSample
-from footplate_api.pipelines.retention import RetentionTask
 from footplate_contracts.samples import LoggedSample, truncate_samples
 from tests.component.footplate_api.builders import batch, row
 from tests.component.footplate_api.conftest import Api
@@ -259,7 +259,7 @@ async def test_samples_go_with_the_generation_whose_rows_go_whichever_release_de
     for number in range(1, 4):
         await rows(api, uid, [number], (1, number))
     async with api.context.database.write() as session:
-        oldest = (await stocks.list_segments(session, 0, 1))[0]
+        oldest = (await retention_queries.list_segments(session, 0, 1))[0]
         await session.execute(delete(MetricSegment).where(MetricSegment.id == oldest.id))
     assert await answers(api, limit=50) == [(3, "3 of 3"), (2, "2 of 2")]
     assert await count(api) == 2

@@ -14,15 +14,15 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from footplate_api import migrate
-from footplate_api.cluster import refusal
 from footplate_api.coordinators import repository
 from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.coordinators.service import STRANGE_SECONDS, CoordinatorAuthorizer
 from footplate_api.database import Database
 from footplate_api.errors import ClusterUnavailable, NotItsCoordinator
 from footplate_api.identity.caller import POD_UID, Caller
+from footplate_api.kubernetes_client import Manifest
+from footplate_api.kubernetes_http import refusal
 from footplate_api.models.coordinator import RunCoordinator
-from footplate_api.ports import Manifest
 from footplate_api.settings import with_driver
 from footplate_contracts.problems import ProblemType
 from tests.component.footplate_api.builders import batch, checkpoint, row

@@ -12,15 +12,15 @@ import yaml
 from sqlalchemy import select
 
 from cluster.kubernetes.envtest import ApiServer
-from footplate_api.cluster import HttpKubernetesClient
+from footplate_api.background import kubernetes_sync as pipelines
 from footplate_api.database import Database
+from footplate_api.instruments import RUNS as KIND
+from footplate_api.instruments import ApiMetrics, MirrorHealth
+from footplate_api.kubernetes_client import KubernetesClient, Resource
+from footplate_api.kubernetes_http import HttpKubernetesClient
 from footplate_api.models import RunRow
 from footplate_api.models.usage import NodeUsageRow
-from footplate_api.observation import RUNS as KIND
-from footplate_api.observation import ApiMetrics, MirrorHealth
-from footplate_api.pipelines import kubernetes as pipelines
-from footplate_api.ports import KubernetesClient, Resource
-from footplate_api.served import NamespaceScope
+from footplate_api.namespace_scope import NamespaceScope
 from footplate_ledger.usage import TOLD, EndTime
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running as serving
@@ -144,7 +144,7 @@ async def test_one_installation_of_several_keeps_what_the_cluster_has_once(sqlit
         await cluster.put_object(Resource.USAGE, "node-1", over, {})
         asked = {"profile": "small", "dollarsPerNodeHour": "0.1"}
         refused = await api.client.post("/v1/prices", json=asked)
-        assert (refused.status_code, refused.json()["title"]) == (409, "Price book kept elsewhere")
+        assert (refused.status_code, refused.json()["title"]) == (409, "Price book not owned")
 
         async def stored() -> int:
             async with api.context.database.read() as session:

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from footplate_api.background.exporter_lease import LEASE
+from footplate_api.background.monthly_costs import MonthlyCostTask
 from footplate_api.costs.rows import CostLine
 from footplate_api.costs.service import CostService, ResolvedCostQuery
 from footplate_api.database import Database
 from footplate_api.errors import Invalid
-from footplate_api.observation import ApiMetrics
-from footplate_api.pipelines.exporting import LEASE
-from footplate_api.pipelines.spending import MonthlyCostTask
-from footplate_api.served import NamespaceScope
+from footplate_api.instruments import ApiMetrics
+from footplate_api.namespace_scope import NamespaceScope
 from footplate_api.system import repository
 from footplate_api.system.service import MetricsExporter
 from footplate_api.tariff.service import TariffReader

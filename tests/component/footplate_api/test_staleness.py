@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from footplate_api.observation import RUNS as KIND
-from footplate_api.observation import SILENT_SECONDS, MirrorHealth
+from footplate_api.instruments import RUNS as KIND
+from footplate_api.instruments import SILENT_SECONDS, MirrorHealth
 from footplate_api.staleness import HEADER
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from footplate_api.background.tariff import CarbonReflector, PriceReflector, ProfileReflector
 from footplate_api.database import Database
+from footplate_api.kubernetes_client import EventType, Resource, WatchEvent
 from footplate_api.models.tariff import CarbonSeries, ComputeProfileRow
-from footplate_api.pipelines.tariff import CarbonReflector, PriceReflector, ProfileReflector
-from footplate_api.ports import EventType, Resource, WatchEvent
-from footplate_api.tariff import record, repository
+from footplate_api.tariff import repository, tariff_rows
 from footplate_ledger.prices import PriceBookEntry
 from footplate_ledger.units import HourlyRate
 from tests.component.footplate_api.fakes import FakeCluster
@@ -26,7 +26,7 @@ PROFILE = {"backend": "gloo", "energy": {"carbonZone": "FRA"}}
 
 async def book(database: Database) -> dict[str, PriceBookEntry]:
     async with database.read() as session:
-        return {row.name: record.entry_of(row) for row in await repository.book(session)}
+        return {row.name: tariff_rows.entry_of(row) for row in await repository.book(session)}
 
 
 async def test_an_entry_that_is_gone_from_the_cluster_stays_in_the_book(database: Database) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from footplate_api.background.mirror import RunMirror
 from footplate_api.database import Database
 from footplate_api.errors import ListExpired
-from footplate_api.pipelines.mirror import RunMirror
-from footplate_api.ports import EventType, ListPage, WatchEvent
+from footplate_api.kubernetes_client import EventType, ListPage, WatchEvent
 from footplate_api.runs import service
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.fakes import FakeCluster
@@ -205,7 +205,7 @@ async def test_what_was_heard_before_the_cluster_was_set_back_is_written_no_more
 async def test_no_list_goes_on_beside_a_watch_of_the_time_that_is_no_more(database: Database) -> None:
     class Watching(RunMirror):
         @property
-        def watching(self) -> bool:
+        def is_watching(self) -> bool:
             return self.timeline is not None
 
     cluster = FakeCluster()

@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy import event as on
 
+from footplate_api.background.usage import UsageReflector
 from footplate_api.database import Database
 from footplate_api.errors import ApiError, ClusterUnavailable, DatabaseUnavailable, InstallationLacksRights
+from footplate_api.kubernetes_client import EventType, Resource, WatchEvent
 from footplate_api.models import PodUsageRow
-from footplate_api.pipelines.usage import UsageReflector
-from footplate_api.ports import EventType, Resource, WatchEvent
 from footplate_ledger.usage import RUNNING, TOLD, EndTime, PodAllocation, merge_by_uid
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import mirror

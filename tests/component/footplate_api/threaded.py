@@ -17,9 +17,9 @@ import httpx
 import uvicorn
 import uvloop
 
-from footplate_api.admission import BodyMemoryLimits
 from footplate_api.app import create_app
-from footplate_api.edge import Context
+from footplate_api.dependencies import Context
+from footplate_api.telemetry_admission import BodyMemoryLimits
 from tests.support.loop_lag import loop_lag
 from tests.support.reviewer import BEARER
 

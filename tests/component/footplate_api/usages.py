@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from footplate_api.background.objects import ObjectReflector
 from footplate_api.database import Database
-from footplate_api.observation import ApiMetrics, MirrorHealth
-from footplate_api.pipelines.objects import ObjectReflector
-from footplate_api.ports import Resource
+from footplate_api.instruments import ApiMetrics, MirrorHealth
+from footplate_api.kubernetes_client import Resource
 from footplate_api.tariff import repository as tariff
-from footplate_api.tariff.record import price_row
+from footplate_api.tariff.tariff_rows import price_row
 from footplate_api.usage import repository
-from footplate_api.usage.record import NamedPodUsage, ProviderNodeUsage, UsageBatch
+from footplate_api.usage.usage_rows import NamedPodUsage, ProviderNodeUsage, UsageBatch
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
+from footplate_ledger.conversion import build_node_entry, build_pod_entry, format_time, owner_of
 from footplate_ledger.prices import FOREVER, PriceBookEntry
-from footplate_ledger.records import build_node_entry, build_pod_entry, format_time, owner_of
 from footplate_ledger.units import Money
 from footplate_ledger.usage import NodeLifetime, PodAllocation, Sku
 from tests.component.footplate_api.fakes import FakeCluster

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from footplate_operator import __main__ as operator
-from footplate_operator.runtime import upkeep
+from footplate_operator.runtime import periodic_checks
 from footplate_operator.usage import sweep
 
 
 def main() -> int:
     vars(sweep)["FIRST_SECONDS"] = 2
-    vars(upkeep)["LOOK_SECONDS"] = 1.0
+    vars(periodic_checks)["LOOK_SECONDS"] = 1.0
     return operator.main()

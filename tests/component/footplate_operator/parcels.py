@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from footplate_contracts.model import Contract
+from footplate_contracts.base import Contract
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
 from footplate_contracts.v1alpha1.status import Condition
 from footplate_operator.__main__ import KINDS

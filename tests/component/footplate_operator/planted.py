@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from footplate_contracts.model import digest
+from footplate_contracts.base import digest
 from footplate_contracts.names import config_map_name
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,

@@ -15,8 +15,8 @@ import pytest
 
 from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
-from footplate_operator.certificates.keeper import CertificateReconciler
 from footplate_operator.certificates.manifests import CertificateNames
+from footplate_operator.certificates.reconciler import CertificateReconciler
 from footplate_operator.runtime.cluster import KubernetesCluster, login
 from footplate_operator.runtime.kinds import POD
 from tests.component.footplate_operator.api import Api, wait_for

@@ -16,7 +16,7 @@ from tests.component.footplate_operator.parcels import CRD, PARCEL, UID_LABEL
 
 @pytest.fixture
 def operator(server: ApiServer, api: Api, tmp_path: Path) -> Iterator[Process]:
-    """An operator of TrainingRunController and Parcels, which no chart gives rights to."""
+    """An operator of TrainingRuns and Parcels, which no chart gives rights to."""
     api.apply(CRD)
     api("wait", "--for=condition=Established", "--timeout=30s", "crd/parcels.example.dev")
     module = "tests.component.footplate_operator.parcels"

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from footplate_ledger.records import parse_time
+from footplate_ledger.conversion import parse_time
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.tariff.tariffs import PRICE_ENTRY
 from footplate_operator.trainingrun.run import PROFILE

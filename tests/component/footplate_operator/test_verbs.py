@@ -19,7 +19,7 @@ import pytest
 
 from cluster.kubernetes.envtest import ApiServer, api_server
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
-from footplate_ledger.time import unix_second
+from footplate_ledger.intervals import unix_second
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,

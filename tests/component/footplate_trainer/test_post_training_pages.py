@@ -13,7 +13,7 @@ import yaml
 from footplate_contracts.names import ExitCode
 from footplate_trainer.__main__ import main
 from footplate_trainer.data.layout import ShardFormat
-from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.sample_shards import Samples
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.manifest.run_file import InvalidManifest, read_run
 from tests.support import plain_llama

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from tests.support.chat_model import write_chat_model
 from tests.support.pages import Page
 from tests.support.scores import our_scores

@@ -8,7 +8,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from footplate_contracts.metrics import StepMetrics
-from footplate_trainer.metrics.report import TensorBoardSink
+from footplate_trainer.metrics.metric_sinks import TensorBoardSink
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent, train_under

@@ -29,8 +29,8 @@ from footplate_trainer.checkpoint.lock import lock_folder
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.loop.stepper import StepFlags, Stepper
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.local_shard import local_shard
+from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import cross_entropy

@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.machine.ports import claim_ports
 from footplate_api.database import Database
-from footplate_api.runs import record, repository
+from footplate_api.runs import repository, run_rows
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.conftest import migrated_file, sqlite_url
 from tests.component.footplate_api.test_process import serving
@@ -40,7 +40,7 @@ async def store(url: str, *manifests: dict[str, Any]) -> None:
     """Have the API's database know them."""
     opened = Database(url)
     async with opened.write() as session:
-        await repository.store(session, [record.row(body, datetime.now(UTC)) for body in manifests])
+        await repository.store(session, [run_rows.row(body, datetime.now(UTC)) for body in manifests])
     await opened.close()
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from footplate_contracts.v1alpha1.reward import RewardFunction
-from footplate_trainer.rewards.asking import PendingRewards
-from footplate_trainer.rewards.samples import RewardResult, RolloutSample, SampleKey
+from footplate_trainer.rewards.reward_functions import PendingRewards
+from footplate_trainer.rewards.reward_samples import RewardResult, RolloutSample, SampleKey
 
 
 def sample(

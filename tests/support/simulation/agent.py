@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from footplate_contracts.backoff import backoff_seconds
+from footplate_contracts.connectivity_probes import ConnectivityProbe, ConnectivityProbeResult
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Env, ExitCode
-from footplate_contracts.probes import ConnectivityProbe, ConnectivityProbeResult
 from footplate_contracts.rendezvous import (
     AgentIdentity,
     Heartbeat,

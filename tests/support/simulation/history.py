@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from footplate_contracts.history import RecordedRun
+from footplate_contracts.recorded_run import RecordedRun
 from footplate_contracts.reports import GenerationId, TelemetryBatch
 from footplate_operator.errors import ApiUnreachable
 from footplate_operator.runtime.kinds import Json

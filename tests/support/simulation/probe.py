@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from footplate_contracts.probes import ConnectivityProbe, ConnectivityProbeResult, Peer
+from footplate_contracts.connectivity_probes import ConnectivityProbe, ConnectivityProbeResult, Peer
 from footplate_elastic.agent import timing
 from tests.support.simulation.network import Unreached, connected
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from footplate_contracts.v1alpha1.usagerecord import PodUsage, UsageRecordSpec
-from footplate_ledger.records import parse_time
+from footplate_ledger.conversion import parse_time
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.usage.writes import USAGE_RECORD
 

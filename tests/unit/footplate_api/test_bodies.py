@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from footplate_api.__main__ import KEEP_ALIVE_SECONDS
-from footplate_api.arrivals import BodyTimeout
-from footplate_api.metrics import pace
+from footplate_api.body_timeouts import BodyTimeout
+from footplate_api.metrics import batch_intervals
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ def test_silence_and_a_trickle_end(last: float, received: int, deadline: float) 
 
 
 def test_a_connection_outlasts_the_longest_pause_between_two_batches() -> None:
-    assert KEEP_ALIVE_SECONDS > pace.LONGEST * (1 + pace.SPREAD)
+    assert KEEP_ALIVE_SECONDS > batch_intervals.LONGEST * (1 + batch_intervals.SPREAD)

@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import pytest
 
-from footplate_api.cluster import decode, events, refusal
 from footplate_api.errors import (
     ApiError,
     ClusterRefused,
@@ -17,7 +16,8 @@ from footplate_api.errors import (
     InstallationLacksRights,
     ListExpired,
 )
-from footplate_api.ports import EventType
+from footplate_api.kubernetes_client import EventType
+from footplate_api.kubernetes_http import decode, events, refusal
 
 INVALID = {
     "message": "TrainingRun is invalid",

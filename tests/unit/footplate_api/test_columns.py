@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from footplate_api.metrics import further
+from footplate_api.metrics import packed_values
 from footplate_api.metrics.columns import HistoryColumns
 from footplate_contracts.metrics import COLUMNS
 from tests.support.properties import given
@@ -26,7 +26,7 @@ def row(
     step: int, memory: int | None = None, mfu: float | None = None, segment: int = 1, **values: float
 ) -> Row:
     numbers = {number: values[name] for number, name in NAMES.items() if name in values}
-    return segment, step, None, 7, "d", memory, mfu, further.pack(numbers) if numbers else None
+    return segment, step, None, 7, "d", memory, mfu, packed_values.pack(numbers) if numbers else None
 
 
 def table(*bites: list[Row]) -> HistoryColumns:
@@ -84,7 +84,7 @@ def test_as_many_rows_are_left_as_fit_and_those_of_a_step_stay_together(
 
     def taken(count: int) -> int:
         some = rows[:count]
-        numbers = {number for known in some for number in further.unpack(known[-1] or b"")}
+        numbers = {number for known in some for number in packed_values.unpack(known[-1] or b"")}
         return count * (5 + any(known[6] for known in some) + len(numbers))
 
     ends = [

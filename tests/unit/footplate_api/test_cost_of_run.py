@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from footplate_api.costs import of_run
-from footplate_api.costs.of_run import CostedRun, RunTimeline
+from footplate_api.costs import run_cost
+from footplate_api.costs.run_cost import CostedRun, RunTimeline
 from footplate_api.costs.schemas import RunCost
 from footplate_ledger.account import Tariff
+from footplate_ledger.conversion import parse_time
+from footplate_ledger.cost_sums import CostAggregator
+from footplate_ledger.intervals import Interval
 from footplate_ledger.prices import PriceBook, PriceBookEntry
-from footplate_ledger.records import parse_time
-from footplate_ledger.tally import CostAggregator
-from footplate_ledger.time import Interval
 from footplate_ledger.units import HourlyRate
 from footplate_ledger.usage import RUNNING, EndTime, PodAllocation
 from tests.support.usage_worlds import DAY, H100, HOUR, T0, node, pod
@@ -29,7 +29,7 @@ def told(
     tallies = CostAggregator(tariff, now, used.edges)
     for known in pods:
         tallies.add(node(known.node, start=known.start), [known], used.key, lambda goods: None)
-    return of_run.build_run_cost(
+    return run_cost.build_run_cost(
         CostedRun("a", "r", "u", 0, checkpoints, [], {}), used, tallies.found, tariff.book, None
     )
 

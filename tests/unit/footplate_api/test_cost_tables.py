@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from footplate_api.costs import csv, grouping, rows
+from footplate_api.costs import csv_format, grouping, rows
 from footplate_api.costs.rows import CostKind, CostLine
 from footplate_api.costs.steps import MOST, split_window
 from footplate_api.errors import Invalid
 from footplate_ledger.account import Tariff
+from footplate_ledger.cost_sums import CostAggregator
+from footplate_ledger.intervals import Interval
 from footplate_ledger.prices import PriceBook, PriceBookEntry
-from footplate_ledger.tally import CostAggregator
-from footplate_ledger.time import Interval
 from footplate_ledger.units import HourlyRate
 from footplate_ledger.usage import TOLD, EndTime, PowerProfile
 from tests.support.usage_worlds import DAY, H100, HOUR, T0, node, pod
@@ -191,7 +191,9 @@ def test_what_is_shared_out_makes_no_rows(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_is_unknown_is_empty_in_a_table_of_text() -> None:
     line = CostLine(CostKind.IDLE, Interval(T0, T0 + HOUR), ("+1", None), None, node_seconds=Decimal("1.500"))
-    text = csv.table(grouping.parse("namespace,queue"), [line, replace(line, at=T0)], ["x"] * 10).decode()
+    text = csv_format.table(
+        grouping.parse("namespace,queue"), [line, replace(line, at=T0)], ["x"] * 10
+    ).decode()
     _, first, second, end = text.split("\r\n")
     assert first == "idle,2026-11-25T10:00:00Z,2026-11-25T11:00:00Z,,'+1,,,,,1.500,,,,,,"
     assert second.split(",")[3] == "2026-11-25T10:00:00Z" and end == ""

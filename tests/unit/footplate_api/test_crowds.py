@@ -12,9 +12,9 @@ import pytest
 from footplate_api.errors import ClusterUnavailable, TooManyTokens, Unauthenticated
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.rates import is_telemetry
-from footplate_api.identity.turns import AT_ONCE, WAITING, review_limit
-from footplate_api.identity.verdicts import FRESH_SECONDS, RETRY_SECONDS, ReviewCache
+from footplate_api.identity.concurrency import AT_ONCE, WAITING, review_limit
+from footplate_api.identity.rate_limits import is_telemetry
+from footplate_api.identity.review_cache import FRESH_SECONDS, RETRY_SECONDS, ReviewCache
 from tests.support.clock import Clock
 from tests.support.reviewer import ADMIN, Asked, FakeReviewer
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from footplate_api.errors import Invalid
-from footplate_api.tariff.entering import check
+from footplate_api.tariff.price_rules import check
 from footplate_contracts.v1alpha1.computeprofile import Capacity
 from footplate_ledger.prices import FOREVER, PriceBookEntry
 from footplate_ledger.units import HourlyRate

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
+from footplate_api.background import reflector
+from footplate_api.background.reflector import MOST_EVENTS, Reflector, batch_events
 from footplate_api.database import Database
 from footplate_api.errors import ClusterUnavailable, ListExpired
-from footplate_api.observation import ApiMetrics, MirrorHealth
-from footplate_api.pipelines import following
-from footplate_api.pipelines.following import MOST_EVENTS, Reflector, batch_events
-from footplate_api.ports import EventType, KubernetesClient, WatchEvent
+from footplate_api.instruments import ApiMetrics, MirrorHealth
+from footplate_api.kubernetes_client import EventType, KubernetesClient, WatchEvent
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -200,7 +200,7 @@ async def test_after_a_watch_that_expired_all_is_listed_at_once_and_then_ever_mo
             waited.append((failures, kept.lists))
             return 0.0
 
-        monkeypatch.setattr(following, "retry_delay", counted)
+        monkeypatch.setattr(reflector, "retry_delay", counted)
         for _ in range(2):
             await asyncio.wait_for(kept.again.wait(), 30)
             kept.again.clear()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from footplate_api.namespaces.generations import NamespaceLifetime, owner_uid
+from footplate_api.namespaces.lifetimes import NamespaceLifetime, owner_uid
 
 
 def at(hour: int) -> datetime:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from footplate_api.metrics.history import buckets, clipped, count_rows, page_end, pages, stride
-from footplate_api.metrics.lineage import Extents, Segment, SegmentRange, effective_ranges, merge_steps
+from footplate_api.metrics.step_ranges import Extents, Segment, SegmentRange, effective_ranges, merge_steps
 from tests.support.properties import given
 
 ONE = Segment(1, 1, 1, 1, 25)

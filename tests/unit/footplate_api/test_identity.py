@@ -21,14 +21,14 @@ from footplate_api.identity.authentication import (
 )
 from footplate_api.identity.authorization import AT_ONCE, Authorization
 from footplate_api.identity.caller import Caller, Right
-from footplate_api.identity.reviewing import access_review, caller_from_status, token_review
-from footplate_api.identity.rights import RequiredRight
-from footplate_api.identity.verdicts import (
+from footplate_api.identity.review_cache import (
     FRESH_SECONDS,
     REFUSED_SECONDS,
     STALE_SECONDS,
     ReviewCache,
 )
+from footplate_api.identity.reviews import access_review, caller_from_status, token_review
+from footplate_api.identity.rights import RequiredRight
 from tests.support.clock import Clock
 from tests.support.reviewer import ADMIN, Asked, FakeReviewer, within
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from footplate_api.system.gauges import MEASURED, RUNS, Fingerprint, RunLines, RunSnapshot, format_run
-from footplate_api.system.numbers import METHODS, RunTotals, StatusNumbers
+from footplate_api.system.status_numbers import METHODS, RunTotals, StatusNumbers
 
 # Equal values that are written alike and such as are not, and those that are not equal to themselves.
 ODD = (None, 0, 0.0, -0.0, 1, 1.0, True, 2.5, math.nan, math.inf, -math.inf, 2**53 + 1, float(2**53), 1e-300)

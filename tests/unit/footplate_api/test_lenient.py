@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from footplate_api import lenient
+from footplate_api import tolerant_json
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from footplate_api import lenient
     ],
 )
 def test_time(value: Any, read: datetime | None) -> None:
-    assert lenient.time({"at": value}, "at") == read
+    assert tolerant_json.time({"at": value}, "at") == read
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ def test_time(value: Any, read: datetime | None) -> None:
     ],
 )
 def test_text(value: Any, read: str | None) -> None:
-    assert lenient.text({"x": value}, "x") == read
+    assert tolerant_json.text({"x": value}, "x") == read
 
 
 @pytest.mark.parametrize("value", [None, {}, "x", 3], ids=str)
 def test_no_list_has_no_items(value: Any) -> None:
-    assert lenient.items({"x": value}, "x") == []
+    assert tolerant_json.items({"x": value}, "x") == []
 
 
 def test_items_that_are_no_objects_are_left_out() -> None:
-    assert lenient.items({"x": [1, {"a": 1}, "b", None]}, "x") == [{"a": 1}]
+    assert tolerant_json.items({"x": [1, {"a": 1}, "b", None]}, "x") == [{"a": 1}]
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_items_that_are_no_objects_are_left_out() -> None:
     ],
 )
 def test_parsed(text: str, read: dict[str, Any]) -> None:
-    assert lenient.parse(text) == read
+    assert tolerant_json.parse(text) == read

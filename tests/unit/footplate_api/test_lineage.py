@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import strategies as st
 
-from footplate_api.metrics.lineage import (
+from footplate_api.metrics.step_ranges import (
     Extent,
     Extents,
     Segment,

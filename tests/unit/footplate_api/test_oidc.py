@@ -15,7 +15,7 @@ from footplate_api.identity.caller import Caller
 from footplate_api.identity.oidc.claims import LEEWAY_SECONDS, caller_from_claims
 from footplate_api.identity.oidc.config import OidcConfig
 from footplate_api.identity.oidc.issuer import OidcIssuer
-from footplate_api.identity.oidc.keyring import PAUSE_SECONDS, REFRESH_SECONDS
+from footplate_api.identity.oidc.jwks_cache import PAUSE_SECONDS, REFRESH_SECONDS
 from footplate_api.identity.oidc.keys import JsonWebKey, matching_keys, parse_jwks
 from tests.support.clock import Clock
 from tests.support.hostile_tokens import HOSTILE, Make

@@ -8,7 +8,14 @@ from collections import Counter
 
 import pytest
 
-from footplate_api.metrics.pace import LEAST, LONGEST, REMEMBERED, SPREAD, BatchIntervals, batch_interval
+from footplate_api.metrics.batch_intervals import (
+    LEAST,
+    LONGEST,
+    REMEMBERED,
+    SPREAD,
+    BatchIntervals,
+    batch_interval,
+)
 
 SENDERS = 1000
 SECONDS = 90

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import strategies as st
 
 from footplate_api.errors import Invalid
-from footplate_api.runs.ordering import CursorPosition, ListSegment, RunSort, split_list
 from footplate_api.runs.pagination import LONGEST, decode, encode
+from footplate_api.runs.sort_order import CursorPosition, ListSegment, RunSort, split_list
 from tests.support.properties import given
 
 UIDS = st.text(string.ascii_letters + string.digits + "-", min_size=1, max_size=64)

@@ -6,9 +6,9 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from footplate_api.errors import TooManyRequests
+from footplate_api.identity.authentication_middleware import CALLER
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.gate import CALLER
-from footplate_api.identity.rates import RateLimit, RateLimitMiddleware, RateLimits, TokenBuckets
+from footplate_api.identity.rate_limits import RateLimit, RateLimitMiddleware, RateLimits, TokenBuckets
 from tests.support.clock import Clock
 
 RATES = RateLimits(RateLimit(10.0, 3), RateLimit(2.0, 2))

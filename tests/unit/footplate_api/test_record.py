@@ -1,4 +1,4 @@
-"""TrainingRunController become rows, however incomplete or strange their status."""
+"""TrainingRuns become rows, however incomplete or strange their status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from footplate_api.runs.record import row
+from footplate_api.runs.run_rows import row
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 METADATA = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_api.labels.selector import MOST, Operator, Requirement, parse
-from footplate_api.runs.lists import count_label_lookups
+from footplate_api.runs.list_limits import count_label_lookups
 
 IN, NOT_IN, EXISTS, ABSENT = Operator.IN, Operator.NOT_IN, Operator.EXISTS, Operator.DOES_NOT_EXIST
 

@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from footplate_api.system import gauges
+from footplate_api.system.cost_metrics import GROUPS, CostSnapshot, Month, MonthTotals, Pod, Pods, exposition
 from footplate_api.system.gauges import Fingerprint, RunSnapshot, ScrapedRuns
-from footplate_api.system.numbers import NOTHING, RunTotals, parse_status
-from footplate_api.system.spending import GROUPS, CostSnapshot, Month, MonthTotals, Pod, Pods, exposition
+from footplate_api.system.status_numbers import NOTHING, RunTotals, parse_status
 from tests.support.exposition import faults
 
 NOVEMBER, DECEMBER = 1_793_491_200, 1_796_083_200

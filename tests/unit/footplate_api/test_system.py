@@ -18,8 +18,8 @@ from footplate_api.system.gauges import (
     format_run,
     latest_step_and_loss,
 )
-from footplate_api.system.numbers import StatusNumbers, parse_status
-from footplate_api.system.ranking import group_by_priority
+from footplate_api.system.phase_priority import group_by_priority
+from footplate_api.system.status_numbers import StatusNumbers, parse_status
 from footplate_contracts.names import Phase
 
 

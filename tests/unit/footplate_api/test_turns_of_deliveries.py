@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from footplate_api.pipelines.ingest import LargeBatchSchedule
+from footplate_api.background.ingest import LargeBatchSchedule
 
 
 def test_larger_deliveries_have_half_of_the_time() -> None:

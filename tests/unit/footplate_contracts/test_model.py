@@ -8,7 +8,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from footplate_contracts.model import Contract, WireMessage
+from footplate_contracts.base import Contract, WireMessage
 from footplate_contracts.v1alpha1.computeprofile import Gpu, PeakTflops
 from footplate_contracts.v1alpha1.status import CoordinatorStatus
 from footplate_contracts.v1alpha1.training import Optimizer, Schedule

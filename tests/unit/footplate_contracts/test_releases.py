@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from footplate_contracts.base import IF_READABLE, WireMessage
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.diagnosis import DiagnosisRequest
-from footplate_contracts.model import IF_READABLE, WireMessage
 from footplate_contracts.names import Cause, Phase
 from footplate_contracts.rendezvous import HeartbeatResponse
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve

@@ -17,11 +17,8 @@ from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
 from footplate_ledger.account import Account, Tariff, build_accounts
 from footplate_ledger.bill import IDLE
-from footplate_ledger.buckets import DeviceActivity
 from footplate_ledger.carbon import IntensitySeries, IntensitySource
-from footplate_ledger.energy import EnergyMethod
-from footplate_ledger.prices import PriceBook, PriceBookEntry
-from footplate_ledger.records import (
+from footplate_ledger.conversion import (
     build_node_entry,
     build_pod_entry,
     build_power_profile,
@@ -32,9 +29,12 @@ from footplate_ledger.records import (
     parse_time,
     pods_of,
 )
-from footplate_ledger.sharing import infer_nodes
+from footplate_ledger.device_activity import DeviceActivity
+from footplate_ledger.energy import EnergyMethod
+from footplate_ledger.intervals import Interval
+from footplate_ledger.node_shares import infer_nodes
+from footplate_ledger.prices import PriceBook, PriceBookEntry
 from footplate_ledger.summary import build_cost_status
-from footplate_ledger.time import Interval
 from footplate_ledger.units import Carbon, Energy, HourlyRate, Money, Power, Seconds
 from footplate_ledger.usage import (
     LAST_SEEN,

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from footplate_ledger.account import Tariff
 from footplate_ledger.adjustments import ClosedMonthPrices, split_by_month, sum_adjustments
 from footplate_ledger.bill import Cost, bill_lines
+from footplate_ledger.cost_sums import CostAggregator
+from footplate_ledger.intervals import Interval, month_end
 from footplate_ledger.prices import PriceBook, PriceBookEntry
-from footplate_ledger.tally import CostAggregator
-from footplate_ledger.time import Interval, month_end
 from footplate_ledger.units import HourlyRate, Money
 from footplate_ledger.usage import RUNNING, EndTime, NodeLifetime, Sku
 from tests.support.bills import sum_of

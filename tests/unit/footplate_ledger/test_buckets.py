@@ -11,7 +11,7 @@ from itertools import pairwise
 from hypothesis import strategies as st
 
 from footplate_contracts.v1alpha1.status import TimeStatus
-from footplate_ledger.buckets import _OF_TIME, DeviceActivity, Sums, add_sums, split_by_activity
+from footplate_ledger.device_activity import _OF_TIME, DeviceActivity, Sums, add_sums, split_by_activity
 from footplate_ledger.units import Seconds
 from tests.support.properties import given
 

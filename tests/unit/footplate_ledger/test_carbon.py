@@ -24,7 +24,7 @@ from footplate_ledger.carbon import (
     split_by_intensity,
 )
 from footplate_ledger.energy import Consumption, EnergyMethod, rated_energy
-from footplate_ledger.time import Interval
+from footplate_ledger.intervals import Interval
 from footplate_ledger.units import HOUR, Carbon, Energy, Intensity, Power, Seconds
 from tests.support.device_energy import Sample, of_device
 from tests.support.properties import given

@@ -14,9 +14,9 @@ from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
 from footplate_ledger.account import Account, Tariff, build_accounts
 from footplate_ledger.bill import IDLE, BillLine, Cost, bill_lines
+from footplate_ledger.intervals import Interval, segments, unix_second
+from footplate_ledger.node_shares import infer_nodes, split_node_time
 from footplate_ledger.prices import PriceBook, PriceBookEntry
-from footplate_ledger.sharing import infer_nodes, split_node_time
-from footplate_ledger.time import Interval, segments, unix_second
 from footplate_ledger.units import HourlyRate, Money, Seconds
 from footplate_ledger.usage import (
     LAST_SEEN,

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from footplate_contracts.names import Role
 from footplate_ledger.account import Account, Tariff, build_accounts
 from footplate_ledger.bill import IDLE
-from footplate_ledger.exact import ExactSum
+from footplate_ledger.cost_sums import CostAggregator
+from footplate_ledger.exact_sum import ExactSum
+from footplate_ledger.intervals import Interval
 from footplate_ledger.prices import PriceBook
-from footplate_ledger.tally import CostAggregator
-from footplate_ledger.time import Interval
 from footplate_ledger.units import rounded
 from tests.support.properties import given
 from tests.support.usage_worlds import DAY, SERIES, T0, World, world

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from footplate_contracts import names
 from footplate_operator.certificates import manifests, policy
 from footplate_operator.certificates.issue import new_authority, new_serving_certificate
-from footplate_operator.certificates.keeper import CertificateReconciler, ExternalCaBundle
 from footplate_operator.certificates.manifests import CertificateNames
 from footplate_operator.certificates.policy import CertificateKeyPair
+from footplate_operator.certificates.reconciler import CertificateReconciler, ExternalCaBundle
 from footplate_operator.errors import AlreadyExists, CertificateMissing, LeadershipLost
 from footplate_operator.runtime.fence import FencedCluster
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET, Json

@@ -12,9 +12,9 @@ from footplate_contracts.lineage import run_references
 from footplate_contracts.names import Reason
 from footplate_contracts.v1alpha1.references import MOST_FOLLOWERS, DependentRun, LineageEntry, ReferenceField
 from footplate_operator.runtime.decision import ReconcileProblem
-from footplate_operator.trainingrun.policies import keeping
-from footplate_operator.trainingrun.policies.chain import resolve
-from footplate_operator.trainingrun.policies.keeping import ReferencingRun
+from footplate_operator.trainingrun.policies import checkpoint_pins
+from footplate_operator.trainingrun.policies.checkpoint_pins import ReferencingRun
+from footplate_operator.trainingrun.policies.reference_resolution import resolve
 from footplate_operator.trainingrun.revision import UnreadableRevision, frozen_lineage
 from footplate_operator.trainingrun.run import Run, decode
 from tests.support.operator_fakes import run_manifest
@@ -283,7 +283,7 @@ def test_what_was_given_is_read_from_the_status_where_another_release_wrote_the_
 
 
 def kept_steps(other: Run, *followers: ReferencingRun) -> list[list[int]]:
-    return [follower.steps for follower in keeping.build_followers(other, followers)]
+    return [follower.steps for follower in checkpoint_pins.build_followers(other, followers)]
 
 
 def naming(run: Run, *lineage: LineageEntry) -> ReferencingRun:
@@ -322,10 +322,10 @@ def test_a_step_is_listed_once_the_coordinator_was_told_to_keep_it(
         )
         state = CoordinatorState(version=1, epoch=1, state=RunState.TRAINING, directives=directives)
     wanted = [DependentRun(name="next", uid="uid-next", steps=[20])]
-    found = keeping.select_followers(other, wanted, state, has_workers=True)
+    found = checkpoint_pins.select_followers(other, wanted, state, has_workers=True)
     assert [follower.steps for follower in found] == listed
     idle = [DependentRun(name="next", uid="uid-next")]
-    assert keeping.select_followers(other, idle, state, has_workers=True) == idle
+    assert checkpoint_pins.select_followers(other, idle, state, has_workers=True) == idle
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_a_run_without_nodes_lists_steps_though_no_coordinator_says_it_was_told(
     phase: str | None, has_workers: bool, steps: list[list[int]]
 ) -> None:
     wanted = [DependentRun(name="next", uid="uid-next", steps=[20])]
-    found = keeping.select_followers(base(phase, SAVED), wanted, SILENT, has_workers=has_workers)
+    found = checkpoint_pins.select_followers(base(phase, SAVED), wanted, SILENT, has_workers=has_workers)
     assert [follower.steps for follower in found] == steps
 
 
@@ -364,7 +364,7 @@ def test_who_is_kept_something_for_is_put_out_by_no_mark_and_by_nobody_who_came_
     spec = {"checkpoint": {"uri": "/base", "everySteps": 10, "promoted": marks}}
     late = of_two("a", 300, 400)
     other = base("Running", SAVED, spec=spec, followers=standing)
-    found = keeping.build_followers(other, [*map(naming, [late, *early])])
+    found = checkpoint_pins.build_followers(other, [*map(naming, [late, *early])])
     assert [follower.to_json() for follower in found[:28]] == standing
     assert (found[28].name, found[28].steps) == ("a", [])
     kept = {step for follower in found for step in follower.steps}
@@ -375,7 +375,7 @@ def test_those_that_want_no_step_yet_shut_out_nobody_that_wants_one_and_bounds_a
     idle = [next_run("latest", name=f"n{place:02}") for place in range(MOST_FOLLOWERS)]
     listed = [{"name": run.name, "uid": run.uid, "steps": []} for run in idle]
     other, run = base("Running", SAVED, followers=listed), next_run("20")
-    found = keeping.build_followers(other, [*map(naming, [*idle, run])])
+    found = checkpoint_pins.build_followers(other, [*map(naming, [*idle, run])])
     assert len(found) == MOST_FOLLOWERS and (found[0].name, found[0].steps) == ("next", [20])
     waiting = answer(run, other)
     assert isinstance(waiting, ReconcileProblem) and waiting.waiting

@@ -16,8 +16,8 @@ from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import PAGE
 from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.trainingrun.chains import ReferenceIndex
-from footplate_operator.trainingrun.policies import keeping
+from footplate_operator.trainingrun.policies import checkpoint_pins
+from footplate_operator.trainingrun.reference_index import ReferenceIndex
 from footplate_operator.trainingrun.run import TRAINING_RUN, decode
 from tests.support.fake_cluster import Clock, FakeCluster
 from tests.support.operator_fakes import KEY, NAME, run_manifest
@@ -136,7 +136,7 @@ async def test_who_cannot_be_read_stays_listed_with_its_steps(
         cluster.put(body)
         if told:
             chains.observe_run(body, gone=False)
-    found = keeping.build_followers(other, await chains.find_referencing_runs(other))
+    found = checkpoint_pins.build_followers(other, await chains.find_referencing_runs(other))
     assert [known.to_json() for known in found] == ([follower] if listed else [])
 
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.status import CostStatus, DeviceTime, TimeStatus
 from footplate_ledger.account import Tariff
-from footplate_ledger.buckets import DeviceActivity
+from footplate_ledger.device_activity import DeviceActivity
 from footplate_ledger.prices import PriceBook, PriceBookEntry
 from footplate_ledger.units import HourlyRate, Seconds
 from footplate_ledger.usage import RUNNING, TOLD, EndTime, NodeLifetime, Owner, PodAllocation, Sku
 from footplate_operator.trainingrun.status.cost import account, cost, distribute_seconds, growth
-from footplate_operator.usage.known import OwnerUsage
+from footplate_operator.usage.owner_usage import OwnerUsage
 from tests.support.properties import given
 
 HOUR = 3600

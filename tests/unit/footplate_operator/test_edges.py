@@ -14,7 +14,7 @@ from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.__main__ import KINDS
-from footplate_operator.certificates.keeper import ExternalCaBundle
+from footplate_operator.certificates.reconciler import ExternalCaBundle
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime import events
 from footplate_operator.runtime.controller import Controller

@@ -11,7 +11,7 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import Attempt
 from footplate_operator.runtime.clock import format_time
-from footplate_operator.trainingrun import refill
+from footplate_operator.trainingrun import failure_window
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import (
     DEFAULT_BUDGETS,
@@ -65,7 +65,7 @@ def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, s
         checkpoint_step=checkpoint,
         stepped=True,
         attempts=(*attempts, running),
-        recent=refill.failures_from_attempts(attempts),
+        recent=failure_window.failures_from_attempts(attempts),
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.reports import DroppedTelemetry
 from footplate_contracts.v1alpha1.status import TelemetryStatus
-from footplate_operator.trainingrun.status.given_up import count_dropped
+from footplate_operator.trainingrun.status.dropped_telemetry import count_dropped
 from tests.support.operator_world import running
 
 

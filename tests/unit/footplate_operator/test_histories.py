@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from footplate_contracts.history import RecordedRun
 from footplate_contracts.names import Phase, RunUid
+from footplate_contracts.recorded_run import RecordedRun
 from footplate_operator.errors import ApiUnreachable
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.history_client import (

@@ -13,10 +13,10 @@ from footplate_contracts.names import Role
 from footplate_contracts.reports import CheckpointRecord, GenerationId, RetainedCheckpoint
 from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import REVISION
-from footplate_operator.trainingrun.gang import retire
+from footplate_operator.trainingrun.gang import retirement
 from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.run import Run, decode
-from footplate_operator.trainingrun.status.fields import update_ended_status
+from footplate_operator.trainingrun.status.observed_fields import update_ended_status
 from tests.support.fake_cluster import copied
 from tests.support.operator_fakes import KEY, run_manifest
 from tests.support.operator_world import World, running
@@ -220,7 +220,7 @@ def test_a_coordinator_goes_once_the_last_checkpoint_is_written_and_not_all_that
     run, observed = ended_with(COORDINATOR, written, RunState.FINISHED)
     seen = update_ended_status(run, observed, NOW)
     assert seen.checkpoint is not None and seen.checkpoint != run.status.checkpoint
-    found = retire.retire_ended(run, seen, observed, 0.0, NOW)
+    found = retirement.retire_ended(run, seen, observed, 0.0, NOW)
     assert [removal.child for removal in found.removals] == [COORDINATOR] * goes
 
 
@@ -239,5 +239,5 @@ def test_a_coordinator_stays_for_its_last_word_and_its_rows(
     told: RunState, backlog: int, waited: float, goes: bool
 ) -> None:
     run, observed = ended_with(COORDINATOR, 100, told, backlog)
-    found = retire.retire_ended(run, update_ended_status(run, observed, NOW), observed, waited, NOW)
+    found = retirement.retire_ended(run, update_ended_status(run, observed, NOW), observed, waited, NOW)
     assert [removal.child for removal in found.removals] == [COORDINATOR] * goes

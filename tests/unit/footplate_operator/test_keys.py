@@ -111,7 +111,7 @@ async def test_a_secret_goes_with_the_end_of_its_run_and_once() -> None:
 async def test_while_the_key_is_not_known_nothing_is_made_or_deleted() -> None:
     class Locked(FakeKeys):
         @property
-        def current(self) -> str:
+        def current_key_id(self) -> str:
             raise ClusterError("the key was not read yet")
 
     world = World()

@@ -8,8 +8,8 @@ import pytest
 
 from footplate_contracts.lineage import run_references
 from footplate_operator.runtime.decision import ReconcileProblem
-from footplate_operator.trainingrun.policies.chain import resolve
-from footplate_operator.trainingrun.policies.kinship import find_mismatch
+from footplate_operator.trainingrun.policies.reference_check import find_mismatch
+from footplate_operator.trainingrun.policies.reference_resolution import resolve
 from footplate_operator.trainingrun.run import Run, decode
 from tests.support.operator_fakes import run_manifest
 

@@ -239,7 +239,7 @@ def test_a_leader_that_was_stopped_tells_no_coordinator() -> None:
             await asyncio.sleep(3600)
             raise AssertionError
 
-        async def tell(self, directives: Directives) -> CoordinatorState:
+        async def send_directives(self, directives: Directives) -> CoordinatorState:
             told.append(directives)
             return CoordinatorState.empty()
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
-from footplate_operator.trainingrun.gang import moves
+from footplate_operator.trainingrun.gang import drain
 from footplate_operator.trainingrun.gang.coordinator import plan_coordinator
-from footplate_operator.trainingrun.gang.moves import SETTLE_SECONDS, TOGETHER_SECONDS
+from footplate_operator.trainingrun.gang.drain import SETTLE_SECONDS, TOGETHER_SECONDS
 from footplate_operator.trainingrun.observed import PodView
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
@@ -39,9 +39,9 @@ def pod(index: int = 0, noticed: float | None = None, epoch: int = 0, **fields: 
 
 def test_all_that_should_leave_do_once_one_should_for_a_moment() -> None:
     late, early, stays = pod(0, noticed=0.5), pod(1, noticed=SETTLE_SECONDS), pod(2)
-    assert moves.select_due([late, early, stays], NOW) == moves.DrainStep((late, early))
-    assert moves.select_due([late, stays], NOW) == moves.DrainStep(wait=SETTLE_SECONDS - 0.5)
-    assert moves.select_due([stays], NOW) == moves.DrainStep()
+    assert drain.select_due([late, early, stays], NOW) == drain.DrainStep((late, early))
+    assert drain.select_due([late, stays], NOW) == drain.DrainStep(wait=SETTLE_SECONDS - 0.5)
+    assert drain.select_due([stays], NOW) == drain.DrainStep()
 
 
 def cordoned(index: int, seconds: float = 60.0, **fields: object) -> PodView:
@@ -57,36 +57,36 @@ def spare(seconds: float = 60.0, **fields: object) -> PodView:
 @pytest.mark.parametrize(
     ("workers", "ready", "expected"),
     [
-        pytest.param([], [spare()], moves.DrainStep(), id="no-cordon"),
-        pytest.param([cordoned(0)], [], moves.DrainStep(), id="no-spare"),
+        pytest.param([], [spare()], drain.DrainStep(), id="no-cordon"),
+        pytest.param([cordoned(0)], [], drain.DrainStep(), id="no-spare"),
         pytest.param(
-            [cordoned(0, 0.5)], [spare()], moves.DrainStep(wait=SETTLE_SECONDS - 0.5), id="just-now"
+            [cordoned(0, 0.5)], [spare()], drain.DrainStep(wait=SETTLE_SECONDS - 0.5), id="just-now"
         ),
-        pytest.param([cordoned(0)], [spare(1.0)], moves.DrainStep((cordoned(0),)), id="a-spare-waits"),
+        pytest.param([cordoned(0)], [spare(1.0)], drain.DrainStep((cordoned(0),)), id="a-spare-waits"),
         pytest.param(
             [cordoned(0), cordoned(1)],
             [spare(4.0)],
-            moves.DrainStep(wait=TOGETHER_SECONDS - 4.0),
+            drain.DrainStep(wait=TOGETHER_SECONDS - 4.0),
             id="another-spare-may-be-on-its-way",
         ),
         pytest.param(
             [cordoned(0, 20.0), cordoned(1, 30.0)],
             [spare(TOGETHER_SECONDS)],
-            moves.DrainStep((cordoned(1, 30.0),)),
+            drain.DrainStep((cordoned(1, 30.0),)),
             id="room-for-one",
         ),
         pytest.param(
             [cordoned(0, 4.0), cordoned(1, 4.0)],
             [spare(3600.0)],
-            moves.DrainStep(wait=TOGETHER_SECONDS - 4.0),
+            drain.DrainStep(wait=TOGETHER_SECONDS - 4.0),
             id="a-spare-that-was-there-before",
         ),
     ],
 )
 def test_workers_leave_cordoned_nodes_once_spares_wait(
-    workers: list[PodView], ready: list[PodView], expected: moves.DrainStep
+    workers: list[PodView], ready: list[PodView], expected: drain.DrainStep
 ) -> None:
-    assert moves.select_relieved(moves.CordonPlan(tuple(workers), tuple(ready)), NOW) == expected
+    assert drain.select_relieved(drain.CordonPlan(tuple(workers), tuple(ready)), NOW) == expected
 
 
 @pytest.mark.parametrize(
@@ -104,19 +104,19 @@ def test_spares_are_made_for_workers_on_cordoned_nodes(
     workers: list[PodView], covered: int, asked: int, wanted: int, kept: int
 ) -> None:
     state = CoordinatorState.empty().model_copy(update={"state": RunState.TRAINING})
-    found = moves.plan_cordon(workers, [], state, covered, asked, NOW)
+    found = drain.plan_cordon(workers, [], state, covered, asked, NOW)
     assert (found.wanted, found.kept) == (wanted, kept)
 
 
 def test_an_eviction_says_that_its_node_is_drained() -> None:
     evicted = pod(0, terminating=True, disruption="EvictionByEvictionAPI", node="a")
     there, elsewhere = cordoned(1, node="a"), cordoned(2, node="b")
-    assert moves.find_drained([evicted, there, elsewhere], [evicted, there, elsewhere]) == [there]
+    assert drain.find_drained([evicted, there, elsewhere], [evicted, there, elsewhere]) == [there]
 
 
 @pytest.mark.parametrize("gone", [{"terminating": True}, {"phase": "Succeeded"}], ids=["leaving", "ended"])
 def test_who_leaves_already_is_not_told_twice(gone: dict[str, object]) -> None:
-    assert moves.select_due([pod(0, noticed=60.0, **gone)], NOW) == moves.DrainStep()
+    assert drain.select_due([pod(0, noticed=60.0, **gone)], NOW) == drain.DrainStep()
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from footplate_operator.runtime.handlers import Handlers
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.node import Taint, trim_node, view_node
-from footplate_operator.trainingrun.nodes import ASK_AGAIN, NodeCache
+from footplate_operator.trainingrun.node_cache import ASK_AGAIN, NodeCache
 from footplate_operator.trainingrun.observed import PodView
-from footplate_operator.trainingrun.policies import notices
+from footplate_operator.trainingrun.policies import node_disruption
 from tests.support.fake_cluster import FakeCluster
 from tests.support.operator_fakes import KEY
 from tests.support.operator_world import running
@@ -194,7 +194,7 @@ CORDON = "node.kubernetes.io/unschedulable"
     ],
 )
 def test_which_taints_announce_an_end(taint: tuple[str, str, str], scheduling: Json, said: str) -> None:
-    assert notices.get_disruption_reason([Taint(*taint)], Scheduling.from_json(scheduling)) == said
+    assert node_disruption.get_disruption_reason([Taint(*taint)], Scheduling.from_json(scheduling)) == said
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_which_taints_announce_an_end(taint: tuple[str, str, str], scheduling: J
 )
 def test_where_the_scheduler_would_put_pods(effect: str, tolerations: list[Json], admitted: bool) -> None:
     scheduling = Scheduling(tolerations=tolerations)
-    assert notices.is_schedulable([Taint(SPOT, "", effect)], scheduling) is admitted
+    assert node_disruption.is_schedulable([Taint(SPOT, "", effect)], scheduling) is admitted
     known = nodes(node(taints=[{"key": SPOT, "effect": effect}]))
     assert known.filter_schedulable(known.list_disruptions(scheduling), scheduling) == (
         {"a"} if admitted else frozenset()

@@ -13,7 +13,7 @@ from footplate_contracts.v1alpha1.placement import Pack
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.gang.plan import Slots, plan_workers
-from footplate_operator.trainingrun.nodes import NodeCache
+from footplate_operator.trainingrun.node_cache import NodeCache
 from footplate_operator.trainingrun.observed import PodView, live_nodes
 from footplate_operator.trainingrun.packing import GangPacking, TargetDomain
 from footplate_operator.trainingrun.run_cache import INCOMPLETE, RunCache

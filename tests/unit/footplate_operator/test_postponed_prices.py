@@ -10,8 +10,8 @@ import yaml
 
 from footplate_contracts.v1alpha1.computeprofile import Price
 from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
+from footplate_ledger.conversion import build_price_entry, format_time, parse_time
 from footplate_ledger.prices import PriceBook, PriceBookEntry
-from footplate_ledger.records import build_price_entry, format_time, parse_time
 from footplate_ledger.units import HourlyRate
 from footplate_ledger.usage import Sku
 from footplate_operator.tariff.profile_prices import PriceStatement, build_missing_entries

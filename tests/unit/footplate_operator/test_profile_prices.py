@@ -10,14 +10,14 @@ import pytest
 from hypothesis import strategies as st
 
 from footplate_contracts.v1alpha1.computeprofile import Capacity, Price
-from footplate_ledger import records
+from footplate_ledger import conversion
+from footplate_ledger.conversion import parse_time
 from footplate_ledger.prices import PriceBook, PriceBookEntry
-from footplate_ledger.records import parse_time
 from footplate_ledger.units import HourlyRate
 from footplate_ledger.usage import Sku
 from footplate_operator.errors import ClusterError, RequestForbidden
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.tariff.keeper import PriceEntryWriter
+from footplate_operator.tariff.price_entry_writer import PriceEntryWriter
 from footplate_operator.tariff.profile_prices import (
     NewEntry,
     PriceStatement,
@@ -36,7 +36,9 @@ DAY = 86400
 
 def price(dollars: float, capacity: str = "onDemand", since: int | None = None) -> Price:
     said: dict[str, Any] = {"dollarsPerNodeHour": dollars, "capacity": capacity}
-    return Price.from_json(said if since is None else {**said, "effectiveFrom": records.format_time(since)})
+    return Price.from_json(
+        said if since is None else {**said, "effectiveFrom": conversion.format_time(since)}
+    )
 
 
 @dataclass
@@ -51,7 +53,8 @@ class Desk:
         about = PriceStatement("h100", said, CREATED, at if changed and said is not None else None, **more)
         news = build_missing_entries(about, self.entries, at + 3600)
         self.entries += [
-            records.build_price_entry(new.name, records.format_time(at + 3600), new.spec) for new in news
+            conversion.build_price_entry(new.name, conversion.format_time(at + 3600), new.spec)
+            for new in news
         ]
         return news
 

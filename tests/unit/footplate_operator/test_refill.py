@@ -10,17 +10,17 @@ import pytest
 from footplate_contracts.names import Cause
 from footplate_contracts.v1alpha1.status import RECENT_LIMIT, Attempt, RecentFailures
 from footplate_operator.runtime.clock import format_time
-from footplate_operator.trainingrun import refill
+from footplate_operator.trainingrun import failure_window
 
 NOW = datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def hours_ago(*failures: tuple[float, int]) -> refill.Recent:
+def hours_ago(*failures: tuple[float, int]) -> failure_window.Recent:
     """Hangs so many hours ago, each with the newest durable checkpoint of then."""
-    recent: refill.Recent = ()
+    recent: failure_window.Recent = ()
     for hours, checkpoint in failures:
-        recent = refill.add_failures(recent, Cause.HANG, NOW - hours * HOUR, checkpoint)
+        recent = failure_window.add_failures(recent, Cause.HANG, NOW - hours * HOUR, checkpoint)
     return recent
 
 
@@ -38,7 +38,7 @@ def hours_ago(*failures: tuple[float, int]) -> refill.Recent:
     ],
 )
 def test_what_counts(failures: list[tuple[float, int]], steps: list[int], count: int) -> None:
-    assert refill.count_failures(hours_ago(*failures), Cause.HANG, steps, NOW) == count
+    assert failure_window.count_failures(hours_ago(*failures), Cause.HANG, steps, NOW) == count
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_count_is_exact_at_any_age_of_a_run(failing: float, saving: float) -
     """Failures and checkpoints, each once in so many hours."""
     chance, now, saved = Random(17), NOW, 0
     every: list[tuple[datetime, int, Cause]] = []
-    recent: refill.Recent = ()
+    recent: failure_window.Recent = ()
     for _ in range(100):
         now += chance.expovariate(1 / failing + 1 / saving) * HOUR
         cause, number = chance.choice([Cause.HANG, Cause.NODE_LOST, Cause.STORAGE]), chance.choice([1, 1, 30])
@@ -63,11 +63,13 @@ def test_the_count_is_exact_at_any_age_of_a_run(failing: float, saving: float) -
             saved += 1
         else:
             every += [(now, saved, cause)] * number
-            recent = refill.add_failures(recent, cause, now, saved, number)
+            recent = failure_window.add_failures(recent, cause, now, saved, number)
         steps = range(max(1, saved - 2), saved + 1)
-        recent = refill.prune_failures(recent, steps, now)
+        recent = failure_window.prune_failures(recent, steps, now)
         assert len(recent) <= RECENT_LIMIT
-        assert refill.count_failures(recent, cause, steps, now) == _reference(every, cause, saved, now)
+        assert failure_window.count_failures(recent, cause, steps, now) == _reference(
+            every, cause, saved, now
+        )
 
 
 def _reference(failures: list[tuple[datetime, int, Cause]], cause: Cause, newest: int, now: datetime) -> int:
@@ -76,22 +78,22 @@ def _reference(failures: list[tuple[datetime, int, Cause]], cause: Cause, newest
 
 
 def test_a_clock_that_runs_backwards_makes_no_status_too_long() -> None:
-    recent: refill.Recent = ()
+    recent: failure_window.Recent = ()
     for number in range(200):
-        recent = refill.add_failures(recent, Cause.HANG, NOW - (number % 25) * HOUR, 100 + number % 3)
+        recent = failure_window.add_failures(recent, Cause.HANG, NOW - (number % 25) * HOUR, 100 + number % 3)
     assert len(recent) > RECENT_LIMIT
-    recent = refill.prune_failures(recent, [100, 101, 102], NOW)
+    recent = failure_window.prune_failures(recent, [100, 101, 102], NOW)
     assert len(recent) <= RECENT_LIMIT
-    assert refill.count_failures(recent, Cause.HANG, [100, 101, 102], NOW) == 200
+    assert failure_window.count_failures(recent, Cause.HANG, [100, 101, 102], NOW) == 200
 
 
 def test_a_better_reason_moves_one_failure_to_its_cause() -> None:
-    recent = refill.add_failures(hours_ago((2, 100), (1, 100)), Cause.NODE_LOST, NOW, 200)
+    recent = failure_window.add_failures(hours_ago((2, 100), (1, 100)), Cause.NODE_LOST, NOW, 200)
     seen = NOW - HOUR + timedelta(minutes=5)
-    moved = refill.remove_failure(recent, Cause.HANG, seen, Cause.OUT_OF_MEMORY)
+    moved = failure_window.remove_failure(recent, Cause.HANG, seen, Cause.OUT_OF_MEMORY)
     assert [dict(part.failures) for part in moved] == [{"Hang": 1}, {"OutOfMemory": 1}, {"NodeLost": 1}]
-    assert refill.remove_failure(moved, Cause.OUT_OF_MEMORY, seen) == (moved[0], moved[2])
-    assert refill.remove_failure(recent, Cause.STORAGE, seen) == recent
+    assert failure_window.remove_failure(moved, Cause.OUT_OF_MEMORY, seen) == (moved[0], moved[2])
+    assert failure_window.remove_failure(recent, Cause.STORAGE, seen) == recent
 
 
 def test_the_status_of_an_earlier_release_counts_by_its_attempts() -> None:
@@ -100,4 +102,4 @@ def test_the_status_of_an_earlier_release_counts_by_its_attempts() -> None:
     running = Attempt(number=2, start=time)
     hour = format_time(NOW.replace(minute=0), "seconds")
     counted = RecentFailures(hour=hour, checkpoint_step=30, failures={"Hang": 1})
-    assert refill.failures_from_attempts([ended, running]) == (counted,)
+    assert failure_window.failures_from_attempts([ended, running]) == (counted,)

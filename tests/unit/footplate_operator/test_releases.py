@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from footplate_contracts.model import digest
+from footplate_contracts.base import digest
 from footplate_contracts.names import WRITTEN_BY_ANNOTATION, config_map_name
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, REVISION, Json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_operator.errors import ClusterError
-from footplate_operator.runtime.served import wait_until_served
+from footplate_operator.runtime.kind_discovery import wait_until_served
 
 VERSION = "footplate.dev/v1alpha1"
 BUSY = ClusterError("HTTP 503")

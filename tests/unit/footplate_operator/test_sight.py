@@ -13,7 +13,7 @@ from footplate_contracts.loop_lag import LoopLag
 from footplate_operator.errors import WatchSilent
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.kinds import NODE, POD
-from footplate_operator.runtime.sight import (
+from footplate_operator.runtime.watch_liveness import (
     BLIND_SECONDS,
     LET_GO_SECONDS,
     QUIET_SECONDS,

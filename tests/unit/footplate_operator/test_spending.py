@@ -14,15 +14,15 @@ from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.budget import Budget
 from footplate_contracts.v1alpha1.status import CostStatus, TrainingRunStatus
 from footplate_ledger.account import Account, Tariff, build_accounts
+from footplate_ledger.cost_cache import RunCostCache
+from footplate_ledger.cost_sums import CostAggregator
 from footplate_ledger.prices import PriceBook, PriceBookEntry
-from footplate_ledger.repeated import RunCostCache
-from footplate_ledger.tally import CostAggregator
 from footplate_ledger.units import HourlyRate, Money, Power
 from footplate_ledger.usage import TOLD, EndTime, NodeLifetime, Owner, PodAllocation, PowerProfile, Sku
 from footplate_operator.runtime import conditions
 from footplate_operator.runtime.conditions import condition
 from footplate_operator.runtime.events import Event
-from footplate_operator.trainingrun.desired.spending import check_budget, get_assessment
+from footplate_operator.trainingrun.desired.budget_check import check_budget, get_assessment
 from footplate_operator.trainingrun.events import budget_event
 from footplate_operator.trainingrun.policies.budget import (
     LONGEST_LOOK,
@@ -32,7 +32,7 @@ from footplate_operator.trainingrun.policies.budget import (
     assess_from_status,
 )
 from footplate_operator.trainingrun.status.cost import account
-from footplate_operator.usage.known import OwnerUsage
+from footplate_operator.usage.owner_usage import OwnerUsage
 from tests.support.fake_cluster import Clock
 from tests.support.operator_runs import run
 

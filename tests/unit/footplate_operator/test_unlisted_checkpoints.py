@@ -10,7 +10,7 @@ from footplate_contracts.lineage import run_references
 from footplate_contracts.names import Reason
 from footplate_contracts.v1alpha1.types import MOST_STANDING
 from footplate_operator.runtime.decision import ReconcileProblem
-from footplate_operator.trainingrun.policies.chain import resolve
+from footplate_operator.trainingrun.policies.reference_resolution import resolve
 from footplate_operator.trainingrun.run import TRAINING_RUN, Run, decode
 from tests.support.operator_fakes import NAME, run_manifest
 from tests.support.operator_world import running

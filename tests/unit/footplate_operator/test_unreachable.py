@@ -18,7 +18,7 @@ from footplate_contracts.names import WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Member
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.trainingrun.avoidance import REFUSED, NodeAvoidance
-from footplate_operator.trainingrun.gang import losses, retire
+from footplate_operator.trainingrun.gang import losses, retirement
 from footplate_operator.trainingrun.gang.plan import Slots, plan_workers
 from footplate_operator.trainingrun.observed import PodView
 
@@ -96,7 +96,7 @@ def test_it_stays_until_its_substitute_has_joined(
     if goes:  # the place is not missed any more, and whoever had it is
         state = state.model_copy(update={"missing": []})
     both = [pod(1), pod(1, 1, **substitute)]
-    found = retire.superseded_workers([pod(0), *both, pod(2)], 3, state, NOW)
+    found = retirement.superseded_workers([pod(0), *both, pod(2)], 3, state, NOW)
     assert [removal.child for removal in found] == [both[number] for number in goes]
 
 

@@ -15,8 +15,8 @@ from footplate_ledger.units import Energy, Seconds
 from footplate_ledger.usage import RUNNING, MeasuredEnergy
 from footplate_operator.errors import ClusterError, RequestForbidden
 from footplate_operator.runtime.kinds import NODE, POD, Kind
-from footplate_operator.usage.keeper import LEAST_SECONDS
 from footplate_operator.usage.pods import PodProfile
+from footplate_operator.usage.tracker import LEAST_SECONDS
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import FakeCluster
 from tests.support.pod_usage import GPU, H100, NOON, Bookkeeping, begun, node, seen

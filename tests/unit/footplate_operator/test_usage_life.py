@@ -9,8 +9,8 @@ import pytest
 
 from footplate_contracts.v1alpha1.status import CostStatus, TimeStatus
 from footplate_contracts.v1alpha1.usagerecord import PodUsage, UsageRecordSpec
-from footplate_ledger.records import parse_time
-from footplate_ledger.time import unix_second
+from footplate_ledger.conversion import parse_time
+from footplate_ledger.intervals import unix_second
 from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.throttle import StatusChange

@@ -6,7 +6,7 @@ from footplate_contracts.names import Role
 from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.run import TRAINING_RUN
-from footplate_operator.usage.keeper import UNTOLD_SECONDS
+from footplate_operator.usage.tracker import UNTOLD_SECONDS
 from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD
 from tests.support.operator_fakes import NAME
 from tests.support.pod_usage import NOON, Bookkeeping, begun, node

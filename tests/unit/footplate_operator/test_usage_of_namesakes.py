@@ -13,7 +13,7 @@ from footplate_ledger.usage import Sku
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.trainingrun.status.cost import account
-from footplate_operator.usage.node_keeper import QUIET_SECONDS
+from footplate_operator.usage.node_tracker import QUIET_SECONDS
 from tests.support.fake_cluster import copied
 from tests.support.pod_usage import H100, NOON, Bookkeeping, node
 

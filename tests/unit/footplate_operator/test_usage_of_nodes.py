@@ -20,8 +20,8 @@ from footplate_operator.trainingrun.node import trim_node
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.trainingrun.status.cost import account
 from footplate_operator.usage.nodes import NodeObservation, build_sku, find_profile, observe_node
+from footplate_operator.usage.pod_observation import observe_pod
 from footplate_operator.usage.pods import PodProfile
-from footplate_operator.usage.sighting import observe_pod
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import copied
 from tests.support.operator_fakes import NAME

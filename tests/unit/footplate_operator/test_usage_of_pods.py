@@ -10,11 +10,12 @@ import pytest
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_contracts.v1alpha1.status import Attempt
-from footplate_ledger.records import format_time
+from footplate_ledger.conversion import format_time
 from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, EndTime, Owner
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.usage import attempt_at
+from footplate_operator.trainingrun.usage_inputs import attempt_at
 from footplate_operator.usage.nodes import NodeObservation
+from footplate_operator.usage.pod_observation import PodObservation, observe_pod
 from footplate_operator.usage.pods import (
     PodProfile,
     build_pod_usage,
@@ -22,7 +23,6 @@ from footplate_operator.usage.pods import (
     find_end_evidence,
     update_usage,
 )
-from footplate_operator.usage.sighting import PodObservation, observe_pod
 from tests.support.pod_usage import GPU, H100
 
 RUN = Owner("TrainingRun", "research", "gpt", "u1")

@@ -14,7 +14,7 @@ from footplate_ledger.usage import MeasuredEnergy, Owner
 from footplate_operator.errors import LeadershipLost
 from footplate_operator.runtime.kinds import NODE, POD, Json, Kind
 from footplate_operator.trainingrun.run import TRAINING_RUN
-from footplate_operator.usage.strays import Orphans
+from footplate_operator.usage.orphans import Orphans
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import NAME

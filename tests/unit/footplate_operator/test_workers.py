@@ -11,7 +11,7 @@ from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Member
 from footplate_operator.runtime.decision import Delete, Patch
-from footplate_operator.trainingrun.gang import losses, retire
+from footplate_operator.trainingrun.gang import losses, retirement
 from footplate_operator.trainingrun.gang.coordinator import plan_coordinator
 from footplate_operator.trainingrun.gang.plan import (
     Slots,
@@ -157,7 +157,7 @@ def test_which_of_two_pods_of_a_slot_goes(
 ) -> None:
     old = pod(1, started=started)
     told = _generation(RunState.TRAINING, *heard)
-    found = retire.superseded_workers([pod(0), old, new], 2, told, NOW)
+    found = retirement.superseded_workers([pod(0), old, new], 2, told, NOW)
     assert [removal.child for removal in found] == [[old, new][number] for number in goes]
 
 
@@ -177,7 +177,7 @@ def test_a_pod_that_waits_is_not_kept_from_a_node_for_ever(
     usual = {"phase": "Pending", "started": False, "avoids": frozenset({"a", "user"})}
     usual |= {"unschedulable": "no room", "seen_since": NOW - timedelta(minutes=1)}
     waits = pod(1, 1, **usual | known)
-    found = retire.misplaced([waits], frozenset(avoided), ["user"], NOW)
+    found = retirement.misplaced([waits], frozenset(avoided), ["user"], NOW)
     assert [removal.child for removal in found] == ([waits] if goes else [])
     assert all(removal.grace for removal in found), "it may be on a node by now"
 
@@ -286,7 +286,7 @@ def test_a_place_beyond_the_size_goes_once_it_does_not_train(
     training: list[int], started: bool, goes: bool
 ) -> None:
     beyond = pod(1, started=started)
-    found = retire.superseded_workers([pod(0), beyond], 1, _generation(RunState.TRAINING, *training), NOW)
+    found = retirement.superseded_workers([pod(0), beyond], 1, _generation(RunState.TRAINING, *training), NOW)
     assert [removal.child for removal in found] == ([beyond] if goes else [])
 
 
@@ -336,9 +336,9 @@ def test_a_pod_that_nobody_trains_with_is_no_loss(
     ],
 )
 def test_stop(state: dict[str, Any], overdue: bool, how: list[type]) -> None:
-    assert [type(removal) for removal in retire.stop([pod(0, **state)], overdue)] == how
+    assert [type(removal) for removal in retirement.stop([pod(0, **state)], overdue)] == how
 
 
 def test_a_few_ended_pods_of_a_place_are_kept() -> None:
     ended = [pod(0, number, phase="Failed") for number in range(9)]
-    assert [removal.child for removal in retire.crowded(ended)] == ended[:2]
+    assert [removal.child for removal in retirement.crowded(ended)] == ended[:2]

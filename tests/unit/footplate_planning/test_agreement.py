@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.v1alpha1.model import Family, Model
-from footplate_planning.agreement import apply_overrides
+from footplate_planning.model_overrides import apply_overrides
 from tests.support.shapes import model_of
 
 FOLDER = model_of(Family.GPT2, context_length=64)

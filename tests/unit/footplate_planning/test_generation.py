@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_planning.generation import (
+from footplate_planning.kv_cache import (
     BLOCK_SIZE,
     available_blocks,
     blocks_within,

@@ -8,11 +8,11 @@ import torch
 from footplate_contracts.v1alpha1.model import Family
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_planning.config import with_score_head
-from footplate_planning.inventory import list_stage_weights
 from footplate_planning.memory import local_counts
 from footplate_planning.shape import ModelShape
+from footplate_planning.stage_weights import list_stage_weights
 from footplate_planning.topology import Topology, stage_layers
-from footplate_trainer.model.build import build_network
+from footplate_trainer.model.network_factory import build_network
 from tests.support.nonempty import nonempty
 from tests.support.shapes import shape_like
 

@@ -10,7 +10,7 @@ import pytest
 
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule, Sharding
 from footplate_contracts.v1alpha1.rollout import RolloutParallelism
-from footplate_planning.relayout import BlockTransfer, ReshardPlan, rollout_topology
+from footplate_planning.reshard import BlockTransfer, ReshardPlan, rollout_topology
 from footplate_planning.shape import AdapterShape, ModelShape
 from footplate_planning.topology import Topology
 
@@ -65,8 +65,8 @@ def test_each_rank_gets_all_of_its_part_once_from_whoever_holds_it(
     for (name, receiver), boxes in got.items():
         wanted = exchanges[name].target.boxes[receiver]
         assert all(wanted.intersection(box) == box for box in boxes)
-        assert not any(box.common(other) for box, other in combinations(boxes, 2))
-        assert sum(box.numbers for box in boxes) == wanted.numel
+        assert not any(box.intersection(other) for box, other in combinations(boxes, 2))
+        assert sum(box.numel for box in boxes) == wanted.numel
     assert len(got) == sum(len(exchange.target.boxes) for exchange in plan.exchanges)
 
 

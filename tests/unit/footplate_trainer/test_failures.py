@@ -21,7 +21,7 @@ from footplate_trainer.errors import (
     TransientOutOfMemory,
     UserMistake,
 )
-from footplate_trainer.failures import failure_report, outcome_of, write_failure
+from footplate_trainer.failure_reports import failure_report, outcome_of, write_failure
 
 GLOO = (
     "[../third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:123. "

@@ -26,7 +26,7 @@ def data_failure(outline: RunOutline) -> FailureReport | None:
     """
     from footplate_trainer.data.check import check_run
     from footplate_trainer.errors import DataError
-    from footplate_trainer.failures import failure_report
+    from footplate_trainer.failure_reports import failure_report
 
     data = outline.data
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from footplate_api import lenient
-from footplate_api.ports import Manifest
+from footplate_api import tolerant_json
+from footplate_api.kubernetes_client import Manifest
 
 
 def rows(manifests: Iterable[Manifest]) -> list[dict[str, Any]]:
@@ -19,8 +19,8 @@ def rows(manifests: Iterable[Manifest]) -> list[dict[str, Any]]:
     for manifest in manifests:
         metadata = manifest["metadata"]
         uid, version = metadata["uid"], int(metadata["resourceVersion"])
-        for attempt in lenient.items(lenient.mapping(manifest, "status"), "attempts"):
-            number = lenient.get_int(attempt, "number")
+        for attempt in tolerant_json.items(tolerant_json.mapping(manifest, "status"), "attempts"):
+            number = tolerant_json.get_int(attempt, "number")
             if number is not None and number > 0:
                 last[uid, number] = _row(uid, number, version, attempt)
     return list(last.values())
@@ -31,18 +31,18 @@ def _row(uid: str, number: int, version: int, attempt: Mapping[str, Any]) -> dic
         "run_uid": uid,
         "number": number,
         "resource_version": version,
-        "start": lenient.time(attempt, "start"),
-        "end": lenient.time(attempt, "end"),
-        "nodes": lenient.get_int(attempt, "nodes") or 0,
-        "incarnation": lenient.get_int(attempt, "incarnation"),
-        "generation": lenient.text(attempt, "generation") or "",
-        "start_step": lenient.get_int(attempt, "startStep") or 0,
-        "end_step": lenient.get_int(attempt, "endStep"),
-        "cause": lenient.text(attempt, "cause", 64),
-        "reason": lenient.text(attempt, "reason", 64) or "",
-        "node": lenient.text(attempt, "node", 253) or "",
-        "rank": lenient.get_int(attempt, "rank"),
-        "exit_code": lenient.get_int(attempt, "exitCode"),
-        "message": lenient.text(attempt, "message", 1024) or "",
-        "lost_steps": lenient.get_int(attempt, "lostSteps") or 0,
+        "start": tolerant_json.time(attempt, "start"),
+        "end": tolerant_json.time(attempt, "end"),
+        "nodes": tolerant_json.get_int(attempt, "nodes") or 0,
+        "incarnation": tolerant_json.get_int(attempt, "incarnation"),
+        "generation": tolerant_json.text(attempt, "generation") or "",
+        "start_step": tolerant_json.get_int(attempt, "startStep") or 0,
+        "end_step": tolerant_json.get_int(attempt, "endStep"),
+        "cause": tolerant_json.text(attempt, "cause", 64),
+        "reason": tolerant_json.text(attempt, "reason", 64) or "",
+        "node": tolerant_json.text(attempt, "node", 253) or "",
+        "rank": tolerant_json.get_int(attempt, "rank"),
+        "exit_code": tolerant_json.get_int(attempt, "exitCode"),
+        "message": tolerant_json.text(attempt, "message", 1024) or "",
+        "lost_steps": tolerant_json.get_int(attempt, "lostSteps") or 0,
     }

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from footplate_api.audit import service
 from footplate_api.audit.schemas import AuditList, AuditQuery
-from footplate_api.edge import Reading
+from footplate_api.dependencies import Reading
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.identity.rights import require_right
 from footplate_api.openapi import ROUTER, raises

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from footplate_api.backups import restoring
-from footplate_api.backups.durable import list_backups
-from footplate_api.backups.making import create_backup
+from footplate_api.backups import restoration
+from footplate_api.backups.creation import create_backup
+from footplate_api.backups.files import list_backups
+from footplate_api.backups.integrity import verify
 from footplate_api.backups.plan import BackupPlan
-from footplate_api.backups.soundness import verify
 from footplate_api.errors import BackupFailed, InsufficientSpace, RestoreRefused, UnusableDatabaseFile
 from footplate_api.settings import ApiSettings
 from footplate_contracts import environment
@@ -93,20 +93,20 @@ def _list(settings: ApiSettings) -> str:
 
 def _restore(settings: ApiSettings, file: str, replace: bool, once: bool) -> str:
     # Imported here, as they take 10 MB, which making one need not spend.
+    from footplate_api.database_lock import sole_writer
     from footplate_api.revisions import list_revisions, scripts
-    from footplate_api.sole_writer import sole_writer
 
     database = _database(settings)
     database.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(settings.database_url):
-        if once and restoring.was_restored(database, file):
+        if once and restoration.was_restored(database, file):
             return f"{file} was restored before, and is not again: empty api.backup.restoreFrom"
         found = _named(settings, file)
-        done = restoring.restore(
+        done = restoration.restore(
             found, database, list_revisions(scripts()), datetime.now(UTC), replace=replace
         )
         if once:
-            restoring.record_restore(database, file)
+            restoration.record_restore(database, file)
     kept = f"; what was there is {done.kept}" if done.kept is not None else ""
     return f"{database} is {found} now, schema {done.revision}{kept}"
 

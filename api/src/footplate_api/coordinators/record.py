@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from footplate_api import lenient
-from footplate_api.ports import Manifest
+from footplate_api import tolerant_json
+from footplate_api.kubernetes_client import Manifest
 
 _LONGEST_UID: Final = 64
 
@@ -27,8 +27,8 @@ def coordinator_of(manifest: Manifest) -> CoordinatorPod | None:
     The run is one that runs.record could read.
     """
     metadata = manifest["metadata"]
-    said = lenient.mapping(lenient.mapping(manifest, "status"), "coordinator")
-    pod_uid, epoch = lenient.text(said, "podUID", _LONGEST_UID), lenient.get_int(said, "epoch")
+    said = tolerant_json.mapping(tolerant_json.mapping(manifest, "status"), "coordinator")
+    pod_uid, epoch = tolerant_json.text(said, "podUID", _LONGEST_UID), tolerant_json.get_int(said, "epoch")
     if not pod_uid or epoch is None or epoch < 0:
         return None
     return CoordinatorPod(pod_uid, metadata["uid"], metadata["namespace"], metadata["name"], epoch)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from footplate_api.errors import Invalid
-from footplate_api.labels.derived import RunProperty
+from footplate_api.labels.run_labels import RunProperty
 from footplate_api.labels.selector import key_faults
 from footplate_ledger.usage import PodAllocation, Sku
 

@@ -7,15 +7,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from footplate_api.costs import csv, service
+from footplate_api.costs import csv_format, service
 from footplate_api.costs.schemas import CostQuery, CostTable, RunCost, RunCostQuery
 from footplate_api.costs.service import CostService
-from footplate_api.edge import Contextual
+from footplate_api.dependencies import Contextual
 from footplate_api.errors import CostsBusy, DatabaseUnavailable, RunNotFound
 from footplate_api.identity.rights import SEES_ALL_COSTS, Authorizing, Calling, require_right
 from footplate_api.openapi import ROUTER, Responses, raises
 from footplate_api.schemas import Namespace, RunName
-from footplate_ledger.time import unix_second
+from footplate_ledger.intervals import unix_second
 
 
 def _costs(request: Request) -> CostService:
@@ -30,7 +30,7 @@ Accept = Annotated[str | None, Header(max_length=1024, include_in_schema=False)]
 _CSV: Responses = {
     200: {
         "model": CostTable,
-        "content": {csv.MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "content": {csv_format.MEDIA_TYPE: {"schema": {"type": "string"}}},
         "description": "Costs by group and step, then adjustments",
     }
 }
@@ -85,8 +85,8 @@ async def list_costs(
     asked = service.resolve_query(query, context.now())
     among = await service.visible_namespaces(authorization, caller, context.database)
     found = await costs.list_rows(asked, among, caller.username)
-    if csv.prefers_csv(accept):
+    if csv_format.prefers_csv(accept):
         table = await asyncio.to_thread(service.as_csv, asked, found)
-        return Response(table, media_type=csv.MEDIA_TYPE, headers={"Vary": "Accept"})
+        return Response(table, media_type=csv_format.MEDIA_TYPE, headers={"Vary": "Accept"})
     body = await asyncio.to_thread(service.as_json, asked, query, found)
     return Response(body, media_type="application/json", headers={"Vary": "Accept"})

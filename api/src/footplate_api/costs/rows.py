@@ -19,11 +19,11 @@ from footplate_api.costs.grouping import Group
 from footplate_api.errors import Invalid
 from footplate_ledger import idle
 from footplate_ledger.adjustments import ClosedMonthPrices, split_by_month, sum_adjustments
-from footplate_ledger.exact import ExactSum
+from footplate_ledger.cost_sums import CostSum, Found, Key, PricedUsage
+from footplate_ledger.exact_sum import ExactSum
+from footplate_ledger.intervals import Interval
 from footplate_ledger.prices import PriceBook
 from footplate_ledger.summary import DOLLARS, KILOGRAMS, KILOWATT_HOURS
-from footplate_ledger.tally import CostSum, Found, Key, PricedUsage
-from footplate_ledger.time import Interval
 from footplate_ledger.units import Energy, Money
 
 MOST: Final = 20_000  # rows of one answer

@@ -10,16 +10,17 @@ from typing import Final
 
 from pydantic.alias_generators import to_camel
 
-from footplate_api import lenient
+from footplate_api import tolerant_json
 from footplate_api.attempts import repository as attempts
 from footplate_api.checkpoints import repository as checkpoints
-from footplate_api.costs import csv, grouping, of_run, reckoning, rows, steps
+from footplate_api.concurrency_limit import ConcurrencyLimit
+from footplate_api.costs import aggregation, csv_format, grouping, rows, run_cost, steps
+from footplate_api.costs.aggregation import PATIENCE_SECONDS, KeyFunctions
+from footplate_api.costs.concurrency import cost_limit
 from footplate_api.costs.grouping import Grouping
-from footplate_api.costs.of_run import CostedRun, RunTimeline
-from footplate_api.costs.reckoning import PATIENCE_SECONDS, KeyFunctions
 from footplate_api.costs.rows import CostKind, CostLine
+from footplate_api.costs.run_cost import CostedRun, RunTimeline
 from footplate_api.costs.schemas import CostQuery, CostRow, CostTable, RunCostQuery
-from footplate_api.costs.turns import cost_limit
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import Invalid, RunNotFound
 from footplate_api.identity.authorization import Authorization
@@ -27,15 +28,14 @@ from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.runs import service as runs
 from footplate_api.tariff.service import TariffReader
-from footplate_api.turns import ConcurrencyLimit
 from footplate_api.usage import repository
-from footplate_api.usage.record import NamedPodUsage
 from footplate_api.usage.repository import FIRST
+from footplate_api.usage.usage_rows import NamedPodUsage
 from footplate_ledger.account import Tariff
+from footplate_ledger.conversion import format_time
+from footplate_ledger.cost_sums import CostAggregator, Found, Key
+from footplate_ledger.intervals import Interval, unix_second
 from footplate_ledger.prices import PriceBook
-from footplate_ledger.records import format_time
-from footplate_ledger.tally import CostAggregator, Found, Key
-from footplate_ledger.time import Interval, unix_second
 from footplate_ledger.usage import PodAllocation, Sku
 
 LONGEST: Final = timedelta(days=3660)
@@ -101,7 +101,7 @@ class CostService:
                 made = await _made(session, namespace, name, query)
                 pods = await _pods(session, made.uid) if query.pods else None
                 spans = await repository.spans_of(session, made.uid, now)
-                used = await asyncio.to_thread(of_run.RunTimeline, spans, made.attempts, now)
+                used = await asyncio.to_thread(run_cost.RunTimeline, spans, made.attempts, now)
                 found = await _added(session, tariff, made.uid, used, used.edges, used.key)
                 by_pod: Found = {}
                 if pods:
@@ -130,7 +130,7 @@ class CostService:
         tallies = CostAggregator(tariff, asked.now, rows.edges(asked.window, asked.steps), found)
         keys = KeyFunctions(of_pod, of_idle)
         within = None if asked.idle else among
-        await reckoning.add_usage(session, tallies, asked.window, keys, within, asked.idle)
+        await aggregation.add_usage(session, tallies, asked.window, keys, within, asked.idle)
         return tallies
 
 
@@ -202,11 +202,11 @@ def as_json(asked: ResolvedCostQuery, query: CostQuery, found: list[CostLine]) -
 
 def as_csv(asked: ResolvedCostQuery, found: list[CostLine]) -> bytes:
     """Return the response as CSV."""
-    return csv.table(asked.grouping, found, [to_camel(name) for name in csv.AMOUNTS])
+    return csv_format.table(asked.grouping, found, [to_camel(name) for name in csv_format.AMOUNTS])
 
 
 def _shown(row: CostLine, names: tuple[str, ...]) -> CostRow:
-    amounts = {name: getattr(row, name) for name in csv.AMOUNTS}
+    amounts = {name: getattr(row, name) for name in csv_format.AMOUNTS}
     return CostRow(
         kind=row.kind,
         since=format_time(row.span.start),
@@ -230,7 +230,7 @@ async def _added(
         return {}
     tallies = CostAggregator(tariff, used.now, edges)
     keys = KeyFunctions(lambda pod: key(pod) if pod.owner.uid == uid else None)
-    await reckoning.add_node_usage(session, tallies, used.spans, keys)
+    await aggregation.add_node_usage(session, tallies, used.spans, keys)
     return tallies.found
 
 
@@ -258,8 +258,8 @@ def _run_as_json(
     pods: Sequence[NamedPodUsage] | None,
     by_pod: Found,
 ) -> bytes:
-    each = None if pods is None else of_run.build_pod_costs(pods, by_pod, book)
-    return of_run.build_run_cost(made, used, found, book, each).model_dump_json(by_alias=True).encode()
+    each = None if pods is None else run_cost.build_pod_costs(pods, by_pod, book)
+    return run_cost.build_run_cost(made, used, found, book, each).model_dump_json(by_alias=True).encode()
 
 
 async def _made(session: ReadSession, namespace: str, name: str, query: RunCostQuery) -> CostedRun:
@@ -273,7 +273,7 @@ async def _made(session: ReadSession, namespace: str, name: str, query: RunCostQ
             run.tokens,
             await checkpoints.count(session, run.uid),
             await _attempts(session, run.uid),
-            lenient.mapping(run.status, "cost"),
+            tolerant_json.mapping(run.status, "cost"),
         )
     except RunNotFound:
         begins = {} if query.former_namespaces else await _begins(session, [namespace])

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from footplate_api.errors import Invalid
-from footplate_ledger.time import Interval, month_end
+from footplate_ledger.intervals import Interval, month_end
 
 MOST: Final = 1000  # steps of one answer
 _HOUR: Final = 3600

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from footplate_api.errors import Unauthenticated
-from footplate_api.identity import turns
+from footplate_api.identity import concurrency
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.reviewing import Reviewer
-from footplate_api.identity.verdicts import ReviewCache
+from footplate_api.identity.review_cache import ReviewCache
+from footplate_api.identity.reviews import Reviewer
 from footplate_contracts.names import API_AUDIENCE
 
 LONGEST: Final = 16 * 1024  # characters of a token
@@ -52,8 +52,8 @@ class Authentication:
         self._clock = clock
         self._now = now
         self._verdicts = ReviewCache[tuple[bytes, tuple[str, ...]], Caller | None](clock)
-        self._strangers = turns.review_limit()
-        self._acquainted = turns.review_limit()
+        self._strangers = concurrency.review_limit()
+        self._acquainted = concurrency.review_limit()
 
     async def authenticate(self, header: str | None, of_a_component: bool = False) -> Caller:
         """Return the owner of the token in the header Authorization.

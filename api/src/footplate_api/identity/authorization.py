@@ -18,8 +18,8 @@ from weakref import WeakValueDictionary
 
 from footplate_api.errors import Forbidden
 from footplate_api.identity.caller import LIST_EVERYWHERE, Caller, Right
-from footplate_api.identity.reviewing import Reviewer
-from footplate_api.identity.verdicts import ReviewCache
+from footplate_api.identity.review_cache import ReviewCache
+from footplate_api.identity.reviews import Reviewer
 
 AT_ONCE: Final = 16  # reviews of looks at all namespaces, for one caller and for all of them
 

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
 
-from footplate_api.audit.recording import Auditor
-from footplate_api.audit.writing import AuditedWriter
-from footplate_api.edge import context, request_id
+from footplate_api.audit.audited_writer import AuditedWriter
+from footplate_api.audit.auditor import Auditor
+from footplate_api.dependencies import context, request_id
 from footplate_api.errors import Forbidden
+from footplate_api.identity.authentication_middleware import CALLER
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, READ_METRICS, RUNS, Caller, Right
-from footplate_api.identity.gate import CALLER
-from footplate_api.identity.rates import TokenBuckets
+from footplate_api.identity.rate_limits import TokenBuckets
 
 # As FastAPI reads a boolean: whatever it might take for true is asked for.
 _FALSE: Final = frozenset({"", "0", "false", "off", "f", "no", "n"})

@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 
 from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
-from footplate_api.labels.derived import derive_labels, spec_digest
+from footplate_api.labels.run_labels import derive_labels, spec_digest
 from footplate_api.labels.selector import Operator, Requirement
 from footplate_api.models.base import table_of, upsert
 from footplate_api.models.label import RunLabel

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from footplate_api.metrics import further
+from footplate_api.metrics import packed_values
 from footplate_api.metrics.schemas import GENERATION, SHOWN
 from footplate_contracts.metrics import MetricColumn, Scalar
 
@@ -125,7 +125,7 @@ class HistoryColumns:
 
     def _add_further(self, packed: Sequence[bytes | None], begin: int) -> None:
         for place, numbers in enumerate(packed, begin):
-            for number, value in further.unpack(numbers).items() if numbers else ():
+            for number, value in packed_values.unpack(numbers).items() if numbers else ():
                 if number in self._further:
                     self._further[number].put(place, value)
 

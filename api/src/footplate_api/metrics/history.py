@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from footplate_api.metrics.lineage import Extents, SegmentRange
+from footplate_api.metrics.step_ranges import Extents, SegmentRange
 
 Span = tuple[int, int, int]
 """Segment, first and last step."""

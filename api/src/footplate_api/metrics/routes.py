@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from footplate_api import bodies
-from footplate_api.edge import AdmittedBody, Ingesting
+from footplate_api.dependencies import AdmittedBody, Ingesting
 from footplate_api.errors import (
     DatabaseFull,
     DatabaseUnavailable,

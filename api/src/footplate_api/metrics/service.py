@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from footplate_api.concurrency_limit import ConcurrencyLimit
 from footplate_api.database import ANSWER_SECONDS, Database, ReadSession
-from footplate_api.metrics import history, lineage, repository
+from footplate_api.metrics import history, repository, step_ranges
 from footplate_api.metrics.columns import HistoryColumns
-from footplate_api.metrics.lineage import Extents, SegmentRange
+from footplate_api.metrics.concurrency import history_limit
 from footplate_api.metrics.schemas import (
     DEFAULT_ROWS,
     GENERATION,
@@ -20,10 +21,9 @@ from footplate_api.metrics.schemas import (
     Hole,
     MetricQuery,
 )
-from footplate_api.metrics.turns import history_limit
+from footplate_api.metrics.step_ranges import Extents, SegmentRange
 from footplate_api.models.run import RunRow
 from footplate_api.runs import service as runs
-from footplate_api.turns import ConcurrencyLimit
 from footplate_contracts.metrics import COLUMNS
 from footplate_contracts.names import Phase
 
@@ -60,7 +60,11 @@ class HistoryService:
 async def _found(session: ReadSession, run: RunRow, query: MetricQuery) -> tuple[HistoryPart, HistoryColumns]:
     """Return the response without its columns, and its columns."""
     segments = (await repository.segments(session, [run.uid])).get(run.uid, [])
-    chosen = lineage.superseded_ranges(segments) if query.superseded else lineage.effective_ranges(segments)
+    chosen = (
+        step_ranges.superseded_ranges(segments)
+        if query.superseded
+        else step_ranges.effective_ranges(segments)
+    )
     part = history.clipped(chosen, query.from_step, query.to_step)
     extents = await repository.extents(session, part, max(query.limit + 1, _HOLES + 1 + len(part)))
     every = query.every or (1 if query.superseded else _stride(part, extents, query.limit))
@@ -135,7 +139,7 @@ def _holes(run: RunRow, chosen: Sequence[SegmentRange], extents: Extents, query:
     last = max(chosen[-1].last, run.step if ended else 0)
     if query.to_step is not None:
         last = min(last, query.to_step)
-    found = lineage.missing_ranges(chosen, extents, max(chosen[0].first, query.from_step), last)[:_HOLES]
+    found = step_ranges.missing_ranges(chosen, extents, max(chosen[0].first, query.from_step), last)[:_HOLES]
     return [Hole(from_step=begin, to_step=end) for begin, end in found]
 
 

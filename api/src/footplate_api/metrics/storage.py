@@ -11,10 +11,10 @@ from sqlalchemy import and_, bindparam, delete, func, select, tuple_, update
 from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.errors import ApiError, Invalid
-from footplate_api.metrics import further
-from footplate_api.metrics.lineage import Extent, merge_steps
+from footplate_api.metrics import packed_values
 from footplate_api.metrics.retention import GENERATIONS
 from footplate_api.metrics.spans import spans_of
+from footplate_api.metrics.step_ranges import Extent, merge_steps
 from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
 from footplate_api.models.base import table_of, upsert
 from footplate_api.models.metric import (
@@ -123,7 +123,7 @@ async def _insert(
         for row in some:
             packed = None
             if row.further:
-                packed = further.pack({numbers[name]: value for name, value in row.further.items()})
+                packed = packed_values.pack({numbers[name]: value for name, value in row.further.items()})
             values.append((segment, *row.columns, packed))
     values.sort(key=itemgetter(0, 1))  # in the order of the tree
     await insert_missing(session, _ROWS, _COLUMNS, values)

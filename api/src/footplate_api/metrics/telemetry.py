@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
 
-from footplate_api import reading
+from footplate_api import json_models
 from footplate_api.errors import Invalid
 from footplate_api.schemas import LARGEST
 from footplate_contracts.metrics import COLUMNS, StepMetrics, values_error
@@ -99,7 +99,7 @@ class ParsedBatch:
 
 def parse_batch(namespace: str, name: str, body: bytes) -> ParsedBatch:
     """Parse the batch in `body`; raises Invalid for what no column could hold: senders must not retry."""
-    batch = reading.parse_model(TelemetryBatch, body)
+    batch = json_models.parse_model(TelemetryBatch, body)
     validate_batch(batch)
     rows: dict[Generation, list[TelemetryRow]] = {}
     for row in batch.rows:

@@ -6,10 +6,10 @@ from footplate_api.models.base import Base
 from footplate_api.models.checkpoint import CheckpointRow
 from footplate_api.models.coordinator import RunCoordinator
 from footplate_api.models.exporter import RunExporter
-from footplate_api.models.former import STEP_METRICS
 from footplate_api.models.idempotency import IdempotencyKey
 from footplate_api.models.installation import Installation
 from footplate_api.models.label import RunLabel
+from footplate_api.models.legacy_tables import STEP_METRICS
 from footplate_api.models.metric import (
     DroppedTelemetryCount,
     MetricExtent,

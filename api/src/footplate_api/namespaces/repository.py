@@ -14,7 +14,7 @@ from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import upsert
 from footplate_api.models.namespace import Namespace
 from footplate_api.models.run import RunRow
-from footplate_api.namespaces.generations import NamespaceLifetime
+from footplate_api.namespaces.lifetimes import NamespaceLifetime
 
 
 def in_current_namespace(name: str | None) -> ColumnElement[bool]:

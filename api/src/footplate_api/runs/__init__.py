@@ -1,1 +1,1 @@
-"""TrainingRunController: REST routes, queries and writes, answered from the mirror."""
+"""TrainingRuns: REST routes, queries and writes, answered from the mirror."""

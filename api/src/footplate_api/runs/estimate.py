@@ -12,13 +12,13 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-from footplate_api import lenient
+from footplate_api import tolerant_json
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_ledger.account import Tariff
 from footplate_ledger.carbon import GridLocation, IntensitySource, find_intensity
+from footplate_ledger.conversion import build_power_profile, decimal_fraction
 from footplate_ledger.energy import rated_energy
 from footplate_ledger.prices import PriceBookEntry
-from footplate_ledger.records import build_power_profile, decimal_fraction
 from footplate_ledger.units import HOUR, Energy, HourlyRate, Money, Seconds
 from footplate_ledger.usage import Sku
 
@@ -42,9 +42,9 @@ class HourlyCost:
 
 def nodes(spec: Mapping[str, Any]) -> int | None:
     """Return how many nodes a run with this `spec` holds, workers and spares; None without workers."""
-    compute = lenient.mapping(spec, "compute")
-    workers = lenient.get_int(compute, "nodes")
-    return None if workers is None else workers + (lenient.get_int(compute, "spares") or 0)
+    compute = tolerant_json.mapping(spec, "compute")
+    workers = tolerant_json.get_int(compute, "nodes")
+    return None if workers is None else workers + (tolerant_json.get_int(compute, "spares") or 0)
 
 
 def estimate_hourly(

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from footplate_api import lenient
-from footplate_api.labels.derived import ASKED_UNDER
-from footplate_api.ports import Manifest
+from footplate_api import tolerant_json
+from footplate_api.kubernetes_client import Manifest
+from footplate_api.labels.run_labels import ASKED_UNDER
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION, RUN_NAME_LIMIT
 
 HEADER: Final = "Idempotency-Key"
@@ -85,10 +85,10 @@ def with_annotation(
 def is_created_by(manifest: Manifest, asking: IdempotentRequest, reserved_at: datetime) -> bool:
     """Return whether an earlier attempt created `manifest`, an object in the request's namespace."""
     metadata = manifest["metadata"]
-    created = lenient.time(metadata, "creationTimestamp")
+    created = tolerant_json.time(metadata, "creationTimestamp")
     if created is None or created < earliest_creation(reserved_at):
         return False
-    return asking.annotations.items() <= lenient.mapping(metadata, "annotations").items()
+    return asking.annotations.items() <= tolerant_json.mapping(metadata, "annotations").items()
 
 
 def _digest(value: object) -> str:

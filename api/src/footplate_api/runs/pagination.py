@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from footplate_api.errors import Invalid
-from footplate_api.runs.ordering import CursorPosition, RunSort, order
+from footplate_api.runs.sort_order import CursorPosition, RunSort, order
 
 LONGEST: Final = 1024  # characters
 _UID: Final = re.compile(r"[-0-9A-Za-z]{1,64}")

@@ -15,8 +15,8 @@ from footplate_api.models.base import batches, upsert
 from footplate_api.models.reference import RunReferenceRow
 from footplate_api.models.run import RunRow, RunSpec
 from footplate_api.namespaces import repository as namespaces
-from footplate_api.namespaces.generations import owner_uid
-from footplate_api.runs.ending import RunEnd
+from footplate_api.namespaces.lifetimes import owner_uid
+from footplate_api.runs.end_time import RunEnd
 from footplate_contracts.names import Phase
 
 Found = TypeVar("Found")

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 
 from footplate_api import bodies, conditional
-from footplate_api.asking import Creating, idempotency_key
 from footplate_api.conditional import IfNoneMatch
-from footplate_api.edge import Contextual, Pricing, Reading, RunBody
+from footplate_api.creation_parameters import Creating, idempotency_key
+from footplate_api.dependencies import Contextual, Pricing, Reading, RunBody
 from footplate_api.errors import (
     ClusterRefused,
     ClusterUnavailable,
@@ -24,7 +24,7 @@ from footplate_api.errors import (
 from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, Writing, require_right
 from footplate_api.openapi import ROUTER, Responses, leads_to, raises
 from footplate_api.runs import idempotency, service
-from footplate_api.runs.listing import NamespaceFilter
+from footplate_api.runs.list_queries import NamespaceFilter
 from footplate_api.runs.schemas import (
     RunChoice,
     RunDetail,

@@ -19,9 +19,9 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 from footplate_api.labels import selector
-from footplate_api.labels.derived import LONGEST_VALUE
-from footplate_api.runs.ordering import RunSort
+from footplate_api.labels.run_labels import LONGEST_VALUE
 from footplate_api.runs.pagination import LONGEST
+from footplate_api.runs.sort_order import RunSort
 from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, Uid
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.training import Stage

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from footplate_api import lenient, reading
+from footplate_api import json_models, tolerant_json
 from footplate_api.attempts import record as attempt_record
 from footplate_api.attempts import repository as attempts
 from footplate_api.coordinators import record as coordinator_record
@@ -18,13 +18,20 @@ from footplate_api.errors import ClusterRefused, FieldError, InstallationLacksRi
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, PROFILES, Caller, Right
 from footplate_api.installation import repository as installation
-from footplate_api.labels.derived import ASKED_UNDER
+from footplate_api.kubernetes_client import KubernetesClient, KubernetesWriter, Manifest
+from footplate_api.labels.run_labels import ASKED_UNDER
 from footplate_api.models.run import RunRow
-from footplate_api.ports import KubernetesClient, KubernetesWriter, Manifest
-from footplate_api.runs import estimate, keys, listing, pagination, plain, record, repository
+from footplate_api.runs import (
+    estimate,
+    idempotency_keys,
+    json_values,
+    list_queries,
+    pagination,
+    repository,
+    run_rows,
+)
 from footplate_api.runs.idempotency import HEADER, IdempotentRequest, is_created_by, with_annotation
-from footplate_api.runs.listing import NamespaceFilter
-from footplate_api.runs.ordering import CursorPosition, order
+from footplate_api.runs.list_queries import NamespaceFilter
 from footplate_api.runs.schemas import (
     HourlyEstimate,
     RunDetail,
@@ -34,9 +41,10 @@ from footplate_api.runs.schemas import (
     RunSubmission,
     RunSummary,
 )
+from footplate_api.runs.sort_order import CursorPosition, order
 from footplate_api.tariff.service import TariffReader
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
-from footplate_ledger.time import unix_second
+from footplate_ledger.intervals import unix_second
 
 CONFLICT: Final = 409
 _OWN_ANNOTATIONS: Final = {
@@ -47,15 +55,15 @@ _OWN_ANNOTATIONS: Final = {
 
 def submission(body: bytes) -> RunSubmission:
     """Parse the manifest in `body`; raises Invalid if it is none, or cannot be sent."""
-    read = reading.parse_model(RunSubmission, body)
-    plain.check_json("body.metadata", read.metadata)
-    plain.check_json("body.spec", read.spec)
+    read = json_models.parse_model(RunSubmission, body)
+    json_values.check_json("body.metadata", read.metadata)
+    json_values.check_json("body.spec", read.spec)
     _check_unsigned(read.metadata)
     return read
 
 
 def _check_unsigned(metadata: dict[str, Any]) -> None:
-    annotations = lenient.mapping(metadata, "annotations")
+    annotations = tolerant_json.mapping(metadata, "annotations")
     for name, what in _OWN_ANNOTATIONS.items():
         if name in annotations:
             message = f"must be absent: this API writes {what} there"
@@ -98,20 +106,20 @@ async def submit_once(
     Raises Invalid where the key was used for another request.
     """
     async with database.write() as session:
-        known = await keys.reserve(session, asking, now())
+        known = await idempotency_keys.reserve(session, asking, now())
         if known.request != asking.request:
             message = "must be another one than that of a request for another run within the last 24 hours"
             raise Invalid(f"header.{HEADER}: {message}", [FieldError(f"header.{HEADER}", None, message)])
         if known.answer is not None:
             return known.answer
         reserved_at = known.created_at
-        seen = await keys.find_run(session, asking, reserved_at)
+        seen = await idempotency_keys.find_run(session, asking, reserved_at)
         if seen is not None:  # its first attempt was killed after Kubernetes had answered
             shown = await _shown(session, seen)
-            return await keys.store_answer(session, asking, shown.model_dump_json(by_alias=True))
+            return await idempotency_keys.store_answer(session, asking, shown.model_dump_json(by_alias=True))
     created = await _create_once(writer, database, manifest, asking, reserved_at)
     async with database.write() as session:
-        return await keys.store_answer(session, asking, await _note(session, created, now()))
+        return await idempotency_keys.store_answer(session, asking, await _note(session, created, now()))
 
 
 async def _create_once(
@@ -131,12 +139,12 @@ async def _create_once(
                 if is_created_by(standing, asking, reserved_at):  # another attempt, before or beside this one
                     return standing
         async with database.write() as session:
-            await keys.release(session, asking)
+            await idempotency_keys.release(session, asking)
         raise
 
 
 async def _note(session: WriteSession, created: Manifest, now: datetime) -> str:
-    row = record.row(created, now)
+    row = run_rows.row(created, now)
     # Of a later version than a list that was read meanwhile and lacks it: so not deleted.
     await installation.advance(session, row["resource_version"])
     [stored] = await repository.store(session, [row])
@@ -159,21 +167,21 @@ async def preview(
     The estimate is only for a `caller` who may read the profile: this API reads it with its own account.
     """
     made = await cluster.try_run(manifest["metadata"]["namespace"], manifest)
-    metadata, spec = made["metadata"], lenient.mapping(made, "spec")
-    named = lenient.text(lenient.mapping(spec, "compute"), "profile", 253)
+    metadata, spec = made["metadata"], tolerant_json.mapping(made, "spec")
+    named = tolerant_json.text(tolerant_json.mapping(spec, "compute"), "profile", 253)
     told = named and await authorization.is_allowed(caller, Right("get", PROFILES, name=named))
     profile = await cluster.get_profile(named) if named and told else None
     count = estimate.nodes(spec)
     cost = estimate.HourlyCost()
     if named and profile is not None:
         tariff, places = await tariffs.read(), await tariffs.node_locations(named)
-        about = lenient.mapping(profile, "spec")
+        about = tolerant_json.mapping(profile, "spec")
         cost = estimate.estimate_hourly(named, about, count, tariff, places, unix_second(now))
     return RunPreview(
         namespace=metadata["namespace"],
         name=metadata.get("name") or metadata["generateName"],
-        labels=lenient.mapping(metadata, "labels"),
-        annotations=lenient.mapping(metadata, "annotations"),
+        labels=tolerant_json.mapping(metadata, "labels"),
+        annotations=tolerant_json.mapping(metadata, "annotations"),
         spec=spec,
         hourly=HourlyEstimate(nodes=count, **asdict(cost)),
     )
@@ -184,7 +192,7 @@ async def find_visible(authorization: Authorization, caller: Caller, database: D
     if await authorization.is_allowed(caller, LIST_EVERYWHERE):
         return NamespaceFilter()
     async with database.read(quick=True) as session:
-        known = await listing.namespaces_with_runs(session)
+        known = await list_queries.namespaces_with_runs(session)
     return NamespaceFilter(among=await authorization.listable_namespaces(caller, known))
 
 
@@ -192,7 +200,7 @@ async def list_runs(session: ReadSession, within: NamespaceFilter, query: RunQue
     """Return a page of the runs within these bounds."""
     identity = f"{within.namespace or '*'} {query.filters_json()}"
     after = None if query.cursor is None else pagination.decode(query.cursor, identity, query.sort)
-    rows = await listing.page(session, within, query, after)
+    rows = await list_queries.page(session, within, query, after)
     # By the columns' names alone: asked for in camelCase first, a page would take half as long again.
     items = [RunSummary.model_validate(row, by_alias=False, by_name=True) for row in rows[: query.limit]]
     if len(rows) <= query.limit:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from footplate_api.metrics.lineage import SegmentRange
 from footplate_api.metrics.retention import RetentionLimits
+from footplate_api.metrics.step_ranges import SegmentRange
 
 STEPS: Final = 500  # of a run, some 10 MB
 STEPS_AFTER: Final = 50  # once its rows are thinned
@@ -56,7 +56,7 @@ def expired_steps(
 ) -> list[tuple[int, int]]:
     """Return which `places`, (segment, step), to delete, in order: all outside the history, and its surplus.
 
-    >>> from footplate_api.metrics.lineage import Segment
+    >>> from footplate_api.metrics.step_ranges import Segment
     >>> history = [Stretch(Segment(1, 1, 1, 1, 3), 1, 1), Stretch(Segment(2, 1, 2, 2, 3), 2, 3)]
     >>> gone([(1, 1), (1, 2), (1, 3), (2, 2), (2, 3)], history, 3)
     [(1, 2), (1, 3)]

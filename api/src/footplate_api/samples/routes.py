@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from footplate_api.edge import Reading
+from footplate_api.dependencies import Reading
 from footplate_api.errors import DatabaseUnavailable, RunNotFound
 from footplate_api.identity.rights import require_right
 from footplate_api.openapi import ROUTER, raises

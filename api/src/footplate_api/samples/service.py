@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from footplate_api.database import ReadSession
-from footplate_api.metrics import history, lineage
+from footplate_api.metrics import history, step_ranges
 from footplate_api.metrics import repository as metrics
 from footplate_api.models.sample import StepSample
 from footplate_api.runs import service as runs
@@ -22,7 +22,7 @@ async def list_samples(session: ReadSession, namespace: str, name: str, query: S
     """
     run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     segments = (await metrics.segments(session, [run.uid])).get(run.uid, [])
-    chosen = lineage.effective_ranges(segments)
+    chosen = step_ranges.effective_ranges(segments)
     if query.step is not None:
         chosen = history.clipped(chosen, query.step, query.step)
     elif query.before is not None:

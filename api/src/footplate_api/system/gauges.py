@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple
 
-from footplate_api.system.numbers import METHODS, RunTotals, StatusNumbers
+from footplate_api.system.status_numbers import METHODS, RunTotals, StatusNumbers
 from footplate_api.system.text import escaped, head, number
 from footplate_contracts.metrics import COLUMNS, GaugeFamily
 
@@ -217,7 +217,7 @@ _SAMPLES: Final = tuple(
     (family.name, tuple((VALUES.index(value), labels) for value, labels in family.samples.items()))
     for family in RUNS
 )
-# Of each of VALUES the place in RUNS that shows it; None of step and loss of the row, which `latest_step_and_loss` has.
+# The position in RUNS of each of VALUES; None for step and loss, which `latest_step_and_loss` has.
 _SHOWN_IN: Final = tuple(
     next((place for place, family in enumerate(RUNS) if value in family.samples), None) for value in VALUES
 )

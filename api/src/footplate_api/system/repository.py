@@ -14,8 +14,8 @@ from footplate_api.metrics.spans import texts_of
 from footplate_api.models.base import table_of
 from footplate_api.models.exporter import THE_ROW, RunExporter
 from footplate_api.models.run import RunRow
-from footplate_api.served import NamespaceScope
-from footplate_api.system.ranking import ENDED
+from footplate_api.namespace_scope import NamespaceScope
+from footplate_api.system.phase_priority import ENDED
 
 # The table and not the model: the ORM takes as long to hand a row over as the database to find it.
 _RUN: Final = table_of(RunRow).c

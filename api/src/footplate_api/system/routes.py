@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from footplate_api.edge import Contextual
+from footplate_api.dependencies import Contextual
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.identity.rights import READS_METRICS
 from footplate_api.openapi import ROUTER, Responses, raises

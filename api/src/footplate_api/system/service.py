@@ -12,17 +12,17 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from footplate_api import lenient
+from footplate_api import tolerant_json
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import DatabaseUnavailable
+from footplate_api.instruments import MirrorHealth
 from footplate_api.metrics import repository as metrics
-from footplate_api.observation import MirrorHealth
-from footplate_api.served import NamespaceScope
-from footplate_api.system import gauges, ranking, repository, spending
+from footplate_api.namespace_scope import NamespaceScope
+from footplate_api.system import cost_metrics, gauges, phase_priority, repository
+from footplate_api.system.cost_metrics import CostSnapshot
 from footplate_api.system.gauges import Fingerprint, RunLines, RunSnapshot, ScrapedRuns
-from footplate_api.system.numbers import parse_status
 from footplate_api.system.schemas import Readiness, Version
-from footplate_api.system.spending import CostSnapshot
+from footplate_api.system.status_numbers import parse_status
 
 GAUGED_RUNS: Final = 1000
 GAUGED_AFTER_END: Final = timedelta(minutes=15)
@@ -63,14 +63,14 @@ async def read_scrape_data(
     """Return the runs that have gauges, by priority and youngest first, and counts of all runs."""
     phases = await repository.phases(session, served)
     standing: list[repository.Standing] = []
-    for among in ranking.group_by_priority(phases):
+    for among in phase_priority.group_by_priority(phases):
         if len(standing) < GAUGED_RUNS:
             standing += await repository.youngest(session, served, among, GAUGED_RUNS - len(standing))
     room = GAUGED_RUNS - len(standing)
     lately, ended = await repository.ended(session, served, now - GAUGED_AFTER_END, room)
     standing += lately
     runs = await _runs(session, standing, kept)
-    live = sum(count for phase, count in phases.items() if phase not in ranking.ENDED)
+    live = sum(count for phase, count in phases.items() if phase not in phase_priority.ENDED)
     return ScrapeData(runs, phases, max(live + ended - len(runs), 0))
 
 
@@ -97,7 +97,7 @@ async def _runs(
             found[uid] = kept[uid]
         elif uid in known:
             _, namespace, name, phase, step, loss, status = known[uid]
-            told = parse_status(lenient.parse(status))
+            told = parse_status(tolerant_json.parse(status))
             found[uid] = RunSnapshot(
                 fingerprints[uid], namespace, name, phase, step, loss, told, rows.get(uid)
             )
@@ -128,7 +128,7 @@ class MetricsExporter:
         return await asyncio.to_thread(self._text, read)
 
     def _text(self, read: ScrapeData | None) -> bytes:
-        said = "" if read is None else spending.exposition(self.spending)
+        said = "" if read is None else cost_metrics.exposition(self.spending)
         runs = gauges.exposition(self._shown(read))
         return b"".join((generate_latest(self._registry), runs.encode(), said.encode()))
 

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from footplate_api import reading
-from footplate_api.audit.writing import AuditedWriter
+from footplate_api import json_models
+from footplate_api.audit.audited_writer import AuditedWriter
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import ClusterRefused, FieldError, Invalid
-from footplate_api.ports import KubernetesClient, Manifest
+from footplate_api.kubernetes_client import KubernetesClient, Manifest
 from footplate_api.runs.idempotency import HEADER
-from footplate_api.tariff import entering, record, repository
+from footplate_api.tariff import price_rules, repository, tariff_rows
 from footplate_api.tariff.schemas import PriceItem, PriceList, PriceQuery, PriceSubmission
+from footplate_ledger.conversion import format_time
+from footplate_ledger.intervals import unix_second
 from footplate_ledger.prices import PriceBook, PriceBookEntry
-from footplate_ledger.records import format_time
-from footplate_ledger.time import unix_second
 from footplate_ledger.units import Money
 
 _NOT_FOUND: Final = 404
@@ -26,7 +26,7 @@ _CONFLICT: Final = 409
 
 def submission(body: bytes) -> PriceSubmission:
     """Parse the price in `body`; raises Invalid."""
-    return reading.parse_model(PriceSubmission, body)
+    return json_models.parse_model(PriceSubmission, body)
 
 
 async def create_price(
@@ -46,7 +46,7 @@ async def create_price(
         if standing is not None:
             return await _note(database, standing)
     made = await _checked(cluster, database, asked, now())
-    manifest = entering.manifest(asked, made, writer.username, key)
+    manifest = price_rules.manifest(asked, made, writer.username, key)
     try:
         created = await writer.create_price(manifest)
     except ClusterRefused as error:
@@ -68,9 +68,9 @@ async def preview(
 ) -> PriceItem:
     """Return the entry as a dry run of Kubernetes shows it; raises as enter() does."""
     made = await _checked(cluster, database, asked, now)
-    manifest = entering.manifest(asked, made, writer.username, None)
+    manifest = price_rules.manifest(asked, made, writer.username, None)
     tried = await writer.create_price(manifest, dry_run=True)
-    return _shown(_Row(record.price_row(tried)), None)
+    return _shown(_Row(tariff_rows.price_row(tried)), None)
 
 
 class _Row:
@@ -87,18 +87,18 @@ async def _checked(
         raise Invalid.field("body.profile", asked.profile, "must be the name of a ComputeProfile")
     async with database.read() as session:
         rows = await repository.book(session)
-    book = await asyncio.to_thread(record.entries_of, rows)
+    book = await asyncio.to_thread(tariff_rows.entries_of, rows)
     if asked.supersedes is not None and asked.supersedes not in {known.id for known in book}:
         book += await _unseen(cluster, asked.supersedes)
-    made = entering.entry(asked, now, book)
-    await asyncio.to_thread(entering.check, made, book)
+    made = price_rules.entry(asked, now, book)
+    await asyncio.to_thread(price_rules.check, made, book)
     return made
 
 
 async def _unseen(cluster: KubernetesClient, name: str) -> list[PriceBookEntry]:
     """Return the entry `name` from Kubernetes, if it exists, as the mirror may not have it yet."""
     found = await _get(cluster, name)
-    return [] if found is None else [record.entry_of(_Row(record.price_row(found)))]
+    return [] if found is None else [tariff_rows.entry_of(_Row(tariff_rows.price_row(found)))]
 
 
 async def _get(cluster: KubernetesClient, name: str) -> Manifest | None:
@@ -114,9 +114,9 @@ async def _standing(
     cluster: KubernetesClient, asked: PriceSubmission, username: str, key: str
 ) -> Manifest | None:
     """Return the object that an earlier attempt created; raises Invalid if that was another request."""
-    found = await _get(cluster, entering.idempotent_name(username, key))
-    if found is None or entering.is_created_by(
-        found, username, entering.annotation_value(asked, username, key)
+    found = await _get(cluster, price_rules.idempotent_name(username, key))
+    if found is None or price_rules.is_created_by(
+        found, username, price_rules.annotation_value(asked, username, key)
     ):
         return found
     message = "must be another one than that of a request for another price"
@@ -125,7 +125,7 @@ async def _standing(
 
 async def _note(database: Database, created: Manifest) -> PriceItem:
     """Store the entry at once, so that its creator can read it back."""
-    row = record.price_row(created)
+    row = tariff_rows.price_row(created)
     async with database.write() as session:
         await repository.add_prices(session, [row])
         own = await repository.book(session, row["profile"])
@@ -147,7 +147,7 @@ def _list(rows: Sequence[Any], query: PriceQuery) -> PriceList:
 
 def book_of(rows: Sequence[Any]) -> PriceBook:
     """Convert rows into the ledger's book; with ten thousand rows, call it in a thread."""
-    return PriceBook(record.entries_of(rows))
+    return PriceBook(tariff_rows.entries_of(rows))
 
 
 def in_force(book: PriceBook, moment: int) -> frozenset[str]:

@@ -16,7 +16,7 @@ from footplate_api.usage import repository as usage
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_ledger.account import Tariff
 from footplate_ledger.carbon import GridLocation, find_intensity
-from footplate_ledger.records import build_power_profile
+from footplate_ledger.conversion import build_power_profile
 
 Nodes = Sequence[tuple[str, str, str, str, int]]
 """(profile, capacity, provider, region, how many) of nodes that are there."""

@@ -7,15 +7,15 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 
 from footplate_api import bodies
-from footplate_api.asking import Creating, idempotency_key
-from footplate_api.edge import Contextual, Pricing, Reading
+from footplate_api.creation_parameters import Creating, idempotency_key
+from footplate_api.dependencies import Contextual, Pricing, Reading
 from footplate_api.errors import (
-    BookKeptElsewhere,
     ClusterRefused,
     ClusterUnavailable,
     DatabaseFull,
     DatabaseUnavailable,
     InstallationLacksRights,
+    PriceBookNotOwned,
     ProfileNotFound,
 )
 from footplate_api.identity.caller import PROFILES
@@ -32,7 +32,7 @@ from footplate_api.tariff.schemas import (
     ProfileItem,
     ProfileList,
 )
-from footplate_ledger.time import unix_second
+from footplate_ledger.intervals import unix_second
 
 LIMIT: Final = 64 * 1024  # bytes of a price
 IdempotencyKey = Annotated[
@@ -80,7 +80,7 @@ _PREVIEW: Responses = {200: {"model": PriceItem, "description": "The entry as it
     dependencies=[require_right("update", PROFILES, everywhere=True), Depends(_keeps_the_book)],
     openapi_extra=bodies.openapi_request_body(PriceSubmission),
     responses=raises(
-        BookKeptElsewhere,
+        PriceBookNotOwned,
         ClusterRefused,
         ClusterUnavailable,
         InstallationLacksRights,

@@ -8,7 +8,7 @@ from typing import Any
 
 from footplate_api.database import Database, ReadSession
 from footplate_api.models.tariff import CarbonSeries
-from footplate_api.tariff import record, repository
+from footplate_api.tariff import repository, tariff_rows
 from footplate_api.usage import repository as usage
 from footplate_ledger.account import Tariff
 from footplate_ledger.carbon import IntensitySeries
@@ -40,10 +40,10 @@ class TariffReader:
         known, series = self._known
         if known != versions:
             specs = await repository.specs(session, CarbonSeries)
-            series = await asyncio.to_thread(record.series_of, specs)
+            series = await asyncio.to_thread(tariff_rows.series_of, specs)
             self._known = versions, series
         return series
 
 
 def _book(rows: Iterable[Any]) -> PriceBook:
-    return PriceBook(record.entries_of(rows))
+    return PriceBook(tariff_rows.entries_of(rows))

@@ -13,9 +13,9 @@ from footplate_api.models.base import Base, table_of, upsert
 from footplate_api.models.label import RunLabel
 from footplate_api.models.usage import NodeUsageRow, PodUsageRow
 from footplate_api.schemas import LARGEST
-from footplate_api.usage import record
-from footplate_api.usage.record import NamedPodUsage, UsageBatch
-from footplate_ledger.time import Interval
+from footplate_api.usage import usage_rows
+from footplate_api.usage.usage_rows import NamedPodUsage, UsageBatch
+from footplate_ledger.intervals import Interval
 from footplate_ledger.usage import RUNNING, NodeLifetime
 
 FIRST: Final = (-LARGEST, "")  # before the start and the uid of any pod
@@ -25,8 +25,8 @@ _POD, _NODE = table_of(PodUsageRow), table_of(NodeUsageRow)
 async def get_stored(session: ReadSession, told: UsageBatch, lock: bool = False) -> UsageBatch:
     """Return the stored usage of these pods and nodes; with `lock`, lock the rows until the commit."""
     return UsageBatch(
-        {row.uid: record.pod_of(row) for row in await _rows(session, PodUsageRow, told.pods, lock)},
-        {row.uid: record.node_of(row) for row in await _rows(session, NodeUsageRow, told.nodes, lock)},
+        {row.uid: usage_rows.pod_of(row) for row in await _rows(session, PodUsageRow, told.pods, lock)},
+        {row.uid: usage_rows.node_of(row) for row in await _rows(session, NodeUsageRow, told.nodes, lock)},
     )
 
 
@@ -35,13 +35,13 @@ async def store(session: WriteSession, told: UsageBatch) -> None:
 
     Another replica may store the same at once: the second one merges with what the first stored.
     """
-    pods = sorted((record.pod_row(pod) for pod in told.pods.values()), key=_uid)
-    nodes = sorted((record.node_row(node) for node in told.nodes.values()), key=_uid)
+    pods = sorted((usage_rows.pod_row(pod) for pod in told.pods.values()), key=_uid)
+    nodes = sorted((usage_rows.node_row(node) for node in told.nodes.values()), key=_uid)
     await _insert(session, PodUsageRow, pods)
     await _insert(session, NodeUsageRow, nodes)
     news = told.changes_from(await get_stored(session, told, lock=True))
-    await _replace(session, PodUsageRow, [record.pod_row(pod) for pod in news.pods.values()])
-    await _replace(session, NodeUsageRow, [record.node_row(node) for node in news.nodes.values()])
+    await _replace(session, PodUsageRow, [usage_rows.pod_row(pod) for pod in news.pods.values()])
+    await _replace(session, NodeUsageRow, [usage_rows.node_row(node) for node in news.nodes.values()])
 
 
 def _uid(row: dict[str, Any]) -> str:
@@ -97,7 +97,7 @@ async def pods_beside(session: ReadSession, spans: Mapping[str, Interval]) -> Se
 async def nodes_of(session: ReadSession, uids: Collection[str]) -> Mapping[str, NodeLifetime]:
     """Return the stored usage of these nodes, by uid."""
     rows = await session.execute(select(_NODE).where(_NODE.c.uid.in_(uids)))
-    return {row.uid: record.node_usage_of(row) for row in rows}
+    return {row.uid: usage_rows.node_usage_of(row) for row in rows}
 
 
 async def nodes_during(
@@ -106,7 +106,7 @@ async def nodes_during(
     """Return the nodes that ran in `span`, in the order of their uids, after one of them."""
     statement = select(_NODE).where(_during(_NODE, span), _NODE.c.uid > after)
     rows = await session.execute(statement.order_by(_NODE.c.uid).limit(limit))
-    return [record.node_usage_of(row) for row in rows]
+    return [usage_rows.node_usage_of(row) for row in rows]
 
 
 async def spans_of(session: ReadSession, owner: str, now: int) -> Mapping[str, Interval]:
@@ -132,7 +132,7 @@ async def pods_of(
     place = tuple_(_POD.c.start, _POD.c.uid)
     statement = select(_POD).where(_POD.c.owner_uid == owner, place > after)
     rows = await session.execute(statement.order_by(_POD.c.start, _POD.c.uid).limit(limit))
-    return [record.pod_of(row) for row in rows]
+    return [usage_rows.pod_of(row) for row in rows]
 
 
 async def running_pods(session: ReadSession, limit: int) -> tuple[Sequence[tuple[str, str, str, str]], int]:

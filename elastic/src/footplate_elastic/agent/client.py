@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts.backoff import backoff_seconds
-from footplate_contracts.model import WireMessage
+from footplate_contracts.base import WireMessage
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import Unreachable
 from footplate_elastic.protocol.wire import EPOCH_HEADER

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from footplate_contracts.connectivity_probes import ConnectivityProbe
 from footplate_contracts.diagnosis import Diagnosis
 from footplate_contracts.directives import Command, NumberedLimits
-from footplate_contracts.probes import ConnectivityProbe
 from footplate_contracts.rendezvous import HeartbeatResponse
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.protocol.wire import answer_token

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
+from footplate_contracts.base import first_error
 from footplate_contracts.energy import PodEnergy
-from footplate_contracts.model import first_error
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.devices import Devices, LibraryMissing
 from footplate_elastic.agent.energy import DeviceEnergy

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from footplate_contracts.probes import ConnectivityProbe, ConnectivityProbeResult, Peer
+from footplate_contracts.connectivity_probes import ConnectivityProbe, ConnectivityProbeResult, Peer
 from footplate_elastic.agent import timing
 
 _AT_ONCE: Final = 64  # connections

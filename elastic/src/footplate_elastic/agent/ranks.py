@@ -19,7 +19,7 @@ from footplate_elastic.agent.errors import RanksRefused, ZygoteFailed, ZygoteGon
 from footplate_elastic.agent.failures import classify, first_failure, oom_kills
 from footplate_elastic.agent.output import OutputForwarder
 from footplate_elastic.agent.zygote_client import ProcessExit, Zygote
-from footplate_elastic.agent.zygote_starts import ZygoteRetryPolicy
+from footplate_elastic.agent.zygote_retries import ZygoteRetryPolicy
 from footplate_elastic.protocol import error_file
 
 _log = logging.getLogger(__name__)

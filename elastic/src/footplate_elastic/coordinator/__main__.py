@@ -22,9 +22,9 @@ from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.rank_order import RankOrder
 from footplate_elastic.coordinator.server import Server
 from footplate_elastic.coordinator.service import Service
-from footplate_elastic.coordinator.shipping import TelemetryDestination, TelemetrySender
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.telemetry_sender import TelemetryDestination, TelemetrySender
 from footplate_elastic.coordinator.timing import FLUSH, Timing
 
 _log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from typing import Annotated, Final, Self
 from pydantic import BeforeValidator, Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from footplate_contracts.base import first_error
 from footplate_contracts.directives import Directives, HangTimeouts
-from footplate_contracts.model import first_error
 from footplate_contracts.names import COORDINATOR_PORT, RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env, LogFormat
 from footplate_elastic.protocol.outline import RunOutline, read_outline
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from footplate_contracts.backoff import backoff_seconds
-from footplate_contracts.probes import ConnectivityProbeResult, Peer
+from footplate_contracts.connectivity_probes import ConnectivityProbeResult, Peer
 from footplate_elastic.coordinator import timing
 
 Pair = frozenset[str]

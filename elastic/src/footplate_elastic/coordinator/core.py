@@ -25,7 +25,7 @@ from footplate_contracts.rendezvous import (
     LeaveRequest,
     SealedGeneration,
 )
-from footplate_elastic.coordinator import limits, membership, partition, size, timing
+from footplate_elastic.coordinator import gang_size, limits, membership, partition, timing
 from footplate_elastic.coordinator.actions import (
     Action,
     GenerationAdopted,
@@ -37,8 +37,8 @@ from footplate_elastic.coordinator.actions import (
 from footplate_elastic.coordinator.energy import PodEnergyTotals
 from footplate_elastic.coordinator.failure_detector import find_missed_agents
 from footplate_elastic.coordinator.failures import hang_report, loss_report
+from footplate_elastic.coordinator.gang_size import LegalSizes
 from footplate_elastic.coordinator.progress import ProgressTracker
-from footplate_elastic.coordinator.size import LegalSizes
 from footplate_elastic.coordinator.slots import is_answered_by
 from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
@@ -242,7 +242,7 @@ class Coordinator:
         """Apply the wanted size; if no size can train, only record the refusal. See membership.resized."""
         nodes, least = self.directives.nodes, self.directives.min_nodes
         legal = self.legal_sizes(least or nodes, nodes)
-        self._refuse("nodes", "" if legal else size.describe_refusal(nodes, least, self.legal_sizes))
+        self._refuse("nodes", "" if legal else gang_size.describe_refusal(nodes, least, self.legal_sizes))
         if legal:
             self._apply(membership.handle_resize(self.state, nodes, legal, now), now)
 
@@ -311,10 +311,9 @@ class Coordinator:
             )
             self.diagnose(DiagnosisRequest(kind=DiagnosisKind.STACKS))
         elif action is WatchdogAction.RESTART:
-            assert self.state.sealed is not None
-            agent, failure = hang_report(
-                self.state.sealed, self.watchdog, self.state.finished_step, now, self.wall()
-            )
+            sealed = self.state.sealed
+            assert sealed is not None
+            agent, failure = hang_report(sealed, self.watchdog, self.state.finished_step, now, self.wall())
             self._apply(membership.handle_hang(self.state, agent, failure, now), now)
 
     def _at_the_end(self) -> bool:

@@ -24,7 +24,12 @@ from footplate_elastic.coordinator.actions import (
     RendezvousOpened,
     RunClosed,
 )
-from footplate_elastic.coordinator.size import choose_count, choose_slots, get_wait_seconds, list_wanted_slots
+from footplate_elastic.coordinator.gang_size import (
+    choose_count,
+    choose_slots,
+    get_wait_seconds,
+    list_wanted_slots,
+)
 from footplate_elastic.coordinator.slots import RankOutcome, Slot
 from footplate_elastic.coordinator.spares import promote
 from footplate_elastic.coordinator.state import Membership, Rendezvous

@@ -35,7 +35,7 @@ from footplate_elastic.coordinator.failure_detector import (
     mark_lost,
 )
 from footplate_elastic.coordinator.failures import may_be_partition
-from footplate_elastic.coordinator.size import find_better_count
+from footplate_elastic.coordinator.gang_size import find_better_count
 from footplate_elastic.coordinator.slots import RankOutcome, Slot, is_answered_by, member_of
 from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.protocol.wire import AgentRefusal

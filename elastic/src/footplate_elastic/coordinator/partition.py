@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+from footplate_contracts.connectivity_probes import ConnectivityProbe, Peer
 from footplate_contracts.coordinator_state import UnreachablePair
-from footplate_contracts.probes import ConnectivityProbe, Peer
 from footplate_contracts.rendezvous import AgentIdentity
 from footplate_elastic.coordinator.actions import Action, AgentArrived, AgentUnreachable
 from footplate_elastic.coordinator.connectivity import Pair, choose_displaced

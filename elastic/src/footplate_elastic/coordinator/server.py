@@ -11,9 +11,9 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
+from footplate_contracts.base import WireMessage
 from footplate_contracts.diagnosis import DiagnosisRequest
 from footplate_contracts.directives import Directives
-from footplate_contracts.model import WireMessage
 from footplate_contracts.rendezvous import (
     AgentIdentity,
     GrantRequest,

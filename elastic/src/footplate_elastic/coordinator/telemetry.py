@@ -17,7 +17,7 @@ from enum import Enum
 from itertools import islice
 from typing import Final
 
-from footplate_contracts.model import WireMessage
+from footplate_contracts.base import WireMessage
 from footplate_contracts.names import WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Heartbeat
 from footplate_contracts.reports import (

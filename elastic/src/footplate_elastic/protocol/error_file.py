@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from footplate_contracts.base import WireMessage
 from footplate_contracts.failures import OUTCOMES, FailureReport, Message, outcome_of_text, truncate_message
-from footplate_contracts.model import WireMessage
 from footplate_contracts.names import ExitCode
 
 VARIABLE: Final = "TORCHELASTIC_ERROR_FILE"

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from footplate_contracts.base import read_unknown_as
 from footplate_contracts.directives import Limits, spec_fields
-from footplate_contracts.model import read_unknown_as
 from footplate_contracts.names import RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Backend, Env
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.resilience import Hang

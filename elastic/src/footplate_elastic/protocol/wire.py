@@ -1,7 +1,7 @@
 """The HTTP protocol between agents and coordinator, shared by both ends.
 
-Paths, headers and the token by which a long-poll detects news: the agent sends back the `answer_token` token of the
-last answer it has read, so an answer that was lost on the way is simply sent again at once.
+Paths, headers and the token by which a long-poll detects news: the agent sends back the `answer_token` token
+of the last answer it has read, so an answer that was lost on the way is simply sent again at once.
 """
 
 from __future__ import annotations

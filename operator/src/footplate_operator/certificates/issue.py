@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from footplate_operator.certificates.manifests import CertificateNames
 from footplate_operator.certificates.policy import AUTHORITY_LIFE, EARLIER, SERVING_LIFE, CertificateKeyPair
-from footplate_operator.certificates.x509 import key_usage, new_key, subject_name
+from footplate_operator.certificates.x509_helpers import key_usage, new_key, subject_name
 
 
 def new_authority(place: CertificateNames, now: datetime) -> CertificateKeyPair:

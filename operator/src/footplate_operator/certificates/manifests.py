@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from footplate_contracts.names import API_CA_FILE
 from footplate_operator.certificates.policy import CertificateKeyPair
-from footplate_operator.certificates.x509 import certificate_text, key_text
+from footplate_operator.certificates.x509_helpers import certificate_text, key_text
 from footplate_operator.runtime.kinds import SECRET, Json, Kind
 
 CERTIFICATE_KEY: Final = "tls.crt"  # as the type kubernetes.io/tls has it

@@ -16,7 +16,7 @@ from footplate_contracts.logs import log_fields
 from footplate_operator.errors import AlreadyExists, ClusterError, NotFound
 from footplate_operator.keys import manifests
 from footplate_operator.keys.manifests import KEY, KeySecretNames
-from footplate_operator.runtime import upkeep
+from footplate_operator.runtime import periodic_checks
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import SECRET
 from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials, key_id
@@ -71,11 +71,13 @@ class Keyring(CredentialSource):
 
     async def begin(self) -> None:
         """Look once, before anything else begins."""
-        await upkeep.try_once(self.refresh, _TROUBLES)
+        await periodic_checks.try_once(self.refresh, _TROUBLES)
 
     async def run(self) -> None:
         """Maintain the key forever; raises LeadershipLost."""
-        await upkeep.run_periodically(self.refresh, _TROUBLES, "the key of runs' credentials", self._usual)
+        await periodic_checks.run_periodically(
+            self.refresh, _TROUBLES, "the key of runs' credentials", self._usual
+        )
 
     async def refresh(self) -> None:
         """Read the key, or create it, and the handed over credentials; raises ClusterError, ValueError."""
@@ -94,7 +96,7 @@ class Keyring(CredentialSource):
             await self._read_shards()
 
     def _usual(self) -> float:
-        return MISSED_SECONDS if self._missed else upkeep.LOOK_SECONDS
+        return MISSED_SECONDS if self._missed else periodic_checks.LOOK_SECONDS
 
     def _known(self) -> bytes:
         if self._key is None:

@@ -21,7 +21,7 @@ from footplate_operator.runtime.cluster import login
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Key, controller_of, key_of
-from footplate_operator.runtime.sight import QUIET_SECONDS
+from footplate_operator.runtime.watch_liveness import QUIET_SECONDS
 from footplate_operator.runtime.watch_session import Counted, Heard, Lean, watch_session
 from footplate_operator.runtime.workqueue import Queue
 

@@ -16,7 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from pydantic import ValidationError
 
-from footplate_contracts.model import Contract, first_error
+from footplate_contracts.base import Contract, first_error
 from footplate_contracts.names import Reason
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.kinds import Json, Kind

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from footplate_contracts.base import Contract
 from footplate_contracts.logs import log_fields
-from footplate_contracts.model import Contract
 from footplate_contracts.names import ConditionType, Reason
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, NotFound
 from footplate_operator.runtime import events

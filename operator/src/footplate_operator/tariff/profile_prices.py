@@ -22,8 +22,8 @@ from typing import Any, Final
 from footplate_contracts.names import FIELD_MANAGER, REQUESTED_BY_ANNOTATION
 from footplate_contracts.v1alpha1.computeprofile import Price
 from footplate_contracts.v1alpha1.priceentry import OF_A_PROFILE, PriceEntrySpec
+from footplate_ledger.conversion import decimal_fraction, format_time, parse_time
 from footplate_ledger.prices import FOREVER, PriceBookEntry, corrections
-from footplate_ledger.records import decimal_fraction, format_time, parse_time
 from footplate_ledger.units import HourlyRate, Money
 from footplate_ledger.usage import Sku
 from footplate_operator.runtime.objects import read

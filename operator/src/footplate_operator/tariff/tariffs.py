@@ -24,7 +24,7 @@ from footplate_contracts.logs import log_fields
 from footplate_contracts.names import API_VERSION
 from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
 from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
-from footplate_ledger import records
+from footplate_ledger import conversion
 from footplate_ledger.account import Tariff
 from footplate_ledger.prices import FOREVER, PriceBook, PriceBookEntry
 from footplate_operator.errors import ClusterError
@@ -76,7 +76,10 @@ class TariffCache:
                 self._listed = True
 
     async def get_tariff(self) -> Tariff | None:
-        """Return the tariff as `get_listed_tariff` does; the list is tried first unless it has just failed."""
+        """Return the tariff as `get_listed_tariff` does.
+
+        The list is tried first unless it has just failed.
+        """
         if not self._listed and self._now().timestamp() >= self._retry:
             await self._try(self.ensure_listed, ANSWER_SECONDS)
         return self.get_listed_tariff()
@@ -128,12 +131,12 @@ class TariffCache:
         try:
             if kind == PRICE_ENTRY:
                 spec = read(PriceEntrySpec, body.get("spec"))
-                self._entries[name] = records.build_price_entry(
+                self._entries[name] = conversion.build_price_entry(
                     name, body["metadata"]["creationTimestamp"], spec
                 )
             else:
                 series = read(CarbonIntensitySpec, body.get("spec"))
-                records.build_series({name: series})  # raises for a time that is none
+                conversion.build_series({name: series})  # raises for a time that is none
                 self._intensities[name] = series
         except (ValueError, KeyError, OverflowError) as error:
             _log.warning(
@@ -153,7 +156,7 @@ class TariffCache:
         """Return the book and the series; the same object until something changes."""
         if self._current is None:
             book = PriceBook([self._entries[name] for name in sorted(self._entries)])
-            self._current = Tariff(book, records.build_series(self._intensities))
+            self._current = Tariff(book, conversion.build_series(self._intensities))
         return self._current
 
     def list_entries(self, source: str) -> list[PriceBookEntry]:
@@ -254,7 +257,10 @@ class TariffCache:
 def _first_difference(known: CarbonIntensitySpec, other: CarbonIntensitySpec | None = None) -> int | None:
     """Return the first second at which the two series differ; without `other`, the first of all."""
     points = [
-        {(spec.zone, records.parse_time(at.effective_from), at.grams_per_kilowatt_hour) for at in spec.points}
+        {
+            (spec.zone, conversion.parse_time(at.effective_from), at.grams_per_kilowatt_hour)
+            for at in spec.points
+        }
         for spec in (known, other)
         if spec is not None
     ]

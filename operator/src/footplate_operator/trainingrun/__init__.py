@@ -1,1 +1,1 @@
-"""Controller of TrainingRunController: decodes runs, decides on their children and writes their status."""
+"""Controller of TrainingRuns: decodes runs, decides on their children and writes their status."""

@@ -14,14 +14,14 @@ from footplate_operator.keys.keyring import CredentialSource
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import POD
-from footplate_operator.trainingrun.chains import ReferenceIndex
 from footplate_operator.trainingrun.manifests import worker
 from footplate_operator.trainingrun.manifests.pod import security_context
-from footplate_operator.trainingrun.nodes import NodeCache
+from footplate_operator.trainingrun.node_cache import NodeCache
 from footplate_operator.trainingrun.observed import PodView, RunCredentials
 from footplate_operator.trainingrun.policies import overrides, pod_refusals, reward_secrets, suspension
 from footplate_operator.trainingrun.policies.profile import list_changed_fields, refusal
 from footplate_operator.trainingrun.profiles import ProfileCache
+from footplate_operator.trainingrun.reference_index import ReferenceIndex
 from footplate_operator.trainingrun.revision import (
     AnyRevision,
     Defaults,

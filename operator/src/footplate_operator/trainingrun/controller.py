@@ -1,4 +1,4 @@
-"""Controller of TrainingRunController: the kinds that it watches, and the observation and decision for each run.
+"""Controller of TrainingRuns: the kinds that it watches, and the observation and decision for each run.
 
 The package `desired` decides, in a pure function. This module supplies the observations that it needs.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -41,64 +41,53 @@ from footplate_operator.runtime.kinds import (
 from footplate_operator.runtime.objects import Child, Key
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.scope import EVERYTHING, Scope
-from footplate_operator.tariff.keeper import PriceEntryWriter
+from footplate_operator.tariff.price_entry_writer import PriceEntryWriter
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.tariff.tariffs import TariffCache
-from footplate_operator.trainingrun import usage
+from footplate_operator.trainingrun import usage_inputs
 from footplate_operator.trainingrun.admission import Admission
-from footplate_operator.trainingrun.chains import ReferenceIndex
 from footplate_operator.trainingrun.coordinator_client import CoordinatorEndpoint, CoordinatorMonitor
 from footplate_operator.trainingrun.coordinator_silence import SilenceDetector
-from footplate_operator.trainingrun.desired.decision import RunDecision
-from footplate_operator.trainingrun.desired.run import decide
-from footplate_operator.trainingrun.desired.spending import (
+from footplate_operator.trainingrun.desired.budget_check import (
     check_budget,
     get_assessment,
     with_budget,
     with_exceeded_budget,
 )
+from footplate_operator.trainingrun.desired.decision import RunDecision
+from footplate_operator.trainingrun.desired.run import decide
 from footplate_operator.trainingrun.events import budget_event, held_up_event, not_avoided_events, phase_event
+from footplate_operator.trainingrun.gang_queues import GangQueues
 from footplate_operator.trainingrun.history_client import FinalStatus, RecordingTracker
 from footplate_operator.trainingrun.manifests.children import list_desired_children as children_of
 from footplate_operator.trainingrun.metadata import coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import has_new_capacity, trim_node
-from footplate_operator.trainingrun.nodes import NodeCache
+from footplate_operator.trainingrun.node_cache import NodeCache
 from footplate_operator.trainingrun.observed import ApiEndpoint, Observed, PodView, live_nodes, view_pod
 from footplate_operator.trainingrun.packing import GangPacking
-from footplate_operator.trainingrun.policies import deletion, keeping
-from footplate_operator.trainingrun.policies.budget import BudgetAssessment
+from footplate_operator.trainingrun.policies import checkpoint_pins, deletion
 from footplate_operator.trainingrun.profiles import ProfileCache
 from footplate_operator.trainingrun.recovery import track_recovery
-from footplate_operator.trainingrun.revision import AnyRevision, Defaults, MissingRevision, Revision
+from footplate_operator.trainingrun.reference_index import ReferenceIndex
+from footplate_operator.trainingrun.revision import Defaults, Revision
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.run_usage import RunUsage
 from footplate_operator.trainingrun.status.cost import cost, growth
 from footplate_operator.trainingrun.status.report import AT_REST, compare, fit
-from footplate_operator.trainingrun.turns import GangQueues
-from footplate_operator.trainingrun.views import RevisionView, view_of
-from footplate_operator.usage.keeper import UsageTracker
-from footplate_operator.usage.node_keeper import NodeUsageTracker
+from footplate_operator.trainingrun.views import RevisionView, RunView, view_of
+from footplate_operator.usage.node_tracker import NodeUsageTracker
 from footplate_operator.usage.sweep import Sweeper
+from footplate_operator.usage.tracker import UsageTracker
 
 USAGE_KEPT_FOR: Final = timedelta(days=7)  # that nobody has taken
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RunView:
-    """Input of a decision about a run; `revision` is None if the run could not be admitted."""
-
-    observed: Observed
-    revision: AnyRevision | MissingRevision | None
-    unobserved: timedelta = timedelta(0)  # of the phase
-    spending: BudgetAssessment | None = None  # of its budget, if it has one
-
-
 class TrainingRunController(Controller[Run, RunView, RunDecision]):
-    """Controller of TrainingRunController; `release` is the version of this operator's build."""
+    """Controller of TrainingRuns; `release` is the version of this operator's build."""
 
     kind = TRAINING_RUN
     noun = "run"
@@ -217,7 +206,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
             secret_missed=cache.misses_secret(run, pods, now),
             api=ApiEndpoint(self._api.url, self._api.bundle()),
             recorded=recorded,
-            followers=keeping.build_followers(run, naming),
+            followers=checkpoint_pins.build_followers(run, naming),
             awaited=await self._chains.is_awaited(run, naming, deletion.due_since(run, pods, recorded, now)),
             usage=used,
             tariff=tariff,
@@ -250,7 +239,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
         desired = with_budget(run, decide(run, view.revision, observed, now), view.spending, now)
         has_workers = any(not pod.ended for pod in observed.workers)
         wanted, state = observed.followers, observed.coordinator
-        followers = keeping.select_followers(run, wanted, state, has_workers=has_workers)
+        followers = checkpoint_pins.select_followers(run, wanted, state, has_workers=has_workers)
         said = {"written_by": self._release, "followers": followers or None}
         status = desired.status.model_copy(update=said)
         if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
@@ -341,9 +330,9 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
 
     def observe_event(self, kind: Kind, body: Json, gone: bool) -> None:
         if kind == POD:
-            self.usage.observe_pod(usage.owner_in(body), view_pod(body).sighting, gone)
+            self.usage.observe_pod(usage_inputs.owner_in(body), view_pod(body).sighting, gone)
         elif kind == self.kind:
-            self.usage.observe_owner(usage.owner_of(body), gone)
+            self.usage.observe_owner(usage_inputs.owner_of(body), gone)
 
     def neighbours(self, body: Json, gone: bool) -> Iterable[Key]:
         return [*self._chains.observe_run(body, gone), *self._turns.observe_run(body, gone, self._now())]

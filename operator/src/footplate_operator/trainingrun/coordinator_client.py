@@ -24,10 +24,10 @@ import aiohttp
 from pydantic import ValidationError
 
 from footplate_contracts.backoff import backoff_seconds
+from footplate_contracts.base import first_error
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.directives import Directives
 from footplate_contracts.logs import log_fields
-from footplate_contracts.model import first_error
 from footplate_contracts.names import COORDINATOR_PORT, RunUid
 from footplate_operator.errors import CoordinatorUnreachable, LeadershipLost
 from footplate_operator.runtime.objects import Key

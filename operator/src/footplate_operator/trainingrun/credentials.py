@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from footplate_operator.certificates.x509 import certificate_text, key_text, key_usage, subject_name
+from footplate_operator.certificates.x509_helpers import certificate_text, key_text, key_usage, subject_name
 from footplate_operator.trainingrun.observed import RunCredentials
 
 KEY_BYTES: Final = 32

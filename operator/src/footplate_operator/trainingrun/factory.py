@@ -1,4 +1,4 @@
-"""Creates the controller of TrainingRunController, with its clients."""
+"""Creates the controller of TrainingRuns, with its clients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def training_runs(
     usage_kept_for: timedelta,
     scope: Scope,
 ) -> AsyncIterator[TrainingRunController]:
-    """Open the controller of TrainingRunController, which polls their coordinators for the block.
+    """Open the controller of TrainingRuns, which polls their coordinators for the block.
 
     `check` raises before the operator sends directives, unless this replica leads; `now` is a clock in
     UTC. Unread usage is deleted after `usage_kept_for`; `scope` is what this installation manages.

@@ -14,7 +14,7 @@ from typing import Final
 from footplate_contracts.names import Reason
 from footplate_contracts.v1alpha1.status import Attempt, RecentFailures, TrainingRunStatus
 from footplate_operator.runtime.clock import format_time, parse_time
-from footplate_operator.trainingrun import refill
+from footplate_operator.trainingrun import failure_window
 from footplate_operator.trainingrun.run import Run
 
 # Ends of attempts in which nothing ran: not all workers had nodes.
@@ -116,10 +116,10 @@ def _recent(run: Run, now: datetime) -> tuple[RecentFailures, ...]:
     status = run.status
     if status.recent_failures is not None:
         return tuple(status.recent_failures)
-    recent = refill.failures_from_attempts(status.attempts)
-    if now - run.created <= refill.DAY:  # it counted all of these, whether listed or not
+    recent = failure_window.failures_from_attempts(status.attempts)
+    if now - run.created <= failure_window.DAY:  # it counted all of these, whether listed or not
         for cause, total in status.failures.items():
             listed = sum(part.failures.get(cause, 0) for part in recent)
             if total > listed:
-                recent = refill.add_failures(recent, cause, run.created, 0, total - listed)
+                recent = failure_window.add_failures(recent, cause, run.created, 0, total - listed)
     return recent

@@ -18,9 +18,9 @@ import aiohttp
 from pydantic import ValidationError
 
 from footplate_contracts.backoff import backoff_seconds
-from footplate_contracts.history import RecordedRun
 from footplate_contracts.logs import log_fields
 from footplate_contracts.names import API_AUDIENCE, Phase, RunUid
+from footplate_contracts.recorded_run import RecordedRun
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import ApiRefused, ApiUnreachable
 from footplate_operator.runtime.objects import Key

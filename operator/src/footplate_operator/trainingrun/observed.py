@@ -23,8 +23,8 @@ from footplate_operator.runtime.objects import Child, controller_of
 from footplate_operator.trainingrun.containers import PodContainers
 from footplate_operator.trainingrun.packing import GangPacking
 from footplate_operator.trainingrun.slots import pod_slot
-from footplate_operator.usage.known import OwnerUsage
-from footplate_operator.usage.sighting import PodObservation, observe_pod
+from footplate_operator.usage.owner_usage import OwnerUsage
+from footplate_operator.usage.pod_observation import PodObservation, observe_pod
 
 # What a kubelet says of a pod that it does not admit; those for a resource begin alike (OutOfcpu).
 _REJECTIONS: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})

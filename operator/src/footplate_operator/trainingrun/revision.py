@@ -19,9 +19,9 @@ from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
+from footplate_contracts.base import Contract, digest, first_error
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.lineage import run_references
-from footplate_contracts.model import Contract, digest, first_error
 from footplate_contracts.names import WRITTEN_BY_ANNOTATION, LogFormat, Phase, config_map_name, revision_name
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec

@@ -12,23 +12,23 @@ from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.logs import log_fields
 from footplate_contracts.v1alpha1.pods import Trainer
 from footplate_contracts.v1alpha1.status import TimeStatus
-from footplate_ledger.repeated import RunCostCache
+from footplate_ledger.cost_cache import RunCostCache
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import CORE_EVENT, Json, Kind
 from footplate_operator.runtime.objects import Child
 from footplate_operator.trainingrun.avoidance import NodeAvoidance
-from footplate_operator.trainingrun.credible import sanitize_state
-from footplate_operator.trainingrun.desired.spending import BudgetCheck
-from footplate_operator.trainingrun.edits import OFTEN, DesiredChild, content_digest
+from footplate_operator.trainingrun.desired.budget_check import BudgetCheck
+from footplate_operator.trainingrun.drift import OFTEN, DesiredChild, content_digest
 from footplate_operator.trainingrun.observed import PodView, RunCredentials
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, misses_secret
 from footplate_operator.trainingrun.recovery import Recovery
 from footplate_operator.trainingrun.revision import Revision, RevisionData
 from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.sanitized_state import sanitize_state
 from footplate_operator.trainingrun.scale_ups import ScaleUps
-from footplate_operator.usage.known import OwnerUsage
+from footplate_operator.usage.owner_usage import OwnerUsage
 
 MOUNT_SECONDS: Final = 4.0  # a pod that waits longer than this is asked about
 _log = logging.getLogger(__name__)

@@ -7,20 +7,20 @@ from datetime import datetime
 from functools import partial
 
 from footplate_contracts.energy import PodEnergy
+from footplate_ledger.conversion import parse_time
+from footplate_ledger.intervals import unix_second
 from footplate_ledger.prices import FOREVER
-from footplate_ledger.records import parse_time
-from footplate_ledger.time import unix_second
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import SETTLED
 from footplate_operator.tariff.tariffs import TariffCache
-from footplate_operator.trainingrun import usage
+from footplate_operator.trainingrun import usage_inputs
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.revision import AnyRevision, find_revision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.run_cache import RunCache
-from footplate_operator.usage.keeper import UsageTracker
-from footplate_operator.usage.known import OwnerUsage
+from footplate_operator.usage.owner_usage import OwnerUsage
+from footplate_operator.usage.tracker import UsageTracker
 
 
 class RunUsage:
@@ -54,11 +54,11 @@ class RunUsage:
         settled = run.ended is not None and now - run.ended > SETTLED and run.uid not in self._keeper.kept
         if settled and not self._is_corrected(run, since):
             return None
-        attempt = partial(usage.attempt_at, run.status.attempts)
-        terms = usage.terms(find_revision(run, revisions) or cache.revision)
+        attempt = partial(usage_inputs.attempt_at, run.status.attempts)
+        terms = usage_inputs.terms(find_revision(run, revisions) or cache.revision)
         seen = [pod.sighting for pod in pods]
         cache.usage = await self._keeper.record_pods(
-            usage.owner(run), terms, seen, attempt, usage.energy_by_pod(energy)
+            usage_inputs.owner(run), terms, seen, attempt, usage_inputs.energy_by_pod(energy)
         )
         if settled and cache.usage is None:
             self._recounts[run.key] = since

@@ -1,19 +1,21 @@
-"""Views of a run's children, with more than their existence for pods and revisions."""
+"""Views of a run and of its children, with more than their existence for pods and revisions."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from pydantic import ValidationError
 
 from footplate_contracts.logs import log_fields
 from footplate_operator.runtime.kinds import POD, REVISION, Json, Kind
 from footplate_operator.runtime.objects import Child, view_child
-from footplate_operator.trainingrun.edits import content_digest
+from footplate_operator.trainingrun.drift import content_digest
 from footplate_operator.trainingrun.gang.coordinator import with_api_change
-from footplate_operator.trainingrun.observed import view_pod
-from footplate_operator.trainingrun.revision import AnyRevision, view_revision
+from footplate_operator.trainingrun.observed import Observed, view_pod
+from footplate_operator.trainingrun.policies.budget import BudgetAssessment
+from footplate_operator.trainingrun.revision import AnyRevision, MissingRevision, view_revision
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +25,16 @@ class RevisionView(Child):
     """ControllerRevision with its frozen data."""
 
     revision: AnyRevision
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Input of a decision about a run; `revision` is None if the run could not be admitted."""
+
+    observed: Observed
+    revision: AnyRevision | MissingRevision | None
+    unobserved: timedelta = timedelta(0)  # of the phase
+    spending: BudgetAssessment | None = None  # of its budget, if it has one
 
 
 def view_of(kind: Kind, body: Json, api_url: str) -> Child:

@@ -8,9 +8,9 @@ from fractions import Fraction
 from typing import Any, Final
 
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec, Gpu
-from footplate_ledger.records import clamp_to_record, parse_time
+from footplate_ledger.conversion import clamp_to_record, parse_time
 from footplate_ledger.usage import RUNNING, EndTime, NodeLifetime, Sku
-from footplate_operator.usage.sighting import CPU, quantity_of
+from footplate_operator.usage.pod_observation import CPU, quantity_of
 
 REGION: Final = "topology.kubernetes.io/region"
 # Who sets them, and which values say what; in lower case.

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
-from footplate_ledger.records import build_power_profile
+from footplate_ledger.conversion import build_power_profile
 from footplate_ledger.usage import (
     LAST_SEEN,
     RUNNING,
@@ -24,7 +24,7 @@ from footplate_ledger.usage import (
     merge_pods,
 )
 from footplate_operator.usage.nodes import NodeObservation, build_sku, devices_of
-from footplate_operator.usage.sighting import CPU, PodObservation
+from footplate_operator.usage.pod_observation import CPU, PodObservation
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Final
 
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL, RUN_UID_LABEL
 from footplate_contracts.v1alpha1.usagerecord import PODS_LIMIT, UsageRecordSpec
-from footplate_ledger.records import build_pod_entry, owner_of, pods_of
+from footplate_ledger.conversion import build_pod_entry, owner_of, pods_of
 from footplate_ledger.usage import (
     RUNNING,
     EndTime,

@@ -20,13 +20,13 @@ from typing import Final
 from footplate_contracts.logs import log_fields
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
-from footplate_ledger.records import format_time, parse_time
+from footplate_ledger.conversion import format_time, parse_time
 from footplate_ledger.usage import Owner
 from footplate_operator.errors import ClusterError, NotFound, RequestForbidden
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.scope import Scope
-from footplate_operator.usage.keeper import LOOK_SECONDS, UNSEEN_SECONDS, UsageTracker
+from footplate_operator.usage.tracker import LOOK_SECONDS, UNSEEN_SECONDS, UsageTracker
 from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD, build_over_patch
 
 FIRST_SECONDS: Final = 60  # all owners, pods and Nodes have been told of by then

@@ -23,7 +23,7 @@ from footplate_contracts.reports import CheckpointRecord, GenerationRow, RankPha
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.samples import LoggedSample
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
-from footplate_trainer.stages import learning
+from footplate_trainer.stages import offline_stages
 
 
 def run() -> ExitCode:
@@ -31,7 +31,7 @@ def run() -> ExitCode:
     config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
     agent = HeldAgent(open_client(os.environ), Path(os.environ["TEST_DIRECTORY"]))
     try:
-        return learning.main(config, agent)
+        return offline_stages.main(config, agent)
     finally:
         agent.close()
 

@@ -27,10 +27,10 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.loop.callbacks import Callback, Callbacks
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper
-from footplate_trainer.loop.train import train
+from footplate_trainer.loop.training_loop import train
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of

@@ -16,7 +16,7 @@ from footplate_contracts.reports import GenerationId
 from footplate_elastic.agent.errors import RanksRefused
 from footplate_elastic.agent.ranks import RankProcesses
 from footplate_elastic.agent.zygote_client import Zygote
-from footplate_elastic.agent.zygote_starts import TRIES
+from footplate_elastic.agent.zygote_retries import TRIES
 from tests.component.footplate_elastic.agent.gang import Gang
 
 HERE = Path(__file__).parent

@@ -15,9 +15,9 @@ from typing import Final
 import pytest
 from tools import released
 
+from footplate_contracts.base import WireMessage
 from footplate_contracts.coordinator_state import CoordinatorState, Progress, RunState
 from footplate_contracts.directives import Directives, HangTimeouts
-from footplate_contracts.model import WireMessage
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import (
     GenerationId,

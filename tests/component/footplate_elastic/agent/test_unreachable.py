@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.connectivity_probes import Peer
 from footplate_contracts.coordinator_state import CoordinatorState, RunState, Verdict
 from footplate_contracts.names import Cause, ExitCode, Reason
-from footplate_contracts.probes import Peer
 from footplate_elastic.agent.probe import find_unreached
 from tests.component.footplate_elastic.agent.machines import Machines
 

@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import quote
 
 from footplate_contracts.backoff import backoff_seconds
-from footplate_contracts.model import WireMessage
+from footplate_contracts.base import WireMessage
 from footplate_contracts.rendezvous import (
     AgentIdentity,
     Heartbeat,

@@ -15,8 +15,8 @@ from aiohttp.test_utils import TestServer
 
 from footplate_contracts.problems import ProblemType
 from footplate_contracts.reports import DroppedTelemetry
-from footplate_elastic.coordinator.shipping import ANSWER_BYTES
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.telemetry_sender import ANSWER_BYTES
 from tests.component.footplate_elastic.coordinator.test_shipping import (
     G1,
     FakeApi,

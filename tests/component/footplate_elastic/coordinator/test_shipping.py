@@ -21,8 +21,8 @@ from footplate_contracts.problems import ProblemType
 from footplate_contracts.rendezvous import Heartbeat
 from footplate_contracts.reports import DroppedTelemetry, GenerationId, TelemetryItem
 from footplate_elastic.coordinator import timing
-from footplate_elastic.coordinator.shipping import TelemetryDestination, TelemetrySender
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.telemetry_sender import TelemetryDestination, TelemetrySender
 from tests.support.certificates import any_credentials
 from tests.unit.footplate_elastic.coordinator.story import agent
 from tests.unit.footplate_elastic.coordinator.test_telemetry import items, row

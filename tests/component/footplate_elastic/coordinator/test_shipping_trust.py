@@ -10,8 +10,8 @@ from pathlib import Path
 import aiohttp
 from aiohttp.test_utils import TestServer
 
-from footplate_elastic.coordinator.shipping import TelemetrySender
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.telemetry_sender import TelemetrySender
 from tests.component.footplate_elastic.coordinator.test_shipping import (
     G1,
     FakeApi,

@@ -15,16 +15,16 @@ from footplate_trainer.callbacks.checkpoints import DurableCheckpoints
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.layout import CommitMarker
-from footplate_trainer.checkpoint.record import StateBuilder, TrainingState
-from footplate_trainer.checkpoint.state import HostCopy
+from footplate_trainer.checkpoint.state_tensors import HostCopy
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.training_state import StateBuilder, TrainingState
 from footplate_trainer.errors import StaleGeneration
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import StepFlags
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.stages.start import open_store
 from tests.support.ranks import run_ranks

@@ -19,7 +19,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.samples import LoggedSample
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.layout import CommitMarker, StepDirectory
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import read_rows, tiny_config

@@ -16,10 +16,10 @@ from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.checkpoint.layout import StepDirectory
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.stages import learning
+from footplate_trainer.stages import offline_stages
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
 
@@ -55,7 +55,7 @@ def start(config: RunConfig) -> tuple[int, int]:
     child = os.fork()
     if child == 0:
         os.close(here)
-        os._exit(learning.main(config, Announcing(there)))
+        os._exit(offline_stages.main(config, Announcing(there)))
     os.close(there)
     return child, here
 

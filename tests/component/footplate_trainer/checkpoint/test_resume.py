@@ -12,8 +12,8 @@ import torch
 
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.record import code_revision
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.training_state import code_revision
 from tests.support.checkpoints import whole_tensors
 from tests.support.nonempty import nonempty
 from tests.support.ranks import run_ranks

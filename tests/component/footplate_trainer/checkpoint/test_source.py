@@ -11,7 +11,7 @@ import pytest
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.checkpoints import whole_tensors
 from tests.support.ranks import run_ranks

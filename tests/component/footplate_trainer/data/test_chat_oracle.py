@@ -16,14 +16,14 @@ from transformers import AutoTokenizer
 
 from footplate_contracts.v1alpha1.data import LossMask
 from footplate_trainer.data.chat.encoding import ChatEncoder
-from footplate_trainer.data.chat.fields import RowReader
-from footplate_trainer.data.chat.making import EndOfText, SampleMaker
 from footplate_trainer.data.chat.model_template import read_template
 from footplate_trainer.data.chat.renderer import in_process_renderer
+from footplate_trainer.data.chat.row_reader import RowReader
+from footplate_trainer.data.chat.sample_maker import EndOfText, SampleMaker
 from footplate_trainer.data.chat.template import ChatTemplate, Conversation, ConversationPrefix, PrefixEnding
 from footplate_trainer.data.layout import ShardFormat
-from footplate_trainer.data.records import DataRow
-from footplate_trainer.data.samples import StoredSample
+from footplate_trainer.data.row_files import DataRow
+from footplate_trainer.data.sample_shards import StoredSample
 from tests.support.chat import CHATML, LLAMA, MARKED, THINKING, assistant, chatml_model, llama_model, user
 
 WORDS = ("er", "in", "\n\n", " a", "é", "🙂", "  ", "<think>", "\t", "</s>", "x" * 40, "1 + 1")

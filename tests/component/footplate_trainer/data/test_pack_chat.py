@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.commands.pack import add_arguments, run
-from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.sample_shards import Samples
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.storage import open_storage
 from tests.support.chat import assistant, chatml_model, user

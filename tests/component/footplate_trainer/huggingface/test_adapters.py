@@ -17,14 +17,14 @@ from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.config import shape_of
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.commands.generate import load
 from footplate_trainer.huggingface.adapter import with_merged_adapters, write_adapter
 from footplate_trainer.huggingface.writer import write_folder
 from footplate_trainer.manifest.run_file import read_run
-from footplate_trainer.model.build import build_network
 from footplate_trainer.model.linear import is_adapter_parameter
+from footplate_trainer.model.network_factory import build_network
 from tests.support.checkpoints import whole_tensors
 from tests.support.nonempty import nonempty
 from tests.support.ranks import run_ranks

@@ -16,12 +16,12 @@ from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.compute import ResumeFrom
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.pack import pack
-from footplate_trainer.huggingface.companions import checkpoint_processors
 from footplate_trainer.huggingface.export import export_checkpoint
+from footplate_trainer.huggingface.saved_processors import checkpoint_processors
 from footplate_trainer.manifest.run_file import read_run
 from tests.support.chat_model import CONTEXT, CONVERSATION, ROWS, TURN_END, write_chat_model
 from tests.support.ranks import run_ranks

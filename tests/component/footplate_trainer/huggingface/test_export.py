@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.commands.generate import load
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config

@@ -17,13 +17,13 @@ from transformers.generation.logits_process import (
 
 from footplate_planning.config import shape_of
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.forward_passes import EngineLimits
 from footplate_trainer.generation.requests import GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule, sample_tokens
 from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import folder_model
 from footplate_trainer.huggingface.reader import FolderReader
-from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.model.decoder import Decoder
 
 VOCABULARY = 300
 SIZES = {

@@ -19,13 +19,13 @@ from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.config import shape_of
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.commands.generate import load
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.huggingface.initial import complete_config
 from footplate_trainer.huggingface.writer import write_folder
 from footplate_trainer.manifest.run_file import read_run
-from footplate_trainer.model.build import build_network
+from footplate_trainer.model.network_factory import build_network
 from tests.support.layouts import initial, joined
 from tests.support.ranks import run_ranks
 from tests.support.shapes import fill, model_of

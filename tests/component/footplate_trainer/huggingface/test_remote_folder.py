@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from footplate_contracts.names import Backend, ExitCode
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.commands.generate import load
 from footplate_trainer.errors import StorageError, TrainerError
 from footplate_trainer.huggingface.folder import ModelFolder

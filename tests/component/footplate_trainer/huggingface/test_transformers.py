@@ -21,8 +21,8 @@ from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import check_rules, folder_model
 from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.huggingface.writer import write_folder
-from footplate_trainer.model.build import build_network
 from footplate_trainer.model.network import TransformerNetwork
+from footplate_trainer.model.network_factory import build_network
 
 SIZES = {
     "vocab_size": 99,

@@ -11,7 +11,7 @@ import pytest
 
 from footplate_contracts.names import Backend, Reason
 from footplate_trainer.errors import StorageError, TrainerError, UserMistake
-from footplate_trainer.parallel import agree
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 from tests.support.ranks import run_ranks
 
@@ -25,7 +25,7 @@ def among_ranks(work: Callable[[DistributedContext], Any]) -> Any:
 
 
 def decided_by_0(world: DistributedContext) -> str:
-    return agree.compute_on_rank_0(lambda: f"of rank {world.rank}", world.background)
+    return object_collectives.compute_on_rank_0(lambda: f"of rank {world.rank}", world.background)
 
 
 def refused_by_0(world: DistributedContext) -> str:
@@ -33,7 +33,7 @@ def refused_by_0(world: DistributedContext) -> str:
         assert world.rank == 0
         raise StorageError("no room", full=True, step=7)
 
-    return agree.compute_on_rank_0(decide, world.background)
+    return object_collectives.compute_on_rank_0(decide, world.background)
 
 
 def awaited_from_0(world: DistributedContext) -> tuple[str, int]:
@@ -51,7 +51,7 @@ def awaited_from_0(world: DistributedContext) -> tuple[str, int]:
         alive(8)
         return f"of rank {world.rank}"
 
-    told = agree.compute_on_rank_0_with_progress(decide, world.background, hear, every=0.01)
+    told = object_collectives.compute_on_rank_0_with_progress(decide, world.background, hear, every=0.01)
     return told, heard[-1]
 
 
@@ -59,24 +59,26 @@ def awaited_in_vain(world: DistributedContext) -> str:
     def decide(alive: Callable[[int], None]) -> str:
         raise StorageError("no room", full=True, step=7)
 
-    return agree.compute_on_rank_0_with_progress(decide, world.background, lambda progress: None, every=0.01)
+    return object_collectives.compute_on_rank_0_with_progress(
+        decide, world.background, lambda progress: None, every=0.01
+    )
 
 
 def gathered_at_0(world: DistributedContext) -> list[int]:
-    return agree.gather_to_rank_0(world.rank * 10, world.background)
+    return object_collectives.gather_to_rank_0(world.rank * 10, world.background)
 
 
 def gathered(world: DistributedContext) -> list[int]:
-    return agree.all_gather(world.rank * 10, world.background)
+    return object_collectives.all_gather(world.rank * 10, world.background)
 
 
 def scattered(world: DistributedContext) -> str:
-    return agree.scatter_from_0(["a", "b", "c"] if world.rank == 0 else [], world.background)
+    return object_collectives.scatter_from_0(["a", "b", "c"] if world.rank == 0 else [], world.background)
 
 
 def failed_on_two(world: DistributedContext) -> None:
     error = UserMistake(f"wrong on rank {world.rank}") if world.rank else None
-    agree.raise_first(error, world.background)
+    object_collectives.raise_first(error, world.background)
 
 
 NO_ROOM = ("StorageError", "no room", 7, Reason.STORAGE_FULL)

@@ -14,9 +14,9 @@ from footplate_trainer.model.head_chunks import IGNORED
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.tile_check import NoInvariantTiles
-from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.batch_invariance import require_equal
-from footplate_trainer.parallel.judged import ScoreCollector
+from footplate_trainer.parallel.loss_objective import ScoreCollector
+from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.stage_module import MicroBatchInputs
 from footplate_trainer.parallel.world import init_distributed, read_environment
 from tests.support.layout_list import Layout

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.loop.stepper import Evaluation
-from footplate_trainer.model.judge import SequenceLoss, WeightedCrossEntropy
+from footplate_trainer.model.sequence_loss import SequenceLoss, WeightedCrossEntropy
 from footplate_trainer.parallel.context_parallel import gather_in_order
-from footplate_trainer.parallel.judged import LossObjective, ScoreCollector
+from footplate_trainer.parallel.loss_objective import LossObjective, ScoreCollector
 from footplate_trainer.parallel.objective import Objective
 from tests.support import layouts
 from tests.support.judged import Centred, Dense, Policy, Preference, toy_loader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from footplate_trainer.rewards.asking import RewardFunctions
+from footplate_trainer.rewards.reward_functions import RewardFunctions
 from tests.support.rewards.samples import outcomes, reward, sample
 
 ASKED = [{"role": "user", "content": "How much?"}]

@@ -15,8 +15,8 @@ import pytest
 
 from footplate_contracts.v1alpha1.reward import RewardFunction
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rewards.asking import RewardFunctions
-from footplate_trainer.rewards.samples import Outcome, RewardResult, RolloutSample, Unrewarded
+from footplate_trainer.rewards.reward_functions import RewardFunctions
+from footplate_trainer.rewards.reward_samples import Outcome, RewardResult, RolloutSample, Unrewarded
 from tests.support.rewards.samples import outcomes, own, reward, samples
 
 FOLDER = Path(__file__).parents[3] / "support" / "rewards"
@@ -272,10 +272,10 @@ def test_a_function_that_cannot_be_called_is_refused_before_anybody_trains(
 
 KILLED = """
 import sys
-from footplate_trainer.rewards.asking import RewardFunctions
+from footplate_trainer.rewards.reward_functions import RewardFunctions
 from tests.support.rewards.samples import own, samples
 functions = RewardFunctions([own("sleeps")], columns=["folder"], max_tokens=1)
-functions.ask(samples("bad", folder=sys.argv[1]))
+functions.submit(samples("bad", folder=sys.argv[1]))
 sys.stdin.read()
 """
 

@@ -11,9 +11,9 @@ from ruamel.yaml import YAML
 
 from footplate_contracts.v1alpha1.pods import Trainer
 from footplate_contracts.v1alpha1.reward import Reward, RewardFunction
-from footplate_trainer.rewards.asking import RewardFunctions
-from footplate_trainer.rewards.judges import GIVEN
-from footplate_trainer.rewards.samples import Unrewarded
+from footplate_trainer.rewards.reward_functions import RewardFunctions
+from footplate_trainer.rewards.reward_samples import Unrewarded
+from footplate_trainer.rewards.scorers import GIVEN
 from footplate_trainer.rewards.sums import weighted_sum
 from tests.support.rewards.samples import outcomes, sample
 

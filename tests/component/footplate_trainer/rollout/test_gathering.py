@@ -1,8 +1,4 @@
-"""A rollout is drawn and rewarded once, whoever is stopped on the way, and asks for nothing that is known.
-
-One rank, without a process group of its own, but where one waits for another: what ranks tell each other is
-tried by the stage's tests.
-"""
+"""A rollout of one rank is drawn and rewarded once, whatever stops it, and draws nothing anew."""
 
 from __future__ import annotations
 
@@ -32,22 +28,18 @@ from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import EndReason, GeneratedAnswer, GenerationRequest
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.metrics.stopwatch import Stopwatch
-from footplate_trainer.parallel.world import (
-    DistributedContext,
-    RankEnvironment,
-    init_distributed,
-    read_environment,
-)
-from footplate_trainer.rewards.judges import open_scorer, to_json
-from footplate_trainer.rewards.samples import RewardResult, RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.parallel import world as distributed
+from footplate_trainer.parallel.world import DistributedContext, RankEnvironment, read_environment
+from footplate_trainer.rewards.reward_samples import RewardResult, RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.rewards.scorers import open_scorer, to_json
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.gathering import RolloutCollector
+from footplate_trainer.rollout.collector import RolloutCollector
 from footplate_trainer.rollout.groups import GroupPlan
-from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import CollectedRollout, RolloutState
-from footplate_trainer.rollout.records import RewardsRecord
+from footplate_trainer.rollout.journal_keys import JournalKey
+from footplate_trainer.rollout.journal_records import RewardsRecord
 from footplate_trainer.rollout.reward_model import MODEL
+from footplate_trainer.rollout.rollout_state import CollectedRollout, RolloutState
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.chat import user
 from tests.support.ranks import run_ranks
@@ -71,7 +63,7 @@ NOTED: dict[str, list[Any]] = {}
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[DistributedContext]:
-    with init_distributed(RankEnvironment(0, 1, 0, None), Backend.GLOO) as opened:
+    with distributed.init_distributed(RankEnvironment(0, 1, 0, None), Backend.GLOO) as opened:
         yield opened
 
 
@@ -281,7 +273,7 @@ class Slow(Drawer):
 
 
 def drawn_late_on_one(folder: Path) -> int:
-    with init_distributed(read_environment(os.environ), Backend.GLOO) as world:
+    with distributed.init_distributed(read_environment(os.environ), Backend.GLOO) as world:
         dist.barrier(group=world.background)
         short = dist.new_group(backend="gloo", timeout=timedelta(seconds=1))
         assert isinstance(short, dist.ProcessGroup)

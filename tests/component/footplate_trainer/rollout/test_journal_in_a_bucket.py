@@ -8,12 +8,12 @@ import pytest
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.folder import open_folder
 from footplate_trainer.generation.requests import EndReason
-from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.places import rollout_folder
-from footplate_trainer.rollout.records import SampleRecord
+from footplate_trainer.rollout.journal_files import rollout_folder
+from footplate_trainer.rollout.journal_keys import JournalKey
+from footplate_trainer.rollout.journal_records import SampleRecord
 from tests.support.s3 import s3_server
 
 

@@ -23,8 +23,8 @@ from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.huggingface.initial import complete_config
-from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.records import Record, SampleRecord
+from footplate_trainer.rewards.reward_samples import SampleKey
+from footplate_trainer.rollout.journal_records import Record, SampleRecord
 from tests.support.chat import assistant, user
 from tests.support.plain_llama import END, TEMPLATE, random_weights, write
 from tests.support.ranks import run_ranks

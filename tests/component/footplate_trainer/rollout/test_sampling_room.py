@@ -8,11 +8,11 @@ import pytest
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
-from footplate_planning.generation import BLOCK_SIZE, CACHE_SHARE, key_value_bytes
+from footplate_planning.kv_cache import BLOCK_SIZE, CACHE_SHARE, key_value_bytes
 from footplate_trainer.errors import TrainerError, TransientOutOfMemory, UserMistake
 from footplate_trainer.generation.requests import GenerationRequest, StopRule
-from footplate_trainer.parallel.room import AvailableMemory
-from footplate_trainer.rollout.sampling import EngineSampler
+from footplate_trainer.parallel.device_memory import AvailableMemory
+from footplate_trainer.rollout.answer_sampler import EngineSampler
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import GRPO

@@ -22,12 +22,12 @@ from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
-from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.identity import JournalKey
+from footplate_trainer.rollout.collective_journal import journal_batches
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.records import Record, SampleRecord
-from footplate_trainer.rollout.together import journal_batches
+from footplate_trainer.rollout.journal_keys import JournalKey
+from footplate_trainer.rollout.journal_records import Record, SampleRecord
 from footplate_trainer.stages.rollouts import open_rewards
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import grpo_config

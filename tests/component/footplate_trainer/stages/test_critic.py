@@ -19,20 +19,20 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Backend, ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.data import Data
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.layout import MANIFEST_FILE, ShardFormat
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.huggingface.companions import SavedProcessors
-from footplate_trainer.huggingface.ends import end_token_ids
 from footplate_trainer.huggingface.export import export_checkpoint
 from footplate_trainer.huggingface.initial import complete_config
-from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.huggingface.model_end_tokens import end_token_ids
+from footplate_trainer.huggingface.saved_processors import SavedProcessors
+from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.world import init_distributed, read_environment
-from footplate_trainer.rollout.places import FOLDER
-from footplate_trainer.rollout.records import Float32s
+from footplate_trainer.rollout.journal_files import FOLDER
+from footplate_trainer.rollout.journal_records import Float32s
 from footplate_trainer.stages.critic import (
     build_value,
     check_scoring_models,

@@ -12,13 +12,13 @@ import torch
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.export import export_checkpoint
 from footplate_trainer.huggingface.initial import complete_config
-from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.checksum import weights_checksum
 from footplate_trainer.parallel.local_shard import local_shard
+from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.stages.reference import check_reference
 from tests.support.layout_list import LAYOUTS, SGD, Layout

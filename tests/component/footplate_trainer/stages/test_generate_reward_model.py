@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 import torch
 
-from footplate_contracts.model import digest
+from footplate_contracts.base import digest
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
@@ -20,13 +20,13 @@ from footplate_planning.memory import MemoryKind
 from footplate_planning.plan import build_plan
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.commands.plan import frozen_shapes
-from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.sample_shards import Samples
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.frozen.source import find_model, network_config
 from footplate_trainer.huggingface.initial import complete_config
-from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.records import RewardsRecord, decode_records, key_of
+from footplate_trainer.rollout.journal_records import RewardsRecord, decode_records, key_of
 from footplate_trainer.rollout.reward_model import MODEL
 from tests.support.generated import GROUP, generate
 from tests.support.judged_prompts import judged_prompts

@@ -12,10 +12,10 @@ import pytest
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_trainer.checkpoint.folder import LocalFolder
-from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.places import FOLDER
-from footplate_trainer.rollout.records import ScoresRecord, decode_records, key_of
+from footplate_trainer.rollout.journal_files import FOLDER
+from footplate_trainer.rollout.journal_records import ScoresRecord, decode_records, key_of
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import (
     MOMENTS,

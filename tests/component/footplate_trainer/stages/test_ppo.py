@@ -15,7 +15,7 @@ import torch
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.rollout.places import FOLDER
+from footplate_trainer.rollout.journal_files import FOLDER
 from tests.support.judged_prompts import judged_prompts, say_of_scores
 from tests.support.plain_llama import random_weights, write
 from tests.support.ranks import run_ranks

@@ -12,7 +12,7 @@ import yaml
 from footplate_contracts.runconfig import resolve_preference
 from footplate_contracts.v1alpha1.preference import Preference, PreferenceLoss
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_trainer.model.preference_judge import build_preference_loss
+from footplate_trainer.model.preference_loss import build_preference_loss
 from tests.support.pages import DOCS, Page
 from tests.support.plain_llama import random_weights, write
 from tests.support.stages import preferences

@@ -15,14 +15,14 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_trainer.__main__ import main
-from footplate_trainer.checkpoint.place import find_newest_whole, locate
+from footplate_trainer.checkpoint.lookup import find_newest_whole, locate
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.preference_dataset import PreferenceDataset
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.scoring import find_reward, find_value
-from footplate_trainer.huggingface.scoring import read_held_out_scores
-from footplate_trainer.parallel.scored import SequenceScoreCollector
+from footplate_trainer.huggingface.sequence_classification import read_held_out_scores
+from footplate_trainer.parallel.reward_objective import SequenceScoreCollector
 from tests.support import layouts
 from tests.support.checkpoints import whole_tensors
 from tests.support.layouts import AS_CONFIGURED, distance

@@ -19,12 +19,12 @@ from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper
-from footplate_trainer.loop.train import train
+from footplate_trainer.loop.training_loop import train
 from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.objective import GlobalBatch, Objective, with_head
+from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.stage_module import Criterion
 from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.stages.inputs import open_loader, open_shards

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.data.conversation_dataset import ConversationDataset
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.huggingface.companions import checkpoint_processors
+from footplate_trainer.huggingface.saved_processors import checkpoint_processors
 from tests.support import layouts
 from tests.support.layout_list import SGD
 from tests.support.layouts import distance

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.place import find_newest_whole
-from footplate_trainer.checkpoint.record import HeldOutScores
+from footplate_trainer.checkpoint.lookup import find_newest_whole
+from footplate_trainer.checkpoint.training_state import HeldOutScores
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.scoring import ScoringModelSource, check_unchanged, find_scoring_model
 from footplate_trainer.frozen.source import network_config

@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 
 from footplate_elastic.agent.energy import LONGEST_GAP, DeviceEnergy, EnergyReading
 from footplate_ledger.energy import EnergyMethod
-from footplate_ledger.time import Interval
+from footplate_ledger.intervals import Interval
 from footplate_ledger.units import Energy, Power, Seconds
 from tests.support.device_energy import Sample, of_device
 from tests.support.properties import given

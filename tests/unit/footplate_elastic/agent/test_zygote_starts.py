@@ -6,7 +6,7 @@ import pytest
 
 from footplate_contracts.names import Cause
 from footplate_elastic.agent.errors import ZygoteFailed, ZygoteGone
-from footplate_elastic.agent.zygote_starts import TRIES, ZygoteRetryPolicy
+from footplate_elastic.agent.zygote_retries import TRIES, ZygoteRetryPolicy
 
 KILLED = ZygoteGone(-9)
 CRASHED = ZygoteGone(-11)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from footplate_contracts.connectivity_probes import ConnectivityProbeResult
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.probes import ConnectivityProbeResult
 from footplate_contracts.rendezvous import AgentIdentity, Heartbeat, JoinRequest, Member, SealedGeneration
 from footplate_contracts.reports import GenerationId, RankPhase, RankReport
 from footplate_elastic.coordinator import membership

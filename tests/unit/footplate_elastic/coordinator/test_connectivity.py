@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from footplate_contracts.probes import ConnectivityProbeResult, Peer
+from footplate_contracts.connectivity_probes import ConnectivityProbeResult, Peer
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.connectivity import Connectivity, choose_displaced
 

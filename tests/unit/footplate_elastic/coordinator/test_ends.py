@@ -146,4 +146,4 @@ def test_a_failure_that_no_restart_mends_opens_and_is_blamed() -> None:
     running = story.sealed()
     story.kinds()
     story.beat(0, running=running, why=failure(Cause.IMAGE_OR_CONFIG))
-    assert story.kinds() == ["NumberedFailure", "Opened"]
+    assert story.kinds() == ["NumberedFailure", "RendezvousOpened"]

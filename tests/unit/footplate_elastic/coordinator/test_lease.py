@@ -54,7 +54,7 @@ def test_nobody_is_waited_for_who_is_known_to_have_stopped(tell: Callable[[Story
     story = alone()
     tell(story)
     story.beats_until(16.0, [1])
-    assert "Sealed" in story.kinds() and 1 in story.members()
+    assert "GenerationStarted" in story.kinds() and 1 in story.members()
 
 
 def test_a_substitute_of_it_is_no_proof() -> None:

@@ -38,7 +38,7 @@ def test_all_are_asked_to_save_and_nothing_breaks_before() -> None:
         Command.CHECKPOINT_AND_EXIT,
     )
     saved(story, sealed)
-    assert [type(said).__name__ for said in story.said] == ["Leaving", "Lost", "Opened"]
+    assert [type(said).__name__ for said in story.said] == ["AgentLeaving", "MemberLost", "RendezvousOpened"]
     assert (story.state.missing(), story.state.effective_command) == ([1], Command.NONE)
 
 

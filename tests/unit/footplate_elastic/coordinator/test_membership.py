@@ -86,7 +86,7 @@ def test_a_join_by_a_member_is_a_failure_report() -> None:
     first = story.sealed()
     story.kinds()
     story.join(0, last=first.generation, why=failure())
-    assert story.kinds() == ["NumberedFailure", "Opened"]
+    assert story.kinds() == ["NumberedFailure", "RendezvousOpened"]
 
 
 def test_a_join_with_another_port_is_a_failure_report_even_if_it_names_no_generation() -> None:
@@ -128,7 +128,7 @@ def test_any_word_of_a_newer_incarnation_evicts_the_older_and_opens(speak: Calla
     story.sealed()
     story.kinds()
     speak(story)
-    assert story.kinds() == ["Evicted", "Lost", "Opened"]
+    assert story.kinds() == ["AgentEvicted", "MemberLost", "RendezvousOpened"]
     assert story.beat(1) is AgentRefusal.EVICTED
     assert story.join(1) is AgentRefusal.EVICTED
 

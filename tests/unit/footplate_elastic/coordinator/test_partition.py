@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from footplate_contracts.connectivity_probes import ConnectivityProbeResult
 from footplate_contracts.coordinator_state import Verdict
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.probes import ConnectivityProbeResult
 from footplate_contracts.rendezvous import AgentIdentity
 from footplate_elastic.coordinator import membership, partition, timing
 from footplate_elastic.coordinator.failure_detector import find_missed_agents

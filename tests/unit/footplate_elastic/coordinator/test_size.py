@@ -9,7 +9,7 @@ import pytest
 from footplate_contracts.directives import Command, Directives
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator.core import Coordinator
-from footplate_elastic.coordinator.size import choose_count, describe_refusal
+from footplate_elastic.coordinator.gang_size import choose_count, describe_refusal
 from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.unit.footplate_elastic.coordinator.story import Story, any_size, sealed_by_hand
@@ -98,7 +98,7 @@ def test_it_grows_at_the_next_checkpoint_and_not_before() -> None:
     story.beat(1, incarnation=1)
     assert (story.kinds(), story.rendezvous()) == ([], Rendezvous.SEALED)
     story.save()
-    assert story.kinds() == ["Opened"]
+    assert story.kinds() == ["RendezvousOpened"]
     story.join(0, last=story.state.generation)
     assert story.rendezvous() is Rendezvous.SEALED and story.members() == [0, 1]
     assert story.lost() == []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from footplate_contracts.connectivity_probes import ConnectivityProbeResult
 from footplate_contracts.names import Cause
-from footplate_contracts.probes import ConnectivityProbeResult
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator.slots import is_answered_by
 from footplate_elastic.coordinator.state import Rendezvous
@@ -18,7 +18,7 @@ def test_a_new_epoch_adopts_what_all_members_say_they_run() -> None:
     story.beat(0, running=OLD)
     assert story.rendezvous() is Rendezvous.UNDECIDED
     story.beat(1, running=OLD)
-    assert story.kinds() == ["Adopted"]
+    assert story.kinds() == ["GenerationAdopted"]
     assert story.state.generation == OLD.generation
 
 
@@ -28,7 +28,7 @@ def test_a_new_epoch_adopts_with_a_majority_and_gives_the_rest_time() -> None:
     story.at(1.0)
     story.beat(0, running=running)
     story.beat(1, running=running)
-    assert story.kinds() == ["Adopted"]
+    assert story.kinds() == ["GenerationAdopted"]
     story.beats_until(9.5, [0, 1], running)
     assert story.lost() == []
     story.beats_until(10.6, [0, 1], running)
@@ -40,7 +40,7 @@ def test_a_new_epoch_decides_nothing_before_a_majority_or_the_time_limit() -> No
     story.beats_until(9.5, [0], OLD)
     assert story.rendezvous() is Rendezvous.UNDECIDED
     story.beats_until(10.5, [0], OLD)
-    assert story.kinds() == ["Opened", "Lost"], "whoever has not spoken by then is silent"
+    assert story.kinds() == ["RendezvousOpened", "MemberLost"], "whoever has not spoken by then is silent"
     assert story.state.generation == OLD.generation  # agents of it know that they are meant
 
 
@@ -57,7 +57,7 @@ def test_a_new_epoch_opens_when_a_member_has_joined_again() -> None:
     story = Story(epoch=2)
     story.join(0, last=OLD.generation, why=failure(Cause.COMMUNICATION))
     story.beat(1, running=OLD)
-    assert story.kinds() == ["Opened"], "and a lost connection is listed later, where nothing explains it"
+    assert story.kinds() == ["RendezvousOpened"], "a lost connection is listed later, unless explained"
     story.join(1, last=OLD.generation)
     assert story.rendezvous() is Rendezvous.OPEN, "whether they reach each other is asked first"
     for index in (0, 1):
@@ -69,14 +69,14 @@ def test_a_new_epoch_opens_for_a_substitute_of_a_member() -> None:
     story = Story(epoch=2)
     story.join(1, incarnation=1)
     story.beat(0, running=OLD)
-    assert story.kinds() == ["Opened"]
+    assert story.kinds() == ["RendezvousOpened"]
 
 
 def test_a_new_epoch_does_not_wait_when_everybody_waits_to_start() -> None:
     story = Story(epoch=2)
     story.join(0)
     story.join(1)
-    assert story.kinds() == ["Opened", "Sealed"]
+    assert story.kinds() == ["RendezvousOpened", "GenerationStarted"]
 
 
 def test_a_new_epoch_follows_the_newest_claim_of_a_split_view() -> None:

@@ -35,7 +35,7 @@ def test_a_row_has_the_loss_and_what_the_objective_tallied() -> None:
         objective=SimpleNamespace(),
         loader=SimpleNamespace(build=lambda number: number),
         limits=SimpleNamespace(steps=9),
-        reporter=SimpleNamespace(enter=lambda phase: None),
+        reporter=SimpleNamespace(report_phase=lambda phase: None),
         world=rank_of(1),
         every=4,
         batches=2,

@@ -15,9 +15,9 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.durable.resume import check_same_run
-from footplate_trainer.checkpoint.record import release_name
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.training_state import release_name
 from footplate_trainer.errors import UserMistake
 from tests.support.checkpoints import write_checkpoint
 from tests.support.golden import assert_golden

@@ -18,8 +18,8 @@ from footplate_trainer.errors import UserMistake
 QUICK = LockIntervals(beat=0.02, stale=0.3, look=0.01)
 HOLD = """
 import sys
-from footplate_trainer.checkpoint.lock import only_training
-with only_training(sys.argv[1]):
+from footplate_trainer.checkpoint.lock import lock_folder
+with lock_folder(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """

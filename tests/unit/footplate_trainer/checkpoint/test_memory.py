@@ -14,7 +14,7 @@ from footplate_trainer.checkpoint.layout import GenerationStart
 from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from footplate_trainer.checkpoint.memory.layout import ShardHeader, pack_into, padded_header_size, unpack_from
-from footplate_trainer.checkpoint.record import StateBuilder, TrainingState
+from footplate_trainer.checkpoint.training_state import StateBuilder, TrainingState
 from tests.unit.footplate_elastic.coordinator.test_telemetry import G1, row
 
 OLD, NEW = MemoryCopy(10, 1, 1, 2), MemoryCopy(20, 1, 1, 2)

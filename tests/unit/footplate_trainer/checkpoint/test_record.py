@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.names import Env
-from footplate_trainer.checkpoint.record import StateBuilder, code_revision, determinism_key, key_differences
+from footplate_trainer.checkpoint.training_state import (
+    StateBuilder,
+    code_revision,
+    determinism_key,
+    key_differences,
+)
 from tests.support.tiny import tiny_config
 
 

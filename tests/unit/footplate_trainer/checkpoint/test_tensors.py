@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from footplate_trainer.checkpoint.durable.pace import WriteThrottle
 from footplate_trainer.checkpoint.durable.plan import TensorPlan
+from footplate_trainer.checkpoint.durable.write_throttle import WriteThrottle
 from footplate_trainer.checkpoint.layout import INDEX_FILE
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.checkpoint.tensors import load_tensors as load_tensors
-from footplate_trainer.checkpoint.tensors import loading_errors
+from footplate_trainer.checkpoint.tensor_reader import load_tensors as load_tensors
+from footplate_trainer.checkpoint.tensor_reader import loading_errors
 from footplate_trainer.errors import CheckpointDamaged, CheckpointError, StorageError, TrainerError
 
 DIRECTORY = "step-1.e0g0"

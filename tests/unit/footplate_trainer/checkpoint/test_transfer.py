@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.checkpoint.durable.transfer import Shapes, find_mismatches
+from footplate_trainer.checkpoint.durable.warm_start import Shapes, find_mismatches
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.topology import Topology
-from footplate_trainer.commands import answers, generate
+from footplate_trainer.commands import generate, prompt_file
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.huggingface.initial import complete_config
-from footplate_trainer.model.generate import SamplingOptions, generate_tokens
-from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.model.decoder import Decoder
+from footplate_trainer.model.text_generation import SamplingOptions, generate_tokens
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.chat import chat_tokenizer
 from tests.support.generated import generate_config
@@ -51,7 +51,7 @@ def asked(folder: Path, lines: list[str], *more: str) -> argparse.Namespace:
         ("seed", int, 1),
     ):
         parser.add_argument(f"--{name}", type=kind, default=default)
-    answers.add_arguments(parser)
+    prompt_file.add_arguments(parser)
     prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(f"{line}\n" for line in lines))
     return parser.parse_args(["--prompts", str(prompts), "--out", str(folder / "out.jsonl"), *more])
@@ -60,10 +60,12 @@ def asked(folder: Path, lines: list[str], *more: str) -> argparse.Namespace:
 def written(
     model: Decoder, tokenizer: Tokenizer, arguments: argparse.Namespace, ends: frozenset[int] = frozenset()
 ) -> list[dict[str, Any]]:
-    prompts = answers.read_prompts(arguments.prompts, tokenizer, model.shape.vocabulary)
-    asked = answers.PromptFileJob(arguments, tokenizer, prompts, ends, answers.sampling_rule(arguments))
-    room = answers.engine_limits(asked, asked.requests, model.shape, Topology())
-    answers.write_answers(asked, [answers.generate_answers(model, asked, asked.requests, room)])
+    prompts = prompt_file.read_prompts(arguments.prompts, tokenizer, model.shape.vocabulary)
+    asked = prompt_file.PromptFileJob(
+        arguments, tokenizer, prompts, ends, prompt_file.sampling_rule(arguments)
+    )
+    room = prompt_file.engine_limits(asked, asked.requests, model.shape, Topology())
+    prompt_file.write_answers(asked, [prompt_file.generate_answers(model, asked, asked.requests, room)])
     return [json.loads(line) for line in Path(arguments.out).read_text().splitlines()]
 
 
@@ -86,7 +88,7 @@ def test_a_text_stands_behind_the_beginning_of_text_and_tokens_as_they_are(tmp_p
     arguments = asked(tmp_path, ['{"prompt": "hi"}', '{"tokens": [7, 8]}', '{"prompt": "<begin>"}'])
     hi = [begins.token_to_id("h"), begins.token_to_id("i")]
 
-    prompts = answers.read_prompts(arguments.prompts, begins, begins.get_vocab_size())
+    prompts = prompt_file.read_prompts(arguments.prompts, begins, begins.get_vocab_size())
 
     assert prompts[:2] == [[1, *hi], [7, 8]]
     assert prompts[2][0] == 1 and 1 not in prompts[2][1:]  # what spells it is text
@@ -168,12 +170,12 @@ def test_what_is_drawn_from_by_default_is_what_a_rollout_draws_from(tmp_path: Pa
     generate.add_arguments(parser)
     alike = ["checkpoint", "--prompts", "prompts.jsonl", "--out", "out.jsonl", "--temperature", "1"]
     rollout = RolloutSettings.for_generation(complete_config(generate_config(tmp_path, tmp_path), None))
-    assert answers.sampling_rule(parser.parse_args(alike)) == rollout.rule
+    assert prompt_file.sampling_rule(parser.parse_args(alike)) == rollout.rule
 
 
 def test_the_rule_is_what_was_asked_for(tmp_path: Path) -> None:
     more = ("--repetition-penalty", "1.2", "--temperature", "0.7", "--top-k", "9", "--top-p", "0.9")
 
-    assert answers.sampling_rule(asked(tmp_path, [], *more, "--min-p", "0.1")) == SamplingRule(
+    assert prompt_file.sampling_rule(asked(tmp_path, [], *more, "--min-p", "0.1")) == SamplingRule(
         1.2, 0.7, 9, 0.9, 0.1
     )

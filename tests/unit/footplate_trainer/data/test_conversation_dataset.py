@@ -12,7 +12,7 @@ from footplate_contracts.v1alpha1.data import Data, LossMask, OverlongPolicy, Pa
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_trainer.data.conversation_dataset import ConversationDataset
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT
-from footplate_trainer.data.samples import StoredSample
+from footplate_trainer.data.sample_shards import StoredSample
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import UserMistake

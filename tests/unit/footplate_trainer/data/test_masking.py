@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from footplate_planning.spans import plan_spans, span_counts
+from footplate_planning.span_corruption import plan_spans, span_counts
 from footplate_trainer.data.layout import SpecialTokenRole
 from footplate_trainer.data.masking import (
     SpanIds,

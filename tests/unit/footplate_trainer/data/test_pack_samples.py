@@ -19,7 +19,7 @@ from footplate_trainer.data.chat.template import ChatTemplate
 from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialTokenRole
 from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
 from footplate_trainer.data.prompt_dataset import PromptDataset
-from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.sample_shards import Samples
 from footplate_trainer.data.shards import TokenShards
 from tests.support.chat import CHATML, MARKED, assistant, chatml_model, user
 

@@ -14,7 +14,7 @@ from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT
 from footplate_trainer.data.preference_dataset import MARGIN, PreferenceDataset
-from footplate_trainer.data.samples import StoredSample
+from footplate_trainer.data.sample_shards import StoredSample
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import UserMistake

@@ -12,7 +12,7 @@ import pyarrow as arrow
 import pytest
 from pyarrow import parquet
 
-from footplate_trainer.data.records import BadRow, list_files, split_of
+from footplate_trainer.data.row_files import BadRow, list_files, split_of
 
 ROWS = [{"n": number, "text": f"é{number}"} for number in range(5)]
 

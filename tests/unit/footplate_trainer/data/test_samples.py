@@ -21,7 +21,7 @@ from footplate_trainer.data.layout import (
 )
 from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.prompt_dataset import PromptDataset, PromptOrder
-from footplate_trainer.data.samples import (
+from footplate_trainer.data.sample_shards import (
     SampleDocument,
     Samples,
     SampleWriter,

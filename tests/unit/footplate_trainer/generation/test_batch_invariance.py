@@ -12,14 +12,14 @@ import torch
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.model import Family
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.forward_passes import EngineLimits
 from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.batch_invariance import make_batch_invariant
-from footplate_trainer.model.build import build_network
+from footplate_trainer.model.decoder import Decoder
+from footplate_trainer.model.network_factory import build_network
 from footplate_trainer.model.tile_check import find_invariant_tiles
 from footplate_trainer.model.token_loss import ScoreRequest
-from footplate_trainer.model.transformer import Decoder
 from tests.support.invariant import packed, recomputed
 from tests.support.shapes import fill, shape_like
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from footplate_trainer.generation.blocks import BlockAllocator, BlockTable
+from footplate_trainer.generation.block_allocator import BlockAllocator, BlockTable
 
 
 def opened(blocks: BlockAllocator, tokens: list[int]) -> BlockTable:

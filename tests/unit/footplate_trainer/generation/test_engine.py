@@ -11,10 +11,10 @@ import torch
 from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.shape import ModelShape
 from footplate_trainer.generation.engine import Engine
-from footplate_trainer.generation.passes import EngineLimits
+from footplate_trainer.generation.forward_passes import EngineLimits
 from footplate_trainer.generation.requests import EndReason, GeneratedAnswer, GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule, sample_tokens, sampling_uniforms
-from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.model.decoder import Decoder
 from tests.support.shapes import fill, shape_like
 
 RULE = SamplingRule(repetition_penalty=1.1, temperature=0.8, top_k=40, top_p=0.95, min_p=0.001)

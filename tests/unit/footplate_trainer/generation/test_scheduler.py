@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from footplate_trainer.generation.blocks import BlockAllocator
+from footplate_trainer.generation.block_allocator import BlockAllocator
 from footplate_trainer.generation.scheduler import ScheduledPass, Scheduler
 
 

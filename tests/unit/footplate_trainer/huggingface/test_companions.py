@@ -12,7 +12,7 @@ from footplate_trainer.checkpoint.layout import Manifest, processor_name
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.errors import CheckpointDamaged
-from footplate_trainer.huggingface.companions import (
+from footplate_trainer.huggingface.saved_processors import (
     SavedProcessors,
     checkpoint_processors,
     read_processors,

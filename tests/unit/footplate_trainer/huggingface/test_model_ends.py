@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footplate_trainer.huggingface.ends import (
+from footplate_trainer.huggingface.model_end_tokens import (
     ModelEndTokens,
     end_token_ids,
     find_end_tokens,

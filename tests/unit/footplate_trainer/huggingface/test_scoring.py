@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, models
 
-from footplate_trainer.checkpoint.record import HeldOutScores
-from footplate_trainer.huggingface.companions import SavedProcessors
-from footplate_trainer.huggingface.scoring import (
+from footplate_trainer.checkpoint.training_state import HeldOutScores
+from footplate_trainer.huggingface.saved_processors import SavedProcessors
+from footplate_trainer.huggingface.sequence_classification import (
     PaddingToken,
     SequenceClassification,
     find_padding_token,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from footplate_trainer.loop.train import freeze_gc
+from footplate_trainer.loop.training_loop import freeze_gc
 
 
 class Knot:

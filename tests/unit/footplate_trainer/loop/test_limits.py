@@ -9,7 +9,7 @@ import pytest
 
 from footplate_contracts.directives import NumberedLimits, Since, SpecField, spec_fields
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.record import Key, StateBuilder, determinism_key, key_differences
+from footplate_trainer.checkpoint.training_state import Key, StateBuilder, determinism_key, key_differences
 from footplate_trainer.loop.limits import RunLimits, config_with_limits, initial_limits
 from tests.support.tiny import tiny_config
 

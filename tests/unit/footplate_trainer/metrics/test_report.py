@@ -9,7 +9,13 @@ import pytest
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.metrics.report import MetricsFile, SamplesFile, progress_line, rows_up_to, samples_path
+from footplate_trainer.metrics.metric_sinks import (
+    MetricsFile,
+    SamplesFile,
+    progress_line,
+    rows_up_to,
+    samples_path,
+)
 from tests.support.samples import shown
 
 

@@ -9,13 +9,13 @@ import torch
 
 from footplate_contracts.v1alpha1.model import Activation, Family
 from footplate_planning.shape import AdapterShape, ModelShape, is_target
-from footplate_trainer.model.build import build_network
 from footplate_trainer.model.dropout import DropoutSeed
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.linear import Linear, LowRankAdapter, is_adapter_parameter
 from footplate_trainer.model.loss import summed_cross_entropy
 from footplate_trainer.model.network import TransformerNetwork
+from footplate_trainer.model.network_factory import build_network
 from tests.support.shapes import fill, shape_like, some_tokens
 
 EVERYWHERE = AdapterShape(rank=3, alpha=6.0, targets=("*",))

@@ -11,8 +11,8 @@ import torch
 from footplate_contracts.v1alpha1.model import AttentionBackend, PositionName
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention_mask import causal_mask
+from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.initialize import initialize_rows
-from footplate_trainer.model.transformer import Decoder
 
 TINY = ModelShape(
     layers=2, hidden=32, feed_forward=96, heads=4, key_value_heads=2, head_size=8, vocabulary=500, context=24

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from footplate_contracts.v1alpha1.model import Family
-from footplate_trainer.model.build import build_network
 from footplate_trainer.model.dropout import DropoutSeed, HashDropout
+from footplate_trainer.model.network_factory import build_network
 from tests.support.shapes import fill, shape_like, some_tokens
 
 SAMPLES = torch.tensor([4, 9, 2])

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import Activation, Family
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.build import build_network
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.network import TransformerNetwork
+from footplate_trainer.model.network_factory import build_network
 from tests.support.shapes import STRETCH, fill, shape_like, some_tokens
 
 DOCUMENTS = torch.tensor([[0] * 24, [0] * 9 + [1] * 15])

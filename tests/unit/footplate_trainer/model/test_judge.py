@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate_trainer.model.judge import LossInputs, StepTotals, WeightedCrossEntropy
+from footplate_trainer.model.metric_sums import MetricSums
 from footplate_trainer.model.sequence_field import SequenceField
-from footplate_trainer.model.tally import MetricSums
+from footplate_trainer.model.sequence_loss import LossInputs, StepTotals, WeightedCrossEntropy
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.token_loss import TokenScores
 

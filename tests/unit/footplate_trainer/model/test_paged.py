@@ -13,8 +13,8 @@ from torch.nn import functional
 from footplate_contracts.v1alpha1.model import AttentionBackend, Family
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention_mask import offset_causal_mask
-from footplate_trainer.model.paged import PagedKeyValueCache, PagedTokens
-from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.model.decoder import Decoder
+from footplate_trainer.model.paged_cache import PagedKeyValueCache, PagedTokens
 from tests.support.shapes import fill, shape_like, some_tokens
 
 SIZE, BLOCKS = 4, 40

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from footplate_trainer.model.pooled import embedded_pairs, info_nce, mean_pool, summed_square_error
 from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.text_losses import embedded_pairs, info_nce, mean_pool, summed_square_error
 
 # Two texts of three positions; the second has one position of padding.
 HIDDEN = torch.tensor([[[1.0, 0.0], [3.0, 0.0], [5.0, 6.0]], [[2.0, 2.0], [4.0, 6.0], [9.0, 9.0]]])

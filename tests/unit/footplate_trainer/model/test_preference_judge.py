@@ -10,9 +10,9 @@ import torch
 from footplate_contracts.runconfig import resolve_preference
 from footplate_contracts.v1alpha1.preference import Preference
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_trainer.model.judge import LossInputs, SequenceLoss, StepTotals
-from footplate_trainer.model.preference_judge import KtoLoss, build_preference_loss
-from footplate_trainer.model.tally import MetricSums
+from footplate_trainer.model.metric_sums import MetricSums
+from footplate_trainer.model.preference_loss import KtoLoss, build_preference_loss
+from footplate_trainer.model.sequence_loss import LossInputs, SequenceLoss, StepTotals
 
 
 def judge(**settings: object) -> SequenceLoss:

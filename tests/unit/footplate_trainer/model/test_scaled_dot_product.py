@@ -10,7 +10,7 @@ import torch
 from footplate_contracts.v1alpha1.model import AttentionBackend, Family
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention_mask import AttentionMask, bidirectional_mask, causal_mask
-from footplate_trainer.model.build import build_network
+from footplate_trainer.model.network_factory import build_network
 from footplate_trainer.model.scaled_dot_product import fused_attention, get_attention_function
 from tests.support.shapes import fill, shape_like, some_tokens
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from footplate_trainer.model.score import compute_sequence_scores, last_token_positions
+from footplate_trainer.model.sequence_scores import compute_sequence_scores, last_token_positions
 from footplate_trainer.model.targets import Targets
 
 DOCUMENTS = torch.tensor([[0, 0, 0, 1, 1, 2, -1, -1], [0, 0, 1, 1, 1, 1, 1, 1], [-1] * 8], dtype=torch.int32)

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention import MultiHeadAttention
+from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.transformer import Decoder
 
 TINY = ModelShape(
     layers=3, hidden=16, feed_forward=32, heads=2, key_value_heads=1, head_size=8, vocabulary=50, context=12

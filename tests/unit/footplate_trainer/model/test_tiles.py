@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import Family
+from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.tile_check import NoInvariantTiles, find_invariant_tiles
 from footplate_trainer.model.tiles import MOST_NUMBERS, Multiply, Tiles, multiply
-from footplate_trainer.model.transformer import Decoder
 from tests.support.shapes import shape_like
 
 CPU = torch.device("cpu")

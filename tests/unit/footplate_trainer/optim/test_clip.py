@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from footplate_trainer.optim.clip import clip_gradients, square_norm
+from footplate_trainer.optim.gradient_clipping import clip_gradients, square_norm
 
 
 def test_the_norm_is_accurate_and_clipping_meets_the_limit() -> None:

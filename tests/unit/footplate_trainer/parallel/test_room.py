@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from footplate_trainer.parallel.room import container_room, container_size, get_available_memory
+from footplate_trainer.parallel.device_memory import container_room, container_size, get_available_memory
 
 MIB = 2**20
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from footplate_trainer.model.score import DEVIATION, MEAN
-from footplate_trainer.model.tally import MetricSums
+from footplate_trainer.model.metric_sums import MetricSums
+from footplate_trainer.model.sequence_scores import DEVIATION, MEAN
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.parallel.scored import RankedPairs
+from footplate_trainer.parallel.reward_objective import RankedPairs
 
 # Two rows: one of two pairs, of which the second stands first, and one of a pair behind padding of the table.
 TABLE = torch.tensor(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate_trainer.rewards.answers import LARGEST, parse_reward, parse_rewards
+from footplate_trainer.rewards.reward_values import LARGEST, parse_reward, parse_rewards
 
 
 class _Unreadable:

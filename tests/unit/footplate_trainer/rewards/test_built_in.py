@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rewards import json_schema, length, marked_number, math_equality, regular_expression
-from footplate_trainer.rewards.answers import NoReward, parse_rewards
-from footplate_trainer.rewards.judges import to_json
+from footplate_trainer.rewards import json_schema, length, math_equality, number_match, regular_expression
+from footplate_trainer.rewards.reward_values import NoReward, parse_rewards
+from footplate_trainer.rewards.scorers import to_json
 from tests.support.rewards.samples import sample
 
 
@@ -40,7 +40,7 @@ from tests.support.rewards.samples import sample
     ],
 )
 def test_the_last_number_of_a_text(text: str, number: str | None) -> None:
-    assert marked_number.last_number(text) == (None if number is None else Decimal(number))
+    assert number_match.last_number(text) == (None if number is None else Decimal(number))
 
 
 def test_whatever_a_number_is_written_as_is_read() -> None:
@@ -48,7 +48,7 @@ def test_whatever_a_number_is_written_as_is_read() -> None:
     for _ in range(500):
         number = Decimal(chance.randint(-(10**9), 10**9)).scaleb(-chance.randint(0, 4))
         for text in (f"{number:f}", f"so it is {number:,f}.", f"#### {number:+,f}"):
-            assert marked_number.last_number(text) == number, text
+            assert number_match.last_number(text) == number, text
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_whatever_a_number_is_written_as_is_read() -> None:
     ],
 )
 def test_a_number_behind_a_mark(answer: str, reference: Any, said: float | str) -> None:
-    assert marked_number.reward(answer, reference, "####") == said
+    assert number_match.reward(answer, reference, "####") == said
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from footplate_trainer.rewards.calls import (
+from footplate_trainer.rewards.call_schedule import (
     FAILURES_IN_A_ROW,
     TIMEOUTS_IN_A_ROW,
     CallFailureKind,
     CallSchedule,
 )
-from footplate_trainer.rewards.samples import Outcome, RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.rewards.reward_samples import Outcome, RolloutSample, SampleKey, Unrewarded
 from tests.support.rewards.samples import samples
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.rewards.hidden import Redactor
+from footplate_trainer.rewards.redaction import Redactor
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.rewards.checks import check_functions, worker_setup
-from footplate_trainer.rewards.judges import open_scorer, to_json
+from footplate_trainer.rewards.scorers import open_scorer, to_json
 from tests.support.rewards.samples import reward, sample
 
 HERE = __name__

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from footplate_trainer.errors import TooManyUnrewarded
-from footplate_trainer.rewards.answers import LARGEST
-from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
+from footplate_trainer.rewards.reward_samples import Outcome, SampleKey, Unrewarded
+from footplate_trainer.rewards.reward_values import LARGEST
 from footplate_trainer.rewards.sums import (
     UnrewardedShare,
     describe_largest,

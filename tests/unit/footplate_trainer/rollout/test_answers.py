@@ -10,7 +10,7 @@ import pytest
 from footplate_trainer.data import order
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.packing import IGNORED
-from footplate_trainer.rollout.answers import AnswerDataset, AnswerRow, width_of
+from footplate_trainer.rollout.answer_dataset import AnswerDataset, AnswerRow, width_of
 
 PAD = 0
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from footplate_trainer.generation.requests import EndReason
-from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
-from footplate_trainer.rollout.best import UNCLOSED, UNENDED, UNREWARDED, WORSE, select_answers
-from footplate_trainer.rollout.epoch import split_into_rollouts
-from footplate_trainer.rollout.records import SampleRecord
+from footplate_trainer.rewards.reward_samples import Outcome, SampleKey, Unrewarded
+from footplate_trainer.rollout.answer_selection import UNCLOSED, UNENDED, UNREWARDED, WORSE, select_answers
+from footplate_trainer.rollout.journal_records import SampleRecord
+from footplate_trainer.rollout.rollout_split import split_into_rollouts
 
 END, STOP, LENGTH = EndReason.END, EndReason.STOP, EndReason.LENGTH
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from footplate_contracts.model import digest
+from footplate_contracts.base import digest
 from footplate_trainer.huggingface.initial import complete_config
-from footplate_trainer.rollout.identity import (
+from footplate_trainer.rollout.journal_keys import (
     DRAWN_BY,
     JournalKeyBuilder,
     reward_function_digests,

@@ -17,13 +17,13 @@ from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.errors import StorageError
 from footplate_trainer.generation.requests import EndReason
-from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout import journal, places, records
-from footplate_trainer.rollout.identity import JournalKey
+from footplate_trainer.rewards.reward_samples import SampleKey
+from footplate_trainer.rollout import journal, journal_files, journal_records
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import RolloutState, merge_records
-from footplate_trainer.rollout.places import JournalFile, find_obsolete_rollouts, rollout_folder
-from footplate_trainer.rollout.records import RewardsRecord, SampleRecord, ScoresRecord
+from footplate_trainer.rollout.journal_files import JournalFile, find_obsolete_rollouts, rollout_folder
+from footplate_trainer.rollout.journal_keys import JournalKey
+from footplate_trainer.rollout.journal_records import RewardsRecord, SampleRecord, ScoresRecord
+from footplate_trainer.rollout.rollout_state import RolloutState, merge_records
 
 KEY = JournalKey("digest of what draws")
 ANOTHER = JournalKey("digest of what draws others")
@@ -60,8 +60,8 @@ def found(folder: Path, key: JournalKey = KEY) -> RolloutState:
 def test_records_come_back_bit_for_bit() -> None:
     drawn = sample(1 << 40, 3, tokens=5)
     all_kinds = [drawn, rewarded(drawn, right=0.1, late="it slept"), scored(drawn), sample(2, tokens=0)]
-    content = records.header(KEY) + records.encode_records(all_kinds)
-    back, whole = records.decode_records(content, KEY)
+    content = journal_records.header(KEY) + journal_records.encode_records(all_kinds)
+    back, whole = journal_records.decode_records(content, KEY)
     assert whole and len(back) == 4
     assert back[0].key == drawn.key and back[0].reason is EndReason.LENGTH and back[0].mark == drawn.mark
     for column in ("tokens", "sampled", "full"):
@@ -73,29 +73,29 @@ def test_records_come_back_bit_for_bit() -> None:
 
 def test_what_is_torn_anywhere_ends_what_is_read() -> None:
     drawn = [sample(number) for number in range(3)]
-    header = records.header(KEY)
-    ends = [len(header + records.encode_records(drawn[:count])) for count in range(4)]
-    content = header + records.encode_records(drawn)
+    header = journal_records.header(KEY)
+    ends = [len(header + journal_records.encode_records(drawn[:count])) for count in range(4)]
+    content = header + journal_records.encode_records(drawn)
     for size in range(len(content)):
-        back, whole = records.decode_records(content[:size], KEY)
+        back, whole = journal_records.decode_records(content[:size], KEY)
         assert len(back) == sum(end <= size for end in ends[1:])
         assert whole == (size in (0, *ends))
 
 
 def test_a_flipped_bit_ends_what_is_read() -> None:
     drawn, chance = [sample(number) for number in range(3)], random.Random(3)
-    content = records.header(KEY) + records.encode_records(drawn)
+    content = journal_records.header(KEY) + journal_records.encode_records(drawn)
     for _ in range(200):
         place = chance.randrange(len(content))
         broken = content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :]
-        back, whole = records.decode_records(broken, KEY)
+        back, whole = journal_records.decode_records(broken, KEY)
         assert not whole
-        assert records.encode_records(back) == records.encode_records(drawn[: len(back)])
+        assert journal_records.encode_records(back) == journal_records.encode_records(drawn[: len(back)])
 
 
 def test_nothing_counts_that_another_run_has_written() -> None:
-    content = records.header(ANOTHER) + records.encode_records([sample(0)])
-    assert records.decode_records(content, KEY) == ([], False)
+    content = journal_records.header(ANOTHER) + journal_records.encode_records([sample(0)])
+    assert journal_records.decode_records(content, KEY) == ([], False)
 
 
 def test_of_what_others_have_said_nothing_counts_and_the_answers_stay() -> None:
@@ -103,13 +103,13 @@ def test_of_what_others_have_said_nothing_counts_and_the_answers_stay() -> None:
     drawn = sample(0)
     written = replace(KEY, said={"rewards/right": "a", "rewards/short": "b", "scores/policy": "c"})
     told = [drawn, rewarded(drawn, right=1.0), rewarded(drawn, right=1.0, short=0.5), scored(drawn)]
-    content = records.header(written) + records.encode_records(told)
+    content = journal_records.header(written) + journal_records.encode_records(told)
     again = replace(written, said={**written.said, "rewards/right": "z"})
-    back, whole = records.decode_records(content, again)
+    back, whole = journal_records.decode_records(content, again)
     assert whole and back[1:-1] == [rewarded(drawn, short=0.5)] and back[-1].name == "policy"
-    back, _ = records.decode_records(content, replace(written, said={"scores/policy": "d"}))
+    back, _ = journal_records.decode_records(content, replace(written, said={"scores/policy": "d"}))
     assert [type(record) for record in back] == [SampleRecord], "what is asked no more is gone, too"
-    assert len(records.decode_records(content, written)[0]) == 4
+    assert len(journal_records.decode_records(content, written)[0]) == 4
 
 
 # -- several generations ----------------------------------------------------------------------------
@@ -166,13 +166,13 @@ def test_each_rollout_has_a_folder_and_goes_when_none_needs_it(tmp_path: Path) -
         writing.add([sample(0, step=step)])
     writing.close()
     journal.delete_obsolete_journals(folder, [5, 6], 2)
-    assert sorted(path.name for path in (tmp_path / places.FOLDER).iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / journal_files.FOLDER).iterdir()) == [
         "0000000004",
         "0000000006",
         "0000000008",
     ]
     journal.delete_obsolete_journals(folder, [8], 2)
-    assert [path.name for path in (tmp_path / places.FOLDER).iterdir()] == ["0000000008"]
+    assert [path.name for path in (tmp_path / journal_files.FOLDER).iterdir()] == ["0000000008"]
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ import pytest
 from footplate_contracts.v1alpha1.reinforcement import GroupAdvantage
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.generation.sampler import SamplingRule
-from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
-from footplate_trainer.rollout.groups import GroupPlan
-from footplate_trainer.rollout.learning import (
+from footplate_trainer.rewards.reward_samples import Outcome, SampleKey, Unrewarded
+from footplate_trainer.rollout.advantages import (
     compute_advantages,
     has_learning_signal,
     resumed_kl_coefficient,
     sums_of,
 )
-from footplate_trainer.rollout.records import SampleRecord
+from footplate_trainer.rollout.groups import GroupPlan
+from footplate_trainer.rollout.journal_records import SampleRecord
 from footplate_trainer.rollout.settings import RolloutSettings
 
 NONE = Unrewarded("reward right: answer 0 to prompt 1 at step 0: it slept")

@@ -8,8 +8,8 @@ import statistics
 import pytest
 
 from footplate_contracts.v1alpha1.reward import RewardNormalization
-from footplate_trainer.checkpoint.record import HeldOutScores, RunningScores
-from footplate_trainer.rollout.normalising import RewardNormalizer, update_running_scores
+from footplate_trainer.checkpoint.training_state import HeldOutScores, RunningScores
+from footplate_trainer.rollout.reward_normalization import RewardNormalizer, update_running_scores
 
 FIRST, SECOND = [3.0, -1.0, 4.5], [1e6, 1e6 + 1, 1e6 - 3, 0.25]
 

@@ -7,11 +7,11 @@ import pytest
 
 from footplate_contracts.samples import LoggedSample, SampleEnd
 from footplate_trainer.generation.requests import EndReason
-from footplate_trainer.rewards.samples import Outcome, RolloutSample, SampleKey, Unrewarded
-from footplate_trainer.rollout.kept import CollectedRollout, RolloutState
-from footplate_trainer.rollout.learning import compute_advantages
-from footplate_trainer.rollout.records import SampleRecord
-from footplate_trainer.rollout.shown import count_generated_tokens, select_shown_samples
+from footplate_trainer.rewards.reward_samples import Outcome, RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.rollout.advantages import compute_advantages
+from footplate_trainer.rollout.journal_records import SampleRecord
+from footplate_trainer.rollout.rollout_state import CollectedRollout, RolloutState
+from footplate_trainer.rollout.row_samples import count_generated_tokens, select_shown_samples
 from tests.unit.footplate_trainer.rollout.test_learning import NONE, SETTINGS
 
 KEYS = [SampleKey(4, prompt, sibling) for prompt in (7, 9) for sibling in (0, 1)]

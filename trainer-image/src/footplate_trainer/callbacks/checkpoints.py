@@ -13,16 +13,16 @@ from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.durable import found
+from footplate_trainer.checkpoint.durable import resumed_checkpoint
 from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.layout import CheckpointRetention
-from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
-from footplate_trainer.checkpoint.record import HeldOutScores, TrainingState
+from footplate_trainer.checkpoint.memory.memory_copies import MemoryCopies
+from footplate_trainer.checkpoint.training_state import HeldOutScores, TrainingState
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import StepFlags
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
-from footplate_trainer.model.score import DEVIATION, MEAN
+from footplate_trainer.model.sequence_scores import DEVIATION, MEAN
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class DurableCheckpoints(Callback):
         if step < self.limits.steps or saver.world.rank != 0:
             return
         retention = CheckpointRetention(settings.keep_last, settings.keep_every_steps, self.limits.kept_steps)
-        record = found.build_resumed_record(saver.store, step, retention, saver.generation)
+        record = resumed_checkpoint.build_resumed_record(saver.store, step, retention, saver.generation)
         if record is not None:
             saver.agent.checkpoint(record)
 

@@ -30,7 +30,10 @@ FOLDER = "diagnostics"
 
 
 class Diagnostics(Callback):
-    """Recorder of one rank. `handle_request` may be called from any thread, the rest from the training loop."""
+    """Recorder of one rank.
+
+    `handle_request` may be called from any thread, the rest from the training loop.
+    """
 
     def __init__(self, uri: str, agent: AgentClient, world: DistributedContext, reporter: Reporter) -> None:
         """Subscribe to requests from `agent`; `uri` is the run's checkpoint folder."""

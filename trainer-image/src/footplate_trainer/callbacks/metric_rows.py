@@ -15,12 +15,12 @@ from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_planning.flops import Convention, flops_per_token, peak_tflops, utilisation
 from footplate_planning.shape import ModelShape
-from footplate_planning.spans import decoder_length
+from footplate_planning.span_corruption import decoder_length
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.sinks import open_sinks
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.metrics.report import RowSink
+from footplate_trainer.metrics.metric_sinks import RowSink
 from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.world import DistributedContext

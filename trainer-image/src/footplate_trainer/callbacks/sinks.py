@@ -14,7 +14,7 @@ from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.checkpoint.store import is_volume_full
 from footplate_trainer.errors import StorageError
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.metrics.report import (
+from footplate_trainer.metrics.metric_sinks import (
     MetricsFile,
     RowSink,
     SamplesFile,

@@ -12,7 +12,7 @@ from typing import Annotated
 import torch
 from pydantic import Field, NonNegativeInt, PlainSerializer, PlainValidator
 
-from footplate_contracts.model import WireMessage
+from footplate_contracts.base import WireMessage
 
 
 def _dtype(name: object) -> torch.dtype:

@@ -31,7 +31,7 @@ from typing import Final
 
 from pydantic import Field
 
-from footplate_contracts.model import WireMessage
+from footplate_contracts.base import WireMessage
 from footplate_contracts.reports import CheckpointRemoval, GenerationId, RetainedCheckpoint
 from footplate_contracts.v1alpha1.types import MOST_STANDING
 

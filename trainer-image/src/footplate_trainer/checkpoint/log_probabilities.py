@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from footplate_contracts.model import WireMessage, digest
+from footplate_contracts.base import WireMessage, digest
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 

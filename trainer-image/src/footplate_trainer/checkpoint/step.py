@@ -15,12 +15,12 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from footplate_contracts.model import Contract
+from footplate_contracts.base import Contract
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import FORMAT, CheckpointFile, Manifest, ManifestHeader
-from footplate_trainer.checkpoint.record import TrainingState, release_name
 from footplate_trainer.checkpoint.store import CheckpointSource, storage_errors
+from footplate_trainer.checkpoint.training_state import TrainingState, release_name
 from footplate_trainer.errors import CheckpointDamaged, CheckpointError
 from footplate_trainer.node_cache import CopyDiffers
 from footplate_trainer.storage import is_local, join

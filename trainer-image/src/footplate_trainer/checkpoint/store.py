@@ -29,7 +29,7 @@ from footplate_trainer.checkpoint.layout import (
 )
 from footplate_trainer.checkpoint.source import open_source
 from footplate_trainer.errors import StorageError
-from footplate_trainer.failures import exception_chain
+from footplate_trainer.failure_reports import exception_chain
 from footplate_trainer.storage import join
 
 Markers = Mapping[int, CommitMarker | None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.export import export_checkpoint
 from footplate_trainer.storage import local_path

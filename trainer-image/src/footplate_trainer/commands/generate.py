@@ -20,24 +20,29 @@ from footplate_planning.compatibility import find_rollout_problems
 from footplate_planning.config import model_shape
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology
-from footplate_trainer.checkpoint import layout, state
-from footplate_trainer.checkpoint.place import find_newest_whole
+from footplate_trainer.checkpoint import layout, state_tensors
+from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.tensors import load_tensors as load_tensors
-from footplate_trainer.commands import answers
+from footplate_trainer.checkpoint.tensor_reader import load_tensors as load_tensors
+from footplate_trainer.commands import prompt_file
 from footplate_trainer.commands.local_ranks import run_local_ranks
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.generation.dealing import partition_requests
+from footplate_trainer.generation.request_partition import partition_requests
 from footplate_trainer.generation.sampler import COLDEST, SamplingRule
-from footplate_trainer.huggingface.companions import checkpoint_processors
-from footplate_trainer.huggingface.ends import end_token_ids
-from footplate_trainer.model.build import build_network
-from footplate_trainer.model.generate import SamplingOptions, generate_tokens
-from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.parallel import agree
+from footplate_trainer.huggingface.model_end_tokens import end_token_ids
+from footplate_trainer.huggingface.saved_processors import checkpoint_processors
+from footplate_trainer.model.decoder import Decoder
+from footplate_trainer.model.network_factory import build_network
+from footplate_trainer.model.text_generation import SamplingOptions, generate_tokens
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.mesh import Grid
-from footplate_trainer.parallel.rollout import RolloutModel, assign_parameters, empty_network, open_replica
+from footplate_trainer.parallel.rollout_model import (
+    RolloutModel,
+    assign_parameters,
+    empty_network,
+    open_replica,
+)
 from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 
 MOST_RANKS: Final = 1024
@@ -61,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="choose among so many of the likeliest; 0, the default: all, as a rollout does",
     )
     parser.add_argument("--seed", type=int, default=SamplingOptions.seed)
-    answers.add_arguments(parser)
+    prompt_file.add_arguments(parser)
     group = parser.add_argument_group("several ranks for a file of prompts, on CPUs")
     group.add_argument("--ranks", type=int, metavar="N", help="start so many here; not under torchrun")
     group.add_argument("--tensor", type=int, default=1, help="ranks that share each matrix (%(default)s)")
@@ -71,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Print the text and its continuation by the model, or write the answers."""
     _check(arguments)
-    rule = None if arguments.prompts is None else answers.sampling_rule(arguments)
+    rule = None if arguments.prompts is None else prompt_file.sampling_rule(arguments)
     checkpoint = find_newest_whole(arguments.checkpoint)
     if rule is None:
         _go_on(checkpoint, arguments)
@@ -85,8 +90,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         told = run_local_ranks(answer_on_rank, ranks, arguments, rule)
     else:
         (model, _), requests = load(checkpoint), asked.requests
-        room = answers.engine_limits(asked, requests, model.shape, Topology())
-        told = answers.write_answers(asked, [answers.generate_answers(model, asked, requests, room)])
+        room = prompt_file.engine_limits(asked, requests, model.shape, Topology())
+        told = prompt_file.write_answers(asked, [prompt_file.generate_answers(model, asked, requests, room)])
     if place.rank == 0:
         print(told)
     return ExitCode.SUCCESS
@@ -101,17 +106,17 @@ def answer_on_rank(arguments: argparse.Namespace, rule: SamplingRule) -> str:
         copy = open_replica(_degrees(arguments), world)
         model, topology = RolloutModel(_load_part(checkpoint, copy.grid, world), copy), copy.grid.topology
         mine = partition_requests(asked.requests, topology.data)[copy.number]
-        part = answers.generate_answers(
-            model, asked, mine, answers.engine_limits(asked, mine, shape, topology)
+        part = prompt_file.generate_answers(
+            model, asked, mine, prompt_file.engine_limits(asked, mine, shape, topology)
         )
-        parts = agree.gather_to_rank_0(part if copy.is_leader else None, world.background)
-        return answers.write_answers(asked, [part for part in parts if part is not None]) if parts else ""
+        parts = object_collectives.gather_to_rank_0(part if copy.is_leader else None, world.background)
+        return prompt_file.write_answers(asked, [part for part in parts if part is not None]) if parts else ""
 
 
 def _load_part(checkpoint: StepCheckpoint, grid: Grid, world: DistributedContext) -> Decoder:
     network = empty_network(_decoder_shape(checkpoint), grid).to_empty(device=world.device)
     network.reset_tables(world.device)
-    load_tensors(checkpoint, state.model_tensors(network), world.background)
+    load_tensors(checkpoint, state_tensors.model_tensors(network), world.background)
     parts = {name: local_shard(parameter).local for name, parameter in network.named_parameters()}
     assign_parameters(network, parts)
     return network
@@ -119,7 +124,7 @@ def _load_part(checkpoint: StepCheckpoint, grid: Grid, world: DistributedContext
 
 def _go_on(checkpoint: StepCheckpoint, arguments: argparse.Namespace) -> None:
     model, tokenizer = load(checkpoint)
-    prompt = answers.tokenize_prompt(tokenizer, arguments.text)
+    prompt = prompt_file.tokenize_prompt(tokenizer, arguments.text)
     if not prompt:
         raise UserMistake("the text holds no token to go on from; give at least one character")
     sampling = SamplingOptions(arguments.temperature, arguments.top_k, arguments.seed)
@@ -130,7 +135,7 @@ def _go_on(checkpoint: StepCheckpoint, arguments: argparse.Namespace) -> None:
 
 def _asked(
     checkpoint: StepCheckpoint, arguments: argparse.Namespace, rule: SamplingRule, ranks: int
-) -> answers.PromptFileJob:
+) -> prompt_file.PromptFileJob:
     """Read the prompts of the file; UserMistake if it is invalid, or if `ranks` cannot form the layout."""
     shape = _decoder_shape(checkpoint)
     problems = find_rollout_problems(shape, _degrees(arguments), ranks, of="--")
@@ -138,8 +143,8 @@ def _asked(
         raise UserMistake("\n".join(problems))
     tokenizer = _tokenizer(checkpoint)
     ends = end_token_ids(checkpoint_processors(checkpoint), tokenizer, shape.vocabulary)
-    prompts = answers.read_prompts(arguments.prompts, tokenizer, shape.vocabulary)
-    return answers.PromptFileJob(arguments, tokenizer, prompts, ends, rule)
+    prompts = prompt_file.read_prompts(arguments.prompts, tokenizer, shape.vocabulary)
+    return prompt_file.PromptFileJob(arguments, tokenizer, prompts, ends, rule)
 
 
 def _degrees(arguments: argparse.Namespace) -> RolloutParallelism:
@@ -177,7 +182,7 @@ def load(checkpoint: StepCheckpoint) -> tuple[Decoder, Tokenizer]:
     """Load the model, on the CPU in fp32, and the tokenizer of a step directory."""
     model = build_network(_decoder_shape(checkpoint)).eval()
     assert isinstance(model, Decoder)
-    load_tensors(checkpoint, state.model_tensors(model))
+    load_tensors(checkpoint, state_tensors.model_tensors(model))
     return model, _tokenizer(checkpoint)
 
 

@@ -7,15 +7,15 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from footplate_contracts.model import Contract
+from footplate_contracts.base import Contract
 from footplate_contracts.names import ExitCode
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint.layout import CheckpointFile, StepDirectory
-from footplate_trainer.checkpoint.place import locate
-from footplate_trainer.checkpoint.record import HeldOutScores, Key, flatten_key
+from footplate_trainer.checkpoint.lookup import locate
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import storage_errors
+from footplate_trainer.checkpoint.training_state import HeldOutScores, Key, flatten_key
 
 
 class Inspection(Contract):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.commands import samples
+from footplate_trainer.commands import conversation_options
 from footplate_trainer.data import tokenizer as tokenizers
 from footplate_trainer.data.corpus import PYTHON_DOCS, PYTHON_STDLIB
 from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialTokenRole
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help=f"draws what a tokenizer learns from beyond {megabytes(LEARNING_BYTES)} (default %(default)s)",
     )
-    samples.add_arguments(parser)
+    conversation_options.add_arguments(parser)
 
 
 def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,8 +101,8 @@ def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="ROLE",
         help="give --tokenizer a new id for a role that it has no token for: "
-        f"{', '.join(SpecialTokenRole)} or {ALL}; may be given again. A model that ends with the tokenizer's own ids has "
-        "to grow for it",
+        f"{', '.join(SpecialTokenRole)} or {ALL}; may be given again. A model that ends with the tokenizer's "
+        "own ids has to grow for it",
     )
     parser.add_argument(
         "--tokenizer-kind",
@@ -123,9 +123,13 @@ def _named(text: str) -> tuple[SpecialTokenRole, str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Pack, and print a summary; return the process's exit code."""
-    if arguments.format.of_conversations:
-        return _finish(arguments.out, partial(samples.pack_conversations, arguments), samples.summary)
-    if given := samples.first_given_option(arguments):
+    if arguments.format.is_conversational:
+        return _finish(
+            arguments.out,
+            partial(conversation_options.pack_conversations, arguments),
+            conversation_options.summary,
+        )
+    if given := conversation_options.first_given_option(arguments):
         print_status(f"footplate-trainer pack: {given} is of --format chat, preferences, ratings or prompts")
         return ExitCode.CONFIG
     write = partial(

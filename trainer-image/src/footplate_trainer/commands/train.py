@@ -46,9 +46,9 @@ def _train(run_file: RunFile, metrics: Path | None) -> ExitCode:
     import torch
 
     from footplate_elastic.protocol.agent_client import open_client
-    from footplate_trainer.loop.train import unfreeze_gc
+    from footplate_trainer.loop.training_loop import unfreeze_gc
     from footplate_trainer.parallel.world import read_environment
-    from footplate_trainer.stages import catalogue
+    from footplate_trainer.stages import programs
 
     gc.enable()
     ranks = read_environment(os.environ).world_size
@@ -61,7 +61,7 @@ def _train(run_file: RunFile, metrics: Path | None) -> ExitCode:
     )
     agent = open_client(os.environ)
     try:
-        code = catalogue.train(run_file.config(world), agent, metrics)
+        code = programs.train(run_file.config(world), agent, metrics)
     finally:
         unfreeze_gc()  # whoever calls this from a program of its own may train another run
     agent.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import list_committed, open_step_directory
+from footplate_trainer.checkpoint.lookup import list_committed, open_step_directory
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.errors import CheckpointDamaged
 

@@ -13,7 +13,7 @@ from footplate_trainer.data.bins import Bins, best_fit
 from footplate_trainer.data.datasets import PACKED, Dataset
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.packing import IGNORED, Sample, filler_sample
-from footplate_trainer.data.samples import Samples, select_fitting
+from footplate_trainer.data.sample_shards import Samples, select_fitting
 from footplate_trainer.data.shards import TokenShards
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from footplate_contracts.v1alpha1.data import Masking, Packing
-from footplate_planning.spans import plan_spans
+from footplate_planning.span_corruption import plan_spans
 from footplate_trainer.data import order
 from footplate_trainer.data.layout import SpecialTokenRole
 from footplate_trainer.data.masking import SpanIds, Vocabulary, masked_sample, span_filler, span_sample
@@ -30,7 +30,7 @@ from footplate_trainer.data.packing import (
     window_count,
     window_span,
 )
-from footplate_trainer.data.samples import SampleDocument
+from footplate_trainer.data.sample_shards import SampleDocument
 from footplate_trainer.data.shards import TokenShards
 
 PACKED: Final = Packing()
@@ -71,7 +71,8 @@ class Dataset(ABC):
     def positions_by_width(self, ids: Int64s, ranks: Sequence[Int64s]) -> Mapping[int, int]:
         """Count the positions that all `ranks` compute of a step's `ids`, by row width.
 
-        Each of `ranks` is an argument of `arrange_micro_batches`. Empty where all rows are as wide as the context.
+        Each of `ranks` is an argument of `arrange_micro_batches`. Empty where all rows are as wide as the
+        context.
         """
         del ids, ranks
         return {}

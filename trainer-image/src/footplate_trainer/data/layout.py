@@ -33,9 +33,9 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
-from footplate_contracts.model import Contract
+from footplate_contracts.base import Contract
 from footplate_contracts.v1alpha1.data import LossMask, OverlongPolicy
-from footplate_planning.spans import SENTINELS
+from footplate_planning.span_corruption import SENTINELS
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from footplate_planning.spans import SpanPlan
+from footplate_planning.span_corruption import SpanPlan
 from footplate_trainer.data.layout import SpecialIds
 from footplate_trainer.data.order import Float64s, Int64s
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Int32s, Sample, TokenSpan, padded

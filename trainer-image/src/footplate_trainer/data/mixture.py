@@ -25,7 +25,7 @@ from footplate_trainer.data import order
 from footplate_trainer.data.datasets import Dataset
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.packing import Sample
-from footplate_trainer.data.samples import SampleDocument
+from footplate_trainer.data.sample_shards import SampleDocument
 
 MOST_TURNS: Final = 1 << 14
 

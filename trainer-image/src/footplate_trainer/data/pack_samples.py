@@ -18,16 +18,16 @@ from typing import Final
 from footplate_contracts.v1alpha1.data import LossMask, OverlongPolicy
 from footplate_trainer.data import tokenizer as tokenizers
 from footplate_trainer.data.chat.encoding import ChatEncoder
-from footplate_trainer.data.chat.fields import RowReader
-from footplate_trainer.data.chat.making import (
+from footplate_trainer.data.chat.model_template import ModelTemplate, read_special_tokens, read_template
+from footplate_trainer.data.chat.renderer import Answer, Render, Renderer, RenderRequest
+from footplate_trainer.data.chat.row_reader import RowReader
+from footplate_trainer.data.chat.sample_maker import (
     AnswerDelimiters,
     EndOfText,
     SampleMaker,
     find_delimiters,
     format_sample,
 )
-from footplate_trainer.data.chat.model_template import ModelTemplate, read_special_tokens, read_template
-from footplate_trainer.data.chat.renderer import Answer, Render, Renderer, RenderRequest
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TEMPLATE_FILE,
@@ -41,8 +41,8 @@ from footplate_trainer.data.layout import (
 )
 from footplate_trainer.data.pack import SHARD_TOKENS
 from footplate_trainer.data.progress import Advance, progress
-from footplate_trainer.data.records import TRAIN, BadRow, DataRow, RowFile, list_files
-from footplate_trainer.data.samples import SampleWriter, StoredSample, whole_turns_length
+from footplate_trainer.data.row_files import TRAIN, BadRow, DataRow, RowFile, list_files
+from footplate_trainer.data.sample_shards import SampleWriter, StoredSample, whole_turns_length
 from footplate_trainer.data.tokenizer import PackTokenizer, batch_by_size
 from footplate_trainer.data.writer import new_folder, write_file
 

@@ -19,7 +19,7 @@ from footplate_trainer.data.datasets import PACKED, Dataset
 from footplate_trainer.data.mixture import Mixture
 from footplate_trainer.data.order import Float64s, Int64s
 from footplate_trainer.data.packing import IGNORED, Sample, filler_sample
-from footplate_trainer.data.samples import SampleDocument
+from footplate_trainer.data.sample_shards import SampleDocument
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.model.sequence_field import ANSWER, LEARNT, PAIRS, REFERENCE, SequenceField
 

@@ -17,7 +17,7 @@ from footplate_trainer.data.datasets import Dataset
 from footplate_trainer.data.mixture import Mixture
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.packing import Sample, filler_sample
-from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.sample_shards import Samples
 from footplate_trainer.data.shards import TokenShards
 
 

@@ -13,7 +13,7 @@ from footplate_contracts.v1alpha1.data import OverlongPolicy, Packing
 from footplate_trainer.data.conversation_dataset import SampleSequences
 from footplate_trainer.data.packing import IGNORED, Sample, filler_sample
 from footplate_trainer.data.preference_dataset import answer_labels
-from footplate_trainer.data.samples import SampleDocument
+from footplate_trainer.data.sample_shards import SampleDocument
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.model.sequence_field import DESIRABLE, SAMPLES, SequenceField
 

@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from footplate_planning.spans import SENTINELS
+from footplate_planning.span_corruption import SENTINELS
 from footplate_trainer.data.check import (
     check_sizes,
     data_read_error,

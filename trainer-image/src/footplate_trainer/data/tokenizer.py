@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from footplate_planning.spans import SENTINELS
+from footplate_planning.span_corruption import SENTINELS
 from footplate_trainer.data.layout import SpecialIds, SpecialTokenRole
 from footplate_trainer.data.special_names import ALIASES
 

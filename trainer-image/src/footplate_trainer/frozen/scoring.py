@@ -12,9 +12,9 @@ from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.references import value_uri
-from footplate_trainer.checkpoint.record import HeldOutScores, Key, flatten_key, key_differences
+from footplate_trainer.checkpoint.training_state import HeldOutScores, Key, flatten_key, key_differences
 from footplate_trainer.frozen.source import ModelSource, find_model, frozen_config
-from footplate_trainer.huggingface.scoring import label_count, read_held_out_scores
+from footplate_trainer.huggingface.sequence_classification import label_count, read_held_out_scores
 
 REWARD_FIELD: Final = "reward.uri"
 VALUE_FIELD: Final = "reinforcement.value.uri"

@@ -19,15 +19,15 @@ from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning import compatibility
 from footplate_planning.config import model_shape
-from footplate_trainer.checkpoint import layout, place
-from footplate_trainer.checkpoint.given import find_pinned_checkpoint
-from footplate_trainer.checkpoint.record import flatten_key, key_differences
+from footplate_trainer.checkpoint import layout, lookup
+from footplate_trainer.checkpoint.lineage_checkpoint import find_pinned_checkpoint
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointSource
+from footplate_trainer.checkpoint.training_state import flatten_key, key_differences
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
 from footplate_trainer.huggingface.initial import folder_model
-from footplate_trainer.huggingface.scoring import label_count
+from footplate_trainer.huggingface.sequence_classification import label_count
 
 _WITHOUT_EFFECT: Final = ("contextLength", "growEmbeddings", "dropout", "initialization")  # on what it says
 _REFERENCE_FIELDS: Final = {
@@ -102,10 +102,10 @@ def find_model(
         tokenizer, labels = folder.read(layout.TOKENIZER_FILE), label_count(folder.config())
         return ModelSource(uri, field, folder_model(folder), tokenizer, labels=labels)
     try:
-        checkpoint = named or place.open_step_directory(uri)  # which a run's folder is not
+        checkpoint = named or lookup.open_step_directory(uri)  # which a run's folder is not
         if checkpoint is None and directory:
             checkpoint = StepCheckpoint(CheckpointSource(uri), directory)
-        checkpoint = checkpoint or place.locate(uri)
+        checkpoint = checkpoint or lookup.locate(uri)
         config, tokenizer = checkpoint.config(), checkpoint.read_bytes(layout.TOKENIZER_FILE)
     except CheckpointError as error:
         raise folder.user_mistake(

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 import torch
 
 from footplate_trainer.data.order import Float64s
-from footplate_trainer.generation.blocks import BlockAllocator
-from footplate_trainer.generation.passes import EngineLimits, SamplingInputs, open_forward_passes
+from footplate_trainer.generation.block_allocator import BlockAllocator
+from footplate_trainer.generation.forward_passes import EngineLimits, SamplingInputs, open_forward_passes
 from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SampledTokens, SamplingRule, sampling_uniforms
 from footplate_trainer.generation.scheduler import ScheduledPass, Scheduler
-from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.parallel.rollout import RolloutModel
+from footplate_trainer.model.decoder import Decoder
+from footplate_trainer.parallel.rollout_model import RolloutModel
 
 
 def _never() -> bool:

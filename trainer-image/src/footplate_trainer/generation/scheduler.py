@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from footplate_trainer.generation.blocks import BlockAllocator, BlockTable
+from footplate_trainer.generation.block_allocator import BlockAllocator, BlockTable
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from torch import Tensor
 from footplate_contracts.v1alpha1.model import Architecture, Family, Model
 from footplate_planning.config import shape_of
 from footplate_planning.shape import ModelShape
-from footplate_trainer.huggingface.names import ParameterLocation, parameter_locations
+from footplate_trainer.huggingface.model_config import config_of
 from footplate_trainer.huggingface.reader import json_bytes
-from footplate_trainer.huggingface.shape import config_of
+from footplate_trainer.huggingface.tensor_names import ParameterLocation, parameter_locations
 from footplate_trainer.huggingface.writer import Load
 from footplate_trainer.model.linear import SCORE
 

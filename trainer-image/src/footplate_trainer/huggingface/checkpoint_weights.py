@@ -12,7 +12,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint.durable import resume
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.tensors import load_tensors, read_index
+from footplate_trainer.checkpoint.tensor_reader import load_tensors, read_index
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.adapter import matrices
 from footplate_trainer.model.linear import SCORE, is_adapter_parameter

@@ -18,16 +18,20 @@ from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.tensors import load_tensors
+from footplate_trainer.checkpoint.tensor_reader import load_tensors
 from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.huggingface.adapter import with_merged_adapters, write_adapter
-from footplate_trainer.huggingface.companions import SavedProcessors, checkpoint_processors
-from footplate_trainer.huggingface.ends import end_token_ids
 from footplate_trainer.huggingface.folder import ModelFolder
-from footplate_trainer.huggingface.scoring import PaddingToken, SequenceClassification, find_padding_token
+from footplate_trainer.huggingface.model_end_tokens import end_token_ids
+from footplate_trainer.huggingface.saved_processors import SavedProcessors, checkpoint_processors
+from footplate_trainer.huggingface.sequence_classification import (
+    PaddingToken,
+    SequenceClassification,
+    find_padding_token,
+)
 from footplate_trainer.huggingface.writer import write_folder, write_processors
-from footplate_trainer.model.build import build_network
 from footplate_trainer.model.linear import is_adapter_parameter
+from footplate_trainer.model.network_factory import build_network
 
 _log = logging.getLogger(__name__)
 

@@ -57,8 +57,8 @@ class ModelFolder(InputFolder):
     def fetch_weights(self, owner: str = "", local_rank: int = 0) -> NodeFolder:
         """Return the folder itself on a volume; else this node's copy of its weights, index and config.json.
 
-        `owner` and `local_rank` as in `fetch_to_node`. Off a volume, UserMistake when weights are missing: on a
-        volume the reader of the weights finds out.
+        `owner` and `local_rank` as in `fetch_to_node`. Off a volume, UserMistake when weights are missing: on
+        a volume the reader of the weights finds out.
         """
         if self.is_on_volume:
             return self.fetch_to_node(())

@@ -12,15 +12,15 @@ from footplate_contracts.runconfig import RunConfig, resolve_network
 from footplate_contracts.v1alpha1.model import InitFrom, Model
 from footplate_contracts.v1alpha1.references import LineageEntry, ReferenceField
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_planning.agreement import apply_overrides
 from footplate_planning.config import model_shape
-from footplate_trainer.checkpoint import place
-from footplate_trainer.checkpoint.given import find_pinned_checkpoint
+from footplate_planning.model_overrides import apply_overrides
+from footplate_trainer.checkpoint import lookup
+from footplate_trainer.checkpoint.lineage_checkpoint import find_pinned_checkpoint
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
-from footplate_trainer.huggingface.scoring import label_count
-from footplate_trainer.huggingface.shape import model_of
+from footplate_trainer.huggingface.model_config import model_of
+from footplate_trainer.huggingface.sequence_classification import label_count
 
 
 def folder_model(folder: ModelFolder) -> Model:
@@ -50,7 +50,7 @@ def initial_checkpoint(
     if not folder.exists or folder.read(CONFIG_FILE) is not None:
         return None
     try:
-        checkpoint = place.locate(asked.place)
+        checkpoint = lookup.locate(asked.place)
     except CheckpointError:
         return None  # whoever reads config.json says what is missing
     checkpoint.manifest()

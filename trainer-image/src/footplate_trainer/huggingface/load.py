@@ -17,11 +17,11 @@ from footplate_trainer.huggingface.checkpoint_weights import load_checkpoint
 from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import check_rules, folder_model, initial_checkpoint
 from footplate_trainer.huggingface.reader import FolderReader
-from footplate_trainer.huggingface.scoring import label_count
+from footplate_trainer.huggingface.sequence_classification import label_count
 from footplate_trainer.input_folder import NodeFolder
-from footplate_trainer.model.build import build_network
 from footplate_trainer.model.linear import SCORE, is_adapter_parameter
-from footplate_trainer.parallel import agree
+from footplate_trainer.model.network_factory import build_network
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.world import DistributedContext
 
@@ -41,7 +41,7 @@ def load_initial(config: RunConfig, model: nn.Module, world: DistributedContext)
     """
     assert config.init_from is not None
     asked, lineage = config.init_from, config.lineage
-    checkpoint = agree.compute_on_rank_0(
+    checkpoint = object_collectives.compute_on_rank_0(
         lambda: _located(initial_checkpoint(asked, lineage)), world.background
     )
     if checkpoint is not None:
@@ -96,8 +96,8 @@ def fetch_weights_everywhere(folder: ModelFolder, run: str, world: DistributedCo
         there = folder.fetch_weights(run, world.local_rank)
     except TrainerError as found:
         error = found
-    agree.raise_first(error, world.background)
-    if len(set(agree.all_gather(there.digest, world.background))) > 1:
+    object_collectives.raise_first(error, world.background)
+    if len(set(object_collectives.all_gather(there.digest, world.background))) > 1:
         raise StorageError(
             f"{folder.field} {folder.uri} was written while nodes copied it: they have different weights; "
             "write it to a folder of its own, and name that"

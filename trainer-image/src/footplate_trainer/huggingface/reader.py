@@ -17,7 +17,7 @@ from footplate_contracts.v1alpha1.model import Family, Model, PositionName
 from footplate_planning.config import shape_of
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE, check_no_missing_files, weight_map
-from footplate_trainer.huggingface.names import Naming, ParameterLocation, naming, parameter_locations
+from footplate_trainer.huggingface.tensor_names import Naming, ParameterLocation, naming, parameter_locations
 from footplate_trainer.storage import join
 
 _OF_VOCABULARY = frozenset({"embedding.weight", "head.weight", "head_bias"})

@@ -17,12 +17,17 @@ from torch import Tensor
 from footplate_contracts.v1alpha1.model import Model, PositionName
 from footplate_planning.config import shape_of
 from footplate_trainer.data.special_names import ALIASES
-from footplate_trainer.huggingface.companions import NONE, POSITIONS, TOKENIZER_SETTINGS, SavedProcessors
 from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE
-from footplate_trainer.huggingface.names import ParameterLocation, parameter_locations
+from footplate_trainer.huggingface.model_config import config_of
 from footplate_trainer.huggingface.reader import json_bytes
-from footplate_trainer.huggingface.scoring import SequenceClassification
-from footplate_trainer.huggingface.shape import config_of
+from footplate_trainer.huggingface.saved_processors import (
+    NONE,
+    POSITIONS,
+    TOKENIZER_SETTINGS,
+    SavedProcessors,
+)
+from footplate_trainer.huggingface.sequence_classification import SequenceClassification
+from footplate_trainer.huggingface.tensor_names import ParameterLocation, parameter_locations
 
 SHARD_BYTES = 4 << 30  # of one file; also what is held in memory at once
 

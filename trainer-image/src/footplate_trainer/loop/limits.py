@@ -19,7 +19,7 @@ from footplate_contracts.directives import NumberedLimits, limit_values, promote
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import total_steps
 from footplate_trainer.optim.schedule import learning_rate
-from footplate_trainer.parallel import agree
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.world import DistributedContext
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class RunLimits:
 
     def apply_newest(self, told: NumberedLimits | None, world: DistributedContext, done: int) -> bool:
         """`apply` the newest limits that any rank has been told. Collective."""
-        known = agree.all_gather(self.newer_limits(told), world.everybody)
+        known = object_collectives.all_gather(self.newer_limits(told), world.everybody)
         return self.apply(max(known, key=lambda limits: (limits.epoch, limits.number)), done)
 
     def apply(self, told: NumberedLimits, done: int) -> bool:

@@ -23,18 +23,18 @@ from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.loop.inputs import StepInputs
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
-from footplate_trainer.model.tally import Counts, MetricSums
+from footplate_trainer.model.metric_sums import Counts, MetricSums
 from footplate_trainer.model.token_loss import ScoreRequest
-from footplate_trainer.optim.clip import GradientMonitor, clip_gradients, square_norm
+from footplate_trainer.optim.gradient_clipping import GradientMonitor, clip_gradients, square_norm
 from footplate_trainer.optim.optimizer import ShardedOptimizer
 from footplate_trainer.parallel import device
-from footplate_trainer.parallel.apply import ParallelModel
 from footplate_trainer.parallel.gradients import Gradients
-from footplate_trainer.parallel.judged import ScoreCollector, gather_rows
+from footplate_trainer.parallel.loss_objective import ScoreCollector, gather_rows
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.parallel_model import ParallelModel
 from footplate_trainer.parallel.reference import Reference
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
-from footplate_trainer.parallel.valued import ValueCollector
+from footplate_trainer.parallel.value_objective import ValueCollector
 from footplate_trainer.parallel.world import DistributedContext, seed_step
 
 

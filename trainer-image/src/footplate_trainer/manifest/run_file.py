@@ -25,7 +25,7 @@ from footplate_contracts.v1alpha1.trainingrun import TrainingRun, TrainingRunSpe
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.manifest.cel import broken_rules, violations
 from footplate_trainer.manifest.overrides import override, suggestion
-from footplate_trainer.manifest.refusals import validation_lines
+from footplate_trainer.manifest.validation_messages import validation_lines
 
 KIND = "TrainingRun"
 _TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")

@@ -13,12 +13,12 @@ from typing import Final
 from torch import nn
 
 from footplate_trainer.model.attention import MultiHeadAttention
+from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.feed_forward import FeedForward
 from footplate_trainer.model.invariant_attention import InvariantAttention
 from footplate_trainer.model.linear import Linear, LowRankAdapter
 from footplate_trainer.model.norm import RMSNorm
 from footplate_trainer.model.tiles import Tiles
-from footplate_trainer.model.transformer import Decoder
 
 NORMS: Final[tuple[type[nn.Module], ...]] = (RMSNorm, nn.LayerNorm)
 

@@ -85,7 +85,10 @@ class HashDropout(HashRandomModule):
         return self.training and self.probability > 0
 
     def forward(self, x: Tensor, dropout_seed: DropoutSeed | None, positions: Tensor | None = None) -> Tensor:
-        """Drop from x [batch, length, hidden] or weights [batch, heads, length, keys]; see `random_integers`."""
+        """Drop from x [batch, length, hidden] or weights [batch, heads, length, keys].
+
+        See `random_integers`.
+        """
         if not self.is_active:
             return x
         assert dropout_seed is not None, "dropout needs to know step and samples"

@@ -89,7 +89,7 @@ class _Chunked(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (*ctx.kept.times(gradient), None, None, None, None, None)
+        return (*ctx.kept.scaled_by(gradient), None, None, None, None, None)
 
 
 class _Chunks(HeadChunks):

@@ -7,17 +7,17 @@ rely on the following.
 `blocks` is keyed by the block's number in the whole network, as text. A parameter that two stages have under
 one name (tied embeddings) is one parameter: its gradients add up.
 
-*StageModules.* `prune_to_stage` leaves a stage its blocks, and the beginning or the end if it has them; deleted modules
-are None (or missing in `blocks`). Call it while the network is on `meta`. After memory is allocated, call
-`reset_tables`.
+*StageModules.* `prune_to_stage` leaves a stage its blocks, and the beginning or the end if it has them;
+deleted modules are None (or missing in `blocks`). Call it while the network is on `meta`. After memory is
+allocated, call `reset_tables`.
 
-*Passes.* `forward_stage` is a stage's pass: from what the stage before sent (nothing for the first) to the input of
-the next one, floating-point tensors only; tokens and the like come in `inputs` to each stage. The last
-stage's result is one tensor [batch, length, width], ready for the output projection, which is `head_weight`
-[vocabulary, width] and nothing more: a loss may process rows of hidden states, or columns of the vocabulary,
-at a time and never have all logits. Where sequences are scored, a head [labels, width] replaces it. `forward_stage`
-is `begin`, `run` and `finish`, each only where the stage has that part. A wrapper that gathers parameters
-around `forward` must treat `forward_stage` as another forward method.
+*Passes.* `forward_stage` is a stage's pass: from what the stage before sent (nothing for the first) to the
+input of the next one, floating-point tensors only; tokens and the like come in `inputs` to each stage. The
+last stage's result is one tensor [batch, length, width], ready for the output projection, which is
+`head_weight` [vocabulary, width] and nothing more: a loss may process rows of hidden states, or columns of
+the vocabulary, at a time and never have all logits. Where sequences are scored, a head [labels, width]
+replaces it. `forward_stage` is `begin`, `run` and `finish`, each only where the stage has that part. A
+wrapper that gathers parameters around `forward` must treat `forward_stage` as another forward method.
 
 *Widths.* Layers read sizes off their weights and their input, never off the shape: a rank may have some
 heads, some columns, some positions. `set_sequence_shard` informs the network that between attention and

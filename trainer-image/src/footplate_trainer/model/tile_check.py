@@ -22,6 +22,7 @@ from torch import Tensor
 
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.attention_mask import AttentionMask
+from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.feed_forward import ACTIVATIONS
 from footplate_trainer.model.head_chunks import row_logsumexp
 from footplate_trainer.model.invariant_attention import BLOCK, InvariantAttention
@@ -29,7 +30,6 @@ from footplate_trainer.model.linear import Linear, LowRankAdapter
 from footplate_trainer.model.norm import build_norm
 from footplate_trainer.model.rotary import apply_rotary, rotary_frequencies, rotary_tables
 from footplate_trainer.model.tiles import MOST_NUMBERS, SIZES, Multiply, Tiles, multiply
-from footplate_trainer.model.transformer import Decoder
 
 SMALLEST: Final = 64  # the most rows that the smallest tile may have: each rest of rows is padded to it
 

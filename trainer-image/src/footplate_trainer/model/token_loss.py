@@ -176,7 +176,7 @@ class _Judged(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (*ctx.kept.times(gradient), None)
+        return (*ctx.kept.scaled_by(gradient), None)
 
 
 def _by_token(scorer: _Scorer, plan: _Plan, grads: HeadGradients | None) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.training import Optimizer, OptimizerName
-from footplate_trainer.optim.groups import get_weight_decay
+from footplate_trainer.optim.weight_decay import get_weight_decay
 from footplate_trainer.parallel.data_parallel import dtensor_like
 from footplate_trainer.parallel.local_shard import local_shard, trained_parameters
 

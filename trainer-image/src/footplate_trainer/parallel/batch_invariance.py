@@ -6,11 +6,11 @@ import torch
 
 from footplate_trainer.errors import TrainerError
 from footplate_trainer.model.batch_invariance import make_batch_invariant
+from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.network import TransformerNetwork
 from footplate_trainer.model.tile_check import InvariantTiles, NoInvariantTiles, find_invariant_tiles
 from footplate_trainer.model.tiles import Tiles
-from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.parallel.agree import all_gather
+from footplate_trainer.parallel.object_collectives import all_gather
 from footplate_trainer.parallel.world import DistributedContext
 
 
@@ -28,8 +28,8 @@ def apply_batch_invariance(
 def agreed_tiles(network: Decoder, dtype: torch.dtype, world: DistributedContext) -> Tiles:
     """Return tiles in which `network`, cut and still on `meta`, computes the same on all ranks. Collective.
 
-    Raises, on every rank, the error of a rank that finds none, and NoInvariantTiles if two ranks compute the same
-    thing with different bits.
+    Raises, on every rank, the error of a rank that finds none, and NoInvariantTiles if two ranks compute the
+    same thing with different bits.
     """
     found: InvariantTiles | TrainerError
     try:

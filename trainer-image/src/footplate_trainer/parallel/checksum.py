@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from footplate_trainer.parallel import agree
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.local_shard import local_shard
 
 # Numbers that are hashed at once, 8 bytes each: few where they stay in a processor's cache from one operation
@@ -42,7 +42,7 @@ def weights_checksum(parameters: Mapping[str, Tensor], group: dist.ProcessGroup)
         )
     blocks = {
         (name, shape, start): summed
-        for held in agree.all_gather(mine, group)
+        for held in object_collectives.all_gather(mine, group)
         for name, shape, start, summed in held
     }
     sums: dict[tuple[str, tuple[int, ...]], int] = defaultdict(int)

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
-from footplate_trainer.parallel import agree
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.local_shard import to_local, trained_parameters
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.partial_sums import PartialSum, complete_sums
@@ -47,7 +47,7 @@ class Gradients:
 
     def _share_over_pipeline(self, names: list[str], grid: Grid, group: dist.ProcessGroup) -> None:
         holders: dict[str, list[int]] = defaultdict(list)
-        for pipeline, held in enumerate(agree.all_gather(names, group)):
+        for pipeline, held in enumerate(object_collectives.all_gather(names, group)):
             for name in held:
                 holders[name].append(pipeline)
         shared = {name: ranks for name, ranks in holders.items() if len(ranks) > 1}

@@ -19,9 +19,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from footplate_trainer.model.head_chunks import VocabularyShard
-from footplate_trainer.model.pooled import embedded_pairs, info_nce
-from footplate_trainer.model.tally import Counts, MetricSums
+from footplate_trainer.model.metric_sums import Counts, MetricSums
 from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.text_losses import embedded_pairs, info_nce
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
 

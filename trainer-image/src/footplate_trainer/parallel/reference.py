@@ -18,12 +18,12 @@ from torch import Tensor
 
 from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.linear import without_adapters
-from footplate_trainer.model.tally import Counts
+from footplate_trainer.model.metric_sums import Counts
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.parallel.apply import ParallelModel
-from footplate_trainer.parallel.judged import ScoreCollector
+from footplate_trainer.parallel.loss_objective import ScoreCollector
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.parallel_model import ParallelModel
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModules
 
 

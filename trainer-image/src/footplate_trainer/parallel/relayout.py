@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from footplate_planning.placement import TensorRegion
-from footplate_planning.relayout import BlockTransfer, ReshardPlan, TransferPiece
+from footplate_planning.reshard import BlockTransfer, ReshardPlan, TransferPiece
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.network import TransformerNetwork
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.local_shard import local_shard, to_local
-from footplate_trainer.parallel.sequence import gather_sequence
+from footplate_trainer.parallel.sequence_collectives import gather_sequence
 
 
 class Criterion(Protocol):

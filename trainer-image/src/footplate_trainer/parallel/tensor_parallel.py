@@ -29,7 +29,7 @@ from footplate_trainer.model.inputs import BlockInputs, Inputs
 from footplate_trainer.model.linear import Linear, LowRankAdapter
 from footplate_trainer.model.network import TransformerNetwork
 from footplate_trainer.parallel.local_shard import chunk_bounds, to_local
-from footplate_trainer.parallel.sequence import gather_sequence, reduce_scatter_sequence
+from footplate_trainer.parallel.sequence_collectives import gather_sequence, reduce_scatter_sequence
 
 CUT_BY_OUTPUTS = ("query", "key", "value", "gate", "up")
 CUT_BY_INPUTS = ("output", "down")

@@ -26,8 +26,8 @@ def check_functions(functions: Sequence[RewardFunction], columns: Collection[str
         wanted = None if function.length is None else function.length.tokens
         if wanted is not None and wanted >= max_tokens:
             raise UserMistake(
-                f"{field_path(index)}.length.tokens {wanted} is not below rollout.maxTokens {max_tokens}, so no "
-                "answer could be longer; lower it or leave it out"
+                f"{field_path(index)}.length.tokens {wanted} is not below rollout.maxTokens {max_tokens}, so "
+                "no answer could be longer; lower it or leave it out"
             )
 
 

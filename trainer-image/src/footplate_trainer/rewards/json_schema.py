@@ -19,7 +19,7 @@ from referencing.jsonschema import DRAFT202012, Schema, SchemaRegistry
 from referencing.typing import URI
 
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rewards.judges import Judge, SampleJson
+from footplate_trainer.rewards.scorers import Judge, SampleJson
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from math_verify import parse, verify
 
-from footplate_trainer.rewards.answers import NoReward, parse_reward, truncate
-from footplate_trainer.rewards.judges import Judge, SampleJson, value_of
+from footplate_trainer.rewards.reward_values import NoReward, parse_reward, truncate
+from footplate_trainer.rewards.scorers import Judge, SampleJson, value_of
 
 _DELIMITERS: Final = ("$", r"\(", r"\[", r"\boxed")
 

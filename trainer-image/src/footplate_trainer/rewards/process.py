@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.rewards import messages
-from footplate_trainer.rewards.calls import CallFailureKind
-from footplate_trainer.rewards.hidden import Redactor
-from footplate_trainer.rewards.printed import log_output
+from footplate_trainer.rewards.call_schedule import CallFailureKind
+from footplate_trainer.rewards.output_log import log_output
+from footplate_trainer.rewards.redaction import Redactor
 
 START_SECONDS: Final = 300  # to import what the function needs; a judge of one's own may be a large model
 _LEAVING_SECONDS: Final = 1  # from the end of its socket to that of a process

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rewards.judges import Judge, SampleJson
+from footplate_trainer.rewards.scorers import Judge, SampleJson
 
 
 def build_scorer(set_up: Mapping[str, Any]) -> Judge:

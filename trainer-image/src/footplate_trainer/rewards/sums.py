@@ -9,8 +9,8 @@ from fractions import Fraction
 from typing import Final
 
 from footplate_trainer.errors import TooManyUnrewarded
-from footplate_trainer.rewards.answers import LARGEST
-from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
+from footplate_trainer.rewards.reward_samples import Outcome, SampleKey, Unrewarded
+from footplate_trainer.rewards.reward_values import LARGEST
 
 _SHOWN: Final = 3  # reasons in an error
 

@@ -21,9 +21,9 @@ from typing import Any, Final
 
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.process_limits import set_rlimit
-from footplate_trainer.rewards.answers import parse_rewards
-from footplate_trainer.rewards.judges import Judge, open_scorer
 from footplate_trainer.rewards.messages import MessageReader, encode
+from footplate_trainer.rewards.reward_values import parse_rewards
+from footplate_trainer.rewards.scorers import Judge, open_scorer
 
 MOST_BYTES: Final = 4 << 30  # of memory of its own (RLIMIT_DATA), which no file backs
 _SHOWN: Final = 300  # characters of an exception

@@ -16,24 +16,18 @@ from functools import partial
 
 import numpy as np
 
-from footplate_trainer.checkpoint.record import RolloutPosition, RunningScores
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.training_state import RolloutPosition, RunningScores
 from footplate_trainer.data.loader import BatchLoader, StepBatch
 from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.errors import NumericalDivergence
-from footplate_trainer.model.policy_judge import ADVANTAGE, COEFFICIENT, REFERENCE, SAMPLER
-from footplate_trainer.parallel.valued import OLD_VALUE, RETURN
+from footplate_trainer.model.policy_loss import ADVANTAGE, COEFFICIENT, REFERENCE, SAMPLER
+from footplate_trainer.parallel.value_objective import OLD_VALUE, RETURN
 from footplate_trainer.parallel.world import DistributedContext
-from footplate_trainer.rewards.samples import RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.rewards.reward_samples import RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rewards.sums import describe_largest
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.answers import AnswerRow
-from footplate_trainer.rollout.appraising import with_value_advantages
-from footplate_trainer.rollout.gathering import RolloutCollector
-from footplate_trainer.rollout.identity import JournalKey, JournalKeyBuilder, Weights
-from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import CollectedRollout
-from footplate_trainer.rollout.learning import (
+from footplate_trainer.rollout.advantages import (
     Advantages,
     compute_advantages,
     next_coefficient,
@@ -41,14 +35,24 @@ from footplate_trainer.rollout.learning import (
     reference_kl,
     resumed_kl_coefficient,
 )
-from footplate_trainer.rollout.normalising import RewardNormalizer, normalize_rewards, normalized_reward_sums
-from footplate_trainer.rollout.records import Float32s, SampleRecord
+from footplate_trainer.rollout.answer_dataset import AnswerRow
+from footplate_trainer.rollout.collective_journal import flush_journals
+from footplate_trainer.rollout.collector import RolloutCollector
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.journal_keys import JournalKey, JournalKeyBuilder, Weights
+from footplate_trainer.rollout.journal_records import Float32s, SampleRecord
 from footplate_trainer.rollout.reward_model import MODEL
+from footplate_trainer.rollout.reward_normalization import (
+    RewardNormalizer,
+    normalize_rewards,
+    normalized_reward_sums,
+)
+from footplate_trainer.rollout.rollout_state import CollectedRollout
 from footplate_trainer.rollout.rows import RowBatcher
 from footplate_trainer.rollout.scores import Models, RolloutScorer, is_scored
 from footplate_trainer.rollout.settings import RolloutSettings
-from footplate_trainer.rollout.together import flush_journals
 from footplate_trainer.rollout.unrewarded import UnrewardedAnswers
+from footplate_trainer.rollout.value_targets import with_value_advantages
 
 MakeAnswer = Callable[..., AnswerRow]
 """Of a rollout's answer, by its key, what a model learns."""

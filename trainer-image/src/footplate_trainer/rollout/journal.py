@@ -23,11 +23,16 @@ from typing import Final, Protocol
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.folder import Folder, LocalFolder
 from footplate_trainer.checkpoint.store import storage_errors
-from footplate_trainer.rollout import records
-from footplate_trainer.rollout.identity import JournalKey
-from footplate_trainer.rollout.kept import RolloutState, merge_records
-from footplate_trainer.rollout.places import FOLDER, JournalFile, find_obsolete_rollouts, rollout_folder
-from footplate_trainer.rollout.records import Record
+from footplate_trainer.rollout import journal_records
+from footplate_trainer.rollout.journal_files import (
+    FOLDER,
+    JournalFile,
+    find_obsolete_rollouts,
+    rollout_folder,
+)
+from footplate_trainer.rollout.journal_keys import JournalKey
+from footplate_trainer.rollout.journal_records import Record
+from footplate_trainer.rollout.rollout_state import RolloutState, merge_records
 from footplate_trainer.storage import sync_folder
 
 _log = logging.getLogger(__name__)
@@ -116,7 +121,7 @@ class Journal:
             error: Exception | None = None
             try:
                 self._writer = self._writer or self._open()
-                self._writer.append(records.encode_records(taken))
+                self._writer.append(journal_records.encode_records(taken))
             except Exception as failed:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
                 error = failed
             with self._durable:
@@ -140,7 +145,7 @@ class Journal:
     def _open(self) -> _Writer:
         """Open a file numbered after those that a process of this name left: none is written to again."""
         self._begun = self._clock()
-        file, header = replace(self._file, step=self._step), records.header(self._key)
+        file, header = replace(self._file, step=self._step), journal_records.header(self._key)
         there = list_journal_files(self._folder, self._step)
         left = [other.number for other in there if replace(other, number=0) == file]
         file = replace(file, number=max(left, default=-1) + 1)
@@ -219,7 +224,7 @@ def read_rollout(folder: Folder, step: int, key: JournalKey) -> RolloutState:
     with storage_errors(f"rollout of step {step} in {folder.uri}"):
         files: dict[GenerationId, list[Record]] = defaultdict(list)
         for file in list_journal_files(folder, step):
-            found, whole = records.decode_records(folder.read(file.name), key)
+            found, whole = journal_records.decode_records(folder.read(file.name), key)
             if not whole:
                 _log.info("%s is torn, or of another rollout: %d of its records count", file.name, len(found))
             files[file.generation] += found

@@ -37,19 +37,19 @@ from footplate_trainer.data.layout import (
 )
 from footplate_trainer.data.pack import SHARD_TOKENS
 from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
-from footplate_trainer.data.samples import SampleDocument, SampleWriter, StoredSample
+from footplate_trainer.data.sample_shards import SampleDocument, SampleWriter, StoredSample
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.data.writer import check_free, new_folder, overwrite_remote, write_file
 from footplate_trainer.errors import StorageError, UserMistake, WriteInProgress
-from footplate_trainer.rewards.samples import Outcome, SampleKey
+from footplate_trainer.rewards.reward_samples import Outcome, SampleKey
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.best import is_ended_by_stop_text, select_answers
-from footplate_trainer.rollout.closing import AppendedEndTokens
-from footplate_trainer.rollout.identity import JournalKey
-from footplate_trainer.rollout.kept import RolloutState
-from footplate_trainer.rollout.learning import complete_reward_sums
-from footplate_trainer.rollout.normalising import RewardNormalizer, normalized_reward_sums
-from footplate_trainer.rollout.records import SampleRecord
+from footplate_trainer.rollout.advantages import complete_reward_sums
+from footplate_trainer.rollout.answer_selection import is_ended_by_stop_text, select_answers
+from footplate_trainer.rollout.appended_end_tokens import AppendedEndTokens
+from footplate_trainer.rollout.journal_keys import JournalKey
+from footplate_trainer.rollout.journal_records import SampleRecord
+from footplate_trainer.rollout.reward_normalization import RewardNormalizer, normalized_reward_sums
+from footplate_trainer.rollout.rollout_state import RolloutState
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.storage import is_local, local_path, open_storage
 

@@ -19,17 +19,17 @@ from footplate_trainer.data import order
 from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.loop.inputs import StepInputs
-from footplate_trainer.parallel.apply import ParallelModel
-from footplate_trainer.parallel.scored import SequenceScoreCollector
+from footplate_trainer.parallel.parallel_model import ParallelModel
+from footplate_trainer.parallel.reward_objective import SequenceScoreCollector
 from footplate_trainer.parallel.world import DistributedContext
-from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.answers import AnswerRow
-from footplate_trainer.rollout.closing import AppendedEndTokens
+from footplate_trainer.rewards.reward_samples import SampleKey
+from footplate_trainer.rollout.answer_dataset import AnswerRow
+from footplate_trainer.rollout.appended_end_tokens import AppendedEndTokens
+from footplate_trainer.rollout.collective_journal import journal_batches
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import RolloutState
-from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
+from footplate_trainer.rollout.journal_records import RewardsRecord, SampleRecord
+from footplate_trainer.rollout.rollout_state import RolloutState
 from footplate_trainer.rollout.rows import RowBatcher
-from footplate_trainer.rollout.together import journal_batches
 
 MODEL: Final = "model"  # what its reward is called
 

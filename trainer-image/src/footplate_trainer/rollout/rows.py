@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.parallel.mesh import Grid
-from footplate_trainer.rollout.answers import AnswerDataset, AnswerRow, width_of
+from footplate_trainer.rollout.answer_dataset import AnswerDataset, AnswerRow, width_of
 from footplate_trainer.rollout.settings import RolloutSettings
 
 

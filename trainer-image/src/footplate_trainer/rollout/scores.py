@@ -21,17 +21,17 @@ from footplate_trainer.data.loader import BatchLoader, StepBatch
 from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.metrics.stopwatch import StepPart
-from footplate_trainer.model.policy_judge import OLD, policy_score_request
+from footplate_trainer.model.policy_loss import OLD, policy_score_request
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.reference import Reference
 from footplate_trainer.parallel.world import DistributedContext
-from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.appraising import value_position_count as places_of
+from footplate_trainer.rewards.reward_samples import SampleKey
+from footplate_trainer.rollout.collective_journal import journal_batches
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import CollectedRollout
-from footplate_trainer.rollout.records import Float32s, ScoresRecord
+from footplate_trainer.rollout.journal_records import Float32s, ScoresRecord
+from footplate_trainer.rollout.rollout_state import CollectedRollout
 from footplate_trainer.rollout.settings import RolloutSettings
-from footplate_trainer.rollout.together import journal_batches
+from footplate_trainer.rollout.value_targets import value_position_count as places_of
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Final
 
 from tokenizers import Tokenizer
 
-from footplate_contracts.model import digest
+from footplate_contracts.base import digest
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.reinforcement import ValueModel
 from footplate_contracts.v1alpha1.reward import RewardNormalization
@@ -19,13 +19,13 @@ from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.references import value_uri
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.layout import StepDirectory
-from footplate_trainer.checkpoint.record import Key, TrainingState
-from footplate_trainer.checkpoint.state import AuxiliaryModel
+from footplate_trainer.checkpoint.state_tensors import AuxiliaryModel
+from footplate_trainer.checkpoint.training_state import Key, TrainingState
 from footplate_trainer.data.prompt_dataset import PromptOrder, has_rendered_prompt
-from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.sample_shards import Samples
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.frozen.open import (
+from footplate_trainer.frozen.frozen_model import (
     LoadedFrozenModel,
     load_init_from,
     load_merged_weights,
@@ -45,21 +45,21 @@ from footplate_trainer.frozen.scoring import (
     trained_config,
 )
 from footplate_trainer.frozen.source import ModelSource, check_tokenizer, network_config
-from footplate_trainer.huggingface.companions import SavedProcessors
-from footplate_trainer.huggingface.ends import template_end
+from footplate_trainer.huggingface.model_end_tokens import template_end
+from footplate_trainer.huggingface.saved_processors import SavedProcessors
 from footplate_trainer.loop.inputs import StepInputs
 from footplate_trainer.optim.optimizer import ShardedOptimizer, build_optimizer
-from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.apply import ParallelModel, build_colocated
+from footplate_trainer.parallel import object_collectives
+from footplate_trainer.parallel.parallel_model import ParallelModel, build_colocated
 from footplate_trainer.parallel.world import DistributedContext
-from footplate_trainer.rollout.closing import AppendedEndTokens
-from footplate_trainer.rollout.identity import reward_name
+from footplate_trainer.rollout.appended_end_tokens import AppendedEndTokens
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.normalising import RewardNormalizer
+from footplate_trainer.rollout.journal_keys import reward_name
 from footplate_trainer.rollout.reward_model import MODEL, RewardModel
+from footplate_trainer.rollout.reward_normalization import RewardNormalizer
 from footplate_trainer.rollout.rows import RowBatcher
-from footplate_trainer.stages.beside import TrainedValueModel
 from footplate_trainer.stages.start import StartPosition, get_checkpointed_state
+from footplate_trainer.stages.trained_value_model import TrainedValueModel
 
 PREFIX: Final = "value."  # of its tensors in a checkpoint
 # In a checkpoint's key: what its history stood on.
@@ -123,14 +123,17 @@ def _network(
 
 def _found(config: RunConfig, world: DistributedContext) -> ModelSource:
     """Find the model as which the value model of `config` begins, equal on every rank. Collective."""
-    found = agree.compute_on_rank_0(lambda: find_value(config), world.background)
+    found = object_collectives.compute_on_rank_0(lambda: find_value(config), world.background)
     assert found is not None, "value_uri names one"
     return found
 
 
 @dataclass(frozen=True)
 class Critic:
-    """The value model with its optimizer, as `TrainedValueModel`; a checkpoint fills it, or `load_initial_weights` does."""
+    """The value model with its optimizer, as `TrainedValueModel`.
+
+    A checkpoint fills it, or `load_initial_weights` does.
+    """
 
     config: RunConfig  # whose network it is
     uri: str | None  # where it begins; None: where the policy does
@@ -163,7 +166,9 @@ def build_value(config: RunConfig, policy: ParallelModel, world: DistributedCont
     """Build the value model of `config`, in the layout of `policy`, without weights yet. Collective."""
     uri, found = value_uri(config), None
     if uri is not None:
-        before = agree.compute_on_rank_0(lambda: get_checkpointed_state(config), world.background)
+        before = object_collectives.compute_on_rank_0(
+            lambda: get_checkpointed_state(config), world.background
+        )
         found = None if _has_value(before) else _found(config, world)
         own = _network(config, before, found, world.size)
     else:
@@ -279,7 +284,7 @@ def load_reward_model(
         check_unchanged(found, config, known)
         return found
 
-    there = agree.compute_on_rank_0(find, world.background)
+    there = object_collectives.compute_on_rank_0(find, world.background)
     scored = config.model_copy(update={"stage": Stage.REWARD})
     opened: LoadedFrozenModel = open_found_model(there.found, scored, policy, world)
     before = known.get(_WEIGHTS)

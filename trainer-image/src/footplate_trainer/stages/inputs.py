@@ -15,7 +15,7 @@ from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import DataError, TrainerError, UserMistake
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper
-from footplate_trainer.parallel import agree
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import DistributedContext
@@ -35,7 +35,7 @@ def open_shards(config: RunConfig, world: DistributedContext, *, verify: bool) -
         shards = RunShards.open(config.data, verify=share, local_rank=world.local_rank)
     except (DataError, UserMistake) as found:
         error = found
-    agree.raise_first(error, world.background)
+    object_collectives.raise_first(error, world.background)
     vocabulary = model_shape(config).vocabulary
     if shards.vocabulary_size > vocabulary:
         grows = config.init_from is not None

@@ -15,13 +15,13 @@ from footplate_contracts.v1alpha1.training import Loss, LossName, Stage
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
-from footplate_trainer.model.pooled import summed_square_error
-from footplate_trainer.model.preference_judge import build_preference_loss
+from footplate_trainer.model.preference_loss import build_preference_loss
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.own_function import import_user_function
-from footplate_trainer.parallel.judged import LossObjective
+from footplate_trainer.model.text_losses import summed_square_error
+from footplate_trainer.parallel.loss_objective import LossObjective
 from footplate_trainer.parallel.objective import Contrastive, Objective, PerMicroBatch, with_head
-from footplate_trainer.parallel.scored import RankedPairs
+from footplate_trainer.parallel.reward_objective import RankedPairs
+from footplate_trainer.user_function import import_user_function
 
 Function = Callable[[Tensor, Tensor, Targets], Tensor]
 """One's own loss, see docs/losses.md."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
-from footplate_trainer import failures
+from footplate_trainer import failure_reports
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.huggingface.initial import complete_config
 from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
@@ -45,6 +45,6 @@ def run_stage(
             return program(world, reporter)
     except Exception as error:  # noqa: BLE001 - the process edge: told, classified, never raised on
         step = reporter.step if reporter else None
-        report = failures.failure_report(error, rank=place.rank, step=step, now=time.time())
-        failures.write_failure(error, report, os.environ)
-        return failures.outcome_of(error).exit_code
+        report = failure_reports.failure_report(error, rank=place.rank, step=step, now=time.time())
+        failure_reports.write_failure(error, report, os.environ)
+        return failure_reports.outcome_of(error).exit_code

@@ -13,13 +13,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from footplate_contracts import logs
-from footplate_contracts.model import first_error
+from footplate_contracts.base import first_error
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import open_client
-from footplate_trainer import failures
+from footplate_trainer import failure_reports
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.stages import catalogue
+from footplate_trainer.stages import programs
 
 _log = logging.getLogger(__name__)
 
@@ -30,9 +30,9 @@ def run_rank() -> ExitCode:
     try:
         mounted, config = _mounted(os.environ)
     except UserMistake as error:
-        report = failures.failure_report(error, rank=rank, step=None, now=time.time())
-        failures.write_failure(error, report, os.environ)
-        return failures.outcome_of(error).exit_code
+        report = failure_reports.failure_report(error, rank=rank, step=None, now=time.time())
+        failure_reports.write_failure(error, report, os.environ)
+        return failure_reports.outcome_of(error).exit_code
     logs.configure("footplate_trainer", "footplate_elastic", log_format=logs.format_of(os.environ))
     logs.set_process_fields(
         run=f"{config.run.namespace}/{config.run.name}",
@@ -44,7 +44,7 @@ def run_rank() -> ExitCode:
         _log.warning("passing over what this release does not know: %s", ", ".join(unknown))
     agent = open_client(os.environ)
     try:
-        return catalogue.train(config, agent)
+        return programs.train(config, agent)
     finally:
         agent.close()
 

@@ -17,18 +17,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from footplate_contracts.model import digest
+from footplate_contracts.base import digest
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.data import OverlongPolicy
 from footplate_contracts.v1alpha1.model import Model
 from footplate_planning.references import ReferenceKind, reference_kind, reference_model
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.checkpoint.durable import transfer
+from footplate_trainer.checkpoint.durable import warm_start
 from footplate_trainer.checkpoint.log_probabilities import LogProbabilityInputs, StoredLogProbabilities
-from footplate_trainer.checkpoint.record import Key
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.checkpoint.tensors import read_index
+from footplate_trainer.checkpoint.tensor_reader import read_index
+from footplate_trainer.checkpoint.training_state import Key
 from footplate_trainer.data import order
 from footplate_trainer.data.datasets import Dataset
 from footplate_trainer.data.loader import BatchLoader, StepBatch
@@ -37,7 +37,7 @@ from footplate_trainer.data.packing import Sample
 from footplate_trainer.data.preference_dataset import PreferenceDataset, pair_datasets
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import StorageError, UserMistake
-from footplate_trainer.frozen.open import open_at, open_initial_model
+from footplate_trainer.frozen.frozen_model import open_at, open_initial_model
 from footplate_trainer.frozen.source import (
     ModelSource,
     check_tokenizer,
@@ -50,10 +50,10 @@ from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.model.linear import is_adapter_parameter
 from footplate_trainer.model.sequence_field import REFERENCE
-from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.apply import ParallelModel
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.checksum import weights_checksum
 from footplate_trainer.parallel.objective import Objective
+from footplate_trainer.parallel.parallel_model import ParallelModel
 from footplate_trainer.parallel.reference import (
     AdaptersOff,
     FrozenCopy,
@@ -166,13 +166,13 @@ class StageReference:
         known: dict[str, Float64s] = {}
         for part, wanted in zip(parts, of, strict=True):
             if wanted.key not in known:
-                values = agree.compute_on_rank_0(partial(kept.find, wanted), group)
+                values = object_collectives.compute_on_rank_0(partial(kept.find, wanted), group)
                 if values is None:
                     keep = partial(kept.write, wanted, self._score(part, stepper, reporter), generation)
-                    values = agree.compute_on_rank_0(keep, group)
+                    values = object_collectives.compute_on_rank_0(keep, group)
                 known[wanted.key] = values
             part.reference = known[wanted.key]
-        agree.compute_on_rank_0(lambda: kept.delete_others(of), group)
+        object_collectives.compute_on_rank_0(lambda: kept.delete_others(of), group)
         self._known, self._at_hand = self.key, None
         reporter.report_phase(RankPhase.LOADING)
 
@@ -251,7 +251,9 @@ def _opened(
     match reference_kind(config):
         case ReferenceKind.ADAPTERS_OFF:
             if start.key is None:
-                agree.compute_on_rank_0(lambda: _refuse_adapters_of_elsewhere(config), world.background)
+                object_collectives.compute_on_rank_0(
+                    lambda: _refuse_adapters_of_elsewhere(config), world.background
+                )
             frozen = {
                 name: parameter
                 for name, parameter in model.module.named_parameters()
@@ -288,7 +290,7 @@ def _refuse_adapters_of_elsewhere(config: RunConfig) -> None:
     """Raise UserMistake if the run began with more than its network without adapters."""
     if config.resume_from is None:
         return
-    for checkpoint in transfer.iter_source_checkpoints(config.resume_from):
+    for checkpoint in warm_start.iter_source_checkpoints(config.resume_from):
         if any(map(is_adapter_parameter, read_index(checkpoint).tensors)):
             raise UserMistake(
                 f"resumeFrom {checkpoint.name} holds adapters, which are a part of the weights that this run "

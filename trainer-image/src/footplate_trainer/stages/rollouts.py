@@ -13,23 +13,25 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.topology import Topology
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.checkpoint.record import Key
+from footplate_trainer.checkpoint.training_state import Key
 from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import StopRule
-from footplate_trainer.huggingface.companions import SavedProcessors
-from footplate_trainer.huggingface.ends import find_end_tokens
+from footplate_trainer.huggingface.model_end_tokens import find_end_tokens
+from footplate_trainer.huggingface.saved_processors import SavedProcessors
 from footplate_trainer.loop.stepper import Stepper
-from footplate_trainer.model.policy_judge import REFERENCE
-from footplate_trainer.parallel import agree
+from footplate_trainer.model.policy_loss import REFERENCE
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.checksum import weights_checksum
-from footplate_trainer.parallel.valued import OLD_VALUE
+from footplate_trainer.parallel.value_objective import OLD_VALUE
 from footplate_trainer.parallel.world import DistributedContext
-from footplate_trainer.rewards.asking import RewardFunctions
+from footplate_trainer.rewards.reward_functions import RewardFunctions
+from footplate_trainer.rollout.answer_sampler import EngineSampler
 from footplate_trainer.rollout.batches import RolloutBatches
-from footplate_trainer.rollout.gathering import RolloutCollector
-from footplate_trainer.rollout.identity import (
+from footplate_trainer.rollout.collector import RolloutCollector
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.journal_keys import (
     DRAWN_BY,
     JournalKeyBuilder,
     reward_function_digests,
@@ -37,13 +39,11 @@ from footplate_trainer.rollout.identity import (
     scores_name,
     value_position_digest,
 )
-from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.rows import RowBatcher, RowShape
-from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.scores import POLICY, Models, RolloutScorer, ValueScorer
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.stages.critic import LoadedRewardModel
-from footplate_trainer.stages.learning import TrainingSetup, log_on_rank_0, warn_on_rank_0
+from footplate_trainer.stages.offline_stages import TrainingSetup, log_on_rank_0, warn_on_rank_0
 from footplate_trainer.stages.reference import StageReference
 
 MakeGatherer = Callable[..., RolloutCollector]
@@ -182,7 +182,7 @@ def find_answer_end_tokens(
         found = (find_end_tokens(companions, tokenizer, ids, packed.template).ids for packed in sources)
         return frozenset[int]().union(*found)
 
-    return agree.compute_on_rank_0(find, world.background)
+    return object_collectives.compute_on_rank_0(find, world.background)
 
 
 def log_prompts(prompts: PromptOrder, settings: RolloutSettings, world: DistributedContext) -> None:
@@ -219,6 +219,6 @@ def open_rewards(
     except OSError as failed:
         told = f"{failed.strerror or failed}; it is tried again by another start"
         error = TrainerError(f"rank {world.rank} cannot start the processes of reward.functions: {told}")
-    agree.raise_first(error, world.everybody)
+    object_collectives.raise_first(error, world.everybody)
     assert rewards is not None
     return rewards

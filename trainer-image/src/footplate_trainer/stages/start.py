@@ -20,12 +20,16 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.compute import ResumeFrom
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
-from footplate_trainer.checkpoint import state
-from footplate_trainer.checkpoint.durable import resume, transfer
+from footplate_trainer.checkpoint import state_tensors
+from footplate_trainer.checkpoint.durable import resume, warm_start
 from footplate_trainer.checkpoint.layout import GenerationStart, build_removal
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
-from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
-from footplate_trainer.checkpoint.record import (
+from footplate_trainer.checkpoint.memory.memory_copies import MemoryCopies
+from footplate_trainer.checkpoint.state_tensors import AuxiliaryModel
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
+from footplate_trainer.checkpoint.tensor_reader import load_tensors
+from footplate_trainer.checkpoint.training_state import (
     Key,
     RolloutPosition,
     StateBuilder,
@@ -34,15 +38,11 @@ from footplate_trainer.checkpoint.record import (
     determinism_key,
     key_differences,
 )
-from footplate_trainer.checkpoint.state import AuxiliaryModel
-from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
-from footplate_trainer.checkpoint.tensors import load_tensors
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import CheckpointDamaged, UserMistake
 from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.optim.optimizer import ShardedOptimizer
-from footplate_trainer.parallel import agree
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.world import DistributedContext, device_name
 
 Known = TypeVar("Known")
@@ -82,7 +82,10 @@ def get_checkpointed_config(config: RunConfig) -> RunConfig | None:
 
 
 def get_checkpointed_state(config: RunConfig) -> TrainingState | None:
-    """Return the state in the run's newest checkpoint; None without one. Otherwise as `get_checkpointed_config`."""
+    """Return the state in the run's newest checkpoint; None without one.
+
+    Otherwise as `get_checkpointed_config`.
+    """
     return _of_newest(config, lambda checkpoint, _: checkpoint.state())
 
 
@@ -124,7 +127,9 @@ def load_newest_state(
     if start is None:
         start = _find_durable(config, store, model, optimizer, world, agent, beside)
     latest = GenerationStart.of(start.step, memory.generation, config.run.uid)
-    agree.compute_on_rank_0(lambda: _note(store, latest), world.background)  # before anybody trains a step
+    object_collectives.compute_on_rank_0(
+        lambda: _note(store, latest), world.background
+    )  # before anybody trains a step
     return start
 
 
@@ -157,9 +162,9 @@ def _find_durable(
     )
     if found is None:
         return _first_start(
-            config, model, state.snapshot_tensors(model, optimizer.moments()), optimizer, world
+            config, model, state_tensors.snapshot_tensors(model, optimizer.moments()), optimizer, world
         )
-    tensors = state.snapshot_tensors(model, optimizer.moments(), *beside)
+    tensors = state_tensors.snapshot_tensors(model, optimizer.moments(), *beside)
     written = resume.check_same_run(config, found)
     load_tensors(found, tensors, world.background)
     start = _go_on(found.state(), optimizer)
@@ -186,7 +191,7 @@ def _from_memory(
         with storage_errors(f"checkpoint folder {store.uri}"):
             return store.list_generation_starts(run)
 
-    found = memory.find_newest(agree.compute_on_rank_0(begun, world.background))
+    found = memory.find_newest(object_collectives.compute_on_rank_0(begun, world.background))
     durable = max((step for step, _ in resume.list_committed(store, world)), default=0)
     if found is not None and durable > found.copy.step:
         found = None
@@ -220,7 +225,7 @@ def open_memory(
         return None
     return MemoryCopies(
         MemoryFolder(Path(folder)),
-        state.local_tensors(model, optimizer.moments(), *beside),
+        state_tensors.local_tensors(model, optimizer.moments(), *beside),
         world,
         ranks_per_node=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         generation=generation,
@@ -251,8 +256,8 @@ def _warm_start(
     asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: ShardedOptimizer, world: DistributedContext
 ) -> StartPosition:
     """Return step 0 with the weights of another run, and with its moments if they fit. Collective."""
-    source = transfer.find_source(asked, world)
-    with_moments = transfer.load_source(source, tensors, world)
+    source = warm_start.find_source(asked, world)
+    with_moments = warm_start.load_source(source, tensors, world)
     position = source.state()
     updates = position.updates if with_moments else 0
     optimizer.set_update_count(updates)

@@ -10,7 +10,7 @@ from footplate_api.errors import Unauthenticated
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.oidc import claims, tokens
 from footplate_api.identity.oidc.config import OidcConfig
-from footplate_api.identity.oidc.keyring import Fetch, JwksCache
+from footplate_api.identity.oidc.jwks_cache import Fetch, JwksCache
 
 
 class OidcIssuer:

@@ -18,17 +18,17 @@ from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete, Patch, ReconcileProblem
 from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, NETWORK_POLICY, SERVICE
+from footplate_operator.trainingrun.desired.assessment import RunAssessment
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, RunDecision, soonest
-from footplate_operator.trainingrun.desired.situation import RunAssessment
 from footplate_operator.trainingrun.desired.successor import coordinator_pod, next_coordinator
 from footplate_operator.trainingrun.directives import find_unsent, length_refusal, size_refusal
-from footplate_operator.trainingrun.edits import (
+from footplate_operator.trainingrun.drift import (
     DesiredChild,
     build_conflict_problem,
     build_updates,
     revert_edits,
 )
-from footplate_operator.trainingrun.gang import losses, retire
+from footplate_operator.trainingrun.gang import losses, retirement
 from footplate_operator.trainingrun.manifests import children, worker
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies.failure import (
@@ -49,7 +49,7 @@ from footplate_operator.trainingrun.status.report import (
     describe_training,
     reconciled,
 )
-from footplate_operator.trainingrun.status.waiting import without_node
+from footplate_operator.trainingrun.status.wait_messages import without_node
 
 PENDING_SECONDS: Final = 15.0  # between two looks at a gang that holds no node: watches tell of the next one
 
@@ -67,7 +67,7 @@ def decide_active(situation: RunAssessment) -> RunDecision:
     old = [child for child in gang.observed.of_kind(CONFIG_MAP) if child.name not in config_maps]
     right, told = revert_edits(gang.observed.edited, gang.observed.pods)
     right = (*right, *build_updates(following, gang.observed.children))
-    leaving = retire.retire_training(run, gang, situation.now)
+    leaving = retirement.retire_training(run, gang, situation.now)
     made = [coordinator_pod(situation)] if gang.new_epoch else []
     if may_start and gang.observed.may_create:
         missing, spares = gang.workers.missing, gang.spares.missing

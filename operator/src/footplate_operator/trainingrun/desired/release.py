@@ -11,10 +11,10 @@ from footplate_contracts.names import Cause, Phase, Reason
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.trainingrun.gang.plan import GangPlan
 from footplate_operator.trainingrun.history import WAITS, History
-from footplate_operator.trainingrun.policies import gathering
+from footplate_operator.trainingrun.policies import gang_deadline
 from footplate_operator.trainingrun.policies.diagnosis import PodDiagnosis
 from footplate_operator.trainingrun.policies.failure import FRUITLESS_RESTARTS, fruitless_restarts
-from footplate_operator.trainingrun.policies.gathering import NodeHold
+from footplate_operator.trainingrun.policies.gang_deadline import NodeHold
 from footplate_operator.trainingrun.run import Run
 
 FRUITLESS: Final = timedelta(hours=2)  # of restarts without a new durable step
@@ -54,17 +54,17 @@ def find_release(
         )
         return NodeRelease(Reason.WAITING_FOR_TURN, f"{what}; the gang's pods are deleted", lost_turn=False)
     deadline = run.spec.resilience.gather_deadline_seconds
-    patience = gathering.get_hold_seconds(deadline, history.stepped, waits.lost_turns if waits else 0)
+    patience = gang_deadline.get_hold_seconds(deadline, history.stepped, waits.lost_turns if waits else 0)
     if gathers or starting:
         turn_time = parse_time(waits.turn_time) if waits and waits.turn_time else now
         contested = gathers and gang.observed.turn.contested
         hold = get_hold(gang)
-        if not gang.workers.bound and gathering.is_turn_over(hold, turn_time, contested, patience, now):
+        if not gang.workers.bound and gang_deadline.is_turn_over(hold, turn_time, contested, patience, now):
             return _incomplete(patience, deadline, held_up)
         return None
     if _is_incomplete(gang):
         hold = NodeHold(None, gang.observed.scaled_up)
-        if gathering.is_overdue(run.phase, history.stepped, run.phase_since, hold, patience, now):
+        if gang_deadline.is_overdue(run.phase, history.stepped, run.phase_since, hold, patience, now):
             return _incomplete(patience, deadline, held_up)
     return _fruitless(run, history, now)
 

@@ -11,8 +11,9 @@ from datetime import datetime
 from footplate_contracts.names import Phase
 from footplate_operator.runtime.kinds import REVISION
 from footplate_operator.trainingrun.desired.active import decide_active
+from footplate_operator.trainingrun.desired.assessment import assess
 from footplate_operator.trainingrun.desired.decision import RunDecision
-from footplate_operator.trainingrun.desired.resting import (
+from footplate_operator.trainingrun.desired.inactive import (
     decide_ended,
     decide_queued,
     decide_refused_revision,
@@ -21,8 +22,7 @@ from footplate_operator.trainingrun.desired.resting import (
     decide_unknown_revision,
     decide_waiting,
 )
-from footplate_operator.trainingrun.desired.situation import assess
-from footplate_operator.trainingrun.desired.stopping import decide_release, fail, succeed, suspend
+from footplate_operator.trainingrun.desired.run_end import decide_release, fail, succeed, suspend
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.revision import AnyRevision, MissingRevision, Revision

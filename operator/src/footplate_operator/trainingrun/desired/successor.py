@@ -5,7 +5,7 @@ from __future__ import annotations
 from footplate_contracts.names import coordinator_pod_name
 from footplate_contracts.v1alpha1.status import CoordinatorStatus
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.desired.situation import RunAssessment
+from footplate_operator.trainingrun.desired.assessment import RunAssessment
 from footplate_operator.trainingrun.manifests import coordinator
 
 

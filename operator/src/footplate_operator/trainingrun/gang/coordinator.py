@@ -18,8 +18,8 @@ from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import Phase, Role
+from footplate_operator.trainingrun.gang.drain import SETTLE_SECONDS
 from footplate_operator.trainingrun.gang.losses import MUTE_SECONDS, STUCK_SECONDS, UNACCEPTED_SECONDS
-from footplate_operator.trainingrun.gang.moves import SETTLE_SECONDS
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies.backoff import not_before
 

@@ -21,13 +21,13 @@ from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import GoneWorker
 from footplate_contracts.names import ExitCode, Phase, Role, WorkerId
 from footplate_operator.runtime.clock import seconds_between
-from footplate_operator.trainingrun.gang import losses, moves
+from footplate_operator.trainingrun.gang import drain, losses
 from footplate_operator.trainingrun.gang.coordinator import (
     CoordinatorPlan,
     get_serving_state,
     plan_coordinator,
 )
-from footplate_operator.trainingrun.gang.moves import CordonPlan
+from footplate_operator.trainingrun.gang.drain import CordonPlan
 from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView, by_index, live_nodes
 from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.policies import suspension
@@ -124,21 +124,17 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     """Plan the gang of `run`, from the observed state `seen`; `admitted`: nodes of its revision."""
     status, compute = run.status, run.spec.compute
     known_epoch = status.coordinator.epoch if status.coordinator else 0
-    begun = run.has_gang
     taken_epoch = max((pod.epoch for pod in seen.predecessors), default=0)
     waited = _waited(run, now)
     in_time = losses.MUTE_SECONDS <= waited < losses.ALL_MUTE_SECONDS
     deaf = in_time and losses.has_no_contact(seen.coordinator, seen.workers, now)
     # Of one that was never heard nothing is known but what Kubernetes says.
-    unusable = (
-        losses.list_suspect_nodes(CoordinatorState.empty(), seen.gang, now)
-        | seen.avoided.refused
-        | seen.ending
-    )
+    suspects = losses.list_suspect_nodes(CoordinatorState.empty(), seen.gang, now)
+    unusable = suspects | seen.avoided.refused | seen.ending
     serving = plan_coordinator(
         seen.coordinators,
         known_epoch,
-        begun,
+        run.has_gang,
         seen.silence,
         now,
         taken_epoch,
@@ -165,7 +161,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         first_only=packing is not None and packing.awaits_first(live_nodes(observed.workers)),
     )
     workers = plan_workers(slots, observed.workers, now)
-    relief = moves.plan_cordon(workers.current, observed.spares, state, workers.covered, compute.spares, now)
+    relief = drain.plan_cordon(workers.current, observed.spares, state, workers.covered, compute.spares, now)
     spares = plan_spares(0 if slots.first_only else relief.wanted, observed.spares, workers.counter, now)
     made = [spare.incarnation for spare in spares.missing] if observed.may_create else []
     unfit = seen.avoided.refused | seen.avoided.broken

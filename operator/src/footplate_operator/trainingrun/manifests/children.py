@@ -33,7 +33,7 @@ from footplate_operator.runtime.kinds import (
     SERVICE,
     Json,
 )
-from footplate_operator.trainingrun.edits import DesiredChild
+from footplate_operator.trainingrun.drift import DesiredChild
 from footplate_operator.trainingrun.metadata import match_role, metadata
 from footplate_operator.trainingrun.observed import ApiEndpoint, RunCredentials
 from footplate_operator.trainingrun.revision import Revision

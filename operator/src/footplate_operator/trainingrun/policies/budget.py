@@ -21,8 +21,8 @@ from footplate_contracts.names import ConditionType, Reason
 from footplate_contracts.v1alpha1.budget import Budget, OnExceeded
 from footplate_contracts.v1alpha1.status import CostStatus
 from footplate_ledger.account import Account
+from footplate_ledger.conversion import decimal_fraction
 from footplate_ledger.energy import EnergyMethod
-from footplate_ledger.records import decimal_fraction
 from footplate_ledger.units import Carbon, Money, Seconds
 from footplate_operator.runtime.conditions import NewCondition
 

@@ -21,7 +21,7 @@ from typing import Final
 
 from footplate_contracts.failures import MESSAGE_LIMIT, FailureReport, remedy_of, truncate_message
 from footplate_contracts.names import Cause, Reason
-from footplate_operator.trainingrun import refill
+from footplate_operator.trainingrun import failure_window
 from footplate_operator.trainingrun.history import History
 
 DEFAULT_BUDGETS: Final[Mapping[Cause, int | None]] = {
@@ -132,7 +132,7 @@ def find_exhausted_budget(
 
 def count_budgeted_failures(history: History, cause: Cause) -> int:
     """Count failures by `cause` since the third-newest durable checkpoint, and for 24 h at least."""
-    return refill.count_failures(history.recent, cause, history.checkpoint_steps, history.now)
+    return failure_window.count_failures(history.recent, cause, history.checkpoint_steps, history.now)
 
 
 def fruitless_restarts(history: History, causes: Collection[Cause]) -> int:

@@ -16,7 +16,7 @@ from footplate_contracts.failures import MESSAGE_LIMIT, REASON_LIMIT, is_seconda
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt
 from footplate_operator.runtime.clock import from_epoch, parse_time
-from footplate_operator.trainingrun import refill
+from footplate_operator.trainingrun import failure_window
 from footplate_operator.trainingrun.history import WAITS, History
 from footplate_operator.trainingrun.policies.failure import (
     FailureAction,
@@ -307,7 +307,9 @@ def _counted(history: History, cause: Cause, failure: RunFailure, number: int = 
     """Return the history with `number` more failures by `cause`, at the time of `failure`."""
     newest = history.checkpoint_step or 0
     saved = newest if failure.checkpoint_step is None else min(newest, failure.checkpoint_step)
-    recent = refill.add_failures(history.recent, cause.value, _moment(history, failure), saved, number)
+    recent = failure_window.add_failures(
+        history.recent, cause.value, _moment(history, failure), saved, number
+    )
     return replace(history, recent=recent, failures=_added(history.failures, {cause.value: number}))
 
 
@@ -320,7 +322,7 @@ def _taken_back(history: History, ended: Attempt, instead: Cause | None) -> Hist
     return replace(
         history,
         failures=_added(history.failures, difference),
-        recent=refill.remove_failure(history.recent, ended.cause, seen, instead),
+        recent=failure_window.remove_failure(history.recent, ended.cause, seen, instead),
     )
 
 

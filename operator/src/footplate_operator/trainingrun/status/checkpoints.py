@@ -15,7 +15,7 @@ from footplate_contracts.v1alpha1.status import (
     RetainedCheckpointStatus,
 )
 from footplate_operator.runtime.clock import format_time, from_epoch
-from footplate_operator.trainingrun import refill
+from footplate_operator.trainingrun import failure_window
 from footplate_operator.trainingrun.run import Run
 
 
@@ -53,7 +53,7 @@ def _newest(run: Run, record: CheckpointRecord, steps: Sequence[int]) -> Checkpo
         newest = known
     told = [*_recent_steps(known, run.spec.checkpoint.every_steps), *steps, record.step]
     # One behind the newest is of a history that was rolled back.
-    recent = sorted({step for step in told if 0 < step <= record.step})[-refill.CHECKPOINTS :]
+    recent = sorted({step for step in told if 0 < step <= record.step})[-failure_window.CHECKPOINTS :]
     return newest if recent == newest.recent_steps else newest.model_copy(update={"recent_steps": recent})
 
 
@@ -61,7 +61,9 @@ def _recent_steps(known: CheckpointStatus | None, every: int) -> list[int]:
     """Return the steps of the last durable checkpoints; an earlier release assumed regular ones."""
     if known is None:
         return []
-    return known.recent_steps or [known.latest_step - number * every for number in range(refill.CHECKPOINTS)]
+    return known.recent_steps or [
+        known.latest_step - number * every for number in range(failure_window.CHECKPOINTS)
+    ]
 
 
 def _kept(found: RetainedCheckpoint) -> RetainedCheckpointStatus:

@@ -15,14 +15,14 @@ from typing import Final
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.status import CostStatus, DeviceTime, TimeStatus
 from footplate_ledger.account import Account, Tariff
-from footplate_ledger.buckets import DeviceActivity, Sums, add_sums, split_by_activity
-from footplate_ledger.records import decimal_fraction, parse_time
-from footplate_ledger.repeated import RunCostCache
+from footplate_ledger.conversion import decimal_fraction, parse_time
+from footplate_ledger.cost_cache import RunCostCache
+from footplate_ledger.device_activity import DeviceActivity, Sums, add_sums, split_by_activity
+from footplate_ledger.intervals import Interval, unix_second
 from footplate_ledger.summary import build_cost_status
-from footplate_ledger.time import Interval, unix_second
 from footplate_ledger.units import Seconds, total
 from footplate_ledger.usage import PodAllocation
-from footplate_operator.usage.known import OwnerUsage
+from footplate_operator.usage.owner_usage import OwnerUsage
 
 _MILLI: Final = 1000
 

@@ -1,6 +1,6 @@
 """Builds the next status: the observed fields, and the phase, conditions and time that follow.
 
-Every watcher of TrainingRunController receives each version of each status, so one stays
+Every watcher of TrainingRuns receives each version of each status, so one stays
 within 16 KiB, whatever happened to the run. Twenty attempts with a traceback
 each would be larger than that: the newest keep their messages, older ones are cut,
 then checkpoints without a name are no longer listed, and at last attempts are removed. The

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.data.chat.ends import EndTokens, find_turn_end, resolve_end_tokens
+from footplate_trainer.data.chat.end_tokens import EndTokens, find_turn_end, resolve_end_tokens
 from footplate_trainer.data.chat.renderer import in_process_renderer
 from footplate_trainer.data.chat.template import ChatTemplate, ConversationRefused
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from footplate_trainer.data.chat.fields import PlainText, RowReader
-from footplate_trainer.data.chat.turns import Dialogue
+from footplate_trainer.data.chat.assistant_masks import Dialogue
+from footplate_trainer.data.chat.row_reader import PlainText, RowReader
 from footplate_trainer.data.layout import ShardFormat
-from footplate_trainer.data.records import BadRow
+from footplate_trainer.data.row_files import BadRow
 from tests.support.chat import assistant, user
 
 CHAT, PREFERENCES = ShardFormat.CHAT, ShardFormat.PREFERENCES

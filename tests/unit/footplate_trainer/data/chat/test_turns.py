@@ -11,14 +11,14 @@ import pytest
 from tokenizers import Tokenizer
 
 from footplate_contracts.v1alpha1.data import LossMask
-from footplate_trainer.data.chat.fields import RowReader
-from footplate_trainer.data.chat.making import EndOfText, SampleMaker, find_delimiters, format_sample
 from footplate_trainer.data.chat.model_template import read_template
 from footplate_trainer.data.chat.renderer import in_process_renderer
+from footplate_trainer.data.chat.row_reader import RowReader
+from footplate_trainer.data.chat.sample_maker import EndOfText, SampleMaker, find_delimiters, format_sample
 from footplate_trainer.data.chat.template import ChatTemplate, TemplateFault
 from footplate_trainer.data.layout import ShardFormat
-from footplate_trainer.data.records import BadRow, DataRow
-from footplate_trainer.data.samples import SampleDocument, StoredSample
+from footplate_trainer.data.row_files import BadRow, DataRow
+from footplate_trainer.data.sample_shards import SampleDocument, StoredSample
 from tests.support.chat import CHATML, MARKED, THINKING, assistant, chatml_model, llama_model, user
 
 TALK = [user("Hi\n"), assistant("Yo there"), user("More?"), assistant("No")]

@@ -23,7 +23,7 @@ from footplate_trainer.model.objectives.advantages import (
     token_rewards,
     whiten,
 )
-from footplate_trainer.rewards.answers import LARGEST
+from footplate_trainer.rewards.reward_values import LARGEST
 from tests.support.formulas import agrees, exact
 
 # -- of tokens --------------------------------------------------------------------------------

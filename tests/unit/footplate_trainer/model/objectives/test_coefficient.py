@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from footplate_trainer.model.objectives.coefficient import adaptive_coefficient, fixed_coefficient
+from footplate_trainer.model.objectives.kl_coefficient import adaptive_coefficient, fixed_coefficient
 
 
 @pytest.mark.parametrize(

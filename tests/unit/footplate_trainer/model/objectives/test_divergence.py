@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate_trainer.model.objectives.divergence import k1, k2, k3
+from footplate_trainer.model.objectives.kl_estimators import k1, k2, k3
 from tests.support.formulas import agrees, exact, has_its_gradient
 
 Estimate = Callable[[Tensor, Tensor], Tensor]

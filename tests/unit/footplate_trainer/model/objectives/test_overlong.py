@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from footplate_trainer.model.objectives.overlong import soft_penalty, subtract_missing_end_penalty
+from footplate_trainer.model.objectives.length_penalties import soft_penalty, subtract_missing_end_penalty
 from tests.support.formulas import agrees, exact
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate_trainer.model.objectives import divergence as estimates
+from footplate_trainer.model.objectives import kl_estimators as estimates
 from footplate_trainer.model.objectives.advantages import (
     gae,
     position_count_after_end,
@@ -18,7 +18,7 @@ from footplate_trainer.model.objectives.advantages import (
     token_rewards,
 )
 from footplate_trainer.model.objectives.advantages import whiten as ours_whitened
-from footplate_trainer.model.objectives.coefficient import adaptive_coefficient
+from footplate_trainer.model.objectives.kl_coefficient import adaptive_coefficient
 from footplate_trainer.model.objectives.policy import clipped_policy_loss
 from footplate_trainer.model.objectives.value import clipped_value_loss
 from tests.support.formulas import agrees, exact

@@ -20,12 +20,12 @@ from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem
 
-from footplate_trainer.checkpoint.durable.pace import WriteThrottle
+from footplate_trainer.checkpoint.durable.write_throttle import WriteThrottle
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.checkpoint.index import StoredTensor, TensorIndex, TensorSlice
 from footplate_trainer.checkpoint.layout import CheckpointFile, tensor_file
-from footplate_trainer.checkpoint.tensors import bytes_of
-from footplate_trainer.parallel import agree
+from footplate_trainer.checkpoint.tensor_reader import bytes_of
+from footplate_trainer.parallel import object_collectives
 
 _PIECE: Final = 4 << 20  # bytes written without a rest
 
@@ -45,12 +45,12 @@ class TensorPlan:
         planner = DefaultSavePlanner()
         planner.set_up_planner(dict(tensors), is_coordinator=rank == 0)
         own = planner.create_local_plan()
-        plans = agree.gather_to_rank_0(own, group) if group else [own]
+        plans = object_collectives.gather_to_rank_0(own, group) if group else [own]
         index = None
         if rank == 0:
             plans, _ = planner.create_global_plan(plans)
             index = build_index(plans).model_dump_json().encode()
-        plan = planner.finish_plan(agree.scatter_from_0(plans, group) if group else plans[0])
+        plan = planner.finish_plan(object_collectives.scatter_from_0(plans, group) if group else plans[0])
         return cls(tensor_file(rank), [_planned(planner, item) for item in plan.items], index)
 
     def write(self, folder: Folder, directory: str, pace: WriteThrottle) -> CheckpointFile:

@@ -17,7 +17,7 @@ from footplate_trainer.checkpoint.layout import CommitMarker, StepDirectory
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointSource, CheckpointStore, storage_errors
 from footplate_trainer.errors import CheckpointDamaged, StorageError, UserMistake
-from footplate_trainer.parallel import agree
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.world import DistributedContext
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def resolve_markers(
 
     return [
         (step, StepCheckpoint(store, directory) if directory else None)
-        for step, directory in agree.compute_on_rank_0(named, world.background)
+        for step, directory in object_collectives.compute_on_rank_0(named, world.background)
     ]
 
 
@@ -112,7 +112,7 @@ def agreed_damage(checkpoint: StepCheckpoint | None, world: DistributedContext) 
     if checkpoint is None:
         return "its commit marker is torn"
     mine = checkpoint.first_damage(world.rank, world.size), checkpoint.has_manifest()
-    told = agree.all_gather(mine, world.background)
+    told = object_collectives.all_gather(mine, world.background)
     blind = [rank for rank, (_, sees) in enumerate(told) if not sees]
     if 0 < len(blind) < world.size:
         raise StorageError(

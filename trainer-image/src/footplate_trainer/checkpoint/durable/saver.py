@@ -26,7 +26,6 @@ from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.background import OneInFlight
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.durable.pace import WriteThrottle
 from footplate_trainer.checkpoint.durable.plan import TensorPlan
 from footplate_trainer.checkpoint.durable.retry import (
     RETRY_SECONDS,
@@ -35,6 +34,7 @@ from footplate_trainer.checkpoint.durable.retry import (
     WaitReason,
     retry_delay,
 )
+from footplate_trainer.checkpoint.durable.write_throttle import WriteThrottle
 from footplate_trainer.checkpoint.layout import (
     CheckpointFile,
     CheckpointRetention,
@@ -43,12 +43,12 @@ from footplate_trainer.checkpoint.layout import (
     StepDirectory,
     build_removal,
 )
-from footplate_trainer.checkpoint.record import TrainingState, release_name
-from footplate_trainer.checkpoint.state import HostCopy
+from footplate_trainer.checkpoint.state_tensors import HostCopy
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, Markers, storage_errors
+from footplate_trainer.checkpoint.training_state import TrainingState, release_name
 from footplate_trainer.errors import FolderNotShared, StaleGeneration, StorageError
-from footplate_trainer.parallel import agree
+from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.world import DistributedContext
 
 _log = logging.getLogger(__name__)
@@ -167,13 +167,13 @@ class Saver:
     def _goes_on(self, snapshot: Snapshot, error: StorageError, tries: int) -> bool:
         """Return whether all ranks try again after `error`, which all have; raise it where it is final."""
         group = self.world.background
-        follows = agree.compute_on_rank_0(lambda: self._follows(snapshot, error), group)
+        follows = object_collectives.compute_on_rank_0(lambda: self._follows(snapshot, error), group)
         if follows is RetryAction.FAIL:
             raise error
         if follows is RetryAction.AGAIN:
             snapshot.goes_on = True
             snapshot.tried.set()
-            follows = agree.compute_on_rank_0(lambda: self._rest(snapshot, error, tries), group)
+            follows = object_collectives.compute_on_rank_0(lambda: self._rest(snapshot, error, tries), group)
         return follows is RetryAction.AGAIN
 
     def _follows(self, snapshot: Snapshot, error: StorageError) -> RetryAction:
@@ -215,9 +215,11 @@ class Saver:
         group = self.world.background
         directory = StepDirectory.of(snapshot.state.step, self.generation)
         plan = self._plan = self._plan or TensorPlan.of(snapshot.tensors, group)
-        if agree.compute_on_rank_0(lambda: self._make_way(snapshot, directory), group):
-            parts = agree.gather_to_rank_0(self._write_tensors(plan, snapshot, directory), group)
-            agree.compute_on_rank_0(lambda: self._complete(plan, snapshot, directory, parts), group)
+        if object_collectives.compute_on_rank_0(lambda: self._make_way(snapshot, directory), group):
+            parts = object_collectives.gather_to_rank_0(self._write_tensors(plan, snapshot, directory), group)
+            object_collectives.compute_on_rank_0(
+                lambda: self._complete(plan, snapshot, directory, parts), group
+            )
 
     def _make_way(self, snapshot: Snapshot, directory: StepDirectory) -> bool:
         """Remove an earlier attempt of this generation, on rank 0; False where it was committed."""

@@ -12,8 +12,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from footplate_contracts.model import Contract
-from footplate_trainer.checkpoint.record import TrainingState
+from footplate_contracts.base import Contract
+from footplate_trainer.checkpoint.training_state import TrainingState
 
 _ALIGNMENT: Final = 64  # bytes
 _LENGTH: Final = 8  # bytes of the header's length, little-endian

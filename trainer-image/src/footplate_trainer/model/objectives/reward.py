@@ -17,7 +17,7 @@ def pairwise_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0
 
 
 def centering_penalty(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """Compute (chosen + rejected)^2, whose mean over pairs, times `centering_penalty`, keeps scores near 0: [pairs].
+    """Compute (chosen + rejected)^2, whose weighted mean over pairs keeps scores near 0: [pairs].
 
     Eisenstein et al. 2023; TRL's `center_rewards_coefficient` multiplies the same.
     """

@@ -1,0 +1,94 @@
+"""Checks whether a run may use another one: by their stages, their models and their folders.
+
+The operator compares specs. Of a model that came from a folder it knows only what the spec states;
+ranks compare the rest, before they load anything.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from footplate_contracts.families import resolve_model
+from footplate_contracts.v1alpha1.model import Architecture, Model
+from footplate_contracts.v1alpha1.references import GenerateRunReference, ReferenceField, RunReference
+from footplate_contracts.v1alpha1.training import Stage
+from footplate_operator.trainingrun.run import Run
+from footplate_planning.model_overrides import apply_overrides
+
+# Which stages have weights to begin with, or to keep near to: those of a language model.
+_LANGUAGE: Final = frozenset({Stage.PRETRAIN, Stage.SFT, Stage.DPO, Stage.PPO, Stage.GRPO})
+_GIVERS: Final[dict[ReferenceField, frozenset[Stage]]] = {
+    ReferenceField.INIT_FROM: _LANGUAGE,
+    ReferenceField.PREFERENCE: _LANGUAGE,
+    ReferenceField.REWARD: frozenset({Stage.REWARD}),
+    ReferenceField.REINFORCEMENT: _LANGUAGE,
+    ReferenceField.VALUE: frozenset({Stage.REWARD}),
+    ReferenceField.DATA: frozenset({Stage.GENERATE}),
+}
+# Stages whose specs may have no validation.
+_UNVALIDATED: Final = frozenset({Stage.PPO, Stage.GRPO})
+
+
+def find_mismatch(
+    run: Run, field: ReferenceField, reference: RunReference | GenerateRunReference, other: Run
+) -> str:
+    """Return why `other` cannot provide what `run` references by `reference` in `field`.
+
+    Empty if it can, as far as specs show.
+    """
+    givers = _GIVERS[field]
+    if field is ReferenceField.INIT_FROM and run.spec.stage is Stage.REWARD:
+        givers |= {Stage.REWARD}
+    if other.spec.stage not in givers:
+        return f"its stage is {other.spec.stage}, and {field} takes one of {', '.join(sorted(givers))}"
+    if isinstance(reference, GenerateRunReference):
+        output = other.spec.rollout.output if other.spec.rollout is not None else None
+        return "" if output is not None else "it has no rollout.output"
+    return _same_folder(run, other) or _no_best(reference, other) or _other_model(run, field, other)
+
+
+def path_of(uri: str) -> str:
+    """Return the path of a URI, without `file://` and a trailing slash."""
+    return uri.removeprefix("file://").rstrip("/")
+
+
+def _same_folder(run: Run, other: Run) -> str:
+    """Return an error if both runs share a folder: ranks of `run` would find the other run's checkpoints."""
+    own = run.spec.checkpoint.uri
+    if path_of(own) != path_of(other.spec.checkpoint.uri):
+        return ""
+    return f"both have checkpoint.uri {own}, and a folder is of one run alone"
+
+
+def _no_best(reference: RunReference, other: Run) -> str:
+    if reference.checkpoint != "best" or other.spec.stage not in _UNVALIDATED:
+        return ""
+    return (
+        f"a run of stage {other.spec.stage} takes no validation loss, so it has no best checkpoint; latest,"
+        " promoted or a step may be named"
+    )
+
+
+def _other_model(run: Run, field: ReferenceField, other: Run) -> str:
+    """Return why the model of `other` does not suit `field`; empty if it does, or the spec is incomplete."""
+    if other.spec.model is None or other.spec.init_from is not None:
+        return ""
+    try:
+        theirs = resolve_model(other.spec.model)
+    except ValueError:
+        return ""
+    begins = field is ReferenceField.INIT_FROM
+    trains_any = begins and run.spec.stage is Stage.PRETRAIN
+    if not trains_any and theirs.architecture is not Architecture.DECODER:
+        takes = f"stage {run.spec.stage}" if begins else field
+        return f"its model is an {theirs.architecture}, and {takes} takes a decoder"
+    return _other_shape(run.spec.model, theirs) if begins and run.spec.model is not None else ""
+
+
+def _other_shape(stated: Model, theirs: Model) -> str:
+    """Return how `stated` contradicts the model of the other run; empty if it does not."""
+    try:
+        apply_overrides(stated, theirs)
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,95 @@
+"""The tokens that end a model's answers, from all files beside its weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tokenizers import Tokenizer
+
+from footplate_trainer.data.chat.end_tokens import find_turn_end, resolve_end_tokens
+from footplate_trainer.data.chat.model_template import JINJA_FILE
+from footplate_trainer.data.chat.renderer import Renderer
+from footplate_trainer.data.chat.template import ConversationRefused, TemplateFault
+from footplate_trainer.data.special_names import ALIASES
+from footplate_trainer.huggingface.saved_processors import GENERATION_SETTINGS, SavedProcessors
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelEndTokens:
+    """The tokens that end a model's texts."""
+
+    ids: frozenset[int]  # none where nothing names one
+    of_turn: int | None  # the one of `ids` that stands behind an answer in a conversation
+
+
+def end_token_ids(companions: SavedProcessors, tokenizer: Tokenizer, rows: int) -> frozenset[int]:
+    """Return the ids that end a text of a model with `rows` in its embedding; see `find_end_tokens`."""
+    return find_end_tokens(companions, tokenizer, rows).ids
+
+
+def find_end_tokens(
+    companions: SavedProcessors, tokenizer: Tokenizer, rows: int, template: str | None = None
+) -> ModelEndTokens:
+    """Find the ends for a model with `rows` in its embedding, which chats in `template` or else in its own.
+
+    An end outside the embedding is left out, with a warning. If no file names an end, it is the end of a text
+    in well-known tokenizers. A turn ends as the chat template writes it, else with the tokenizer's eos_token,
+    else with the lowest id.
+    """
+    said = [
+        companions.settings(GENERATION_SETTINGS).get("eos_token_id"),
+        companions.token_ids().get("eos_token_id"),
+    ]
+    found = (template_end(companions, tokenizer, template), companions.special_tokens().get("eos_token"))
+    names = [name for name in found if name]
+    ends = resolve_end_tokens(said, reversed(names), tokenizer.token_to_id, rows)
+    if ends.left_out:
+        left_out = ", ".join(ends.left_out)
+        _log.warning("ends of a text that are no tokens of this model are left out: %s", left_out)
+    if ends.ids:
+        named = (tokenizer.token_to_id(name) for name in names)
+        return ModelEndTokens(ends.ids, next((end for end in named if end in ends.ids), min(ends.ids)))
+    known = next((name for name in ALIASES["eos"] if tokenizer.token_to_id(name) is not None), None)
+    ids = resolve_end_tokens((), filter(None, [known]), tokenizer.token_to_id, rows).ids
+    return ModelEndTokens(ids, min(ids, default=None))
+
+
+def with_chat_template(
+    companions: SavedProcessors, tokenizer: Tokenizer, rows: int, template: str
+) -> SavedProcessors:
+    """Return `companions` of a model with `rows` in its embedding that learns to chat in `template`.
+
+    If the model came without a template, this adds it, and the tokens that end an answer.
+    """
+    if companions.chat_template() is not None:
+        return companions
+    ends = sorted(find_end_tokens(companions, tokenizer, rows, template).ids)
+    settings = companions.settings(GENERATION_SETTINGS) | ({"eos_token_id": ends} if ends else {})
+    files = {JINJA_FILE: template.encode(), GENERATION_SETTINGS: json.dumps(settings, indent=2).encode()}
+    return SavedProcessors({**companions.files, **files})
+
+
+def template_end(
+    companions: SavedProcessors, tokenizer: Tokenizer, template: str | None = None
+) -> str | None:
+    """Return the added token that `template`, or the model's own, writes after an answer, or None."""
+    template = companions.chat_template() if template is None else template
+    if template is None:
+        return None
+    tokens = tuple(token.content for token in tokenizer.get_added_tokens_decoder().values())
+    try:
+        return _rendered_end(template, tuple(companions.special_tokens().items()), tokens)
+    except (TemplateFault, ConversationRefused) as error:
+        _log.warning("the chat template names no end of a turn, as it renders no answer: %s", error)
+        return None
+
+
+@lru_cache(maxsize=16)  # a model and its prompts mostly have one template, which a process renders for each
+def _rendered_end(template: str, roles: tuple[tuple[str, str], ...], tokens: tuple[str, ...]) -> str | None:
+    with Renderer(template, "of the model", dict(roles)) as renderer:
+        return find_turn_end(renderer, tokens)

@@ -1,0 +1,214 @@
+"""Losses of tokens and sequences as objectives, on any layout.
+
+A pipeline, tensor and data ranks change nothing: a rank that has the last layers has
+all tokens of a micro-batch, and with them all that a sequence loss needs.
+Then a step is one pass through the network. Two cases need a pass before it,
+without gradients: a sum over the global batch, and context ranks, which share
+each sequence. They gather its scores, a few numbers a token, and each computes
+the same loss of whole sequences; the pass with gradients then needs only
+a coefficient for each of this rank's scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
+from footplate_trainer.model.metric_sums import Counts, MetricSums
+from footplate_trainer.model.sequence_loss import LossInputs, LossSpan, SequenceLoss, StepTotals
+from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.token_loss import (
+    ScoreRequest,
+    TokenScores,
+    summed_token_loss,
+    token_scores,
+    value_and_gradients,
+)
+from footplate_trainer.parallel.context_parallel import gather_in_order
+from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.stage_module import Criterion
+
+
+@dataclass(frozen=True)
+class LossObjective(Objective):
+    """The loss of a `judge` as an objective."""
+
+    judge: SequenceLoss
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See Objective."""
+        return self.judge.names
+
+    def divisor(self, counts: Counts) -> Tensor:
+        """See Objective."""
+        return self.judge.divisor(counts)
+
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
+        """See Objective; runs an extra forward pass if one rank's micro-batch is not enough for the loss."""
+        span, context = self.judge.span, batch.grid.context_group
+        if span is LossSpan.TOKEN or (span is LossSpan.SEQUENCE and context is None):
+            return _AtOnce(self.judge, StepTotals(batch.counts, batch.tally))
+        collected = ScoreCollector(self.judge.asked)
+        batch.run(collected)
+        whole = [_Whole.of(targets, scores, context) for targets, scores in collected.in_order]
+        tally = batch.tally
+        if batch.grid.coordinates.context > 0:  # the first rank's counts, for all who share its sequences
+            tally = MetricSums(self.names, tally.sums.device)
+        totals = StepTotals(batch.counts, tally, self._survey(whole, batch))
+        return _Replay(
+            {id(part.targets): self._judged(part, totals, batch) for part in whole}, self.judge.asked, whole
+        )
+
+    def _survey(self, whole: Sequence[_Whole], batch: GlobalBatch) -> Tensor | None:
+        """Return the sum over the global batch's sequences, or None if not needed; collective."""
+        if self.judge.span is not LossSpan.STEP:
+            return None
+        total = torch.zeros(self.judge.surveyed, dtype=torch.float64, device=batch.tally.sums.device)
+        place = batch.grid.coordinates
+        if place.tensor == place.context == 0:
+            for part in whole:
+                total += self.judge.step_sums(part.tokens(part.scores(self.judge.asked)))
+        dist.all_reduce(total)
+        return total
+
+    def _judged(self, part: _Whole, totals: StepTotals, batch: GlobalBatch) -> _Known:
+        """Compute the loss of a micro-batch's whole sequences, and its derivatives by this rank's scores."""
+        value, derivatives = value_and_gradients(
+            lambda scores: self.judge(part.tokens(scores), totals), part.scores(self.judge.asked)
+        )
+        if batch.grid.coordinates.context > 0:
+            value = torch.zeros_like(value)
+        return _Known(value.double(), part.dealt(torch.stack(derivatives)))
+
+
+@dataclass
+class ScoreCollector:
+    """A criterion without a loss that stores the scores of each label: for models that are not trained.
+
+    Run it without gradients (`evaluate` of a model's passes); only ranks that
+    have the last layers collect anything.
+    """
+
+    asked: ScoreRequest = field(default_factory=ScoreRequest)
+    in_order: list[tuple[Targets, Tensor]] = field(default_factory=list)  # fp32 [numbers, n, length] each
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        """See Criterion."""
+        scores = token_scores(hidden, head, targets.labels, asked=self.asked, vocabulary=vocabulary)
+        self.in_order.append((targets, scores))
+        return hidden.new_zeros((), dtype=torch.float64)
+
+    def scores_for(self, targets: Targets) -> Tensor:
+        """Return one micro-batch's scores, whatever order a pipeline ran: fp32 [numbers, n, length].
+
+        In the order of Scores; 0 at uncounted labels.
+        """
+        return next(scores for other, scores in self.in_order if other is targets)
+
+
+def gather_rows(numbers: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """Gather `numbers` [k, n, length] at each context rank's positions into [k, n, row]. Collective."""
+    return numbers if group is None else gather_in_order(numbers.movedim(2, 0), group).movedim(0, 2)
+
+
+@dataclass(frozen=True)
+class _AtOnce:
+    """A criterion that computes each micro-batch's loss within the only pass."""
+
+    judge: SequenceLoss
+    totals: StepTotals
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        def score(scores: TokenScores) -> Tensor:
+            places = row_positions(targets, scores.where)
+            return self.judge(LossInputs.of(targets, scores, places), self.totals)
+
+        whole = self.judge.span is not LossSpan.TOKEN
+        return summed_token_loss(
+            hidden, head, targets.labels, score, asked=self.judge.asked, whole=whole, vocabulary=vocabulary
+        )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The loss of a micro-batch on this rank, and its derivatives, fp32 [numbers, n, length]."""
+
+    value: Tensor
+    derivatives: Tensor
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """A criterion for the pass with gradients, with losses and derivatives computed beforehand."""
+
+    parts: dict[int, _Known]  # by identity of targets: a pipeline runs them in an order of its own
+    asked: ScoreRequest
+    alive: object  # keeps the identities unique
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        known = self.parts[id(targets)]
+        if not torch.is_grad_enabled():
+            return known.value
+        derivatives = known.derivatives.flatten(1)
+
+        def score(scores: TokenScores) -> Tensor:
+            return (torch.stack(scores.score_tensors) * derivatives[:, scores.where]).sum()
+
+        through = summed_token_loss(
+            hidden, head, targets.labels, score, asked=self.asked, vocabulary=vocabulary
+        )
+        # The value is the loss; the gradient, that of the scores.
+        return known.value + (through - through.detach())
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The scores of a micro-batch's whole rows, on each of the context ranks that share them."""
+
+    targets: Targets  # with the labels of this rank's positions
+    numbers: Tensor  # fp32 [numbers, n, row]
+    places: Tensor  # int64 [tokens], of the labels that count, flat
+
+    @classmethod
+    def of(cls, targets: Targets, numbers: Tensor, group: dist.ProcessGroup | None) -> _Whole:
+        """Build from fp32 `numbers` [numbers, n, length] at this rank's positions; collective."""
+        counts = targets.labels != IGNORED
+        if group is not None:
+            both = torch.cat((numbers, counts[None].float()))  # [numbers + 1, n, length]
+            *rows, marks = gather_rows(both, group)
+            numbers, counts = torch.stack(rows), marks > 0
+        return cls(targets, numbers, counts.flatten().nonzero().squeeze(1))
+
+    def scores(self, asked: ScoreRequest) -> TokenScores:
+        """Return the scores of all tokens whose labels count."""
+        return TokenScores.of(self.places, self.numbers.flatten(1)[:, self.places], asked)
+
+    def tokens(self, scores: TokenScores) -> LossInputs:
+        """Return these tokens in the form that a judge accepts."""
+        return LossInputs.of(self.targets, scores, scores.where)
+
+    def dealt(self, derivatives: Tensor) -> Tensor:
+        """Pick this rank's positions from fp32 [numbers, tokens]: [numbers, n, length], 0 elsewhere."""
+        rows = torch.zeros_like(self.numbers)
+        rows.flatten(1)[:, self.places] = derivatives
+        return rows if self.targets.positions is None else rows[..., self.targets.positions]
+
+
+def row_positions(targets: Targets, where: Tensor) -> Tensor:
+    """Map flat indices of this rank's labels to flat indices of whole rows."""
+    if targets.positions is None:
+        return where
+    length, row = targets.labels.shape[1], targets.documents.shape[1]
+    return where // length * row + targets.positions[where % length]

@@ -1,0 +1,140 @@
+"""Objectives over the scores of sequences, on any layout.
+
+A rank that has the last layers has all rows of a micro-batch, and so both answers of a pair. Context ranks
+share each row: the rank that has the sequence's last token computes its score, and one small all-reduce
+sends it to the others. Then each of them computes the same loss, and passes gradients through its own
+scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from footplate_trainer.model.head_chunks import VocabularyShard
+from footplate_trainer.model.metric_sums import Counts, MetricSums
+from footplate_trainer.model.objectives.reward import centering_penalty, correctly_ranked_pairs, pairwise_loss
+from footplate_trainer.model.sequence_loss import pairs_in
+from footplate_trainer.model.sequence_scores import DEVIATION, MEAN, compute_sequence_scores
+from footplate_trainer.model.targets import Targets
+from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.stage_module import Criterion
+
+_NAMES: Final = ("accuracy", "margin", "score/chosen", "score/rejected")
+_SQUARES: Final = "score/squares"
+
+
+@dataclass(frozen=True)
+class RankedPairs(Objective):
+    """Stage reward: -log sigma(chosen - rejected - margin) + centering (chosen + rejected)^2, a pair's mean.
+
+    The data has pairs, and may have a `margin` among its `sequence_values`, at the chosen answer's index.
+    """
+
+    centering: float = 0.0
+    moments: bool = False  # whether mean and deviation of all scores are told, too
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See Objective."""
+        return (*_NAMES, MEAN, _SQUARES) if self.moments else _NAMES
+
+    def divisor(self, counts: Counts) -> Tensor:
+        """See Objective."""
+        return counts["pairs"].clamp(min=1)
+
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
+        """See Objective."""
+        first = batch.grid.coordinates.context == 0
+        # Context ranks all know all scores of their rows: the first one's count.
+        tally = batch.tally if first else MetricSums(self.names, batch.tally.sums.device)
+        return _Ranking(self, tally, batch.grid.context_group, counts=first)
+
+    def reported_means(self, means: Mapping[str, float], counts: Counts) -> Mapping[str, float]:
+        """See Objective; adds the unbiased standard deviation if there are at least two scores."""
+        if not self.moments:
+            return means
+        told = {name: mean for name, mean in means.items() if name != _SQUARES}
+        scores = 2 * int(counts["pairs"]) if counts else 0
+        if scores > 1:
+            variance = (means[_SQUARES] - means[MEAN] ** 2) * scores / (scores - 1)
+            told[DEVIATION] = max(0.0, variance) ** 0.5
+        return told
+
+    def loss(self, scores: Tensor, targets: Targets, tally: MetricSums) -> Tensor:
+        """Return the sum over a micro-batch's pairs, from `scores` [n, D]: fp64 scalar."""
+        assert targets.sequences is not None, "this data has no sequences"
+        places = pairs_in(targets.sequences.flatten(0, 1))
+        chosen, rejected = scores.flatten().double()[places].unbind(1)
+        margins = targets.sequence_values.get("margin")
+        margin = 0.0 if margins is None else margins.flatten().double()[places[:, 0]]
+        pairs = len(places)
+        tally.add("accuracy", correctly_ranked_pairs(chosen, rejected).sum(), pairs)
+        tally.add("margin", (chosen - rejected).sum(), pairs)
+        tally.add("score/chosen", chosen.sum(), pairs)
+        tally.add("score/rejected", rejected.sum(), pairs)
+        if self.moments:
+            tally.add(MEAN, (chosen + rejected).sum(), 2 * pairs)
+            tally.add(_SQUARES, (chosen.square() + rejected.square()).sum(), 2 * pairs)
+        return (
+            pairwise_loss(chosen, rejected, margin) + self.centering * centering_penalty(chosen, rejected)
+        ).sum()
+
+
+@dataclass
+class SequenceScoreCollector:
+    """A criterion without a loss that stores each sequence's score: for models that are not trained.
+
+    Run it without gradients (`evaluate` of a model's passes); only ranks that have the last layers collect
+    anything, and each context rank, in group `context`, has all scores of its rows.
+    """
+
+    context: dist.ProcessGroup | None = None
+    in_order: list[tuple[Targets, Tensor]] = field(default_factory=list)  # fp32 [n, D] each
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        """See Criterion."""
+        self.in_order.append(
+            (targets, _of_all_ranks(compute_sequence_scores(hidden, head, targets), self.context))
+        )
+        return hidden.new_zeros((), dtype=torch.float64)
+
+    def scores_for(self, targets: Targets) -> Tensor:
+        """Return a micro-batch's scores, in any pipeline order: fp32 [n, D], 0 for an absent sequence."""
+        return next(scores for other, scores in self.in_order if other is targets)
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """The criterion of RankedPairs."""
+
+    objective: RankedPairs
+    tally: MetricSums
+    context: dist.ProcessGroup | None
+    counts: bool  # whether the loss of this rank is a part of the sum
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        scores = _of_all_ranks(compute_sequence_scores(hidden, head, targets), self.context)
+        loss = self.objective.loss(scores, targets, self.tally)
+        value = loss.detach() if self.counts else torch.zeros_like(loss)
+        # Tensor ranks add their gradients up, and each of them has computed all.
+        ranks = 1 if vocabulary is None else vocabulary.ranks
+        return value + (loss - loss.detach()) / ranks
+
+
+def _of_all_ranks(scores: Tensor, context: dist.ProcessGroup | None) -> Tensor:
+    """Complete `scores` of one rank, 0 where other ranks have them, with the other ranks' scores."""
+    if context is None:
+        return scores
+    everywhere = scores.detach().clone()
+    dist.all_reduce(everywhere, group=context)
+    return scores + (everywhere - scores.detach())

@@ -1,0 +1,102 @@
+"""Values of positions, from a head of one output: collected, and trained; on any layout.
+
+Only positions whose label counts have a value; their token does not matter. Context ranks have some
+positions of each row, and each computes the loss of its own. Every tensor rank computes the loss of all
+positions of its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
+from footplate_trainer.model.metric_sums import Counts, MetricSums
+from footplate_trainer.model.objectives.value import clipped_value_loss
+from footplate_trainer.model.targets import Targets
+from footplate_trainer.parallel.loss_objective import row_positions
+from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.stage_module import Criterion
+
+# What the data says of a place, fp32: the value there when the rollout began, and what was gained from there.
+OLD_VALUE: Final = "value"
+RETURN: Final = "return"
+PLACES: Final = "tokens"  # among the counts of a step
+
+LOSS: Final = "value/loss"
+CLIPPED: Final = "value/clipped"
+
+
+@dataclass(frozen=True)
+class ClippedValues(Objective):
+    """Value loss: weight x the mean over positions of max((V - R)^2, (clip(V, V_old ± clip) - R)^2) / 2."""
+
+    clip: float
+    weight: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See Objective."""
+        return (LOSS, CLIPPED)
+
+    def divisor(self, counts: Counts) -> Tensor:
+        """See Objective."""
+        return counts[PLACES].clamp(min=1)
+
+    def build_criterion(self, batch: GlobalBatch) -> Criterion:
+        """See Objective."""
+        return _Valuing(self, batch.tally)
+
+    def loss(self, values: Tensor, said: Mapping[str, Tensor], tally: MetricSums) -> Tensor:
+        """Return the sum over `values` [positions], against the data's numbers `said`: fp64 scalar."""
+        old, returns = said[OLD_VALUE], said[RETURN]
+        losses = clipped_value_loss(values, old, returns, self.clip).double()
+        tally.add(LOSS, losses.sum(), losses.numel())
+        tally.add(CLIPPED, ((values - old).abs() > self.clip).sum(), losses.numel())
+        return self.weight * losses.sum()
+
+
+@dataclass
+class ValueCollector:
+    """A criterion without a loss that stores the value of each of this rank's positions, counted or not.
+
+    Run it without gradients; only ranks that have the last layers collect anything.
+    """
+
+    in_order: list[tuple[Targets, Tensor]] = field(default_factory=list)  # fp32 [n, length] each
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        """See Criterion."""
+        self.in_order.append((targets, functional.linear(hidden.float(), head.float()).squeeze(-1)))
+        return hidden.new_zeros((), dtype=torch.float64)
+
+    def values_for(self, targets: Targets) -> Tensor:
+        """Return a micro-batch's values, whatever order a pipeline ran: fp32 [n, length]."""
+        return next(values for other, values in self.in_order if other is targets)
+
+
+@dataclass(frozen=True)
+class _Valuing:
+    """The criterion of ClippedValues."""
+
+    objective: ClippedValues
+    tally: MetricSums
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        here = (targets.labels != IGNORED).flatten().nonzero().squeeze(1)
+        places = row_positions(targets, here)
+        said = {name: numbers.flatten()[places] for name, numbers in targets.token_values.items()}
+        values = functional.linear(hidden.flatten(0, 1)[here].float(), head.float()).squeeze(1)
+        loss = self.objective.loss(values, said, self.tally)
+        # Tensor ranks add their gradients up, and each of them has computed all.
+        ranks = 1 if vocabulary is None else vocabulary.ranks
+        return loss.detach() + (loss - loss.detach()) / ranks
