@@ -4,8 +4,11 @@
   test below operator/ would do the same under importlib mode.
 - A file that names a package registry or this checkout's own path works on one machine only.
 - Files, functions and classes have a size beyond which they are no longer read.
-- A class name that stands for two things in one distribution makes every mention of it a riddle, and a
-  loop variable named `each` does not say what it is.
+- A class name that stands for two things makes every mention of it a riddle, and a loop variable named `each`
+  does not say what it is.
+- Docstrings and names are in the field's language (`house_language.py`).
+
+`house.py --message FILE` checks the message of a commit, as the hook commit-msg does.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ import ast
 import re
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.house_language import LANGUAGE_RULES, Lists, check_subject
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE_LIMIT = 400
@@ -26,7 +31,6 @@ FUNCTION_LIMIT = 60
 # A class is read as a whole, since each of its lines knows all of its fields. One of this size is likely
 # to be two: look for the methods that share no field with the rest. A test's world has a verb a method.
 CLASS_LIMIT = 300
-DISTRIBUTIONS = {"contracts", "planning", "ledger", "elastic", "operator", "api", "trainer-image", "dev"}
 PRONOUNS = {"each", "one"}
 # Split so that this file does not name what it forbids.
 REGISTRY = re.compile(
@@ -132,19 +136,6 @@ def undocumented(files: Sequence[Source]) -> Iterator[str]:
             yield f"{file.path}: a module opens with a docstring"
 
 
-def shared_names(files: Sequence[Source]) -> Iterator[str]:
-    """Public classes of one distribution that bear one name."""
-    found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-    for file in files:
-        if file.is_python and file.room in DISTRIBUTIONS:
-            for node in file.module.body:
-                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                    found[file.room, node.name].append(f"{file.path}:{node.lineno}")
-    for (distribution, name), places in sorted(found.items()):
-        if len(places) > 1:
-            yield f"{distribution}: {len(places)} classes are named {name}: {', '.join(places)}"
-
-
 def pronouns(files: Sequence[Source]) -> Iterator[str]:
     """Loop variables that stand for a noun."""
     for file in files:
@@ -157,15 +148,19 @@ def pronouns(files: Sequence[Source]) -> Iterator[str]:
                         yield f"{file.path}:{name.lineno}: a loop variable named {name.id}; say what it is"
 
 
-def main() -> int:
-    """Prints every breach; exit status 1 when there is one."""
-    files = tracked()
-    rules = (misplaced, machine_bound, oversized, undocumented, shared_names, pronouns)
-    found = [breach for rule in rules for breach in rule(files)]
+def main(arguments: Sequence[str]) -> int:
+    """Print every breach; return the exit status, 1 if there is one."""
+    if arguments[:1] == ["--message"]:
+        found = [breach for breach in [check_subject(Path(arguments[1]).read_text())] if breach]
+    else:
+        files, lists = tracked(), Lists.load()
+        rules = (misplaced, machine_bound, oversized, undocumented, pronouns)
+        found = [breach for rule in rules for breach in rule(files)]
+        found += [breach for rule in LANGUAGE_RULES for breach in rule(files, lists)]
     for breach in found:
         print(breach, file=sys.stderr)
     return 1 if found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -53,26 +53,6 @@ def test_a_rule_finds(
     assert len(list(rule([source(path, text)]))) == found
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "found"),
-    [
-        pytest.param(
-            ("api/a.py", "class Run: ..."), ("api/b.py", "class Run: ..."), 1, id="one-distribution"
-        ),
-        pytest.param(("api/a.py", "class Run: ..."), ("operator/b.py", "class Run: ..."), 0, id="two"),
-        pytest.param(("api/a.py", "class _Run: ..."), ("api/b.py", "class _Run: ..."), 0, id="private"),
-        pytest.param(("api/a.py", "class Run: ..."), ("api/b.py", "from a import Run"), 0, id="imported"),
-        pytest.param(("tests/a.py", "class Run: ..."), ("tests/b.py", "class Run: ..."), 0, id="tests"),
-    ],
-)
-def test_a_class_name_is_unique_within_a_distribution(
-    first: tuple[str, str], second: tuple[str, str], found: int
-) -> None:
-    breaches = list(house.shared_names([source(*first), source(*second)]))
-    assert len(breaches) == found
-    assert all("api/a.py:1, api/b.py:1" in breach for breach in breaches)
-
-
 def test_every_kind_is_held_to_the_import_contracts() -> None:
     """Its decisions are pure, and the machinery does not know it."""
     tools = tomllib.loads((house.ROOT / "pyproject.toml").read_text())["tool"]

@@ -76,9 +76,9 @@ class Prompts:
 class Drawer:
     """Draws [prompt, sibling], and may be stopped."""
 
-    copies: int = 1
-    copy: int = 0
-    leads: bool = True
+    replica_count: int = 1
+    replica_index: int = 0
+    is_leader: bool = True
     ends: EndReason = EndReason.END
     drawn: list[tuple[int, int]] = field(default_factory=list)
     most: set[int] = field(default_factory=set)  # tokens that were asked for
@@ -277,7 +277,7 @@ def drawn_late_on_one(folder: Path) -> int:
         dist.barrier(group=world.background)
         short = dist.new_group(backend="gloo", timeout=timedelta(seconds=1))
         assert isinstance(short, dist.ProcessGroup)
-        drawer = (Slow if world.rank else Drawer)(copies=2, copy=world.rank)
+        drawer = (Slow if world.rank else Drawer)(replica_count=2, replica_index=world.rank)
         found = gather(folder, replace(world, everybody=short), drawer, Judge(), Stops(), 1)
         return 0 if found is None else len(found.kept.samples)
 
