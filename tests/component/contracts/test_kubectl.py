@@ -53,7 +53,7 @@ def test_columns(kubectl: Kubectl) -> None:
         pytest.param("trun.spec.training", "Length, batch and optimisation", id="part"),
         pytest.param("trun.spec.compute.processesPerNode", "default: the profile's", id="field"),
         pytest.param("cprof.spec.gpu.peakTflops", "Dense peak of one device, TFLOP/s", id="profile"),
-        pytest.param("nrec.spec", "The administrator's word", id="record"),
+        pytest.param("nrec.spec", "it wins over counted faults", id="record"),
     ],
 )
 def test_explain(kubectl: Kubectl, path: str, says: str) -> None:

@@ -177,7 +177,7 @@ async def starting(
         cluster,
         reviewer,
         ApiMetrics(),
-        MirrorHealth.of(more.get("served", NamespaceScope()).places),
+        MirrorHealth.of(more.get("served", NamespaceScope()).watched_namespaces),
         revision="abc123",
         access=access or HASTE,
         migrations=migrations or revisions.scripts(),

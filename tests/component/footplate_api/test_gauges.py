@@ -192,7 +192,7 @@ async def test_a_scrape_reads_of_runs_that_changed_alone(
         asked.append(set(uids))
         return await known(session, uids)
 
-    monkeypatch.setattr(repository, "known", noted)
+    monkeypatch.setattr(repository, "get_runs", noted)
     names = ("rests", "trains", "reports", "refuses", "goes")
     await stored(database, [row(name, "Running", minutes) for minutes, name in enumerate(names, start=1)])
     await export(database)

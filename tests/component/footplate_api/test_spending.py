@@ -138,7 +138,7 @@ async def test_a_month_that_takes_long_is_counted_seldom(database: Database, ref
             raise Invalid.field("query.groupBy", 1, "must make fewer rows")
         return []
 
-    costs: Any = SimpleNamespace(rows=rows)
+    costs: Any = SimpleNamespace(list_rows=rows)
     world.finder.costs = costs
     with pytest.raises(Invalid) if refused else nullcontext():
         await world.look()

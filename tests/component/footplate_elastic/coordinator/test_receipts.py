@@ -71,7 +71,7 @@ async def test_rows_are_kept_until_there_is_a_receipt(
                 assert await ships.send_batch(session) is not None and len(buffer) == 2
             assert await ships.send_batch(session) is None
     assert (sorted(api.rows), len(buffer), asked) == ([1, 2], 0, ["POST /telemetry"] * 3)
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("shipping")]
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("telemetry_sender")]
     assert [told in line for line in said] == [True, False]
     await server.close()
 

@@ -144,7 +144,7 @@ async def test_a_sender_that_is_refused_keeps_its_rows_and_says_so_once(
     assert sorted(api.rows) == list(range(1, 8)) and buffer.given_up == DroppedTelemetry()
     waited = [second - first for first, second in pairwise(api.asked)]
     assert len(waited) == 3 and waited[0] < waited[2]  # half of each is chance
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("shipping")]
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("telemetry_sender")]
     assert [str(status) in line for line in said] == [True, False]
     await server.close()
 
