@@ -235,7 +235,7 @@ class Lazy(Drawer):
     """Leaves the last answer out, though nobody asked for that."""
 
     @contextmanager
-    def weights(self, step: int) -> Iterator[Any]:
+    def open_generator(self, step: int) -> Iterator[Any]:
         with super().open_generator(step) as draw:
             yield lambda requests, between: draw(requests[:-1], between)
 
@@ -265,7 +265,7 @@ class Slow(Drawer):
     """Takes longer for its first answers than ranks wait in a collective."""
 
     @contextmanager
-    def weights(self, step: int) -> Iterator[Any]:
+    def open_generator(self, step: int) -> Iterator[Any]:
         if not self.drawn:
             time.sleep(1.2)
         with super().open_generator(step) as draw:
@@ -379,7 +379,7 @@ class Scores:
     weight: float = 2.0
     room_left: int = 9
 
-    def room(self, prompt: Prompt) -> int:
+    def max_answer_tokens(self, prompt: Prompt) -> int:
         return self.room_left
 
     def complete(self, kept: RolloutState, keys: Sequence[SampleKey], stopping: Callable[[], bool]) -> bool:

@@ -51,7 +51,7 @@ def open_scorer(set_up: Mapping[str, Any]) -> Judge:
     kind = set_up["kind"]
     if kind == "function":
         return _OwnFunction(set_up["name"], set_up["field"], set_up["columns"])
-    judge: Judge = importlib.import_module(_BUILT_IN[kind]).judge(set_up)
+    judge: Judge = importlib.import_module(_BUILT_IN[kind]).build_scorer(set_up)
     return judge
 
 
