@@ -20,6 +20,7 @@ _FIRST_WORD: Final = re.compile(r"[\W_]*([\w'-]+)")
 _PARTS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _SUBJECT: Final = re.compile(r"[a-z][a-z0-9/-]*: [a-z0-9`]\S*( \S+)*[^.\s]")
 SUBJECT_LIMIT: Final = 72
+STAGE_TABLES: Final = ("footplate_contracts/stages.py", "footplate_trainer/stages/programs.py")
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -145,6 +146,17 @@ def shared_classes(files: Sequence[Source], lists: Lists) -> Iterator[str]:
             yield f"tools/language.toml: shared_classes.{name}: no name twice; remove the row"
 
 
+def stage_names(files: Sequence[Source], lists: Lists) -> Iterator[str]:
+    """Members of `Stage` outside the two tables that know all stages."""
+    for file in _product(files):
+        if file.path.as_posix().endswith(STAGE_TABLES):
+            continue
+        for node in ast.walk(file.module):
+            match node:
+                case ast.Attribute(value=ast.Name(id="Stage"), attr=name):
+                    yield f"{file.path}:{node.lineno}: Stage.{name}; ask the stage's StageRules"
+
+
 def parts(name: str) -> list[str]:
     """Return the words that a CamelCase or snake_case name is made of."""
     return _PARTS.findall(name)
@@ -170,4 +182,4 @@ def _product(files: Sequence[Source]) -> Iterator[Source]:
             yield file
 
 
-LANGUAGE_RULES: Final = (openings, private_names, shared_classes)
+LANGUAGE_RULES: Final = (openings, private_names, shared_classes, stage_names)

@@ -8,8 +8,8 @@ alike, and its result is mounted, hashed and stored with checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, TypedDict
+from collections.abc import Sequence
+from typing import TypedDict
 
 from pydantic import Field
 
@@ -17,17 +17,13 @@ from footplate_contracts.base import Contract, digest
 from footplate_contracts.families import resolve_model
 from footplate_contracts.lineage import with_resolved_uris
 from footplate_contracts.names import Backend
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.compute import Checkpoint, ResumeFrom
 from footplate_contracts.v1alpha1.computeprofile import PeakTflops
 from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, OverlongPolicy, Validation
 from footplate_contracts.v1alpha1.model import Architecture, InitFrom, Model
 from footplate_contracts.v1alpha1.parallelism import Parallelism
-from footplate_contracts.v1alpha1.preference import (
-    LogProbabilities,
-    Preference,
-    PreferenceLoss,
-    Smoothing,
-)
+from footplate_contracts.v1alpha1.preference import PREFERENCE_LOSSES, Preference
 from footplate_contracts.v1alpha1.presets import (
     resolve_ppo,
     resolve_reinforcement,
@@ -158,30 +154,23 @@ def resolve_data(data: Data, training: Training, architecture: Architecture) -> 
 
 def resolve_overlong(data: Data, stage: Stage) -> Data:
     """Fill in `overlong`, for stages that learn from samples."""
-    if stage not in (Stage.SFT, Stage.REWARD, Stage.DPO) or data.overlong is not None:
+    if not STAGES[stage].uses_conversations or data.overlong is not None:
         return data
     return data.model_copy(update={"overlong": OverlongPolicy.REFUSE})
 
 
-_OF_LOSSES: Final[Mapping[PreferenceLoss, Mapping[str, object]]] = {
-    PreferenceLoss.SIGMOID: {"label_smoothing": 0.0, "smoothing": Smoothing.CONSERVATIVE},
-    PreferenceLoss.IPO: {"log_probabilities": LogProbabilities.AVERAGE},
-    PreferenceLoss.KTO: {"desirable_weight": 1.0, "undesirable_weight": 1.0},
-    PreferenceLoss.SIMPO: {"beta": 2.0, "margin": 0.5},
-}
-
-
 def resolve_preference(preference: Preference | None, stage: Stage) -> Preference | None:
-    """Fill in the defaults of the loss, for stage dpo; fields that it does not use stay absent."""
-    if stage is not Stage.DPO:
+    """Fill in the defaults of the loss, for a stage that compares; fields that it ignores stay absent."""
+    if not STAGES[stage].compares:
         return preference
     preference = preference or Preference()
     given = {name: getattr(preference, name) for name in preference.model_fields_set}
     stated = {name: value for name, value in given.items() if value is not None}
     defaults: dict[str, object] = {"beta": 0.1}
-    if preference.loss not in (PreferenceLoss.ORPO, PreferenceLoss.SIMPO):
+    rules = PREFERENCE_LOSSES[preference.loss]
+    if rules.needs_reference:
         defaults["reference"] = ReferenceModel()
-    return preference.model_copy(update={**defaults, **_OF_LOSSES.get(preference.loss, {}), **stated})
+    return preference.model_copy(update={**defaults, **rules.defaults, **stated})
 
 
 def resolve_network(model: Model, data: Data, training: Training) -> tuple[Model, Data]:
@@ -201,15 +190,16 @@ class RolloutSections(TypedDict):
 
 def resolve_rollout_sections(spec: TrainingRunSpec) -> RolloutSections:
     """Fill in all defaults of these sections for stages that generate; leave other stages' as they are."""
-    if spec.stage is Stage.GENERATE and spec.rollout is not None:
+    rules = STAGES[spec.stage]
+    if not rules.trains and spec.rollout is not None:
         return RolloutSections(
             reward=spec.reward and resolve_reward(spec.reward),
             reinforcement=None,
             rollout=resolve_rollout(spec.rollout, spec.training.global_batch_size, group=1),
         )
-    if spec.stage not in (Stage.PPO, Stage.GRPO) or spec.rollout is None:
+    if not rules.reinforces or spec.rollout is None:
         return RolloutSections(reward=spec.reward, reinforcement=spec.reinforcement, rollout=spec.rollout)
-    if spec.stage is Stage.PPO:
+    if rules.has_value_model:
         return RolloutSections(
             reward=resolve_reward(spec.reward or Reward(), RewardNormalization.HELD_OUT),
             reinforcement=resolve_ppo(spec.reinforcement or Reinforcement()),

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.model import Model
-from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.shape import IN_BLOCKS, AdapterShape, ModelShape
 
 Value = TypeVar("Value")
@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 def model_shape(config: RunConfig) -> ModelShape:
     """Return the network of a resolved RunConfig."""
     shape = replace(shape_of(config.model), embedding_noise=config.training.neftune or 0.0)
-    return with_score_head(shape) if config.stage is Stage.REWARD else shape
+    return with_score_head(shape) if STAGES[config.stage].has_score_head else shape
 
 
 def with_score_head(shape: ModelShape) -> ModelShape:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.parallelism import Offload
-from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning import memory
 from footplate_planning.config import model_shape
 from footplate_planning.flops import Convention, block_flops, flops_per_token, head_flops
@@ -55,7 +55,7 @@ class Plan:
     @property
     def trains(self) -> bool:
         """True if a step has a pass that moves weights; otherwise it is a rollout and no more."""
-        return self.config.stage is not Stage.GENERATE
+        return STAGES[self.config.stage].trains
 
     @property
     def step_tokens(self) -> int:
@@ -104,7 +104,7 @@ def build_plan(
         )
         moved = estimate_traffic(shape, topology, pipeline, step)
         rows.append(PlannedRank(pipeline, numbers, held.all, held.trained, full, causal, estimate, moved))
-    if config.stage is Stage.GENERATE:
+    if not STAGES[config.stage].trains:
         rows = [
             replace(
                 row,

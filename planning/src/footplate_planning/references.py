@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.references import ReferenceModel
-from footplate_contracts.v1alpha1.training import Stage
 
 
 class ReferenceKind(StrEnum):
@@ -21,9 +21,10 @@ class ReferenceKind(StrEnum):
 def reference_model(config: RunConfig) -> ReferenceModel | None:
     """Return the reference that the stage of a resolved `config` has; None where it has none."""
     learning = config.reinforcement
-    if config.stage in (Stage.PPO, Stage.GRPO) and learning is not None:
+    rules = STAGES[config.stage]
+    if rules.reinforces and learning is not None:
         return (learning.reference or ReferenceModel()) if learning.kl.coefficient else None
-    if config.stage is not Stage.DPO or config.preference is None:
+    if not rules.compares or config.preference is None:
         return None
     return config.preference.reference
 

@@ -47,6 +47,15 @@ def source(path: str, text: str) -> Source:
         pytest.param(language.private_names, "api/a.py", "def storytelling(): ...", 0, id="part-of-a-word"),
         pytest.param(language.private_names, "api/a.py", "class KeptRollout: ...", 1, id="vague-class"),
         pytest.param(language.private_names, "api/a.py", "class RunNotFound: ...", 0, id="term-of-the-field"),
+        pytest.param(language.stage_names, "api/a.py", "x = Stage.DPO", 1, id="stage-by-name"),
+        pytest.param(
+            language.stage_names,
+            "contracts/src/footplate_contracts/stages.py",
+            "x = Stage.DPO",
+            0,
+            id="table",
+        ),
+        pytest.param(language.stage_names, "tests/a.py", "x = Stage.DPO", 0, id="stage-in-a-test"),
     ],
 )
 def test_a_rule_finds(

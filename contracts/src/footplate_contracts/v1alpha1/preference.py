@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -37,6 +39,37 @@ class LogProbabilities(StrEnum):
 
     AVERAGE = "average"
     SUM = "sum"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceLossRules:
+    """Rules of one loss over preferences.
+
+    Attributes:
+        defaults: fields of `spec.preference` that it uses, with their defaults.
+        needs_reference: True if it compares with a reference model.
+        data_format: format of its packed data.
+        learns_chosen: True if it also raises the likelihood of chosen answers.
+    """
+
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    needs_reference: bool = True
+    data_format: str = "preferences"
+    learns_chosen: bool = False
+
+
+PREFERENCE_LOSSES: Final[Mapping[PreferenceLoss, PreferenceLossRules]] = {
+    PreferenceLoss.SIGMOID: PreferenceLossRules(
+        defaults={"label_smoothing": 0.0, "smoothing": Smoothing.CONSERVATIVE}
+    ),
+    PreferenceLoss.HINGE: PreferenceLossRules(),
+    PreferenceLoss.IPO: PreferenceLossRules(defaults={"log_probabilities": LogProbabilities.AVERAGE}),
+    PreferenceLoss.KTO: PreferenceLossRules(
+        defaults={"desirable_weight": 1.0, "undesirable_weight": 1.0}, data_format="ratings"
+    ),
+    PreferenceLoss.ORPO: PreferenceLossRules(needs_reference=False, learns_chosen=True),
+    PreferenceLoss.SIMPO: PreferenceLossRules(defaults={"beta": 2.0, "margin": 0.5}, needs_reference=False),
+}
 
 
 class Preference(ApiModel):

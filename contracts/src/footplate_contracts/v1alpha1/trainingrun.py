@@ -8,6 +8,7 @@ from pydantic import Field
 
 from footplate_contracts.names import RUN_NAME_LIMIT
 from footplate_contracts.rules import FieldValueErrorReason, Rule, immutable, required, unsupported_field
+from footplate_contracts.stages import DEFAULT_STAGE, STAGES, stages_with
 from footplate_contracts.v1alpha1.budget import BUDGET_RULES, Budget
 from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, ResumeFrom
 from footplate_contracts.v1alpha1.data import Data, Validation
@@ -39,8 +40,8 @@ _NEVER = (
     "training.deterministic",
     "checkpoint.uri",
 )
-_OF_SAMPLES = ("sft", "reward", "dpo")  # stages that learn from whole samples of conversations
-_NO_SAMPLES = f"!(self.stage in {list(_OF_SAMPLES)})"
+_CONVERSATIONS = [str(stage) for stage, rules in STAGES.items() if rules.uses_conversations]
+_NO_CONVERSATIONS = f"!(self.stage in {_CONVERSATIONS})"
 _OF_STAGES = ("preference", "reward", "reinforcement", "rollout")  # sections that some stages have
 _SUSPENDED_ONLY = (
     "parallelism",
@@ -97,7 +98,7 @@ def _of_stages(field: str, *stages: str) -> Rule:
 class TrainingRunSpec(ApiModel):
     """Model, data and length of a training, and the nodes for it."""
 
-    stage: Stage = Stage.PRETRAIN
+    stage: Stage = DEFAULT_STAGE
     model: Model | None = None
     init_from: InitFrom | None = None
     data: Data
@@ -149,15 +150,15 @@ class TrainingRunSpec(ApiModel):
             field="model.growEmbeddings",
         ),
         *(
-            _of_stages(field, *stages)
-            for field, *stages in (
-                ("data.mask", "sft", "dpo"),
-                ("data.overlong", *_OF_SAMPLES),
-                ("data.run", "sft"),
-                ("training.neftune", "sft"),
-                ("preference", "dpo"),
-                ("reward", "reward", "ppo", "grpo", "generate"),
-                ("rollout", "ppo", "grpo", "generate"),
+            _of_stages(field, *stages_with(field))
+            for field in (
+                "data.mask",
+                "data.overlong",
+                "data.run",
+                "training.neftune",
+                "preference",
+                "reward",
+                "rollout",
             )
         ),
         Rule(
@@ -182,14 +183,14 @@ class TrainingRunSpec(ApiModel):
             refusal=FieldValueErrorReason.FORBIDDEN,
         ),
         Rule(
-            f"{_NO_SAMPLES} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
+            f"{_NO_CONVERSATIONS} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
             "stage {self.stage} trains decoders, and model.architecture is"
             f" {{{_ARCHITECTURE}}}; change one of them",
             field="stage",
         ),
         *(
             Rule(
-                f"{_NO_SAMPLES} || {right}",
+                f"{_NO_CONVERSATIONS} || {right}",
                 f"stage {{self.stage}} learns from samples as they were packed, {but}",
                 field=field,
                 refusal=FieldValueErrorReason.FORBIDDEN,

@@ -11,6 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from footplate_contracts.reports import GenerationId
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.data import LossMask
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_trainer.checkpoint.folder import LocalFolder
@@ -64,7 +65,7 @@ def output(
     """
     config = generate_config(prompts, folder)
     shards = RunShards.open(config.data)
-    order = PromptOrder(dataset_of(shards, config.data, "crossEntropy", CONTEXT, config.stage), 0)
+    order = PromptOrder(dataset_of(shards, config.data, "crossEntropy", CONTEXT, STAGES[config.stage]), 0)
     journal = Journal(LocalFolder(str(folder)), GenerationId(epoch=1, number=1), 0)
     journal.start_rollout(0, KEY)
     chances = np.zeros(len(DRAWN), dtype=np.float32)

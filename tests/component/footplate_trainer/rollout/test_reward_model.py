@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import STAGES
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
@@ -51,7 +52,9 @@ def first_prompts(config: RunConfig, number: int) -> list[list[int]]:
     """The tokens of the first `number` prompts of a run."""
     shards = RunShards.open(config.data)
     prompts = PromptOrder(
-        dataset_of(shards, config.data, config.training.loss.name, config.model.context_length, config.stage),
+        dataset_of(
+            shards, config.data, config.training.loss.name, config.model.context_length, STAGES[config.stage]
+        ),
         config.data.seed,
     )
     return [prompts.at(place).tokens.tolist() for place in range(number)]

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from footplate_contracts.stages import STAGES, StageRules
 from footplate_contracts.v1alpha1.data import Data, LossMask, OverlongPolicy, Packing
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_trainer.data.conversation_dataset import ConversationDataset
+from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT
 from footplate_trainer.data.sample_shards import StoredSample
 from footplate_trainer.data.shards import TokenShards
@@ -92,16 +94,28 @@ def test_nothing_that_fits_is_an_error(tmp_path: Path) -> None:
 
 def test_sft_takes_conversations_alone(tmp_path: Path) -> None:
     data = Data.from_json({"uri": str(write(tmp_path / "out", CHATS).folder)})
-    assert len(dataset_of(RunShards.open(data), data, "crossEntropy", 16, Stage.SFT)) > 0
+    assert len(dataset_of(RunShards.open(data), data, "crossEntropy", 16, STAGES[Stage.SFT])) > 0
     write(tmp_path / "prompts", PROMPTS, RunShards.open(data).format.PROMPTS)
     other = Data.from_json({"uri": str(tmp_path / "prompts")})
     with pytest.raises(UserMistake, match=r"stage sft is trained on .* --format chat, and .* holds prompts"):
-        dataset_of(RunShards.open(other), other, "crossEntropy", 16, Stage.SFT)
+        dataset_of(RunShards.open(other), other, "crossEntropy", 16, STAGES[Stage.SFT])
 
 
 def test_sources_of_conversations_are_mixed(tmp_path: Path) -> None:
     for name in "ab":
         write(tmp_path / name, CHATS)
     data = Data.from_json({"sources": [{"name": name, "uri": str(tmp_path / name)} for name in "ab"]})
-    mixed = dataset_of(RunShards.open(data), data, "crossEntropy", 16, Stage.SFT)
+    mixed = dataset_of(RunShards.open(data), data, "crossEntropy", 16, STAGES[Stage.SFT])
     assert str(mixed).startswith("a: 13 samples in ") and "; b: 13 samples in " in str(mixed)
+
+
+def test_a_stage_of_ones_own_reads_the_format_of_its_record(tmp_path: Path) -> None:
+    distil = StageRules(stage="distil", data_format="chat", uses_conversations=True)
+    data = Data.from_json({"uri": str(write(tmp_path / "out", CHATS).folder)})
+    assert isinstance(dataset_of(RunShards.open(data), data, "crossEntropy", 16, distil), ConversationDataset)
+    write(tmp_path / "prompts", PROMPTS, ShardFormat.PROMPTS)
+    other = Data.from_json({"uri": str(tmp_path / "prompts")})
+    with pytest.raises(
+        UserMistake, match=r"stage distil is trained on .* --format chat,"
+    ):
+        dataset_of(RunShards.open(other), other, "crossEntropy", 16, distil)

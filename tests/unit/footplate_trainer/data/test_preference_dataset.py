@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.data import Data, OverlongPolicy, Packing, Source
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_trainer.data.layout import ShardFormat
@@ -112,7 +113,7 @@ def test_data_that_the_stage_cannot_use_is_refused(
     write(tmp_path / "out", samples, shard_format)
     data = Data(uri=str(tmp_path / "out"))
     with pytest.raises(UserMistake, match=says):
-        dataset_of(RunShards.open(data), data, "crossEntropy", 8, Stage.REWARD)
+        dataset_of(RunShards.open(data), data, "crossEntropy", 8, STAGES[Stage.REWARD])
 
 
 def test_sources_with_and_without_margins_do_not_go_together(tmp_path: Path) -> None:

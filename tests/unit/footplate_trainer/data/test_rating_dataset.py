@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.data import Data, Packing
 from footplate_contracts.v1alpha1.preference import Preference
 from footplate_contracts.v1alpha1.training import Stage
@@ -107,7 +108,7 @@ def test_pairs_are_no_ratings(tmp_path: Path) -> None:
     with pytest.raises(
         UserMistake, match="stage dpo with loss kto is trained on data packed with --format rat"
     ):
-        dataset_of(RunShards.open(data), data, "crossEntropy", 8, Stage.DPO, kto)
+        dataset_of(RunShards.open(data), data, "crossEntropy", 8, STAGES[Stage.DPO], kto)
 
 
 def pairs() -> list[StoredSample]:

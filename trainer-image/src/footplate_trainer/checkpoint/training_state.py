@@ -25,8 +25,8 @@ from footplate_contracts.names import Env
 from footplate_contracts.release import build_version as release_of
 from footplate_contracts.reports import GenerationRow
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import STAGES, StageRules
 from footplate_contracts.v1alpha1.model import Model, PositionName
-from footplate_contracts.v1alpha1.training import Stage
 
 Key = dict[str, JsonValue]
 """Determinism key: dotted name -> value."""
@@ -43,7 +43,6 @@ _WITHOUT_EFFECT: Final = re.compile(
 _PLACES: Final[Key] = {"places": "document"}
 # Which sequence a conversation lies in depends on how bins are filled: another way would get another number.
 _BINS: Final[Key] = {"bins": 1}
-_OF_SAMPLES: Final = (Stage.SFT, Stage.REWARD, Stage.DPO)
 _LIBRARIES: Final = ("torch", "numpy")
 _DISTRIBUTION: Final = "footplate-trainer"
 
@@ -150,20 +149,23 @@ def determinism_key(
     revision: str,
     values: str | None = None,
     reference: Key | None = None,
+    rules: StageRules | None = None,
 ) -> Key:
     """Build the key of what decides a step's bits: hyper-parameters, data, layout, software and device.
 
     `data` is a digest of the token shards, `values` a digest of the numbers stored with them, if any;
     `device` names type and model, and `reference` has the other inputs: the weights of a reference and of a
-    reward model, and what this one reads after an answer.
+    reward model, and what this one reads after an answer. `rules` default to those of the
+    config's stage.
     """
+    rules = rules or STAGES[config.stage]
     plain = config.to_json()
     key: Key = {}
     for section in (*_SECTIONS, *(section for section in _OF_STAGES if plain.get(section) is not None)):
         key |= flatten_key(plain[section], section)
     return {name: value for name, value in key.items() if not _WITHOUT_EFFECT.fullmatch(name)} | {
         **(_PLACES if _places_begin_anew(config) else {}),
-        **(_BINS if config.stage in _OF_SAMPLES and config.data.packing.enabled else {}),
+        **(_BINS if rules.uses_conversations and config.data.packing.enabled else {}),
         "data.shards": data,
         **(reference or {}),
         **({} if values is None else {"data.values": values}),

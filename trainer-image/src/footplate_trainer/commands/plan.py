@@ -12,7 +12,7 @@ from typing import Any, Final
 from footplate_contracts.names import ExitCode
 from footplate_contracts.quantity import parse_quantity
 from footplate_contracts.runconfig import RunConfig, World
-from footplate_contracts.v1alpha1.training import Stage
+from footplate_contracts.stages import STAGES
 from footplate_planning.bubble import bubble_fraction
 from footplate_planning.config import model_shape, with_score_head
 from footplate_planning.flops import Convention
@@ -89,8 +89,8 @@ def frozen_shapes(config: RunConfig, ranks: int) -> list[ModelShape]:
 
 
 def value_model_shape(config: RunConfig, ranks: int) -> ModelShape | None:
-    """Return the value model of stage ppo, else None; UserMistake if it does not suit the run."""
-    if config.stage is not Stage.PPO:
+    """Return the value model that is trained beside the policy, if any; UserMistake if it does not suit."""
+    if not STAGES[config.stage].has_value_model:
         return None
     found = find_value(config)
     if found is None:

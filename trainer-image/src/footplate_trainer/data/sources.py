@@ -14,9 +14,10 @@ from typing import Self
 
 from pydantic import JsonValue
 
+from footplate_contracts.stages import DEFAULT_STAGE, STAGES, StageRules
 from footplate_contracts.v1alpha1.data import Data, LossMask, MaskingName, OverlongPolicy
-from footplate_contracts.v1alpha1.preference import Preference, PreferenceLoss
-from footplate_contracts.v1alpha1.training import LossName, Stage
+from footplate_contracts.v1alpha1.preference import PREFERENCE_LOSSES, Preference
+from footplate_contracts.v1alpha1.training import LossName
 from footplate_trainer.data.check import data_sources, tokenizer_bytes
 from footplate_trainer.data.conversation_dataset import ConversationDataset
 from footplate_trainer.data.datasets import (
@@ -39,16 +40,6 @@ _FORMATS = {
     LossName.CROSS_ENTROPY: ShardFormat.TOKENS,
     LossName.CONTRASTIVE: ShardFormat.PAIRS,
     LossName.MSE: ShardFormat.REGRESSION,
-}
-
-
-_FORMATS_OF_STAGES = {
-    Stage.SFT: ShardFormat.CHAT,
-    Stage.REWARD: ShardFormat.PREFERENCES,
-    Stage.DPO: ShardFormat.PREFERENCES,
-    Stage.PPO: ShardFormat.PROMPTS,
-    Stage.GRPO: ShardFormat.PROMPTS,
-    Stage.GENERATE: ShardFormat.PROMPTS,
 }
 
 
@@ -128,16 +119,18 @@ def dataset_of(
     data: Data,
     loss: str,
     context_length: int,
-    stage: Stage = Stage.PRETRAIN,
+    rules: StageRules = STAGES[DEFAULT_STAGE],
     preference: Preference | None = None,
 ) -> Dataset:
-    """Build the data set that `loss`, or the loss of `preference`, is trained on in `stage`.
+    """Build the data set that `loss`, or the loss of `preference`, reads in a stage of these `rules`.
 
     UserMistake where the loss or the stage needs data of another format.
     """
-    wanted, by = _FORMATS_OF_STAGES.get(stage), f"stage {stage}"
-    if preference is not None and preference.loss is PreferenceLoss.KTO:
-        wanted, by = ShardFormat.RATINGS, f"{by} with loss kto"
+    wanted = ShardFormat(rules.data_format) if rules.data_format else None
+    by = f"stage {rules.stage}"
+    if preference is not None and rules.compares:
+        wanted = ShardFormat(PREFERENCE_LOSSES[preference.loss].data_format)
+        by += f" with loss {preference.loss}" if str(wanted) != rules.data_format else ""
     if wanted is None:
         wanted, by = _FORMATS.get(LossName(loss)) if loss in set(LossName) else None, f"training.loss {loss}"
     if wanted not in (None, shards.format):
@@ -149,7 +142,7 @@ def dataset_of(
         raise UserMistake(f"data.masking hides parts of running text; format {shards.format} has none")
     try:
         built = [
-            _dataset(source.shards, data, context_length, stage, preference) for source in shards.sources
+            _dataset(source.shards, data, context_length, rules, preference) for source in shards.sources
         ]
     except ValueError as error:
         raise UserMistake(str(error)) from error
@@ -164,19 +157,30 @@ def dataset_of(
 
 
 def _dataset(
-    shards: TokenShards, data: Data, context_length: int, stage: Stage, preference: Preference | None
+    shards: TokenShards, data: Data, context_length: int, rules: StageRules, preference: Preference | None
 ) -> Dataset:
-    if stage is Stage.SFT:
-        overlong = data.overlong or OverlongPolicy.REFUSE
-        return ConversationDataset(shards, context_length, data.packing, mask=data.mask, overlong=overlong)
-    if stage is Stage.DPO:
-        assert preference is not None, "resolve() fills this in"
-        return _compared(shards, data, context_length, preference.loss)
-    if stage is Stage.REWARD:
-        overlong = data.overlong or OverlongPolicy.REFUSE
-        return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
-    if stage in (Stage.PPO, Stage.GRPO, Stage.GENERATE):
-        return PromptDataset(shards, context_length)
+    overlong = data.overlong or OverlongPolicy.REFUSE
+    match shards.format if rules.data_format else None:
+        case ShardFormat.CHAT:
+            return ConversationDataset(
+                shards, context_length, data.packing, mask=data.mask, overlong=overlong
+            )
+        case ShardFormat.RATINGS:
+            return RatingDataset(shards, context_length, overlong=overlong)
+        case ShardFormat.PREFERENCES if (
+            preference is not None and PREFERENCE_LOSSES[preference.loss].learns_chosen
+        ):
+            return OrpoDataset(
+                shards,
+                context_length,
+                data.packing,
+                everything=data.mask is LossMask.ALL,
+                overlong=overlong,
+            )
+        case ShardFormat.PREFERENCES:
+            return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
+        case ShardFormat.PROMPTS:
+            return PromptDataset(shards, context_length)
     if shards.format is ShardFormat.PAIRS:
         return PairDataset(shards, context_length)
     if shards.format is ShardFormat.REGRESSION:
@@ -190,17 +194,6 @@ def _dataset(
         return SequenceDataset(shards, context_length, data.packing)
     kind = MaskedDataset if masking.name is MaskingName.MLM else SpanDataset
     return kind(shards, context_length, data.packing, masking, data.seed)
-
-
-def _compared(shards: TokenShards, data: Data, context_length: int, loss: PreferenceLoss) -> Dataset:
-    """Build the data set of stage dpo."""
-    overlong = data.overlong or OverlongPolicy.REFUSE
-    if loss is PreferenceLoss.KTO:
-        return RatingDataset(shards, context_length, overlong=overlong)
-    if loss is PreferenceLoss.ORPO:
-        everything = data.mask is LossMask.ALL
-        return OrpoDataset(shards, context_length, data.packing, everything=everything, overlong=overlong)
-    return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
 
 
 def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import SCORING_STAGE, STAGES
 from footplate_contracts.v1alpha1.model import Model, PositionName
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.reward import RewardNormalization
-from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.references import value_uri
 from footplate_trainer.checkpoint.training_state import HeldOutScores, Key, flatten_key, key_differences
 from footplate_trainer.frozen.source import ModelSource, find_model, frozen_config
@@ -56,7 +56,7 @@ def find_scoring_model(
     found = find_model(uri, field, directory, lineage)
     checkpoint = found.checkpoint
     if checkpoint is not None:
-        labels, scores = int(checkpoint.config().stage is Stage.REWARD), checkpoint.state().scores
+        labels, scores = int(STAGES[checkpoint.config().stage].has_score_head), checkpoint.state().scores
     else:
         config = found.folder.config()
         labels, scores = label_count(config), read_held_out_scores(config)
@@ -70,7 +70,7 @@ def find_scoring_model(
 
 def scoring_config(found: ModelSource, config: RunConfig, ranks: int) -> RunConfig:
     """Return `config` with the model of `found` and its head; raise UserMistake if ranks cannot hold it."""
-    return frozen_config(found, config.model_copy(update={"stage": Stage.REWARD}), ranks)
+    return frozen_config(found, config.model_copy(update={"stage": SCORING_STAGE}), ranks)
 
 
 def trained_config(found: ModelSource, config: RunConfig, ranks: int) -> RunConfig:
@@ -127,7 +127,7 @@ def check_scores(found: ScoringModelSource, config: RunConfig) -> None:
     """Raise UserMistake if held-out scores are to normalise, and are missing or have no deviation."""
     if not _by_held_out(config):
         return
-    others = "none" if config.stage is Stage.GENERATE else "running or none"
+    others = "running or none" if STAGES[config.stage].trains else "none"
     remedy = f"validate the run of stage reward, or set reward.normalization to {others}"
     if found.scores is None:
         raise found.found.user_mistake(f"nothing is kept of its held-out scores; {remedy}")

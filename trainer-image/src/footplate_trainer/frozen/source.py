@@ -14,9 +14,9 @@ from pydantic import JsonValue
 from tokenizers import Tokenizer
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.model import Architecture, Dropout, Model, PositionName
 from footplate_contracts.v1alpha1.references import LineageEntry
-from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning import compatibility
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout, lookup
@@ -30,16 +30,11 @@ from footplate_trainer.huggingface.initial import folder_model
 from footplate_trainer.huggingface.sequence_classification import label_count
 
 _WITHOUT_EFFECT: Final = ("contextLength", "growEmbeddings", "dropout", "initialization")  # on what it says
-_REFERENCE_FIELDS: Final = {
-    Stage.DPO: "preference.reference.uri",
-    Stage.PPO: "reinforcement.reference.uri",
-    Stage.GRPO: "reinforcement.reference.uri",
-}
 
 
 def reference_field(config: RunConfig) -> str:
     """Return the spec's field that names the reference of a stage which has a reference."""
-    return _REFERENCE_FIELDS[config.stage]
+    return STAGES[config.stage].reference_field
 
 
 def network_config(model: Model) -> dict[str, Any]:

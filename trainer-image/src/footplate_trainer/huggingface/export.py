@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from footplate_contracts.v1alpha1.training import Stage
+from footplate_contracts.stages import STAGES
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.step import StepCheckpoint
@@ -71,7 +71,7 @@ def export_checkpoint(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = 
             return written + write_processors(out, config.model, tokenizer, companions)
         whole = with_merged_adapters(read, config.model)
         scoring = None
-        if config.stage is Stage.REWARD:
+        if STAGES[config.stage].has_score_head:
             padding = _padding(companions, tokenizer, model_shape(config).vocabulary)
             scoring = SequenceClassification(padding, checkpoint.state().scores)
         return write_folder(out, config.model, weights, whole, tokenizer, companions, scoring=scoring)

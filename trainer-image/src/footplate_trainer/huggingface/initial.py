@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from footplate_contracts.runconfig import RunConfig, resolve_network
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.model import InitFrom, Model
 from footplate_contracts.v1alpha1.references import LineageEntry, ReferenceField
 from footplate_contracts.v1alpha1.training import Stage
@@ -88,7 +89,7 @@ def _check_head(folder: ModelFolder, labels: int, stage: Stage) -> None:
 
     0 labels mean a language model's head.
     """
-    if labels and stage is not Stage.REWARD:
+    if labels and not STAGES[stage].has_score_head:
         raise folder.user_mistake(
             f"holds a model that scores texts, and stage {stage} trains one that writes them; name the"
             " folder that its training began with, or stage reward"

@@ -8,8 +8,9 @@ answer has the higher reward, ties counting as wrong, and the margin between the
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -77,11 +78,11 @@ class PairwiseLoss(SequenceLoss):
     names = _NAMES
 
     def divisor(self, counts: Counts) -> Tensor:
-        """See Judge."""
+        """See SequenceLoss."""
         return counts[PAIRS].clamp(min=1)
 
     def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
-        """See Judge."""
+        """See SequenceLoss."""
         answers = _Answers.of(tokens)
         compared = self.unscaled_rewards(answers, tokens)
         rewards = require_resolved(self.settings.beta) * compared.detach()
@@ -106,7 +107,7 @@ class PairwiseLoss(SequenceLoss):
 
 @dataclass(frozen=True)
 class LogRatioLoss(PairwiseLoss):
-    """`sigmoid`, `hinge` and `ipo`: losses of log-ratios to the reference."""
+    """Loss of log-ratios to the reference."""
 
     def unscaled_rewards(self, answers: _Answers, tokens: LossInputs) -> Tensor:
         """See PairwiseLoss."""
@@ -114,20 +115,37 @@ class LogRatioLoss(PairwiseLoss):
             answers.log_probabilities - tokens.sequence_values[REFERENCE].double().flatten()[answers.places]
         )
 
+
+@dataclass(frozen=True)
+class SigmoidLoss(LogRatioLoss):
+    """`sigmoid`: DPO's own loss, conservative or robust against wrong preferences."""
+
     def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
         """See PairwiseLoss."""
-        settings, beta = self.settings, require_resolved(self.settings.beta)
-        chosen, rejected = compared.unbind(1)
-        if settings.loss is PreferenceLoss.HINGE:
-            return hinge_loss(chosen, rejected, beta)
-        if settings.loss is PreferenceLoss.IPO:
-            if settings.log_probabilities is LogProbabilities.SUM:
-                return ipo_sum_loss(chosen, rejected, beta)
-            return ipo_average_loss(chosen, rejected, answers.tokens[:, 0], answers.tokens[:, 1], beta)
-        smoothing = require_resolved(settings.label_smoothing)
-        if settings.smoothing is Smoothing.ROBUST:
-            return robust_loss(chosen, rejected, beta, smoothing)
-        return sigmoid_loss(chosen, rejected, beta, smoothing)
+        loss = robust_loss if self.settings.smoothing is Smoothing.ROBUST else sigmoid_loss
+        smoothing = require_resolved(self.settings.label_smoothing)
+        return loss(compared[:, 0], compared[:, 1], require_resolved(self.settings.beta), smoothing)
+
+
+@dataclass(frozen=True)
+class HingeLoss(LogRatioLoss):
+    """`hinge`: no loss beyond a margin."""
+
+    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
+        """See PairwiseLoss."""
+        return hinge_loss(compared[:, 0], compared[:, 1], require_resolved(self.settings.beta))
+
+
+@dataclass(frozen=True)
+class IpoLoss(LogRatioLoss):
+    """`ipo`: squared distance from a target margin, of means or of sums over tokens."""
+
+    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
+        """See PairwiseLoss."""
+        beta, (chosen, rejected) = require_resolved(self.settings.beta), compared.unbind(1)
+        if self.settings.log_probabilities is LogProbabilities.SUM:
+            return ipo_sum_loss(chosen, rejected, beta)
+        return ipo_average_loss(chosen, rejected, answers.tokens[:, 0], answers.tokens[:, 1], beta)
 
 
 @dataclass(frozen=True)
@@ -183,7 +201,7 @@ class KtoLoss(SequenceLoss):
     names = (_CHOSEN, _REJECTED, "kl")
 
     def divisor(self, counts: Counts) -> Tensor:
-        """See Judge."""
+        """See SequenceLoss."""
         return counts[SAMPLES].clamp(min=1)
 
     def step_sums(self, tokens: LossInputs) -> Tensor:
@@ -192,7 +210,7 @@ class KtoLoss(SequenceLoss):
         return torch.stack((mismatched.sum(), mismatched.new_tensor(len(mismatched))))
 
     def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
-        """See Judge."""
+        """See SequenceLoss."""
         assert totals.survey is not None
         total, count = totals.survey
         divergence = kto_divergence(total / count.clamp(min=1))
@@ -212,17 +230,19 @@ class KtoLoss(SequenceLoss):
         )
 
 
+_LOSSES: Final[Mapping[PreferenceLoss, Callable[[Preference], SequenceLoss]]] = {
+    PreferenceLoss.SIGMOID: SigmoidLoss,
+    PreferenceLoss.HINGE: HingeLoss,
+    PreferenceLoss.IPO: IpoLoss,
+    PreferenceLoss.KTO: KtoLoss,
+    PreferenceLoss.ORPO: OrpoLoss,
+    PreferenceLoss.SIMPO: SimpoLoss,
+}
+
+
 def build_preference_loss(settings: Preference) -> SequenceLoss:
     """Build the loss of a resolved spec.preference."""
-    match settings.loss:
-        case PreferenceLoss.KTO:
-            return KtoLoss(settings)
-        case PreferenceLoss.ORPO:
-            return OrpoLoss(settings)
-        case PreferenceLoss.SIMPO:
-            return SimpoLoss(settings)
-        case _:
-            return LogRatioLoss(settings)
+    return _LOSSES[settings.loss](settings)
 
 
 def require_resolved(value: Value | None) -> Value:

@@ -128,7 +128,7 @@ class WeightedCrossEntropy(SequenceLoss):
     """Cross-entropy weighted by the data's `weight` per token (1 without); its mean over labels."""
 
     def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
-        """See Judge."""
+        """See SequenceLoss."""
         losses = -tokens.log_probabilities
         weights = tokens.values.get("weight")
         if weights is not None:

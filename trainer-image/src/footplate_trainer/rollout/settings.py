@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.reinforcement import (
     GroupAdvantage,
     KlEstimator,
@@ -13,7 +14,6 @@ from footplate_contracts.v1alpha1.reinforcement import (
     ScorePosition,
 )
 from footplate_contracts.v1alpha1.rollout import Sampling
-from footplate_contracts.v1alpha1.training import Stage
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.rollout.groups import GroupPlan
 
@@ -90,7 +90,7 @@ class RolloutSettings:
             estimator=learning.kl.estimator or KlEstimator.K3,
             target=learning.kl.target,
             horizon=learning.kl.horizon or 10_000,
-            values=ValueSettings.of(learning) if config.stage is Stage.PPO else None,
+            values=ValueSettings.of(learning) if STAGES[config.stage].has_value_model else None,
             stop=tuple(rollout.stop),
         )
 

@@ -21,6 +21,7 @@ from footplate_contracts.names import Env
 from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.samples import LoggedSample
+from footplate_contracts.stages import STAGES
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import total_steps
 from footplate_trainer.callbacks.metric_rows import ROLLOUT_TOKENS
@@ -316,7 +317,7 @@ def _prompts(
     Raises UserMistake if the run was created with more rollouts; an increase after that has no effect.
     """
     loss, context = config.training.loss.name, config.model.context_length
-    dataset = dataset_of(shards, config.data, loss, context, config.stage)
+    dataset = dataset_of(shards, config.data, loss, context, STAGES[config.stage])
     groups = settings.groups.prompts
     try:
         split_into_rollouts(len(dataset), groups, total_steps(config))

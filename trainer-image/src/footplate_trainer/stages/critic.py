@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 
 from footplate_contracts.base import digest
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import SCORING_STAGE, STAGES
 from footplate_contracts.v1alpha1.reinforcement import ValueModel
 from footplate_contracts.v1alpha1.reward import RewardNormalization
-from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.references import value_uri
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.layout import StepDirectory
@@ -86,7 +86,7 @@ def check_scoring_models(config: RunConfig, ranks: int) -> None:
         scoring_config(found.found, config, ranks)
         check_scores(found, config)
         check_unchanged(found, config, known)
-    if config.stage is Stage.PPO and value_uri(config) is not None:
+    if STAGES[config.stage].has_value_model and value_uri(config) is not None:
         _network(config, before, None if _has_value(before) else find_value(config), ranks)
 
 
@@ -173,7 +173,7 @@ def build_value(config: RunConfig, policy: ParallelModel, world: DistributedCont
         own = _network(config, before, found, world.size)
     else:
         plain = config.model.model_copy(update={"adapter": None})
-        own = config.model_copy(update={"stage": Stage.REWARD, "model": plain})
+        own = config.model_copy(update={"stage": SCORING_STAGE, "model": plain})
     model = build_colocated(own, world, policy)
     return Critic(own, uri, found, model, build_optimizer(model.module, config.training.optimizer))
 
@@ -285,7 +285,7 @@ def load_reward_model(
         return found
 
     there = object_collectives.compute_on_rank_0(find, world.background)
-    scored = config.model_copy(update={"stage": Stage.REWARD})
+    scored = config.model_copy(update={"stage": SCORING_STAGE})
     opened: LoadedFrozenModel = open_found_model(there.found, scored, policy, world)
     before = known.get(_WEIGHTS)
     if before not in (None, opened.checksum):

@@ -7,6 +7,7 @@ rank detects it, and before the first step.
 from __future__ import annotations
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import STAGES
 from footplate_planning.config import model_shape
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.validation import ValidationCallback
@@ -56,7 +57,7 @@ def open_loader(config: RunConfig, shards: RunShards, grid: Grid) -> BatchLoader
             config.data,
             config.training.loss.name,
             config.model.context_length,
-            config.stage,
+            STAGES[config.stage],
             config.preference,
         ),
         seed=config.data.seed,

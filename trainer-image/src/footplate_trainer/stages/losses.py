@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
 
 from torch import Tensor
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import Loss, LossName, Stage
+from footplate_contracts.stages import STAGES
+from footplate_contracts.v1alpha1.training import Loss, LossName
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
@@ -26,14 +26,13 @@ from footplate_trainer.user_function import import_user_function
 Function = Callable[[Tensor, Tensor, Targets], Tensor]
 """One's own loss, see docs/losses.md."""
 
-_BY_TOKENS: Final = (Stage.PRETRAIN, Stage.SFT)
-
 
 def objective_of(config: RunConfig) -> Objective:
     """Return the objective of `config`, importing a user's function; raise UserMistake if it cannot work."""
-    if config.preference is not None and config.stage is Stage.DPO:
+    rules = STAGES[config.stage]
+    if config.preference is not None and rules.compares:
         return LossObjective(build_preference_loss(config.preference))
-    if config.stage is Stage.REWARD:
+    if rules.has_score_head:
         return RankedPairs((config.reward and config.reward.centering) or 0.0)
     settings = config.training.loss
     if settings.name == LossName.CROSS_ENTROPY:
@@ -51,7 +50,7 @@ def validation_objective(config: RunConfig, objective: Objective) -> Objective:
     """Return validation's objective for a training `objective`, with values that can be compared."""
     if isinstance(objective, RankedPairs):
         return replace(objective, moments=True)
-    if config.stage in _BY_TOKENS and config.training.loss.name == LossName.CROSS_ENTROPY:
+    if isinstance(objective, PerMicroBatch) and config.training.loss.name == LossName.CROSS_ENTROPY:
         return cross_entropy(Loss())  # whatever training adds to it
     return objective
 

@@ -19,8 +19,8 @@ import torch
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.model import Architecture
-from footplate_contracts.v1alpha1.training import Stage
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_trainer.callbacks.checkpoints import (
@@ -85,7 +85,7 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
 
 def require_decoder(config: RunConfig) -> None:
     """Raise UserMistake if a folder brought a model that the stage cannot train; the spec rejects others."""
-    if config.stage is not Stage.PRETRAIN and config.model.architecture is not Architecture.DECODER:
+    if STAGES[config.stage].decoders_only and config.model.architecture is not Architecture.DECODER:
         raise UserMistake(
             f"stage {config.stage} trains decoders, and initFrom names an {config.model.architecture}; name "
             "another folder"

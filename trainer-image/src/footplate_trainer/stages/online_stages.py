@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.reinforcement import ImportanceSamplingLevel, KlPlacement
-from footplate_contracts.v1alpha1.training import Stage
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.callbacks.checkpoints import DurableCheckpoints, MemoryCheckpoints, SkippedCheckpoints
 from footplate_trainer.callbacks.diagnostics import Diagnostics
@@ -117,7 +117,7 @@ def _reinforce(
     world: DistributedContext,
     reporter: Reporter,
 ) -> ExitCode:
-    build = build_value if config.stage is Stage.PPO else None
+    build = build_value if STAGES[config.stage].has_value_model else None
     begun = build_training_setup(config, agent, world, reporter, build)
     config, model, start, limits, critic = begun.config, begun.model, begun.start, begun.limits, begun.beside
     shards = open_shards(config, world, verify=start.key is None)

@@ -29,7 +29,7 @@ PROGRAMS: Final[Mapping[Stage, Callable[[RunConfig, AgentClient, Path | None], E
 def train(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> ExitCode:
     """Train the stage of `config` as the rank that the environment names; see the `main` of each program."""
     main = PROGRAMS.get(config.stage)
-    return main(config, agent, metrics) if main else run_stage(config, agent, _refuse)
+    return main(config, agent, metrics) if main else run_stage(config, agent, _refuse, _refuse)
 
 
 def _refuse(config: RunConfig) -> Program:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from footplate_contracts.directives import Command
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.stages import STAGES
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.topology import Topology
 from footplate_trainer.callbacks.reporter import Reporter
@@ -117,7 +118,7 @@ class RolloutInputs:
     def _prompts(self) -> PromptOrder:
         config = self.begun.config
         loss, context = config.training.loss.name, config.model.context_length
-        dataset = dataset_of(self.shards, config.data, loss, context, config.stage)
+        dataset = dataset_of(self.shards, config.data, loss, context, STAGES[config.stage])
         return PromptOrder(dataset, config.data.seed)
 
     def _text_of(self, tokens: Sequence[int]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Command
 from footplate_contracts.names import ConditionType, Phase, Reason
+from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.status import GatheringStatus
-from footplate_contracts.v1alpha1.training import Stage
 from footplate_operator.runtime.clock import format_time, seconds_between
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete
@@ -35,7 +35,7 @@ def succeed(situation: RunAssessment) -> RunDecision:
     """Return the decision about a run that has trained its last step."""
     progress = situation.seen.progress
     total = progress.total_steps if progress else 0
-    if situation.run.spec.stage is Stage.GENERATE:
+    if not STAGES[situation.run.spec.stage].trains:
         # It has no checkpoints: a start at its last step is one that found its own answers.
         reason, message = Reason.FINISHED, describe_answers(progress.step if progress else 0)
     elif already_trained(situation.gang.state, situation.seen, situation.history.attempts, total):

@@ -6,27 +6,12 @@ ranks compare the rest, before they load anything.
 
 from __future__ import annotations
 
-from typing import Final
-
 from footplate_contracts.families import resolve_model
+from footplate_contracts.stages import STAGES, stages_giving, usable_products
 from footplate_contracts.v1alpha1.model import Architecture, Model
 from footplate_contracts.v1alpha1.references import GenerateRunReference, ReferenceField, RunReference
-from footplate_contracts.v1alpha1.training import Stage
 from footplate_operator.trainingrun.run import Run
 from footplate_planning.model_overrides import apply_overrides
-
-# Which stages have weights to begin with, or to keep near to: those of a language model.
-_LANGUAGE: Final = frozenset({Stage.PRETRAIN, Stage.SFT, Stage.DPO, Stage.PPO, Stage.GRPO})
-_GIVERS: Final[dict[ReferenceField, frozenset[Stage]]] = {
-    ReferenceField.INIT_FROM: _LANGUAGE,
-    ReferenceField.PREFERENCE: _LANGUAGE,
-    ReferenceField.REWARD: frozenset({Stage.REWARD}),
-    ReferenceField.REINFORCEMENT: _LANGUAGE,
-    ReferenceField.VALUE: frozenset({Stage.REWARD}),
-    ReferenceField.DATA: frozenset({Stage.GENERATE}),
-}
-# Stages whose specs may have no validation.
-_UNVALIDATED: Final = frozenset({Stage.PPO, Stage.GRPO})
 
 
 def find_mismatch(
@@ -36,11 +21,9 @@ def find_mismatch(
 
     Empty if it can, as far as specs show.
     """
-    givers = _GIVERS[field]
-    if field is ReferenceField.INIT_FROM and run.spec.stage is Stage.REWARD:
-        givers |= {Stage.REWARD}
-    if other.spec.stage not in givers:
-        return f"its stage is {other.spec.stage}, and {field} takes one of {', '.join(sorted(givers))}"
+    usable = usable_products(field, STAGES[run.spec.stage])
+    if STAGES[other.spec.stage].product not in usable:
+        return f"its stage is {other.spec.stage}, and {field} takes one of {', '.join(stages_giving(usable))}"
     if isinstance(reference, GenerateRunReference):
         output = other.spec.rollout.output if other.spec.rollout is not None else None
         return "" if output is not None else "it has no rollout.output"
@@ -61,7 +44,7 @@ def _same_folder(run: Run, other: Run) -> str:
 
 
 def _no_best(reference: RunReference, other: Run) -> str:
-    if reference.checkpoint != "best" or other.spec.stage not in _UNVALIDATED:
+    if reference.checkpoint != "best" or STAGES[other.spec.stage].validates:
         return ""
     return (
         f"a run of stage {other.spec.stage} takes no validation loss, so it has no best checkpoint; latest,"
@@ -78,7 +61,7 @@ def _other_model(run: Run, field: ReferenceField, other: Run) -> str:
     except ValueError:
         return ""
     begins = field is ReferenceField.INIT_FROM
-    trains_any = begins and run.spec.stage is Stage.PRETRAIN
+    trains_any = begins and not STAGES[run.spec.stage].decoders_only
     if not trains_any and theirs.architecture is not Architecture.DECODER:
         takes = f"stage {run.spec.stage}" if begins else field
         return f"its model is an {theirs.architecture}, and {takes} takes a decoder"
