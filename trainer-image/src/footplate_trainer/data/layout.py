@@ -62,7 +62,7 @@ class ShardFormat(StrEnum):
     CHAT = "chat"  # a conversation
     PREFERENCES = "preferences"  # two answers to one prompt, the better one first
     RATINGS = "ratings"  # an answer, and whether it is good
-    PROMPTS = "prompts"  # a prompt, and what its answers are judged by
+    PROMPTS = "prompts"  # a prompt, and what scores its answers
 
     @property
     def is_conversational(self) -> bool:

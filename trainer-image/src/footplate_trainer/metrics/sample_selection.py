@@ -34,14 +34,14 @@ def select_samples(step: int, candidates: Sequence[SampleCandidate], most: int =
     [8, 7, 0, 1, 5, 6]
     """
     lots = [_lot(step, candidate) for candidate in candidates]
-    judged = {
+    scored = {
         place: candidate.worth
         for place, candidate in enumerate(candidates)
         if candidate.worth is not None and not math.isnan(candidate.worth)
     }
-    best = sorted(judged, key=lambda place: (-judged[place], lots[place]))[:EXTREMES]
-    rest = judged.keys() - set(best)
-    worst = sorted(rest, key=lambda place: (judged[place], lots[place]))[:EXTREMES]
+    best = sorted(scored, key=lambda place: (-scored[place], lots[place]))[:EXTREMES]
+    rest = scored.keys() - set(best)
+    worst = sorted(rest, key=lambda place: (scored[place], lots[place]))[:EXTREMES]
     others = set(range(len(candidates))) - {*best, *worst}
     return [*best, *worst, *sorted(others, key=lambda place: lots[place])][:most]
 

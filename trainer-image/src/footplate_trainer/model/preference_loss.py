@@ -177,7 +177,7 @@ class OrpoLoss(SimpoLoss):
         return orpo_loss(compared[:, 0], compared[:, 1], require_resolved(self.settings.beta))
 
     def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
-        """Sum the loss; see Judge. The likelihood, a mean over tokens, is rescaled to a mean over pairs."""
+        """Sum the loss; see SequenceLoss. The likelihood, a mean over tokens, becomes a mean over pairs."""
         odds = super().__call__(tokens, totals)
         chosen = tokens.field(SequenceField.SIDE) == 0
         unlikely = -tokens.by_sequence(tokens.log_probabilities)[chosen].sum()

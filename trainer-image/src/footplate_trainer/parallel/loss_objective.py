@@ -36,25 +36,25 @@ from footplate_trainer.parallel.stage_module import Criterion
 
 @dataclass(frozen=True)
 class LossObjective(Objective):
-    """The loss of a `judge` as an objective."""
+    """A sequence loss as an objective."""
 
-    judge: SequenceLoss
+    sequence_loss: SequenceLoss
 
     @property
     def names(self) -> tuple[str, ...]:
         """See Objective."""
-        return self.judge.names
+        return self.sequence_loss.names
 
     def divisor(self, counts: Counts) -> Tensor:
         """See Objective."""
-        return self.judge.divisor(counts)
+        return self.sequence_loss.divisor(counts)
 
     def build_criterion(self, batch: GlobalBatch) -> Criterion:
         """See Objective; runs an extra forward pass if one rank's micro-batch is not enough for the loss."""
-        span, context = self.judge.span, batch.grid.context_group
+        span, context = self.sequence_loss.span, batch.grid.context_group
         if span is LossSpan.TOKEN or (span is LossSpan.SEQUENCE and context is None):
-            return _AtOnce(self.judge, StepTotals(batch.counts, batch.tally))
-        collected = ScoreCollector(self.judge.asked)
+            return _AtOnce(self.sequence_loss, StepTotals(batch.counts, batch.tally))
+        collected = ScoreCollector(self.sequence_loss.asked)
         batch.run(collected)
         whole = [_Whole.of(targets, scores, context) for targets, scores in collected.in_order]
         tally = batch.tally
@@ -62,25 +62,28 @@ class LossObjective(Objective):
             tally = MetricSums(self.names, tally.sums.device)
         totals = StepTotals(batch.counts, tally, self._survey(whole, batch))
         return _Replay(
-            {id(part.targets): self._judged(part, totals, batch) for part in whole}, self.judge.asked, whole
+            {id(part.targets): self._judged(part, totals, batch) for part in whole},
+            self.sequence_loss.asked,
+            whole,
         )
 
     def _survey(self, whole: Sequence[_Whole], batch: GlobalBatch) -> Tensor | None:
         """Return the sum over the global batch's sequences, or None if not needed; collective."""
-        if self.judge.span is not LossSpan.STEP:
+        if self.sequence_loss.span is not LossSpan.STEP:
             return None
-        total = torch.zeros(self.judge.surveyed, dtype=torch.float64, device=batch.tally.sums.device)
+        total = torch.zeros(self.sequence_loss.surveyed, dtype=torch.float64, device=batch.tally.sums.device)
         place = batch.grid.coordinates
         if place.tensor == place.context == 0:
             for part in whole:
-                total += self.judge.step_sums(part.tokens(part.scores(self.judge.asked)))
+                total += self.sequence_loss.step_sums(part.tokens(part.scores(self.sequence_loss.asked)))
         dist.all_reduce(total)
         return total
 
     def _judged(self, part: _Whole, totals: StepTotals, batch: GlobalBatch) -> _Known:
         """Compute the loss of a micro-batch's whole sequences, and its derivatives by this rank's scores."""
         value, derivatives = value_and_gradients(
-            lambda scores: self.judge(part.tokens(scores), totals), part.scores(self.judge.asked)
+            lambda scores: self.sequence_loss(part.tokens(scores), totals),
+            part.scores(self.sequence_loss.asked),
         )
         if batch.grid.coordinates.context > 0:
             value = torch.zeros_like(value)
@@ -123,7 +126,7 @@ def gather_rows(numbers: Tensor, group: dist.ProcessGroup | None) -> Tensor:
 class _AtOnce:
     """A criterion that computes each micro-batch's loss within the only pass."""
 
-    judge: SequenceLoss
+    sequence_loss: SequenceLoss
     totals: StepTotals
 
     def __call__(
@@ -131,11 +134,17 @@ class _AtOnce:
     ) -> Tensor:
         def score(scores: TokenScores) -> Tensor:
             places = row_positions(targets, scores.where)
-            return self.judge(LossInputs.of(targets, scores, places), self.totals)
+            return self.sequence_loss(LossInputs.of(targets, scores, places), self.totals)
 
-        whole = self.judge.span is not LossSpan.TOKEN
+        whole = self.sequence_loss.span is not LossSpan.TOKEN
         return summed_token_loss(
-            hidden, head, targets.labels, score, asked=self.judge.asked, whole=whole, vocabulary=vocabulary
+            hidden,
+            head,
+            targets.labels,
+            score,
+            asked=self.sequence_loss.asked,
+            whole=whole,
+            vocabulary=vocabulary,
         )
 
 
@@ -196,7 +205,7 @@ class _Whole:
         return TokenScores.of(self.places, self.numbers.flatten(1)[:, self.places], asked)
 
     def tokens(self, scores: TokenScores) -> LossInputs:
-        """Return these tokens in the form that a judge accepts."""
+        """Return these tokens in the form that a sequence loss accepts."""
         return LossInputs.of(self.targets, scores, scores.where)
 
     def dealt(self, derivatives: Tensor) -> Tensor:

@@ -19,13 +19,13 @@ from referencing.jsonschema import DRAFT202012, Schema, SchemaRegistry
 from referencing.typing import URI
 
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rewards.scorers import Judge, SampleJson
+from footplate_trainer.rewards.scorers import SampleJson, Scorer
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
-def build_scorer(set_up: Mapping[str, Any]) -> Judge:
-    """Return a judge: 1 if the whole answer is JSON that the schema allows, else 0.
+def build_scorer(set_up: Mapping[str, Any]) -> Scorer:
+    """Return a scorer: 1 if the whole answer is JSON that the schema allows, else 0.
 
     UserMistake if it is no schema.
     """
@@ -34,10 +34,10 @@ def build_scorer(set_up: Mapping[str, Any]) -> Judge:
     except ValueError as error:
         raise UserMistake(f"{set_up['field']}: {error}") from error
 
-    def judged(samples: Sequence[SampleJson]) -> list[float]:
+    def score(samples: Sequence[SampleJson]) -> list[float]:
         return [float(_allowed(sample["answer"], validator)) for sample in samples]
 
-    return judged
+    return score
 
 
 def _validator(text: str) -> Validator:

@@ -13,21 +13,21 @@ from typing import Any, Final
 from math_verify import parse, verify
 
 from footplate_trainer.rewards.reward_values import NoReward, parse_reward, truncate
-from footplate_trainer.rewards.scorers import Judge, SampleJson, value_of
+from footplate_trainer.rewards.scorers import SampleJson, Scorer, value_of
 
 _DELIMITERS: Final = ("$", r"\(", r"\[", r"\boxed")
 
 
-def build_scorer(set_up: Mapping[str, Any]) -> Judge:
-    """Return a judge: 1 if the answer equals the value in `column`, else 0; Missing without a reference."""
+def build_scorer(set_up: Mapping[str, Any]) -> Scorer:
+    """Return a scorer: 1 if the answer equals the value in `column`, else 0; Missing without a reference."""
     column = set_up["column"]
     # It says with each call that its bounds are off.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
 
-    def judged(samples: Sequence[SampleJson]) -> list[object]:
+    def score(samples: Sequence[SampleJson]) -> list[object]:
         return [_equal(value_of(sample, column), sample["answer"]) for sample in samples]
 
-    return judged
+    return score
 
 
 def _equal(reference: object, answer: str) -> float | NoReward:

@@ -24,7 +24,7 @@ from footplate_trainer.rewards.call_schedule import CallFailureKind
 from footplate_trainer.rewards.output_log import log_output
 from footplate_trainer.rewards.redaction import Redactor
 
-START_SECONDS: Final = 300  # to import what the function needs; a judge of one's own may be a large model
+START_SECONDS: Final = 300  # to import what the function needs; a scorer of one's own may be a large model
 _LEAVING_SECONDS: Final = 1  # from the end of its socket to that of a process
 _WORKER: Final = "footplate_trainer.rewards.worker"
 
@@ -51,7 +51,7 @@ class FunctionProcess:
         hidden: Redactor,
         start_seconds: float = START_SECONDS,
     ) -> None:
-        """Set the process up: the worker builds its judge from `set_up`; `reward` names it in the log.
+        """Set the process up: the worker builds its scorer from `set_up`; `reward` names it in the log.
 
         `hidden` are the secrets in its `environment`, which are redacted in all of its output.
         """

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rewards.scorers import Judge, SampleJson
+from footplate_trainer.rewards.scorers import SampleJson, Scorer
 
 
-def build_scorer(set_up: Mapping[str, Any]) -> Judge:
-    """Return a judge: 1 if `pattern` is found or, with `whole`, matches all, else 0.
+def build_scorer(set_up: Mapping[str, Any]) -> Scorer:
+    """Return a scorer: 1 if `pattern` is found or, with `whole`, matches all, else 0.
 
     UserMistake if it is no pattern.
     """
@@ -23,7 +23,7 @@ def build_scorer(set_up: Mapping[str, Any]) -> Judge:
         ) from error
     find = pattern.fullmatch if set_up["whole"] else pattern.search
 
-    def judged(samples: Sequence[SampleJson]) -> list[float]:
+    def score(samples: Sequence[SampleJson]) -> list[float]:
         return [float(find(sample["answer"]) is not None) for sample in samples]
 
-    return judged
+    return score

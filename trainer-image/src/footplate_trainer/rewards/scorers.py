@@ -1,6 +1,6 @@
-"""Judges, which score answers in a worker: a user's function, or a built-in one.
+"""Scorers, which score answers in a worker: a user's function, or a built-in one.
 
-A judge's input is the samples of a call, as `to_json` converts them, and it returns what a reward function
+A scorer's input is the samples of a call, as `to_json` converts them, and it returns what a reward function
 does.
 """
 
@@ -17,7 +17,7 @@ from footplate_trainer.rewards.reward_samples import RolloutSample
 from footplate_trainer.user_function import import_user_function
 
 SampleJson = Mapping[str, Any]
-Judge = Callable[[Sequence[SampleJson]], object]
+Scorer = Callable[[Sequence[SampleJson]], object]
 
 _BUILT_IN: Final = {  # imported where they are wanted: they are large
     "mathVerify": "footplate_trainer.rewards.math_equality",
@@ -46,13 +46,13 @@ def value_of(sample: SampleJson, name: str) -> Any:
     return sample["prompt"] if name == "prompt" else sample["columns"].get(name)
 
 
-def open_scorer(set_up: Mapping[str, Any]) -> Judge:
-    """Return the judge that `set_up` describes; UserMistake if there can be none."""
+def open_scorer(set_up: Mapping[str, Any]) -> Scorer:
+    """Return the scorer that `set_up` describes; UserMistake if there can be none."""
     kind = set_up["kind"]
     if kind == "function":
         return _OwnFunction(set_up["name"], set_up["field"], set_up["columns"])
-    judge: Judge = importlib.import_module(_BUILT_IN[kind]).build_scorer(set_up)
-    return judge
+    scorer: Scorer = importlib.import_module(_BUILT_IN[kind]).build_scorer(set_up)
+    return scorer
 
 
 class _OwnFunction:

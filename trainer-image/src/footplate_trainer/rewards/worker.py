@@ -1,6 +1,6 @@
 """The process in which a reward function runs, on its own side: python -m …worker SOCKET PARENT.
 
-The first message describes the judge; each further message has the samples of a call. The function may print,
+The first message describes the scorer; each later message has the samples of a call. The function may print,
 fork, close files and end the process: the process that got the request sends one message with the results, or
 nothing.
 """
@@ -23,7 +23,7 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.process_limits import set_rlimit
 from footplate_trainer.rewards.messages import MessageReader, encode
 from footplate_trainer.rewards.reward_values import parse_rewards
-from footplate_trainer.rewards.scorers import Judge, open_scorer
+from footplate_trainer.rewards.scorers import Scorer, open_scorer
 
 MOST_BYTES: Final = 4 << 30  # of memory of its own (RLIMIT_DATA), which no file backs
 _SHOWN: Final = 300  # characters of an exception
@@ -34,19 +34,19 @@ def serve(connection: socket.socket) -> None:
     """Answer the messages of `connection`, until it is closed."""
     process = os.getpid()
     reader = MessageReader()
-    judge: Judge | None = None
+    scorer: Scorer | None = None
     while chunk := connection.recv(1 << 20):
         for message in reader.feed(chunk):
-            if judge is None:
-                judge, answer = _ready(message)
+            if scorer is None:
+                scorer, answer = _ready(message)
             else:
-                answer = _judged(judge, message)
+                answer = _score(scorer, message)
             if os.getpid() != process:  # a child of the function's came back with it
                 os._exit(0)
             connection.sendall(encode(answer))
 
 
-def _ready(set_up: Mapping[str, Any]) -> tuple[Judge | None, tuple[str, object]]:
+def _ready(set_up: Mapping[str, Any]) -> tuple[Scorer | None, tuple[str, object]]:
     try:
         return open_scorer(set_up), ("ready", None)
     except UserMistake as mistake:
@@ -56,9 +56,9 @@ def _ready(set_up: Mapping[str, Any]) -> tuple[Judge | None, tuple[str, object]]
         return None, ("mistake", f"{said}: importing it raised {_told(error)}")
 
 
-def _judged(judge: Judge, samples: Sequence[Mapping[str, Any]]) -> tuple[str, object]:
+def _score(scorer: Scorer, samples: Sequence[Mapping[str, Any]]) -> tuple[str, object]:
     try:
-        return "answer", parse_rewards(judge(samples), len(samples))
+        return "answer", parse_rewards(scorer(samples), len(samples))
     except (MemoryError, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.ENOMEM:
             return "raised", f"it raised {_told(error)}"

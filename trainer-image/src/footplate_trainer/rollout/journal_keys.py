@@ -81,14 +81,14 @@ def sampling_digest(
     prompts.
     """
     plain = config.to_json()
-    judged = config.reward is not None and config.reward.uri is not None
+    has_model = config.reward is not None and config.reward.uri is not None
     return digest(
         {
             "model": plain["model"],
             "precision": config.training.precision,
             "rollout": {name: plain["rollout"].get(name) for name in _OF_SAMPLING},
             "seeds": [config.training.seed, config.data.seed],
-            "judged": [*behind] if judged else False,
+            "judged": [*behind] if has_model else False,
             "data": data,
             **({"ids": ids} if ids < model_shape(config).vocabulary else {}),
             "ends": sorted(ends),

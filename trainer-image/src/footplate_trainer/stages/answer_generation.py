@@ -215,11 +215,11 @@ def open_answer_generation(
     text_of = partial(_text, tokenizer)
     rollout = config.rollout
     assert rollout is not None and rollout.output is not None
-    if (judge := load_reward_model(config, model, {}, shards, world)) is not None:
+    if (reward_model := load_reward_model(config, model, {}, shards, world)) is not None:
         compute_on_rank_0(partial(check_turn_ends, shards, companions, tokenizer), world.background)
         # It reads an answer that a text stopped as it is written: with the end of its turn.
-        judge = replace(judge, closing=closing if rollout.stop else None)
-    record = _record(config, shards, model, loaded, judge, world)
+        reward_model = replace(reward_model, closing=closing if rollout.stop else None)
+    record = _record(config, shards, model, loaded, reward_model, world)
     journal = Journal(store.folder, GenerationId.parse(os.environ.get(Env.GENERATION, "0.0")), world.rank)
     stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
     rewards = open_rewards(config, prompts, world, stack)
@@ -235,7 +235,7 @@ def open_answer_generation(
         stopwatch,
         text_of=text_of,
         stopping=lambda: agent.command() is Command.CHECKPOINT_AND_EXIT,
-        model=_rewarding(judge, config, model, shards, prompts, journal, world, reporter),
+        model=_rewarding(reward_model, config, model, shards, prompts, journal, world, reporter),
     )
     output = AnswerOutput(
         rollout.output,
@@ -243,13 +243,13 @@ def open_answer_generation(
         prompts,
         shards,
         store.folder,
-        _key(config, shards, ends, judge, record.weights),
-        {**rewards.weights, **({} if judge is None else {MODEL: judge.weight})},
+        _key(config, shards, ends, reward_model, record.weights),
+        {**rewards.weights, **({} if reward_model is None else {MODEL: reward_model.weight})},
         config.model.context_length,
         record,
         text_of,
         closing,
-        None if judge is None else judge.normaliser,
+        None if reward_model is None else reward_model.normaliser,
     )
     return AnswerGeneration(settings, prompts, gatherer, journal, output, limits, world, stopwatch, store)
 
@@ -266,12 +266,18 @@ def _ends(
 
 
 def _key(
-    config: RunConfig, shards: RunShards, ends: ModelEndTokens, judge: LoadedRewardModel | None, weights: str
+    config: RunConfig,
+    shards: RunShards,
+    ends: ModelEndTokens,
+    reward_model: LoadedRewardModel | None,
+    weights: str,
 ) -> JournalKey:
     """Return the key of all the run's journals; only `weights` sample their answers."""
-    closing = None if judge is None or judge.closing is None else list(astuple(judge.closing))
-    behind = [] if judge is None else [*shards.turn_ends, closing]
-    said = {**reward_function_digests(config), **({} if judge is None else judge.digests)}
+    closing = (
+        None if reward_model is None or reward_model.closing is None else list(astuple(reward_model.closing))
+    )
+    behind = [] if reward_model is None else [*shards.turn_ends, closing]
+    said = {**reward_function_digests(config), **({} if reward_model is None else reward_model.digests)}
     drawn = sampling_digest(config, shards.digest, shards.vocabulary_size, ends.ids, behind)
     return JournalKeyBuilder(drawn, said).build({DRAWN_BY: weights})
 
@@ -282,7 +288,7 @@ def _text(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
 
 
 def _rewarding(
-    judge: LoadedRewardModel | None,
+    reward_model: LoadedRewardModel | None,
     config: RunConfig,
     model: ParallelModel,
     shards: RunShards,
@@ -296,7 +302,7 @@ def _rewarding(
     The batch is smaller if a rollout has no more answers: fillers cost as much as answers. None without a
     model.
     """
-    if judge is None:
+    if reward_model is None:
         return None
     settings = RolloutSettings.for_generation(config)
     topology, batch = model.grid.topology, config.training.global_batch_size
@@ -306,7 +312,7 @@ def _rewarding(
     shape = row_shape(config, model.grid.topology, shards)
     rows = RowBatcher(replace(settings, batch=batch), model.grid, shape, config.data.seed)
     inputs = StepInputs(model.grid, world.device, config.training.seed)
-    return judge.build_reward_model(rows, prompts, inputs, journal, world, reporter)
+    return reward_model.build_reward_model(rows, prompts, inputs, journal, world, reporter)
 
 
 def _prompts(
@@ -332,7 +338,7 @@ def _record(
     shards: RunShards,
     model: ParallelModel,
     loaded: WeightsOrigin | None,
-    judge: LoadedRewardModel | None,
+    reward_model: LoadedRewardModel | None,
     world: DistributedContext,
 ) -> GeneratedRecord:
     """Record where answers come from: the `loaded` weights, and the reward model. Collective."""
@@ -343,10 +349,10 @@ def _record(
         weights=weights_checksum(dict(model.module.named_parameters()), world.background),
         weights_from=None if loaded is None else loaded.name,
         weights_step=None if directory is None else directory.step,
-        reward=None if judge is None else judge.weights,
-        reward_configuration=None if judge is None else judge.configuration,
-        reward_from=None if judge is None else judge.place,
-        reward_step=None if judge is None else judge.step,
+        reward=None if reward_model is None else reward_model.weights,
+        reward_configuration=None if reward_model is None else reward_model.configuration,
+        reward_from=None if reward_model is None else reward_model.place,
+        reward_step=None if reward_model is None else reward_model.step,
         prompts=shards.digest,
         prompts_from=[source.shards.uri for source in shards.sources],
     )

@@ -129,16 +129,16 @@ def _reinforce(
     training, loss = config.training, LossObjective(policy_loss(config))
     stepper = Stepper(model, begun.optimizer, world, training.gradient_clip_norm, loss, training.seed)
     reference = StageReference(config, model, start, shards, world)
-    judge = load_reward_model(config, model, start.key or {}, shards, world, critic)
+    reward_model = load_reward_model(config, model, start.key or {}, shards, world, critic)
     if isinstance(critic, Critic):
         critic.check_tokenizer(shards)
     value = _value_stepper(begun, stepper, world)
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
-    if judge is not None:
+    if reward_model is not None:
         compute_on_rank_0(partial(check_turn_ends, shards, companions, tokenizer), world.background)
     ends = find_answer_end_tokens(shards, companions, tokenizer, world)
     inputs = RolloutInputs(
-        begun, shards, tokenizer, ends, stepper, value, reference, judge, world, reporter, agent
+        begun, shards, tokenizer, ends, stepper, value, reference, reward_model, world, reporter, agent
     )
     with ExitStack() as stack:
         batches = inputs.open_batches(stack, make_gatherer)

@@ -62,7 +62,7 @@ class RolloutInputs:
     stepper: Stepper
     value: Stepper | None  # of the value model, where the stage has one
     reference: StageReference
-    judge: LoadedRewardModel | None
+    reward_model: LoadedRewardModel | None
     world: DistributedContext
     reporter: Reporter
     agent: AgentClient
@@ -70,11 +70,11 @@ class RolloutInputs:
     @property
     def checkpoint_key(self) -> Key:
         """Checkpoint key of the weights of the reference and the reward model."""
-        return {**self.reference.key, **({} if self.judge is None else self.judge.key)}
+        return {**self.reference.key, **({} if self.reward_model is None else self.reward_model.key)}
 
     def open_batches(self, stack: ExitStack, make_gatherer: MakeGatherer) -> RolloutBatches:
         """Return the batches of training steps; `stack` closes the reward functions. Collective."""
-        begun, world, judge = self.begun, self.world, self.judge
+        begun, world, reward_model = self.begun, self.world, self.reward_model
         config, grid = begun.config, begun.model.grid
         settings = RolloutSettings.of(config).with_id_limit(self.shards.vocabulary_size)
         prompts = self._prompts()
@@ -94,8 +94,10 @@ class RolloutInputs:
             text_of=self._text_of,
             stopping=self._stopping,
             model=None
-            if judge is None
-            else judge.build_reward_model(rows, prompts, self.stepper.inputs, journal, world, self.reporter),
+            if reward_model is None
+            else reward_model.build_reward_model(
+                rows, prompts, self.stepper.inputs, journal, world, self.reporter
+            ),
         )
         return RolloutBatches(
             settings,
@@ -109,7 +111,7 @@ class RolloutInputs:
             begun.store,
             world,
             rows,
-            None if judge is None else judge.normaliser,
+            None if reward_model is None else reward_model.normaliser,
             begun.start.rollout,
             self._keys(settings),
             self._weights,
@@ -146,11 +148,11 @@ class RolloutInputs:
 
     def _keys(self, settings: RolloutSettings) -> JournalKeyBuilder:
         """Return the builder of the run's journal keys."""
-        config, judge, reference = self.begun.config, self.judge, self.reference
+        config, reward_model, reference = self.begun.config, self.reward_model, self.reference
         after_end = settings.values is not None and settings.values.after_end
         said = {
             **reward_function_digests(config),
-            **({} if judge is None else judge.digests),
+            **({} if reward_model is None else reward_model.digests),
             **({} if reference.model is None else {scores_name(REFERENCE): reference.checksum}),
             scores_name(OLD_VALUE): value_position_digest(after_end=after_end),
         }
