@@ -115,7 +115,5 @@ def test_a_stage_of_ones_own_reads_the_format_of_its_record(tmp_path: Path) -> N
     assert isinstance(dataset_of(RunShards.open(data), data, "crossEntropy", 16, distil), ConversationDataset)
     write(tmp_path / "prompts", PROMPTS, ShardFormat.PROMPTS)
     other = Data.from_json({"uri": str(tmp_path / "prompts")})
-    with pytest.raises(
-        UserMistake, match=r"stage distil is trained on .* --format chat,"
-    ):
+    with pytest.raises(UserMistake, match=r"stage distil is trained on .* --format chat,"):
         dataset_of(RunShards.open(other), other, "crossEntropy", 16, distil)
