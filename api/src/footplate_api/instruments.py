@@ -88,7 +88,7 @@ class ApiMetrics:
             registry=self.registry,
         )
         self.audit_refusals_left_out = Counter(
-            "footplate_api_audit_refusals_left_out",
+            "footplate_api_audit_refusals_dropped",
             "Writes that were refused and not noted in the audit: their callers had too many.",
             registry=self.registry,
         )
@@ -130,7 +130,9 @@ class ApiMetrics:
             registry=self.registry,
         )
         self.database_crowded = Gauge(
-            "footplate_api_database_crowded", "1 while deleting rows makes no room.", registry=self.registry
+            "footplate_api_database_over_quota",
+            "1 while deleting rows makes no room.",
+            registry=self.registry,
         )
 
     def _of_the_mirror(self) -> None:

@@ -43,7 +43,7 @@ class MetricExport:
 
 
 _SPEED: Final = GaugeFamily("tokens_per_second", "Valid tokens a second, of the newest step.")
-_PARTS: Final = GaugeFamily("step_time_seconds", "What the newest step spent its time on.", label="part")
+_PARTS: Final = GaugeFamily("step_part_seconds", "What the newest step spent its time on.", label="part")
 _MFU: Final = GaugeFamily(
     "mfu_ratio",
     "Model FLOPs over the peak of the devices, by what counts as a FLOP of attention.",
@@ -129,7 +129,7 @@ class StepMetrics(WireMessage):
         int | None,
         MetricExport(
             "checkpoints/left_out",
-            GaugeFamily("checkpoints_left_out", "That could not be written, since the last durable one."),
+            GaugeFamily("checkpoints_skipped", "That could not be written, since the last durable one."),
         ),
     ] = Field(default=None, description="since the last durable one, as storage failed; absent where none")
     values: dict[Annotated[str, Field(max_length=63)], float] | None = Field(

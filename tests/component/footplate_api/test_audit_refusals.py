@@ -28,7 +28,7 @@ async def test_of_too_many_refusals_some_are_counted_instead(database_url: str) 
         assert {answer.status_code for answer in answers} == {403}
         assert len({answer.json()["detail"] for answer in answers}) == 1
         assert len(await noted(api, "mallory")) == 20
-        assert "footplate_api_audit_refusals_left_out_total 5.0" in (await api.client.get("/metrics")).text
+        assert "footplate_api_audit_refusals_dropped_total 5.0" in (await api.client.get("/metrics")).text
         await api.client.delete(f"{RUNS}/gpt", headers=other)
         assert len(await noted(api, "other")) == 1
         clock.seconds += 120.0

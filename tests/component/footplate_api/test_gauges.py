@@ -103,7 +103,7 @@ async def test_a_thousand_younger_runs_in_the_queue_take_no_gauge_from_one_that_
     shown = said["footplate_run_step"]
     assert len(shown) == service.GAUGED_RUNS
     assert {"trains", "begins", "new", "queued-0"} <= set(shown) and "queued-1000" not in shown
-    assert said["footplate_runs_left_out"] == {"": 1_001 + 3 + 1 - service.GAUGED_RUNS}
+    assert said["footplate_runs_dropped"] == {"": 1_001 + 3 + 1 - service.GAUGED_RUNS}
     assert said["footplate_runs"] == {
         "": 1,
         "Failed": 1,
@@ -128,7 +128,7 @@ async def test_runs_that_ended_lately_have_gauges_where_there_is_room(database: 
     assert await export(database)
     said = await scraped(database)
     assert set(said["footplate_run_step"]) == {"waits", "done", "asleep"}
-    assert said["footplate_runs_left_out"] == {"": 0}
+    assert said["footplate_runs_dropped"] == {"": 0}
 
 
 async def test_what_is_written_long_after_an_end_brings_no_gauge_back(database: Database) -> None:

@@ -188,6 +188,6 @@ async def test_what_was_given_up_is_summed_over_epochs_and_only_grows(api: Api) 
     async with api.context.database.read() as session:
         assert await repository.dropped_counts(session, [uid]) == {uid: (3, 5)}
     exposition = (await api.client.get("/metrics")).text
-    family = "footplate_run_telemetry_given_up_total"
+    family = "footplate_run_telemetry_dropped_total"
     assert f"# TYPE {family} counter" in exposition
     assert f'{family}{{name="gpt",namespace="research",reason="overflowed"}} 5.0' in exposition

@@ -26,7 +26,7 @@ _PRICES = {"priceentries", "carbonintensities"}
 
 def _last_heard(operator: Process, kind: str) -> float:
     """When a watch of the kind was heard of last, in seconds since the Unix epoch."""
-    series = f'footplate_operator_watch_last_heard_timestamp_seconds{{kind="{kind}"}} '
+    series = f'footplate_operator_watch_last_event_timestamp_seconds{{kind="{kind}"}} '
     lines = operator.ask("/metrics")[1].splitlines()
     return next(float(line.removeprefix(series)) for line in lines if line.startswith(series))
 
@@ -98,7 +98,7 @@ def test_a_replica_that_may_not_see_nodes_goes_on_without(
             wait_for(lambda: operator.said("message=leading"), "it leads")
             assert operator.ask("/readyz") == (200, "ok, without Node\n")
             status, text = operator.ask("/metrics")
-            assert status == 200 and 'watch_last_heard_timestamp_seconds{kind="Node"}' not in text
+            assert status == 200 and 'watch_last_event_timestamp_seconds{kind="Node"}' not in text
             assert operator.said("goes on without a kind") == 1
     finally:
         api.apply(*(it for it in rendered() if it["kind"] == "ClusterRole"))

@@ -286,13 +286,13 @@ def test_metrics_health_and_memory(operator: Process, api: Api) -> None:
     api.apply(_run(api))
     wait_for(lambda: api.status("tiny").get("phase"), "it acts")
     _, text = operator.ask("/metrics")
-    assert "footplate_operator_leading 1.0" in text
+    assert "footplate_operator_leader_election_master_status 1.0" in text
     assert 'footplate_operator_runs{phase="Running"}' in text
     for counted in (
-        'api_requests_total{code="201",verb="POST"}',
-        "queue_wait_seconds_count",
+        'api_requests_total{code="201",method="POST"}',
+        "workqueue_queue_duration_seconds_count",
         "loop_lag_seconds",
-        'watch_last_heard_timestamp_seconds{kind="Pod"}',
+        'watch_last_event_timestamp_seconds{kind="Pod"}',
     ):
         value = re.search(rf"^footplate_operator_{re.escape(counted)} (\S+)$", text, re.MULTILINE)
         assert value is not None and float(value[1]) > 0, counted

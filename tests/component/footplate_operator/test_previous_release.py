@@ -85,7 +85,7 @@ def _has_looked(process: Process, runs: int) -> bool:
     _, text = process.ask("/metrics")
     counts = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     looks = sum(float(value) for name, value in counts.items() if "reconciles_total" in name)
-    return looks >= runs and float(counts["footplate_operator_queue_runs"]) == 0
+    return looks >= runs and float(counts["footplate_operator_workqueue_depth"]) == 0
 
 
 @pytest.fixture

@@ -17,10 +17,13 @@ def series(metric: str, replica: int = 0, **labels: str) -> str:
     return series_of(OPERATOR if "operator" in metric else API, metric, replica, **labels)
 
 
-BUILD, LEADING = "footplate_operator_build_info", "footplate_operator_leading"
-HEARD = "footplate_operator_watch_last_heard_timestamp_seconds"
-WAIT, DONE = "footplate_operator_queue_wait_seconds_bucket", "footplate_operator_reconciles_total"
-QUEUE, LAG = "footplate_operator_queue_runs", "footplate_api_loop_lag_seconds"
+BUILD, LEADING = "footplate_operator_build_info", "footplate_operator_leader_election_master_status"
+HEARD = "footplate_operator_watch_last_event_timestamp_seconds"
+WAIT, DONE = (
+    "footplate_operator_workqueue_queue_duration_seconds_bucket",
+    "footplate_operator_controller_reconcile_total",
+)
+QUEUE, LAG = "footplate_operator_workqueue_depth", "footplate_api_loop_lag_seconds"
 STARTED = "process_start_time_seconds"
 OF_OPERATOR: dict[str, Case] = {
     "nothing-is-scraped": fires("FootplateOperatorAbsent", 5, {"up": "0x9"}, job=OPERATOR),
@@ -125,7 +128,7 @@ OF_OPERATOR: dict[str, Case] = {
 API_BUILD, ANSWERS = "footplate_api_build_info", "footplate_api_requests_total"
 MIRROR = "footplate_api_mirror_last_event_timestamp_seconds"
 TAKEN, FREE = "footplate_api_database_bytes", "footplate_api_database_free_bytes"
-FULL, CROWDED = "footplate_api_database_full", "footplate_api_database_crowded"
+FULL, CROWDED = "footplate_api_database_full", "footplate_api_database_over_quota"
 WAITING, EXPORTS = "footplate_api_ingest_waiting_deliveries", "footplate_api_exports_runs"
 COUNTED, SKIPPED = "footplate_costs_counted_timestamp_seconds", "footplate_api_objects_skipped_total"
 UNMADE, MADE = "footplate_api_backup_failures_total", "footplate_api_backup_last_success_timestamp_seconds"

@@ -42,7 +42,7 @@ def many(metric: str, values: str, runs: range, **labels: str) -> dict[str, str]
 
 
 STEP, STEP_SECONDS, SAVED = "last_step_timestamp_seconds", "step_seconds", "last_checkpoint_timestamp_seconds"
-SAMPLE, LEFT_OUT = "last_sample_timestamp_seconds", "checkpoints_left_out"
+SAMPLE, LEFT_OUT = "last_sample_timestamp_seconds", "checkpoints_skipped"
 OF_STEPS: dict[str, Case] = {
     "no-step-for-forty-minutes": fires(
         "FootplateRunNoStep",
@@ -212,24 +212,24 @@ OF_LIVES: dict[str, Case] = {
     ),
     "suspended-by-a-person": quiet("FootplateRunWaits", 300, {phase("Suspended"): "1x300"}),
     "rows-are-refused": fires(
-        "FootplateTelemetryGivenUp",
+        "FootplateTelemetryDropped",
         10,
         {
-            of_run("telemetry_given_up_total", reason="refused"): "0x8 1x9",
-            of_run("telemetry_given_up_total", reason="overflowed"): "0x20",
+            of_run("telemetry_dropped_total", reason="refused"): "0x8 1x9",
+            of_run("telemetry_dropped_total", reason="overflowed"): "0x20",
         },
         reason="refused",
         **OF_TINY,
     ),
     "rows-were-refused-long-ago": quiet(
-        "FootplateTelemetryGivenUp", 30, {of_run("telemetry_given_up_total", reason="refused"): "0x8 3x30"}
+        "FootplateTelemetryDropped", 30, {of_run("telemetry_dropped_total", reason="refused"): "0x8 3x30"}
     ),
     "another-replica-shows-them": quiet(
-        "FootplateTelemetryGivenUp",
+        "FootplateTelemetryDropped",
         9,
         {
-            of_run("telemetry_given_up_total", reason="refused"): "3x4 stale",
-            of_run("telemetry_given_up_total", 1, reason="refused"): "_x5 3x9",
+            of_run("telemetry_dropped_total", reason="refused"): "3x4 stale",
+            of_run("telemetry_dropped_total", 1, reason="refused"): "_x5 3x9",
         },
     ),
     "a-loss-was-nan": fires(
@@ -335,8 +335,8 @@ OF_FLEET: dict[str, Case] = {
         "FootplateLeftOut",
         15,
         {
-            series_of("footplate-api", "footplate_runs_left_out"): "1x15",
-            series_of("footplate-api", "footplate_run_pods_left_out"): "0x15",
+            series_of("footplate-api", "footplate_runs_dropped"): "1x15",
+            series_of("footplate-api", "footplate_run_pods_dropped"): "0x15",
         },
         "1",
         job="footplate-api",
@@ -345,7 +345,7 @@ OF_FLEET: dict[str, Case] = {
     "a-pod-is-left-out": fires(
         "FootplateLeftOut",
         15,
-        {series_of("footplate-api", "footplate_run_pods_left_out"): "1x15"},
+        {series_of("footplate-api", "footplate_run_pods_dropped"): "1x15"},
         "1",
         job="footplate-api",
         what="pods",
@@ -353,13 +353,13 @@ OF_FLEET: dict[str, Case] = {
     "costs-are-left-out": fires(
         "FootplateLeftOut",
         15,
-        {series_of("footplate-api", "footplate_costs_left_out"): "1x15"},
+        {series_of("footplate-api", "footplate_costs_dropped"): "1x15"},
         "1",
         job="footplate-api",
         what="costs",
     ),
     "none-is-left-out": quiet(
-        "FootplateLeftOut", 30, {series_of("footplate-api", "footplate_runs_left_out"): "7x14 0x20"}
+        "FootplateLeftOut", 30, {series_of("footplate-api", "footplate_runs_dropped"): "7x14 0x20"}
     ),
 }
 CASES = OF_STEPS | OF_LIVES | OF_GPUS | OF_FLEET

@@ -109,7 +109,7 @@ def test_there_is_room_for_so_many_groups_the_dearest_first() -> None:
     found = samples(exposition(CostSnapshot(Month(NOVEMBER, NOVEMBER, held))))
     shown = found["footplate_cost_dollars"]
     assert len(shown) == GROUPS and ("n2", "h100") not in shown and ("n3", "h100") in shown
-    assert found["footplate_costs_left_out"] == {(): 3}
+    assert found["footplate_costs_dropped"] == {(): 3}
 
 
 # -- pods -------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_a_pod_is_told_once_under_whatever_name_and_the_rest_is_counted() -> Non
         ("gpt", "research", "gpt-w0", "Worker"): 1.0,
         (ODD, ODD, ODD, ODD): 1.0,
     }
-    assert found["footplate_run_pods_left_out"] == {(): 7}
+    assert found["footplate_run_pods_dropped"] == {(): 7}
     assert list(faults(text, {})) == []
 
 

@@ -73,8 +73,8 @@ def test_where_a_run_stands(given: RunSnapshot, expected: tuple[int, float | Non
 OF_NO_ROW = (
     "status",
     "loss",
-    "telemetry_given_up",
-    "telemetry_given_up_total",
+    "telemetry_dropped",
+    "telemetry_dropped_total",
     "checkpoint_seconds",
     "restarts",
     "cost_dollars",
@@ -107,7 +107,7 @@ def test_what_the_newest_row_measured_is_a_gauge_and_what_it_did_not_is_none() -
         ("last_step_timestamp_seconds",): 90.5,
         ("tokens",): 4096,
         ("tokens_per_second",): 0.0,
-        ("step_time_seconds", "data"): 0.25,
+        ("step_part_seconds", "data"): 0.25,
         ("mfu_ratio", "causal"): 0.375,
     }
 
@@ -225,7 +225,7 @@ def test_how_many_runs_there_are_and_how_many_have_no_gauges() -> None:
         "Queued": 1_200,
         "Running": 2,
     }
-    assert said["footplate_runs_left_out"] == [({}, 203)]
+    assert said["footplate_runs_dropped"] == [({}, 203)]
     assert said["footplate_api_exports_runs"] == [({}, 1)]
 
 

@@ -85,8 +85,9 @@ async def test_recoveries_and_time_are_metrics() -> None:
     await world.live(120, until=lambda: world.phase == "Succeeded")
     await world.live(2)
     text = world.metrics.text().decode()
-    for part in [*RecoveryPart, "all"]:
-        name = f'footplate_operator_recovery_seconds_count{{cause="Communication",part="{part}"}}'
+    assert 'footplate_operator_recovery_seconds_count{cause="Communication"} 1.0' in text
+    for part in RecoveryPart:
+        name = f'footplate_operator_recovery_part_seconds_count{{cause="Communication",part="{part}"}}'
         assert f"{name} 1.0" in text, part
     spent = {
         line.split('"')[1]: float(line.rsplit(" ", 1)[1])

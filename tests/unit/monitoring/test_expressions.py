@@ -52,7 +52,8 @@ A, B = Expression("a"), Expression("b")
         ),
         pytest.param(
             quantile(0.5, Histogram.OPERATOR_QUEUE_WAIT, "part", cause="Hang"),
-            "histogram_quantile(0.5, sum by (le, part) (rate(footplate_operator_queue_wait_seconds_bucket"
+            "histogram_quantile(0.5, sum by (le, part)"
+            " (rate(footplate_operator_workqueue_queue_duration_seconds_bucket"
             f'{{{CHOSEN},cause="Hang"}}[$__rate_interval])))',
             id="quantile",
         ),

@@ -19,7 +19,9 @@ API, OPERATOR = 'job="footplate-api"', 'job="footplate-operator"'
             id="range",
         ),
         pytest.param(
-            "footplate_operator_leading", f"footplate_operator_leading{{{OPERATOR}}}", id="of-the-operator"
+            "footplate_operator_leader_election_master_status",
+            f"footplate_operator_leader_election_master_status{{{OPERATOR}}}",
+            id="of-the-operator",
         ),
         pytest.param(
             "run:footplate_restarts:last > footplate_operator:goodput:ratio_rate1h",

@@ -41,7 +41,7 @@ def _presence() -> list[Panel]:
             "Releases of which no replica leads, or more than one seems to: nothing follows then from a "
             "run's change. For seconds it is usual while an operator is replaced.",
             Unit.COUNT,
-            Query(_without_one(Gauge.OPERATOR_LEADING)),
+            Query(_without_one(Gauge.OPERATOR_LEADER)),
             limits=Limits.none(),
             width=3,
         ),
@@ -60,7 +60,7 @@ def _presence() -> list[Panel]:
             "nothing happens; after 75 seconds the operator is not ready, after 85 it makes room for "
             "another.",
             Unit.SECONDS,
-            Query(level(Gauge.OPERATOR_WATCH_HEARD).age().max()),
+            Query(level(Gauge.OPERATOR_WATCH_EVENT).age().max()),
             limits=Limits.rising(75, 85),
             width=3,
         ),
@@ -80,9 +80,9 @@ def _room() -> list[Panel]:
     """Whether the history has room, and metrics are whole."""
     free = level(Gauge.API_DATABASE_FREE).min()
     left_out = (
-        level(Gauge.RUNS_LEFT_OUT).max()
-        + level(Gauge.RUN_PODS_LEFT_OUT).max()
-        + level(Gauge.COSTS_LEFT_OUT).max()
+        level(Gauge.RUNS_DROPPED).max()
+        + level(Gauge.RUN_PODS_DROPPED).max()
+        + level(Gauge.COSTS_DROPPED).max()
     )
     return [
         single(
@@ -100,7 +100,7 @@ def _room() -> list[Panel]:
             "rows takes most of the room, so thinning does not help. Enlarge the volume.",
             Unit.COUNT,
             Query(
-                (level(Gauge.API_DATABASE_FULL) + level(Gauge.API_DATABASE_CROWDED))
+                (level(Gauge.API_DATABASE_FULL) + level(Gauge.API_DATABASE_OVER_QUOTA))
                 .above(0)
                 .count()
                 .otherwise(level(Gauge.API_DATABASE_FULL).max() * 0)
@@ -161,7 +161,7 @@ def _operator() -> Section:
                 "A queue that grows for minutes means that the operator does not keep up, or the API "
                 "server answers slowly.",
                 Unit.COUNT,
-                Query(level(Gauge.OPERATOR_QUEUE).max("job"), "{{job}}"),
+                Query(level(Gauge.OPERATOR_WORKQUEUE).max("job"), "{{job}}"),
                 width=8,
             ),
             trend(
@@ -202,7 +202,7 @@ def _operator() -> Section:
                 "Silence of each watch",
                 "How long ago the API server said something last on the watch of a kind.",
                 Unit.SECONDS,
-                Query(level(Gauge.OPERATOR_WATCH_HEARD).age().max("kind"), "{{kind}}"),
+                Query(level(Gauge.OPERATOR_WATCH_EVENT).age().max("kind"), "{{kind}}"),
                 limits=Limits.rising(75, 85),
                 width=8,
             ),
@@ -301,7 +301,7 @@ def _records() -> list[Panel]:
             "names them.",
             Unit.COUNT,
             Query(increase(Counter.API_OBJECTS_SKIPPED).sum("kind").above(0), "{{kind}}"),
-            Query(increase(Counter.API_REFUSALS_LEFT_OUT).sum().above(0), "refusals"),
+            Query(increase(Counter.API_REFUSALS_DROPPED).sum().above(0), "refusals"),
             counted=True,
             width=8,
         ),

@@ -155,11 +155,12 @@ def _day() -> Section:
             ),
             trend(
                 "Time until they train again",
-                "Nine of ten interruptions were over after so long, by what of it: until the operator "
+                "Nine of ten interruptions were over after so long, whole and by part: until the operator "
                 "held it to be one, until all workers were back, until they formed a generation, and "
                 "until its first step. Of all namespaces.",
                 Unit.SECONDS,
-                Query(quantile(0.9, Histogram.OPERATOR_RECOVERY, "part"), "{{part}}"),
+                Query(quantile(0.9, Histogram.OPERATOR_RECOVERY), "whole"),
+                Query(quantile(0.9, Histogram.OPERATOR_RECOVERY_PART, "part"), "{{part}}"),
             ),
         ],
     )

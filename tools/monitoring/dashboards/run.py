@@ -154,7 +154,7 @@ def _speed() -> Section:
                 "slowest rank (on CPUs alone; on GPUs it is within compute). checkpoint, validation: "
                 "beside the steps. rollout, scoring: of the samples that it learns from.",
                 Unit.SECONDS,
-                Query(_of(Gauge.RUN_STEP_TIME, "part"), "{{part}}"),
+                Query(_of(Gauge.RUN_STEP_PARTS, "part"), "{{part}}"),
                 stacked=True,
             ),
             trend(
@@ -234,7 +234,7 @@ def _interruptions() -> Section:
                 "Since the last durable one: its storage fails or is full. Training goes on, and a "
                 "failure would lose all of it.",
                 Unit.COUNT,
-                Query(_of(Gauge.RUN_CHECKPOINTS_LEFT_OUT)),
+                Query(_of(Gauge.RUN_CHECKPOINTS_SKIPPED)),
                 limits=Limits.none(),
                 width=12,
             ),
@@ -243,7 +243,7 @@ def _interruptions() -> Section:
                 "Rows and records of checkpoints that the history will never have: refused by the API, or "
                 "without room where they waited for it. Training is not concerned.",
                 Unit.A_SECOND,
-                Query(rate(Counter.RUN_GIVEN_UP, **CHOSEN).sum()),
+                Query(rate(Counter.RUN_TELEMETRY_DROPPED, **CHOSEN).sum()),
                 width=12,
             ),
         ],

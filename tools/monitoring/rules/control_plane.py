@@ -25,7 +25,7 @@ OPERATOR: Final = (
     ),
     Alert(
         "FootplateNoLeader",
-        "max by (job) (footplate_operator_leading) == 0",
+        "max by (job) (footplate_operator_leader_election_master_status) == 0",
         "3m",
         Severity.CRITICAL,
         "No replica of the operator leads",
@@ -35,7 +35,7 @@ OPERATOR: Final = (
     Alert(
         "FootplateWatchSilent",
         "time() - max by (job, kind) (last_over_time("
-        "footplate_operator_watch_last_heard_timestamp_seconds[5m])) > 150",
+        "footplate_operator_watch_last_event_timestamp_seconds[5m])) > 150",
         "5m",
         Severity.WARNING,
         "The operator hears nothing of {{ $labels.kind }}",
@@ -46,11 +46,11 @@ OPERATOR: Final = (
         "FootplateQueueWaits",
         """
         histogram_quantile(0.9,
-          sum by (job, le) (rate(footplate_operator_queue_wait_seconds_bucket[10m]))
+          sum by (job, le) (rate(footplate_operator_workqueue_queue_duration_seconds_bucket[10m]))
         ) > 5
         or
-        sum by (job) (footplate_operator_queue_runs) > 0
-          and sum by (job) (rate(footplate_operator_reconciles_total[10m])) == 0
+        sum by (job) (footplate_operator_workqueue_depth) > 0
+          and sum by (job) (rate(footplate_operator_controller_reconcile_total[10m])) == 0
         """,
         "10m",
         Severity.WARNING,
@@ -61,7 +61,7 @@ OPERATOR: Final = (
     # A run that always fails is tried each minute; the errors of one outage are over after five.
     Alert(
         "FootplateReconcileErrors",
-        'sum by (job) (increase(footplate_operator_reconciles_total{result="error"}[5m])) >= 3',
+        'sum by (job) (increase(footplate_operator_controller_reconcile_total{result="error"}[5m])) >= 3',
         "15m",
         Severity.WARNING,
         "Reconciliations fail",
@@ -155,7 +155,7 @@ API: Final = (
     ),
     Alert(
         "FootplateDatabaseCrowded",
-        "max by (job) (footplate_api_database_crowded) == 1",
+        "max by (job) (footplate_api_database_over_quota) == 1",
         "30m",
         Severity.WARNING,
         "Deleting rows makes no room in the database",

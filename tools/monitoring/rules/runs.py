@@ -69,7 +69,7 @@ RUNS: Final = (
     ),
     Alert(
         "FootplateCheckpointsFail",
-        f"{_newest('footplate_run_checkpoints_left_out')} > 0 and {_TRAINING}",
+        f"{_newest('footplate_run_checkpoints_skipped')} > 0 and {_TRAINING}",
         "10m",
         Severity.WARNING,
         f"Checkpoints of {_RUN} fail",
@@ -101,8 +101,8 @@ RUNS: Final = (
         f"{_RUN} has waited for four hours to be admitted.",
     ),
     Alert(
-        "FootplateTelemetryGivenUp",
-        "sum by (job, namespace, name, reason) (increase(footplate_run_telemetry_given_up_total[15m])) > 0",
+        "FootplateTelemetryDropped",
+        "sum by (job, namespace, name, reason) (increase(footplate_run_telemetry_dropped_total[15m])) > 0",
         "1m",
         Severity.WARNING,
         f"The history of {_RUN} has a hole",
@@ -177,11 +177,11 @@ FLEET: Final = (
     Alert(
         "FootplateLeftOut",
         """
-        label_replace(max by (job) (footplate_runs_left_out), "what", "runs", "", "") > 0
+        label_replace(max by (job) (footplate_runs_dropped), "what", "runs", "", "") > 0
         or
-        label_replace(max by (job) (footplate_run_pods_left_out), "what", "pods", "", "") > 0
+        label_replace(max by (job) (footplate_run_pods_dropped), "what", "pods", "", "") > 0
         or
-        label_replace(max by (job) (footplate_costs_left_out), "what", "costs", "", "") > 0
+        label_replace(max by (job) (footplate_costs_dropped), "what", "costs", "", "") > 0
         """,
         "15m",
         Severity.INFO,

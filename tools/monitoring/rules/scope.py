@@ -22,8 +22,8 @@ def scoped(expression: str) -> str:
 
     >>> scoped('footplate_runs{phase="Queued"} > 1')
     'footplate_runs{job="footplate-api",phase="Queued"} > 1'
-    >>> scoped("max(footplate_operator_leading)")
-    'max(footplate_operator_leading{job="footplate-operator"})'
+    >>> scoped("max(footplate_operator_leader_election_master_status)")
+    'max(footplate_operator_leader_election_master_status{job="footplate-operator"})'
     """
     return _OURS.sub(_with_job, expression)
 

@@ -114,8 +114,8 @@ def _of_month(month: Month | None) -> Iterator[str]:
         "What nobody held of nodes has cost in this calendar month (UTC), by profile.",
         [(f'{{profile="{escaped(name)}"}}', found.dollars) for name, found in sorted(month.idle.items())],
     )
-    yield head("footplate_costs_left_out", "Pairs of namespace and profile that have no sample of costs.")
-    yield f"footplate_costs_left_out {number(max(0, len(groups) - GROUPS))}\n"
+    yield head("footplate_costs_dropped", "Pairs of namespace and profile that have no sample of costs.")
+    yield f"footplate_costs_dropped {number(max(0, len(groups) - GROUPS))}\n"
     yield head("footplate_costs_counted_timestamp_seconds", "Up to when costs of the month are counted.")
     yield f"footplate_costs_counted_timestamp_seconds {number(month.until)}\n"
 
@@ -139,8 +139,8 @@ def _of_pods(pods: Pods | None) -> Iterator[str]:
     )
     for labels in _distinct(pods.shown):
         yield f"footplate_run_membership_info{labels} 1.0\n"
-    yield head("footplate_run_pods_left_out", "Pods of runs that are not told of, for want of room.")
-    yield f"footplate_run_pods_left_out {number(pods.left_out)}\n"
+    yield head("footplate_run_pods_dropped", "Pods of runs that are not told of, for want of room.")
+    yield f"footplate_run_pods_dropped {number(pods.left_out)}\n"
 
 
 def _distinct(pods: Collection[Pod]) -> Sequence[str]:

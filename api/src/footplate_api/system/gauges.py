@@ -146,7 +146,7 @@ RUNS: Final = (
     RunMetricFamily("footplate_run_loss", "Loss of that step.", {"loss": ""}),
     RunMetricFamily("footplate_run_status", "1, with the phase that the run is in.", {"phase": ""}),
     RunMetricFamily(
-        "footplate_run_telemetry_given_up_total",
+        "footplate_run_telemetry_dropped_total",
         "Entries of telemetry that the history will never have: refused, or without room in an outbox.",
         {name: f',reason="{name}"' for name in ("refused", "overflowed")},
         type="counter",
@@ -277,8 +277,8 @@ def _parts(shown: ScrapedRuns) -> Iterator[str]:
     yield head("footplate_runs", "Runs that Kubernetes has, by phase.")
     for phase, count in sorted((phase or "", count) for phase, count in shown.phases.items()):
         yield f'footplate_runs{{phase="{escaped(phase)}"}} {number(count)}\n'
-    yield head("footplate_runs_left_out", "Runs that should have gauges and have none, for want of room.")
-    yield f"footplate_runs_left_out {number(shown.left_out)}\n"
+    yield head("footplate_runs_dropped", "Runs that should have gauges and have none, for want of room.")
+    yield f"footplate_runs_dropped {number(shown.left_out)}\n"
     for place, family in enumerate(RUNS):
         yield head(family.name, family.help, family.type)
         yield "".join([run.lines[place] for run in shown.runs])

@@ -50,7 +50,7 @@ class Metrics:
         )
         build.labels(version("footplate-operator"), os.environ.get(Env.REVISION, "")).set(1)
         self.reconciles = Counter(
-            "footplate_operator_reconciles",
+            "footplate_operator_controller_reconcile",
             "Reconciliations by result.",
             ["result"],
             registry=self.registry,
@@ -62,25 +62,27 @@ class Metrics:
             registry=self.registry,
         )
         self.depth = Gauge(
-            "footplate_operator_queue_runs", "Runs that wait to be reconciled.", registry=self.registry
+            "footplate_operator_workqueue_depth", "Runs that wait to be reconciled.", registry=self.registry
         )
         self.waited = Histogram(
-            "footplate_operator_queue_wait_seconds",
+            "footplate_operator_workqueue_queue_duration_seconds",
             "How long a run that could be reconciled waited for it.",
             buckets=_DURATIONS,
             registry=self.registry,
         )
         self.leading = Gauge(
-            "footplate_operator_leading", "1 while this replica leads, else 0.", registry=self.registry
+            "footplate_operator_leader_election_master_status",
+            "1 while this replica leads, else 0.",
+            registry=self.registry,
         )
         self.requests = Counter(
             "footplate_operator_api_requests",
             "Requests to the API server by method and status; status 0: no answer.",
-            ["verb", "code"],
+            ["method", "code"],
             registry=self.registry,
         )
         self.watch_heard = Gauge(
-            "footplate_operator_watch_last_heard_timestamp_seconds",
+            "footplate_operator_watch_last_event_timestamp_seconds",
             "When the API server said something last on a watch of the leader.",
             ["kind"],
             registry=self.registry,

@@ -27,7 +27,14 @@ class RunMetrics:
             self.restarts.labels(str(cause))
         self.recoveries = Histogram(
             "footplate_operator_recovery_seconds",
-            "From an interruption until a run trains again, by its cause and by part.",
+            "From an interruption until a run trains again, by its cause.",
+            ["cause"],
+            buckets=_RECOVERIES,
+            registry=registry,
+        )
+        self.recovery_parts = Histogram(
+            "footplate_operator_recovery_part_seconds",
+            "Parts of the time from an interruption until a run trains again, by its cause.",
             ["cause", "part"],
             buckets=_RECOVERIES,
             registry=registry,
@@ -50,8 +57,8 @@ class RunMetrics:
         """Observe a completed recovery's seconds, by part and in total."""
         cause = _known(recovered.cause)
         for part, seconds in recovered.seconds.items():
-            self.recoveries.labels(cause, part.value).observe(seconds)
-        self.recoveries.labels(cause, "all").observe(sum(recovered.seconds.values()))
+            self.recovery_parts.labels(cause, part.value).observe(seconds)
+        self.recoveries.labels(cause).observe(sum(recovered.seconds.values()))
 
     def count_time(self, before: TimeStatus | None, after: TimeStatus | None) -> None:
         """Count the growth of a run's time accounts since the status `before`."""
