@@ -18,8 +18,8 @@ USUAL: Final = ("process_", "python_")
 UNITS: Final = ("seconds", "bytes", "joules", "grams", "dollars", "ratio", "info")
 # What a metric without a unit of measurement counts, or says yes and no to, last in its name.
 _WORDS: Final = """
-runs requests rows points deliveries connections events failures reconciles restarts tokens step loss
-objects_skipped records_taken left_out given_up per_second norm learning_rate full crowded leading status
+runs requests rows points deliveries connections events failures reconcile restarts tokens step loss depth
+objects_skipped records_taken dropped skipped per_second norm learning_rate full over_quota status
 in_flight
 """
 COUNTED: Final = tuple(_WORDS.split())

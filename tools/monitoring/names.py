@@ -25,7 +25,7 @@ class Gauge(StrEnum):
     RUN_TOKENS = "footplate_run_tokens"
     RUN_TOKENS_PER_SECOND = "footplate_run_tokens_per_second"
     RUN_STEP_SECONDS = "footplate_run_step_seconds"
-    RUN_STEP_PARTS = "footplate_run_step_part_seconds"
+    RUN_STEP_BREAKDOWN = "footplate_run_step_breakdown_seconds"
     RUN_GRADIENT_NORM = "footplate_run_gradient_norm"
     RUN_LEARNING_RATE = "footplate_run_learning_rate"
     RUN_MEMORY = "footplate_run_memory_bytes"
@@ -94,7 +94,7 @@ class Histogram(StrEnum):
 
     API_REQUEST_DURATION = "footplate_api_request_duration_seconds"
     OPERATOR_RECOVERY = "footplate_operator_recovery_seconds"
-    OPERATOR_RECOVERY_PART = "footplate_operator_recovery_part_seconds"
+    OPERATOR_RECOVERY_BREAKDOWN = "footplate_operator_recovery_breakdown_seconds"
     OPERATOR_RECONCILE_DURATION = "footplate_operator_reconcile_duration_seconds"
     OPERATOR_QUEUE_WAIT = "footplate_operator_workqueue_queue_duration_seconds"
 

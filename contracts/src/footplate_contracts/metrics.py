@@ -43,7 +43,7 @@ class MetricExport:
 
 
 _SPEED: Final = GaugeFamily("tokens_per_second", "Valid tokens a second, of the newest step.")
-_PARTS: Final = GaugeFamily("step_part_seconds", "What the newest step spent its time on.", label="part")
+_PARTS: Final = GaugeFamily("step_breakdown_seconds", "What the newest step spent its time on.", label="part")
 _MFU: Final = GaugeFamily(
     "mfu_ratio",
     "Model FLOPs over the peak of the devices, by what counts as a FLOP of attention.",

@@ -107,7 +107,7 @@ def test_what_the_newest_row_measured_is_a_gauge_and_what_it_did_not_is_none() -
         ("last_step_timestamp_seconds",): 90.5,
         ("tokens",): 4096,
         ("tokens_per_second",): 0.0,
-        ("step_part_seconds", "data"): 0.25,
+        ("step_breakdown_seconds", "data"): 0.25,
         ("mfu_ratio", "causal"): 0.375,
     }
 

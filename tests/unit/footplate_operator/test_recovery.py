@@ -87,7 +87,7 @@ async def test_recoveries_and_time_are_metrics() -> None:
     text = world.metrics.text().decode()
     assert 'footplate_operator_recovery_seconds_count{cause="Communication"} 1.0' in text
     for part in RecoveryPart:
-        name = f'footplate_operator_recovery_part_seconds_count{{cause="Communication",part="{part}"}}'
+        name = f'footplate_operator_recovery_breakdown_seconds_count{{cause="Communication",part="{part}"}}'
         assert f"{name} 1.0" in text, part
     spent = {
         line.split('"')[1]: float(line.rsplit(" ", 1)[1])

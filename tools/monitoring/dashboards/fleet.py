@@ -160,7 +160,7 @@ def _day() -> Section:
                 "until its first step. Of all namespaces.",
                 Unit.SECONDS,
                 Query(quantile(0.9, Histogram.OPERATOR_RECOVERY), "whole"),
-                Query(quantile(0.9, Histogram.OPERATOR_RECOVERY_PART, "part"), "{{part}}"),
+                Query(quantile(0.9, Histogram.OPERATOR_RECOVERY_BREAKDOWN, "part"), "{{part}}"),
             ),
         ],
     )

@@ -154,7 +154,7 @@ def _speed() -> Section:
                 "slowest rank (on CPUs alone; on GPUs it is within compute). checkpoint, validation: "
                 "beside the steps. rollout, scoring: of the samples that it learns from.",
                 Unit.SECONDS,
-                Query(_of(Gauge.RUN_STEP_PARTS, "part"), "{{part}}"),
+                Query(_of(Gauge.RUN_STEP_BREAKDOWN, "part"), "{{part}}"),
                 stacked=True,
             ),
             trend(

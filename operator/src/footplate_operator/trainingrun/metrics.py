@@ -33,7 +33,7 @@ class RunMetrics:
             registry=registry,
         )
         self.recovery_parts = Histogram(
-            "footplate_operator_recovery_part_seconds",
+            "footplate_operator_recovery_breakdown_seconds",
             "Parts of the time from an interruption until a run trains again, by its cause.",
             ["cause", "part"],
             buckets=_RECOVERIES,
