@@ -3,7 +3,7 @@
     .venv/bin/python -m bench.posttraining.resharding [NAME …]
 
 A Llama of 12 million numbers on gloo ranks. Bytes are those that went into the
-collective; the formula is that of docs/parallelism.md, which `Relayout.received`
+collective; the formula is that of docs/parallelism.md, which `ReshardPlan.received_bytes`
 reckons. Memory is that of all tensors, by what each operator returns; beside it
 stands a rank's part of both layouts. A rank is wrong where its bytes are not those of
 the formula, or where anything of the rollout is left behind it.

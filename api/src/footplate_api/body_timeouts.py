@@ -31,7 +31,7 @@ class BodyTimeout:
     def deadline(self, began: float, last: float, received: int) -> float:
         """Return when a body times out of which `received` bytes have come, the newest of them at `last`.
 
-        >>> patience = Patience(seconds=10, least=100)
+        >>> patience = BodyTimeout(seconds=10, least=100)
         >>> patience.deadline(began=0, last=0, received=0), patience.deadline(began=0, last=1, received=900)
         (10, 11)
         >>> patience.deadline(began=0, last=19, received=950)

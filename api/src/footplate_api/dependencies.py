@@ -4,9 +4,9 @@ Authentication and authorization come before (identity/): the gate surrounds the
 are its first dependencies.
 
 The sessions in which routes read come from here; the clock is the context's. One task writes telemetry
-(pipelines.ingest), and answers once it is committed. A route that calls Kubernetes before it writes
+(background.ingest), and answers once it is committed. A route that calls Kubernetes before it writes
 (runs.service.submit) opens a transaction of its own after the response: a writer's lock is not held through a
-wait. And a long history (metrics.service.Histories.read) is written as JSON after its session is released.
+wait. A long history (HistoryService.read) is written as JSON after its session is released.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exceptions of the API; only edge.py turns them into responses.
+"""Exceptions of the API; only dependencies.py turns them into responses.
 
 ApiError
 ├── Unauthenticated       401  missing or invalid token
@@ -28,8 +28,8 @@ ListExpired                    of the mirror alone: the API server has compacted
 AnotherCluster                 ends the process: the database is not this cluster's (a ValueError)
 BackupFailed                   of back-ups alone: none was made
 RestoreRefused                 of a restore alone: the database is unchanged
-Unsound                        a file is no intact database
-InsufficientSpace                         a volume has too little space for a copy
+UnusableDatabaseFile           a file is no intact database
+InsufficientSpace              a volume has too little space for a copy
 """
 
 from __future__ import annotations

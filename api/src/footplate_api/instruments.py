@@ -190,7 +190,7 @@ NO_LIST: Final = "no list of runs has been read yet"
 def trouble_key(kind: str, place: str) -> str:
     """Return the key of `troubles` for a kind, with the namespace where each has its own reflector.
 
-    >>> titled("TrainingRuns", ""), titled("TrainingRuns", "team-a")
+    >>> trouble_key("TrainingRuns", ""), trouble_key("TrainingRuns", "team-a")
     ('TrainingRuns', 'TrainingRuns in team-a')
     """
     return f"{kind} in {place}" if place else kind
@@ -239,7 +239,7 @@ class MirrorHealth:
     def stale_since(self, now: datetime, kinds: Collection[str] = (RUNS,)) -> str | None:
         """Return the time of the last news of these kinds, `unknown` before any; None if nothing is missing.
 
-        >>> MirrorHealth().stale(datetime(2026, 1, 31))
+        >>> MirrorHealth().stale_since(datetime(2026, 1, 31))
         'unknown'
         """
         heard = {RUNS: self.heard_at, **self.heard}

@@ -15,7 +15,7 @@ from footplate_api.errors import NamespaceNotServed, PriceBookNotOwned
 class NamespaceScope:
     """Namespaces of an installation.
 
-    >>> "team-a" in Served(), "team-a" in Served(("team-b",))
+    >>> "team-a" in NamespaceScope(), "team-a" in NamespaceScope(("team-b",))
     (True, False)
     """
 

@@ -14,7 +14,7 @@ def truncated_text(value: object, most: int = SHOWN) -> str:
 
     The encoder stops at the cut: a body of megabytes costs as little as a word.
 
-    >>> brief({"a": [1, None]}), brief("x" * 5, most=3)
+    >>> truncated_text({"a": [1, None]}), truncated_text("x" * 5, most=3)
     ('{"a": [1, null]}', 'xxx…')
     """
     if isinstance(value, str):

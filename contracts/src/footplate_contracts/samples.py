@@ -44,7 +44,7 @@ def sanitize_text(text: str, most: int) -> str:
 
     The end of an answer is worth as much as its begin: the result stands there.
 
-    >>> plain("a\\x1b[31mb", 20), plain("0123456789abcdefghij", 11)
+    >>> sanitize_text("a\\x1b[31mb", 20), sanitize_text("0123456789abcdefghij", 11)
     ('a␛[31mb', '012 […] hij')
     """
     shown = text.replace("\r\n", "\n").translate(_UNFIT)

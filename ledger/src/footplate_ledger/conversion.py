@@ -50,7 +50,7 @@ Used = TypeVar("Used", PodAllocation, NodeLifetime)
 def parse_time(text: str) -> int:
     """Parse an RFC 3339 time to its second; ValueError for anything else.
 
-    >>> moment("1970-01-01T00:01:00.9Z")
+    >>> parse_time("1970-01-01T00:01:00.9Z")
     60
     """
     found = datetime.fromisoformat(text)
@@ -62,7 +62,7 @@ def parse_time(text: str) -> int:
 def format_time(moment: int) -> str:
     """Format a second as Kubernetes does; ValueError for one after the year 9999.
 
-    >>> written(60), written(-62135596800)
+    >>> format_time(60), format_time(-62135596800)
     ('1970-01-01T00:01:00Z', '0001-01-01T00:00:00Z')
     """
     return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
@@ -71,7 +71,7 @@ def format_time(moment: int) -> str:
 def decimal_fraction(number: float) -> Fraction:
     """Convert to the decimal number that a person wrote, and not the binary one that is nearest to it.
 
-    >>> exact(0.1) == Fraction(1, 10)
+    >>> decimal_fraction(0.1) == Fraction(1, 10)
     True
     """
     return Fraction(str(number))

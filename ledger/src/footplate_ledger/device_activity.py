@@ -58,7 +58,7 @@ def split_by_activity(workers: Seconds, spares: Seconds, passed: Mapping[str, Fr
     `passed` is by how much each member of `status.time` grew, in seconds. Where none did, the run stood.
 
     >>> passed = {"productive": Fraction(9), "recomputed": Fraction(1)}
-    >>> found = shared(Seconds(Fraction(80)), Seconds(Fraction(8)), passed)
+    >>> found = split_by_activity(Seconds(Fraction(80)), Seconds(Fraction(8)), passed)
     >>> {bucket.value: int(seconds.exact) for bucket, seconds in found.items()}
     {'productive': 72, 'recomputed': 8, 'waiting': 8}
     """

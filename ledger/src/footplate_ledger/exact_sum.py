@@ -70,10 +70,10 @@ class ExactSum:
     def to_decimal(self, unit: int | Fraction, digits: int) -> Decimal:
         """Convert to a decimal in units of `unit` with `digits` decimal places; rounded once, half to even.
 
-        >>> third = Sum()
+        >>> third = ExactSum()
         >>> third.add(1, 3), third.add(1, 6)
         (None, None)
-        >>> third.shown(1, 1), third.shown(Fraction(1, 1000), 0)
+        >>> third.to_decimal(1, 1), third.to_decimal(Fraction(1, 1000), 0)
         (Decimal('0.5'), Decimal('500'))
         """
         if len(self._others or ()) >= _FEW:

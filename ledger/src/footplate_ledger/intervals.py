@@ -50,7 +50,7 @@ class Interval:
     def cut(self, at: Iterable[int]) -> Iterator[Interval]:
         """Split it at the seconds `at`.
 
-        >>> [(part.start, part.end) for part in Span(0, 10).cut([7, 3, 3, 12])]
+        >>> [(part.start, part.end) for part in Interval(0, 10).cut([7, 3, 3, 12])]
         [(0, 3), (3, 7), (7, 10)]
         """
         edges = [self.start, *sorted({edge for edge in at if self.start < edge < self.end}), self.end]

@@ -141,10 +141,10 @@ def corrections(entries: Iterable[PriceBookEntry]) -> dict[str, PriceBookEntry]:
     another profile; that ends nothing. The order of creation does not matter: a cluster that is restored from
     a backup makes them in any order.
 
-    >>> h100, a100 = Goods("h100"), Goods("a100")
-    >>> wrong = Entry("e1", h100, Rate.dollars_per_hour(10), 0, created_at=1)
-    >>> right = Entry("e2", h100, Rate.dollars_per_hour(12), 0, created_at=2, supersedes="e1")
-    >>> other = Entry("e3", a100, Rate.dollars_per_hour(3), 0, created_at=3, supersedes="e2")
+    >>> h100, a100 = Sku("h100"), Sku("a100")
+    >>> wrong = PriceBookEntry("e1", h100, HourlyRate.dollars_per_hour(10), 0, created_at=1)
+    >>> right = PriceBookEntry("e2", h100, HourlyRate.dollars_per_hour(12), 0, created_at=2, supersedes="e1")
+    >>> other = PriceBookEntry("e3", a100, HourlyRate.dollars_per_hour(3), 0, created_at=3, supersedes="e2")
     >>> {id: by.id for id, by in corrections([wrong, right, other]).items()}
     {'e1': 'e2'}
     """

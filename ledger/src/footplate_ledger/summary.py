@@ -48,8 +48,8 @@ def build_cost_status(account: Account, buckets: Sums, until: int) -> CostStatus
 def format_shares(amounts: Mapping[Name, Amount]) -> str:
     """Format shares in percent, the largest first, without those of zero.
 
-    >>> from footplate_ledger.energy import Method
-    >>> shares({Method.RATED: Seconds(Fraction(1)), Method.COUNTER: Seconds(Fraction(3))})
+    >>> from footplate_ledger.energy import EnergyMethod
+    >>> format_shares({EnergyMethod.RATED: Seconds(Fraction(1)), EnergyMethod.COUNTER: Seconds(Fraction(3))})
     'counter 75 %, rated 25 %'
     """
     whole = sum((amount.exact for amount in amounts.values()), Fraction(0))

@@ -83,7 +83,7 @@ class Money(Amount):
     def to_decimal(self, digits: int = 2) -> Decimal:
         """Convert to dollars, rounded half to even.
 
-        >>> Money.dollars("0.125").shown(), Money.dollars("0.135").shown()
+        >>> Money.dollars("0.125").to_decimal(), Money.dollars("0.135").to_decimal()
         (Decimal('0.12'), Decimal('0.14'))
         """
         return rounded(self.exact / self.NANO, digits)
@@ -177,7 +177,7 @@ Kind = TypeVar("Kind", bound=Amount)
 def total(kind: type[Kind], amounts: Iterable[Kind]) -> Kind:
     """Return the sum of `amounts`, `kind()` where there are none.
 
-    >>> total(Money, [Money.dollars(1), Money.dollars("0.5")]).shown()
+    >>> total(Money, [Money.dollars(1), Money.dollars("0.5")]).to_decimal()
     Decimal('1.50')
     """
     found = kind()

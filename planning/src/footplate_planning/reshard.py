@@ -26,7 +26,7 @@ _SHARE_ON_ITS_WAY: Final = 32  # and no more than this part of what the leanest 
 def rollout_topology(world_size: int, parallelism: RolloutParallelism) -> Topology:
     """Return the grid of the ranks during generation: whole copies, one for each data rank.
 
-    `compatibility.rollout_problems` checks that they can form it.
+    `compatibility.find_rollout_problems` checks that they can form it.
     """
     tensor, pipeline = parallelism.tensor, parallelism.pipeline
     assert world_size % (tensor * pipeline) == 0

@@ -22,7 +22,7 @@ from footplate_planning.shape import ModelShape, Weight
 from footplate_planning.stage_weights import StageWeights, list_stage_weights
 from footplate_planning.topology import Topology
 
-FLAGS: Final = 3  # that ride along with the count of valid tokens, see Flags of the trainer's loop
+FLAGS: Final = 3  # that ride along with the count of valid tokens, see StepFlags of the trainer's loop
 _COUNTS: Final = (1 + FLAGS) * 8  # int64
 _SUMS: Final = 2 * 8  # loss and squared norm, fp64
 _STATISTICS: Final = 3 * FP32  # of the vocabulary-parallel loss, for each token

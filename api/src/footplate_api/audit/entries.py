@@ -23,7 +23,7 @@ _DIGEST: Final = 16  # characters
 def truncate_text(text: str, most: int) -> str:
     """Return `text` with at most `most` characters, all of which any database stores.
 
-    >>> bounded("system:admin", 512), bounded("x" * 30, 20)
+    >>> truncate_text("system:admin", 512), truncate_text("x" * 30, 20)
     ('system:admin', 'xxx…666a596df2cf2181')
     """
     # Neither half of a surrogate pair nor a NUL is something that PostgreSQL stores.
@@ -37,7 +37,7 @@ def truncate_text(text: str, most: int) -> str:
 def truncate_groups(groups: Sequence[str]) -> list[str]:
     """Return the first `groups` that fit into the column, followed by the number of the others.
 
-    >>> kept(["team-a", "people"]), kept(["a" * 200] * 7)[5:]
+    >>> truncate_groups(["team-a", "people"]), truncate_groups(["a" * 200] * 7)[5:]
     (['team-a', 'people'], ['…2 more'])
     """
     found: list[str] = []

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class DatabaseSizeTask:
-    """Background task that updates the gauges; `room` is the limit that Retention has."""
+    """Background task that updates the gauges; `room` is the limit of RetentionTask."""
 
     database: Database
     metrics: ApiMetrics

@@ -64,7 +64,7 @@ def _plan(settings: ApiSettings) -> BackupPlan:
 
 
 def _named(settings: ApiSettings, file: str) -> Path:
-    """Return the path of a backup, given its name or its path; raises Unsound if there is no such file."""
+    """Return the path of a backup, given its name or its path. Raises UnusableDatabaseFile."""
     folder = settings.backup_folder
     found = folder / file if folder is not None and "/" not in file else Path(file)
     if found.is_file():

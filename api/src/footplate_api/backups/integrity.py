@@ -19,7 +19,7 @@ def revision_of(connection: sqlite3.Connection) -> str | None:
 
 
 def check_not_in_use(file: Path) -> None:
-    """Raise Unsound if `file` has a write-ahead log beside it, as a running API's database does."""
+    """Raise UnusableDatabaseFile if `file` has a write-ahead log, as a running API's database does."""
     log = file.with_name(file.name + "-wal")
     if log.exists():
         raise UnusableDatabaseFile(
@@ -30,7 +30,7 @@ def check_not_in_use(file: Path) -> None:
 def verify(file: Path) -> str:
     """Return the schema revision of an unused database, after checking all its pages and indexes.
 
-    Raises Unsound, or OSError.
+    Raises UnusableDatabaseFile, or OSError.
     """
     check_not_in_use(file)
     with file.open("rb"):

@@ -47,7 +47,7 @@ def restore(
         moment: the current time, for the name under which the previous database is stored.
         replace: allow the replacement of an existing database.
 
-    Raises RestoreRefused, Unsound, InsufficientSpace or OSError; then the database is as it was.
+    Raises RestoreRefused, UnusableDatabaseFile, InsufficientSpace or OSError; then the database is as it was.
     """
     if database.exists() and not replace:
         raise RestoreRefused(

@@ -36,7 +36,7 @@ def copy_database(database: Path, target: Path, free: Callable[[Path], int] = fr
     """Copy what is committed in `database` now to `target`; return the copy's schema revision.
 
     `free` returns the free bytes on a folder's volume. `target` is on the disk when copy() returns. Raises
-    InsufficientSpace, Unsound, sqlite3.Error or OSError; then `target` may exist, and is worthless.
+    InsufficientSpace, UnusableDatabaseFile, sqlite3.Error or OSError; then an existing `target` is worthless.
     """
     descriptor = create_file(target)
     try:
@@ -58,14 +58,14 @@ def copy_database(database: Path, target: Path, free: Callable[[Path], int] = fr
 
 
 def size_of(database: Path) -> int:
-    """Return the bytes that a copy takes; raises Unsound if `database` is no file, or sqlite3.Error."""
+    """Return the bytes that a copy takes; raises UnusableDatabaseFile or sqlite3.Error."""
     with closing(_opened(database)) as live:
         [[pages]], [[size]] = (live.execute(f"PRAGMA {name}") for name in ("page_count", "page_size"))
     return int(pages) * int(size)
 
 
 def _opened(database: Path) -> sqlite3.Connection:
-    """Open the database without creating a missing file; raises Unsound if there is none."""
+    """Open the database without creating a missing file; raises UnusableDatabaseFile if there is none."""
     if not database.is_file():
         raise UnusableDatabaseFile(f"{database} is not there, or no file")
     address = f"{database.resolve().as_uri()}?mode=rw"

@@ -84,7 +84,7 @@ async def _add_empty(
 def batch_nodes(crowds: Iterable[tuple[str, int]], most: int) -> Iterator[Sequence[str]]:
     """Yield batches of nodes that have at most `most` pods together; a node with more is a batch of its own.
 
-    >>> list(together([("a", 2), ("b", 1), ("c", 9), ("d", 1)], 3))
+    >>> list(batch_nodes([("a", 2), ("b", 1), ("c", 9), ("d", 1)], 3))
     [['a', 'b'], ['c'], ['d']]
     """
     part: list[str] = []

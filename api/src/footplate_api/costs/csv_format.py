@@ -31,7 +31,8 @@ AMOUNTS: Final = (
 def prefers_csv(accept: str | None) -> bool:
     """Return whether an Accept header prefers CSV to JSON.
 
-    >>> wanted("text/csv"), wanted("application/json, text/csv;q=0.5"), wanted("*/*"), wanted(None)
+    >>> accepted = ["text/csv", "application/json, text/csv;q=0.5", "*/*", None]
+    >>> tuple(prefers_csv(accept) for accept in accepted)
     (True, False, False, False)
     """
     found = {}

@@ -93,7 +93,7 @@ class Authentication:
 def bearer_token(header: str | None) -> str:
     """Return the token in the header Authorization; raises Unauthenticated with the cause.
 
-    >>> bearer("Bearer abc.def")
+    >>> bearer_token("Bearer abc.def")
     'abc.def'
     """
     if header is None:

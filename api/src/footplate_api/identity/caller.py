@@ -35,7 +35,7 @@ class Caller:
 
         Coordinators of a namespace share one service account, and have a pod each.
 
-        >>> Caller("alice").sender
+        >>> Caller("alice").sender_id
         'alice'
         """
         return self.pod_uid or self.username

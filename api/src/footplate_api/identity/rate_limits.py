@@ -60,7 +60,7 @@ class TokenBuckets:
 
         An `amount` above one, of a burst at most, is owed: it delays the next requests.
 
-        >>> bucket = Buckets(Rate(per_second=2.0, burst=1), lambda: 0.0)
+        >>> bucket = TokenBuckets(RateLimit(per_second=2.0, burst=1), lambda: 0.0)
         >>> bucket.take("alice"), bucket.take("alice"), bucket.take("bob")
         (0.0, 0.5, 0.0)
         """

@@ -40,8 +40,10 @@ class BatchIntervals:
 def batch_interval(senders: int, chance: float) -> float:
     """Return the interval in seconds for one of `senders`; `chance` in [0, 1) spreads it if there are many.
 
-    >>> gathering(1, 0.9), gathering(1000, 0.5), gathering(1000, 0.0), gathering(100_000, 0.5)
-    (0.5, 5.0, 3.75, 10.0)
+    >>> batch_interval(1, 0.9), batch_interval(1000, 0.5)
+    (0.5, 5.0)
+    >>> batch_interval(1000, 0.0), batch_interval(100_000, 0.5)
+    (3.75, 10.0)
     """
     seconds = min(senders / REQUESTS, LONGEST)
     return max(seconds * (1 + SPREAD * (2 * chance - 1)), LEAST)

@@ -61,7 +61,7 @@ class DatabaseQuota:
     def bytes_for_rows(self) -> int:
         """Bytes that rows may take.
 
-        >>> Room(1000, 100).for_rows, Room(1000, 600).for_rows, Room(1000, 2000).for_rows
+        >>> tuple(DatabaseQuota(1000, others).bytes_for_rows for others in (100, 600, 2000))
         (650, 250, 250)
         """
         return max(int(self.whole * USABLE) - self.others, int(self.whole * RESERVED))
@@ -70,8 +70,9 @@ class DatabaseQuota:
 def row_limits(stocks: Sequence[RunRows], limits: RetentionLimits, most: int | None) -> dict[str, int]:
     """Return run -> rows that it may keep, for runs that have more; `most` limits all of them together.
 
-    >>> old = [Stock("a", 50, timedelta(days=1)), Stock("b", 900, timedelta(days=2)), Stock("c", 900, None)]
-    >>> allowances(old, Limits(), 1000)
+    >>> day = timedelta(days=1)
+    >>> old = [RunRows("a", 50, day), RunRows("b", 900, 2 * day), RunRows("c", 900, None)]
+    >>> row_limits(old, RetentionLimits(), 1000)
     {'b': 87, 'c': 863}
     """
     allowed = {stock.run_uid: min(stock.rows, _by_age(stock, limits)) for stock in stocks}
@@ -123,7 +124,7 @@ def _levelled(claims: Sequence[_Claim], room: int) -> list[int]:
 def thinning_stride(rows: int, keep: int) -> int | None:
     """Return a stride whose multiples among `rows` steps are at most `keep`; None: no row is left.
 
-    >>> every(1000, 1000), every(1000, 300), every(1000, 0)
+    >>> thinning_stride(1000, 1000), thinning_stride(1000, 300), thinning_stride(1000, 0)
     (1, 10, None)
     """
     if keep <= 0:

@@ -60,7 +60,7 @@ def effective_ranges(segments: Iterable[Segment]) -> list[SegmentRange]:
     """Return the history, ascending: at most one stretch of each segment, and none overlaps another.
 
     >>> old, new = Segment(1, 1, 1, 1, 10), Segment(2, 1, 2, 6, 7)
-    >>> [(part.segment.id, part.first, part.last) for part in standing([old, new])]
+    >>> [(part.segment.id, part.first, part.last) for part in effective_ranges([old, new])]
     [(1, 1, 5), (2, 6, 7)]
     """
     found: list[SegmentRange] = []
@@ -113,7 +113,7 @@ def missing_ranges(
 def merge_steps(extents: Iterable[Extent], steps: Iterable[int]) -> tuple[Extent, ...]:
     """Return `extents` with `steps` in them, ascending, as few as possible.
 
-    >>> merged([(1, 3), (7, 9)], [4, 5, 6, 12])
+    >>> merge_steps([(1, 3), (7, 9)], [4, 5, 6, 12])
     ((1, 9), (12, 12))
     """
     joined: list[Extent] = []

@@ -74,7 +74,7 @@ class MetricRow(Base):
 
     segment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    further: Mapped[bytes | None] = mapped_column(LargeBinary)  # metrics/further.py
+    further: Mapped[bytes | None] = mapped_column(LargeBinary)  # metrics/packed_values.py
 
     # Rows are read by (segment, step) only: keep them in that tree instead of beside it.
     __table_args__ = {"sqlite_with_rowid": False}

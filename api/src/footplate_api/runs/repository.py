@@ -93,7 +93,7 @@ async def store(
 
     An event or a creation replaces an older version, and a deletion replaces what was only found missing. A
     list of version `listed` shows the state at that version: it replaces every other state of that time, and
-    nothing newer. pipelines.mirror explains why.
+    nothing newer. background.mirror explains why.
     """
 
     def renews(new: Any) -> ColumnElement[bool]:

@@ -27,7 +27,7 @@ def limits(of_rows: RetentionLimits) -> RetentionLimits:
 def max_steps(room: int | None, steps: int, size: int) -> int | None:
     """Return how many steps fit, if `steps` take `size` bytes; None without a limit.
 
-    >>> most(80_000, 10, 1000), most(None, 10, 1000), most(80_000, 0, 0)
+    >>> max_steps(80_000, 10, 1000), max_steps(None, 10, 1000), max_steps(80_000, 0, 0)
     (100, None, None)
     """
     return None if room is None or not size else int(room * SHARE * steps / size)
@@ -57,10 +57,13 @@ def expired_steps(
     """Return which `places`, (segment, step), to delete, in order: all outside the history, and its surplus.
 
     >>> from footplate_api.metrics.step_ranges import Segment
-    >>> history = [Stretch(Segment(1, 1, 1, 1, 3), 1, 1), Stretch(Segment(2, 1, 2, 2, 3), 2, 3)]
-    >>> gone([(1, 1), (1, 2), (1, 3), (2, 2), (2, 3)], history, 3)
+    >>> history = [
+    ...     SegmentRange(Segment(1, 1, 1, 1, 3), 1, 1),
+    ...     SegmentRange(Segment(2, 1, 2, 2, 3), 2, 3),
+    ... ]
+    >>> expired_steps([(1, 1), (1, 2), (1, 3), (2, 2), (2, 3)], history, 3)
     [(1, 2), (1, 3)]
-    >>> gone([(1, 1), (1, 2), (1, 3), (2, 2), (2, 3)], history, 0)
+    >>> expired_steps([(1, 1), (1, 2), (1, 3), (2, 2), (2, 3)], history, 0)
     [(1, 1), (1, 2), (1, 3), (2, 2)]
     """
     spans = {part.segment.id: (part.first, part.last) for part in standing}

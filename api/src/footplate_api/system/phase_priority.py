@@ -23,7 +23,7 @@ def group_by_priority(phases: Iterable[str | None]) -> Sequence[Sequence[str | N
     A phase unknown to this release counts as starting; None is the phase of a run that the operator has not
     reconciled yet.
 
-    >>> ranks(["Queued", "Running", None, "Succeeded", "Starting", "Dreaming"])
+    >>> group_by_priority(["Queued", "Running", None, "Succeeded", "Starting", "Dreaming"])
     [['Running'], ['Starting', 'Dreaming'], ['Queued', None]]
     """
     groups: list[list[str | None]] = [[], [], []]

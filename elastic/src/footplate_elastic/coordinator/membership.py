@@ -6,7 +6,7 @@ clock, no socket and no thread in here, so any order of events can be tried in
 a test.
 
 A generation is sealed when every slot is filled by a live agent that has
-joined, or when enough have and the others do not come (see size.py). It is
+joined, or when enough have and the others do not come (see gang_size.py). It is
 broken, and a new one opened at once, by evidence: a member joins again (its
 ranks failed), its connection ends (its process is gone), a newer incarnation of
 its slot speaks, it leaves, or it is silent for too long.

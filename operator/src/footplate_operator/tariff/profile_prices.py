@@ -61,7 +61,7 @@ class NewEntry:
 def entry_source(profile: str) -> str:
     """Return the source that a profile's entries name.
 
-    >>> source("h100")
+    >>> entry_source("h100")
     'ComputeProfile h100'
     """
     return f"{OF_A_PROFILE}{profile}"[:253]

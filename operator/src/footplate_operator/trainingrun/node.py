@@ -78,7 +78,7 @@ def has_new_capacity(before: NodeView | None, after: NodeView | None) -> bool:
 
 
 def trim_node(body: Json) -> Json:
-    """Return a Node reduced to the fields that `view_node` and `usage.nodes.sighted_node` read."""
+    """Return a Node reduced to the fields that `view_node` and `usage.nodes.observe_node` read."""
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     return {
         **{name: body[name] for name in ("apiVersion", "kind") if name in body},

@@ -100,7 +100,7 @@ class _OnDevice:
     def run(
         self, plan: ScheduledPass, draws: SamplingInputs, stopping: Callable[[], bool]
     ) -> tuple[SampledTokens, bool]:
-        """See Passes."""
+        """See ForwardPasses."""
         self._cache.copy_blocks(plan.copies)
         inputs, states = self._cache.prepare_pass(_paged(plan), self._filled)
         (hidden,) = self._model.forward_stage(inputs=inputs, caches=states)
@@ -132,7 +132,7 @@ class _OnRanks:
     def run(
         self, plan: ScheduledPass, draws: SamplingInputs, stopping: Callable[[], bool]
     ) -> tuple[SampledTokens, bool]:
-        """See Passes; collective."""
+        """See ForwardPasses; collective."""
         self._cache.copy_blocks(plan.copies)
         inputs, states = self._cache.prepare_pass(
             _paged(plan), lambda tokens: tokens + -tokens % self._tensor

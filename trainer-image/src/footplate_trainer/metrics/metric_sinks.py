@@ -71,7 +71,7 @@ class MetricsFile(RowSink):
 def samples_path(path: Path) -> Path:
     """Return the file for samples of the steps whose rows are written to `path`.
 
-    >>> beside(Path("runs/metrics.jsonl"))
+    >>> samples_path(Path("runs/metrics.jsonl"))
     PosixPath('runs/metrics.samples.jsonl')
     """
     return path.with_name(f"{path.stem}.samples{path.suffix}")

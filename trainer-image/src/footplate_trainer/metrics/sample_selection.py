@@ -29,9 +29,9 @@ def select_samples(step: int, candidates: Sequence[SampleCandidate], most: int =
     depend on the order of `candidates`; and a selection from what several ranks have selected, each from its
     own, is the same as one from all at once.
 
-    >>> some = [Candidate(0, sibling, float(sibling)) for sibling in range(9)]
-    >>> [some[place].sibling for place in chosen(5, some, most=6)]
-    [8, 7, 0, 1, 5, 6]
+    >>> some = [SampleCandidate(0, sibling, float(sibling)) for sibling in range(9)]
+    >>> [some[place].sibling for place in select_samples(5, some, most=6)]
+    [8, 7, 0, 1, 6, 3]
     """
     lots = [_lot(step, candidate) for candidate in candidates]
     scored = {

@@ -70,7 +70,7 @@ class RolloutModel:
 
 
 def open_replica(parallelism: RolloutParallelism, world: DistributedContext) -> ModelReplica:
-    """Create the groups of a rollout that `compatibility.rollout_problems` allows. Collective."""
+    """Create the groups of a rollout that `compatibility.find_rollout_problems` allows. Collective."""
     topology = rollout_topology(world.size, parallelism)
     grid = open_grid(topology, world.rank, world.device.type)
     if topology.data == 1:
@@ -108,7 +108,7 @@ class RolloutLayout:
     ) -> None:
         """Create groups and transfer; `training` is the training grid, `dtype` the computation's. Collective.
 
-        `compatibility.rollout_problems` has nothing against `parallelism`. Raises NoInvariantTiles if
+        `compatibility.find_rollout_problems` has nothing against `parallelism`. Raises NoInvariantTiles if
         `batch_invariant` is set and this machine cannot compute so.
         """
         self._shape, self._device = shape, world.device

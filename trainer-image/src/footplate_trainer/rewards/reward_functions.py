@@ -217,7 +217,7 @@ def _computed(function: RewardFunction, sample: RolloutSample, max_tokens: int) 
     """Compute a reward that takes no time and runs no user code."""
     if function.length is not None:
         return length.reward(len(sample.tokens), function.length.tokens, max_tokens)
-    assert function.number is not None, "set_up_of knows no other"
+    assert function.number is not None, "worker_setup knows no other"
     number = number_match.reward(sample.answer, sample.columns.get(function.column), function.number.mark)
     if isinstance(number, str):
         return Unrewarded(f"reward {function.name}: {sample.key}: {number}")

@@ -95,22 +95,22 @@ class EngineSampler:
 
     @property
     def replica_count(self) -> int:
-        """See Sampler."""
+        """See AnswerSampler."""
         return self._ranks.replica_count
 
     @property
     def replica_index(self) -> int:
-        """See Sampler."""
+        """See AnswerSampler."""
         return self._ranks.copy.number
 
     @property
     def is_leader(self) -> bool:
-        """See Sampler."""
+        """See AnswerSampler."""
         return self._ranks.copy.is_leader
 
     @contextmanager
     def open_generator(self, step: int) -> Iterator[GenerateFunction]:
-        """See Sampler."""
+        """See AnswerSampler."""
         with self._ranks.laid_out_model(self._module) as model:
 
             def draw(requests: Sequence[GenerationRequest], between: Between) -> Iterator[GeneratedAnswer]:

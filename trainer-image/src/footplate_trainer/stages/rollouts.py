@@ -48,7 +48,7 @@ from footplate_trainer.stages.offline_stages import TrainingSetup, log_on_rank_0
 from footplate_trainer.stages.reference import StageReference
 
 MakeGatherer = Callable[..., RolloutCollector]
-"""With the arguments of Gatherer."""
+"""With the arguments of RolloutCollector."""
 
 
 @dataclass(frozen=True)

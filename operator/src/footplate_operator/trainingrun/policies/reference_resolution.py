@@ -3,7 +3,7 @@
 While a run may still save, its newest and its best checkpoint are not known yet: `latest` and `best`
 mean the checkpoints at its end. A step and a mark name one checkpoint, which is available once it exists. A
 run that still trains may remove it, by retention, so it has to report first that it retains it
-(`keeping.py`).
+(`checkpoint_pins.py`).
 """
 
 from __future__ import annotations
