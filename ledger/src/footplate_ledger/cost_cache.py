@@ -34,6 +34,7 @@ class _Part:
 class RunCostCache:
     """Cache of one run: by node its ended usage, with the cost."""
 
+    aggregator: type[CostAggregator] = CostAggregator
     _tariff: Tariff | None = None
     _over: dict[str, tuple[_Part, Account]] = field(default_factory=dict)
     _sum: Account = field(default_factory=Account)
@@ -64,7 +65,7 @@ class RunCostCache:
                 live.append(_Part(told.get(uid), going_on))
         self._remember(over, own, tariff, at)
         so_far = self._sum
-        return lambda second: so_far + _account(live, own, tariff, second)
+        return lambda second: so_far + self._account(live, own, tariff, second)
 
     def _remember(
         self, over: Mapping[str, _Part], own: Mapping[str, PodAllocation], tariff: Tariff, at: int
@@ -74,10 +75,23 @@ class RunCostCache:
         if tariff is self._tariff and len(kept) == len(over) == len(known):
             return
         fresh = {
-            uid: (part, _account([part], own, tariff, at)) for uid, part in over.items() if uid not in kept
+            uid: (part, self._account([part], own, tariff, at))
+            for uid, part in over.items()
+            if uid not in kept
         }
         self._tariff, self._over = tariff, kept | fresh
         self._sum = sum((account for _, account in self._over.values()), Account())
+
+    def _account(
+        self, parts: Iterable[_Part], own: Mapping[str, PodAllocation], tariff: Tariff, at: int
+    ) -> Account:
+        tallies = self.aggregator(tariff, at, _ALWAYS)
+        for part in parts:
+            tallies.add(
+                part.node, part.pods, lambda pod: _OWN if pod.uid in own else None, lambda goods: None
+            )
+        found = tallies.found.get((_OWN, 0))
+        return Account() if found is None else found.account(tariff.book)
 
 
 def _by_node(pods: Iterable[PodAllocation]) -> Mapping[str, Sequence[PodAllocation]]:
@@ -105,11 +119,3 @@ def _until(node: NodeLifetime | None, second: int, at: int) -> NodeLifetime | No
     if node is None:
         return None
     return replace(node, end=EndTime(TOLD, min(node.span(at).end, second)))
-
-
-def _account(parts: Iterable[_Part], own: Mapping[str, PodAllocation], tariff: Tariff, at: int) -> Account:
-    tallies = CostAggregator(tariff, at, _ALWAYS)
-    for part in parts:
-        tallies.add(part.node, part.pods, lambda pod: _OWN if pod.uid in own else None, lambda goods: None)
-    found = tallies.found.get((_OWN, 0))
-    return Account() if found is None else found.account(tariff.book)
