@@ -177,11 +177,9 @@ async def test_a_key_that_is_none_is_named_and_not_replaced(data: dict[str, byte
     assert cluster.calls == []
 
 
-async def test_it_goes_on_trying(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_goes_on_trying() -> None:
     cluster = FakeCluster()
     cluster.down = True
-    keyring = Keyring(cluster, PLACE)
-    await keyring.begin()
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -190,7 +188,8 @@ async def test_it_goes_on_trying(monkeypatch: pytest.MonkeyPatch) -> None:
         if len(waits) == 4:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    keyring = Keyring(cluster, PLACE, sleep)
+    await keyring.begin()
     with pytest.raises(asyncio.CancelledError):
         await keyring.run()
     assert keyring.current_key_id and waits[:3] == [0.5, 1.0, 2.0]

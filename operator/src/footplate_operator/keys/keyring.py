@@ -7,6 +7,7 @@ those of another key, are handed over by `handover.py`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class Keyring(CredentialSource):
 
     cluster: Cluster
     place: KeySecretNames
+    sleep: periodic_checks.Sleep = asyncio.sleep
     _key: bytes | None = None
     _handed_over: dict[str, RunCredentials] = field(default_factory=dict)  # by uid of the run
     _missed: bool = True  # somebody's credentials may have been handed over since
@@ -76,7 +78,7 @@ class Keyring(CredentialSource):
     async def run(self) -> None:
         """Maintain the key forever; raises LeadershipLost."""
         await periodic_checks.run_periodically(
-            self.refresh, _TROUBLES, "the key of runs' credentials", self._usual
+            self.refresh, _TROUBLES, "the key of runs' credentials", self._usual, self.sleep
         )
 
     async def refresh(self) -> None:

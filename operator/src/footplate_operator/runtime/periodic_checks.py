@@ -15,6 +15,7 @@ LOOK_SECONDS: Final = 30.0
 BEGIN_SECONDS: Final = 3.0  # well within the life of a Lease
 FIRST_RETRY_SECONDS: Final = 0.5  # somebody waits for it
 Look = Callable[[], Awaitable[None]]
+Sleep = Callable[[float], Awaitable[None]]
 _log = logging.getLogger(__name__)
 
 
@@ -30,6 +31,7 @@ async def run_periodically(
     troubles: tuple[type[Exception], ...],
     what: str,
     usual: Callable[[], float] = lambda: LOOK_SECONDS,
+    sleep: Sleep = asyncio.sleep,
 ) -> None:
     """Call `look` forever, every `usual` seconds; logs name `what` where it raises one of `troubles`."""
     failures = 0
@@ -44,4 +46,4 @@ async def run_periodically(
                 _log.warning(f"{what} cannot be kept", extra=log_fields(error=error))
             failures += 1
         retry = backoff_seconds(failures, first=FIRST_RETRY_SECONDS, longest=LOOK_SECONDS, factor=2.0)
-        await asyncio.sleep(retry if failures else usual())
+        await sleep(retry if failures else usual())
