@@ -32,10 +32,10 @@ class Devices(Protocol):
         ...
 
 
-def load() -> Any:
-    """Return the module `pynvml` of the package nvidia-ml-py; raises LibraryMissing."""
+def load(module: str = "pynvml") -> Any:
+    """Return the module of the package nvidia-ml-py; raises LibraryMissing."""
     try:
-        return importlib.import_module("pynvml")
+        return importlib.import_module(module)
     except ImportError as error:
         raise LibraryMissing(f"the package nvidia-ml-py is not installed: {error}") from None
 
