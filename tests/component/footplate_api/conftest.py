@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from starlette.datastructures import State
 
 from cluster.kubernetes.envtest import ApiServer
 from footplate_api import migrate, revisions
@@ -129,6 +130,7 @@ class Api:
     turns: ConcurrencyLimit  # of costs
     histories: ConcurrencyLimit
     lists: RateLimitedLists
+    state: State  # of the application
 
     async def coordinator(self, uid: str, name: str = "gpt", **more: Any) -> dict[str, str]:
         """Headers of the requests of a run's coordinator."""
@@ -189,7 +191,7 @@ async def starting(
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=BEARER) as client:
             state = app.state
             turns = state.costs.turns, state.histories.turns
-            yield Api(client, cluster, context, reviewer, *turns, state.lists)
+            yield Api(client, cluster, context, reviewer, *turns, state.lists, state)
 
 
 @pytest_asyncio.fixture

@@ -127,16 +127,13 @@ async def test_what_is_left_is_counted(database: Database, every: int) -> None:
     assert [known.rows for known in await stored(database)] == [len(rest) + 50 - (rest[-1] % every != 0)]
 
 
-async def test_thinning_goes_on_where_a_bite_ends(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retention_queries, "WINDOW", 4)
+async def test_thinning_goes_on_where_a_bite_ends(database: Database) -> None:
     await store(database, range(3, 100, 3))
     [segment] = await stored(database)
     begins: list[int | None] = [retention_queries.thinning_start(segment, 10)]
     while (following := begins[-1]) is not None:
         async with database.write() as session:
-            begins.append(await retention_queries.thin(session, segment, following, 10))
+            begins.append(await retention_queries.thin(session, segment, following, 10, window=4))
     assert begins == [0, 13, 25, 37, 49, 61, 73, 85, 97, None]
     assert await left(database) == [30, 60, 90, 99]
 

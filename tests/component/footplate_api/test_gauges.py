@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import text, update
+from sqlalchemy import Engine, text, update
+from sqlalchemy import event as events
 
 from footplate_api.background.exporter_lease import LEASE, RENEW_SECONDS, ExporterLease
-from footplate_api.database import Database, ReadSession
+from footplate_api.database import Database
 from footplate_api.instruments import ApiMetrics
 from footplate_api.metrics import storage
 from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
@@ -26,7 +28,6 @@ from footplate_api.runs import repository as runs
 from footplate_api.runs import run_rows
 from footplate_api.settings import with_driver
 from footplate_api.system import repository, service
-from footplate_api.system.repository import Known
 from footplate_contracts.reports import DroppedTelemetry
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running
@@ -182,17 +183,24 @@ def telemetry(name: str, step: int, refused: int = 0) -> ParsedBatch:
     return ParsedBatch("research", name, f"uid-of-{name}", 2, {(1, 1): rows}, given_up=given_up)
 
 
-async def test_a_scrape_reads_of_runs_that_changed_alone(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[set[str]] = []
-    known = repository.get_runs
+@pytest.fixture
+def asked() -> Iterator[list[set[str]]]:
+    """The runs whose status each statement reads."""
+    found: list[set[str]] = []
 
-    async def noted(session: ReadSession, uids: Sequence[str]) -> Sequence[Known]:
-        asked.append(set(uids))
-        return await known(session, uids)
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        if "runs.status" in statement:
+            [uids] = parameters
+            found.append(set(json.loads(uids) if isinstance(uids, str) else uids))
 
-    monkeypatch.setattr(repository, "get_runs", noted)
+    events.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        events.remove(Engine, "before_cursor_execute", note)
+
+
+async def test_a_scrape_reads_of_runs_that_changed_alone(database: Database, asked: list[set[str]]) -> None:
     names = ("rests", "trains", "reports", "refuses", "goes")
     await stored(database, [row(name, "Running", minutes) for minutes, name in enumerate(names, start=1)])
     await export(database)

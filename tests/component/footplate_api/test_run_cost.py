@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from footplate_api.costs import service
 from footplate_contracts.names import Role
 from footplate_ledger.account import Account, Tariff, build_accounts
 from footplate_ledger.conversion import format_time, parse_time
@@ -97,18 +96,16 @@ async def test_its_numbers_are_those_of_its_status(clocked: Api) -> None:
     assert found["perMillionTokens"]["dollars"] == pytest.approx(float(exact / 4), abs=5e-5)
 
 
-async def test_the_pods_of_a_run_are_told_up_to_so_many(
-    clocked: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_pods_of_a_run_are_told_up_to_so_many(clocked: Api) -> None:
     await gpt(clocked)
     await store(clocked.context.database, [pod(f"p{number}", devices=2) for number in range(4)], [node()])
-    monkeypatch.setattr(service, "_PODS_AT_ONCE", 3)
-    monkeypatch.setattr(service, "MOST_PODS", 4)
+    costs = clocked.state.costs
+    clocked.state.costs = replace(costs, most_pods=4, pods_at_once=3)
     found = await cost(clocked, pods=True)
     assert [(part["uid"], part["nodeSeconds"]) for part in found["pods"]] == [
         (f"p{number}", HOUR / 4) for number in range(4)
     ]
-    monkeypatch.setattr(service, "MOST_PODS", 3)
+    clocked.state.costs = replace(costs, most_pods=3)
     answer = await clocked.client.get(COST, params={"pods": True})
     assert answer.status_code == 422
     [wrong] = answer.json()["errors"]

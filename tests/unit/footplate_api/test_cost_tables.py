@@ -92,14 +92,16 @@ def test_dimensions_keep_their_order_and_their_spelling() -> None:
     assert found.of_idle(H100) == (None, None, "onDemand")
 
 
-def told(window: Interval, entries: list[PriceBookEntry], now: int, **changed: Any) -> list[CostLine]:
+def told(
+    window: Interval, entries: list[PriceBookEntry], now: int, most: int = rows.MOST, **changed: Any
+) -> list[CostLine]:
     book = PriceBook(entries)
     tallies = CostAggregator(
-        Tariff(book), now, rows.edges(window, [window]), rows.BoundedCostSums(window, [window])
+        Tariff(book), now, rows.edges(window, [window]), rows.BoundedCostSums(window, [window], most=most)
     )
     key = (CostKind.USAGE, ("a",))
     tallies.add(node(start=window.start), [pod(**changed)], lambda usage: key, lambda goods: None)
-    return rows.build_rows(tallies.found, window, [window], book, now)
+    return rows.build_rows(tallies.found, window, [window], book, now, most=most)
 
 
 def test_a_step_over_two_months_is_told_by_the_book_of_each() -> None:
@@ -130,10 +132,9 @@ def test_a_price_that_is_taken_back_lowers_a_closed_month(right: str, shown: lis
     assert [str(line.dollars) for line in changed] == shown
 
 
-def test_there_are_not_too_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "MOST", 0)
+def test_there_are_not_too_many_rows() -> None:
     with pytest.raises(Invalid, match=r"query\.groupBy: must make at most 0 rows: name fewer dimensions"):
-        told(Interval(T0, T0 + DAY), [], T0 + DAY)
+        told(Interval(T0, T0 + DAY), [], T0 + DAY, most=0)
 
 
 def many(groups: int, window: Interval, step: str | None) -> rows.BoundedCostSums:
@@ -172,20 +173,21 @@ def test_months_of_one_row_are_counted_too() -> None:
         many(rows.MOST_TALLIES // 121 + 1, window, None)
 
 
-def test_what_is_shared_out_makes_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_shared_out_makes_no_rows() -> None:
     window = Interval(T0, T0 + HOUR)
-    monkeypatch.setattr(rows, "MOST", 1)
     tallies = CostAggregator(
         Tariff(PriceBook([])),
         window.end,
         rows.edges(window, [window]),
-        rows.BoundedCostSums(window, [window], share_idle=True),
+        rows.BoundedCostSums(window, [window], share_idle=True, most=1),
     )
     used = pod(devices=4, start=window.start, end=EndTime(TOLD, window.end))
     tallies.add(
         node(), [used], lambda usage: (CostKind.USAGE, ("a",)), lambda goods: (CostKind.IDLE, (None,))
     )
-    [line] = rows.build_rows(tallies.found, window, [window], PriceBook([]), window.end, share_idle=True)
+    [line] = rows.build_rows(
+        tallies.found, window, [window], PriceBook([]), window.end, share_idle=True, most=1
+    )
     assert (line.kind, line.idle_node_seconds) == (CostKind.USAGE, Decimal("1800.000"))
 
 

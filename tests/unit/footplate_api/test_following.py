@@ -6,7 +6,7 @@ What changes while a list is read is taken over beside it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +14,6 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from footplate_api.background import reflector
 from footplate_api.background.reflector import MOST_EVENTS, Reflector, batch_events
 from footplate_api.database import Database
 from footplate_api.errors import ClusterUnavailable, ListExpired
@@ -137,7 +136,7 @@ class Kept(Reflector):
 
 
 @asynccontextmanager
-async def followed(**changed: Any) -> AsyncIterator[Kept]:
+async def followed(chance: Callable[[], float] = lambda: 0.0, **changed: Any) -> AsyncIterator[Kept]:
     """A follower that runs for the block."""
     metrics = ApiMetrics()
     database = cast(Database, None)  # it asks none
@@ -147,7 +146,7 @@ async def followed(**changed: Any) -> AsyncIterator[Kept]:
         metrics,
         MirrorHealth(),
         lambda: NOW,
-        chance=lambda: 0.0,
+        chance=chance,
         gather_seconds=0.0,
         **changed,
     )
@@ -189,18 +188,15 @@ async def test_a_watch_that_expires_ends_the_list_beside_it_and_all_is_listed_ag
         assert kept.heard_of == []
 
 
-async def test_after_a_watch_that_expired_all_is_listed_at_once_and_then_ever_more_rarely(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_after_a_watch_that_expired_all_is_listed_at_once_and_then_ever_more_rarely() -> None:
     """What changed since is in no table until then."""
     waited: list[tuple[int, int]] = []  # failures and lists by then
-    async with followed(expires=True) as kept:
 
-        def counted(failures: int, _chance: float) -> float:
-            waited.append((failures, kept.lists))
-            return 0.0
+    def counted() -> float:
+        waited.append((kept.failures, kept.lists))
+        return 0.0
 
-        monkeypatch.setattr(reflector, "retry_delay", counted)
+    async with followed(counted, expires=True) as kept:
         for _ in range(2):
             await asyncio.wait_for(kept.again.wait(), 30)
             kept.again.clear()

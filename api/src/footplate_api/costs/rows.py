@@ -73,17 +73,19 @@ class BoundedCostSums(Found):
     counted if it is distributed, for then it has hardly any rows.
     """
 
-    def __init__(self, window: Interval, steps: Sequence[Interval], share_idle: bool = False) -> None:
+    def __init__(
+        self, window: Interval, steps: Sequence[Interval], share_idle: bool = False, most: int = MOST
+    ) -> None:
         super().__init__()
         self._step = _places([Interval(*edge) for edge in pairwise(edges(window, steps))], steps)
-        self._share_idle = share_idle
+        self._share_idle, self._most = share_idle, most
         self._cells: set[tuple[Interval, Key]] = set()
 
     def __missing__(self, place: tuple[Key, int]) -> CostSum:
         key, at = place
         if not self._share_idle or _said(key)[0] is not CostKind.IDLE:
             self._cells.add((self._step[at], key))
-            _check(len(self._cells))
+            _check(len(self._cells), self._most)
         if len(self) == MOST_TALLIES:
             right = (
                 f"must make at most {MOST_TALLIES} rows of a month: name fewer dimensions or a shorter time"
@@ -100,8 +102,9 @@ def build_rows(
     book: PriceBook,
     now: int,
     share_idle: bool = False,
+    most: int = MOST,
 ) -> list[CostLine]:
-    """Return the rows of sums between edges(), by (kind, group); raises Invalid for too many.
+    """Return the rows of sums between edges(), by (kind, group); raises Invalid for more than `most`.
 
     With `share_idle` idle capacity is distributed within `found`, and each usage row has its share. The sums
     of a row are removed from `found`, so that both are not in memory at once.
@@ -119,11 +122,11 @@ def build_rows(
         for cell in _in_order(cells)
         if not share_idle or any(_is_left(cell[0][1], found[cell[0][1], at]) for at in cell[1])
     ]
-    _check(len(left))
+    _check(len(left), most)
     changed: list[CostLine] = []
     for line in _adjustments(found, closings, of_month):
         changed.append(line)
-        _check(len(left) + len(changed))  # before all the others are reckoned
+        _check(len(left) + len(changed), most)  # before all the others are reckoned
     made = [
         _of_cell(
             key, step, [(found.pop((key, at)), closings[of_month[at]]) for at in sorted(those)], share_idle
@@ -133,9 +136,9 @@ def build_rows(
     return made + sorted(changed, key=_order_of_adjustment)
 
 
-def _check(count: int) -> None:
-    if count > MOST:
-        message = f"must make at most {MOST} rows: name fewer dimensions, a longer step or a shorter time"
+def _check(count: int, most: int) -> None:
+    if count > most:
+        message = f"must make at most {most} rows: name fewer dimensions, a longer step or a shorter time"
         raise Invalid.field("query.groupBy", count, message)
 
 

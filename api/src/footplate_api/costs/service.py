@@ -64,6 +64,8 @@ class CostService:
     database: Database
     tariffs: TariffReader
     turns: ConcurrencyLimit = field(default_factory=cost_limit)
+    most_pods: int = MOST_PODS
+    pods_at_once: int = _PODS_AT_ONCE
 
     async def list_rows(
         self,
@@ -99,7 +101,7 @@ class CostService:
             tariff = await self.tariffs.read()
             async with self.database.read(PATIENCE_SECONDS) as session:
                 made = await _made(session, namespace, name, query)
-                pods = await _pods(session, made.uid) if query.pods else None
+                pods = await self._pods(session, made.uid) if query.pods else None
                 spans = await repository.spans_of(session, made.uid, now)
                 used = await asyncio.to_thread(run_cost.RunTimeline, spans, made.attempts, now)
                 found = await _added(session, tariff, made.uid, used, used.edges, used.key)
@@ -107,6 +109,22 @@ class CostService:
                 if pods:
                     by_pod = await _added(session, tariff, made.uid, used, used.bounds, lambda pod: pod.uid)
             return await asyncio.to_thread(_run_as_json, made, used, found, tariff.book, pods, by_pod)
+
+    async def _pods(self, session: ReadSession, uid: str) -> list[NamedPodUsage]:
+        """Return all pods of a run, from the first to the last; raises Invalid for too many."""
+        count = await repository.count_of(session, uid)
+        if count > self.most_pods:
+            right = (
+                f"must be false for a run that has had {count} pods: an answer tells each of {self.most_pods}"
+                " at most"
+            )
+            raise Invalid.field("query.pods", True, right)
+        found: list[NamedPodUsage] = []
+        after = FIRST
+        while part := await repository.pods_of(session, uid, after, self.pods_at_once):
+            found.extend(part)
+            after = part[-1].usage.start, part[-1].usage.uid
+        return found
 
     async def _tallies(
         self, session: ReadSession, asked: ResolvedCostQuery, among: Collection[str] | None, tariff: Tariff
@@ -232,22 +250,6 @@ async def _added(
     keys = KeyFunctions(lambda pod: key(pod) if pod.owner.uid == uid else None)
     await aggregation.add_node_usage(session, tallies, used.spans, keys)
     return tallies.found
-
-
-async def _pods(session: ReadSession, uid: str) -> list[NamedPodUsage]:
-    """Return all pods of a run, from the first to the last; raises Invalid for more than MOST_PODS."""
-    count = await repository.count_of(session, uid)
-    if count > MOST_PODS:
-        right = (
-            f"must be false for a run that has had {count} pods: an answer tells each of {MOST_PODS} at most"
-        )
-        raise Invalid.field("query.pods", True, right)
-    found: list[NamedPodUsage] = []
-    after = FIRST
-    while part := await repository.pods_of(session, uid, after, _PODS_AT_ONCE):
-        found.extend(part)
-        after = part[-1].usage.start, part[-1].usage.uid
-    return found
 
 
 def _run_as_json(

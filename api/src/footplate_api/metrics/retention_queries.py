@@ -87,14 +87,16 @@ def thinning_start(segment: StoredSegment, every: int) -> int:
     return segment.thinned_to if every <= segment.kept_every else 0
 
 
-async def thin(session: WriteSession, segment: StoredSegment, begin: int, every: int) -> int | None:
-    """Delete the next rows from step `begin`, except multiples of `every` and the segment's last row.
+async def thin(
+    session: WriteSession, segment: StoredSegment, begin: int, every: int, window: int = WINDOW
+) -> int | None:
+    """Delete the next `window` rows from step `begin`, except multiples of `every` and the last one.
 
     Return the step that follows upon them; None at the end.
     """
     row = MetricRow
     following = (row.segment_id == segment.id) & row.step.between(begin, segment.last)
-    ends = select(row.step).where(following).order_by(row.step).offset(WINDOW - 1).limit(1)
+    ends = select(row.step).where(following).order_by(row.step).offset(window - 1).limit(1)
     end = (await session.execute(ends)).scalar_one_or_none()
     last = segment.last if end is None else end
     await session.execute(
