@@ -81,11 +81,16 @@ class World:
         return process
 
 
+# Under the names of this release and of the previous one.
+_LOOKS: Final = ("footplate_operator_controller_reconcile_total", "footplate_operator_reconciles_total")
+_DEPTH: Final = ("footplate_operator_workqueue_depth", "footplate_operator_queue_runs")
+
+
 def _has_looked(process: Process, runs: int) -> bool:
     _, text = process.ask("/metrics")
     counts = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    looks = sum(float(value) for name, value in counts.items() if "reconciles_total" in name)
-    return looks >= runs and float(counts["footplate_operator_workqueue_depth"]) == 0
+    looks = sum(float(value) for name, value in counts.items() if name.startswith(_LOOKS))
+    return looks >= runs and all(float(counts[name]) == 0 for name in _DEPTH if name in counts)
 
 
 @pytest.fixture
