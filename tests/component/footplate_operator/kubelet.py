@@ -19,8 +19,9 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,7 +63,7 @@ def environment(pod: Json, address: str) -> dict[str, str]:
 
 @dataclass
 class Node:
-    """Starts and ends the pods of one namespace; coordinator n listens on `network`.n."""
+    """Starts and ends the pods of one namespace; the nth coordinator listens on `network`.n."""
 
     api: Api
     folder: Path
@@ -70,6 +71,7 @@ class Node:
     processes: dict[str, programs.Program] = field(default_factory=dict)
     agents: dict[str, StandIn] = field(default_factory=dict)
     coordinators: dict[str, str] = field(default_factory=dict)  # pod -> address, as the Service names them
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))  # of addresses: no two pods share one
     known: dict[str, str] = field(default_factory=dict)  # uid -> pod: it may have the name of one before it
     working: bool = True
     dead: set[str] = field(default_factory=set)  # uids of pods whose node has died
@@ -131,7 +133,7 @@ class Node:
     def _start(self, pod: Json, files: dict[str, str]) -> None:
         name = pod["metadata"]["name"]
         if pod["metadata"]["labels"]["footplate.dev/role"] == "coordinator":
-            address = f"{self.network}.{pod['metadata']['labels']['footplate.dev/epoch']}"
+            address = f"{self.network}.{next(self.numbers)}"
             variables = environment(pod, address) | files
             arguments = ["--bind", address]
             with (self.folder / f"{name}.log").open("ab") as log:
