@@ -19,7 +19,7 @@ SUITE := $(if $(CI),$(BIN)/python -m tools.rerun,$(PYTEST))
 LONGEST := --durations 40 --durations-min 4 # seconds: where the time of a suite goes
 TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,callbacks checkpoint commands frozen generation huggingface loop \
 	metrics model optim parallel rollout stages test_failures.py) $(addprefix tests/unit/footplate_planning/, \
-	test_agreement.py test_flops.py test_inventory.py test_topology.py) # those that import torch
+	test_agreement.py test_flops.py test_inventory.py test_topology.py) tests/unit/house/test_doctests.py # those that import torch
 MEMORY := $(if $(wildcard /dev/shm),TMPDIR=/dev/shm) # unit tests' files need no disk
 PACKAGES := contracts/src planning/src ledger/src operator/src api/src elastic/src trainer-image/src
 OURS := contracts planning ledger operator api elastic trainer

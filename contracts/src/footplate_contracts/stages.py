@@ -32,7 +32,6 @@ class StageRules:
         fields: fields of the spec that only some stages have, and that this one has.
         data_format: format of its packed data; empty: the format that training.loss reads.
         uses_conversations: True if it learns from whole samples of conversations.
-        samples: True if its model writes answers.
         trains: True if its steps change weights.
         decoders_only: True if it takes no other architecture.
         validates: True if its runs have a validation loss, and so a best checkpoint.
@@ -45,7 +44,6 @@ class StageRules:
     fields: frozenset[str] = frozenset()
     data_format: str = ""
     uses_conversations: bool = False
-    samples: bool = False
     trains: bool = True
     decoders_only: bool = True
     validates: bool = True
@@ -101,16 +99,14 @@ _RULES: Final = (
         stage=Stage.PPO,
         fields=_REINFORCES,
         data_format="prompts",
-        samples=True,
         validates=False,
         has_value_model=True,
     ),
-    StageRules(stage=Stage.GRPO, fields=_REINFORCES, data_format="prompts", samples=True, validates=False),
+    StageRules(stage=Stage.GRPO, fields=_REINFORCES, data_format="prompts", validates=False),
     StageRules(
         stage=Stage.GENERATE,
         fields=frozenset({"reward", "rollout"}),
         data_format="prompts",
-        samples=True,
         trains=False,
         validates=False,
         product=Product.ANSWERS,
