@@ -10,7 +10,7 @@ import pytest
 from footplate_contracts.names import ConditionType
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.kinds import EVENT, POD, Json
-from footplate_operator.trainingrun.policies.budget import BudgetAssessment, Level
+from footplate_operator.trainingrun.observed import BudgetAssessment, Level
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.operator_world import World
@@ -217,7 +217,8 @@ async def test_it_is_suspended_as_by_hand(seconds: float, ending: bool) -> None:
         Level.EXCEEDED, NewCondition(ConditionType.WITHIN_BUDGET, False, "x", ""), "it is spent"
     )
     first = controller.desire(by_hand, view, None, world.clock())
-    second = controller.desire(run, replace(view, spending=spent), None, world.clock())
+    over = replace(view, observed=replace(view.observed, spending=spent))
+    second = controller.desire(run, over, None, world.clock())
     for name in ("changes", "directives", "coordinator", "requeue_after"):
         assert getattr(first, name) == getattr(second, name)
     assert first.status.phase == second.status.phase != run.phase

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
-from footplate_contracts.names import Phase
+from footplate_contracts.names import ConditionType, Phase
 from footplate_contracts.reports import GenerationId
 from footplate_contracts.v1alpha1.status import (
     Condition,
@@ -17,8 +17,15 @@ from footplate_contracts.v1alpha1.status import (
     TrainingRunStatus,
 )
 from footplate_operator.runtime import throttle
+from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.trainingrun.observed import Observed, PodView, RecordingStatus
+from footplate_operator.trainingrun.observed import (
+    BudgetAssessment,
+    Level,
+    Observed,
+    PodView,
+    RecordingStatus,
+)
 from footplate_operator.trainingrun.policies import backoff, deletion, startup, suspension, ttl
 from footplate_operator.trainingrun.policies.deletion import LEAST_ASKED_SECONDS, Deletion
 from footplate_operator.trainingrun.policies.suspension import SuspensionStep
@@ -56,6 +63,12 @@ def test_suspension(training: bool, acknowledged: bool, waited: float, step: Sus
     assert suspension.next_step(training, acknowledged, waited, deadline=60) is step
 
 
+def spending(exceeded: str) -> BudgetAssessment:
+    """Return the assessment of a budget, as far as it suspends a run."""
+    condition = NewCondition(ConditionType.WITHIN_BUDGET, not exceeded, "x", "")
+    return BudgetAssessment(Level.EXCEEDED if exceeded else Level.WITHIN, condition, exceeded)
+
+
 @pytest.mark.parametrize(
     ("suspend", "exceeded", "asked"),
     [
@@ -66,15 +79,15 @@ def test_suspension(training: bool, acknowledged: bool, waited: float, step: Sus
     ],
 )
 def test_who_asks_for_a_suspension(suspend: bool, exceeded: str, asked: tuple[str, str] | None) -> None:
-    found = suspension.find_suspension(replace(run(suspend=suspend), exceeded=exceeded))
+    found = suspension.find_suspension(run(suspend=suspend), spending(exceeded))
     assert (None if found is None else (found.reason, found.message)) == asked
 
 
 @pytest.mark.parametrize(("exceeded", "fails"), [("", True), ("it is spent", False)])
 def test_a_run_that_is_not_to_start_does_not_fail_to_start_in_time(exceeded: str, fails: bool) -> None:
     starting = TrainingRunStatus(phase=Phase.STARTING, phase_time="2026-01-30T12:00:00Z")
-    late = replace(run(), status=starting, exceeded=exceeded)
-    assert (startup.find_startup_failure(late, False, Observed(), None, None, "", NOW) is not None) is fails
+    late, observed = replace(run(), status=starting), Observed(spending=spending(exceeded))
+    assert (startup.find_startup_failure(late, False, observed, None, None, "", NOW) is not None) is fails
 
 
 @pytest.mark.parametrize(

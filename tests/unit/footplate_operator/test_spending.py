@@ -24,13 +24,8 @@ from footplate_operator.runtime.conditions import condition
 from footplate_operator.runtime.events import Event
 from footplate_operator.trainingrun.desired.budget_check import check_budget, get_assessment
 from footplate_operator.trainingrun.events import budget_event
-from footplate_operator.trainingrun.policies.budget import (
-    LONGEST_LOOK,
-    BudgetAssessment,
-    Level,
-    assess_budget,
-    assess_from_status,
-)
+from footplate_operator.trainingrun.observed import BudgetAssessment, Level
+from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, assess_budget, assess_from_status
 from footplate_operator.trainingrun.status.cost import account
 from footplate_operator.usage.owner_usage import OwnerUsage
 from tests.support.fake_cluster import Clock

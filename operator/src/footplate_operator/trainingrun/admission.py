@@ -18,7 +18,7 @@ from footplate_operator.trainingrun.manifests import worker
 from footplate_operator.trainingrun.manifests.pod import security_context
 from footplate_operator.trainingrun.node_cache import NodeCache
 from footplate_operator.trainingrun.observed import PodView, RunCredentials
-from footplate_operator.trainingrun.policies import overrides, pod_refusals, reward_secrets, suspension
+from footplate_operator.trainingrun.policies import overrides, pod_refusals, reward_secrets
 from footplate_operator.trainingrun.policies.profile import list_changed_fields, refusal
 from footplate_operator.trainingrun.profiles import ProfileCache
 from footplate_operator.trainingrun.reference_index import ReferenceIndex
@@ -53,14 +53,14 @@ class Admission:
     release: str
 
     async def admitted(
-        self, run: Run, cache: RunCache, revisions: Sequence[AnyRevision]
+        self, run: Run, cache: RunCache, revisions: Sequence[AnyRevision], suspends: bool
     ) -> AnyRevision | MissingRevision | ReconcileProblem | None:
         """Return the revision of the run's pods, or the problem that prevents its admission.
 
         Return None if its profile is missing, or if a suspended run still has to wait for other runs. Raise
         ClusterError.
         """
-        admits = needs_admission(run, suspension.find_suspension(run) is not None)
+        admits = needs_admission(run, suspends)
         if not admits:
             known = cache.revision
             if known is not None and known.name(run.name) == run.status.revision:

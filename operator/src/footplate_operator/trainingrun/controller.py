@@ -48,12 +48,6 @@ from footplate_operator.trainingrun import usage_inputs
 from footplate_operator.trainingrun.admission import Admission
 from footplate_operator.trainingrun.coordinator_client import CoordinatorEndpoint, CoordinatorMonitor
 from footplate_operator.trainingrun.coordinator_silence import SilenceDetector
-from footplate_operator.trainingrun.desired.budget_check import (
-    check_budget,
-    get_assessment,
-    with_budget,
-    with_exceeded_budget,
-)
 from footplate_operator.trainingrun.desired.decision import RunDecision
 from footplate_operator.trainingrun.desired.run import decide
 from footplate_operator.trainingrun.events import budget_event, held_up_event, not_avoided_events, phase_event
@@ -67,6 +61,7 @@ from footplate_operator.trainingrun.node_cache import NodeCache
 from footplate_operator.trainingrun.observed import ApiEndpoint, Observed, PodView, live_nodes, view_pod
 from footplate_operator.trainingrun.packing import GangPacking
 from footplate_operator.trainingrun.policies import checkpoint_pins, deletion
+from footplate_operator.trainingrun.policies.suspension import find_suspension
 from footplate_operator.trainingrun.profiles import ProfileCache
 from footplate_operator.trainingrun.recovery import track_recovery
 from footplate_operator.trainingrun.reference_index import ReferenceIndex
@@ -172,10 +167,9 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
         if recovered is not None:
             self._metrics.count_recovery(recovered)
         used = await self._used.note(run, cache, pods, revisions, self._said(run, cache).energy, now)
-        cache.judgement = check_budget(run, used, tariff, now, cache.judgement, cache.accounts)
-        spending = get_assessment(run, cache.judgement, now, known=None not in (used, tariff))
-        run = with_exceeded_budget(run, spending)
-        admitted = await self._admission.admitted(run, cache, revisions)
+        spending = cache.assess_budget(run, used, tariff, now)
+        suspends = find_suspension(run, spending) is not None
+        admitted = await self._admission.admitted(run, cache, revisions, suspends)
         state = self._said(run, cache)
         self._nodes.track_pods(run.key, run.uid, pods)
         frozen = admitted if isinstance(admitted, Revision) else None
@@ -210,11 +204,12 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
             awaited=await self._chains.is_awaited(run, naming, deletion.due_since(run, pods, recorded, now)),
             usage=used,
             tariff=tariff,
-            turn=self._turns.find(run, None if credentials is None else admitted, pods, now),
+            spending=spending,
+            turn=self._turns.find(run, None if credentials is None else admitted, pods, suspends, now),
             scaled_up=await cache.scale_ups.find(run.namespace, pods, self._cluster, now),
         )
         revision = None if isinstance(admitted, ReconcileProblem) else admitted
-        return RunView(observed, revision, cache.unobserved_of(run, now), spending)
+        return RunView(observed, revision, cache.unobserved_of(run, now))
 
     def _packing(
         self, run: Run, cache: RunCache, scheduling: Scheduling, pods: Sequence[PodView], now: datetime
@@ -235,8 +230,8 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
             told = observed.problem if problem.passing else problem
             observed = replace(observed, problem=told, hindered=True)
         kept = frozenset(step for follower in observed.followers for step in follower.steps)
-        run = with_exceeded_budget(replace(run, unobserved=view.unobserved, kept_steps=kept), view.spending)
-        desired = with_budget(run, decide(run, view.revision, observed, now), view.spending, now)
+        run = replace(run, unobserved=view.unobserved, kept_steps=kept)
+        desired = decide(run, view.revision, observed, now)
         has_workers = any(not pod.ended for pod in observed.workers)
         wanted, state = observed.followers, observed.coordinator
         followers = checkpoint_pins.select_followers(run, wanted, state, has_workers=has_workers)

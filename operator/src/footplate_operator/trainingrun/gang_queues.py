@@ -19,7 +19,6 @@ from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key, key_of
 from footplate_operator.trainingrun.observed import GangTurn, PodView
-from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.gang_order import WaitingGang, get_turn, sort_gangs
 from footplate_operator.trainingrun.revision import AnyRevision, MissingRevision, Revision
 from footplate_operator.trainingrun.run import Run, gathers, get_gathering, phase_of
@@ -85,6 +84,7 @@ class GangQueues:
         run: Run,
         admitted: AnyRevision | MissingRevision | ReconcileProblem | None,
         pods: Sequence[PodView],
+        suspends: bool,
         now: datetime,
     ) -> GangTurn:
         """Return the turn of `run`; a run that does not wait for nodes leaves the queue and needs none.
@@ -95,8 +95,9 @@ class GangQueues:
         Args:
             admitted: its revision, or the problem that keeps it from gathering.
             pods: of the run, any state.
+            suspends: there is a reason to suspend it.
         """
-        line, stops = self._lines[run.spec.compute.profile], run.ended or suspension.find_suspension(run)
+        line, stops = self._lines[run.spec.compute.profile], run.ended or suspends
         if isinstance(admitted, Revision) and not stops and (run.gathers or not run.has_gang):
             scheduling = admitted.frozen.profile.scheduling
             priority = self._priority(run.spec.priority_class_name or scheduling.priority_class_name)

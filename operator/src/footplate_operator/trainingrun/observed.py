@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import IntEnum
 from functools import cached_property
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from footplate_contracts.names import PROFILE_LABEL, Env, Role, WorkerId
 from footplate_contracts.v1alpha1.references import DependentRun
 from footplate_ledger.account import Tariff
 from footplate_operator.runtime.clock import parse_time
+from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import POD, Json, Kind
 from footplate_operator.runtime.objects import Child, controller_of
@@ -208,6 +210,29 @@ class GangTurn:
     retry: datetime | None = None  # when it may gather at the latest, though nothing changes before
 
 
+class Level(IntEnum):
+    """Level of spending."""
+
+    WITHIN = 0
+    NEARLY = 1
+    EXCEEDED = 2
+
+
+@dataclass(frozen=True)
+class BudgetAssessment:
+    """Assessment of one run's budget, by one account.
+
+    `exceeded` says why to suspend the run, empty for no reason; `look_after` are seconds until the result may
+    change without news; `nearly` are amounts of which 80 % are spent.
+    """
+
+    level: Level
+    condition: NewCondition
+    exceeded: str = ""
+    look_after: int | None = None
+    nearly: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Observed:
     """Input of a decision about one run: everything that was observed."""
@@ -241,6 +266,7 @@ class Observed:
     # When an autoscaler said that it adds nodes for one of its pods.
     scaled_up: datetime | None = None
     tariff: Tariff | None = None  # prices and intensities; None: they are not known yet
+    spending: BudgetAssessment | None = None  # of its budget; None: it has none
 
     @property
     def may_create(self) -> bool:

@@ -28,7 +28,6 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
     # What does not count of its phase: nobody led then, or the last leader's clock was another.
     unobserved: timedelta = timedelta(0)
     kept_steps: frozenset[int] = frozenset()  # whose checkpoints stay for other runs; not in the object
-    exceeded: str = ""  # what of its budget is spent, where it is to be suspended for that; not in the object
 
     @property
     def phase(self) -> Phase | None:

@@ -12,6 +12,7 @@ from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.logs import log_fields
 from footplate_contracts.v1alpha1.pods import Trainer
 from footplate_contracts.v1alpha1.status import TimeStatus
+from footplate_ledger.account import Tariff
 from footplate_ledger.cost_cache import RunCostCache
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
@@ -19,9 +20,9 @@ from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import CORE_EVENT, Json, Kind
 from footplate_operator.runtime.objects import Child
 from footplate_operator.trainingrun.avoidance import NodeAvoidance
-from footplate_operator.trainingrun.desired.budget_check import BudgetCheck
+from footplate_operator.trainingrun.desired.budget_check import BudgetCheck, check_budget, get_assessment
 from footplate_operator.trainingrun.drift import OFTEN, DesiredChild, content_digest
-from footplate_operator.trainingrun.observed import PodView, RunCredentials
+from footplate_operator.trainingrun.observed import BudgetAssessment, PodView, RunCredentials
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, misses_secret
 from footplate_operator.trainingrun.recovery import Recovery
 from footplate_operator.trainingrun.revision import Revision, RevisionData
@@ -103,6 +104,13 @@ class RunCache:
         if self.counted is None or self.counted[0] != until:
             self.counted = (until, run.status.time)
         return None if until is None else self.counted[1]
+
+    def assess_budget(
+        self, run: Run, used: OwnerUsage | None, tariff: Tariff | None, now: datetime
+    ) -> BudgetAssessment | None:
+        """Return what `run` has spent of its budget; None without a budget."""
+        self.judgement = check_budget(run, used, tariff, now, self.judgement, self.accounts)
+        return get_assessment(run, self.judgement, now, known=None not in (used, tariff))
 
     def compared(
         self, these: tuple[object, ...], compare: Callable[[], ReconcileProblem | list[str]]

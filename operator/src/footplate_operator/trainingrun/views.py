@@ -14,7 +14,6 @@ from footplate_operator.runtime.objects import Child, view_child
 from footplate_operator.trainingrun.drift import content_digest
 from footplate_operator.trainingrun.gang.coordinator import with_api_change
 from footplate_operator.trainingrun.observed import Observed, view_pod
-from footplate_operator.trainingrun.policies.budget import BudgetAssessment
 from footplate_operator.trainingrun.revision import AnyRevision, MissingRevision, view_revision
 
 _log = logging.getLogger(__name__)
@@ -34,7 +33,6 @@ class RunView:
     observed: Observed
     revision: AnyRevision | MissingRevision | None
     unobserved: timedelta = timedelta(0)  # of the phase
-    spending: BudgetAssessment | None = None  # of its budget, if it has one
 
 
 def view_of(kind: Kind, body: Json, api_url: str) -> Child:

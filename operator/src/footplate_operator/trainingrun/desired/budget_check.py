@@ -1,4 +1,4 @@
-"""Checks a run's budget, and adds the result to a decision."""
+"""Checks a run's budget by its usage, else by its status."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from footplate_ledger.cost_cache import RunCostCache
 from footplate_ledger.intervals import unix_second
 from footplate_ledger.prices import FOREVER
 from footplate_operator.runtime import conditions
-from footplate_operator.trainingrun.desired.decision import RunDecision, soonest
+from footplate_operator.trainingrun.observed import BudgetAssessment
 from footplate_operator.trainingrun.policies import budget
-from footplate_operator.trainingrun.policies.budget import BudgetAssessment
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status.cost import account_from
-from footplate_operator.trainingrun.status.report import fit
 from footplate_operator.usage.owner_usage import OwnerUsage
 
 
@@ -90,27 +88,3 @@ def get_assessment(
 def _is_final(ended: datetime | None, cost: CostStatus) -> bool:
     """Return whether the status counts all of the run's usage."""
     return ended is not None and cost.until is not None and parse_time(cost.until) >= unix_second(ended)
-
-
-def with_exceeded_budget(run: Run, spending: BudgetAssessment | None) -> Run:
-    """Return `run`, with the reason to suspend it for its spending, if any."""
-    return replace(run, exceeded="" if spending is None else spending.exceeded)
-
-
-def with_budget(
-    run: Run, desired: RunDecision, spending: BudgetAssessment | None, now: datetime
-) -> RunDecision:
-    """Return `desired` with the budget's condition and the time of the next check.
-
-    `spending` is None for a run without a budget: then the condition is removed.
-    """
-    known = desired.status.conditions
-    if spending is None:
-        said = [other for other in known if other.type != ConditionType.WITHIN_BUDGET]
-        return replace(desired, status=desired.status.model_copy(update={"conditions": said}))
-    said = conditions.merge(known, [spending.condition], run.generation, now)
-    return replace(
-        desired,
-        status=fit(desired.status.model_copy(update={"conditions": said})),
-        requeue_after=soonest(desired.requeue_after, spending.look_after),
-    )

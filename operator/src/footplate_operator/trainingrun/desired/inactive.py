@@ -23,8 +23,8 @@ from footplate_operator.trainingrun.policies import deletion
 from footplate_operator.trainingrun.policies.suspension import SuspensionRequest
 from footplate_operator.trainingrun.revision import MissingRevision, UnreadableRevision
 from footplate_operator.trainingrun.run import Run, get_gathering
-from footplate_operator.trainingrun.status.observed_fields import update_ended_status
-from footplate_operator.trainingrun.status.report import compare, not_training, report
+from footplate_operator.trainingrun.status.observed_fields import update_conditions, update_ended_status
+from footplate_operator.trainingrun.status.report import compare, fit, not_training, report
 from footplate_operator.trainingrun.status.wait_messages import waiting_for_turn
 
 LABELS_SECONDS: Final = 10.0  # between two looks for labels of Nodes and namespaces
@@ -43,7 +43,7 @@ def decide_ended(run: Run, ended_at: datetime, observed: Observed, now: datetime
     # What the run still has to tell the API is told before it goes.
     end = None if pods.busy else _end(run, ended_at, status, observed, now)
     return RunDecision(
-        status=status,
+        status=fit(status),
         changes=(
             pods.removals,
             tuple(secret),
@@ -116,7 +116,8 @@ def decide_refused_revision(run: Run, observed: Observed, now: datetime) -> RunD
     """Return the decision about a run whose revision the API server refused: no pod, an unchanged phase."""
     problem = observed.problem
     if problem is None:  # over in a moment
-        return RunDecision(status=run.status)
+        known = update_conditions(run, observed, now)
+        return RunDecision(status=fit(run.status.model_copy(update={"conditions": known})))
     said = not_training(problem.reason, problem.message, problem)
     return RunDecision(
         status=report(run, update_ended_status(run, observed, now), run.phase or Phase.QUEUED, said, now)

@@ -6,13 +6,14 @@ same answer, so any state of a run can be written down as a test.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from footplate_contracts.names import Phase
 from footplate_operator.runtime.kinds import REVISION
 from footplate_operator.trainingrun.desired.active import decide_active
 from footplate_operator.trainingrun.desired.assessment import assess
-from footplate_operator.trainingrun.desired.decision import RunDecision
+from footplate_operator.trainingrun.desired.decision import RunDecision, soonest
 from footplate_operator.trainingrun.desired.inactive import (
     decide_ended,
     decide_queued,
@@ -39,9 +40,17 @@ def decide(
         revision: the revision of its pods, readable, unreadable or missing; None if it could not be admitted.
         observed: the observed state.
     """
+    desired = _decide(run, revision, observed, now)
+    look_after = observed.spending.look_after if observed.spending is not None else None
+    return replace(desired, requeue_after=soonest(desired.requeue_after, look_after))
+
+
+def _decide(
+    run: Run, revision: AnyRevision | MissingRevision | None, observed: Observed, now: datetime
+) -> RunDecision:
     if run.ended is not None:
         return decide_ended(run, run.ended, observed, now)
-    if (asked := suspension.find_suspension(run)) is not None and not run.has_gang:
+    if (asked := suspension.find_suspension(run, observed.spending)) is not None and not run.has_gang:
         return decide_suspended(run, asked, observed, now)
     if revision is None:
         return decide_queued(run, observed, now)

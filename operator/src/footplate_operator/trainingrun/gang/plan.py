@@ -125,7 +125,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     status, compute = run.status, run.spec.compute
     known_epoch = status.coordinator.epoch if status.coordinator else 0
     taken_epoch = max((pod.epoch for pod in seen.predecessors), default=0)
-    waited = _waited(run, now)
+    waited = _waited(run, seen, now)
     in_time = losses.MUTE_SECONDS <= waited < losses.ALL_MUTE_SECONDS
     deaf = in_time and losses.has_no_contact(seen.coordinator, seen.workers, now)
     # Of one that was never heard nothing is known but what Kubernetes says.
@@ -182,13 +182,14 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     )
 
 
-def _waited(run: Run, now: datetime) -> float:
+def _waited(run: Run, seen: Observed, now: datetime) -> float:
     """Return the seconds for which the run has been about to train again; 0 while it trains, or is not to.
 
     Before its first generation the time that its image takes to start an agent is unknown: subtract half of
     the startup deadline; the result may be negative.
     """
-    if run.phase not in (Phase.STARTING, Phase.RESTARTING) or suspension.find_suspension(run) is not None:
+    suspends = suspension.find_suspension(run, seen.spending) is not None
+    if suspends or run.phase not in (Phase.STARTING, Phase.RESTARTING):
         return 0.0
     spoke = any(attempt.generation for attempt in run.status.attempts)
     benefit = 0.0 if spoke else run.spec.resilience.startup_deadline_seconds / 2
@@ -197,8 +198,8 @@ def _waited(run: Run, now: datetime) -> float:
 
 def _holds_coordinator(run: Run, seen: Observed) -> bool:
     """Return whether the coordinator stays where it is, though its node is about to end."""
-    not_training = run.phase is not Phase.RUNNING or suspension.find_suspension(run) is not None
-    return not_training or any(map(_leaves, seen.workers))
+    suspends = suspension.find_suspension(run, seen.spending) is not None
+    return suspends or run.phase is not Phase.RUNNING or any(map(_leaves, seen.workers))
 
 
 def _leaves(pod: PodView) -> bool:

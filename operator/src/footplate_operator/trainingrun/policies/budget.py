@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from fractions import Fraction
 from math import ceil
 from typing import Final
@@ -25,6 +24,7 @@ from footplate_ledger.conversion import decimal_fraction
 from footplate_ledger.energy import EnergyMethod
 from footplate_ledger.units import Carbon, Money, Seconds
 from footplate_operator.runtime.conditions import NewCondition
+from footplate_operator.trainingrun.observed import BudgetAssessment, Level
 
 NEARLY: Final = Fraction(4, 5)
 LONGEST_LOOK: Final = 300  # seconds; a run is looked at anyway about as often
@@ -37,29 +37,6 @@ _UNKNOWN: Final = {
     Reason.ENERGY_UNKNOWN: "what some of its nodes consume is unknown, and counts for nothing here: state"
     " gpu.tdpWatts or energy.nodeWatts in their ComputeProfile",
 }
-
-
-class Level(IntEnum):
-    """Level of spending."""
-
-    WITHIN = 0
-    NEARLY = 1
-    EXCEEDED = 2
-
-
-@dataclass(frozen=True)
-class BudgetAssessment:
-    """Assessment of one run's budget, by one account.
-
-    `exceeded` says why to suspend the run, empty for no reason; `look_after` are seconds until the result may
-    change without news; `nearly` are amounts of which 80 % are spent.
-    """
-
-    level: Level
-    condition: NewCondition
-    exceeded: str = ""
-    look_after: int | None = None
-    nearly: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def find_startup_failure(
         everywhere: that diagnosis, if another node would not mend it.
         coordinator_error: the error of its newest coordinator, while none serves.
     """
-    if not is_untrained(run.phase) or suspension.find_suspension(run) is not None:
+    if not is_untrained(run.phase) or suspension.find_suspension(run, observed.spending) is not None:
         return None
     if stepped:
         return None

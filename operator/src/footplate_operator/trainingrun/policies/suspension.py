@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from footplate_contracts.names import Reason
+from footplate_operator.trainingrun.observed import BudgetAssessment
 from footplate_operator.trainingrun.run import Run
 
 ALLOWANCE_SECONDS: Final = 15.0  # for the command to arrive, the step to end and the answer to come back
@@ -32,11 +33,14 @@ class SuspensionRequest:
 BY_HAND: Final = SuspensionRequest(Reason.SUSPENDED, "spec.suspend is true")
 
 
-def find_suspension(run: Run) -> SuspensionRequest | None:
-    """Return the reason to suspend `run` now, `spec.suspend` or its spent budget; None if there is none."""
-    if run.spec.suspend:
-        return BY_HAND
-    return SuspensionRequest(Reason.BUDGET_EXCEEDED, run.exceeded) if run.exceeded else None
+def find_suspension(run: Run, spending: BudgetAssessment | None) -> SuspensionRequest | None:
+    """Return the first reason to suspend `run` now; None if there is none."""
+    exceeded = spending.exceeded if spending is not None else ""
+    reasons = (
+        BY_HAND if run.spec.suspend else None,
+        SuspensionRequest(Reason.BUDGET_EXCEEDED, exceeded) if exceeded else None,
+    )
+    return next(filter(None, reasons), None)
 
 
 class SuspensionStep(StrEnum):

@@ -9,15 +9,17 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
-from footplate_contracts.names import coordinator_pod_name
+from footplate_contracts.names import ConditionType, coordinator_pod_name
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.status import (
+    Condition,
     CoordinatorStatus,
     DataStatus,
     ProgressStatus,
     TrainingRunStatus,
     WorldStatus,
 )
+from footplate_operator.runtime import conditions
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.run import Run
@@ -50,6 +52,7 @@ def update_status(
             "coordinator": _coordinator(run, serving, pods.coordinators),
             "telemetry": dropped_telemetry.count_dropped(before.telemetry, state),
             "replicas": _replicas(pods),
+            "conditions": update_conditions(run, pods, now),
         }
     )
 
@@ -63,6 +66,7 @@ def update_ended_status(run: Run, observed: Observed, now: datetime) -> Training
     gone_on = state.progress.step > (before.progress.step if before.progress else 0)
     update: dict[str, object] = {
         "replicas": _replicas(observed),
+        "conditions": update_conditions(run, observed, now),
         "telemetry": dropped_telemetry.count_dropped(before.telemetry, state),
         "checkpoint": checkpoints(run),  # marks come and go
         "progress": _at_nothing(before.progress),
@@ -73,6 +77,14 @@ def update_ended_status(run: Run, observed: Observed, now: datetime) -> Training
     if gone_on or _newer(before, state):
         update["checkpoint"] = checkpoints(run, state.checkpoint, state.checkpoint_steps)
     return before.model_copy(update=update)
+
+
+def update_conditions(run: Run, observed: Observed, now: datetime) -> list[Condition]:
+    """Return the conditions of `run` with that of its budget; without it for a run without a budget."""
+    known, spending = run.status.conditions, observed.spending
+    if spending is None:
+        return [other for other in known if other.type != ConditionType.WITHIN_BUDGET]
+    return conditions.merge(known, [spending.condition], run.generation, now)
 
 
 def _newer(before: TrainingRunStatus, state: CoordinatorState) -> bool:

@@ -66,7 +66,7 @@ def report(
                 "phase_time": before.phase_time if same else format_time(now),
                 "phase_unobserved_seconds": _unobserved(run, phase) if same else 0.0,
                 "observed_generation": run.generation,
-                "conditions": conditions.merge(before.conditions, said, run.generation, now),
+                "conditions": conditions.merge(seen.conditions, said, run.generation, now),
                 "time": time,
                 "goodput": wall_time.goodput(time),
                 "selector": selector(run.uid, Role.WORKER),
