@@ -68,4 +68,4 @@ async def test_an_operator_that_is_away_for_an_hour_finds_every_failure_counted(
     assert counted(world) == {"Communication": 60}
     await kill_ranks(world, 1, every=2.0)
     await world.until(lambda: world.phase == "Failed", 30)
-    assert world.condition("Complete")["message"].startswith("Communication 61 times, 60 allowed")
+    assert world.condition("Failed")["message"].startswith("Communication 61 times, 60 allowed")

@@ -15,10 +15,10 @@ async def test_a_run_that_never_trained_ends_at_the_first_one(world: Simulation)
     world.nodes.by_name["node-3"].locked_memory = LITTLE
     world.apply()
     await world.until(lambda: world.phase == "Failed", 20)
-    complete = world.condition("Complete")
-    assert complete["reason"] == "NodeMisconfigured"
-    assert "RLIMIT_MEMLOCK is 65536 bytes" in complete["message"]
-    assert "LimitMEMLOCK=infinity" in complete["message"]
+    failed = world.condition("Failed")
+    assert failed["reason"] == "NodeMisconfigured"
+    assert "RLIMIT_MEMLOCK is 65536 bytes" in failed["message"]
+    assert "LimitMEMLOCK=infinity" in failed["message"]
     assert world.status["attempts"][0]["node"] == "node-3"
 
 

@@ -233,7 +233,9 @@ class ConditionType(StrEnum):
     RECONCILED = "Reconciled"  # False: the operator could not do what the spec asks
     PROGRESSING = "Progressing"  # False: something holds the run up; the reason says what
     CHECKPOINTED = "Checkpointed"  # a durable checkpoint exists
-    COMPLETE = "Complete"  # True: succeeded; False: failed
+    COMPLETE = "Complete"  # True: succeeded; never False, as with a Job
+    FAILED = "Failed"  # True: failed; never False
+    SUSPENDED = "Suspended"  # True: saved and without pods, until it is resumed; False: resumed since
     WITHIN_BUDGET = "WithinBudget"  # False: spec.budget is spent; Unknown: not all is known that was spent
 
 
@@ -270,6 +272,7 @@ class Reason(StrEnum):
     LENGTH_REFUSED = "LengthRefused"
     SUSPENDED = "Suspended"
     SUSPENDING = "Suspending"
+    RESUMED = "Resumed"
     FINISHED = "Finished"
     NOTHING_TO_TRAIN = "NothingToTrain"  # checkpoint.uri holds the last step already
     UNSCHEDULABLE = "Unschedulable"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from footplate_contracts.names import ConditionType
+from footplate_operator.runtime.conditions import NewCondition, condition
 from tests.component.contracts.kube import AS_OPERATOR, Kubectl
 from tests.component.contracts.manifests import run_manifest
 
@@ -45,6 +48,22 @@ def test_columns(kubectl: Kubectl) -> None:
         "0.97",
         "12.5",
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "phase"), [("Complete", "Succeeded"), ("Failed", "Failed"), ("Suspended", "Suspended")]
+)
+def test_wait_returns_once_the_condition_holds(kubectl: Kubectl, kind: str, phase: str) -> None:
+    name = f"waits-for-{kind.lower()}"
+    kubectl("create", "-f", "-", stdin=json.dumps(run_manifest(name=name)))
+    wait = ("wait", f"trun/{name}", f"--for=condition={kind}", "--timeout=1s")
+    assert kubectl.run(*wait).returncode != 0, "the run has no status yet"
+    said = NewCondition(ConditionType(kind), True, "Why", "the reason")
+    status = {"phase": phase, "conditions": [condition(said, 1, datetime.now(UTC)).to_json()]}
+    assert kubectl.write_status(name, status, AS_OPERATOR).returncode == 0
+    reached = kubectl(*wait)
+    kubectl("delete", "trun", name)
+    assert reached.split() == [f"trainingrun.footplate.dev/{name}", "condition", "met"]
 
 
 @pytest.mark.parametrize(

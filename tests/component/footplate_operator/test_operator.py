@@ -62,7 +62,7 @@ def test_a_run_lives_from_apply_to_succeeded(operator: Process, api: Api, node: 
     assert (status["progress"]["step"], status["progress"]["totalSteps"], status["restarts"]) == (165, 165, 0)
     assert status["checkpoint"]["latestStep"] == 165
     assert status["world"]["ranks"] == 4
-    assert _condition(status, "Complete")["status"] == "True"
+    api("wait", "trun/tiny", "--for=condition=Complete", "--timeout=5s")
     run = api.get(TRAINING_RUN, "tiny")
     assert run is not None and "finalizers" not in run["metadata"]
     created = datetime.fromisoformat(run["metadata"]["creationTimestamp"])
@@ -125,11 +125,13 @@ def test_suspension_saves_and_resumption_goes_on(operator: Process, api: Api, no
     api.apply(_run(api, steps=400))
     _phase(api, "Running")
     api("patch", "trun", "tiny", "--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
-    status = _phase(api, "Suspended", seconds=20)
+    api("wait", "trun/tiny", "--for=condition=Suspended", "--timeout=20s")
+    status = _phase(api, "Suspended")
     saved = status["checkpoint"]["latestStep"]
     assert saved > 0
     wait_for(lambda: not api.find(POD, "footplate.dev/role=worker") or None, "workers are gone", 20)
     api("patch", "trun", "tiny", "--type=merge", "-p", json.dumps({"spec": {"suspend": False}}))
+    api("wait", "trun/tiny", "--for=condition=Suspended=False", "--timeout=20s")
     status = _phase(api, "Running")
     assert status["coordinator"]["epoch"] == 2
     assert status["attempts"][-1]["startStep"] >= saved

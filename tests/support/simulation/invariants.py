@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.support.simulation.world import Simulation
 
 SUPERSEDED: Final = 60.0  # seconds for a pod to be gone, once its kubelet answers
+OUTCOMES: Final = {"Complete": "Succeeded", "Failed": "Failed", "Suspended": "Suspended"}  # and their phases
 _TICK: Final = 1.0
 _ROUNDED: Final = 1.0  # seconds: moments are told in whole ones
 
@@ -53,6 +54,7 @@ class Invariants:
             if count(after) < count(before):
                 self._say(f"{count(after)} {what} after {count(before)}")
         self._check_time(run, before, after)
+        self._check_outcome(phase, after)
         if phase == "Suspended" and was == "Suspending":
             self._check_acknowledgement(run, after)
 
@@ -68,6 +70,15 @@ class Invariants:
         passed, booked = (until - began).total_seconds(), total(TimeStatus.model_validate(spent))
         if booked > passed + _ROUNDED or (ended and booked < passed - _ROUNDED):
             self._say(f"status.time adds up to {booked:.1f} s of {passed:.1f} s")
+
+    def _check_outcome(self, phase: str, after: Json) -> None:
+        """Complete, Failed and Suspended hold in their own phases; only Suspended is ever False."""
+        said = {known["type"]: known["status"] for known in after.get("conditions", [])}
+        for kind, its in OUTCOMES.items():
+            if (said.get(kind) == "True") is not (phase == its):
+                self._say(f"the condition {kind} is {said.get(kind)} in the phase {phase}")
+        if said.get("Complete", "True") != "True" or said.get("Failed", "True") != "True":
+            self._say(f"Complete or Failed is not True: {said}")
 
     def _check_acknowledgement(self, run: Json, after: Json) -> None:
         """A step that is said to be durable is, and none after it was trained."""

@@ -24,12 +24,12 @@ SAID_WITHIN_SECONDS = 10.0
         ),
         pytest.param(
             "data.uri", "/shared/data/nowhere", "Failed",
-            ("Complete", "False", "DataMissing"), "/shared/data/nowhere", id="data-missing",
+            ("Failed", "True", "DataMissing"), "/shared/data/nowhere", id="data-missing",
             marks=pytest.mark.alone,
         ),
         pytest.param(
             "trainer.image", "localhost/footplate/no-such-image:1", "Failed",
-            ("Complete", "False", "ImagePull"), "no-such-image", id="image-unpullable",
+            ("Failed", "True", "ImagePull"), "no-such-image", id="image-unpullable",
         ),
     ],
 )  # fmt: skip
@@ -47,7 +47,7 @@ def test_a_corrupt_shard_is_named(runs: Runs, name: str, shell: Shell) -> None:
     copy = f"/shared/data/{name}"
     shell(f"cp -r {DATA} {copy} && printf x | dd of={copy}/shard-00000.bin bs=1 seek=1000 conv=notrunc")
     runs.apply(changed(tiny(name, runs.namespace), "data.uri", copy))
-    found = runs.wait_condition(name, "Complete", "False", "DataCorrupt", seconds=SAID_WITHIN_SECONDS)
+    found = runs.wait_condition(name, "Failed", "True", "DataCorrupt", seconds=SAID_WITHIN_SECONDS)
     assert "shard-00000.bin" in found["message"]
 
 
@@ -64,7 +64,7 @@ def test_a_full_volume_is_said(runs: Runs, name: str) -> None:
     manifest["spec"]["trainer"]["volumeMounts"].append({"name": "small", "mountPath": "/small"})
     runs.apply(manifest)
     full = runs.until("step 5", lambda: time_of(runs, name, step=5), name, seconds=180)
-    found = runs.wait_condition(name, "Complete", "False", "StorageFull", seconds=SAID_WITHIN_SECONDS)
+    found = runs.wait_condition(name, "Failed", "True", "StorageFull", seconds=SAID_WITHIN_SECONDS)
     assert "/small/checkpoints" in found["message"]
     said = datetime.fromisoformat(found["lastTransitionTime"]).timestamp()
     assert said - full <= SAID_WITHIN_SECONDS

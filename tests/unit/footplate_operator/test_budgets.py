@@ -69,8 +69,8 @@ async def test_a_budget_that_a_user_sets_for_infrastructure_holds_at_any_size_an
     assert (world.phase, counted(world)) == ("Restarting", {"Communication": 100})
     interrupt(world, Cause.COMMUNICATION)
     await world.reconcile()
-    assert (world.phase, world.condition("Complete")["reason"]) == ("Failed", "BudgetExhausted")
-    assert world.condition("Complete")["message"].startswith("Communication 101 times, 100 allowed; last: ")
+    assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "BudgetExhausted")
+    assert world.condition("Failed")["message"].startswith("Communication 101 times, 100 allowed; last: ")
 
 
 async def test_an_operator_that_was_away_for_an_hour_counts_what_happened() -> None:
@@ -93,9 +93,9 @@ async def test_a_run_that_overspent_while_nobody_looked_ends() -> None:
     world.trains = False
     interrupt(world, *[Cause.STORAGE] * 11, *[Cause.NODE_LOST] * 40)
     await world.reconcile()
-    complete = world.condition("Complete")
-    assert (world.phase, complete["reason"]) == ("Failed", "BudgetExhausted")
-    assert complete["message"].startswith("Storage 11 times, 10 allowed")
+    failed = world.condition("Failed")
+    assert (world.phase, failed["reason"]) == ("Failed", "BudgetExhausted")
+    assert failed["message"].startswith("Storage 11 times, 10 allowed")
 
 
 async def test_the_coordinator_of_an_earlier_release_counts_what_it_lists() -> None:
@@ -149,9 +149,9 @@ async def test_an_agent_that_ends_at_each_start_by_its_own_mistake_ends_the_run(
             break
         world.end_pod(world.workers("Running")[0], code)
         await world.live(5)
-    complete = world.condition("Complete")
-    assert (world.phase, complete["reason"]) == ("Failed", "PodFailed")
-    assert f"ended with exit code {code}{', which is ' + name if name else ''}" in complete["message"]
+    failed = world.condition("Failed")
+    assert (world.phase, failed["reason"]) == ("Failed", "PodFailed")
+    assert f"ended with exit code {code}{', which is ' + name if name else ''}" in failed["message"]
     assert set(world.status["failures"]) == {"UserError"}
 
 
@@ -190,4 +190,4 @@ async def test_evictions_are_bounded_where_they_are_the_pods_own_doing(
     assert world.status["failures"] == {cause: 3}
     assert (world.phase == "Failed") is ends
     if ends:
-        assert message.strip() in world.condition("Complete")["message"]
+        assert message.strip() in world.condition("Failed")["message"]

@@ -54,7 +54,7 @@ async def test_memory_has_its_budget_though_the_agent_went_with_the_container(or
         assert world.status["failures"] == {"OutOfMemory": times}
         await world.live(10)
     assert world.phase == "Failed"
-    assert "training.microBatchSize" in world.condition("Complete")["message"]
+    assert "training.microBatchSize" in world.condition("Failed")["message"]
 
 
 def _lose_agent(world: World, name: str) -> None:

@@ -125,7 +125,7 @@ async def test_what_is_not_accepted_for_a_minute_fails_a_run() -> None:
     assert world.phase == "Starting"
     assert "volumeMounts" in world.condition("Reconciled")["message"]
     await world.live(10, until=lambda: world.phase == "Failed")
-    assert "volumeMounts" in world.condition("Complete")["message"]
+    assert "volumeMounts" in world.condition("Failed")["message"]
 
 
 BUSY, AWAY, GONE = ClusterError("busy", 429), ClusterError("away", 503), ClusterError("refused")

@@ -45,9 +45,9 @@ async def test_a_traceback_fails_the_run_when_it_comes_twice() -> None:
         world.trains = False
         await world.live(5)
     assert world.phase == "Failed"
-    complete = world.condition("Complete")
-    assert (complete["status"], complete["reason"]) == ("False", "PythonError")
-    assert "ValueError: bad batch 17" in complete["message"]
+    failed = world.condition("Failed")
+    assert (failed["status"], failed["reason"]) == ("True", "PythonError")
+    assert "ValueError: bad batch 17" in failed["message"]
     assert world.status["failures"] == {"UserError": 2}
     await world.live(10)
     assert world.workers("Running") == [] and world.workers() == ["tiny-w0-0", "tiny-w1-0"], "logs stay"
@@ -72,7 +72,7 @@ async def test_what_no_restart_mends_fails_at_once(cause: Cause, reason: Reason)
     world._speak()
     await world.reconcile()
     assert world.phase == "Failed"
-    assert world.condition("Complete")["reason"] == reason
+    assert world.condition("Failed")["reason"] == reason
     assert "what is wrong" in world.condition("Progressing")["message"]
 
 
@@ -100,7 +100,7 @@ async def test_who_knows_why_a_worker_ended_is_awaited_for_a_while(
     await world.live(silent_seconds)
     world.coordinator().reachable = True
     await world.live(2, until=lambda: world.phase == "Failed")
-    assert world.condition("Complete")["reason"] == reason
+    assert world.condition("Failed")["reason"] == reason
 
 
 async def test_an_unpullable_image_fails_the_run() -> None:
@@ -111,8 +111,8 @@ async def test_an_unpullable_image_fails_the_run() -> None:
     _wait_for(world, "tiny-w0-0", "ErrImagePull", "failed to resolve reference: manifest unknown: not found")
     # Until then the other one may have it, and then it would be the node that has not.
     await world.live(15, until=lambda: world.phase == "Failed")
-    assert world.condition("Complete")["reason"] == "ImagePull"
-    assert "not found" in world.condition("Complete")["message"]
+    assert world.condition("Failed")["reason"] == "ImagePull"
+    assert "not found" in world.condition("Failed")["message"]
 
 
 async def _one_node_lacks_the_image() -> World:
@@ -141,7 +141,7 @@ async def test_an_image_that_one_node_lacks_ends_no_run_that_is_suspended() -> N
     world.change(suspend=True)
     await world.live(15)
     assert world.phase == "Suspended"
-    assert not world.condition("Complete")
+    assert not world.condition("Complete") and not world.condition("Failed")
 
 
 async def test_a_spare_on_a_node_without_the_image_ends_no_run() -> None:
@@ -187,7 +187,8 @@ async def test_what_the_scheduler_says_is_a_condition_and_no_deadline_ends_it() 
     said = world.condition("Progressing")
     assert (said["reason"], message in said["message"]) == ("Unschedulable", True)
     await world.live(120)
-    assert world.phase == "Queued" and not world.condition("Complete")
+    assert world.phase == "Queued"
+    assert not world.condition("Complete") and not world.condition("Failed")
     assert world.condition("Progressing")["message"].startswith("2 of 2 workers have no node, waiting since")
 
 
@@ -247,7 +248,7 @@ async def test_a_coordinator_that_cannot_start_is_told_and_made_ever_more_rarely
                 world.start_pod(name, "10.0.0.9")
                 world.end_pod(name, 1)
     assert "pod tiny-c1 on node node-1 ended with exit code 1" in said
-    assert "ended with exit code 1" in world.condition("Complete")["message"]
+    assert "ended with exit code 1" in world.condition("Failed")["message"]
     assert world.status["coordinator"]["epoch"] < 10
 
 
@@ -317,7 +318,7 @@ async def test_the_last_words_of_a_pod_that_cannot_start_are_told() -> None:
     world.cluster.put(pod)
     await world.reconcile()
     assert world.phase == "Failed"
-    assert world.condition("Complete")["message"].endswith("78: agent: FOOTPLATE_RUN_CONFIG cannot be read")
+    assert world.condition("Failed")["message"].endswith("78: agent: FOOTPLATE_RUN_CONFIG cannot be read")
 
 
 async def test_a_refused_manifest_fails_the_run_and_a_quota_does_not() -> None:
@@ -329,7 +330,7 @@ async def test_a_refused_manifest_fails_the_run_and_a_quota_does_not() -> None:
         await world.live(65)
     assert (quota.phase, wrong.phase) == ("Queued", "Failed")
     assert "exceeded quota" in quota.condition("Progressing")["message"]
-    assert "volumeMounts" in wrong.condition("Complete")["message"]
+    assert "volumeMounts" in wrong.condition("Failed")["message"]
     quota.cluster.refuse.clear()
     await quota.live(600, until=lambda: quota.phase == "Running")
 
@@ -356,4 +357,4 @@ async def test_hangs_have_a_budget_of_their_own() -> None:
         assert world.status["failures"] == {"Hang": count}
         assert world.status["attempts"][count - 1]["reason"] == "NoStep"
     assert world.phase == "Failed"
-    assert world.condition("Complete")["message"] == "Hang 6 times, 5 allowed; last: stands"
+    assert world.condition("Failed")["message"] == "Hang 6 times, 5 allowed; last: stands"

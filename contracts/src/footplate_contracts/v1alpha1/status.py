@@ -268,7 +268,7 @@ class TrainingRunStatus(ApiModel):
     phase: Phase | None = None  # of those that a newer release added: the nearest
     observed_generation: Whole | None = Field(None, description="of the spec that was acted upon")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        [], description="what holds, as metav1.Condition"
+        [], description="what holds, as metav1.Condition; Complete, Failed and Suspended as those of a Job"
     )
     progress: ProgressStatus | None = None
     data: DataStatus | None = None

@@ -24,7 +24,7 @@ from footplate_operator.trainingrun.policies.suspension import SuspensionRequest
 from footplate_operator.trainingrun.revision import MissingRevision, UnreadableRevision
 from footplate_operator.trainingrun.run import Run, get_gathering
 from footplate_operator.trainingrun.status.observed_fields import update_conditions, update_ended_status
-from footplate_operator.trainingrun.status.report import compare, fit, not_training, report
+from footplate_operator.trainingrun.status.report import compare, fit, not_training, report, suspended
 from footplate_operator.trainingrun.status.wait_messages import waiting_for_turn
 
 LABELS_SECONDS: Final = 10.0  # between two looks for labels of Nodes and namespaces
@@ -90,7 +90,7 @@ def decide_suspended(run: Run, asked: SuspensionRequest, observed: Observed, now
     # How it came to be so is worth more, where that is known: which step is durable.
     known = find(run.status.conditions, ConditionType.READY)
     told = known.message if known is not None and known.reason == asked.reason else ""
-    said = not_training(asked.reason, told or asked.message, observed.problem)
+    said = suspended(asked.reason, told or asked.message, observed.problem)
     return RunDecision(
         status=report(run, seen, Phase.SUSPENDED, said, now),
         changes=(pods.removals, tuple(Delete(child) for child in observed.of_kind(DISRUPTION_BUDGET))),

@@ -28,6 +28,7 @@ from footplate_operator.trainingrun.status.report import (
     describe_end,
     not_training,
     nothing_to_train,
+    suspended,
 )
 
 
@@ -55,8 +56,9 @@ def fail(situation: RunAssessment, failure: FailureDecision) -> RunDecision:
 
 def _end(situation: RunAssessment, history: History, phase: Phase, reason: str, message: str) -> RunDecision:
     """Write the terminal phase; the next decision does the rest."""
+    outcome = ConditionType.COMPLETE if phase is Phase.SUCCEEDED else ConditionType.FAILED
     said = [
-        NewCondition(ConditionType.COMPLETE, phase is Phase.SUCCEEDED, reason, message),
+        NewCondition(outcome, True, reason, message),
         *not_training(reason, message, situation.gang.observed.problem),
     ]
     discard = phase is Phase.FAILED  # pods are told to end next, and need not save before
@@ -150,7 +152,7 @@ def _ask(situation: RunAssessment, asked: SuspensionRequest) -> RunDecision:
 def _release(situation: RunAssessment, asked: SuspensionRequest, state: str) -> RunDecision:
     observed, message = situation.gang.observed, asked.build_message(state)
     history = attempts.end(situation.history, asked.reason, message)
-    said = not_training(asked.reason, message, observed.problem)
+    said = suspended(asked.reason, message, observed.problem)
     return RunDecision(
         status=situation.report(Phase.SUSPENDED, said, history),
         changes=(

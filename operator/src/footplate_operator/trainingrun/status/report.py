@@ -55,6 +55,7 @@ def report(
         blocked: seconds that checkpoints newer than the status written last blocked the training.
     """
     before = run.status
+    said = [*said, *_resumption(before, phase)]
     reached = max([0, *(attempt.end_step or 0 for attempt in before.attempts)])
     steps = wall_time.StepWindow(_step(before), _step(seen), reached, blocked)
     time = wall_time.book(before.time or TimeStatus(), run.created, before.phase, steps, now)
@@ -73,6 +74,14 @@ def report(
             }
         )
     )
+
+
+def _resumption(before: TrainingRunStatus, phase: Phase) -> list[NewCondition]:
+    """Build Suspended=False of a run that was suspended and goes on; empty for any other."""
+    known = conditions.find(before.conditions, ConditionType.SUSPENDED)
+    if known is None or phase is Phase.SUSPENDED:
+        return []
+    return [NewCondition(ConditionType.SUSPENDED, False, Reason.RESUMED, "the run was resumed")]
 
 
 def _unobserved(run: Run, phase: Phase) -> float:
@@ -133,6 +142,14 @@ def not_training(
         NewCondition(ConditionType.READY, False, reason, message),
         NewCondition(ConditionType.PROGRESSING, progressing, reason, message),
         reconciled(problem),
+    ]
+
+
+def suspended(reason: str, message: str, problem: ReconcileProblem | None) -> list[NewCondition]:
+    """Build the conditions of a suspended run; `problem`: the operator's."""
+    return [
+        NewCondition(ConditionType.SUSPENDED, True, reason, message),
+        *not_training(reason, message, problem),
     ]
 
 
