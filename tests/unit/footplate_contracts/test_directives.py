@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from footplate_contracts.directives import Command, Directives, GoneWorker, HangTimeouts, Limits
+from footplate_contracts.directives import (
+    FIRST_RELEASE,
+    Command,
+    Directives,
+    GoneWorker,
+    HangTimeouts,
+    Limits,
+    Since,
+)
 from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import new_membership
@@ -61,6 +69,15 @@ PARTS: dict[tuple[str, str], dict[str, Any]] = {
     ("limits", "keep_every_steps"): {"checkpoint": {**CHECKPOINT, "keepEverySteps": 100}},
     ("limits", "kept_steps"): {"checkpoint": {**CHECKPOINT, "promoted": [{"name": "a", "step": 7}]}},
 }
+# Coordinators of the first release act on these; any later one has a later release in its `Since`.
+FIRST: dict[type[BaseModel], set[str]] = {
+    Directives: {"nodes", "min_nodes", "hang", "limits", "command", "gone", "domains"},
+    HangTimeouts: {
+        *("factor", "floor_seconds", "loading_seconds", "first_step_seconds"),
+        *("checkpoint_seconds", "validation_seconds", "rollout_seconds", "scoring_seconds"),
+    },
+    Limits: {"steps", "every_steps", "keep_last", "keep_every_steps", "kept_steps"},
+}
 EVERY = pytest.mark.parametrize("directive", Directives.model_fields)
 # What Kubernetes says is no field of a spec.
 SAID = pytest.mark.parametrize("directive", sorted(Directives.model_fields.keys() - {"gone", "domains"}))
@@ -111,6 +128,24 @@ def test_no_part_of_it_is_passed_over(directive: str, name: str) -> None:
     assert look(run) != before
     wanted, usual = told(**PARTS[directive, name]), told(suspend=False)
     assert getattr(getattr(wanted, directive), name) != getattr(getattr(usual, directive), name)
+
+
+def test_each_edit_changes_a_part_that_there_is() -> None:
+    parts = {"hang": HangTimeouts, "limits": Limits}
+    assert PARTS.keys() == {(section, name) for section, part in parts.items() for name in part.model_fields}
+    assert CHANGES.keys() == Directives.model_fields.keys() >= EDITS.keys()
+
+
+@pytest.mark.parametrize("part", FIRST)
+def test_a_field_that_came_later_states_a_later_release(part: type[BaseModel]) -> None:
+    since = {
+        name: metadata.release
+        for name, field in part.model_fields.items()
+        for metadata in field.metadata
+        if isinstance(metadata, Since)
+    }
+    assert {name for name, release in since.items() if release == FIRST_RELEASE} == FIRST[part]
+    assert all(tuple(map(int, release.split("."))) >= (0, 1, 0) for release in since.values())
 
 
 @SAID
