@@ -131,7 +131,7 @@ def test_no_part_of_it_is_passed_over(directive: str, name: str) -> None:
 
 
 def test_each_edit_changes_a_part_that_there_is() -> None:
-    parts = {"hang": HangTimeouts, "limits": Limits}
+    parts: dict[str, type[BaseModel]] = {"hang": HangTimeouts, "limits": Limits}
     assert PARTS.keys() == {(section, name) for section, part in parts.items() for name in part.model_fields}
     assert CHANGES.keys() == Directives.model_fields.keys() >= EDITS.keys()
 

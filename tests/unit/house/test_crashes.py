@@ -125,7 +125,9 @@ def test_an_error_says_the_same_as_last_lines(row: Row) -> None:
 
 
 def test_labels_are_words_that_there_are() -> None:
-    assert {row["cause"] for _, row in CRASHES if "cause" in row} <= set(Cause)
+    # The coordinator, the policy and the trainer's own check find these; no text or exit code does.
+    found = {Cause.HANG, Cause.NO_PROGRESS, Cause.NUMERICAL_DIVERGENCE, Cause.STRAGGLER_SUSPECTED}
+    assert {row["cause"] for _, row in CRASHES if "cause" in row} == set(Cause) - found
     ours = {row["reason"] for kind, row in CRASHES if kind in OF_RANKS}
     assert ours <= set(Reason)
 
