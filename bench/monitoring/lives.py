@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from random import Random
 from typing import Any, Final
 
 from footplate_api.system import cost_metrics, gauges
-from footplate_api.system.cost_metrics import CostSnapshot, Month, MonthTotals, Pod, Pods
+from footplate_api.system.cost_metrics import CostAmounts, CostSnapshot, Month, Pod, Pods
 from footplate_api.system.gauges import Fingerprint, RunLines, RunSnapshot, ScrapedRuns
 from footplate_api.system.status_numbers import RunTotals, StatusNumbers
 from footplate_contracts.metrics import StepMetrics
@@ -115,6 +115,7 @@ class Exposition:
 
     def __init__(self, lives: Sequence[Life], begin: float, chance: Random) -> None:
         self._lives, self._begin, self._chance = lives, begin, chance
+        self._spending = CostSnapshot()
         self._written: dict[str, RunLines] = {}  # by run, as the API keeps them until something changes
 
     def at(self, at: float) -> tuple[str, list[Pod]]:
@@ -125,8 +126,9 @@ class Exposition:
         for life in shown:
             phase = life.phase(at)
             phases[phase] = phases.get(phase, 0) + 1
+        self._spending = replace(self._spending, pods=Pods(pods)).with_month(self._month(at))
         runs = gauges.exposition(ScrapedRuns([self._run(life, at) for life in shown], phases))
-        return runs + cost_metrics.exposition(CostSnapshot(self._month(at), Pods(pods))), pods
+        return runs + cost_metrics.exposition(self._spending), pods
 
     def _run(self, life: Life, at: float) -> RunLines:
         run = _gauged(life, at, self._chance)
@@ -140,15 +142,15 @@ class Exposition:
         for life in self._lives:
             group = life.namespace, life.profile
             held[group] = held.get(group, 0.0) + life.workers * life.held(at)
-        idle = {profile: MonthTotals(DOLLARS * (at - self._begin) / 3600) for profile in PROFILES}
+        idle = {profile: CostAmounts(DOLLARS * (at - self._begin) / 3600) for profile in PROFILES}
         return Month(
             int(self._begin), int(at), {group: _totals(seconds) for group, seconds in held.items()}, idle
         )
 
 
-def _totals(pod_seconds: float) -> MonthTotals:
+def _totals(pod_seconds: float) -> CostAmounts:
     joules = WATTS * pod_seconds
-    return MonthTotals(DOLLARS * pod_seconds / 3600, joules, GRAMS * joules)
+    return CostAmounts(DOLLARS * pod_seconds / 3600, joules, GRAMS * joules)
 
 
 def _gauged(life: Life, at: float, chance: Random) -> RunSnapshot:

@@ -62,6 +62,9 @@ class World:
         }
 
 
+RESEARCH = ("research", "h100")
+
+
 async def export(database: Database, replica: str = "a") -> None:
     if repository.is_shared(database.engine.dialect):
         async with database.write() as session:
@@ -84,10 +87,11 @@ async def test_costs_of_the_month_and_pods_that_are_there(database: Database) ->
     await export(database)
     world = World(database)
     found = await world.look()
-    assert found["footplate_cost_dollars"] == {("research", "h100"): 80.0, ("serving", "h100"): 40.0}
-    assert found["footplate_idle_dollars"] == {("h100",): 40.0}
-    assert found["footplate_energy_joules"]["research", "h100"] == 7.92 * 3_600_000
-    assert set(found["footplate_carbon_grams"]) == {("research", "h100"), ("serving", "h100")}
+    assert found["footplate_month_to_date_cost_dollars"] == {RESEARCH: 80.0, ("serving", "h100"): 40.0}
+    assert found["footplate_cost_dollars"] == {RESEARCH: 0.0, ("serving", "h100"): 0.0}
+    assert found["footplate_month_to_date_idle_dollars"] == {("h100",): 40.0}
+    assert found["footplate_month_to_date_energy_joules"][RESEARCH] == 7.92 * 3_600_000
+    assert set(found["footplate_month_to_date_carbon_grams"]) == {("research", "h100"), ("serving", "h100")}
     assert found["footplate_costs_counted_timestamp_seconds"] == {(): T0 + 2 * HOUR}
     assert found["footplate_run_membership_info"] == {("tiny", "serving", "name-of-p2", "spare"): 1.0}
 
@@ -97,12 +101,14 @@ async def test_costs_of_the_month_and_pods_that_are_there(database: Database) ->
     corrected = await world.look()
     assert corrected["footplate_run_membership_info"] == {}
     assert corrected["footplate_cost_dollars"] == found["footplate_cost_dollars"], "no counter falls"
+    assert corrected["footplate_month_to_date_cost_dollars"][RESEARCH] == 8.0, "a gauge is exact"
     assert corrected["footplate_costs_counted_timestamp_seconds"] == {(): T0 + 2 * HOUR + 60}
 
     world.now = T0 + 2 * HOUR + WEEK
     await store(database, [pod("p3", start=T0 + WEEK + HOUR, end=EndTime(RUNNING, T0 + WEEK + HOUR))])
     december = await world.look()
-    assert december["footplate_cost_dollars"] == {("research", "h100"): 8.0}, "of the new month alone"
+    assert december["footplate_month_to_date_cost_dollars"] == {RESEARCH: 8.0}, "of the new month alone"
+    assert december["footplate_cost_dollars"] == {RESEARCH: 8.0, ("serving", "h100"): 0.0}
 
 
 async def test_counting_begins_when_its_turn_has_come(database: Database) -> None:
@@ -114,10 +120,10 @@ async def test_counting_begins_when_its_turn_has_come(database: Database) -> Non
         await eventually(lambda: asyncio.sleep(0, turns.waiting), bool)
         world.now += 10
     await looking
-    counted = world.scrapes.spending.month
+    counted = world.scrapes.spending.counters
     world.now += 1
     await world.finder.refresh()
-    assert world.scrapes.spending.month != counted, "nobody has to rest after having waited"
+    assert world.scrapes.spending.counters != counted, "nobody has to rest after having waited"
 
 
 @pytest.mark.parametrize("refused", [False, True], ids=["counted", "of-too-many-groups"])

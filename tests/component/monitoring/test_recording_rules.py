@@ -19,6 +19,7 @@ OPERATOR = 'job="footplate-operator",instance="c",pod="footplate-operator-0"'
 RUN = 'namespace="team-a",name="tiny"'
 OF_RUN = '{instance="a",job="footplate-api",name="tiny",namespace="team-a"}'
 OF_NOBODY = '{instance="a",job="footplate-api",profile="h100"}'
+IDLE_MONTH = f'footplate_month_to_date_idle_dollars{{{API},namespace="footplate-system",profile="h100"}}'
 IDLE = f'footplate_idle_dollars_total{{{API},namespace="footplate-system",profile="h100"}}'
 
 
@@ -28,8 +29,13 @@ def of(namespace: str) -> str:
 
 
 def counted(what: str, namespace: str) -> str:
-    """A counter of the month."""
+    """A counter of a namespace's share."""
     return f'footplate_{what}_total{{{API},namespace="{namespace}",profile="h100"}}'
+
+
+def month(what: str, namespace: str) -> str:
+    """A gauge of the month."""
+    return f'footplate_month_to_date_{what}{{{API},namespace="{namespace}",profile="h100"}}'
 
 
 def spent(account: str) -> str:
@@ -90,24 +96,24 @@ EXAMPLES = {
     ),
     "a-new-month-begins": Example(
         "namespace_profile:footplate_cost_dollars:last",
-        {counted("cost_dollars", "team-a"): "100 110 1", counted("cost_dollars", "team-b"): "7x10"},
+        {month("cost_dollars", "team-a"): "100 110 1", month("cost_dollars", "team-b"): "7x10"},
         2,
         {of("team-a"): 1, of("team-b"): 7},
     ),
     "energy-of-a-namespace": Example(
         "namespace_profile:footplate_energy_joules:last",
-        {counted("energy_joules", "team-a"): "0+5x3"},
+        {month("energy_joules", "team-a"): "0+5x3"},
         3,
         {of("team-a"): 15},
     ),
     "carbon-of-a-namespace": Example(
         "namespace_profile:footplate_carbon_grams:last",
-        {counted("carbon_grams", "team-a"): "0+5x3"},
+        {month("carbon_grams", "team-a"): "0+5x3"},
         1,
         {of("team-a"): 5},
     ),
     "idle-is-of-no-namespace": Example(
-        "profile:footplate_idle_dollars:last", {IDLE: "0+60x10"}, 10, {OF_NOBODY: 600}
+        "profile:footplate_idle_dollars:last", {IDLE_MONTH: "0+60x10"}, 10, {OF_NOBODY: 600}
     ),
     # A dollar a second is idle; of three that are paid a second team-a pays two.
     "idle-is-shared-as-they-pay": Example(
@@ -131,8 +137,8 @@ EXAMPLES = {
         10,
         {of("team-a"): 0},
     ),
-    # Of five minutes, that in which the month began is not seen: its counters began with it.
-    "no-rate-falls-when-a-month-begins": Example(
+    # Of five minutes, that in which another replica began to export is not seen: its counters began with it.
+    "no-rate-falls-when-another-replica-exports": Example(
         IDLE_RATE,
         {IDLE: "1000 1060 1120 0+60x10", counted("cost_dollars", "team-a"): "1000 1060 1120 0+60x10"},
         6,

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from footplate_api.system import gauges
-from footplate_api.system.cost_metrics import GROUPS, CostSnapshot, Month, MonthTotals, Pod, Pods, exposition
+from footplate_api.system.cost_metrics import GROUPS, CostAmounts, CostSnapshot, Month, Pod, Pods, exposition
 from footplate_api.system.gauges import Fingerprint, RunSnapshot, ScrapedRuns
 from footplate_api.system.status_numbers import NOTHING, RunTotals, parse_status
 from tests.support.exposition import faults
@@ -82,33 +82,67 @@ def test_a_correction_takes_nothing_from_a_counter() -> None:
 # -- of a month -------------------------------------------------------------------------
 
 
+GROUP = ("research", "h100")
+
+
+def counted(snapshot: CostSnapshot) -> tuple[float | None, ...]:
+    assert snapshot.counters is not None
+    amounts = snapshot.counters.held[GROUP]
+    return amounts.dollars, amounts.joules, amounts.grams
+
+
 def month(dollars: float | None, since: int = NOVEMBER, until: int = NOVEMBER + 60) -> Month:
-    return Month(
-        since, until, {("research", "h100"): MonthTotals(dollars, 5.0, 2.0)}, {"h100": MonthTotals(dollars)}
-    )
+    return Month(since, until, {GROUP: CostAmounts(dollars, 5.0, 2.0)}, {"h100": CostAmounts(dollars)})
 
 
-def test_within_a_month_no_sum_falls_and_none_is_lost() -> None:
-    first = replace(month(10.0), held={**month(10.0).held, ("gone", "h100"): MonthTotals(1.0)})
-    corrected = month(4.0, until=NOVEMBER + 120).after(first)
-    assert corrected.held["research", "h100"].dollars == corrected.idle["h100"].dollars == 10.0
-    assert corrected.held["gone", "h100"].dollars == 1.0 and corrected.until == NOVEMBER + 120
-    assert month(None).after(first).held["research", "h100"].dollars == 10.0
-    assert month(3.0, since=DECEMBER).after(corrected) == month(3.0, since=DECEMBER)
+def test_counters_have_what_was_added_and_do_not_fall() -> None:
+    first = CostSnapshot().with_month(replace(month(10.0), held={GROUP: CostAmounts(10.0, 5.0)}))
+    assert counted(first) == (0.0, 0.0, None)
+    later = first.with_month(month(14.0))
+    assert counted(later) == (4.0, 0.0, 2.0)
+    corrected = later.with_month(month(9.0))
+    assert counted(corrected) == (4.0, 0.0, 2.0)
+    assert counted(corrected.with_month(month(None))) == (4.0, 0.0, 2.0)
+    again = corrected.with_month(month(12.0))
+    assert counted(again) == (7.0, 0.0, 2.0) and again.counters is not None
+    assert again.counters.idle["h100"].dollars == 7.0
+
+
+def test_counters_go_on_when_a_month_begins() -> None:
+    november = CostSnapshot().with_month(month(10.0)).with_month(month(14.0))
+    assert counted(november.with_month(month(3.0, since=DECEMBER))) == (7.0, 5.0, 2.0)
+
+
+def test_a_group_without_costs_in_the_new_month_keeps_its_counter() -> None:
+    november = CostSnapshot().with_month(month(10.0)).with_month(month(14.0))
+    assert counted(november.with_month(Month(DECEMBER, DECEMBER + 60))) == (4.0, 0.0, 0.0)
+
+
+def test_gauges_have_the_exact_sums_of_the_month() -> None:
+    snapshot = CostSnapshot().with_month(month(10.0)).with_month(month(4.0))
+    found = samples(exposition(snapshot))
+    assert found["footplate_month_to_date_cost_dollars"] == {GROUP: 4.0}
+    assert found["footplate_month_to_date_energy_joules"] == {GROUP: 5.0}
+    assert found["footplate_month_to_date_carbon_grams"] == {GROUP: 2.0}
+    assert found["footplate_month_to_date_idle_dollars"] == {("h100",): 4.0}
+    assert found["footplate_cost_dollars"] == {GROUP: 0.0}
 
 
 def test_what_has_no_price_has_no_sample() -> None:
-    found = samples(exposition(CostSnapshot(month(None))))
-    assert found["footplate_cost_dollars"] == found["footplate_idle_dollars"] == {}
-    assert found["footplate_energy_joules"] == {("research", "h100"): 5.0}
+    found = samples(exposition(CostSnapshot().with_month(month(None))))
+    for name in ("footplate_cost_dollars", "footplate_idle_dollars"):
+        assert found[name] == found[name.replace("footplate_", "footplate_month_to_date_")] == {}
+    assert found["footplate_month_to_date_energy_joules"] == {GROUP: 5.0}
     assert found["footplate_costs_counted_timestamp_seconds"] == {(): NOVEMBER + 60}
 
 
 def test_there_is_room_for_so_many_groups_the_dearest_first() -> None:
-    held = {(f"n{number}", "h100"): MonthTotals(float(number)) for number in range(GROUPS + 3)}
-    found = samples(exposition(CostSnapshot(Month(NOVEMBER, NOVEMBER, held))))
-    shown = found["footplate_cost_dollars"]
-    assert len(shown) == GROUPS and ("n2", "h100") not in shown and ("n3", "h100") in shown
+    held = {(f"n{number}", "h100"): CostAmounts(float(number)) for number in range(GROUPS + 3)}
+    before = CostSnapshot().with_month(Month(NOVEMBER, NOVEMBER))
+    found = samples(exposition(before.with_month(Month(NOVEMBER, NOVEMBER, held))))
+    for name in ("footplate_cost_dollars", "footplate_month_to_date_cost_dollars"):
+        shown = found[name]
+        assert len(shown) == GROUPS and ("n2", "h100") not in shown and ("n3", "h100") in shown
     assert found["footplate_costs_dropped"] == {(): 3}
 
 
@@ -117,7 +151,7 @@ def test_there_is_room_for_so_many_groups_the_dearest_first() -> None:
 
 def test_a_pod_is_told_once_under_whatever_name_and_the_rest_is_counted() -> None:
     pods = Pods([Pod("research", "gpt", "gpt-w0", "Worker")] * 2 + [Pod(ODD, ODD, ODD, ODD)], 7)
-    text = exposition(CostSnapshot(month(1.0), pods))
+    text = exposition(replace(CostSnapshot().with_month(month(1.0)), pods=pods))
     found = samples(text)
     assert found["footplate_run_membership_info"] == {
         ("gpt", "research", "gpt-w0", "Worker"): 1.0,

@@ -46,10 +46,10 @@ _COST_RATE: Final = "sum by (job, instance, {labels}) (rate(footplate_cost_dolla
 _CARRIED: Final = f"({_COST_RATE.format(labels='profile')} > 0)"
 
 COSTS: Final = (
-    _level("namespace_profile:footplate_cost_dollars:last", "footplate_cost_dollars_total", _SHARE),
-    _level("namespace_profile:footplate_energy_joules:last", "footplate_energy_joules_total", _SHARE),
-    _level("namespace_profile:footplate_carbon_grams:last", "footplate_carbon_grams_total", _SHARE),
-    _level("profile:footplate_idle_dollars:last", "footplate_idle_dollars_total", "profile"),
+    _level("namespace_profile:footplate_cost_dollars:last", "footplate_month_to_date_cost_dollars", _SHARE),
+    _level("namespace_profile:footplate_energy_joules:last", "footplate_month_to_date_energy_joules", _SHARE),
+    _level("namespace_profile:footplate_carbon_grams:last", "footplate_month_to_date_carbon_grams", _SHARE),
+    _level("profile:footplate_idle_dollars:last", "footplate_month_to_date_idle_dollars", "profile"),
     # Shared among namespaces as they pay for the profile just now; where nobody does, it is nobody's.
     Recording(
         "namespace_profile:footplate_idle_dollars:rate5m",

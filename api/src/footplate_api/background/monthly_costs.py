@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -22,7 +22,7 @@ from footplate_api.costs.service import CostService, ResolvedCostQuery
 from footplate_api.database import Database
 from footplate_api.errors import ApiError, Invalid
 from footplate_api.system import repository
-from footplate_api.system.cost_metrics import PODS, CostSnapshot, Group, Month, MonthTotals, Pod, Pods
+from footplate_api.system.cost_metrics import PODS, CostAmounts, CostSnapshot, Group, Month, Pod, Pods
 from footplate_api.system.service import MetricsExporter
 from footplate_api.usage import repository as usage
 from footplate_ledger.intervals import Interval, unix_second
@@ -69,7 +69,7 @@ class MonthlyCostTask:
             self.scrapes.spending, self._due = CostSnapshot(), 0.0
             return
         pods = Pods([Pod(*row) for row in found], count - len(found))
-        self.scrapes.spending = CostSnapshot(self.scrapes.spending.month, pods)
+        self.scrapes.spending = replace(self.scrapes.spending, pods=pods)
         if self.clock() >= self._due:
             try:
                 month = await self._month()
@@ -77,7 +77,7 @@ class MonthlyCostTask:
                 self._rest()
                 raise
             self._rest()
-            self.scrapes.spending = CostSnapshot(month.after(self.scrapes.spending.month), pods)
+            self.scrapes.spending = self.scrapes.spending.with_month(month)
 
     def _begin(self) -> None:
         self._begun = self.clock()  # what was waited before, while others counted theirs, took no thread
@@ -103,11 +103,11 @@ class MonthlyCostTask:
 
 def month_of(window: Interval, lines: Iterable[CostLine]) -> Month:
     """Return the ledger's month of `window`, grouped by namespace and profile, in base units."""
-    held: dict[Group, MonthTotals] = {}
-    idle: dict[str, MonthTotals] = {}
+    held: dict[Group, CostAmounts] = {}
+    idle: dict[str, CostAmounts] = {}
     for line in lines:
         namespace, profile = line.group
-        amounts = MonthTotals(
+        amounts = CostAmounts(
             _times(line.dollars, 1),
             _times(line.kilowatt_hours, _JOULES),
             _times(line.carbon_kilograms, _GRAMS),

@@ -1,9 +1,8 @@
-"""Costs of runs in a month, and their pods, in Prometheus' text format; pure.
+"""Costs of runs, and their pods, in Prometheus' text format; pure.
 
-Sums are of the calendar month, in UTC, as a bill is: they begin again at zero with the next one, which
-Prometheus takes for a counter reset. A sum may fall, when a price is corrected or a pod turns out to have
-ended earlier; a counter may not, or its rate would count all of it again: so within a month the largest sum
-so far is exported, and the response of /v1/costs is exact.
+Gauges have the sums of the calendar month, in UTC, as a bill has. They may fall, when a price is corrected or
+a pod turns out to have ended earlier, and begin again at zero with the next month. Counters have what was
+added since the replica began to export, and do neither: they are for rates.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
 
-from footplate_api.system.status_numbers import most
 from footplate_api.system.text import escaped, head, number
 
 Group = tuple[str, str]
@@ -42,21 +40,25 @@ class Pods:
 
 
 @dataclass(frozen=True)
-class MonthTotals:
-    """Amounts of the month so far; None is unknown, and has no sample."""
+class CostAmounts:
+    """Amounts of dollars, joules and grams; None is unknown, and has no sample."""
 
     dollars: float | None = None
     joules: float | None = None
     grams: float | None = None
 
-    def least(self, before: MonthTotals) -> MonthTotals:
-        """Return amounts no less than `before`."""
-        pairs = zip(_members(self), _members(before), strict=True)
-        return MonthTotals(*(most(now, then) for now, then in pairs))
+    def counted(self, before: CostAmounts, now: CostAmounts) -> CostAmounts:
+        """Return these amounts and the growth from `before` to `now`; a lower amount adds nothing."""
+        rows = zip(_members(self), _members(before), _members(now), strict=True)
+        return CostAmounts(*(_grown(total, then, latest) for total, then, latest in rows))
 
 
-def _members(amounts: MonthTotals) -> tuple[float | None, float | None, float | None]:
+def _members(amounts: CostAmounts) -> tuple[float | None, float | None, float | None]:
     return amounts.dollars, amounts.joules, amounts.grams
+
+
+def _grown(total: float | None, before: float | None, now: float | None) -> float | None:
+    return total if now is None else (total or 0.0) + max(0.0, now - (before or 0.0))
 
 
 @dataclass(frozen=True)
@@ -65,67 +67,118 @@ class Month:
 
     since: int
     until: int
-    held: Mapping[Group, MonthTotals] = field(default_factory=dict)
-    idle: Mapping[str, MonthTotals] = field(default_factory=dict)  # by profile: what nobody held of nodes
-
-    def after(self, before: Month | None) -> Month:
-        """Return the month with no amount less than in `before`, if that is of the same month."""
-        if before is None or before.since != self.since:
-            return self
-        held = {**before.held, **_no_less(self.held, before.held)}
-        idle = {**before.idle, **_no_less(self.idle, before.idle)}
-        return Month(self.since, self.until, held, idle)
+    held: Mapping[Group, CostAmounts] = field(default_factory=dict)
+    idle: Mapping[str, CostAmounts] = field(default_factory=dict)  # by profile: costs of unallocated nodes
 
 
-def _no_less(now: Mapping[Name, MonthTotals], before: Mapping[Name, MonthTotals]) -> dict[Name, MonthTotals]:
-    return {name: amounts.least(before.get(name, MonthTotals())) for name, amounts in now.items()}
+@dataclass(frozen=True)
+class SpendingCounters:
+    """Amounts used since this replica began to export; corrections do not lower them."""
+
+    latest: Month
+    held: Mapping[Group, CostAmounts]
+    idle: Mapping[str, CostAmounts]
+
+    @classmethod
+    def begin(cls, month: Month) -> SpendingCounters:
+        """Return counters at 0 of all that `month` has."""
+        held = {group: _zero(amounts) for group, amounts in month.held.items()}
+        return cls(month, held, {profile: _zero(amounts) for profile, amounts in month.idle.items()})
+
+    def count(self, month: Month) -> SpendingCounters:
+        """Return the counters with the growth since the latest month, or all of a new calendar month."""
+        before = self.latest if self.latest.since == month.since else Month(month.since, month.since)
+        return SpendingCounters(
+            month,
+            {**self.held, **_count(self.held, before.held, month.held)},
+            {**self.idle, **_count(self.idle, before.idle, month.idle)},
+        )
+
+
+def _zero(amounts: CostAmounts) -> CostAmounts:
+    return CostAmounts().counted(amounts, amounts)
+
+
+def _count(
+    totals: Mapping[Name, CostAmounts], before: Mapping[Name, CostAmounts], now: Mapping[Name, CostAmounts]
+) -> dict[Name, CostAmounts]:
+    none = CostAmounts()
+    return {
+        name: totals.get(name, none).counted(before.get(name, none), amounts) for name, amounts in now.items()
+    }
 
 
 @dataclass(frozen=True)
 class CostSnapshot:
     """Latest costs and pods; None before the first, and on a replica that does not export."""
 
-    month: Month | None = None
+    counters: SpendingCounters | None = None
     pods: Pods | None = None
+
+    def with_month(self, month: Month) -> CostSnapshot:
+        """Return the snapshot with the costs of `month`."""
+        counters = self.counters
+        return CostSnapshot(
+            SpendingCounters.begin(month) if counters is None else counters.count(month), self.pods
+        )
 
 
 def exposition(spending: CostSnapshot) -> str:
     """Format all metrics of costs and pods."""
-    return "".join((*_of_month(spending.month), *_of_pods(spending.pods)))
+    return "".join((*_of_costs(spending.counters), *_of_pods(spending.pods)))
 
 
-def _of_month(month: Month | None) -> Iterator[str]:
-    if month is None:
+def _of_costs(counters: SpendingCounters | None) -> Iterator[str]:
+    if counters is None:
         return
-    groups = sorted(month.held.items(), key=lambda group: (-(group[1].dollars or 0.0), group[0]))
-    shown = [(_labels(*group), totals) for group, totals in sorted(groups[:GROUPS], key=itemgetter(0))]
-    for name, what, member in (
-        ("footplate_cost_dollars_total", "cost", 0),
-        ("footplate_energy_joules_total", "consumed", 1),
-        ("footplate_carbon_grams_total", "emitted, as CO2 equivalent,", 2),
-    ):
-        yield from _counter(
-            name,
-            f"What pods of runs have {what} in this calendar month (UTC), by namespace and profile.",
-            [(labels, _members(totals)[member]) for labels, totals in shown],
-        )
-    yield from _counter(
-        "footplate_idle_dollars_total",
-        "What nobody held of nodes has cost in this calendar month (UTC), by profile.",
-        [(f'{{profile="{escaped(name)}"}}', found.dollars) for name, found in sorted(month.idle.items())],
+    month = counters.latest
+    yield from _amounts(
+        counters.held, counters.idle, "", "_total", "since this replica began to export", "counter"
     )
+    yield from _amounts(month.held, month.idle, "month_to_date_", "", "in this calendar month (UTC)", "gauge")
     yield head("footplate_costs_dropped", "Pairs of namespace and profile that have no sample of costs.")
-    yield f"footplate_costs_dropped {number(max(0, len(groups) - GROUPS))}\n"
+    yield f"footplate_costs_dropped {number(max(0, len(counters.held) - GROUPS))}\n"
     yield head("footplate_costs_counted_timestamp_seconds", "Up to when costs of the month are counted.")
     yield f"footplate_costs_counted_timestamp_seconds {number(month.until)}\n"
+
+
+def _amounts(
+    held: Mapping[Group, CostAmounts],
+    idle: Mapping[str, CostAmounts],
+    prefix: str,
+    suffix: str,
+    period: str,
+    kind: str,
+) -> Iterator[str]:
+    groups = sorted(held.items(), key=lambda group: (-(group[1].dollars or 0.0), group[0]))
+    shown = [(_labels(*group), amounts) for group, amounts in sorted(groups[:GROUPS], key=itemgetter(0))]
+    for name, what, member in (
+        ("cost_dollars", "cost", 0),
+        ("energy_joules", "consumed", 1),
+        ("carbon_grams", "emitted, as CO2 equivalent,", 2),
+    ):
+        yield from _samples(
+            f"footplate_{prefix}{name}{suffix}",
+            f"What pods of runs have {what} {period}, by namespace and profile.",
+            kind,
+            [(labels, _members(amounts)[member]) for labels, amounts in shown],
+        )
+    yield from _samples(
+        f"footplate_{prefix}idle_dollars{suffix}",
+        f"What unallocated nodes have cost {period}, by profile.",
+        kind,
+        [(f'{{profile="{escaped(name)}"}}', amounts.dollars) for name, amounts in sorted(idle.items())],
+    )
 
 
 def _labels(namespace: str, profile: str) -> str:
     return f'{{namespace="{escaped(namespace)}",profile="{escaped(profile)}"}}'
 
 
-def _counter(name: str, help_text: str, samples: Iterable[tuple[str, float | None]]) -> Iterator[str]:
-    yield head(name, help_text, "counter")
+def _samples(
+    name: str, help_text: str, kind: str, samples: Iterable[tuple[str, float | None]]
+) -> Iterator[str]:
+    yield head(name, help_text, kind)
     for labels, value in samples:
         if value is not None:
             yield f"{name}{labels} {number(value)}\n"
