@@ -131,7 +131,7 @@ def _add(response: dict[str, Any], error: type[ApiError], status: int) -> None:
     """Add the problem of class `error` to `response`."""
     said = f"{error.title}: {(error.__doc__ or '').partition(chr(10))[0]}"
     if "content" not in response:
-        kinds = {"type": {"enum": []}, "status": {"const": status}}
+        kinds = {"type": {"enum": []}, "status": {"type": "integer", "enum": [status]}}
         schema = {"allOf": [{"$ref": _PROBLEM}, {"type": "object", "properties": kinds}]}
         response |= {"description": said, "content": {MEDIA_TYPE: {"schema": schema}}}
     known = response["content"][MEDIA_TYPE]["schema"]["allOf"][1]["properties"]["type"]["enum"]

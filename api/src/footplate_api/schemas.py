@@ -18,6 +18,11 @@ FormerNamespaces = Annotated[
     bool, Field(description="also runs of earlier namespaces that had this name and were deleted")
 ]
 Step = Annotated[int, Field(ge=0, le=LARGEST)]
+StepCursor = Annotated[
+    str,
+    Field(pattern="^(0|[1-9][0-9]{0,17})$", description="nextCursor of the page before"),
+]
+"""Number of the step or attempt at which a page ends, or a page of a history begins."""
 
 
 Number = Annotated[

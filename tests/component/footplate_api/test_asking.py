@@ -232,9 +232,9 @@ async def test_a_dry_run_says_what_would_be_and_what_an_hour_would_cost(api: Api
         "spec": ASKED["spec"],
         "hourly": {
             "nodes": 3,
-            "dollars": "73.8",
-            "kilowattHours": "18.48",
-            "carbonKilograms": "1.03488",
+            "dollars": 73.8,
+            "kilowattHours": 18.48,
+            "carbonKilograms": 1.03488,
             "devicesOnly": True,
             "carbonRank": "profile",
             "carbonSource": "the profile's gramsPerKilowattHour",
@@ -254,7 +254,7 @@ async def test_a_dry_run_tells_the_price_that_is_in_force(api: Api) -> None:
     entry = {"profile": "h100", "dollarsPerNodeHour": 30, "effectiveFrom": "2026-01-01T00:00:00Z"}
     assert (await api.client.post("/v1/prices", json=entry)).status_code == 201
     answer = await api.client.post(RUNS, json=ASKED, params={"dryRun": "true"})
-    assert answer.json()["hourly"]["dollars"] == "90"
+    assert answer.json()["hourly"]["dollars"] == 90
 
 
 async def test_what_an_hour_would_cost_is_told_to_whoever_may_read_the_profile(api: Api) -> None:
@@ -263,7 +263,7 @@ async def test_what_an_hour_would_cost_is_told_to_whoever_may_read_the_profile(a
     profile = Right("get", "computeprofiles", name="h100")
     alice = api.reviewer.add("a", Caller("alice"), runs)
     bob = api.reviewer.add("b", Caller("bob"), lambda right: right == profile or runs(right))
-    for who, dollars in ((alice, None), (bob, "73.8")):
+    for who, dollars in ((alice, None), (bob, 73.8)):
         answer = await api.client.post(RUNS, json=ASKED, params={"dryRun": "true"}, headers=who)
         assert (answer.status_code, answer.json()["hourly"]["dollars"]) == (200, dollars)
         assert answer.json()["hourly"]["nodes"] == 3

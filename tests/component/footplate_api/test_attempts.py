@@ -116,16 +116,16 @@ async def test_what_a_status_says_of_an_attempt_is_shown_whole(api: Api) -> None
     newest, first = page["items"]
     assert first == WHOLE
     assert (newest["number"], newest["end"], newest["cause"]) == (2, None, None)
-    assert (page["holes"], page["nextBefore"]) == ([], None)
+    assert (page["holes"], page["nextCursor"]) == ([], None)
 
 
 async def test_pages_join(api: Api) -> None:
     await api.cluster.put("research", "gpt", status=attempts(5))
     await eventually(lambda: listed(api), lambda page: bool(page.get("items")))
     first = await listed(api, limit=2)
-    rest = await listed(api, before=first["nextBefore"])
+    rest = await listed(api, cursor=first["nextCursor"])
     assert [item["number"] for item in first["items"] + rest["items"]] == [5, 4, 3, 2, 1]
-    assert (first["nextBefore"], rest["nextBefore"]) == (4, None)
+    assert (first["nextCursor"], rest["nextCursor"]) == ("4", None)
 
 
 async def test_text_that_a_database_refuses_stops_nothing(database: Database) -> None:

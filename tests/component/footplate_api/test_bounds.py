@@ -78,12 +78,12 @@ async def test_a_page_of_checkpoints_has_a_size(api: Api) -> None:
     uid = await created(api)
     await records(api, uid, range(1, 4), uri="x" * (PAGE_CHARACTERS // 2))
     await records(api, uid, range(4, 5), uri="x" * (PAGE_CHARACTERS + 1))
-    pages, before = [], None
-    while not pages or before is not None:
-        query = {} if before is None else {"before": before}
+    pages, cursor = [], None
+    while not pages or cursor is not None:
+        query = {} if cursor is None else {"cursor": cursor}
         part = (await api.client.get(f"{GPT}/checkpoints", params=query)).json()
         pages.append([item["step"] for item in part["items"]])
-        before = part["nextBefore"]
+        cursor = part["nextCursor"]
     assert pages == [[4], [3, 2], [1]]
 
 

@@ -45,10 +45,10 @@ async def test_the_longest_history_is_answered_in_pages_of_so_many_cells(postgre
     async with running(with_driver(postgres.remembered()), FakeCluster()) as api:
         await stored(api, await created(api))
         found = await history(api, limit=ROWS)
-        rest = await history(api, limit=ROWS, **{"from": found["nextStep"]})
+        rest = await history(api, limit=ROWS, cursor=found["nextCursor"])
     columns = 9 + NUMBERS  # step, generation, and those that are never absent
     assert len(found["step"]) == MOST_CELLS // columns < ROWS
-    assert found["step"] + rest["step"] == list(range(1, ROWS + 1)) and "nextStep" not in rest
+    assert found["step"] + rest["step"] == list(range(1, ROWS + 1)) and "nextCursor" not in rest
     assert len(found["values"]) == len(rest["values"]) == NUMBERS
 
 

@@ -74,7 +74,7 @@ async def test_what_was_sent_comes_back(api: Api) -> None:
                 ],
             }
         ],
-        "nextBefore": None,
+        "nextCursor": None,
     }
     assert (await history(api))["step"] == [3, 4]
 
@@ -93,14 +93,14 @@ async def test_the_newest_step_is_shown_and_the_others_page_by_page(api: Api) ->
     uid = await created(api)
     await sent(api, batch(uid, [sampled(step) if step % 2 else row(step) for step in range(1, 9)]))
     assert await answers(api) == [(7, "7 of 1")]
-    found, before = [], None
-    while found == [] or before is not None:
-        page = await samples(api, limit=2, **({} if before is None else {"before": before}))
+    found, cursor = [], None
+    while found == [] or cursor is not None:
+        page = await samples(api, limit=2, **({} if cursor is None else {"cursor": cursor}))
         found.append([item["step"] for item in page["items"]])
-        before = page["nextBefore"]
+        cursor = page["nextCursor"]
     assert found == [[7, 5], [3, 1]]
     assert await answers(api, step=3) == [(3, "3 of 1")]
-    assert await answers(api, step=4) == await answers(api, step=99) == await answers(api, before=0) == []
+    assert await answers(api, step=4) == await answers(api, step=99) == await answers(api, cursor="0") == []
 
 
 async def test_a_prompt_is_followed_through_the_run(api: Api) -> None:
@@ -115,7 +115,7 @@ async def test_a_prompt_is_followed_through_the_run(api: Api) -> None:
     assert await answers(api, prompt=1, limit=50) == [(4, "a4"), (1, "a1")]
     assert await answers(api, prompt=9, step=5) == [(5, "b5"), (5, "c5")]
     page = await samples(api, prompt=9, limit=2)
-    assert ([item["step"] for item in page["items"]], page["nextBefore"]) == ([6, 5], 5)
+    assert ([item["step"] for item in page["items"]], page["nextCursor"]) == ([6, 5], "5")
     assert await answers(api, prompt=8) == []
 
 
@@ -170,8 +170,8 @@ async def test_texts_are_cut_and_made_fit_whoever_sent_them(api: Api) -> None:
 @pytest.mark.any_database
 async def test_a_step_is_asked_for_or_a_page(api: Api) -> None:
     await created(api)
-    answer = await api.client.get(f"{GPT}/samples", params={"step": 1, "before": 3})
-    assert answer.status_code == 422 and "before=3 must be absent where step=1 is given" in answer.text
+    answer = await api.client.get(f"{GPT}/samples", params={"step": 1, "cursor": "3"})
+    assert answer.status_code == 422 and "cursor=3 must be absent where step=1 is given" in answer.text
 
 
 @pytest.mark.any_database

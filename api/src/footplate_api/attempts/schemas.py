@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from footplate_api.schemas import LARGEST, FormerNamespaces, QueryParameters, Schema, Uid
+from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, StepCursor, Uid
 
 
 class AttemptQuery(QueryParameters):
@@ -14,8 +14,13 @@ class AttemptQuery(QueryParameters):
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
-    before: int | None = Field(None, ge=1, le=LARGEST, description="only numbers below; for the next page")
+    cursor: StepCursor | None = None
     limit: int = Field(100, ge=1, le=1000)
+
+    @property
+    def before(self) -> int | None:
+        """The number above this page; None on the first page."""
+        return None if self.cursor is None else int(self.cursor)
 
 
 class AttemptRecord(Schema):
@@ -56,4 +61,4 @@ class AttemptList(Schema):
         description="of the whole run: a status holds the newest twenty attempts, and more than that came to"
         " pass between two looks"
     )
-    next_before: int | None = Field(description="`before` of the next page; null on the last")
+    next_cursor: str | None = Field(description="null on the last page")

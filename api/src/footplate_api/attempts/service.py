@@ -16,5 +16,5 @@ async def list_attempts(session: ReadSession, namespace: str, name: str, query: 
     holes = [
         AttemptHole(first=first, last=last) for first, last in await repository.missing_ranges(session, uid)
     ]
-    following = items[-1].number if len(rows) > query.limit else None
-    return AttemptList(run_uid=uid, items=items, holes=holes, next_before=following)
+    following = str(items[-1].number) if len(rows) > query.limit else None
+    return AttemptList(run_uid=uid, items=items, holes=holes, next_cursor=following)

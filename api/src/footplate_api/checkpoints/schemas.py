@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import Field
 
-from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, Step, Uid
+from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, StepCursor, Uid
 
 
 class CheckpointQuery(QueryParameters):
@@ -12,9 +14,14 @@ class CheckpointQuery(QueryParameters):
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
-    before: Step | None = Field(None, description="only steps below; for the next page")
+    cursor: StepCursor | None = None
     limit: int = Field(100, ge=1, le=1000)
     removed: bool = Field(False, description="also those that retention has removed since")
+
+    @property
+    def before(self) -> int | None:
+        """The number above this page; None on the first page."""
+        return None if self.cursor is None else int(self.cursor)
 
 
 class CheckpointItem(Schema):
@@ -22,12 +29,12 @@ class CheckpointItem(Schema):
 
     step: int
     uri: str = Field(description="the committed directory; empty where only its removal was told")
-    time: float = Field(description="seconds since the Unix epoch")
+    committed_at: datetime
     bytes: int
     seconds_blocked: float
     seconds_total: float
     generation: str | None = Field(description="<epoch>.<number> that committed it; null where unknown")
-    removed_at: float | None = Field(description="when retention removed it; null while it is there")
+    removed_at: datetime | None = Field(description="when retention removed it; null while it is there")
 
 
 class CheckpointList(Schema):
@@ -35,4 +42,4 @@ class CheckpointList(Schema):
 
     run_uid: str
     items: list[CheckpointItem]
-    next_before: int | None = Field(description="`before` of the next page; null on the last")
+    next_cursor: str | None = Field(description="null on the last page")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from footplate_api.checkpoints import repository
 from footplate_api.checkpoints.schemas import CheckpointItem, CheckpointList, CheckpointQuery
 from footplate_api.database import ReadSession
@@ -16,18 +18,18 @@ async def list_checkpoints(
     run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     rows, more = await repository.newest_first(session, run.uid, query.before, query.limit, query.removed)
     items = [_item(row) for row in rows]
-    following = items[-1].step if more else None
-    return CheckpointList(run_uid=run.uid, items=items, next_before=following)
+    following = str(items[-1].step) if more else None
+    return CheckpointList(run_uid=run.uid, items=items, next_cursor=following)
 
 
 def _item(row: CheckpointRow) -> CheckpointItem:
     return CheckpointItem(
         step=row.step,
         uri=row.uri,
-        time=row.time,
+        committed_at=datetime.fromtimestamp(row.time, UTC),
         bytes=row.bytes,
         seconds_blocked=row.seconds_blocked,
         seconds_total=row.seconds_total,
         generation=None if row.epoch is None else f"{row.epoch}.{row.number}",
-        removed_at=row.removed_at,
+        removed_at=None if row.removed_at is None else datetime.fromtimestamp(row.removed_at, UTC),
     )

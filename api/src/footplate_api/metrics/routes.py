@@ -76,7 +76,7 @@ async def read_metrics(
     A row counts only if no row of an earlier or the same step has a newer generation; `superseded=true`
     returns the others. Long histories are thinned to `limit` rows unless `every` is set. If the rows have
     more than 1,500,000 cells in all columns together, the last of them are left to the next page
-    (`nextStep`).
+    (`nextCursor`).
     """
     found = await histories.read(namespace, name, query, caller.username)
     return Response(found, media_type="application/json")

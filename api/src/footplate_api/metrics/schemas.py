@@ -7,7 +7,16 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, WithJsonSchema, create_model, field_validator, model_validator
 
-from footplate_api.schemas import LARGEST, FormerNamespaces, Number, QueryParameters, Schema, Step, Uid
+from footplate_api.schemas import (
+    LARGEST,
+    FormerNamespaces,
+    Number,
+    QueryParameters,
+    Schema,
+    Step,
+    StepCursor,
+    Uid,
+)
 from footplate_contracts.metrics import COLUMNS, VALUE_NAME, MetricColumn, Scalar
 
 DEFAULT_ROWS = 5000
@@ -62,6 +71,7 @@ class MetricQuery(QueryParameters):
         examples=["loss,time"],
     )
     limit: int = Field(DEFAULT_ROWS, ge=10, le=MOST_ROWS, description="most rows of one answer")
+    cursor: StepCursor | None = None
     superseded: bool = Field(
         False, description="instead, the rows that are no history any more: of a future that was given up"
     )
@@ -81,6 +91,11 @@ class MetricQuery(QueryParameters):
         if self.superseded and self.every is not None:
             raise ValueError(f"every={self.every} must be absent: superseded rows are shown one by one")
         return self
+
+    def page(self) -> MetricQuery:
+        """Return the query of this page: its steps begin at the cursor."""
+        first = self.from_step if self.cursor is None else int(self.cursor)
+        return self.model_copy(update={"from_step": first})
 
     def includes(self, name: str) -> bool:
         """Return whether the column or further number `name` is to be shown."""
@@ -105,7 +120,7 @@ class HistoryPart(Schema):
 
     run_uid: str
     every: int = Field(description="the stride that was used")
-    next_step: int | None = Field(None, description="`from` of the rest; absent at the end")
+    next_cursor: str | None = Field(None, description="absent on the last page")
     holes: list[Hole] | None = Field(
         None, description="at most 100 of the asked part, whatever the page; absent where there is none"
     )

@@ -53,7 +53,7 @@ class HistoryService:
             run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
         async with self.turns.acquire(caller):
             async with self.database.read(seconds) as session:
-                part, table = await _found(session, run, query)
+                part, table = await _found(session, run, query.page())
             return await asyncio.to_thread(_json, part, table)
 
 
@@ -85,7 +85,7 @@ async def _found(session: ReadSession, run: RunRow, query: MetricQuery) -> tuple
         run_uid=run.uid,
         step=[],
         every=every,
-        next_step=following,
+        next_cursor=None if following is None else str(following),
         holes=(None if query.superseded else _holes(run, chosen, extents, query)) or None,
     )
     return about, table

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -13,8 +12,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
-    WithJsonSchema,
 )
 from pydantic.config import JsonDict
 
@@ -185,24 +182,16 @@ class RunList(Schema):
     next_cursor: str | None = Field(description="null on the last page")
 
 
-Exact = Annotated[
-    Decimal,
-    PlainSerializer(lambda value: f"{value:f}", return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}),
-]
-"""A decimal number as text, so that no reader makes a binary fraction of it."""
-
-
 class HourlyEstimate(Schema):
     """Estimated cost of each hour with all nodes, spares included; null is unknown."""
 
     nodes: int | None = Field(description="that are held: workers and spares")
-    dollars: Exact | None = Field(description="by the price in force")
-    kilowatt_hours: Exact | None = Field(
+    dollars: float | None = Field(description="by the price in force")
+    kilowatt_hours: float | None = Field(
         description="of the devices at their rated power, and of the rest of the nodes where the profile"
         " states it, times the data centre's PUE"
     )
-    carbon_kilograms: Exact | None
+    carbon_kilograms: float | None
     devices_only: bool | None = Field(description="the rest of the nodes is not in the energy")
     carbon_rank: IntensitySource | None = Field(
         description="where the intensity is from: the profile, a series, the mean of a zone, of the world"

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from footplate_api.schemas import LARGEST, FormerNamespaces, Number, QueryParameters, Schema, Step, Uid
+from footplate_api.schemas import (
+    LARGEST,
+    FormerNamespaces,
+    Number,
+    QueryParameters,
+    Schema,
+    Step,
+    StepCursor,
+    Uid,
+)
 from footplate_contracts.samples import MOST
 
 MOST_STEPS = 50  # of one answer, of up to 48 KB each
@@ -19,15 +28,20 @@ class SampleQuery(QueryParameters):
     prompt: int | None = Field(
         None, ge=0, le=LARGEST, description="only answers to the prompt of this number"
     )
-    before: Step | None = Field(None, description="only steps below; for the next page")
+    cursor: StepCursor | None = None
     limit: int = Field(1, ge=1, le=MOST_STEPS, description="most steps of one answer")
 
     @model_validator(mode="after")
     def one_way(self) -> SampleQuery:
-        """Refuse `before` together with `step`, as a single step has no pages."""
-        if self.step is not None and self.before is not None:
-            raise ValueError(f"before={self.before} must be absent where step={self.step} is given")
+        """Refuse `cursor` together with `step`, as a single step has no pages."""
+        if self.step is not None and self.cursor is not None:
+            raise ValueError(f"cursor={self.cursor} must be absent where step={self.step} is given")
         return self
+
+    @property
+    def before(self) -> int | None:
+        """The number above this page; None on the first page."""
+        return None if self.cursor is None else int(self.cursor)
 
 
 class SampleItem(Schema):
@@ -61,4 +75,4 @@ class SampleList(Schema):
 
     run_uid: str
     items: list[StepSamples]
-    next_before: int | None = Field(description="`before` of the next page; null on the last")
+    next_cursor: str | None = Field(description="null on the last page")

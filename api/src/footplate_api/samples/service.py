@@ -38,7 +38,7 @@ async def list_samples(session: ReadSession, namespace: str, name: str, query: S
             _items(step, generations[segment], list(rows))
             for (step, segment), rows in groupby(found, attrgetter("step", "segment_id"))
         ],
-        next_before=page[-1][1] if len(places) > query.limit else None,
+        next_cursor=str(page[-1][1]) if len(places) > query.limit else None,
     )
 
 
