@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -97,6 +98,11 @@ async def test_each_error_is_a_problem_that_names_its_kinds(operations: dict[str
                 assert response["description"]
                 named |= set(narrowed["properties"]["type"]["enum"])
     assert named == {problem_type(error) for error in kinds(ApiError)}
+    page = (CRD.parents[1] / "docs" / "api.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)
+    assert {(f"urn:footplate:problem:{name}", meaning) for name, meaning in rows} == {
+        (problem_type(error), (error.__doc__ or "").partition("\n")[0]) for error in kinds(ApiError)
+    }
 
 
 async def test_who_has_to_wait_is_told_for_how_long(operations: dict[str, Any]) -> None:
