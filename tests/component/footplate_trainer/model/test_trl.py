@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bench.posttraining.parity.formula_cases import (
+    ADAPTERS,
+    CASES,
+    ROLLOUTS,
+    ROWS_OF_A_STEP,
+    Answers,
+    answers,
+)
+from bench.posttraining.parity.formulas import Policy
 
 from tests.support.plain_llama import Weights, read
-from tests.support.plain_steps import Policy
-from tests.support.trl_cases import ADAPTERS, CASES, ROLLOUTS, ROWS_OF_A_STEP, Answers, answers
 
 
 @pytest.fixture(scope="module")

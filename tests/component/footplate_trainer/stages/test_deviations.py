@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench.posttraining.parity.comparison import deviations, furthest
+from bench.posttraining.parity.oracle import Seen
 
 from footplate_contracts.metrics import StepMetrics
-from tests.support.parity import deviations, furthest
-from tests.support.trl_oracle import Seen
 
 
 def row(step: int, loss: float, norm: float) -> StepMetrics:

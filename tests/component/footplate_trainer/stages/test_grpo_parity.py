@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-
-from tests.support.rollout_parity import NAMES, compared, policy, runs_of
-from tests.support.trl_cases import answers
-from tests.support.trl_oracle import seen, shared_root
+from bench.posttraining.parity.formula_cases import answers
+from bench.posttraining.parity.oracle import seen, shared_root
+from bench.posttraining.parity.rollouts import NAMES, compared, policy, runs_of
 
 QUICK: Final = ("grpo", "dapo", "dr-grpo-twice")  # of three steps, in one process with all others by TRL
 

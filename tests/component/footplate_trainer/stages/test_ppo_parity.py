@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-
-from tests.support.ppo_parity import NAMES, compared
-from tests.support.trl_oracle import shared_root
+from bench.posttraining.parity.oracle import shared_root
+from bench.posttraining.parity.ppo import NAMES, compared
 
 QUICK: Final = ("ppo-defaults-sgd", "ppo-k2-after-the-end-sgd")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from tests.support.parity import compared
-from tests.support.trl_cases import told_of_stage
-from tests.support.trl_stages import NAMES, QUICK
+from bench.posttraining.parity.comparison import compared
+from bench.posttraining.parity.formula_cases import told_of_stage
+from bench.posttraining.parity.stages import NAMES, QUICK
 
 SFT = [name for name in NAMES if name.startswith("sft-")]
 LONG = [name for name in SFT if name not in QUICK]

@@ -8,6 +8,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bench.posttraining.parity.textbook import (
+    Episode,
+    Experience,
+    Settings,
+    Textbook,
+    adapted,
+    advantages,
+    divergence,
+    policy_loss,
+    value_loss,
+)
 from torch import Tensor
 
 from footplate_trainer.model.objectives import kl_estimators as estimates
@@ -23,17 +34,6 @@ from footplate_trainer.model.objectives.policy import clipped_policy_loss
 from footplate_trainer.model.objectives.value import clipped_value_loss
 from tests.support.formulas import agrees, exact
 from tests.support.plain_llama import Sizes, Weights, outputs, random_weights
-from tests.support.ppo_textbook import (
-    Episode,
-    Experience,
-    Settings,
-    Textbook,
-    adapted,
-    advantages,
-    divergence,
-    policy_loss,
-    value_loss,
-)
 
 SMALL = Sizes(width=16, inner=16, layers=1, heads=1, vocabulary=8)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from bench.posttraining.parity.oracle import Rollout
 from torch import Tensor
 
 from footplate_trainer.model.objectives.advantages import group_deviation
@@ -30,7 +31,6 @@ from footplate_trainer.model.objectives.preference import (
 )
 from footplate_trainer.model.objectives.reward import centering_penalty, pairwise_loss
 from tests.support.plain_llama import END, Weights, log_probabilities, outputs, rendered, tokenizer
-from tests.support.trl_oracle import Rollout
 
 Row = Mapping[str, Any]
 Formula = Callable[[Tensor, Tensor], Tensor]

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from bench.posttraining.parity.oracle import Run, once
+
 from footplate_contracts.v1alpha1.data import LossMask
 from footplate_trainer.data.layout import ShardFormat
 from tests.support.plain_llama import random_weights, write
-from tests.support.trl_oracle import Run, once
 
 STEPS, OF_A_STEP, CONTEXT = 5, 4, 256
 TEMPLATE: Final = (

@@ -1,4 +1,4 @@
-"""Trains with TRL what runs.json of a folder asks for, and writes answers.json: see `trl_oracle`."""
+"""Trains with TRL what runs.json of a folder asks for, and writes answers.json: see `oracle`."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def its_reward(completions: Any, given_rewards: Sequence[float], **_: Any) -> li
 
 
 def trained(run: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What a run did, as `trl_oracle.Seen` has it."""
+    """What a run did, as `oracle.Seen` has it."""
     kind = run["trainer"]
     opener = AutoModelForSequenceClassification if kind == "reward" else AutoModelForCausalLM
     tokenizer = AutoTokenizer.from_pretrained(run["model"])

@@ -10,12 +10,7 @@ from typing import Any, Final
 
 import pytest
 import torch
-
-from footplate_trainer.model.objectives.advantages import batch_deviation, group_mean
-from footplate_trainer.model.objectives.policy import constant_length, token_mean
-from footplate_trainer.model.objectives.preference import hinge_loss, robust_loss, sigmoid_loss
-from tests.support.plain_llama import random_weights, write
-from tests.support.plain_steps import (
+from bench.posttraining.parity.formulas import (
     GROUP,
     Formula,
     Loss,
@@ -30,9 +25,14 @@ from tests.support.plain_steps import (
     sft,
     simpo,
 )
-from tests.support.trl_oracle import Rollout, Run, Seen, once, seen, shared_root
-from tests.support.trl_stages import LONG, QUICK, case_of, models, runs_of
-from tests.support.trl_stages import PAIRS as MORE_PAIRS
+from bench.posttraining.parity.oracle import Rollout, Run, Seen, once, seen, shared_root
+from bench.posttraining.parity.stages import LONG, QUICK, case_of, models, runs_of
+from bench.posttraining.parity.stages import PAIRS as MORE_PAIRS
+
+from footplate_trainer.model.objectives.advantages import batch_deviation, group_mean
+from footplate_trainer.model.objectives.policy import constant_length, token_mean
+from footplate_trainer.model.objectives.preference import hinge_loss, robust_loss, sigmoid_loss
+from tests.support.plain_llama import random_weights, write
 
 STEPS, ROWS_OF_A_STEP, PROMPTS_OF_A_STEP = 3, 4, 2
 STEP_OF_TWO: Final = {"max_steps": STEPS, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
@@ -194,12 +194,12 @@ def answers(factory: pytest.TempPathFactory) -> Answers:
 
 
 def stage_runs(names: Iterable[str], root: Path) -> dict[str, Run]:
-    """Those of `trl_stages`, under names that no case has."""
+    """Those of `stages`, under names that no case has."""
     return {f"stage-{name}": run for name, run in runs_of(names, root).items()}
 
 
 def told_of_stage(name: str, factory: pytest.TempPathFactory) -> tuple[Seen, Path]:
-    """What TRL did under that name of `trl_stages`, and the folder that it began with.
+    """What TRL did under that name of `stages`, and the folder that it began with.
 
     All of its trainings that are not quick run at once, whoever asks first.
     """

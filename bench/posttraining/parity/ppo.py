@@ -13,6 +13,17 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from bench.posttraining.parity import textbook
+from bench.posttraining.parity.comparison import (
+    SEED,
+    Compared,
+    Deviations,
+    furthest,
+    in_the_order_of,
+    largest,
+)
+from bench.posttraining.parity.oracle import once
+from bench.posttraining.parity.textbook import Episode, Settings, Textbook, Update
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim import Optimizer
@@ -26,16 +37,12 @@ from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.huggingface.export import export_checkpoint
 from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout.journal_records import Record, RewardsRecord, SampleRecord
-from tests.support import ppo_textbook as textbook
-from tests.support.parity import SEED, Compared, Deviations, furthest, in_the_order_of, largest
 from tests.support.plain_llama import random_weights, read, rendered, tokenizer, write
-from tests.support.ppo_textbook import Episode, Settings, Textbook, Update
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import Reinforced, reinforce
 from tests.support.stages import pack_conversations
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
-from tests.support.trl_oracle import once
 
 EPISODES: Final = 8
 BATCH: Final = 4  # of a step: two mini-batches an epoch

@@ -5,7 +5,7 @@
 One row for each kind and optimizer; a NAME chooses those that begin with it. Losses and
 weights are absolute, norms relative; the bars are 2e-6, 1e-5 and, with SGD, 1e-5. Exit
 status 1 when a row is beyond them. The others are TRL, a package of the tests that `make venv`
-has, and of stage ppo, which TRL no longer has, a textbook's loop of the tests.
+has, and of stage ppo, which TRL no longer has, the loop of `textbook`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.support import parity, ppo_parity, rollout_parity, trl_stages
-from tests.support.parity import Compared
-from tests.support.trl_oracle import Run, Seen, seen
+from bench.posttraining.parity import comparison, ppo, rollouts, stages
+from bench.posttraining.parity.comparison import Compared
+from bench.posttraining.parity.oracle import Run, Seen, seen
 
 HEAD: Final = "| training | optimizer | loss | gradient norm | weights | seconds | |"
 
 
 def main(chosen: list[str]) -> int:
     """Exit status 1 when a stage is another training."""
-    every = (*trl_stages.NAMES, *rollout_parity.NAMES, *ppo_parity.NAMES)
+    every = (*stages.NAMES, *rollouts.NAMES, *ppo.NAMES)
     names = [name for name in every if not chosen or name.startswith(tuple(chosen))]
     if not names:
         print(f"no training begins with {', '.join(chosen)}; there are {', '.join(every)}")
@@ -54,21 +54,21 @@ def main(chosen: list[str]) -> int:
 
 def _runs(names: list[str], root: Path) -> dict[str, Run]:
     """What TRL is asked for."""
-    read = [name for name in names if name in trl_stages.NAMES]
-    sampled = [name for name in names if name in rollout_parity.NAMES]
-    return {**trl_stages.runs_of(read, root), **rollout_parity.runs_of(sampled, root)}
+    read = [name for name in names if name in stages.NAMES]
+    sampled = [name for name in names if name in rollouts.NAMES]
+    return {**stages.runs_of(read, root), **rollouts.runs_of(sampled, root)}
 
 
 def _compared(name: str, told: Mapping[str, Seen], root: Path) -> Compared:
     """Ours of that name, in a folder of `root`; `told`: what TRL did, by name."""
     folder = root / name
     folder.mkdir()
-    if name in ppo_parity.NAMES:
-        return ppo_parity.compared(name, root, folder)
-    if name in rollout_parity.NAMES:
-        return rollout_parity.compared(name, told[name], rollout_parity.policy(root), folder)
-    case, _ = trl_stages.case_of(name)
-    return parity.compared(name, told[name], trl_stages.models(root)[case.model], folder)
+    if name in ppo.NAMES:
+        return ppo.compared(name, root, folder)
+    if name in rollouts.NAMES:
+        return rollouts.compared(name, told[name], rollouts.policy(root), folder)
+    case, _ = stages.case_of(name)
+    return comparison.compared(name, told[name], stages.models(root)[case.model], folder)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from bench.posttraining.parity.oracle import Seen
+from bench.posttraining.parity.stages import CONTEXT, OF_A_STEP, OPTIMIZERS, Case, case_of
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,8 +26,6 @@ from tests.support.ranks import run_ranks
 from tests.support.stages import pack_conversations
 from tests.support.tiny import tiny_config
 from tests.support.training import Ended, FakeAgent, train_under
-from tests.support.trl_oracle import Seen
-from tests.support.trl_stages import CONTEXT, OF_A_STEP, OPTIMIZERS, Case, case_of
 
 SEED: Final = 3  # of the data's order
 # AdamW divides a gradient by its size: TRL's weights differ from themselves by more than this between
@@ -99,7 +99,7 @@ def largest(deviations: Iterable[float]) -> float:
 def compared(
     name: str, told: Seen, model: Path, folder: Path, *, ranks: int = 1, micro_batch: int = 1
 ) -> Compared:
-    """Our training of that name (`trl_stages.NAMES`), which begins with `model`, with TRL's."""
+    """Our training of that name (`stages.NAMES`), which begins with `model`, with TRL's."""
     case, optimizer = case_of(name)
     overrides = [
         *case.ours,

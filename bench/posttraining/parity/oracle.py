@@ -1,7 +1,7 @@
 """TRL as an oracle: what its trainers do with the same model, rows and settings, told step by step.
 
 All runs of a test session that ask for it go through one subprocess: to import TRL's trainers takes seconds,
-a run of some steps tenths of one. The subprocess (`trl_runs`) gets JSON and gives JSON, and beside it the
+a run of some steps tenths of one. The subprocess (`process`) gets JSON and gives JSON, and beside it the
 weights after each step; it reaches no network.
 """
 
@@ -22,9 +22,9 @@ from typing import Any, Final
 
 import pytest
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[3]
 # Imports allocate much and free nothing: collections would cost a sixth of the time.
-_PROGRAM: Final = "import gc; gc.disable(); from tests.support.trl_runs import main; main()"
+_PROGRAM: Final = "import gc; gc.disable(); from bench.posttraining.parity.process import main; main()"
 _OFFLINE: Final = {
     "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -51,7 +51,7 @@ class Run:
     """A training by TRL, on one process, with micro-batches in the order of `rows`.
 
     `trainer` is sft, reward, dpo, kto, orpo, simpo or grpo; `rows` are of the shape that it takes, and
-    `settings` are members of its config, beside those that all runs have (`trl_runs.COMMON`). `model` is a
+    `settings` are members of its config, beside those that all runs have (`process.COMMON`). `model` is a
     folder, and so is a `reference` that is not the model. `adapters` are members of peft's LoraConfig.
     """
 

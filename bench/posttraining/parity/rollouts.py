@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from bench.posttraining.parity.comparison import SEED, Compared, deviations, in_the_order_of
+from bench.posttraining.parity.formula_cases import CASES, PROMPTS, PROMPTS_OF_A_STEP, ROLLOUTS
+from bench.posttraining.parity.formulas import GROUP
+from bench.posttraining.parity.oracle import Rollout, Run, Seen, once
+from bench.posttraining.parity.stages import CONTEXT, OPTIMIZERS, STEPS
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout.journal_records import Record, RewardsRecord, SampleRecord
-from tests.support.parity import SEED, Compared, deviations, in_the_order_of
 from tests.support.plain_llama import random_weights, write
-from tests.support.plain_steps import GROUP
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import Reinforced, reinforce
 from tests.support.stages import pack_conversations
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
-from tests.support.trl_cases import CASES, PROMPTS, PROMPTS_OF_A_STEP, ROLLOUTS
-from tests.support.trl_oracle import Rollout, Run, Seen, once
-from tests.support.trl_stages import CONTEXT, OPTIMIZERS, STEPS
 
 _SAMPLES: Final = GROUP * PROMPTS_OF_A_STEP
 # What is asked of ours in the case of that name.
