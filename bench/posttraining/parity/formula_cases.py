@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import torch
 from bench.posttraining.parity.formulas import (
     GROUP,
@@ -25,14 +24,16 @@ from bench.posttraining.parity.formulas import (
     sft,
     simpo,
 )
-from bench.posttraining.parity.oracle import Rollout, Run, Seen, once, seen, shared_root
-from bench.posttraining.parity.stages import LONG, QUICK, case_of, models, runs_of
+from bench.posttraining.parity.golden import sums
+from bench.posttraining.parity.oracle import Rollout, Run, lower_adapter
 from bench.posttraining.parity.stages import PAIRS as MORE_PAIRS
+from bench.posttraining.parity.stages import once
+from torch import Tensor
 
 from footplate_trainer.model.objectives.advantages import batch_deviation, group_mean
 from footplate_trainer.model.objectives.policy import constant_length, token_mean
 from footplate_trainer.model.objectives.preference import hinge_loss, robust_loss, sigmoid_loss
-from tests.support.plain_llama import random_weights, write
+from tests.support.plain_llama import Weights, random_weights
 
 STEPS, ROWS_OF_A_STEP, PROMPTS_OF_A_STEP = 3, 4, 2
 STEP_OF_TWO: Final = {"max_steps": STEPS, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
@@ -65,6 +66,11 @@ def sampled(call: int) -> Rollout:
 
 
 ROLLOUTS = [sampled(call) for call in range(len(PROMPTS) // PROMPTS_OF_A_STEP)]
+
+
+RATE: Final = 1e-2  # `process.COMMON` has the same
+# What models begin with: the seed of their weights, and their head.
+STARTS: Final = {"lm_head": (7, "lm_head"), "score": (7, "score"), "another": (13, "lm_head")}
 
 
 # -- the cases -----------------------------------------------------------------------------------
@@ -174,35 +180,71 @@ CASES: Final[Mapping[str, Case]] = {
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What TRL did in each case, and the folders of the models that it began with."""
+class Trajectory:
+    """Our steps of a case, in fp64."""
 
-    seen: Mapping[str, Seen]
-    folders: Mapping[str, Path]  # by head, or "another"
-
-
-def answers(factory: pytest.TempPathFactory) -> Answers:
-    """Of all cases; computed once in a session, whichever of its processes asks first."""
-    root = shared_root(factory)
-    made = {
-        "lm_head": once(root / "lm_head", lambda folder: write(folder, random_weights(7))),
-        "score": once(root / "score", lambda folder: write(folder, random_weights(7, "score"))),
-        "another": once(root / "another", lambda folder: write(folder, random_weights(13))),
-    }
-    runs = {name: case.run(made) for name, case in CASES.items()}
-    return Answers(seen(runs | stage_runs(QUICK, root), root), made)
+    losses: list[float]
+    gradient_norms: list[float]
+    weights: list[list[float]]  # sums, after each step
 
 
-def stage_runs(names: Iterable[str], root: Path) -> dict[str, Run]:
-    """Those of `stages`, under names that no case has."""
-    return {f"stage-{name}": run for name, run in runs_of(names, root).items()}
+def runs_of(root: Path) -> dict[str, Run]:
+    """The trainings of all cases, with models in `root`."""
+    folders = {name: once(root / name, random_weights(*start)) for name, start in STARTS.items()}
+    return {name: case.run(folders) for name, case in CASES.items()}
 
 
-def told_of_stage(name: str, factory: pytest.TempPathFactory) -> tuple[Seen, Path]:
-    """What TRL did under that name of `stages`, and the folder that it began with.
+def trajectory(case: Case) -> Trajectory:
+    """What SGD with our formulas does, from where TRL begins."""
+    head = "score" if case.trainer == "reward" else "lm_head"
+    reference = _leaves(random_weights(*STARTS[head if head == "score" else case.reference]))
+    trained = _adapters(reference) if case.adapters else _leaves(random_weights(*STARTS[head]))
+    made, old = Trajectory([], [], []), trained
+    for step in range(case.settings["max_steps"]):
+        weights = _merged(reference, trained) if case.adapters else trained
+        if isinstance(case.loss, Policy):
+            old = trained if step % case.updates == 0 else old
+            loss = case.loss.loss(weights, old, reference, ROLLOUTS[step // case.updates])
+        else:
+            rows = case.rows if case.whole else case.rows[step * ROWS_OF_A_STEP : (step + 1) * ROWS_OF_A_STEP]
+            loss = case.loss(weights, reference, rows)
+        gradients = torch.autograd.grad(loss, list(trained.values()))
+        trained = _leaves(
+            {
+                name: weight.detach() - RATE * gradient
+                for (name, weight), gradient in zip(trained.items(), gradients, strict=True)
+            }
+        )
+        made.losses.append(loss.item())
+        squares = torch.stack([gradient.square().sum() for gradient in gradients])
+        made.gradient_norms.append(squares.sum().sqrt().item())
+        made.weights.append(sums(trained))
+    return made
 
-    All of its trainings that are not quick run at once, whoever asks first.
-    """
-    root = shared_root(factory)
-    known = answers(factory).seen if name in QUICK else seen(stage_runs(LONG, root), root)
-    return known[f"stage-{name}"], models(root)[case_of(name)[0].model]
+
+def _leaves(weights: Weights) -> dict[str, Tensor]:
+    return {name: weight.to(torch.float64).requires_grad_() for name, weight in weights.items()}
+
+
+def _adapters(base: Weights) -> dict[str, Tensor]:
+    """LoRA's weights as they begin, by the names that peft gives them."""
+    made: dict[str, Tensor] = {}
+    for where, weight in base.items():
+        name = where.removesuffix(".weight")
+        if name.endswith(tuple(ADAPTERS["target_modules"])):
+            outputs, inputs = weight.shape
+            lower, upper = (f"base_model.model.{name}.lora_{side}.default.weight" for side in "AB")
+            made[lower] = lower_adapter(lower, (ADAPTERS["r"], inputs))
+            made[upper] = torch.zeros(outputs, ADAPTERS["r"])
+    return _leaves(made)
+
+
+def _merged(base: Weights, adapters: Weights) -> Weights:
+    """Weights with LoRA's product added where it stands."""
+    weights = dict(base)
+    for name, upper in adapters.items():
+        if ".lora_B." in name:
+            where = name.removeprefix("base_model.model.").replace(".lora_B.default", "")
+            scale = ADAPTERS["lora_alpha"] / ADAPTERS["r"]
+            weights[where] = base[where] + scale * upper @ adapters[name.replace("lora_B", "lora_A")]
+    return weights

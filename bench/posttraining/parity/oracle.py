@@ -1,26 +1,24 @@
 """TRL as an oracle: what its trainers do with the same model, rows and settings, told step by step.
 
-All runs of a test session that ask for it go through one subprocess: to import TRL's trainers takes seconds,
-a run of some steps tenths of one. The subprocess (`process`) gets JSON and gives JSON, and beside it the
-weights after each step; it reaches no network.
+Runs go through one subprocess: to import TRL's trainers takes seconds, a run of some steps tenths of one. The
+subprocess (`process`) gets JSON and gives JSON, and beside it the weights after each step; it reaches no
+network.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
+import torch
+from torch import Tensor
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 # Imports allocate much and free nothing: collections would cost a sixth of the time.
@@ -70,23 +68,24 @@ class Seen:
 
     losses: list[float]
     gradient_norms: list[float]  # before clipping
-    weights: list[
-        Path
-    ]  # .safetensors before the first step and after each; of adapters alone, if there are any
+    weights: list[Path]  # .safetensors after each step; of adapters alone, if there are any
     logs: list[dict[str, float]]  # all that TRL logged
 
 
 def seen(runs: Mapping[str, Run], root: Path) -> dict[str, Seen]:
-    """What TRL does with each run, by name.
-
-    `root` is a folder where answers are kept: whoever asks the same there again, another process of the tests
-    included, waits for the first and reads what it got.
+    """What TRL does with each run, by name, in a new folder of `root`.
 
     Raises:
         AssertionError: TRL failed; its output is the message.
     """
+    folder = root / "trl"
+    folder.mkdir()
     asked = json.dumps({name: asdict(run) for name, run in runs.items()}, default=str, sort_keys=True)
-    folder = once(root / f"trl-{hashlib.sha256(asked.encode()).hexdigest()[:16]}", partial(_compute, asked))
+    (folder / "runs.json").write_text(asked)
+    environment = {**os.environ, **_OFFLINE, "HF_HOME": str(folder / "home")}
+    command = [sys.executable, "-c", _PROGRAM, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
     answers = json.loads((folder / "answers.json").read_text())
     return {
         name: Seen(**{**told, "weights": [Path(file) for file in told["weights"]]})
@@ -94,28 +93,7 @@ def seen(runs: Mapping[str, Run], root: Path) -> dict[str, Seen]:
     }
 
 
-def once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """`folder`, which `make` has filled; whoever asks for it meanwhile, of this process or another, waits."""
-    with Path(f"{folder}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        whole = Path(f"{folder}.whole")
-        if not whole.exists():
-            shutil.rmtree(folder, ignore_errors=True)  # of a call that failed
-            make(folder)
-            whole.touch()
-    return folder
-
-
-def shared_root(factory: pytest.TempPathFactory) -> Path:
-    """A folder of this session that all its processes have in common."""
-    own = factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-
-
-def _compute(asked: str, folder: Path) -> None:
-    folder.mkdir()
-    (folder / "runs.json").write_text(asked)
-    environment = {**os.environ, **_OFFLINE, "HF_HOME": str(folder / "home")}
-    command = [sys.executable, "-c", _PROGRAM, str(folder)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
+def lower_adapter(name: str, shape: Sequence[int]) -> Tensor:
+    """What LoRA's A of that name begins with; B begins with 0."""
+    drawn = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    return 0.1 * torch.randn(tuple(shape), generator=drawn)

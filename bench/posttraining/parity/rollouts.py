@@ -13,15 +13,16 @@ import numpy as np
 from bench.posttraining.parity.comparison import SEED, Compared, deviations, in_the_order_of
 from bench.posttraining.parity.formula_cases import CASES, PROMPTS, PROMPTS_OF_A_STEP, ROLLOUTS
 from bench.posttraining.parity.formulas import GROUP
-from bench.posttraining.parity.oracle import Rollout, Run, Seen, once
-from bench.posttraining.parity.stages import CONTEXT, OPTIMIZERS, STEPS
+from bench.posttraining.parity.golden import Recorded
+from bench.posttraining.parity.oracle import Rollout, Run, Seen
+from bench.posttraining.parity.stages import CONTEXT, OPTIMIZERS, STEPS, once
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout.journal_records import Record, RewardsRecord, SampleRecord
-from tests.support.plain_llama import random_weights, write
+from tests.support.plain_llama import random_weights
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import Reinforced, reinforce
 from tests.support.stages import pack_conversations
@@ -40,23 +41,18 @@ SETTINGS: Final[Mapping[str, str]] = {
 NAMES: Final = tuple(f"{kind}-{optimizer}" for kind in SETTINGS for optimizer in OPTIMIZERS)
 
 
-def policy(root: Path) -> Path:
-    """The folder that they begin with."""
-    return once(root / "lm_head", lambda folder: write(folder, random_weights(7)))
-
-
 def runs_of(names: Iterable[str], root: Path) -> dict[str, Run]:
-    """The trainings of these names, of five steps."""
-    runs = {}
+    """The trainings of these names, of five steps, with their model in `root`."""
+    runs, model = {}, once(root / "lm_head", random_weights(7))
     for name in names:
         kind, _, optimizer = name.rpartition("-")
         settings = {**CASES[kind].settings, "max_steps": STEPS, **OPTIMIZERS[optimizer].settings}
-        runs[name] = Run("grpo", policy(root), PROMPTS, settings, rollouts=ROLLOUTS)
+        runs[name] = Run("grpo", model, PROMPTS, settings, rollouts=ROLLOUTS)
     return runs
 
 
 def compared(
-    name: str, told: Seen, model: Path, folder: Path, *, ranks: int = 1, micro_batch: int = 2
+    name: str, told: Seen | Recorded, model: Path, folder: Path, *, ranks: int = 1, micro_batch: int = 2
 ) -> Compared:
     """Our training of that name, which begins with `model`, with TRL's."""
     kind, _, optimizer = name.rpartition("-")

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from bench.posttraining.parity.oracle import Run, once
+from bench.posttraining.parity.oracle import Run
 
 from footplate_contracts.v1alpha1.data import LossMask
 from footplate_trainer.data.layout import ShardFormat
-from tests.support.plain_llama import random_weights, write
+from tests.support.plain_llama import TEMPLATE as TURNS
+from tests.support.plain_llama import Weights, random_weights, write
 
 STEPS, OF_A_STEP, CONTEXT = 5, 4, 256
 TEMPLATE: Final = (
@@ -90,8 +91,8 @@ class Case:
     packed: bool = False
 
     @property
-    def model(self) -> str:
-        """Of `models`: the one that it begins with."""
+    def head(self) -> str:
+        """Of the model that it begins with."""
         return "score" if self.trainer == "reward" else "lm_head"
 
 
@@ -143,7 +144,7 @@ CASES: Final[Mapping[str, Case]] = {
     ),
 }
 NAMES: Final = tuple(f"{case}-{optimizer}" for case in CASES for optimizer in OPTIMIZERS)
-# These run in one process with all other trainings by TRL.
+# `make test` asks for these, `make test-long` for all.
 QUICK: Final = (
     "sft-assistant-sgd",
     "sft-all-sgd",
@@ -152,18 +153,11 @@ QUICK: Final = (
     "dpo-sigmoid-sgd",
     "dpo-kto-sgd",
 )
-LONG: Final = tuple(name for name in NAMES if name not in QUICK)
 
 
-def models(root: Path) -> dict[str, Path]:
-    """The folders that they begin with, by head."""
-    return {
-        head: once(
-            root / f"stage-{head}",
-            lambda folder, head=head: write(folder, random_weights(7, head), template=TEMPLATE),
-        )
-        for head in ("lm_head", "score")
-    }
+def once(folder: Path, weights: Weights, template: str = TURNS) -> Path:
+    """`folder` with a model, which is there or is written."""
+    return folder if folder.exists() else write(folder, weights, template=template)
 
 
 def case_of(name: str) -> tuple[Case, str]:
@@ -173,10 +167,11 @@ def case_of(name: str) -> tuple[Case, str]:
 
 
 def runs_of(names: Iterable[str], root: Path) -> dict[str, Run]:
-    """The trainings of these names."""
-    folders, runs = models(root), {}
+    """The trainings of these names, with models in `root`."""
+    runs = {}
     for name in names:
         case, optimizer = case_of(name)
+        model = once(root / f"stage-{case.head}", random_weights(7, case.head), TEMPLATE)
         settings = {"max_steps": STEPS, **case.settings, **OPTIMIZERS[optimizer].settings}
-        runs[name] = Run(case.trainer, folders[case.model], case.rows, settings)
+        runs[name] = Run(case.trainer, model, case.rows, settings)
     return runs

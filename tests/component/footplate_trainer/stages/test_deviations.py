@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from bench.posttraining.parity.comparison import deviations, furthest
+from bench.posttraining.parity.golden import sums
 from bench.posttraining.parity.oracle import Seen
 
 from footplate_contracts.metrics import StepMetrics
@@ -42,6 +43,15 @@ def test_a_step_behind_the_first_that_is_no_number_is_far_away(
     rows = [row(step, *told) for step, told in enumerate(ours, 1)]
     seen = Seen([loss for loss, _ in theirs], [norm for _, norm in theirs], [], [])
     assert deviations(rows, seen, Path(), weights=False).are_small is small
+
+
+@pytest.mark.parametrize("place", [0, 999, 1999])
+def test_sums_tell_a_single_weight_that_is_another(place: int) -> None:
+    ours = {"a": torch.ones(1000), "b": torch.ones(1000)}
+    theirs = {name: weight.double() for name, weight in ours.items()}
+    theirs["ab"[place // 1000]][place % 1000] += 1e-5
+    apart = [abs(a - b) for a, b in zip(sums(ours), sums(theirs), strict=True)]
+    assert max(apart) == pytest.approx(1e-5, rel=1e-3)
 
 
 def test_a_tensor_behind_the_first_that_is_no_number_is_far_away() -> None:

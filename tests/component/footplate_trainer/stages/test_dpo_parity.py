@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bench.posttraining.parity import golden
 from bench.posttraining.parity.comparison import compared
-from bench.posttraining.parity.formula_cases import told_of_stage
-from bench.posttraining.parity.stages import NAMES, QUICK
+from bench.posttraining.parity.stages import NAMES, QUICK, runs_of
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,7 @@ from bench.posttraining.parity.stages import NAMES, QUICK
         if name.startswith("dpo-")
     ],
 )
-def test_each_step_is_that_of_trl(
-    name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    found = compared(name, *told_of_stage(name, tmp_path_factory), tmp_path).found
+def test_each_step_is_that_of_trl(name: str, tmp_path: Path) -> None:
+    run = runs_of([name], tmp_path)[name]
+    found = compared(name, golden.read("stages", name, run), run.model, tmp_path).found
     assert found.are_small, found

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from bench.posttraining.parity.oracle import shared_root
 from bench.posttraining.parity.ppo import NAMES, compared
 
 QUICK: Final = ("ppo-defaults-sgd", "ppo-k2-after-the-end-sgd")
@@ -38,8 +37,6 @@ def test_each_step_is_that_of_the_textbook(
     micro_batch: int,
     more: Sequence[str],
     tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    root = shared_root(tmp_path_factory)
-    found = compared(name, root, tmp_path, ranks=ranks, micro_batch=micro_batch, more=more).found
+    found = compared(name, tmp_path, tmp_path, ranks=ranks, micro_batch=micro_batch, more=more).found
     assert found.are_small, found

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bench.posttraining.parity import golden
 from bench.posttraining.parity.comparison import compared
-from bench.posttraining.parity.formula_cases import told_of_stage
-from bench.posttraining.parity.stages import NAMES, QUICK
+from bench.posttraining.parity.stages import NAMES, QUICK, runs_of
 
 REWARD = [name for name in NAMES if name.startswith("reward-")]
 
@@ -24,11 +24,10 @@ REWARD = [name for name in NAMES if name.startswith("reward-")]
         for ranks in (1, 2)
     ],
 )
-def test_each_step_is_that_of_trl(
-    name: str, ranks: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    told, model = told_of_stage(name, tmp_path_factory)
-    ours = compared(name, told, model, tmp_path, ranks=ranks)
+def test_each_step_is_that_of_trl(name: str, ranks: int, tmp_path: Path) -> None:
+    run = runs_of([name], tmp_path)[name]
+    told = golden.read("stages", name, run)
+    ours = compared(name, told, run.model, tmp_path, ranks=ranks)
     assert ours.found.are_small, ours.found
     for row, theirs in zip(ours.rows, told.logs, strict=True):
         assert row.values is not None

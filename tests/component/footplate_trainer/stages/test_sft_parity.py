@@ -5,26 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bench.posttraining.parity import golden
 from bench.posttraining.parity.comparison import compared
-from bench.posttraining.parity.formula_cases import told_of_stage
-from bench.posttraining.parity.stages import NAMES, QUICK
+from bench.posttraining.parity.stages import NAMES, QUICK, runs_of
 
 SFT = [name for name in NAMES if name.startswith("sft-")]
 LONG = [name for name in SFT if name not in QUICK]
 
 
-def _is_that_of_trl(
-    name: str, factory: pytest.TempPathFactory, folder: Path, ranks: int = 1, micro_batch: int = 1
-) -> None:
-    found = compared(name, *told_of_stage(name, factory), folder, ranks=ranks, micro_batch=micro_batch).found
+def _is_that_of_trl(name: str, folder: Path, ranks: int = 1, micro_batch: int = 1) -> None:
+    run = runs_of([name], folder)[name]
+    told = golden.read("stages", name, run)
+    found = compared(name, told, run.model, folder, ranks=ranks, micro_batch=micro_batch).found
     assert found.are_small, found
 
 
 @pytest.mark.parametrize("name", [name for name in SFT if name in QUICK])
-def test_each_step_is_that_of_trl(
-    name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    _is_that_of_trl(name, tmp_path_factory, tmp_path)
+def test_each_step_is_that_of_trl(name: str, tmp_path: Path) -> None:
+    _is_that_of_trl(name, tmp_path)
 
 
 @pytest.mark.long
@@ -37,6 +35,6 @@ def test_each_step_is_that_of_trl(
     ],
 )
 def test_each_step_of_every_kind_is_that_of_trl(
-    name: str, ranks: int, micro_batch: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    name: str, ranks: int, micro_batch: int, tmp_path: Path
 ) -> None:
-    _is_that_of_trl(name, tmp_path_factory, tmp_path, ranks, micro_batch)
+    _is_that_of_trl(name, tmp_path, ranks, micro_batch)
