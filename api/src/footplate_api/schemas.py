@@ -47,5 +47,16 @@ class QueryParameters(Schema):
     model_config = ConfigDict(extra="forbid", populate_by_name=False)
 
 
+class PageQuery(QueryParameters):
+    """Query of a list in pages, newest number first."""
+
+    cursor: StepCursor | None = None
+
+    @property
+    def before(self) -> int | None:
+        """The number above this page; None on the first page."""
+        return None if self.cursor is None else int(self.cursor)
+
+
 class NoQueryParameters(QueryParameters):
     """Empty query: a misspelt filter is refused, instead of a response that is not filtered."""

@@ -6,21 +6,15 @@ from datetime import datetime
 
 from pydantic import Field
 
-from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, StepCursor, Uid
+from footplate_api.schemas import FormerNamespaces, PageQuery, Schema, Uid
 
 
-class AttemptQuery(QueryParameters):
+class AttemptQuery(PageQuery):
     """Query parameters of a run's attempts."""
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
-    cursor: StepCursor | None = None
     limit: int = Field(100, ge=1, le=1000)
-
-    @property
-    def before(self) -> int | None:
-        """The number above this page; None on the first page."""
-        return None if self.cursor is None else int(self.cursor)
 
 
 class AttemptRecord(Schema):

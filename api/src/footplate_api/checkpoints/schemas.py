@@ -6,22 +6,16 @@ from datetime import datetime
 
 from pydantic import Field
 
-from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, StepCursor, Uid
+from footplate_api.schemas import FormerNamespaces, PageQuery, Schema, Uid
 
 
-class CheckpointQuery(QueryParameters):
+class CheckpointQuery(PageQuery):
     """Query parameters of a run's checkpoints."""
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
-    cursor: StepCursor | None = None
     limit: int = Field(100, ge=1, le=1000)
     removed: bool = Field(False, description="also those that retention has removed since")
-
-    @property
-    def before(self) -> int | None:
-        """The number above this page; None on the first page."""
-        return None if self.cursor is None else int(self.cursor)
 
 
 class CheckpointItem(Schema):

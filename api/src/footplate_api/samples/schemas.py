@@ -8,10 +8,9 @@ from footplate_api.schemas import (
     LARGEST,
     FormerNamespaces,
     Number,
-    QueryParameters,
+    PageQuery,
     Schema,
     Step,
-    StepCursor,
     Uid,
 )
 from footplate_contracts.samples import MOST
@@ -19,7 +18,7 @@ from footplate_contracts.samples import MOST
 MOST_STEPS = 50  # of one answer, of up to 48 KB each
 
 
-class SampleQuery(QueryParameters):
+class SampleQuery(PageQuery):
     """Filters of a list of samples."""
 
     uid: Uid | None = None
@@ -28,7 +27,6 @@ class SampleQuery(QueryParameters):
     prompt: int | None = Field(
         None, ge=0, le=LARGEST, description="only answers to the prompt of this number"
     )
-    cursor: StepCursor | None = None
     limit: int = Field(1, ge=1, le=MOST_STEPS, description="most steps of one answer")
 
     @model_validator(mode="after")
@@ -37,11 +35,6 @@ class SampleQuery(QueryParameters):
         if self.step is not None and self.cursor is not None:
             raise ValueError(f"cursor={self.cursor} must be absent where step={self.step} is given")
         return self
-
-    @property
-    def before(self) -> int | None:
-        """The number above this page; None on the first page."""
-        return None if self.cursor is None else int(self.cursor)
 
 
 class SampleItem(Schema):

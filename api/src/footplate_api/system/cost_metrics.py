@@ -79,12 +79,6 @@ class SpendingCounters:
     held: Mapping[Group, CostAmounts]
     idle: Mapping[str, CostAmounts]
 
-    @classmethod
-    def begin(cls, month: Month) -> SpendingCounters:
-        """Return counters at 0 of all that `month` has."""
-        held = {group: _zero(amounts) for group, amounts in month.held.items()}
-        return cls(month, held, {profile: _zero(amounts) for profile, amounts in month.idle.items()})
-
     def count(self, month: Month) -> SpendingCounters:
         """Return the counters with the growth since the latest month, or all of a new calendar month."""
         before = self.latest if self.latest.since == month.since else Month(month.since, month.since)
@@ -93,10 +87,6 @@ class SpendingCounters:
             {**self.held, **_count(self.held, before.held, month.held)},
             {**self.idle, **_count(self.idle, before.idle, month.idle)},
         )
-
-
-def _zero(amounts: CostAmounts) -> CostAmounts:
-    return CostAmounts().counted(amounts, amounts)
 
 
 def _count(
@@ -117,10 +107,8 @@ class CostSnapshot:
 
     def with_month(self, month: Month) -> CostSnapshot:
         """Return the snapshot with the costs of `month`."""
-        counters = self.counters
-        return CostSnapshot(
-            SpendingCounters.begin(month) if counters is None else counters.count(month), self.pods
-        )
+        counters = self.counters or SpendingCounters(month, {}, {})  # at 0 of all that it has
+        return CostSnapshot(counters.count(month), self.pods)
 
 
 def exposition(spending: CostSnapshot) -> str:
