@@ -162,7 +162,7 @@ def main() -> int:
 
 def _pods(runs: Runs, faults: int) -> None:
     run = changed(tiny(RUN, NAMESPACE, steps=100_000), "checkpoint.everySteps", 20)
-    run = changed(run, "resilience", {"budgets": {"UserError": 1000}})
+    run = changed(run, "resilience", {"restartLimits": {"UserError": 1000}})
     applied = time.time()
     runs.apply(run)
     rows = runs.until("a history", lambda: runs.metrics_or_none(RUN) or None, RUN, seconds=90)

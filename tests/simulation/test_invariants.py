@@ -92,7 +92,7 @@ async def test_a_step_that_two_generations_commit_is_noticed(world: Simulation) 
     assert volume.twice == ["step 10 by 1.2, after 1.1"]
 
 
-def test_a_run_may_end_of_what_its_budgets_do_not_allow_and_of_nothing_else() -> None:
+def test_a_run_may_end_of_what_its_restart_limits_do_not_allow_and_of_nothing_else() -> None:
     nan, oom, full, killed = (
         FAULTS[name] for name in ("NaN loss", "rank out of memory", "volume full", "rank killed")
     )

@@ -13,7 +13,7 @@ from typing import Final
 
 from footplate_contracts.names import Cause
 from footplate_operator.trainingrun.policies.failure import (
-    DEFAULT_BUDGETS,
+    DEFAULT_RESTART_LIMITS,
     FRUITLESS_RESTARTS,
     SPENDS_PROGRESS,
 )
@@ -225,10 +225,12 @@ def applicable(fault: Fault, phase: Phase) -> str:
 
 
 def may_end(faults: Sequence[Fault]) -> frozenset[Cause]:
-    """Of what a run may end over which all `faults` came: more than its budgets allow."""
+    """Of what a run may end over which all `faults` came: more than its restart limits allow."""
     counted = Counter(cause for fault in faults for cause in fault.causes)
     spent = {
-        cause for cause, budget in DEFAULT_BUDGETS.items() if budget is not None and counted[cause] > budget
+        cause
+        for cause, limit in DEFAULT_RESTART_LIMITS.items()
+        if limit is not None and counted[cause] > limit
     }
     fruitless = sum(bool(fault.causes & SPENDS_PROGRESS) for fault in faults) > FRUITLESS_RESTARTS
     unsaved = {fault.unsaved for fault in faults if fault.unsaved is not None}

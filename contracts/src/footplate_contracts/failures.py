@@ -144,7 +144,7 @@ class HasCause(Protocol):
 
     @property
     def cause(self) -> Cause | None:
-        """Cause, whose budget the failure counts against."""
+        """Cause, whose restart limit the failure counts against."""
 
     @property
     def reason(self) -> str:

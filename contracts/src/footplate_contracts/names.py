@@ -183,7 +183,7 @@ class ExitCode(IntEnum):
 
 
 class Cause(StrEnum):
-    """Cause of an attempt's end; each has its own budget (see the failure policy)."""
+    """Cause of an attempt's end; each has its own restart limit (see the failure policy)."""
 
     USER_ERROR = "UserError"
     OUT_OF_MEMORY = "OutOfMemory"
@@ -284,7 +284,7 @@ class Reason(StrEnum):
     DATA_CORRUPT = "DataCorrupt"
     STORAGE_FULL = "StorageFull"
     STORAGE_ERROR = "StorageError"
-    BUDGET_EXHAUSTED = "BudgetExhausted"
+    RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded"
     STARTUP_DEADLINE = "StartupDeadline"
     GANG_INCOMPLETE = "GangIncomplete"  # for too long: its nodes were given back
     PYTHON_ERROR = "PythonError"

@@ -339,8 +339,8 @@ CREATION: tuple[Row, ...] = (
     *STAGES,
     Row(
         "unknown-cause",
-        {"resilience.budgets": {"Hung": 5, "Hang": 5}},
-        'spec.resilience.budgets: Invalid value: budgets has no cause ["Hung"]; causes are '
+        {"resilience.restartLimits": {"Hung": 5, "Hang": 5}},
+        'spec.resilience.restartLimits: Invalid value: restartLimits has no cause ["Hung"]; causes are '
         + ", ".join(Cause),
     ),
 )
@@ -390,7 +390,7 @@ ALWAYS_ALLOWED: dict[str, dict[str, object]] = {
     "save-more-often": {"checkpoint.everySteps": 5},
     "keep-more": {"checkpoint.keepLast": 5, "checkpoint.keepEverySteps": 100},
     "promoted": {"checkpoint.promoted": [{"name": "good", "step": 10}]},
-    "budgets": {"resilience.budgets": {"Hang": 9}},
+    "restart-limits": {"resilience.restartLimits": {"Hang": 9}},
     "budget": {"budget": {"dollars": 5.5, "carbonKilograms": 0.1, "onExceeded": "Warn"}},
     "nodes": {"compute.nodes": 3},
     "bounds-added": {"compute.minNodes": 1, "compute.maxNodes": 3},

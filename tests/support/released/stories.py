@@ -125,7 +125,7 @@ async def training_with_all_that_a_spec_says() -> World:
         parallelism={"tensor": 2},
         resilience={
             "gatherDeadlineSeconds": 900,
-            "budgets": {"UserError": 2},
+            "restartLimits": {"UserError": 2},
             "excludeNodes": ["broken-1"],
             "hang": {"factor": 2.5, "floorSeconds": 120},
         },

@@ -184,8 +184,10 @@ def _compare(ground: Ground, seed: int) -> bool:
 def _manifest(ground: Ground, name: str) -> Json:
     manifest = changed(ground.manifest(name), "training.steps", STEPS)
     manifest = changed(manifest, "resilience.hang", hang(BOUND))
-    # What comes here would come over a run in years: no budget is to end it.
-    return changed(manifest, "resilience.budgets", {cause.value: 1000 for cause in Cause if cause != ""})
+    # What comes here would come over a run in years: no restart limit is to end it.
+    return changed(
+        manifest, "resilience.restartLimits", {cause.value: 1000 for cause in Cause if cause != ""}
+    )
 
 
 def _check_causes(status: Json, hits: Sequence[Fault]) -> None:

@@ -99,5 +99,5 @@ def test_defaults_are_not_shared() -> None:
         "checkpoint": {"uri": "/c"},
     }
     first, second = TrainingRunSpec.from_json(spec), TrainingRunSpec.from_json(spec)
-    first.resilience.budgets["Hang"] = 1
-    assert second.resilience.budgets == {}
+    first.resilience.restart_limits["Hang"] = 1
+    assert second.resilience.restart_limits == {}

@@ -211,7 +211,7 @@ def test_what_ranks_read_changes_the_digest(changes: dict[str, Any]) -> None:
     "changes",
     [
         pytest.param({"suspend": True}, id="suspend"),
-        pytest.param({"resilience": {"budgets": {"Hang": 9}}}, id="budgets"),
+        pytest.param({"resilience": {"restartLimits": {"Hang": 9}}}, id="restart-limits"),
         pytest.param({"ttlSecondsAfterFinished": 9}, id="ttl"),
     ],
 )

@@ -146,7 +146,7 @@ def test_what_ended_one_generation_is_one_interruption(
 
 
 def counted(history: History) -> dict[str, int]:
-    """What budgets count: of a young run all of its failures."""
+    """What restart limits count: of a young run all of its failures."""
     totals = sum((Counter(part.failures) for part in history.recent), Counter())
     return dict(sorted(totals.items()))
 

@@ -269,7 +269,7 @@ async def test_an_operator_that_starts_while_a_run_waits_takes_no_run_for_missin
 
 
 async def test_a_run_that_fails_is_told_and_one_created_anew_is_followed() -> None:
-    world = await running(resilience={"budgets": {"UserError": 0}})
+    world = await running(resilience={"restartLimits": {"UserError": 0}})
     put(world, "next")
     await world.live(2)
     worker = world.workers()[0]

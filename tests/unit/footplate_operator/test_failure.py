@@ -14,7 +14,7 @@ from footplate_operator.runtime.clock import format_time
 from footplate_operator.trainingrun import failure_window
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import (
-    DEFAULT_BUDGETS,
+    DEFAULT_RESTART_LIMITS,
     INFRASTRUCTURE,
     FailureAction,
     RunFailure,
@@ -98,7 +98,7 @@ def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, s
             BUG,
             history(*(past(Cause.USER_ERROR, name) for name in "abc"), checkpoint=200, start=100),
             FailureAction.FAIL,
-            Reason.BUDGET_EXHAUSTED,
+            Reason.RESTART_LIMIT_EXCEEDED,
             id="fourth-user-error-with-progress",
         ),
         pytest.param(
@@ -112,7 +112,7 @@ def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, s
             seen(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "CUDA out of memory"),
             history(past(Cause.OUT_OF_MEMORY)),
             FailureAction.FAIL,
-            Reason.BUDGET_EXHAUSTED,
+            Reason.RESTART_LIMIT_EXCEEDED,
             id="second-out-of-memory",
         ),
         pytest.param(
@@ -203,7 +203,7 @@ def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, s
             seen(Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG, "exit code 127"),
             history(*(past(Cause.IMAGE_OR_CONFIG) for _ in range(10)), checkpoint=500),
             FailureAction.FAIL,
-            Reason.BUDGET_EXHAUSTED,
+            Reason.RESTART_LIMIT_EXCEEDED,
             id="an-image-that-ten-nodes-lack",
         ),
         pytest.param(
@@ -238,7 +238,7 @@ def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, s
             seen(Cause.NUMERICAL_DIVERGENCE, "NotFinite", "loss is nan"),
             history(*(past(Cause.NUMERICAL_DIVERGENCE) for _ in range(2))),
             FailureAction.FAIL,
-            Reason.BUDGET_EXHAUSTED,
+            Reason.RESTART_LIMIT_EXCEEDED,
             id="third-divergence",
         ),
     ],
@@ -249,17 +249,17 @@ def test_next_action(failure: RunFailure, before: History, action: FailureAction
 
 
 @pytest.mark.parametrize(
-    ("budgets", "cause", "action"),
+    ("limits", "cause", "action"),
     [
         pytest.param({"NodeLost": 0}, Cause.NODE_LOST, FailureAction.FAIL, id="a-limit-where-there-was-none"),
         pytest.param({"Communication": 4}, Cause.COMMUNICATION, FailureAction.FAIL, id="of-what-has-none"),
         pytest.param({"Hang": 6}, Cause.HANG, FailureAction.RESTART, id="a-larger-one"),
     ],
 )
-def test_budgets_of_the_run_win(budgets: dict[str, int], cause: Cause, action: FailureAction) -> None:
+def test_limits_of_the_run_win(limits: dict[str, int], cause: Cause, action: FailureAction) -> None:
     attempts = [past(cause, start=step, end=step + 100) for step in range(0, 500, 100)]
     before = history(*attempts, checkpoint=500, start=500)
-    assert next_action(budgets, before, seen(cause, "r", "m")).action is action
+    assert next_action(limits, before, seen(cause, "r", "m")).action is action
 
 
 @pytest.mark.parametrize(
@@ -336,8 +336,8 @@ def test_restarts_that_bring_no_progress_end_the_run_where_they_are_its_own_doin
     assert (decision.cause is Cause.NO_PROGRESS) == (OWN_DOING[cause] or cause is Cause.NO_PROGRESS)
 
 
-def test_every_cause_has_a_budget() -> None:
-    assert set(DEFAULT_BUDGETS) == set(Cause)
+def test_every_cause_has_a_restart_limit() -> None:
+    assert set(DEFAULT_RESTART_LIMITS) == set(Cause)
 
 
 @pytest.mark.parametrize("cause", sorted(INFRASTRUCTURE))

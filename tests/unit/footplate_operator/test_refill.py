@@ -1,4 +1,4 @@
-"""Which failures count against budgets: the buckets against a list of all failures."""
+"""Which failures count against restart limits: the buckets against a list of all failures."""
 
 from __future__ import annotations
 

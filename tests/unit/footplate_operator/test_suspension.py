@@ -75,7 +75,9 @@ async def test_suspended_while_nothing_ran_needs_no_checkpoint() -> None:
     ("spec", "waiting"),
     [
         pytest.param({"podRetentionSeconds": 60, "ttlSecondsAfterFinished": 60}, "", id="retention"),
-        pytest.param({"resilience": {"budgets": {"Hang": 9}, "excludeNodes": ["a"]}}, "", id="resilience"),
+        pytest.param(
+            {"resilience": {"restartLimits": {"Hang": 9}, "excludeNodes": ["a"]}}, "", id="resilience"
+        ),
         pytest.param({"compute": {"profile": "local-cpu", "nodes": 2, "spares": 1}}, "", id="spares"),
         pytest.param(
             {"checkpoint": {"uri": "/shared/checkpoints", "everySteps": 10, "emergencyDeadlineSeconds": 9}},

@@ -167,7 +167,7 @@ async def test_a_deleted_run_leaves_what_it_used() -> None:
 
 
 async def test_a_pod_that_outlives_its_run_is_in_what_that_says_at_last() -> None:
-    world = await trains(resilience={"budgets": {"OutOfMemory": 0}})
+    world = await trains(resilience={"restartLimits": {"OutOfMemory": 0}})
     lost = world.cluster.objects[POD, "tiny-w0-0"]["metadata"]["uid"]
     world.unreachable.add(lost)
     world.end_pod("tiny-w1-0", 137, terminated="OOMKilled")

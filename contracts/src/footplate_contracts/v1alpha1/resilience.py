@@ -1,4 +1,4 @@
-"""`spec.resilience`: failure budgets, deadlines and bounds of a hang.
+"""`spec.resilience`: restart limits, deadlines and bounds of a hang.
 
 Separate from `spec.compute`, since agent and coordinator read only `hang` of it.
 """
@@ -67,10 +67,13 @@ _CAUSES = [cause.value for cause in Cause]
 
 
 class Resilience(ApiModel):
-    """Budgets of the failure policy and deadlines."""
+    """Restart limits of the failure policy, and deadlines."""
 
-    budgets: Annotated[dict[str, Annotated[int, Field(ge=0, le=1_000_000)]], Field(max_length=16)] = Field(
-        default_factory=dict, description="failures allowed by cause, beside the defaults (docs/failures.md)"
+    restart_limits: Annotated[dict[str, Annotated[int, Field(ge=0, le=1_000_000)]], Field(max_length=16)] = (
+        Field(
+            default_factory=dict,
+            description="restarts allowed by cause of failure, beside the defaults (docs/failures.md)",
+        )
     )
     startup_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
         1200, description="from the moment all workers are bound to nodes to the first step"
@@ -91,10 +94,10 @@ class Resilience(ApiModel):
 
     rules: ClassVar = (
         Rule(
-            f"self.budgets.all(cause, cause in {_CAUSES})",
-            f"budgets has no cause {{self.budgets.filter(cause, !(cause in {_CAUSES}))}};"
+            f"self.restartLimits.all(cause, cause in {_CAUSES})",
+            f"restartLimits has no cause {{self.restartLimits.filter(cause, !(cause in {_CAUSES}))}};"
             f" causes are {', '.join(Cause)}",
-            field="budgets",
+            field="restartLimits",
         ),
         unsupported_field("straggler"),
         unsupported_field("preflight"),

@@ -124,7 +124,7 @@ class CheckpointStatus(ApiModel):
     durable: bool = Field(True, description="whether it outlives the nodes")
     recent_steps: Annotated[list[Whole], Field(max_length=3)] = Field(
         [],
-        description="of the last three that were durable, ascending: budgets count at least since the first",
+        description="the last three durable ones, ascending: restart limits count at least since the first",
     )
     kept: Annotated[list[RetainedCheckpointStatus], Field(max_length=MOST_STANDING)] | None = Field(
         None,
@@ -165,7 +165,7 @@ class Attempt(ApiModel):
 
 
 class RecentFailures(ApiModel):
-    """Failures of one hour before one checkpoint, which still count against budgets."""
+    """Failures of one hour before one checkpoint, which still count against restart limits."""
 
     hour: Time = Field(description="that they happened in, by its beginning")
     checkpoint_step: Whole = Field(0, description="of the newest durable checkpoint then; 0: there was none")
@@ -282,8 +282,8 @@ class TrainingRunStatus(ApiModel):
     )
     recent_failures: Annotated[list[RecentFailures], Field(max_length=RECENT_LIMIT)] | None = Field(
         None,
-        description="those of `failures` that budgets count: since the third-newest durable checkpoint, and"
-        " of this hour and the 24 before it at least",
+        description="those of `failures` that restart limits count: since the third-newest durable"
+        " checkpoint, and of this hour and the 24 before it at least",
     )
     restarts: Whole = Field(0, description="interruptions in all, beyond the attempts that are listed")
     lineage: Annotated[list[LineageEntry], Field(max_length=len(ReferenceField))] | None = Field(

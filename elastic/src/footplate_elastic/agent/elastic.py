@@ -31,7 +31,7 @@ from footplate_elastic.agent.startup_timeline import StartupTimeline
 
 _log = logging.getLogger(__name__)
 
-# Failures of others spend a member's restarts too; the real budgets are kept by the operator.
+# Failures of others spend a member's restarts too; the operator enforces the real limits.
 RESTARTS: Final = 2**31 - 1
 
 

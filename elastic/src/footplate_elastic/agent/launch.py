@@ -209,7 +209,7 @@ class Launch:
         if disturbed is not None:
             self.session.set_failure(
                 disturbed
-            )  # goes with the first join, and ends the run where its budget is spent
+            )  # goes with the first join, and ends the run where its restart limit is exceeded
         try:
             agent.run()
         except RendezvousClosedError as end:

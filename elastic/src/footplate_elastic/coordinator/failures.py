@@ -1,8 +1,8 @@
 """The failure that explains a generation's end.
 
 One rank fails and within milliseconds all others lose their connection to it. Counted one by one, a single
-mistake of the user would spend the budget for network faults as well. So one failure is listed for each
-generation, and once listed it never changes: the operator counts by number.
+mistake of the user would count against the restart limit of network faults as well. So one failure is listed
+for each generation, and once listed it never changes: the operator counts by number.
 """
 
 from __future__ import annotations

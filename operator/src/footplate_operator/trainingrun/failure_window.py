@@ -1,6 +1,6 @@
-"""Window of failures that budgets count: until three checkpoints are durable since, and for a day at least.
+"""Window of failures that restart limits count: for a day, and until three checkpoints are durable.
 
-A healthy month on a large machine has more failures than any budget, and more than a
+A healthy month on a large machine has more failures than any limit, and more than a
 status can list. So the status counts them by the hour, by the newest durable checkpoint at that
 time and by cause, and merges failures that need not be distinguished any more. No more than 25 hours,
 three checkpoints and the time before them are ever distinguished, whatever the number of

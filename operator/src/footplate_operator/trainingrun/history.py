@@ -37,7 +37,7 @@ class History:
     stepped: bool = False  # any step was finished, ever
     attempts: tuple[Attempt, ...] = ()  # the newest ones, oldest first
     failures: Mapping[str, int] = field(default_factory=dict)  # by cause, since creation
-    recent: tuple[RecentFailures, ...] = ()  # those that budgets count
+    recent: tuple[RecentFailures, ...] = ()  # those that restart limits count
     restarts: int = 0
     incarnation: int = 0  # newest one of any worker, as the status says
     trained: str = ""  # the generation that trained last, as the status says
@@ -112,7 +112,7 @@ def _looked(run: Run) -> datetime:
 
 
 def _recent(run: Run, now: datetime) -> tuple[RecentFailures, ...]:
-    """Return the failures that budgets count; rebuild them from a status of an earlier release."""
+    """Return the failures that restart limits count; rebuild them from a status of an earlier release."""
     status = run.status
     if status.recent_failures is not None:
         return tuple(status.recent_failures)

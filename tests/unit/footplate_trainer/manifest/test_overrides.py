@@ -37,7 +37,9 @@ SPEC: dict[str, Any] = {"training": {"steps": 20, "optimizer": {"learningRate": 
             "trainer.resources.limits.cpu=2", {"trainer": {"resources": {"limits": {"cpu": 2}}}}, id="map"
         ),
         pytest.param(
-            "resilience.budgets.Hang=3", {"resilience": {"budgets": {"Hang": 3}}}, id="map-of-numbers"
+            "resilience.restartLimits.Hang=3",
+            {"resilience": {"restartLimits": {"Hang": 3}}},
+            id="map-of-numbers",
         ),
     ],
 )

@@ -79,7 +79,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> R
     told = observed_fields.update_status(run, state, gang.coordinator.current, pods, frozen.parallelism, now)
     before = history_of(run, told, now)
     failed = failures.find_new_failures(run, state, gang.interrupting, pods.workers, now)
-    history, failure = attempts.record(before, failed, state, run.spec.resilience.budgets)
+    history, failure = attempts.record(before, failed, state, run.spec.resilience.restart_limits)
     held_up = diagnosis.worst(pods.pods, now)
     error = _coordinator_error(gang)
     return RunAssessment(

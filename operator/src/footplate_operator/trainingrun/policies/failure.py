@@ -2,9 +2,9 @@
 
 Hardware breaks daily on a large machine, a bug breaks every time: one retry
 counter for both either gives up on a healthy month or repeats a bug for ever.
-So every cause has a budget of its own, and the same error without progress ends
+So every cause has a restart limit of its own, and the same error without progress ends
 the run early. What can only be the infrastructure's doing ends no run by itself: it spends
-no progress, and has a budget only if a user sets one. What may be the user's
+no progress, and has a limit only if a user sets one. What may be the user's
 doing always has one.
 
 Progress is an attempt that began at a later step than the one before it, from a
@@ -24,7 +24,7 @@ from footplate_contracts.names import Cause, Reason
 from footplate_operator.trainingrun import failure_window
 from footplate_operator.trainingrun.history import History
 
-DEFAULT_BUDGETS: Final[Mapping[Cause, int | None]] = {
+DEFAULT_RESTART_LIMITS: Final[Mapping[Cause, int | None]] = {
     Cause.USER_ERROR: 3,
     Cause.OUT_OF_MEMORY: 1,
     Cause.COMMUNICATION: None,
@@ -91,11 +91,11 @@ class FailureDecision:
     message: str
 
 
-def next_action(budgets: Mapping[str, int], history: History, failure: RunFailure) -> FailureDecision:
+def next_action(limits: Mapping[str, int], history: History, failure: RunFailure) -> FailureDecision:
     """Decide on a restart or the run's end, after `failure`.
 
     Args:
-        budgets: failures allowed by cause, beside the defaults.
+        limits: restarts allowed by cause, beside the defaults.
         history: the history before this failure.
     """
     report = failure.report
@@ -103,34 +103,34 @@ def next_action(budgets: Mapping[str, int], history: History, failure: RunFailur
         return _fail(report, report.reason)
     if _identical(history, report):
         return _fail(report, report.reason, "the same error twice without a checkpoint in between: ")
-    fruitless, allowed = fruitless_restarts(history, SPENDS_PROGRESS), _budget(budgets, Cause.NO_PROGRESS)
+    fruitless, allowed = fruitless_restarts(history, SPENDS_PROGRESS), _limit(limits, Cause.NO_PROGRESS)
     if report.cause in SPENDS_PROGRESS and allowed is not None and fruitless >= FRUITLESS_RESTARTS * allowed:
         message = f"{fruitless} restarts without progress; last: {report.message}"
         return FailureDecision(FailureAction.FAIL, Cause.NO_PROGRESS, Cause.NO_PROGRESS.value, message)
-    budget = _budget(budgets, report.cause)
-    if _retried_elsewhere(history, report) and report.cause not in budgets:
-        budget = _ELSEWHERE
-    if budget is not None and count_budgeted_failures(history, report.cause) >= budget:
-        times = "once" if budget == 0 else f"{budget + 1} times"
-        reason = Reason.BUDGET_EXHAUSTED if budget else report.reason
-        return _fail(report, reason, f"{report.cause} {times}, {budget} allowed; last: ")
+    limit = _limit(limits, report.cause)
+    if _retried_elsewhere(history, report) and report.cause not in limits:
+        limit = _ELSEWHERE
+    if limit is not None and count_recent_failures(history, report.cause) >= limit:
+        times = "once" if limit == 0 else f"{limit + 1} times"
+        reason = Reason.RESTART_LIMIT_EXCEEDED if limit else report.reason
+        return _fail(report, reason, f"{report.cause} {times}, {limit} allowed; last: ")
     message = _with_hint(report, remedy_of(report))
     return FailureDecision(FailureAction.RESTART, report.cause, report.reason, message)
 
 
-def find_exhausted_budget(
-    budgets: Mapping[str, int], history: History, causes: Iterable[Cause]
+def find_exceeded_limit(
+    limits: Mapping[str, int], history: History, causes: Iterable[Cause]
 ) -> FailureDecision | None:
     """Return the decision that ends a run with more failures by one of `causes` than allowed, if any."""
     for cause in causes:
-        budget, number = _budget(budgets, cause), count_budgeted_failures(history, cause)
-        if budget is not None and number > budget:
-            message = f"{cause} {number} times, {budget} allowed; most of them while no operator was there"
-            return FailureDecision(FailureAction.FAIL, cause, Reason.BUDGET_EXHAUSTED, message)
+        limit, number = _limit(limits, cause), count_recent_failures(history, cause)
+        if limit is not None and number > limit:
+            message = f"{cause} {number} times, {limit} allowed; most of them while no operator was there"
+            return FailureDecision(FailureAction.FAIL, cause, Reason.RESTART_LIMIT_EXCEEDED, message)
     return None
 
 
-def count_budgeted_failures(history: History, cause: Cause) -> int:
+def count_recent_failures(history: History, cause: Cause) -> int:
     """Count failures by `cause` since the third-newest durable checkpoint, and for 24 h at least."""
     return failure_window.count_failures(history.recent, cause, history.checkpoint_steps, history.now)
 
@@ -183,9 +183,9 @@ def _retried_elsewhere(history: History, report: FailureReport) -> bool:
     return report.cause is Cause.IMAGE_OR_CONFIG and history.stepped
 
 
-def _budget(budgets: Mapping[str, int], cause: Cause) -> int | None:
-    """Return the failures by `cause` that are allowed; None: any number."""
-    return budgets.get(cause, DEFAULT_BUDGETS[cause])
+def _limit(limits: Mapping[str, int], cause: Cause) -> int | None:
+    """Return the restarts that `cause` is allowed; None: any number."""
+    return limits.get(cause, DEFAULT_RESTART_LIMITS[cause])
 
 
 def _fail(report: FailureReport, reason: str, before: str = "") -> FailureDecision:

@@ -23,38 +23,38 @@ from footplate_operator.trainingrun.policies.failure import (
     FailureDecision,
     FailureSource,
     RunFailure,
-    find_exhausted_budget,
+    find_exceeded_limit,
     next_action,
 )
 from footplate_operator.trainingrun.status.failures import FailureUpdate
 
 
 def record(
-    history: History, seen: FailureUpdate, state: CoordinatorState, budgets: Mapping[str, int]
+    history: History, seen: FailureUpdate, state: CoordinatorState, limits: Mapping[str, int]
 ) -> tuple[History, FailureDecision | None]:
     """Return the history with all failures of `seen`, and the first failure that ends the run, if one does.
 
     Args:
         history: from the status written last.
         state: of the coordinator, which reports the generation of the open attempt.
-        budgets: failures allowed by cause, beside the defaults.
+        limits: restarts allowed by cause, beside the defaults.
     """
     history = _with_unlisted(history, seen)
-    decisions = [find_exhausted_budget(budgets, history, seen.unlisted)]
+    decisions = [find_exceeded_limit(limits, history, seen.unlisted)]
     for failure in seen.new:
         history = _named(history, failure)
-        history, decision = interrupt(history, _placed(history, failure), budgets)
+        history, decision = interrupt(history, _placed(history, failure), limits)
         decisions.append(decision)
     for failure in seen.explanations:
         if _known(history, failure) is not None:
-            history, decision = interrupt(history, failure, budgets)
+            history, decision = interrupt(history, failure, limits)
             decisions.append(decision)
     fatal = (made for made in decisions if made is not None and made.action is FailureAction.FAIL)
     return _in_generation(history, state), next(fatal, None)
 
 
 def interrupt(
-    history: History, failure: RunFailure, budgets: Mapping[str, int]
+    history: History, failure: RunFailure, limits: Mapping[str, int]
 ) -> tuple[History, FailureDecision | None]:
     """Return the history after `failure`, and the policy's decision on it.
 
@@ -65,7 +65,7 @@ def interrupt(
     if known is not None and not _better(failure, known):
         return _reached(history, known, failure), None
     # A better reason is judged as if it had been told then.
-    decision = next_action(budgets, history if known is None else _before(history, known), failure)
+    decision = next_action(limits, history if known is None else _before(history, known), failure)
     if known is not None:
         return _corrected(history, known, failure, decision), decision
     return _interrupted(history, failure, decision), decision

@@ -4,7 +4,7 @@ Every watcher of TrainingRuns receives each version of each status, so one stays
 within 16 KiB, whatever happened to the run. Twenty attempts with a traceback
 each would be larger than that: the newest keep their messages, older ones are cut,
 then checkpoints without a name are no longer listed, and at last attempts are removed. The
-failures that budgets count are never cut.
+failures that restart limits count are never cut.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ async def kill_ranks(world: Simulation, times: int, every: float) -> None:
 
 
 def counted(world: Simulation) -> dict[str, int]:
-    """What budgets count, by cause."""
+    """Failures that restart limits count, by cause."""
     totals: dict[str, int] = {}
     for part in world.status["recentFailures"]:
         for cause, number in part["failures"].items():
@@ -49,7 +49,7 @@ async def test_killed_ranks_without_a_checkpoint_in_between_never_end_a_run(worl
 @pytest.mark.long
 @simulated(nodes=3)
 async def test_an_operator_that_is_away_for_an_hour_finds_every_failure_counted(world: Simulation) -> None:
-    await training(world, budgets={"Communication": 60})
+    await training(world, restartLimits={"Communication": 60})
     await kill_ranks(world, 2, every=2.0)
     await world.until(lambda: world.status.get("failures") == {"Communication": 2}, 30)
     world.pace = 20.0

@@ -1,4 +1,4 @@
-"""What ends a run and what does not, over its life: budgets, progress, and an operator that was away."""
+"""Ends of runs by restart limits, without progress, and after an operator that was away."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def interrupt(world: World, *causes: Cause, every: float = 60.0, start: int | No
 
 
 def counted(world: World) -> dict[str, int]:
-    """What budgets count, by cause."""
+    """Failures that restart limits count, by cause."""
     totals: dict[str, int] = {}
     for part in world.status["recentFailures"]:
         for cause, number in part["failures"].items():
@@ -59,8 +59,8 @@ async def test_ranks_that_are_killed_between_two_checkpoints_never_end_a_run() -
     assert world.condition("Progressing")["status"] == "True"
 
 
-async def test_a_budget_that_a_user_sets_for_infrastructure_holds_at_any_size_and_age() -> None:
-    world = await running(resilience={"budgets": {"Communication": 100}})
+async def test_a_limit_that_a_user_sets_for_infrastructure_holds_at_any_size_and_age() -> None:
+    world = await running(resilience={"restartLimits": {"Communication": 100}})
     world.trains = False
     world.clock.advance(5 * 24 * 3600)
     for _ in range(4):
@@ -69,7 +69,7 @@ async def test_a_budget_that_a_user_sets_for_infrastructure_holds_at_any_size_an
     assert (world.phase, counted(world)) == ("Restarting", {"Communication": 100})
     interrupt(world, Cause.COMMUNICATION)
     await world.reconcile()
-    assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "BudgetExhausted")
+    assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "RestartLimitExceeded")
     assert world.condition("Failed")["message"].startswith("Communication 101 times, 100 allowed; last: ")
 
 
@@ -94,7 +94,7 @@ async def test_a_run_that_overspent_while_nobody_looked_ends() -> None:
     interrupt(world, *[Cause.STORAGE] * 11, *[Cause.NODE_LOST] * 40)
     await world.reconcile()
     failed = world.condition("Failed")
-    assert (world.phase, failed["reason"]) == ("Failed", "BudgetExhausted")
+    assert (world.phase, failed["reason"]) == ("Failed", "RestartLimitExceeded")
     assert failed["message"].startswith("Storage 11 times, 10 allowed")
 
 
@@ -110,7 +110,7 @@ async def test_the_coordinator_of_an_earlier_release_counts_what_it_lists() -> N
     assert world.status["failures"] == {"NodeLost": 32}
 
 
-async def test_a_budget_refills_when_a_day_and_three_checkpoints_are_over() -> None:
+async def test_a_limit_refills_when_a_day_and_three_checkpoints_are_over() -> None:
     world = await running()
     interrupt(world, *[Cause.STORAGE] * 9)
     await world.reconcile()
@@ -182,7 +182,7 @@ async def test_an_agents_end_by_a_signal_explains_why_the_coordinator_lost_it(fi
 async def test_evictions_are_bounded_where_they_are_the_pods_own_doing(
     message: str, cause: str, ends: bool
 ) -> None:
-    world = await running(resilience={"budgets": {"Storage": 2}})
+    world = await running(resilience={"restartLimits": {"Storage": 2}})
     world.trains = False
     for _ in range(3):
         world.end_pod(world.workers("Running")[0], 137, reason="Evicted", message=message)
