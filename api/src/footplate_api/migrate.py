@@ -6,7 +6,8 @@ its progress from stdout (`MigrationReport`, a line each); it ends with that par
 Two replicas may start together, and a roll-out runs old code beside new: so the whole upgrade is one
 transaction under one lock, and a release only *expands* (new tables, nullable columns, indexes); the next
 release *contracts* what is no longer used. A released migration is never edited. So a schema of a newer
-release is left as it is: an older release that is started again works with it.
+release is left as it is: an older release that is started again works with it. A schema of a development
+version, older than the first release, is refused.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from footplate_api.database import Database, is_unreachable
 from footplate_api.errors import DatabaseUnavailable
-from footplate_api.revisions import DATABASE_URL, MigrationReport, scripts
+from footplate_api.revisions import DATABASE_URL, MigrationReport, check_supported, scripts
 from footplate_contracts import logs
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ async def upgrade(
         scripts: the folder of the migrations, where it is not this release's.
         begun: callback, called once the database has answered.
 
-    Raises DatabaseUnavailable, and whatever a migration raises; then the database is as it was.
+    Raises DatabaseUnavailable, MigrationFailed for a development version's database, and whatever a
+    migration raises; then the database is as it was.
     """
     async with _transaction(database) as connection:
         begun()
@@ -95,6 +97,7 @@ def _upgrade(connection: Connection, revision: str, folder: Path | None) -> None
     config = configuration(connection, folder)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     current = MigrationContext.configure(connection).get_current_revision()
+    check_supported(current, known, connection.engine.url)
     if current is not None and current not in known:
         log.warning("the schema %s is a newer release's; it is left as it is", current)
         return

@@ -6,14 +6,16 @@ never loads it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel
-from sqlalchemy import text
+from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError
 
 from footplate_api.database import Database
+from footplate_api.errors import MigrationFailed
 
 DATABASE_URL: Final = "FOOTPLATE_DATABASE_URL"
 
@@ -41,6 +43,19 @@ def list_revisions(folder: Path) -> frozenset[str]:
 def newest(folder: Path) -> str:
     """Return the newest revision of the migrations in `folder`."""
     return max(list_revisions(folder))
+
+
+def check_supported(revision: str | None, known: Collection[str], url: URL) -> None:
+    """Raise MigrationFailed if the database at `url` has the tables of a development version.
+
+    Its revision is older than all of this release, which `known` lists.
+    """
+    if revision is not None and revision < min(known):
+        is_file = url.get_backend_name() == "sqlite"
+        removal = f"delete the files {url.database}*" if is_file else f"drop the database {url.database}"
+        raise MigrationFailed(
+            f"the database holds tables of a development version (revision {revision}): {removal} and restart"
+        )
 
 
 async def current(database: Database) -> str | None:

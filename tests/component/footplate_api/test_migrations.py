@@ -86,7 +86,7 @@ async def test_every_migration_can_be_taken_back_and_made_again(empty_url: str) 
     await migrate.upgrade(database)
 
     async def moved(verb: Callable[[Config, str], None], revision: str) -> None:
-        async with database.write() as session:
+        async with database.write(60.0) as session:
             connection = await session.connection()
             await connection.run_sync(lambda sync: verb(migrate.configuration(sync), revision))
 

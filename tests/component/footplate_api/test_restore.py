@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 
 from cluster.machine.ports import claim_ports
-from footplate_api import migrate, revisions
+from footplate_api import revisions
 from footplate_api.backups import restoration
 from footplate_api.backups.__main__ import main
 from footplate_api.backups.creation import create_backup
 from footplate_api.backups.restoration import RestoreResult
-from footplate_api.database import Database
 from footplate_api.errors import InsufficientSpace, RestoreRefused, UnusableDatabaseFile
-from footplate_api.settings import with_driver
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.histories import FILLED, dump, holding, said, set_revision
@@ -153,20 +151,11 @@ def command(monkeypatch: pytest.MonkeyPatch, backup: Path, tmp_path: Path) -> st
     return url
 
 
-async def test_an_earlier_schema_is_migrated_as_the_api_starts(command: str, tmp_path: Path) -> None:
-    old = tmp_path / "old" / "footplate.db"
-    opened = Database(with_driver(f"sqlite:///{old}"))
-    await migrate.upgrade(opened, "0005")
-    await opened.close()
-    made = create_backup(old, tmp_path / "backups", 2, lambda: NOW).file
-    assert main(["restore", made.name]) == ExitCode.SUCCESS
-    [port] = claim_ports(1)
-    with serving(tmp_path, port, command):
-        async with client(port) as probe:
-            await eventually(lambda: ready(probe), bool, seconds=60)
-    opened = Database(with_driver(command))
-    assert await revisions.current(opened) == max(KNOWN)
-    await opened.close()
+def test_a_backup_of_a_development_version_is_refused(backup: Path, database: Path) -> None:
+    set_revision(backup, "0015")
+    with pytest.raises(RestoreRefused, match=r"development version \(revision 0015\)"):
+        restored(backup, database)
+    assert said(database) == "now"
 
 
 async def test_once_is_once_until_nobody_asks_any_more(

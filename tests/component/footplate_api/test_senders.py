@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from footplate_api import migrate
 from footplate_api.coordinators import repository
 from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.coordinators.service import STRANGE_SECONDS, CoordinatorAuthorizer
@@ -23,7 +19,6 @@ from footplate_api.identity.caller import POD_UID, Caller
 from footplate_api.kubernetes_client import Manifest
 from footplate_api.kubernetes_http import refusal
 from footplate_api.models.coordinator import RunCoordinator
-from footplate_api.settings import with_driver
 from footplate_contracts.problems import ProblemType
 from tests.component.footplate_api.builders import batch, checkpoint, row
 from tests.component.footplate_api.conftest import Api, running
@@ -33,8 +28,6 @@ from tests.support.reviewer import ADMIN, everything
 
 TELEMETRY = f"{GPT}/telemetry"
 ACCOUNT = "system:serviceaccount:research:default"
-THEN = datetime(2026, 11, 25, tzinfo=UTC)
-WRONG = ({}, [], {"coordinator": None}, {"coordinator": {"podUID": ""}}, {"coordinator": {"podUID": "p"}})
 SERVES = {"podName": "gpt-coordinator-2", "podUID": "pod-2", "epoch": 2}
 SERVED = {"podName": "gpt-coordinator-1", "podUID": "pod-1", "epoch": 1}
 
@@ -306,49 +299,3 @@ async def test_memory_is_bounded_and_the_database_has_the_rest(database: Databas
     async with database.read() as session:
         assert await repository.find(session, "research", "r0", "p0") == pods[0]
         assert (await session.execute(select(func.count()).select_from(RunCoordinator))).scalar_one() == 5
-
-
-RUN = sa.table(
-    "runs",
-    *(sa.column(name) for name in ("uid", "namespace", "name", "resource_version")),
-    *(sa.column(name) for name in ("step", "total_steps", "tokens", "generation")),
-    *(sa.column(name, sa.DateTime(timezone=True)) for name in ("created_at", "seen_at", "deleted_at")),
-    *(sa.column(name, sa.JSON()) for name in ("labels", "annotations", "spec", "status")),
-)
-
-
-def before(name: str, status: Any, deleted: bool = False) -> dict[str, Any]:
-    """A run as the release before has stored it."""
-    numbers = dict.fromkeys(("resource_version", "step", "total_steps", "tokens", "generation"), 1)
-    asked: dict[str, Any] = {part: {} for part in ("labels", "annotations", "spec")}
-    about = {"uid": f"uid-{name}", "namespace": "research", "name": name, "status": status}
-    times = {"created_at": THEN, "seen_at": THEN, "deleted_at": THEN if deleted else None}
-    return {**about, **numbers, **asked, **times}
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_the_migration_takes_over_the_coordinators_of_runs_that_live(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    file = f"sqlite:///{tmp_path}/before.db"
-    database = Database(
-        with_driver(file if kind == "sqlite" else request.getfixturevalue("postgres").empty())
-    )
-    await migrate.upgrade(database, "0006")
-    stored = [
-        before("a", {"coordinator": SERVES, "message": "\0"}),
-        before("gone", {"coordinator": {**SERVES, "podUID": "pod-of-the-gone"}}, deleted=True),
-        *(before(f"w{number}", wrong) for number, wrong in enumerate(WRONG)),
-        before("z", {"coordinator": SERVED}),
-    ]
-    async with database.write() as session:
-        await session.execute(sa.insert(RUN), stored)
-    await migrate.upgrade(database)
-    columns = [getattr(RunCoordinator, column) for column in CoordinatorPod._fields]
-    async with database.read() as session:
-        found = [CoordinatorPod(*known) for known in await session.execute(select(*columns))]
-    assert sorted(found) == [
-        CoordinatorPod("pod-1", "uid-z", "research", "z", 1),
-        CoordinatorPod("pod-2", "uid-a", "research", "a", 2),
-    ]
-    await database.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,25 @@ async def test_a_migration_that_fails_ends_the_start_and_leaves_nothing(
         with pytest.raises(Exception, match="slow"):
             async with api.context.database.read() as session:
                 await session.execute(text("SELECT * FROM slow"))
+
+
+async def test_a_database_of_a_development_version_is_refused_by_name(database_url: str) -> None:
+    there = Database(database_url)
+    async with there.write() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '0015'"))
+    name = there.engine.url.database
+    removal = (
+        f"delete the files {name}*" if database_url.startswith("sqlite") else f"drop the database {name}"
+    )
+    said = f"the database holds tables of a development version (revision 0015): {removal} and restart"
+    with pytest.raises(MigrationFailed, match=re.escape(said)):
+        await migrate.upgrade(there)
+    async with starting(database_url, FakeCluster()) as api:
+        await asyncio.wait_for(api.context.startup.wait(), 30)
+        assert str(api.context.startup.failure) == said
+        assert (await readiness(api))[0] == 503
+    assert await revisions.current(there) == "0015"
+    await there.close()
 
 
 async def test_a_migration_whose_process_is_killed_ends_the_start(empty_url: str, tmp_path: Path) -> None:

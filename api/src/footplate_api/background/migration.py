@@ -37,7 +37,9 @@ async def ensure_schema(database: Database, scripts: Path, startup: Startup) -> 
     tries = 0
     while True:
         try:
-            if await revisions.current(database) != revisions.newest(scripts):
+            current = await revisions.current(database)
+            revisions.check_supported(current, revisions.list_revisions(scripts), database.engine.url)
+            if current != revisions.newest(scripts):
                 await _upgrade(database, scripts, startup)
             await _open(database)
             await LabelBackfill(database).catch_up()

@@ -61,6 +61,11 @@ def restore(
         check_not_in_use(file)
         _copy(file, new)
         revision = verify(new)
+        if revision < min(known):
+            raise RestoreRefused(
+                f"{file} holds tables of a development version (revision {revision}), which no release reads:"
+                " restore a back-up of a release"
+            )
         if revision not in known and revision != _revision_there(database):
             raise RestoreRefused(
                 f"{file} has the schema {revision} of a newer release, and this one knows those up to"
