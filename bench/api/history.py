@@ -72,9 +72,9 @@ async def fill(url: str, runs: list[int]) -> float:
             await session.execute(
                 text(
                     "INSERT INTO runs (uid, namespace, name, step, total_steps, tokens, generation,"
-                    " resource_version, created_at, seen_at, labels, annotations, spec, status) VALUES"
+                    " resource_version, created_at, seen_at, status) VALUES"
                     " (:uid, 'bench', :uid, 0, 0, 0, 1, 1, '2026-01-01 00:00:00', '2026-01-01 00:00:00',"
-                    " '{}', '{}', '{}', '{}')"
+                    " '{}')"
                 ),
                 {"uid": f"run-{number}"},
             )

@@ -11,8 +11,6 @@ branch_labels = None
 depends_on = None
 
 _LIVE = sa.text("deleted_at IS NULL")
-_NO_END = sa.text("deleted_at IS NOT NULL AND ended_at IS NULL")
-_STALE = sa.text("labelled IS NULL OR labelled <> digest")
 _FIRST = sa.text("place = 0")
 _APPEND_ONLY = "is append-only"
 _AUDIT_KEYS = {"audit_entries": "id", "audit_results": "entry_id"}
@@ -110,20 +108,16 @@ def _create_runs() -> None:
         _time("created_at"),
         _time("deleted_at", nullable=True),
         _time("seen_at"),
-        _json("labels"),
-        _json("annotations"),
-        _json("spec"),
-        _json("status"),
         _time("ended_at", nullable=True),
         sa.Column("end_estimated", sa.Boolean()),
         _text("namespace_uid", 64, nullable=True),
+        _json("status"),
     )
     for scope, where in _RUN_SCOPES.items():
         for name, order in _RUN_ORDERS.items():
             filters = (column for column in _RUN_FILTERS if column not in where + order)
             op.create_index(f"ix_runs_{scope}_by_{name}", "runs", [*where, *order, "uid", *filters])
     _partial_index("ix_runs_live_newest", "runs", ["namespace", "created_at", "uid"], _LIVE)
-    _partial_index("ix_runs_gone_without_end", "runs", ["uid"], _NO_END)
     _partial_index("ix_runs_live_phase", "runs", ["phase", "seen_at"], _LIVE)
     _table(
         "run_specs",
@@ -133,9 +127,7 @@ def _create_runs() -> None:
         _json("labels"),
         _json("annotations"),
         _json("spec"),
-        _text("labelled", 64, nullable=True),
     )
-    _partial_index("ix_run_specs_unlabelled", "run_specs", ["uid"], _STALE)
     _table(
         "run_labels",
         ("key", "value", "run_uid"),
@@ -220,25 +212,6 @@ def _create_run_details() -> None:
 
 
 def _create_metrics() -> None:
-    beginning = (
-        _integer("tokens"),
-        _double("tokens_per_second"),
-        _long_text("sample_digest"),
-        *map(_double, _STEP_DOUBLES),
-        _integer("memory_bytes", nullable=True),
-        _integer("checkpoints_left_out", nullable=True),
-    )
-    _table(
-        "step_metrics",
-        ("run_uid", "step"),
-        _text("run_uid", 64),
-        _integer("step"),
-        _integer("epoch"),
-        _integer("number"),
-        *map(_double, ("time", "loss", "gradient_norm", "learning_rate")),
-        *beginning,
-        with_rowid=False,
-    )
     _table(
         "metric_segments",
         ("id",),
@@ -506,7 +479,6 @@ _TABLES = (
     "metric_names",
     "metric_extents",
     "metric_segments",
-    "step_metrics",
     "given_up_telemetry",
     "run_references",
     "run_coordinators",

@@ -18,8 +18,6 @@ from footplate_api.background import kubernetes_sync, migration
 from footplate_api.background.database_size import DatabaseSizeTask
 from footplate_api.background.exporter_lease import ExporterLease
 from footplate_api.background.ingest import Ingest
-from footplate_api.background.label_backfill import LabelBackfill
-from footplate_api.background.legacy_rows import LegacyRowTask
 from footplate_api.background.monthly_costs import MonthlyCostTask
 from footplate_api.background.retention import RetentionTask
 from footplate_api.background.scheduled_backups import BackupTask
@@ -171,8 +169,6 @@ async def _work(context: Context, ingest: Ingest, spending: MonthlyCostTask) -> 
     )
     pipelines: list[_Pipeline] = [
         ingest,
-        LegacyRowTask(context.database),
-        LabelBackfill(context.database),
         RetentionTask(context.database, context.now, context.limits, context.room, context.metrics),
         ExporterLease(context.database, context.replica),
         DatabaseSizeTask(context.database, context.metrics, context.room),

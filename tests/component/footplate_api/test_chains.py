@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
 from sqlalchemy import event as events
 
 from footplate_api.database import Database
 from footplate_api.lineage import record, service
 from footplate_api.lineage.schemas import DEPTH, MOST, LineageQuery, RunLineage
-from footplate_api.models.reference import RunReferenceRow
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.fakes import FakeCluster
@@ -202,20 +200,6 @@ async def test_it_is_one_query(runs: Runs) -> None:
     await runs.lineage("ppo", listed=False)
     events.remove(engine, "before_cursor_execute", note)  # the engine goes on to the next test
     assert len([statement for statement in said if "run_references" in statement]) == 1
-
-
-async def test_what_a_release_mirrored_that_knew_of_no_references_is_told_after_the_next_list(
-    runs: Runs,
-) -> None:
-    await rlhf(runs)
-    told_first = await runs.lineage("ppo")
-    async with runs.database.write() as session:
-        await session.execute(delete(RunReferenceRow))
-    assert told(await runs.lineage("ppo", listed=False)) == ([], [])
-    assert await runs.lineage("ppo") == told_first
-    asked_for = runs.cluster.gets
-    await runs.lineage("ppo")
-    assert runs.cluster.gets == asked_for  # and of what is known by now nothing is asked again
 
 
 async def test_what_was_resolved_once_stays(runs: Runs) -> None:

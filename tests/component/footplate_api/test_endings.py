@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from footplate_api.database import Database
 from footplate_api.kubernetes_client import EventType
@@ -156,22 +155,6 @@ async def test_evidence_moves_no_end_that_is_known(database: Database) -> None:
     async with database.write() as session:
         await repository.extend_estimated_end(session, "uid-1", NOW)
     assert await end(database) == (at("11:30"), False)
-
-
-async def test_runs_of_an_earlier_release_get_their_ends_with_the_next_list(database: Database) -> None:
-    cluster = FakeCluster()
-    done = {"phase": "Succeeded", "completionTime": "2026-11-25T11:30:00Z"}
-    for name, status in (("gone", LIVED), ("stays", done)):
-        await cluster.put("research", name, status=status)
-    watcher = mirror(database, cluster)
-    await watcher.list()
-    await cluster.remove("research", "gone")
-    await watcher.list()
-    async with database.write() as session:
-        await session.execute(text("UPDATE runs SET ended_at = NULL, end_estimated = NULL"))
-    await watcher.list()
-    assert await end(database, "stays") == (at("11:30"), False)
-    assert await end(database, "gone") == (at("11:20"), True)
 
 
 async def get(api: Api) -> Any:

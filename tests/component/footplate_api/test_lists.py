@@ -8,17 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import ClauseElement, Executable, Select, text, update
+from sqlalchemy import ClauseElement, Executable, Select, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from footplate_api.background.label_backfill import LabelBackfill
 from footplate_api.database import Database
 from footplate_api.labels import repository as labels_of
 from footplate_api.labels import selector
 from footplate_api.labels.repository import FEW
 from footplate_api.labels.selector import Operator
-from footplate_api.models.run import RunRow
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.runs import list_queries, pagination, repository, run_rows
 from footplate_api.runs.list_queries import NamespaceFilter
@@ -257,20 +255,3 @@ async def test_labels_follow_what_kubernetes_has(database: Database) -> None:
     assert await listed(database, NamespaceFilter(), query) == []
     gold = RunQuery(labelSelector="tier=gold,!unique", includeDeleted=True)
     assert await listed(database, NamespaceFilter(), gold) == ["uid-000000"]
-
-
-async def test_runs_of_former_releases_get_their_labels(database: Database) -> None:
-    """Of one that noted what a run is asked to be but no labels, and of one that kept it with the run."""
-    await filled(database, 130)
-    async with database.write() as session:
-        await session.execute(text("DELETE FROM run_labels"))
-        await session.execute(text("UPDATE run_specs SET labelled = NULL"))
-        await session.execute(text("DELETE FROM run_specs WHERE uid = 'uid-000007'"))
-        kept = {name: run(7)[name] for name in ("labels", "annotations", "spec")}
-        await session.execute(update(RunRow).where(RunRow.uid == "uid-000007").values(**kept))
-    everything = RunQuery(labelSelector="unique", includeDeleted=True, limit=200)
-    assert await listed(database, NamespaceFilter(), everything) == []
-    assert await LabelBackfill(database).catch_up() == 130
-    assert len(await listed(database, NamespaceFilter(), everything)) == 130
-    assert await listed(database, NamespaceFilter(), RunQuery(labelSelector="unique=u7")) == ["uid-000007"]
-    assert await LabelBackfill(database).catch_up() == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlalchemy import event as on
 
 from footplate_api import kubernetes_http
@@ -114,14 +114,3 @@ async def test_events_are_gathered_before_they_are_written(database: Database) -
                 await kubernetes.put("research", "gpt", status=running(step))
             await eventually(lambda: step_of(database, "gpt"), lambda step: step == 100)
     assert written["runs"] < 20
-
-
-async def test_what_an_earlier_release_wrote_last_is_shown(database: Database) -> None:
-    kubernetes = FakeCluster()
-    await kubernetes.put("research", "gpt", {"stage": "pretrain"})
-    await mirror(database, kubernetes).list()
-    async with database.write() as session:
-        await session.execute(text("UPDATE runs SET spec = :spec"), {"spec": '{"stage": "sft"}'})
-    async with database.read() as session:
-        shown = await service.detail(session, "research", "gpt", None, former_namespaces=False)
-    assert shown.spec == {"stage": "sft"}

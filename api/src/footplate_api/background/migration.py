@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from footplate_api import revisions
-from footplate_api.background.label_backfill import LabelBackfill
 from footplate_api.database import Database
 from footplate_api.errors import DatabaseUnavailable, MigrationFailed
 from footplate_api.revisions import MigrationReport
@@ -42,7 +41,6 @@ async def ensure_schema(database: Database, scripts: Path, startup: Startup) -> 
             if current != revisions.newest(scripts):
                 await _upgrade(database, scripts, startup)
             await _open(database)
-            await LabelBackfill(database).catch_up()
         except DatabaseUnavailable as error:
             startup.enter(StartupStage.CONNECTING)
             tries += 1

@@ -223,9 +223,7 @@ class RunMirror(Reflector):
 
     async def _miss(self, present: Collection[str], version: int) -> None:
         """Store the end of runs that a list of this version lacks."""
-        gone = [*await self._missing(present, version)]
-        async with self.database.read(PAGE_SECONDS) as session:
-            gone += await repository.gone_without_end(session)
+        gone = await self._missing(present, version)
         for start in range(0, max(len(gone), 1), ROWS_A_TRANSACTION):
             async with self.database.write(PAGE_SECONDS) as session:
                 await self._reach(session, version)
@@ -277,8 +275,8 @@ def versions(manifests: Iterable[Manifest]) -> dict[str, str]:
 def is_news(manifest: Manifest, known: Mapping[str, repository.StoredRunState], listed: int) -> bool:
     """Return whether a list of version `listed` has news of this run, compared with the table.
 
-    It has news of a run in another version, or that the table shows as deleted, without its end or
-    references, or not at all. It has none where the row is newer than the list.
+    It has news of a run in another version, or that the table shows as deleted, or not at all. It has none
+    where the row is newer than the list.
     """
     metadata = manifest.get("metadata") or {}
     row = known.get(metadata.get("uid", ""))
@@ -286,7 +284,7 @@ def is_news(manifest: Manifest, known: Mapping[str, repository.StoredRunState], 
         return False
     if row is None or str(row.resource_version) != metadata.get("resourceVersion"):
         return True
-    return row.deleted or row.end_unknown or row.references_unknown
+    return row.deleted
 
 
 def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> MirroredRows:

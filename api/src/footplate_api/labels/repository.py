@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, delete, false, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, false, func, select
 from sqlalchemy.orm import aliased
 
 from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
-from footplate_api.labels.run_labels import derive_labels, spec_digest
+from footplate_api.labels.run_labels import derive_labels
 from footplate_api.labels.selector import Operator, Requirement
-from footplate_api.models.base import table_of, upsert
+from footplate_api.models.base import table_of
 from footplate_api.models.label import RunLabel
-from footplate_api.models.run import RunRow, RunSpec
+from footplate_api.models.run import RunRow
 
 FEW: Final = 1000  # runs: so many are sooner fetched by their uids and sorted
 _COLUMNS: Final = ("key", "value", "run_uid")
@@ -78,35 +78,3 @@ def _says(label: type[RunLabel], requirement: Requirement) -> ColumnElement[bool
     """Return the condition that a row has the requirement's key and, if it has values, one of these."""
     of_this_key = label.key == requirement.key
     return and_(of_this_key, label.value.in_(requirement.values)) if requirement.values else of_this_key
-
-
-async def unlabelled(session: ReadSession, limit: int) -> Sequence[RunSpec]:
-    """Return runs whose labels do not match their specs, as an earlier release wrote those."""
-    stale = or_(RunSpec.labelled.is_(None), RunSpec.labelled != RunSpec.digest)
-    return (await session.scalars(select(RunSpec).where(stale).limit(limit))).all()
-
-
-async def update_labels(session: WriteSession, specs: Sequence[RunSpec]) -> None:
-    """Store the labels of `specs`, except those of a run whose spec has changed meanwhile."""
-    asked = {}
-    for spec in sorted(specs, key=lambda spec: spec.uid):
-        same = update(RunSpec).where(RunSpec.uid == spec.uid, RunSpec.digest == spec.digest)
-        if await session.scalar(same.values(labelled=spec.digest).returning(RunSpec.uid)) is not None:
-            asked[spec.uid] = label_inputs(spec)
-    await store(session, asked)
-
-
-def label_inputs(spec: RunSpec) -> Mapping[str, Any]:
-    """Return the input of labels()."""
-    return {"labels": spec.labels, "annotations": spec.annotations, "spec": spec.spec}
-
-
-async def insert_missing_specs(session: WriteSession, limit: int) -> int:
-    """Insert the specs of runs that only a release before run_specs has written; return how many."""
-    missing = ~select(RunSpec.uid).where(RunSpec.uid == RunRow.uid).exists()
-    columns = (RunRow.uid, RunRow.labels, RunRow.annotations, RunRow.spec)
-    rows = [row._asdict() for row in await session.execute(select(*columns).where(missing).limit(limit))]
-    if rows:
-        made = [{**row, "digest": spec_digest(row), "labelled": None} for row in rows]
-        await session.execute(upsert(session, RunSpec, lambda new: RunSpec.uid.is_(None)), made)
-    return len(rows)

@@ -17,7 +17,7 @@ from footplate_api.runs import service as runs
 async def read_lineage(session: ReadSession, namespace: str, name: str, query: LineageQuery) -> RunLineage:
     """Return a run's ancestors and descendants; raises RunNotFound."""
     run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
-    asked = None if run.spec else await run_repository.spec_of(session, run.uid)
+    asked = await run_repository.spec_of(session, run.uid)
     found = await repository.find_references(session, run.namespace, run.uid, DEPTH + 1, MOST + 1)
     up, cut_up = _nearest(row for row in found if row.direction == repository.UP)
     down, cut_down = _nearest(row for row in found if row.direction == repository.DOWN)
@@ -27,7 +27,7 @@ async def read_lineage(session: ReadSession, namespace: str, name: str, query: L
         stage=run.stage,
         phase=run.phase,
         deleted_at=run.deleted_at,
-        data=data_uris((asked.spec if asked else run.spec).get("data")),
+        data=data_uris(asked.spec.get("data")),
         data_digest=_digest(run.status.get("data")),
         path=_path(run.namespace, run.name, run.uid, query),
     )

@@ -9,7 +9,6 @@ from footplate_api.models.exporter import RunExporter
 from footplate_api.models.idempotency import IdempotencyKey
 from footplate_api.models.installation import Installation
 from footplate_api.models.label import RunLabel
-from footplate_api.models.legacy_tables import STEP_METRICS
 from footplate_api.models.metric import (
     DroppedTelemetryCount,
     MetricExtent,
@@ -25,7 +24,6 @@ from footplate_api.models.tariff import CarbonSeries, ComputeProfileRow, PriceEn
 from footplate_api.models.usage import NodeUsageRow, PodUsageRow
 
 __all__ = [
-    "STEP_METRICS",
     "AttemptRow",
     "AuditEntry",
     "AuditResult",

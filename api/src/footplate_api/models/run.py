@@ -16,8 +16,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from footplate_api.models.base import Base, Timestamp
 
 _LIVE = text("deleted_at IS NULL")
-_NO_END = text("deleted_at IS NOT NULL AND ended_at IS NULL")
-_STALE = text("labelled IS NULL OR labelled <> digest")
 
 # Name of an index, what it is within, the order that it gives (and then the uid).
 _ORDERS: Final = {
@@ -36,14 +34,9 @@ _FILTERED: Final = ("namespace", "created_at", "ended_at", "deleted_at", "phase"
 class RunRow(Base):
     """A TrainingRun, live or gone, under its uid, which is never used twice.
 
-    The wide JSON columns come after the columns that a list shows, except columns that a migration added
-    later: SQLite then reads a page of the list without touching their overflow pages. JSON
-    rather than JSONB, because a spec may hold what JSONB refuses (NUL characters) and the
-    mirror must not fail on it.
-
-    `labels`, `annotations` and `spec` are an earlier release's, which stored them here and may
-    run beside this one. They are empty unless that release wrote the row last, and then they are
-    newer than what `RunSpec` has.
+    The wide JSON column comes after the columns that a list shows: SQLite then reads a page of the list
+    without touching its overflow pages. JSON rather than JSONB, because a status may hold what JSONB refuses
+    (NUL characters) and the mirror must not fail on it.
     """
 
     __tablename__ = "runs"
@@ -68,15 +61,12 @@ class RunRow(Base):
     ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
     end_estimated: Mapped[bool | None]
     seen_at: Mapped[datetime] = mapped_column(Timestamp)
-    labels: Mapped[dict[str, Any]] = mapped_column(JSON)
-    annotations: Mapped[dict[str, Any]] = mapped_column(JSON)
-    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     status: Mapped[dict[str, Any]] = mapped_column(JSON)
 
     # Two indexes for each order of a list, within a namespace and over all of them. What else a list is
     # filtered by stands behind the order: runs that are passed over are never read. Then some few for the
-    # mirror (live runs; those that an earlier release left without an end) and for gauges (how many live
-    # runs there are in each phase, those of a phase, those of it that changed lately).
+    # mirror (live runs) and for gauges (how many live runs there are in each phase, those of a phase, those
+    # of it that changed lately).
     __table_args__ = (
         *(
             Index(index, *where, *order, "uid", *(name for name in _FILTERED if name not in where + order))
@@ -90,7 +80,6 @@ class RunRow(Base):
             sqlite_where=_LIVE,
             postgresql_where=_LIVE,
         ),
-        Index("ix_runs_gone_without_end", "uid", sqlite_where=_NO_END, postgresql_where=_NO_END),
         Index("ix_runs_live_phase", "phase", "seen_at", sqlite_where=_LIVE, postgresql_where=_LIVE),
     )
 
@@ -102,9 +91,6 @@ class RunSpec(Base):
 
     uid: Mapped[str] = mapped_column(String(64), primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
-    labelled: Mapped[str | None] = mapped_column(String(64))  # the digest of what its rows of run_labels show
     labels: Mapped[dict[str, Any]] = mapped_column(JSON)
     annotations: Mapped[dict[str, Any]] = mapped_column(JSON)
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
-
-    __table_args__ = (Index("ix_run_specs_unlabelled", "uid", sqlite_where=_STALE, postgresql_where=_STALE),)

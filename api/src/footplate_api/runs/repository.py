@@ -7,28 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, exists, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, case, or_, select, tuple_, update
 
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.labels import repository as labels
 from footplate_api.models.base import batches, upsert
-from footplate_api.models.reference import RunReferenceRow
 from footplate_api.models.run import RunRow, RunSpec
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.namespaces.lifetimes import owner_uid
 from footplate_api.runs.end_time import RunEnd
-from footplate_contracts.names import Phase
 
 Found = TypeVar("Found")
 _LIVE_A_QUERY: Final = 5000
 _ASKED: Final = ("labels", "annotations", "spec")
-_ENDED: Final = [phase.value for phase in Phase if phase.is_terminal]
-# Read as text: a list asks it of thousands. What wrote the row last may have known nothing of references.
-_GIVEN: Final = cast(RunRow.status, Text).contains('"lineage": [{', autoescape=True)
-_NOT_REFERRED: Final = and_(~exists().where(RunReferenceRow.run_uid == RunRow.uid), _GIVEN)
-_END_UNKNOWN: Final = and_(
-    RunRow.ended_at.is_(None), or_(RunRow.deleted_at.is_not(None), RunRow.phase.in_(_ENDED))
-)
 
 
 async def find(
@@ -74,16 +65,14 @@ class StoredRunState:
 
     resource_version: int
     deleted: bool
-    end_unknown: bool  # although it has ended: a release wrote it that did not ask when runs end
-    references_unknown: bool = False  # although its status has some: a release wrote it that knew of none
 
 
 async def get_stored_states(session: ReadSession, uids: Collection[str]) -> dict[str, StoredRunState]:
     """Return the stored states of those of `uids` that the table has."""
     deleted = RunRow.deleted_at.is_not(None)  # times of thousands of runs would take long to read
-    statement = select(RunRow.uid, RunRow.resource_version, deleted, _END_UNKNOWN, _NOT_REFERRED)
+    statement = select(RunRow.uid, RunRow.resource_version, deleted)
     rows = await session.execute(statement.where(RunRow.uid.in_(uids)))
-    return {uid: StoredRunState(version, *map(bool, unknown)) for uid, version, *unknown in rows}
+    return {uid: StoredRunState(version, bool(gone)) for uid, version, gone in rows}
 
 
 async def store(
@@ -101,11 +90,7 @@ async def store(
         if listed is None:
             guessed = and_(RunRow.deleted_at.is_not(None), RunRow.end_estimated.is_(True))
             return or_(later, and_(guessed, new.deleted_at.is_not(None)))
-        differs = or_(
-            RunRow.resource_version != new.resource_version,
-            RunRow.deleted_at.is_not(None),
-            and_(RunRow.ended_at.is_(None), new.ended_at.is_not(None)),
-        )
+        differs = or_(RunRow.resource_version != new.resource_version, RunRow.deleted_at.is_not(None))
         return and_(RunRow.resource_version <= listed, differs)
 
     statement = upsert(session, RunRow, renews)
@@ -118,7 +103,7 @@ async def store(
 
 
 def _without_spec(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "digest"} | {name: {} for name in _ASKED}
+    return {name: value for name, value in row.items() if name not in ("digest", *_ASKED)}
 
 
 async def _store_specs(
@@ -128,7 +113,7 @@ async def _store_specs(
     digests = select(RunSpec.uid, RunSpec.digest).where(RunSpec.uid.in_(uids))
     known = {row.uid: row.digest for row in await session.execute(digests)}
     changed = [
-        {name: rows[uid][name] for name in ("uid", "digest", *_ASKED)} | {"labelled": rows[uid]["digest"]}
+        {name: rows[uid][name] for name in ("uid", "digest", *_ASKED)}
         for uid in uids
         if known.get(uid) != rows[uid]["digest"]
     ]
@@ -137,9 +122,9 @@ async def _store_specs(
         await labels.store(session, {row["uid"]: row for row in changed})
 
 
-async def spec_of(session: ReadSession, uid: str) -> RunSpec | None:
-    """Return a run's spec, labels and annotations; None where only an earlier release has written them."""
-    return await session.get(RunSpec, uid)
+async def spec_of(session: ReadSession, uid: str) -> RunSpec:
+    """Return the spec, labels and annotations of a run that is stored."""
+    return await session.get_one(RunSpec, uid)
 
 
 async def _owned(session: ReadSession, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -177,12 +162,6 @@ async def live(
     if after is not None:
         statement = statement.where(tuple_(RunRow.namespace, RunRow.created_at, RunRow.uid) > tuple(after))
     return [LiveRunKey(*row) for row in await session.execute(statement)]
-
-
-async def gone_without_end(session: ReadSession) -> Sequence[str]:
-    """Return deleted runs whose end an earlier release has not stored."""
-    statement = select(RunRow.uid).where(RunRow.deleted_at.is_not(None), RunRow.ended_at.is_(None))
-    return (await session.scalars(statement)).all()
 
 
 async def by_uid(session: ReadSession, uid: str) -> RunRow | None:

@@ -20,6 +20,7 @@ from footplate_api.identity.caller import LIST_EVERYWHERE, PROFILES, Caller, Rig
 from footplate_api.installation import repository as installation
 from footplate_api.kubernetes_client import KubernetesClient, KubernetesWriter, Manifest
 from footplate_api.labels.run_labels import ASKED_UNDER
+from footplate_api.models.base import table_of
 from footplate_api.models.run import RunRow
 from footplate_api.runs import (
     estimate,
@@ -217,13 +218,10 @@ async def detail(
 
 
 async def _shown(session: ReadSession, run: RunRow) -> RunDetail:
-    shown = RunDetail.model_validate(run)
-    asked = None if run.spec else await repository.spec_of(session, run.uid)
-    if asked is None:
-        return shown
-    return shown.model_copy(
-        update={"labels": asked.labels, "annotations": asked.annotations, "spec": asked.spec}
-    )
+    columns = {column.key: getattr(run, column.key) for column in table_of(RunRow).columns}
+    asked = await repository.spec_of(session, run.uid)
+    more = {"labels": asked.labels, "annotations": asked.annotations, "spec": asked.spec}
+    return RunDetail.model_validate(columns | more, by_alias=False, by_name=True)
 
 
 async def get(
