@@ -34,13 +34,12 @@ from footplate_api.models.base import table_of
 from footplate_api.settings import with_driver
 from footplate_api.tariff.service import TariffReader
 from footplate_api.usage import usage_rows
-from footplate_api.usage.usage_rows import NamedPodUsage, ProviderNodeUsage
 from footplate_ledger.account import Tariff
 from footplate_ledger.cost_sums import CostAggregator, PeriodRates
 from footplate_ledger.intervals import Interval
 from footplate_ledger.prices import PriceBookEntry
 from footplate_ledger.units import Energy, HourlyRate, Seconds
-from footplate_ledger.usage import TOLD, EndTime, MeasuredEnergy, Owner
+from footplate_ledger.usage import TOLD, EndTime, MeasuredEnergy, NodeLifetime, Owner, PodAllocation
 from tests.component.footplate_api.usages import enter_all
 from tests.support.usage_worlds import DAY, H100, HOUR, SPOT, T0, node, pod
 
@@ -53,7 +52,7 @@ TIME: Final = Interval(T0, T0 + 90 * DAY)
 ROWS_AT_ONCE: Final = 5000
 
 
-def pods(runs: int) -> Iterator[NamedPodUsage]:
+def pods(runs: int) -> Iterator[PodAllocation]:
     """Each holds four or all of eight devices for some hours, and one in two was measured."""
     for number in range(runs):
         owner = Owner("TrainingRun", f"team-{number % 50}", f"run-{number}", f"uid-{number}")
@@ -64,7 +63,7 @@ def pods(runs: int) -> Iterator[NamedPodUsage]:
                 where = (number * PODS + part) % NODES
                 devices = 4 if number % 3 == 0 else 8
                 joules = Energy(Fraction(length * devices * 600_000)) if part % 2 else Energy()
-                usage = pod(
+                yield pod(
                     f"{number}-{attempt}-{part}",
                     owner=owner,
                     attempt=attempt,
@@ -75,15 +74,14 @@ def pods(runs: int) -> Iterator[NamedPodUsage]:
                     devices=devices,
                     measured=MeasuredEnergy(joules, Seconds(Fraction(length * devices if part % 2 else 0))),
                 )
-                yield NamedPodUsage(usage)
             start += length + 60
 
 
-def nodes() -> Iterator[ProviderNodeUsage]:
+def nodes() -> Iterator[NodeLifetime]:
     """Two thirds of those that pods are on: of the others only pods tell."""
     for number in range(NODES * 2 // 3):
         there = node(f"n{number}", start=TIME.start - DAY, goods=SPOT if number % 2 else H100)
-        yield ProviderNodeUsage(replace(there, end=EndTime(TOLD, TIME.end)), "aws")
+        yield replace(there, end=EndTime(TOLD, TIME.end))
 
 
 def prices() -> list[PriceBookEntry]:

@@ -51,13 +51,16 @@ def pod(uid: str = "p1", **changed: Any) -> PodAllocation:
         devices=8,
         cpu=Fraction(4),
         site=site,
+        name=f"name-of-{uid}",
     )
     return replace(usual, **changed)
 
 
 def node(uid: str = "n1", **changed: Any) -> NodeLifetime:
     """A node of eight devices that is there."""
-    usual = NodeLifetime(uid, f"name-of-{uid}", H100, T0, EndTime(RUNNING, T0), devices=8, cpu=Fraction(64))
+    usual = NodeLifetime(
+        uid, f"name-of-{uid}", H100, T0, EndTime(RUNNING, T0), devices=8, cpu=Fraction(64), provider="aws"
+    )
     return replace(usual, **changed)
 
 

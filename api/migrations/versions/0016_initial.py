@@ -350,17 +350,13 @@ def _create_audit() -> None:
         op.create_index(f"ix_{table}_name", table, ["name"])
 
 
-def _columns_of_use() -> list[sa.Column]:
+def _columns_of_usage() -> list[sa.Column]:
     return [
-        _text("profile", 253),
-        _text("capacity", 32),
-        _text("region", 253),
-        _text("provider", 253),
-        _integer("devices"),
-        _integer("millicores"),
+        _text("uid", 64),
         _integer("start"),
         sa.Column("end_known", sa.SmallInteger(), nullable=False),
         _integer("end_until"),
+        _long_text("usage"),
     ]
 
 
@@ -368,31 +364,25 @@ def _create_usage() -> None:
     _table(
         "used_pods",
         ("uid",),
-        _text("uid", 64),
-        _text("name", 253),
-        _text("owner_kind", 63),
+        *_columns_of_usage(),
         _text("owner_namespace", 63),
         _text("owner_name", 253),
         _text("owner_uid", 64),
-        _text("role", 32),
-        _integer("attempt"),
         _text("node", 253),
-        _integer("node_devices"),
-        *_columns_of_use(),
-        _text("device_watts", 32, nullable=True),
-        _text("node_watts", 32, nullable=True),
-        _text("effectiveness", 32),
-        _text("grams", 32, nullable=True),
-        _text("carbon_zone", 16),
-        _integer("millijoules"),
-        _integer("counter_seconds"),
-        _integer("power_seconds"),
     )
     op.create_index("ix_used_pods_owner", "used_pods", ["owner_uid", "start"])
     op.create_index("ix_used_pods_name", "used_pods", ["owner_namespace", "owner_name", "start"])
     op.create_index("ix_used_pods_node", "used_pods", ["node", "start", "end_known", "end_until"])
     op.create_index("ix_used_pods_end", "used_pods", ["end_known", "end_until"])
-    _table("used_nodes", ("uid",), _text("uid", 64), _text("name", 253), *_columns_of_use())
+    _table(
+        "used_nodes",
+        ("uid",),
+        *_columns_of_usage(),
+        _text("profile", 253),
+        _text("capacity", 32),
+        _text("region", 253),
+        _text("provider", 253),
+    )
     op.create_index("ix_used_nodes_profile", "used_nodes", ["profile", "end_known"])
 
 

@@ -92,13 +92,19 @@ def nodes_of(record: UsageRecordSpec) -> list[NodeLifetime]:
     """Return the Nodes of one record; ValueError for an invalid time."""
     return [
         NodeLifetime(
-            uid, entry.name, _goods(entry), parse_time(entry.start), _evidence(entry), *_capacity(entry)
+            uid,
+            entry.name,
+            _goods(entry),
+            parse_time(entry.start),
+            _evidence(entry),
+            *_capacity(entry),
+            entry.provider,
         )
         for uid, entry in record.nodes.items()
     ]
 
 
-def build_pod_entry(pod: PodAllocation, name: str) -> PodEntry:
+def build_pod_entry(pod: PodAllocation) -> PodEntry:
     """Build the record entry of a pod."""
     measured = pod.measured
     used = EnergyUsed(
@@ -108,7 +114,7 @@ def build_pod_entry(pod: PodAllocation, name: str) -> PodEntry:
     )
     return PodEntry(
         **_held(pod, pod.site.provider),
-        name=name,
+        name=pod.name,
         role=pod.role,
         attempt=pod.attempt,
         node=pod.node,
@@ -118,9 +124,9 @@ def build_pod_entry(pod: PodAllocation, name: str) -> PodEntry:
     )
 
 
-def build_node_entry(node: NodeLifetime, provider: str) -> NodeEntry:
+def build_node_entry(node: NodeLifetime) -> NodeEntry:
     """Build the record entry of a Node."""
-    return NodeEntry(**_held(node, provider), name=node.name)
+    return NodeEntry(**_held(node, node.provider), name=node.name)
 
 
 def clamp_to_record(used: Used) -> Used:
@@ -172,6 +178,7 @@ def _pod(uid: str, entry: PodEntry, owner: Owner) -> PodAllocation:
             Seconds(Fraction(used.power_seconds)),
         ),
         node_devices=entry.node_devices,
+        name=entry.name,
     )
 
 

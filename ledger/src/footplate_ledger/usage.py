@@ -103,6 +103,7 @@ class PodAllocation:
     site: PowerProfile = PowerProfile()
     measured: MeasuredEnergy = field(default_factory=MeasuredEnergy)
     node_devices: int = 0
+    name: str = ""
 
     def span(self, now: int) -> Interval:
         """Return the interval of its usage until `now`."""
@@ -120,6 +121,7 @@ class NodeLifetime:
     end: EndTime
     devices: int = 0
     cpu: Fraction = Fraction(0)  # cores that pods may request
+    provider: str = ""  # aws, azure, gcp
 
     def span(self, now: int) -> Interval:
         """Return the interval of its lifetime until `now`."""
@@ -146,6 +148,7 @@ def merge_pods(known: PodAllocation, told: PodAllocation) -> PodAllocation:
         attempt=max(known.attempt, told.attempt),
         node_devices=max(known.node_devices, told.node_devices),
         measured=max(known.measured, told.measured),
+        name=max(known.name, told.name),
     )
 
 
@@ -159,7 +162,7 @@ def merge_nodes(known: NodeLifetime, told: NodeLifetime) -> NodeLifetime:
     if known.uid != told.uid:
         raise ValueError(f"usage of the node {told.uid} cannot be merged into that of {known.uid}")
     last = max(known, told, key=lambda node: (node.end, node.goods, node.devices, node.cpu, node.name))
-    return replace(last, start=min(known.start, told.start))
+    return replace(last, start=min(known.start, told.start), provider=max(known.provider, told.provider))
 
 
 def merge_by_uid(tellings: Iterable[PodAllocation]) -> dict[str, PodAllocation]:

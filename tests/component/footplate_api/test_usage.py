@@ -31,7 +31,7 @@ async def stored(database: Database) -> dict[str, PodAllocation]:
     """All pods, by uid."""
     async with database.read() as session:
         uids = (await session.scalars(select(PodUsageRow.uid))).all()
-    return {uid: told.usage for uid, told in (await known(database, uids)).pods.items()}
+    return (await known(database, uids)).pods
 
 
 def records(names: Any) -> list[str]:
@@ -67,7 +67,7 @@ async def test_who_is_told_late_what_another_replica_knows_better_does_not_forge
     for told in (pod(), early):  # both had read the table before either wrote it
         await store(database, [told], [node(end=told.end)])
     assert await stored(database) == {"p1": pod()}
-    assert (await known(database, [], ["n1"])).nodes["n1"].usage == node(end=pod().end)
+    assert (await known(database, [], ["n1"])).nodes["n1"] == node(end=pod().end)
 
 
 async def test_what_nobody_tells_of_any_more_stands(database: Database) -> None:
@@ -128,7 +128,7 @@ async def test_a_record_of_nodes_goes_when_it_is_over(database: Database) -> Non
     await follower(UsageReflector, database, cluster).list()
     assert records(cluster) == ["node-n2"]
     told = await known(database, [], ["n1", "n2"])
-    assert {uid: found.usage for uid, found in told.nodes.items()} == {"n1": gone, "n2": node("n2")}
+    assert told.nodes == {"n1": gone, "n2": node("n2")}
 
 
 class Reluctant(FakeCluster):

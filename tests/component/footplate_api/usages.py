@@ -12,7 +12,7 @@ from footplate_api.kubernetes_client import Resource
 from footplate_api.tariff import repository as tariff
 from footplate_api.tariff.tariff_rows import price_row
 from footplate_api.usage import repository
-from footplate_api.usage.usage_rows import NamedPodUsage, ProviderNodeUsage, UsageBatch
+from footplate_api.usage.usage_rows import UsageBatch
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
 from footplate_ledger.conversion import build_node_entry, build_pod_entry, format_time, owner_of
 from footplate_ledger.prices import FOREVER, PriceBookEntry
@@ -29,16 +29,14 @@ def record(pods: Iterable[PodAllocation], over: bool = False) -> dict[str, Any]:
     [owner] = {known.owner for known in those}
     return UsageRecordSpec(
         owner=owner_of(owner),
-        pods={known.uid: build_pod_entry(known, f"name-of-{known.uid}") for known in those},
+        pods={known.uid: build_pod_entry(known) for known in those},
         over=over,
     ).to_json()
 
 
 def node_record(nodes: Iterable[NodeLifetime], over: bool = False) -> dict[str, Any]:
     """The spec of a UsageRecord of Nodes."""
-    return UsageRecordSpec(
-        nodes={known.uid: build_node_entry(known, "aws") for known in nodes}, over=over
-    ).to_json()
+    return UsageRecordSpec(nodes={known.uid: build_node_entry(known) for known in nodes}, over=over).to_json()
 
 
 def price(dollars: float, since: int = T0 - DAY, goods: Sku = H100, **changed: Any) -> dict[str, Any]:
@@ -69,10 +67,7 @@ async def store(
     database: Database, pods: Iterable[PodAllocation], nodes: Iterable[NodeLifetime] = ()
 ) -> None:
     """Puts usage into the database as the follower does."""
-    told = UsageBatch(
-        {known.uid: NamedPodUsage(known, f"name-of-{known.uid}") for known in pods},
-        {known.uid: ProviderNodeUsage(known, "aws") for known in nodes},
-    )
+    told = UsageBatch({known.uid: known for known in pods}, {known.uid: known for known in nodes})
     async with database.write(None) as session:
         await repository.store(session, told)
 

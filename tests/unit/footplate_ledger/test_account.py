@@ -234,14 +234,16 @@ def test_a_pod_is_read_as_it_was_written(known: int) -> None:
         measured=measured(5, 6, 7),
         goods=H100,
         site=replace(SITE, provider="aws", region="eu-1", grams=Fraction("56.1")),
+        name="gpt-w0-0",
     )
-    record = UsageRecordSpec(owner=owner_of(RUN), pods={used.uid: build_pod_entry(used, "gpt-w0-0")})
+    record = UsageRecordSpec(owner=owner_of(RUN), pods={used.uid: build_pod_entry(used)})
     assert pods_of(UsageRecordSpec.from_json(record.to_json())) == [used]
 
 
 def test_a_node_is_read_as_it_was_written() -> None:
-    record = UsageRecordSpec(nodes={"n1": build_node_entry(node(), "aws")})
-    assert nodes_of(UsageRecordSpec.from_json(record.to_json())) == [node()]
+    used = node(provider="aws")
+    record = UsageRecordSpec(nodes={"n1": build_node_entry(used)})
+    assert nodes_of(UsageRecordSpec.from_json(record.to_json())) == [used]
 
 
 def test_a_profile_says_what_a_node_draws() -> None:

@@ -23,7 +23,6 @@ from footplate_api.costs.schemas import (
     Ratio,
     RunCost,
 )
-from footplate_api.usage.usage_rows import NamedPodUsage
 from footplate_contracts.names import Role
 from footplate_ledger.account import Account
 from footplate_ledger.adjustments import ClosedMonthPrices, split_by_month, sum_adjustments
@@ -145,9 +144,9 @@ def build_run_cost(
     )
 
 
-def build_pod_costs(pods: Iterable[NamedPodUsage], found: Found, book: PriceBook) -> list[PodCost]:
+def build_pod_costs(pods: Iterable[PodAllocation], found: Found, book: PriceBook) -> list[PodCost]:
     """Build the cost of each pod; `found` has the sum of all its time by its uid, which is removed."""
-    return [_pod(pod, found.pop((pod.usage.uid, 0), CostSum()).account(book)) for pod in pods]
+    return [_pod(pod, found.pop((pod.uid, 0), CostSum()).account(book)) for pod in pods]
 
 
 def _accounts(used: RunTimeline, found: Found, book: PriceBook) -> Iterator[tuple[tuple[int, bool], Account]]:
@@ -200,11 +199,10 @@ def _amounts(account: Account) -> dict[str, Any]:
     return {**said, "held_device_seconds": float(rounded(account.device_seconds.exact, 3))}
 
 
-def _pod(told: NamedPodUsage, account: Account) -> PodCost:
-    pod = told.usage
+def _pod(pod: PodAllocation, account: Account) -> PodCost:
     return PodCost(
         uid=pod.uid,
-        name=told.name,
+        name=pod.name,
         role=pod.role,
         attempt=pod.attempt,
         node=pod.node,

@@ -30,7 +30,6 @@ from footplate_api.runs import service as runs
 from footplate_api.tariff.service import TariffReader
 from footplate_api.usage import repository
 from footplate_api.usage.repository import FIRST
-from footplate_api.usage.usage_rows import NamedPodUsage
 from footplate_ledger.account import Tariff
 from footplate_ledger.conversion import format_time
 from footplate_ledger.cost_sums import CostAggregator, Found, Key
@@ -110,7 +109,7 @@ class CostService:
                     by_pod = await _added(session, tariff, made.uid, used, used.bounds, lambda pod: pod.uid)
             return await asyncio.to_thread(_run_as_json, made, used, found, tariff.book, pods, by_pod)
 
-    async def _pods(self, session: ReadSession, uid: str) -> list[NamedPodUsage]:
+    async def _pods(self, session: ReadSession, uid: str) -> list[PodAllocation]:
         """Return all pods of a run, from the first to the last; raises Invalid for too many."""
         count = await repository.count_of(session, uid)
         if count > self.most_pods:
@@ -119,11 +118,11 @@ class CostService:
                 " at most"
             )
             raise Invalid.field("query.pods", True, right)
-        found: list[NamedPodUsage] = []
+        found: list[PodAllocation] = []
         after = FIRST
         while part := await repository.pods_of(session, uid, after, self.pods_at_once):
             found.extend(part)
-            after = part[-1].usage.start, part[-1].usage.uid
+            after = part[-1].start, part[-1].uid
         return found
 
     async def _tallies(
@@ -257,7 +256,7 @@ def _run_as_json(
     used: RunTimeline,
     found: Found,
     book: PriceBook,
-    pods: Sequence[NamedPodUsage] | None,
+    pods: Sequence[PodAllocation] | None,
     by_pod: Found,
 ) -> bytes:
     each = None if pods is None else run_cost.build_pod_costs(pods, by_pod, book)

@@ -14,9 +14,9 @@ from footplate_api.models.label import RunLabel
 from footplate_api.models.usage import NodeUsageRow, PodUsageRow
 from footplate_api.schemas import LARGEST
 from footplate_api.usage import usage_rows
-from footplate_api.usage.usage_rows import NamedPodUsage, UsageBatch
+from footplate_api.usage.usage_rows import UsageBatch
 from footplate_ledger.intervals import Interval
-from footplate_ledger.usage import RUNNING, NodeLifetime
+from footplate_ledger.usage import RUNNING, NodeLifetime, PodAllocation
 
 FIRST: Final = (-LARGEST, "")  # before the start and the uid of any pod
 _POD, _NODE = table_of(PodUsageRow), table_of(NodeUsageRow)
@@ -25,8 +25,11 @@ _POD, _NODE = table_of(PodUsageRow), table_of(NodeUsageRow)
 async def get_stored(session: ReadSession, told: UsageBatch, lock: bool = False) -> UsageBatch:
     """Return the stored usage of these pods and nodes; with `lock`, lock the rows until the commit."""
     return UsageBatch(
-        {row.uid: usage_rows.pod_of(row) for row in await _rows(session, PodUsageRow, told.pods, lock)},
-        {row.uid: usage_rows.node_of(row) for row in await _rows(session, NodeUsageRow, told.nodes, lock)},
+        {row.uid: usage_rows.usage_of(row) for row in await _rows(session, PodUsageRow, told.pods, lock)},
+        {
+            row.uid: usage_rows.node_usage_of(row)
+            for row in await _rows(session, NodeUsageRow, told.nodes, lock)
+        },
     )
 
 
@@ -82,15 +85,16 @@ async def count_pods_by_node(
 
 
 async def pods_on(session: ReadSession, nodes: Collection[str], span: Interval) -> Sequence[Any]:
-    """Return the rows of all pods that were on these nodes in `span`, node by node."""
-    statement = select(_POD).where(_POD.c.node.in_(nodes), _during(_POD, span))
+    """Return node and usage of all pods that were on these nodes in `span`, node by node."""
+    statement = select(_POD.c.node, _POD.c.usage).where(_POD.c.node.in_(nodes), _during(_POD, span))
     return (await session.execute(statement.order_by(_POD.c.node, _POD.c.start, _POD.c.uid))).all()
 
 
 async def pods_beside(session: ReadSession, spans: Mapping[str, Interval]) -> Sequence[Any]:
     """Return rows as pods_on(), with a span for each node; for some dozens of nodes, each a condition."""
     there = or_(*(and_(_POD.c.node == node, _during(_POD, span)) for node, span in spans.items()))
-    statement = select(_POD).where(there).order_by(_POD.c.node, _POD.c.start, _POD.c.uid)
+    statement = select(_POD.c.node, _POD.c.usage).where(there)
+    statement = statement.order_by(_POD.c.node, _POD.c.start, _POD.c.uid)
     return (await session.execute(statement)).all()
 
 
@@ -127,21 +131,21 @@ async def count_of(session: ReadSession, owner: str) -> int:
 
 async def pods_of(
     session: ReadSession, owner: str, after: tuple[int, str], limit: int
-) -> Sequence[NamedPodUsage]:
+) -> Sequence[PodAllocation]:
     """Return the pods of a run in the order of their starts and uids, after one of them."""
     place = tuple_(_POD.c.start, _POD.c.uid)
     statement = select(_POD).where(_POD.c.owner_uid == owner, place > after)
     rows = await session.execute(statement.order_by(_POD.c.start, _POD.c.uid).limit(limit))
-    return [usage_rows.pod_of(row) for row in rows]
+    return [usage_rows.usage_of(row) for row in rows]
 
 
 async def running_pods(session: ReadSession, limit: int) -> tuple[Sequence[tuple[str, str, str, str]], int]:
     """Return (namespace, run, pod, role) of the youngest running pods, and the number of all."""
     there = _POD.c.end_known == RUNNING
     count = await session.scalar(select(func.count()).select_from(_POD).where(there)) or 0
-    those = (_POD.c.owner_namespace, _POD.c.owner_name, _POD.c.name, _POD.c.role)
-    youngest = select(*those).where(there).order_by(_POD.c.start.desc(), _POD.c.uid).limit(limit)
-    return [tuple(row) for row in await session.execute(youngest)], count
+    youngest = select(_POD).where(there).order_by(_POD.c.start.desc(), _POD.c.uid).limit(limit)
+    pods = map(usage_rows.usage_of, await session.execute(youngest))
+    return [(pod.owner.namespace, pod.owner.name, pod.name, pod.role) for pod in pods], count
 
 
 async def namespaces(session: ReadSession) -> Sequence[str]:

@@ -104,7 +104,7 @@ class NodeLookup:
         if not terms.name or (pod.profile and pod.profile != terms.name):
             terms = PodProfile(pod.profile, self.nodes.profiles().get(pod.profile))
         usage = build_pod_usage(pod, kept.owner, terms, kept.find_attempt(pod.bound), node, self.second())
-        kept.put(usage, pod.name)
+        kept.put(usage)
         self.add_pods([usage])
         self.nodes.bind(usage.node, PodProfile() if pod.role == Role.COORDINATOR else terms)
 

@@ -49,7 +49,6 @@ class _Kept:
     """State of one Node."""
 
     usage: NodeLifetime
-    provider: str
     sight: NodeObservation | None = (
         None  # as it is now; None: it is not there, or was not seen by this leader
     )
@@ -112,7 +111,7 @@ class NodeUsageTracker:
         kept = self._kept.get(sight.uid)
         if kept is None:
             usage = build_node_usage(sight, "", None, self._second())
-            kept = self._kept[sight.uid] = _Kept(usage, sight.provider)
+            kept = self._kept[sight.uid] = _Kept(usage)
         kept.sight, kept.told_at = sight, self._second()
         self._resolve(kept)
 
@@ -256,6 +255,7 @@ class NodeUsageTracker:
             devices=max(fresh.devices, known.devices),  # a plugin that has not begun yet announces none
             cpu=max(fresh.cpu, known.cpu),
             start=min(fresh.start, known.start),
+            provider=known.provider,
         )
 
     def _bury(self, name: str, uid: str, end: EndTime) -> None:
@@ -295,7 +295,7 @@ class NodeUsageTracker:
             _log.log(level, "a record cannot be read", extra=log_fields(name=record_name(uid), error=error))
             return
         entry: Json = spec["nodes"][uid]
-        kept = self._kept.setdefault(uid, _Kept(written, str(entry.get("provider", ""))))
+        kept = self._kept.setdefault(uid, _Kept(written))
         kept.loaded, kept.wanted, kept.wrote = True, True, written.end.until
         kept.entry, kept.told = entry, _lasting(written)
         if written.goods.profile:
@@ -315,7 +315,7 @@ class NodeUsageTracker:
             if not kept.loaded:
                 await self._load(uid)
             usage = kept.usage
-            patch = build_merge_patch(kept.entry or {}, build_node_entry(usage, kept.provider).to_json())
+            patch = build_merge_patch(kept.entry or {}, build_node_entry(usage).to_json())
             if patch:
                 labels = {MANAGED_BY_LABEL: MANAGED_BY}
                 write = RecordWrite(record_name(uid), {"nodes": {uid: patch}}, labels, kept.entry is not None)

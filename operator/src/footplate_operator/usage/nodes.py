@@ -152,6 +152,7 @@ def build_node_usage(
         EndTime(RUNNING, now),
         devices=0 if gpu is None else devices_of(gpu, node.allocatable),
         cpu=node.allocatable.get(CPU, Fraction(0)),
+        provider=node.provider,
     )
     return clamp_to_record(usage)
 

@@ -54,14 +54,14 @@ class OwnerRecords:
         """The owner of the pods."""
         return self.records.owner
 
-    def put(self, pod: PodAllocation, name: str = "") -> None:
-        """Store a pod's usage under this name, clamped to the limits of a record."""
+    def put(self, pod: PodAllocation) -> None:
+        """Store a pod's usage, clamped to the limits of a record."""
         held = clamp_to_record(pod)
         if held != pod and pod.uid not in self.said:
             self.said.add(pod.uid)
             about = log_fields(owner=self.owner.uid, pod=pod.uid, cpu=float(pod.cpu), devices=pod.devices)
             _log.warning("a pod is noted with the most that a record can hold", extra=about)
-        self.records.put(held, name)
+        self.records.put(held)
 
     def update_pods(self, pods: Iterable[PodObservation], now: int) -> None:
         """Store exactly these pods as the ones that the owner's controller sees at `now`."""

@@ -57,6 +57,7 @@ def build_pod_usage(
         if apart or profile is None
         else build_power_profile(profile, provider, region),
         node_devices=0 if apart or gpu is None else gpu.count,
+        name=pod.name,
     )
 
 

@@ -40,7 +40,6 @@ class PodRecords:
 
     owner: Owner
     pods: dict[str, PodAllocation] = field(default_factory=dict)  # by uid
-    _names: dict[str, str] = field(default_factory=dict)  # of the pods
     _place: dict[str, int] = field(default_factory=dict)  # uid of a pod -> number of its record
     _entries: dict[int, dict[str, Json]] = field(default_factory=dict)  # as written, by number and uid
     _sites: dict[PowerProfile, PowerProfile] = field(
@@ -58,10 +57,6 @@ class PodRecords:
         """The numbers of the existing records."""
         return sorted(self._entries)
 
-    def pod_name(self, uid: str) -> str:
-        """Return the name of a pod."""
-        return self._names[uid]
-
     def read(self, number: int, spec: Json) -> None:
         """Store a record from the API server; raises ValueError (OwnerMismatch) where it is invalid."""
         self._unreadable.add(number)
@@ -72,7 +67,7 @@ class PodRecords:
         self._unreadable.discard(number)
         entries = dict(spec.get("pods") or {})
         for pod in found:
-            self.put(pod, str(entries[pod.uid].get("name", "")))
+            self.put(pod)
             self._place[pod.uid] = number
             self._told[pod.uid] = _lasting(pod)
         self._entries[number] = _open(entries)
@@ -87,13 +82,12 @@ class PodRecords:
         for uid in self._entries.pop(number, ()):
             self._told.pop(uid, None)
 
-    def put(self, pod: PodAllocation, name: str = "") -> None:
+    def put(self, pod: PodAllocation) -> None:
         """Merge a pod's usage into the stored one."""
         known = self.pods.get(pod.uid)
         if known is None:
             pod = replace(pod, site=self._sites.setdefault(pod.site, pod.site))
         self.pods[pod.uid] = pod if known is None else merge_pods(known, pod)
-        self._names[pod.uid] = name or self._names.get(pod.uid, "")
 
     def replace(self, pod: PodAllocation) -> None:
         """Replace the stored usage of a pod."""
@@ -114,7 +108,7 @@ class PodRecords:
             if self._told.get(uid) != lasting or (everything and going):
                 number = self._place[uid]
                 before = self._entries.get(number, {}).get(uid, {})
-                patch = build_merge_patch(before, build_pod_entry(pod, self._names[uid]).to_json())
+                patch = build_merge_patch(before, build_pod_entry(pod).to_json())
                 wanted[number][uid], told[number][uid] = patch, lasting
         return [(number, self._write(number, pods, told[number])) for number, pods in sorted(wanted.items())]
 

@@ -256,8 +256,7 @@ class UsageTracker:
             if pod.uid in shown or now - kept.asked.get(pod.uid, 0) < often:
                 continue
             kept.asked[pod.uid] = now
-            name = kept.records.pod_name(pod.uid)
-            body = await get_by_uid(self.cluster, POD, kept.owner.namespace, name, pod.uid)
+            body = await get_by_uid(self.cluster, POD, kept.owner.namespace, pod.name, pod.uid)
             if body is None:
                 kept.records.put(end_by_evidence(pod, kept.missing.get(pod.uid, pod.end.until)))
             else:
