@@ -32,7 +32,7 @@ DAY: Final = 86400
 H100: Final = Sku("h100", Capacity.ON_DEMAND, "eu-1")
 SPOT: Final = Sku("h100", Capacity.SPOT, "eu-1")
 CPU: Final = Sku("local-cpu")
-SITE: Final = PowerProfile(Power(Fraction(700)), Power(Fraction(1000)), Fraction("1.2"), zone="FRA")
+SITE: Final = PowerProfile(Power(Fraction(700)), Power(Fraction(1000)), Fraction("1.2"), carbon_zone="FRA")
 RUN: Final = Owner("TrainingRun", "research", "gpt", "uid-gpt")
 
 
@@ -112,7 +112,12 @@ def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) 
                 cpu=Fraction(chance.randrange(0, 9000), 1000),
                 site=replace(
                     chance.choice(
-                        [SITE, PowerProfile(), replace(SITE, zone="series"), replace(SITE, rest=None)]
+                        [
+                            SITE,
+                            PowerProfile(),
+                            replace(SITE, carbon_zone="series"),
+                            replace(SITE, node_watts=None),
+                        ]
                     ),
                     provider="aws",
                     region=goods.region,

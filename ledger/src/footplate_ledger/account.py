@@ -111,7 +111,7 @@ def _of_devices(pod: PodAllocation, series: IntensitySeries, now: int, window: I
 
 def _of_rest(pod: PodAllocation, line: BillLine, series: IntensitySeries) -> Account:
     """Return the energy of the rest of the node in the pod's part of it."""
-    rest = pod.site.rest
+    rest = pod.site.node_watts
     if rest is None:
         return Account(consumption=Consumption(devices_only=not _is_free(pod)))
     energy = rest * line.node_seconds
@@ -124,8 +124,10 @@ def _consumed(
     pod: PodAllocation, consumption: Consumption, span: Interval, series: IntensitySeries
 ) -> Account:
     """Return energy consumed evenly over `span`, times PUE, and its emissions."""
-    whole = consumption.times(pod.site.effectiveness)
+    whole = consumption.times(pod.site.power_usage_effectiveness)
     if not (energy := whole.energy).exact:
         return Account(consumption=whole)
-    place = GridLocation(pod.site.grams, pod.site.zone, pod.site.provider, pod.site.region)
+    place = GridLocation(
+        pod.site.grams_per_kilowatt_hour, pod.site.carbon_zone, pod.site.provider, pod.site.region
+    )
     return Account(consumption=whole, carbon=compute_emissions(energy, place, series, span))

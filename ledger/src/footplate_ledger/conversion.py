@@ -108,9 +108,9 @@ def build_pod_entry(pod: PodAllocation) -> PodEntry:
     """Build the record entry of a pod."""
     measured = pod.measured
     used = EnergyUsed(
-        millijoules=round(measured.energy.exact),
-        counter_seconds=round(measured.counter.exact),
-        power_seconds=round(measured.power.exact),
+        millijoules=round(measured.millijoules.exact),
+        counter_seconds=round(measured.counter_seconds.exact),
+        power_seconds=round(measured.power_seconds.exact),
     )
     return PodEntry(
         **_held(pod, pod.site.provider),
@@ -145,15 +145,15 @@ def build_power_profile(profile: ComputeProfileSpec, provider: str, region: str)
     """Return a profile's power of its nodes, with the location of a node."""
     energy, gpu = profile.energy, profile.gpu
     return PowerProfile(
-        device=None if gpu is None or not gpu.tdp_watts else Power(decimal_fraction(gpu.tdp_watts)),
-        rest=None
+        device_watts=None if gpu is None or not gpu.tdp_watts else Power(decimal_fraction(gpu.tdp_watts)),
+        node_watts=None
         if energy is None or energy.node_watts is None
         else Power(decimal_fraction(energy.node_watts)),
-        effectiveness=decimal_fraction(1 if energy is None else energy.power_usage_effectiveness),
-        grams=None
+        power_usage_effectiveness=decimal_fraction(1 if energy is None else energy.power_usage_effectiveness),
+        grams_per_kilowatt_hour=None
         if energy is None or energy.grams_per_kilowatt_hour is None
         else decimal_fraction(energy.grams_per_kilowatt_hour),
-        zone="" if energy is None else energy.carbon_zone,
+        carbon_zone="" if energy is None else energy.carbon_zone,
         provider=provider,
         region=region,
     )
@@ -215,13 +215,13 @@ def _evidence(entry: UsageInterval) -> EndTime:
 def _site(entry: PodEntry) -> PowerProfile:
     rating = entry.rating or PowerRating()
     return PowerProfile(
-        device=None if rating.device_watts is None else Power(decimal_fraction(rating.device_watts)),
-        rest=None if rating.node_watts is None else Power(decimal_fraction(rating.node_watts)),
-        effectiveness=decimal_fraction(rating.power_usage_effectiveness),
-        grams=None
+        device_watts=None if rating.device_watts is None else Power(decimal_fraction(rating.device_watts)),
+        node_watts=None if rating.node_watts is None else Power(decimal_fraction(rating.node_watts)),
+        power_usage_effectiveness=decimal_fraction(rating.power_usage_effectiveness),
+        grams_per_kilowatt_hour=None
         if rating.grams_per_kilowatt_hour is None
         else decimal_fraction(rating.grams_per_kilowatt_hour),
-        zone=rating.carbon_zone,
+        carbon_zone=rating.carbon_zone,
         provider=entry.provider,
         region=entry.region,
     )
@@ -229,11 +229,13 @@ def _site(entry: PodEntry) -> PowerProfile:
 
 def _rating(site: PowerProfile) -> PowerRating:
     return PowerRating(
-        device_watts=None if site.device is None else float(site.device.exact),
-        node_watts=None if site.rest is None else float(site.rest.exact),
-        power_usage_effectiveness=float(site.effectiveness),
-        grams_per_kilowatt_hour=None if site.grams is None else float(site.grams),
-        carbon_zone=site.zone,
+        device_watts=None if site.device_watts is None else float(site.device_watts.exact),
+        node_watts=None if site.node_watts is None else float(site.node_watts.exact),
+        power_usage_effectiveness=float(site.power_usage_effectiveness),
+        grams_per_kilowatt_hour=None
+        if site.grams_per_kilowatt_hour is None
+        else float(site.grams_per_kilowatt_hour),
+        carbon_zone=site.carbon_zone,
     )
 
 

@@ -270,7 +270,7 @@ class CostAggregator:
         own.add(stretch, seconds, share.denominator, pod.end.estimated)
         if free and self._rates(stretch) is None:
             return
-        if pod.site.rest is None:
+        if pod.site.node_watts is None:
             tally.devices_only = tally.devices_only or not free
             return
         rest, timeline = self._of_site(pod.site)
@@ -284,7 +284,8 @@ class CostAggregator:
             return
         consumed = pod_consumption(pod, self._now)
         energies = {
-            method: energy.exact * pod.site.effectiveness for method, energy in consumed.energies.items()
+            method: energy.exact * pod.site.power_usage_effectiveness
+            for method, energy in consumed.energies.items()
         }
         length = whole.end - whole.start
         _, timeline = self._of_site(pod.site)
@@ -303,7 +304,7 @@ class CostAggregator:
         """Return `_rest` and the emissions of a millijoule there; looked up once for all that share it."""
         found = self._sites.get(id(site))
         if found is None:
-            place = GridLocation(site.grams, site.zone, site.provider, site.region)
+            place = GridLocation(site.grams_per_kilowatt_hour, site.carbon_zone, site.provider, site.region)
             found = self._sites[id(site)] = site, _rest(site), self._timeline(place)
         return found[1:]
 
@@ -335,7 +336,11 @@ class CostAggregator:
 
 def _rest(site: PowerProfile) -> Fraction:
     """Return the millijoules of each second of a whole node beside its devices, times PUE."""
-    return Fraction(0) if site.rest is None else site.rest.exact * _MILLI * site.effectiveness
+    return (
+        Fraction(0)
+        if site.node_watts is None
+        else site.node_watts.exact * _MILLI * site.power_usage_effectiveness
+    )
 
 
 def _add_energy(

@@ -86,13 +86,13 @@ def pod_consumption(usage: PodAllocation, now: int) -> Consumption:
     measured by counter and by power it is one sum all the same, which the seconds of each split.
     """
     held = usage.span(now).seconds * usage.devices
-    measured, device = usage.measured, usage.site.device
-    known = {EnergyMethod.COUNTER: measured.counter, EnergyMethod.POWER: measured.power}
+    measured, device = usage.measured, usage.site.device_watts
+    known = {EnergyMethod.COUNTER: measured.counter_seconds, EnergyMethod.POWER: measured.power_seconds}
     seconds = {method: time for method, time in known.items() if time.exact}
     uncovered = held
     for time in seconds.values():
         uncovered = uncovered - time
-    energies = _told_apart(measured.energy, seconds) if measured.energy.exact else {}
+    energies = _told_apart(measured.millijoules, seconds) if measured.millijoules.exact else {}
     if uncovered.exact <= 0:
         return Consumption(energies, seconds)
     seconds[EnergyMethod.UNKNOWN if device is None else EnergyMethod.RATED] = uncovered

@@ -43,11 +43,11 @@ class Owner:
 class PowerProfile:
     """Power and location of a node, by its profile when the pod was created; None is unknown."""
 
-    device: Power | None = None  # rated power of one device (TDP)
-    rest: Power | None = None  # of the node beside its devices
-    effectiveness: Fraction = Fraction(1)  # PUE
-    grams: Fraction | None = None  # CO2 equivalent a kilowatt-hour, as stated
-    zone: str = ""
+    device_watts: Power | None = None  # rated power of one device (TDP)
+    node_watts: Power | None = None  # of the node beside its devices
+    power_usage_effectiveness: Fraction = Fraction(1)
+    grams_per_kilowatt_hour: Fraction | None = None  # CO2 equivalent, as stated
+    carbon_zone: str = ""
     provider: str = ""  # aws, azure, gcp
     region: str = ""
 
@@ -56,9 +56,9 @@ class PowerProfile:
 class MeasuredEnergy:
     """Energy sums since the pod began; they only grow. The seconds are device-seconds, by each method."""
 
-    energy: Energy = field(default_factory=Energy)
-    counter: Seconds = field(default_factory=Seconds)
-    power: Seconds = field(default_factory=Seconds)
+    millijoules: Energy = field(default_factory=Energy)
+    counter_seconds: Seconds = field(default_factory=Seconds)
+    power_seconds: Seconds = field(default_factory=Seconds)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -56,7 +56,7 @@ HOUR, NOW = 3600, 100_000
 TARIFF = Tariff(
     PriceBook([PriceBookEntry("e1", replace(H100, region=""), HourlyRate.dollars_per_hour("24.6"), 0)])
 )
-SITE = PowerProfile(Power(Fraction(700)), Power(Fraction(1000)), Fraction("1.2"), zone="FRA")
+SITE = PowerProfile(Power(Fraction(700)), Power(Fraction(1000)), Fraction("1.2"), carbon_zone="FRA")
 
 
 def node(**changed: Any) -> NodeLifetime:
@@ -84,7 +84,7 @@ def test_an_hour_of_a_node_is_its_price_its_watts_and_their_carbon() -> None:
 
 def test_what_was_measured_stands_and_the_rest_of_the_time_is_rated() -> None:
     half = 8 * HOUR // 2
-    used = pod(measured=measured(1_000_000, counter=half), site=replace(SITE, rest=None))
+    used = pod(measured=measured(1_000_000, counter=half), site=replace(SITE, node_watts=None))
     consumption = build_accounts([node()], [used], TARIFF, NOW)["p1"].consumption
     rated = Energy.joules(half * 700)
     assert consumption.energy == (Energy.joules(1_000_000) + rated) * Fraction("1.2")
@@ -233,7 +233,7 @@ def test_a_pod_is_read_as_it_was_written(known: int) -> None:
         cpu=Fraction(7, 2),
         measured=measured(5, 6, 7),
         goods=H100,
-        site=replace(SITE, provider="aws", region="eu-1", grams=Fraction("56.1")),
+        site=replace(SITE, provider="aws", region="eu-1", grams_per_kilowatt_hour=Fraction("56.1")),
         name="gpt-w0-0",
     )
     record = UsageRecordSpec(owner=owner_of(RUN), pods={used.uid: build_pod_entry(used)})

@@ -22,7 +22,10 @@ def test_usage_is_read_as_it_was_written(seed: int) -> None:
 
 
 def test_no_number_is_rounded() -> None:
-    used = pod(cpu=Fraction(1, 3), site=PowerProfile(effectiveness=Fraction(10**30, 7), grams=Fraction(0)))
+    used = pod(
+        cpu=Fraction(1, 3),
+        site=PowerProfile(power_usage_effectiveness=Fraction(10**30, 7), grams_per_kilowatt_hour=Fraction(0)),
+    )
     assert usage_json.decode_pod(usage_json.encode(used)) == used
 
 
@@ -34,10 +37,10 @@ def test_pods_of_one_place_share_it() -> None:
 
 def test_a_field_of_a_later_release_is_ignored_and_a_missing_one_has_its_default() -> None:
     plain = json.loads(usage_json.encode(pod()))
-    del plain["measured"], plain["site"]["zone"]
+    del plain["measured"], plain["site"]["carbon_zone"]
     plain["later"], plain["goods"]["later"] = {"much": [1]}, "more"
     read = usage_json.decode_pod(json.dumps(plain))
-    assert read == pod(site=replace(pod().site, zone=""))
+    assert read == pod(site=replace(pod().site, carbon_zone=""))
 
 
 @pytest.mark.parametrize(
@@ -57,5 +60,5 @@ def test_the_fields_are_those_of_the_record() -> None:
     plain = json.loads(usage_json.encode(pod(end=EndTime(0, 5), measured=MeasuredEnergy())))
     assert plain["owner"] == {"kind": RUN.kind, "namespace": RUN.namespace, "name": RUN.name, "uid": RUN.uid}
     assert (plain["role"], plain["end"], plain["cpu"]) == ("worker", {"known": 0, "until": 5}, 4)
-    assert plain["site"]["effectiveness"] == "6/5"
+    assert plain["site"]["power_usage_effectiveness"] == "6/5"
     assert usage_json.encode(pod(name="\\u0000"))  # the six characters, not the one that they stand for

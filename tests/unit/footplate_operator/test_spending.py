@@ -88,7 +88,7 @@ def test_warn_says_it_and_suspends_nothing() -> None:
 
 def test_carbon_has_a_limit_of_its_own_and_the_worse_of_two_counts() -> None:
     pod = replace(
-        POD, site=PowerProfile(device=KILOWATT, grams=Fraction(450))
+        POD, site=PowerProfile(device_watts=KILOWATT, grams_per_kilowatt_hour=Fraction(450))
     )  # 3.6 kg an hour: a gram a second
     at = account_at(pod=pod)
     assert assess_budget(budget(carbonKilograms=1), at, 999).look_after == 1

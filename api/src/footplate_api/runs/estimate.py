@@ -70,21 +70,22 @@ def estimate_hourly(
     rate = _rate(name, region, profile, tariff, now)
     dollars = None if rate is None else _plain((rate * _AN_HOUR * count).to_decimal(_DIGITS))
     site, gpu = build_power_profile(profile, provider, region), profile.gpu
-    drawn = [(count, site.rest), (0 if gpu is None else gpu.count * count, site.device)]
+    drawn = [(count, site.node_watts), (0 if gpu is None else gpu.count * count, site.device_watts)]
     parts = [
-        rated_energy(number, _AN_HOUR, watts, site.effectiveness)
+        rated_energy(number, _AN_HOUR, watts, site.power_usage_effectiveness)
         for number, watts in drawn
         if number and watts is not None
     ]
     if not parts:
         return HourlyCost(dollars)
     energy = sum(parts, Energy())
-    found = find_intensity(GridLocation(site.grams, site.zone, provider, region), tariff.series, now)
+    place = GridLocation(site.grams_per_kilowatt_hour, site.carbon_zone, provider, region)
+    found = find_intensity(place, tariff.series, now)
     return HourlyCost(
         dollars,
         _plain(energy.to_decimal(_DIGITS)),
         _plain((energy * found.intensity).to_decimal(_DIGITS)),
-        site.rest is None,
+        site.node_watts is None,
         found.rank,
         found.source,
     )

@@ -64,16 +64,17 @@ def _shown(
     profile = ComputeProfileSpec.from_json(spec)
     own = [row for row in nodes if row[0] == name]
     site, gpu = build_power_profile(profile, "", ""), profile.gpu
+    stated = site.grams_per_kilowatt_hour, site.carbon_zone
     places = sorted({(provider, region) for _, _, provider, region, _ in own}) or [("", "")]
     return ProfileItem(
         name=name,
         product=None if gpu is None else gpu.product,
         devices=0 if gpu is None else gpu.count,
-        device_watts=None if site.device is None else float(site.device.exact),
-        node_watts=None if site.rest is None else float(site.rest.exact),
-        power_usage_effectiveness=float(site.effectiveness),
+        device_watts=None if site.device_watts is None else float(site.device_watts.exact),
+        node_watts=None if site.node_watts is None else float(site.node_watts.exact),
+        power_usage_effectiveness=float(site.power_usage_effectiveness),
         prices=in_force,
-        carbon=[_carbon(GridLocation(site.grams, site.zone, *place), tariff, now) for place in places],
+        carbon=[_carbon(GridLocation(*stated, *place), tariff, now) for place in places],
         nodes=[
             NodesItem(capacity=Capacity(capacity), provider=provider, region=region, count=count)
             for _, capacity, provider, region, count in own
