@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
@@ -28,7 +28,7 @@ from footplate_contracts.v1alpha1.usagerecord import PodUsage as PodEntry
 from footplate_ledger.carbon import IntensitySeries, zone_key
 from footplate_ledger.intervals import unix_second
 from footplate_ledger.prices import FOREVER, PriceBookEntry
-from footplate_ledger.units import Energy, HourlyRate, Money, Power, Seconds
+from footplate_ledger.units import Amount, HourlyRate, Money, Power
 from footplate_ledger.usage import (
     LAST_SEEN,
     RUNNING,
@@ -41,6 +41,7 @@ from footplate_ledger.usage import (
     PowerProfile,
     Sku,
 )
+from footplate_ledger.usage_json import read_fields
 
 _MILLI: Final = 1000
 _MOST_CPU: Final = Fraction(MOST_WHOLE, _MILLI)
@@ -78,6 +79,7 @@ def decimal_fraction(number: float) -> Fraction:
 
 
 # -- usage --------------------------------------------------------------------------------
+# Fields of a record's entry and of the ledger's usage that have the same name are the same.
 
 
 def pods_of(record: UsageRecordSpec) -> list[PodAllocation]:
@@ -90,43 +92,22 @@ def pods_of(record: UsageRecordSpec) -> list[PodAllocation]:
 
 def nodes_of(record: UsageRecordSpec) -> list[NodeLifetime]:
     """Return the Nodes of one record; ValueError for an invalid time."""
-    return [
-        NodeLifetime(
-            uid,
-            entry.name,
-            _goods(entry),
-            parse_time(entry.start),
-            _evidence(entry),
-            *_capacity(entry),
-            entry.provider,
-        )
-        for uid, entry in record.nodes.items()
-    ]
+    return [NodeLifetime(**_common(NodeLifetime, uid, entry)) for uid, entry in record.nodes.items()]
 
 
 def build_pod_entry(pod: PodAllocation) -> PodEntry:
     """Build the record entry of a pod."""
-    measured = pod.measured
-    used = EnergyUsed(
-        millijoules=round(measured.millijoules.exact),
-        counter_seconds=round(measured.counter_seconds.exact),
-        power_seconds=round(measured.power_seconds.exact),
-    )
+    used = {name: round(getattr(pod.measured, name).exact) for name in EnergyUsed.model_fields}
     return PodEntry(
-        **_held(pod, pod.site.provider),
-        name=pod.name,
-        role=pod.role,
-        attempt=pod.attempt,
-        node=pod.node,
-        node_devices=pod.node_devices,
-        rating=_rating(pod.site),
-        energy=None if measured == MeasuredEnergy() else used,
+        **_entry(PodEntry, pod, pod.site.provider),
+        rating=PowerRating(**{name: _plain(getattr(pod.site, name)) for name in PowerRating.model_fields}),
+        energy=None if pod.measured == MeasuredEnergy() else EnergyUsed(**used),
     )
 
 
 def build_node_entry(node: NodeLifetime) -> NodeEntry:
     """Build the record entry of a Node."""
-    return NodeEntry(**_held(node, node.provider), name=node.name)
+    return NodeEntry(**_entry(NodeEntry, node, node.provider))
 
 
 def clamp_to_record(used: Used) -> Used:
@@ -160,36 +141,37 @@ def build_power_profile(profile: ComputeProfileSpec, provider: str, region: str)
 
 
 def _pod(uid: str, entry: PodEntry, owner: Owner) -> PodAllocation:
-    used = entry.energy or EnergyUsed()
+    rating = {} if entry.rating is None else entry.rating.model_dump(exclude_none=True)
+    site = {name: str(value) if type(value) is float else value for name, value in rating.items()}
     return PodAllocation(
-        uid,
-        owner,
-        entry.role,
-        entry.attempt,
-        entry.node,
-        _goods(entry),
-        parse_time(entry.start),
-        _evidence(entry),
-        *_capacity(entry),
-        site=_site(entry),
-        measured=MeasuredEnergy(
-            Energy(Fraction(used.millijoules)),
-            Seconds(Fraction(used.counter_seconds)),
-            Seconds(Fraction(used.power_seconds)),
-        ),
-        node_devices=entry.node_devices,
-        name=entry.name,
+        **_common(PodAllocation, uid, entry),
+        owner=owner,
+        site=read_fields(PowerProfile, {**site, "provider": entry.provider, "region": entry.region}),
+        measured=read_fields(MeasuredEnergy, {} if entry.energy is None else entry.energy.model_dump()),
     )
 
 
-def _held(used: PodAllocation | NodeLifetime, provider: str) -> dict[str, object]:
+def _common(kind: type[PodAllocation | NodeLifetime], uid: str, entry: UsageInterval) -> dict[str, Any]:
+    """Return the fields that pods and nodes have alike, and those of `kind` that `entry` has by name."""
+    goods = {name: getattr(entry, name) for name in Sku.__slots__}
+    return {name: getattr(entry, name) for name in kind.__slots__ if name in type(entry).model_fields} | {
+        "uid": uid,
+        "goods": Sku(**goods),
+        "start": parse_time(entry.start),
+        "end": _evidence(entry),
+        "cpu": Fraction(entry.millicores, _MILLI),
+    }
+
+
+def _entry(kind: type[UsageInterval], used: PodAllocation | NodeLifetime, provider: str) -> dict[str, Any]:
+    """Return the fields of an entry of `kind`, but for those of `_pod`."""
     running = used.end.known == RUNNING
+    named = {name: getattr(used, name) for name in kind.model_fields if hasattr(used, name)}
+    goods = {name: getattr(used.goods, name) for name in Sku.__slots__}
     return {
-        "profile": used.goods.profile,
-        "capacity": used.goods.capacity,
-        "region": used.goods.region,
+        **named,
+        **goods,
         "provider": provider,
-        "devices": used.devices,
         "millicores": round(used.cpu * _MILLI),
         "start": format_time(used.start),
         "end": None if running else format_time(used.end.until),
@@ -198,45 +180,16 @@ def _held(used: PodAllocation | NodeLifetime, provider: str) -> dict[str, object
     }
 
 
-def _goods(entry: UsageInterval) -> Sku:
-    return Sku(entry.profile, entry.capacity, entry.region)
-
-
-def _capacity(entry: UsageInterval) -> tuple[int, Fraction]:
-    return entry.devices, Fraction(entry.millicores, _MILLI)
-
-
 def _evidence(entry: UsageInterval) -> EndTime:
     if entry.end is None:
         return EndTime(RUNNING, parse_time(entry.seen or entry.start))
     return EndTime(LAST_SEEN if entry.estimated else TOLD, parse_time(entry.end))
 
 
-def _site(entry: PodEntry) -> PowerProfile:
-    rating = entry.rating or PowerRating()
-    return PowerProfile(
-        device_watts=None if rating.device_watts is None else Power(decimal_fraction(rating.device_watts)),
-        node_watts=None if rating.node_watts is None else Power(decimal_fraction(rating.node_watts)),
-        power_usage_effectiveness=decimal_fraction(rating.power_usage_effectiveness),
-        grams_per_kilowatt_hour=None
-        if rating.grams_per_kilowatt_hour is None
-        else decimal_fraction(rating.grams_per_kilowatt_hour),
-        carbon_zone=rating.carbon_zone,
-        provider=entry.provider,
-        region=entry.region,
-    )
-
-
-def _rating(site: PowerProfile) -> PowerRating:
-    return PowerRating(
-        device_watts=None if site.device_watts is None else float(site.device_watts.exact),
-        node_watts=None if site.node_watts is None else float(site.node_watts.exact),
-        power_usage_effectiveness=float(site.power_usage_effectiveness),
-        grams_per_kilowatt_hour=None
-        if site.grams_per_kilowatt_hour is None
-        else float(site.grams_per_kilowatt_hour),
-        carbon_zone=site.carbon_zone,
-    )
+def _plain(value: Amount | Fraction | str | None) -> float | str | None:
+    if isinstance(value, Amount):
+        return float(value.exact)
+    return float(value) if isinstance(value, Fraction) else value
 
 
 # -- prices and intensities ----------------------------------------------------------------

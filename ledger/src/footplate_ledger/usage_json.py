@@ -6,16 +6,17 @@ Fields that a later release adds are ignored; a field that is missing has its de
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from fractions import Fraction
 from functools import lru_cache
 from types import NoneType
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 from footplate_ledger.units import Amount
-from footplate_ledger.usage import NodeLifetime, PodAllocation
+from footplate_ledger.usage import MeasuredEnergy, NodeLifetime, PodAllocation, PowerProfile
 
+Record = TypeVar("Record", PodAllocation, NodeLifetime, PowerProfile, MeasuredEnergy)
 _NUL: Final = "\\u0000"  # in JSON
 _CACHED: Final = 4096  # the same few prices, owners and numbers come hundreds of thousands of times
 
@@ -32,12 +33,18 @@ def encode(used: PodAllocation | NodeLifetime) -> str:
 
 def decode_pod(text: str) -> PodAllocation:
     """Return the pod's usage from its JSON."""
-    return _pod(json.loads(text))
+    return read_fields(PodAllocation, json.loads(text))
 
 
 def decode_node(text: str) -> NodeLifetime:
     """Return the node's usage from its JSON."""
-    return _node(json.loads(text))
+    return read_fields(NodeLifetime, json.loads(text))
+
+
+def read_fields(kind: type[Record], plain: Mapping[str, Any]) -> Record:
+    """Return a `kind` of fields as they are in JSON."""
+    built: Record = _DECODERS[kind](plain)
+    return built
 
 
 def _plain(value: Any) -> Any:
@@ -61,12 +68,12 @@ def _texts(plain: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _fields_decoder(kind: type[Any]) -> Callable[[dict[str, Any]], Any]:
+def _fields_decoder(kind: type[Any]) -> Callable[[Mapping[str, Any]], Any]:
     """Return the function that builds a dataclass from the JSON of its fields."""
     hints = get_type_hints(kind)
     decoders = {name: found for name, hint in hints.items() if (found := _value_decoder(hint)) is not None}
 
-    def decode(plain: dict[str, Any]) -> Any:
+    def decode(plain: Mapping[str, Any]) -> Any:
         return kind(
             **{
                 name: decoders[name](part) if name in decoders else part
@@ -92,5 +99,6 @@ def _value_decoder(hint: Any) -> Callable[[Any], Any] | None:
     return lambda plain: cached(tuple(plain.items()))
 
 
-_pod: Final[Callable[[dict[str, Any]], PodAllocation]] = _fields_decoder(PodAllocation)
-_node: Final[Callable[[dict[str, Any]], NodeLifetime]] = _fields_decoder(NodeLifetime)
+_DECODERS: Final = {
+    kind: _fields_decoder(kind) for kind in (PodAllocation, NodeLifetime, PowerProfile, MeasuredEnergy)
+}
