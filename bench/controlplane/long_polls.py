@@ -26,14 +26,13 @@ from aiohttp import web
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import RunUid
 from footplate_contracts.tls_buffers import limit_tls_buffers
+from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials, derive_credentials
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.coordinator_client import (
     CoordinatorClient,
     CoordinatorEndpoint,
     CoordinatorPoller,
 )
-from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials
-from footplate_operator.trainingrun.observed import RunCredentials
 
 BAR_MEGABYTES: Final = 0.12
 BEFORE: Final = 20  # runs that are there before anything is measured

@@ -17,8 +17,7 @@ from footplate_operator.certificates.issue import new_authority, new_serving_cer
 from footplate_operator.certificates.manifests import CertificateNames, bundle_of
 from footplate_operator.certificates.policy import CertificateKeyPair, service_dns_names
 from footplate_operator.certificates.x509_helpers import certificate_text, key_text
-from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials
-from footplate_operator.trainingrun.observed import RunCredentials
+from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials, derive_credentials
 
 
 def vouches(bundle: str, certificate: bytes, name: str, now: datetime) -> bool:

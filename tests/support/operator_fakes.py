@@ -7,7 +7,9 @@ trains until something breaks.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from footplate_contracts.coordinator_state import CoordinatorState, NumberedFailure, Progress, RunState
@@ -25,15 +27,13 @@ from footplate_contracts.reports import (
 from footplate_contracts.v1alpha1.types import MOST_STANDING
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import RequestForbidden
+from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials, derive_credentials, key_id
 from footplate_operator.keys.keyring import CredentialSource
 from footplate_operator.runtime.kinds import SECRET, Json
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials, key_id
 from footplate_operator.trainingrun.history_client import FinalStatus, RecordingTracker
-from footplate_operator.trainingrun.metadata import certificate_names
-from footplate_operator.trainingrun.observed import RecordingStatus, RunCredentials
+from footplate_operator.trainingrun.observed import RecordingStatus
 from footplate_operator.trainingrun.revision import Defaults
-from footplate_operator.trainingrun.run import Run
 from tests.support.fake_cluster import Clock, FakeCluster, copied
 
 DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1", api_url="http://api")
@@ -148,10 +148,12 @@ class FakeKeys(CredentialSource):
     def current_key_id(self) -> str:
         return key_id(self.key)
 
-    def credentials(self, run: Run, key: str | None) -> RunCredentials | None:
+    def credentials(
+        self, uid: str, names: Sequence[str], created: datetime, key: str | None
+    ) -> RunCredentials | None:
         if key == self.current_key_id:
-            return derive_credentials(self.key, run.uid, certificate_names(run), run.created)
-        return self.handed_over.get(run.uid)
+            return derive_credentials(self.key, uid, names, created)
+        return self.handed_over.get(uid)
 
 
 @dataclass

@@ -31,6 +31,7 @@ from footplate_contracts.failures import MESSAGE_LIMIT, FailureReport
 from footplate_contracts.names import FIRST_SPARE, Cause, RunUid
 from footplate_contracts.rendezvous import AgentIdentity, Member
 from footplate_operator.errors import CoordinatorUnreachable
+from footplate_operator.keys.credentials import RunCredentials
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.coordinator_client import (
     ANSWER_BYTES,
@@ -39,7 +40,6 @@ from footplate_operator.trainingrun.coordinator_client import (
     CoordinatorEndpoint,
     CoordinatorPoller,
 )
-from footplate_operator.trainingrun.observed import RunCredentials
 from tests.support.certificates import any_credentials
 from tests.support.loopback import needs_ipv6
 

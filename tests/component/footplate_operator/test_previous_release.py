@@ -65,7 +65,7 @@ class World:
             "KUBECONFIG": str(kubeconfig_of(self.server, "hand-over", token)),
             "FOOTPLATE_NAMESPACE": NAMESPACE,
         }
-        command = [sys.executable, "-m", "footplate_operator.keys.handover"]
+        command = [sys.executable, "-m", "footplate_operator.trainingrun.handover"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr

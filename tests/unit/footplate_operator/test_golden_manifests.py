@@ -9,12 +9,13 @@ from typing import Any, Final
 import pytest
 
 from footplate_contracts.names import ConditionType, Phase, Reason, WorkerId
+from footplate_operator.keys.credentials import RunCredentials
 from footplate_operator.runtime.conditions import NewCondition, condition
 from footplate_operator.runtime.events import Event, manifest
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun import events
 from footplate_operator.trainingrun.manifests import children, coordinator
-from footplate_operator.trainingrun.observed import ApiEndpoint, RunCredentials
+from footplate_operator.trainingrun.observed import ApiEndpoint
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.golden import ROOT, as_yaml, assert_golden
 from tests.support.operator_runs import H100, frozen, run

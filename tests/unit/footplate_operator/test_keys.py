@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from footplate_operator.errors import ClusterError, RequestForbidden
-from footplate_operator.keys import handover, manifests
-from footplate_operator.keys.keyring import Keyring
+from footplate_operator.keys import manifests
+from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials
+from footplate_operator.keys.keyring import CredentialSource, Keyring
 from footplate_operator.keys.manifests import KeySecretNames
 from footplate_operator.runtime.kinds import CORE_EVENT, POD, SECRET, SERVICE, Json
-from footplate_operator.trainingrun.credentials import KEY_BYTES
+from footplate_operator.trainingrun import handover
 from footplate_operator.trainingrun.manifests.children import read_secret
-from footplate_operator.trainingrun.run import TRAINING_RUN
+from footplate_operator.trainingrun.metadata import certificate_names
+from footplate_operator.trainingrun.run import TRAINING_RUN, Run
 from tests.support.certificates import any_credentials
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import FakeKeys, run_manifest
@@ -32,7 +34,7 @@ LONG: dict[str, Any] = {**run_manifest()["spec"]["training"], "steps": 10_000}
 async def test_the_secret_follows_from_the_key_and_the_run() -> None:
     world = await running()
     made = read_secret(world.cluster.objects[SECRET, "tiny-run"])
-    assert made == world.keys.credentials(run_of(world), world.keys.current_key_id)
+    assert made == credentials(world.keys, run_of(world), world.keys.current_key_id)
     other = await running()
     other.keys.key = bytes(range(KEY_BYTES))
     assert made.token not in str(other.cluster.objects)
@@ -40,6 +42,10 @@ async def test_the_secret_follows_from_the_key_and_the_run() -> None:
 
 def run_of(world: World) -> Any:
     return world.reconciler.controller.decode(world.run)
+
+
+def credentials(source: CredentialSource, of: Run, key: str | None) -> RunCredentials | None:
+    return source.credentials(of.uid, certificate_names(of), of.created, key)
 
 
 async def test_an_operator_that_starts_reads_no_secret_and_touches_none() -> None:
@@ -140,8 +146,8 @@ async def test_the_first_that_leads_makes_the_key_and_the_next_finds_it() -> Non
     await first.begin()
     await second.begin()
     assert first.current_key_id == second.current_key_id and names(cluster) == [PLACE.name]
-    assert first.credentials(run(), first.current_key_id) == second.credentials(run(), first.current_key_id)
-    assert first.credentials(run(), None) is None and first.credentials(run(), "another") is None
+    assert credentials(first, run(), first.current_key_id) == credentials(second, run(), first.current_key_id)
+    assert credentials(first, run(), None) is None and credentials(first, run(), "another") is None
 
 
 async def test_a_key_that_somebody_deletes_is_put_back() -> None:
@@ -210,7 +216,7 @@ async def test_credentials_of_runs_that_may_have_pods_are_handed_over() -> None:
     assert await handover.hand_over(world.cluster, PLACE, ()) == 1
     keyring = await handed(world.cluster)
     own = read_secret(world.cluster.objects[SECRET, "tiny-run"])
-    assert keyring.credentials(run_of(world), None) == own
+    assert credentials(keyring, run_of(world), None) == own
     assert len([name for name in names(world.cluster) if "handed-over" in name]) == 1
 
 
@@ -264,17 +270,17 @@ async def test_what_was_handed_over_stays_where_the_secret_of_a_live_run_is_lost
         world.cluster.put({**copied(body), "data": {}})
     assert await handover.hand_over(world.cluster, PLACE, ()) == 0
     keyring = await handed(world.cluster)
-    assert keyring.credentials(run_of(world), None) == own
+    assert credentials(keyring, run_of(world), None) == own
 
 
 async def test_whose_credentials_are_missed_is_looked_for_again() -> None:
     world = found("training").world(handed_over=False)
     world.cluster.refuse.clear()
     keyring = await handed(world.cluster)
-    assert keyring.credentials(run_of(world), None) is None
+    assert credentials(keyring, run_of(world), None) is None
     await handover.hand_over(world.cluster, PLACE, ())
     await keyring.refresh()
-    assert keyring.credentials(run_of(world), None) is not None
+    assert credentials(keyring, run_of(world), None) is not None
 
 
 def test_an_entry_that_cannot_be_read_hides_no_other() -> None:

@@ -14,11 +14,11 @@ import pytest
 from footplate_contracts.names import Env, Phase, WorkerId
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_contracts.v1alpha1.status import GatheringStatus
+from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials, derive_credentials, key_id
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials, key_id
 from footplate_operator.trainingrun.manifests import children, coordinator
 from footplate_operator.trainingrun.metadata import certificate_names
-from footplate_operator.trainingrun.observed import ApiEndpoint, RunCredentials
+from footplate_operator.trainingrun.observed import ApiEndpoint
 from footplate_operator.trainingrun.revision import (
     Defaults,
     admit,

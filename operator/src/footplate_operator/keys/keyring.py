@@ -2,7 +2,7 @@
 
 The key is random, made once by the first leader, and stored in a Secret of the operator's own namespace. A
 revision names the key of its run's credentials; those of an earlier operator, which made random ones, and
-those of another key, are handed over by `handover.py`.
+those of another key, are handed over: a job of its kind copies them into Secrets beside the key.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Protocol
 
 from footplate_contracts.logs import log_fields
 from footplate_operator.errors import AlreadyExists, ClusterError, NotFound
 from footplate_operator.keys import manifests
+from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials, derive_credentials, key_id
 from footplate_operator.keys.manifests import KEY, KeySecretNames
 from footplate_operator.runtime import periodic_checks
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import SECRET
-from footplate_operator.trainingrun.credentials import KEY_BYTES, derive_credentials, key_id
-from footplate_operator.trainingrun.metadata import certificate_names
-from footplate_operator.trainingrun.observed import RunCredentials
-from footplate_operator.trainingrun.run import Run
 
 MISSED_SECONDS: Final = 5.0  # between two looks while somebody's credentials are not known
 _TROUBLES: Final = (ClusterError, ValueError)
@@ -40,10 +39,17 @@ class CredentialSource(Protocol):
         Raises ClusterError while it is not known.
         """
 
-    def credentials(self, run: Run, key: str | None) -> RunCredentials | None:
-        """Return the credentials of a run whose revision names this key; None where they are unknown.
+    def credentials(
+        self, uid: str, names: Sequence[str], created: datetime, key: str | None
+    ) -> RunCredentials | None:
+        """Return the credentials of the owner `uid`, which stores the id of this key; None: unknown ones.
 
         Raises ClusterError while the key is not known.
+
+        Args:
+            names: DNS names of its server, the main one first.
+            created: the owner's creation time, from its metadata.
+            key: id of the key in force when its pods were first made; None: that of an earlier operator.
         """
 
 
@@ -63,11 +69,13 @@ class Keyring(CredentialSource):
     def current_key_id(self) -> str:
         return key_id(self._known())
 
-    def credentials(self, run: Run, key: str | None) -> RunCredentials | None:
+    def credentials(
+        self, uid: str, names: Sequence[str], created: datetime, key: str | None
+    ) -> RunCredentials | None:
         own = self._known()
         if key == key_id(own):
-            return derive_credentials(own, run.uid, certificate_names(run), run.created)
-        found = self._handed_over.get(run.uid)
+            return derive_credentials(own, uid, names, created)
+        found = self._handed_over.get(uid)
         self._missed = self._missed or found is None
         return found
 

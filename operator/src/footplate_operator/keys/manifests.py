@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.credentials import KEY_BYTES
-from footplate_operator.trainingrun.observed import RunCredentials
 
 SHARDS: Final = 16  # a Secret ends at 1 MiB, which is some 500 runs
 KEY: Final = "key"

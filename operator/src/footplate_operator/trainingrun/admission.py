@@ -10,14 +10,16 @@ from footplate_contracts.names import Reason, Role, WorkerId
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec, Scheduling
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_operator.errors import AlreadyExists, ClusterError
+from footplate_operator.keys.credentials import RunCredentials
 from footplate_operator.keys.keyring import CredentialSource
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.manifests import worker
 from footplate_operator.trainingrun.manifests.pod import security_context
+from footplate_operator.trainingrun.metadata import certificate_names
 from footplate_operator.trainingrun.node_cache import NodeCache
-from footplate_operator.trainingrun.observed import PodView, RunCredentials
+from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies import overrides, pod_refusals, reward_secrets
 from footplate_operator.trainingrun.policies.profile import list_changed_fields, refusal
 from footplate_operator.trainingrun.profiles import ProfileCache
@@ -167,7 +169,7 @@ class Admission:
             return None
         key = self.keys.current_key_id if isinstance(admitted, MissingRevision) else admitted.run_key
         if cache.credentials is None or cache.credentials[0] != key:
-            found = self.keys.credentials(run, key)
+            found = self.keys.credentials(run.uid, certificate_names(run), run.created, key)
             cache.credentials = None if found is None else (key, found)
         return None if cache.credentials is None else cache.credentials[1]
 

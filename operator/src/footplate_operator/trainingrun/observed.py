@@ -17,6 +17,7 @@ from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import PROFILE_LABEL, Env, Role, WorkerId
 from footplate_contracts.v1alpha1.references import DependentRun
 from footplate_ledger.account import Tariff
+from footplate_operator.keys.credentials import RunCredentials
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import ReconcileProblem
@@ -155,15 +156,6 @@ class LostWorker:
 
     index: int
     pod: PodView | None  # what is left of it, if anything
-
-
-@dataclass(frozen=True)
-class RunCredentials:
-    """Token and TLS key pair by which coordinator, agents and operator authenticate each other."""
-
-    token: str
-    certificate: bytes  # PEM, self-signed: the run's only authority
-    private_key: bytes  # PEM
 
 
 @dataclass(frozen=True)

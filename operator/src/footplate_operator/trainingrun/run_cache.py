@@ -15,6 +15,7 @@ from footplate_contracts.v1alpha1.status import TimeStatus
 from footplate_ledger.account import Tariff
 from footplate_ledger.cost_cache import RunCostCache
 from footplate_operator.errors import ClusterError
+from footplate_operator.keys.credentials import RunCredentials
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import CORE_EVENT, Json, Kind
@@ -22,7 +23,7 @@ from footplate_operator.runtime.objects import Child
 from footplate_operator.trainingrun.avoidance import NodeAvoidance
 from footplate_operator.trainingrun.desired.budget_check import BudgetCheck, check_budget, get_assessment
 from footplate_operator.trainingrun.drift import OFTEN, DesiredChild, content_digest
-from footplate_operator.trainingrun.observed import BudgetAssessment, PodView, RunCredentials
+from footplate_operator.trainingrun.observed import BudgetAssessment, PodView
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, misses_secret
 from footplate_operator.trainingrun.recovery import Recovery
 from footplate_operator.trainingrun.revision import Revision, RevisionData

@@ -25,6 +25,7 @@ from footplate_contracts.names import (
     coordinator_service_name,
     secret_name,
 )
+from footplate_operator.keys.credentials import RunCredentials
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -35,7 +36,7 @@ from footplate_operator.runtime.kinds import (
 )
 from footplate_operator.trainingrun.drift import DesiredChild
 from footplate_operator.trainingrun.metadata import match_role, metadata
-from footplate_operator.trainingrun.observed import ApiEndpoint, RunCredentials
+from footplate_operator.trainingrun.observed import ApiEndpoint
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 

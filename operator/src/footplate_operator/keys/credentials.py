@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,13 +22,21 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from footplate_operator.certificates.x509_helpers import certificate_text, key_text, key_usage, subject_name
-from footplate_operator.trainingrun.observed import RunCredentials
 
 KEY_BYTES: Final = 32
 TOKEN_BYTES: Final = 32
 LIFETIME: Final = timedelta(days=3650)  # longer than any run; the Secret goes with the run
 _EARLIER: Final = timedelta(days=1)  # nodes whose clocks are behind
 _SERIAL_BYTES: Final = 16
+
+
+@dataclass(frozen=True)
+class RunCredentials:
+    """Token and TLS key pair by which coordinator, agents and operator authenticate each other."""
+
+    token: str
+    certificate: bytes  # PEM, self-signed: the run's only authority
+    private_key: bytes  # PEM
 
 
 def key_id(key: bytes) -> str:

@@ -1,10 +1,10 @@
 """Copies credentials of live runs for an operator that may read none of the runs' Secrets.
 
-`python -m footplate_operator.keys.handover`, once: before and after an upgrade from a release whose operator
-made random credentials, and where an installation comes back to runs of another key. It has the right to read
-these Secrets while it runs, and copies what the operator cannot derive into Secrets of the operator's own
-namespace. With `--rollout DEPLOYMENT` it goes on until no pod of an earlier operator is left, which may admit
-runs until then.
+`python -m footplate_operator.trainingrun.handover`, once: before and after an upgrade from a release whose
+operator made random credentials, and where an installation comes back to runs of another key. It has the
+right to read these Secrets while it runs, and copies what the operator cannot derive into Secrets of the
+operator's own namespace. With `--rollout DEPLOYMENT` it goes on until no pod of an earlier operator is left,
+which may admit runs until then.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from footplate_contracts.logs import log_fields
 from footplate_contracts.names import secret_name
 from footplate_operator.errors import ClusterError, NotFound
 from footplate_operator.keys import manifests
+from footplate_operator.keys.credentials import RunCredentials
 from footplate_operator.keys.manifests import KeySecretNames
 from footplate_operator.runtime.cluster import Cluster, KubernetesCluster, login
 from footplate_operator.runtime.kinds import SECRET, Json, Kind
 from footplate_operator.runtime.objects import controller_of
 from footplate_operator.settings import InstallationSettings
 from footplate_operator.trainingrun.manifests.children import read_secret
-from footplate_operator.trainingrun.observed import RunCredentials
 from footplate_operator.trainingrun.run import TRAINING_RUN, has_gang, phase_of
 
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
