@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import API_TOKEN_MOUNT
-from footplate_operator.trainingrun.manifests.pod import base_mounts, no_eviction_annotations
+from footplate_operator.runtime.pods import no_eviction_annotations
+from footplate_operator.trainingrun.manifests.pod import base_mounts
 from tests.component.contracts.kube import Kubectl
 from tests.component.contracts.manifests import profile_manifest
 

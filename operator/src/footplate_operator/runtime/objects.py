@@ -17,7 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 from pydantic import ValidationError
 
 from footplate_contracts.base import Contract, first_error
-from footplate_contracts.names import Reason
+from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL, Reason
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.kinds import Json, Kind
 
@@ -195,4 +195,14 @@ def owner_reference(kind: Kind, owner: Object[Any, Any]) -> Json:
         "uid": owner.uid,
         "controller": True,
         "blockOwnerDeletion": False,
+    }
+
+
+def child_metadata(kind: Kind, owner: Object[Any, Any], name: str, labels: Mapping[str, str]) -> Json:
+    """Build the metadata of a child of `owner`, with the label that the operator's watches select."""
+    return {
+        "name": name,
+        "namespace": owner.namespace,
+        "labels": {MANAGED_BY_LABEL: MANAGED_BY, **labels},
+        "ownerReferences": [owner_reference(kind, owner)],
     }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from footplate_contracts.names import (
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
     ROLE_LABEL,
     RUN_LABEL,
     RUN_UID_LABEL,
@@ -13,18 +11,13 @@ from footplate_contracts.names import (
     coordinator_service_name,
 )
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.runtime.objects import owner_reference
+from footplate_operator.runtime.objects import child_metadata
 from footplate_operator.trainingrun.run import TRAINING_RUN, Run
 
 
 def metadata(run: Run, name: str) -> Json:
     """Build the metadata of a child."""
-    return {
-        "name": name,
-        "namespace": run.namespace,
-        "labels": {MANAGED_BY_LABEL: MANAGED_BY, RUN_LABEL: run.name, RUN_UID_LABEL: run.uid},
-        "ownerReferences": [owner_reference(TRAINING_RUN, run)],
-    }
+    return child_metadata(TRAINING_RUN, run, name, {RUN_LABEL: run.name, RUN_UID_LABEL: run.uid})
 
 
 def match_role(uid: RunUid, role: Role) -> dict[str, str]:

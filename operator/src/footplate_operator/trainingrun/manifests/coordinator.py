@@ -21,20 +21,22 @@ from footplate_contracts.names import (
 )
 from footplate_contracts.v1alpha1.pods import SecurityProfile
 from footplate_operator.runtime.kinds import Json
+from footplate_operator.runtime.pods import (
+    as_env,
+    container_security,
+    no_eviction_annotations,
+    pod_security,
+    tolerate_lost_node,
+)
 from footplate_operator.trainingrun.containers import COORDINATOR_CONTAINER
 from footplate_operator.trainingrun.directives import initial_directives
 from footplate_operator.trainingrun.manifests.placement import affinity
 from footplate_operator.trainingrun.manifests.pod import (
-    as_env,
     base_mounts,
     base_volumes,
     common_spec,
-    container_security,
-    no_eviction_annotations,
-    pod_security,
     security_context,
     shared_environment,
-    tolerate_lost_node,
 )
 from footplate_operator.trainingrun.metadata import metadata
 from footplate_operator.trainingrun.observed import ApiEndpoint

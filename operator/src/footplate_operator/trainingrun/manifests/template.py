@@ -12,7 +12,7 @@ from typing import Any, Final
 from footplate_contracts.v1alpha1.pods import SecurityProfile
 from footplate_contracts.v1alpha1.podtemplate import TRAINER_CONTAINER
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.manifests.pod import container_security, merged_env
+from footplate_operator.runtime.pods import container_security, merged_env
 
 _NODE_TERMS: Final = ".affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
 # Fields of ours that a template replaces.

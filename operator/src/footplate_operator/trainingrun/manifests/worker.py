@@ -23,21 +23,23 @@ from footplate_contracts.v1alpha1.pods import SecurityProfile
 from footplate_contracts.v1alpha1.podtemplate import TRAINER_CONTAINER
 from footplate_contracts.v1alpha1.reward import secret_names
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.manifests.placement import affinity, select_domain
-from footplate_operator.trainingrun.manifests.pod import (
+from footplate_operator.runtime.pods import (
     HOME,
-    SHM_VOLUME,
     as_env,
-    base_mounts,
-    base_volumes,
-    common_spec,
     container_security,
     merged_env,
     no_eviction_annotations,
     pod_security,
+    tolerate_lost_node,
+)
+from footplate_operator.trainingrun.manifests.placement import affinity, select_domain
+from footplate_operator.trainingrun.manifests.pod import (
+    SHM_VOLUME,
+    base_mounts,
+    base_volumes,
+    common_spec,
     security_context,
     shared_environment,
-    tolerate_lost_node,
 )
 from footplate_operator.trainingrun.manifests.template import merged
 from footplate_operator.trainingrun.metadata import match_role, metadata
