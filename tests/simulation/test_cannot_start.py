@@ -46,7 +46,7 @@ async def test_an_image_that_is_nowhere_ends_a_run_that_never_trained_at_once(wo
         node.broken_for = {"worker": GONE}
     world.apply()
     await world.until(lambda: world.phase == "Failed", 20)
-    assert world.condition("Failed")["reason"] == "ImagePull"
+    assert world.condition("Failed")["reason"] == "ErrImagePull"
 
 
 @simulated(nodes=4)

@@ -37,7 +37,7 @@ async def test_a_run_that_ends_while_the_api_is_away_is_recorded_and_then_delete
     assert world.history.phase(uid) == "Succeeded"
     await world.until(lambda: not exists(world), 60)
     assert world.history.phase(uid) == "Succeeded"
-    assert all(event["reason"] != Reason.NOT_RECORDED for event in world.objects.all(EVENT))
+    assert all(event["reason"] != Reason.FINAL_STATUS_LOST for event in world.objects.all(EVENT))
 
 
 @simulated(nodes=4)
@@ -58,7 +58,7 @@ async def test_an_api_that_never_comes_back_is_waited_for_no_longer_than_an_hour
     await world.until_seconds(LONGEST_SECONDS - 120)
     assert exists(world)
     await world.until(lambda: not exists(world), 240)
-    [event] = [event for event in world.objects.all(EVENT) if event["reason"] == Reason.NOT_RECORDED]
+    [event] = [event for event in world.objects.all(EVENT) if event["reason"] == Reason.FINAL_STATUS_LOST]
     assert event["type"] == "Warning" and event["regarding"]["uid"] == uid
     assert "no answer in time" in event["note"]
 

@@ -243,12 +243,12 @@ class Reason(StrEnum):
     """CamelCase reasons of conditions and attempts."""
 
     AS_DESIRED = "AsDesired"
-    AWAITS_RESUMPTION = "AwaitsResumption"  # as all of the spec that can change while ranks train
+    PENDING_RESUME = "PendingResume"  # ranks read a changed field only when they start
     PROFILE_NOT_FOUND = "ProfileNotFound"
     WAITING_FOR_RUN = "WaitingForRun"  # that the spec names
     RUN_NOT_FOUND = "RunNotFound"
     RUN_FAILED = "RunFailed"  # another one, that the spec names
-    RUN_UNFIT = "RunUnfit"  # by its stage or the shape of its model
+    RUN_INCOMPATIBLE = "RunIncompatible"  # another one, by its stage or the shape of its model
     RUN_CYCLE = "RunCycle"  # each waits for the other
     CHECKPOINT_NOT_FOUND = "CheckpointNotFound"  # of another run
     CREDENTIALS_UNKNOWN = "CredentialsUnknown"  # an earlier operator made them, and they were not handed over
@@ -265,7 +265,7 @@ class Reason(StrEnum):
     ADMISSION_REFUSED = "AdmissionRefused"  # a LimitRange, policy or webhook refused an object
     TRAINING = "Training"
     SAVING = "Saving"  # and training waits for it
-    DISTURBED = "Disturbed"  # ranks train, and one of them is missed or leaves
+    DEGRADED = "Degraded"  # ranks train, and one of them is missed or leaves
     RESTARTING = "Restarting"
     RESIZED = "Resized"
     SIZE_REFUSED = "SizeRefused"
@@ -277,15 +277,16 @@ class Reason(StrEnum):
     NOTHING_TO_TRAIN = "NothingToTrain"  # checkpoint.uri holds the last step already
     UNSCHEDULABLE = "Unschedulable"
     TOPOLOGY_UNKNOWN = "TopologyUnknown"  # no node has the label of the profile's placement
-    IMAGE_PULL = "ImagePull"
-    CONTAINER_CONFIG = "ContainerConfig"
-    VOLUME = "Volume"
+    ERR_IMAGE_PULL = "ErrImagePull"
+    CREATE_CONTAINER_CONFIG_ERROR = "CreateContainerConfigError"
+    CONTAINER_CANNOT_RUN = "ContainerCannotRun"  # its command is not in the image
+    FAILED_MOUNT = "FailedMount"
     DATA_MISSING = "DataMissing"
     DATA_CORRUPT = "DataCorrupt"
     STORAGE_FULL = "StorageFull"
     STORAGE_ERROR = "StorageError"
     RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded"
-    STARTUP_DEADLINE = "StartupDeadline"
+    STARTUP_DEADLINE_EXCEEDED = "StartupDeadlineExceeded"
     GANG_INCOMPLETE = "GangIncomplete"  # for too long: its nodes were given back
     PYTHON_ERROR = "PythonError"
     NOT_FINITE = "NotFinite"  # loss or gradient norm
@@ -296,7 +297,7 @@ class Reason(StrEnum):
     PEER_LOST = "PeerLost"
     NETWORK_PARTITION = "NetworkPartition"  # nodes that do not reach each other
     RANK_KILLED = "RankKilled"
-    NO_STEP = "NoStep"  # for too long
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"  # no rank finished a step
     POD_DELETED = "PodDeleted"
     POD_FAILED = "PodFailed"
     AGENT_LOST = "AgentLost"
@@ -310,4 +311,4 @@ class Reason(StrEnum):
     SPENDING_UNKNOWN = "SpendingUnknown"
     PRICE_UNKNOWN = "PriceUnknown"
     ENERGY_UNKNOWN = "EnergyUnknown"
-    NOT_RECORDED = "NotRecorded"  # the run was deleted before the API had its final status
+    FINAL_STATUS_LOST = "FinalStatusLost"  # the run was deleted before the API had its final status

@@ -26,7 +26,7 @@ WHOLE = {
     "startStep": 5,
     "endStep": 9,
     "cause": "Hang",
-    "reason": "NoStep",
+    "reason": "ProgressDeadlineExceeded",
     "node": "node-1",
     "rank": 1,
     "exitCode": 70,

@@ -74,7 +74,7 @@ class Witness:
         """Evidence of which the status says nothing now."""
         world = self._world
         coordinator = self._heard()
-        said = world.phase not in _TRAINS or world.condition("Ready").get("reason") == "Disturbed"
+        said = world.phase not in _TRAINS or world.condition("Ready").get("reason") == "Degraded"
         if world.phase in ("Succeeded", "Failed"):
             return
         if coordinator is None:

@@ -29,7 +29,7 @@ SAID_WITHIN_SECONDS = 10.0
         ),
         pytest.param(
             "trainer.image", "localhost/footplate/no-such-image:1", "Failed",
-            ("Failed", "True", "ImagePull"), "no-such-image", id="image-unpullable",
+            ("Failed", "True", "ErrImagePull"), "no-such-image", id="image-unpullable",
         ),
     ],
 )  # fmt: skip

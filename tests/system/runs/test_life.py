@@ -39,7 +39,7 @@ def test_a_run_whose_time_is_over_goes_once_the_api_has_its_end(runs: Runs, name
     runs.apply(changed(ended, "ttlSecondsAfterFinished", 0))
     runs.until("the run to be deleted", lambda: True if runs.run(name) is None else None, name, seconds=60)
     events = f"/api/v1/namespaces/{runs.namespace}/events?fieldSelector=involvedObject.name%3D{name}"
-    assert "NotRecorded" not in {event["reason"] for event in runs.ask.get(events)["items"]}
+    assert "FinalStatusLost" not in {event["reason"] for event in runs.ask.get(events)["items"]}
     kept = runs.api.get(f"/v1/namespaces/{runs.namespace}/runs/{name}")
     assert kept["phase"] == "Failed" and kept["endedAt"] and not kept["endEstimated"]
 

@@ -35,7 +35,14 @@ STATUS: dict[str, Any] = {
     ],
     "followers": [{"name": "next", "uid": "uid-of-next", "steps": [20]}],
     "attempts": [
-        {"number": 1, "start": NOON, "end": NOON, "cause": "Hang", "reason": "NoStep", "endStep": 30},
+        {
+            "number": 1,
+            "start": NOON,
+            "end": NOON,
+            "cause": "Hang",
+            "reason": "ProgressDeadlineExceeded",
+            "endStep": 30,
+        },
         {"number": 2, "start": NOON, "startStep": 30},
     ],
     "failures": {"Hang": 1},

@@ -212,7 +212,7 @@ SIZES = run_manifest()["spec"]["model"]
         pytest.param(
             next_run(model={**SIZES, "hiddenSize": 128, "layers": 3}),
             base("Running", SAVED),
-            Reason.RUN_UNFIT,
+            Reason.RUN_INCOMPATIBLE,
             "initFrom.run base does not suit this run: hiddenSize is 128, in the folder 64; layers is 3, in"
             " the folder 2; create this run anew, with what suits it",
             id="another-shape",
@@ -220,7 +220,7 @@ SIZES = run_manifest()["spec"]["model"]
         pytest.param(
             next_run(),
             base("Running", spec={"stage": "generate"}),
-            Reason.RUN_UNFIT,
+            Reason.RUN_INCOMPATIBLE,
             "its stage is generate, and initFrom takes one of dpo, grpo, ppo, pretrain, sft",
             id="another-stage",
         ),
@@ -252,7 +252,7 @@ def test_what_is_wrong_is_told_with_its_remedy(
 def test_each_field_takes_what_its_stage_gives(spec: dict[str, Any], stage: str, gives: bool) -> None:
     found = answer(seen("next", spec), base("Succeeded", SAVED, spec={"stage": stage}))
     assert isinstance(found, LineageEntry) is gives
-    assert isinstance(found, LineageEntry) or found.reason is Reason.RUN_UNFIT
+    assert isinstance(found, LineageEntry) or found.reason is Reason.RUN_INCOMPATIBLE
 
 
 def test_one_of_several_marks_is_named() -> None:

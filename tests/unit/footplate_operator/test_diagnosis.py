@@ -50,83 +50,83 @@ def unscheduled(message: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("status", "reason", "patience"),
     [
-        pytest.param(waiting("InvalidImageName"), Reason.IMAGE_PULL, 0, id="invalid-name"),
-        pytest.param(waiting("ErrImageNeverPull"), Reason.IMAGE_PULL, 0, id="never-pull"),
+        pytest.param(waiting("InvalidImageName"), Reason.ERR_IMAGE_PULL, 0, id="invalid-name"),
+        pytest.param(waiting("ErrImageNeverPull"), Reason.ERR_IMAGE_PULL, 0, id="never-pull"),
         pytest.param(
             waiting("ErrImagePull", 'failed to resolve reference "x": x: not found'),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             0,
             id="not-found",
         ),
         pytest.param(
             waiting("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: 401 Unauthorized'),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             0,
             id="unauthorized",
         ),
         pytest.param(
             waiting("ErrImagePull", "failed to do request: dial tcp: lookup registry: no such host"),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             0,
             id="no-such-registry",
         ),
         pytest.param(
             waiting("ErrImagePull", "failed to do request: dial tcp 10.0.0.1:443: i/o timeout"),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             NEVER,
             id="network-hiccup",
         ),
         pytest.param(
             waiting("ErrImagePull", "Head: dial tcp [::1]:443: connect: connection refused"),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             0,
             id="no-registry-on-the-node",
         ),
         pytest.param(
             waiting("ErrImagePull", "Head: dial tcp 10.0.0.1:443: connect: connection refused"),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             NEVER,
             id="registry-restarts",
         ),
         pytest.param(
             waiting("ErrImagePull", "unexpected status: 503 Service Unavailable"),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             NEVER,
             id="registry-hiccup",
         ),
         pytest.param(
             waiting("ImagePullBackOff", 'Back-off pulling image "x"'),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             NEVER,
             id="waits-without-a-word",
         ),
         pytest.param(
             waiting("ImagePullBackOff", 'Back-off pulling image "sierra/trainer:1"'),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             NEVER,
             id="a-name-that-looks-like-an-error",
         ),
         pytest.param(
             waiting("ErrImagePull", 'failed to resolve reference "x/y:502": x/y:502: not found'),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             0,
             id="a-tag-that-looks-like-a-hiccup",
         ),
         pytest.param(
             waiting("ErrImagePull", "failed: reading manifest: toomanyrequests: your pull rate limit"),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             NEVER,
             id="rate-limit",
         ),
         pytest.param(
             waiting("ErrImagePull", "failed to extract layer: write /var: no space left on device"),
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             NEVER,
             id="full-node",
         ),
         pytest.param(
             waiting("CreateContainerConfigError", 'secret "s3" not found'),
-            Reason.CONTAINER_CONFIG,
+            Reason.CREATE_CONTAINER_CONFIG_ERROR,
             60,
             id="missing-secret",
         ),
@@ -138,13 +138,13 @@ def unscheduled(message: str) -> dict[str, Any]:
         ),
         pytest.param(
             unscheduled('0/3 nodes are available: persistentvolumeclaim "shared" not found.'),
-            Reason.VOLUME,
+            Reason.FAILED_MOUNT,
             60,
             id="missing-claim",
         ),
         pytest.param(
             unscheduled("0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."),
-            Reason.VOLUME,
+            Reason.FAILED_MOUNT,
             NEVER,
             id="unbound-claim",
         ),
@@ -162,7 +162,7 @@ def test_of_two_pods_beyond_hope_the_one_that_is_so_for_longer_is_named() -> Non
     missing = pod(waiting("CreateContainerConfigError", 'secret "s3" not found'))
     refused = pod(waiting("ErrImagePull", "pull access denied"))
     found = worst([missing, refused], NOW + timedelta(seconds=30))  # both wait for 90 s
-    assert found is not None and (found.reason, found.patience) == (Reason.IMAGE_PULL, -90)
+    assert found is not None and (found.reason, found.patience) == (Reason.ERR_IMAGE_PULL, -90)
     failed = startup.find_fatal_problem(found, None, [])
     assert failed is not None and failed.message == found.message
 
@@ -184,7 +184,7 @@ def ended(code: int, terminated: str = "Error", **status: Any) -> dict[str, Any]
         pytest.param(ended(78), {}, Cause.IMAGE_OR_CONFIG, Reason.CONFIG_REFUSED, id="config"),
         pytest.param(ended(80), {}, Cause.NODE_LOST, Reason.POD_FAILED, id="another-took-its-place"),
         pytest.param(
-            ended(128, "StartError"), {}, Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG, id="no-program"
+            ended(128, "StartError"), {}, Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CANNOT_RUN, id="no-program"
         ),
         pytest.param(
             ended(137, "OOMKilled"), {}, Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, id="out-of-memory"

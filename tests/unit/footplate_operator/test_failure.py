@@ -29,7 +29,7 @@ def seen(cause: Cause, reason: str, message: str) -> RunFailure:
 
 
 KILLED = seen(Cause.COMMUNICATION, Reason.RANK_KILLED, "rank 3 was killed by signal 9")
-STUCK = seen(Cause.HANG, Reason.NO_STEP, "no rank has got any further for 60 s")
+STUCK = seen(Cause.HANG, Reason.PROGRESS_DEADLINE_EXCEEDED, "no rank has got any further for 60 s")
 BUG = seen(Cause.USER_ERROR, Reason.PYTHON_ERROR, "ValueError: bad batch 17 at 0x7f00")
 
 
@@ -147,21 +147,21 @@ def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, s
             STUCK,
             history(*(past(Cause.HANG, start=step) for step in (0, 120, 120)), checkpoint=100, start=120),
             FailureAction.RESTART,
-            Reason.NO_STEP,
+            Reason.PROGRESS_DEADLINE_EXCEEDED,
             id="two-fruitless-restarts-after-one-from-memory",
         ),
         pytest.param(
             STUCK,
             history(*(past(Cause.HANG, start=step) for step in (0, 110, 120)), start=130),
             FailureAction.RESTART,
-            Reason.NO_STEP,
+            Reason.PROGRESS_DEADLINE_EXCEEDED,
             id="each-restart-began-later-from-memory",
         ),
         pytest.param(
             STUCK,
             history(*(past(Cause.HANG, start=step) for step in (0, 100, 200)), checkpoint=300, start=300),
             FailureAction.RESTART,
-            Reason.NO_STEP,
+            Reason.PROGRESS_DEADLINE_EXCEEDED,
             id="each-restart-began-later-from-a-checkpoint",
         ),
         pytest.param(
@@ -193,14 +193,14 @@ def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, s
             id="corrupt-data-even-late",
         ),
         pytest.param(
-            seen(Cause.IMAGE_OR_CONFIG, Reason.IMAGE_PULL, "manifest unknown"),
+            seen(Cause.IMAGE_OR_CONFIG, Reason.ERR_IMAGE_PULL, "manifest unknown"),
             history(checkpoint=500),
             FailureAction.RESTART,
-            Reason.IMAGE_PULL,
+            Reason.ERR_IMAGE_PULL,
             id="an-image-that-one-node-lacks-is-tried-elsewhere",
         ),
         pytest.param(
-            seen(Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG, "exit code 127"),
+            seen(Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CANNOT_RUN, "exit code 127"),
             history(*(past(Cause.IMAGE_OR_CONFIG) for _ in range(10)), checkpoint=500),
             FailureAction.FAIL,
             Reason.RESTART_LIMIT_EXCEEDED,

@@ -134,7 +134,7 @@ def phase_event() -> Json | None:
 
 def held_up_event() -> Json | None:
     message = "pod tiny-w0-0: no such image"
-    held = condition(NewCondition(ConditionType.PROGRESSING, False, Reason.IMAGE_PULL, message), 1, NOW)
+    held = condition(NewCondition(ConditionType.PROGRESSING, False, Reason.ERR_IMAGE_PULL, message), 1, NOW)
     after = PLAIN.status.model_copy(
         update={"phase": Phase.STARTING, "phase_time": "2026-01-31T12:00:00Z", "conditions": [held]}
     )

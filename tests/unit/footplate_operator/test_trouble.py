@@ -111,7 +111,7 @@ async def test_an_unpullable_image_fails_the_run() -> None:
     _wait_for(world, "tiny-w0-0", "ErrImagePull", "failed to resolve reference: manifest unknown: not found")
     # Until then the other one may have it, and then it would be the node that has not.
     await world.live(15, until=lambda: world.phase == "Failed")
-    assert world.condition("Failed")["reason"] == "ImagePull"
+    assert world.condition("Failed")["reason"] == "ErrImagePull"
     assert "not found" in world.condition("Failed")["message"]
 
 
@@ -166,7 +166,7 @@ async def test_a_registry_hiccup_is_a_condition_and_no_end() -> None:
     await world.reconcile()
     assert world.phase == "Starting"
     said = world.condition("Progressing")
-    assert (said["status"], said["reason"]) == ("False", "ImagePull")
+    assert (said["status"], said["reason"]) == ("False", "ErrImagePull")
 
 
 async def test_what_the_scheduler_says_is_a_condition_and_no_deadline_ends_it() -> None:
@@ -202,7 +202,7 @@ async def test_a_secret_has_its_minute_after_a_long_wait_for_a_node() -> None:
     await world.live(120)
     _wait_for(world, "tiny-w0-0", "CreateContainerConfigError", "failed to sync secret cache: timed out")
     await world.live(50)
-    assert world.condition("Progressing")["reason"] == "ContainerConfig"
+    assert world.condition("Progressing")["reason"] == "CreateContainerConfigError"
     await world.live(20, until=lambda: world.phase == "Failed")
 
 
@@ -350,11 +350,13 @@ async def test_hangs_have_a_budget_of_their_own() -> None:
     for count in range(1, 7):
         await world.live(5)  # ten looks of five steps each: past some checkpoints
         pod = world.cluster.objects[POD, "tiny-w1-0"]
-        world.coordinator().fail(Cause.HANG, Reason.NO_STEP, "stands", pod, world.clock().timestamp(), rank=3)
+        world.coordinator().fail(
+            Cause.HANG, Reason.PROGRESS_DEADLINE_EXCEEDED, "stands", pod, world.clock().timestamp(), rank=3
+        )
         world._speak()
         await world.reconcile()
         await world.live(20, until=lambda: world.phase in ("Running", "Failed"))
         assert world.status["failures"] == {"Hang": count}
-        assert world.status["attempts"][count - 1]["reason"] == "NoStep"
+        assert world.status["attempts"][count - 1]["reason"] == "ProgressDeadlineExceeded"
     assert world.phase == "Failed"
     assert world.condition("Failed")["message"] == "Hang 6 times, 5 allowed; last: stands"

@@ -62,7 +62,7 @@ def hang_report(
     still = f"no rank has got any further for {watchdog.stalled_seconds(now):.0f} s"
     report = FailureReport(
         cause=Cause.HANG,
-        reason=Reason.NO_STEP,
+        reason=Reason.PROGRESS_DEADLINE_EXCEEDED,
         message=f"{still}; {who}; {allowed.field} allows {allowed.seconds:.0f} s; the logs hold stacks",
         rank=behind.rank if behind else None,
         step=step,

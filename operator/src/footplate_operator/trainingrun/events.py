@@ -77,4 +77,4 @@ def unrecorded_event(recorded: RecordingStatus | None) -> Event:
     """Return the Event for a run that is deleted before the API has its final status."""
     why = recorded.said if recorded is not None and recorded.said else "it did not answer"
     note = f"deleted, as ttlSecondsAfterFinished asks, though the API has not its final status: {why}"
-    return Event(Reason.NOT_RECORDED, note, warning=True, once=Reason.NOT_RECORDED)
+    return Event(Reason.FINAL_STATUS_LOST, note, warning=True, once=Reason.FINAL_STATUS_LOST)

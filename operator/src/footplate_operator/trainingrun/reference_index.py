@@ -162,7 +162,7 @@ class ReferenceIndex:
             return reference_resolution.resolve(run, field, reference, None)
         except Undecodable as error:
             message = f"{field}.run {reference.name}: {error}"
-            return ReconcileProblem(Reason.RUN_UNFIT, message[:1024])
+            return ReconcileProblem(Reason.RUN_INCOMPATIBLE, message[:1024])
         return reference_resolution.resolve(run, field, reference, other)
 
     def _remember(self, key: Key, fresh: _Seen) -> None:

@@ -66,5 +66,5 @@ def test_ranks_answer_while_they_train_and_when_they_hang_show_stacks_and_start_
     eventually(lambda: log().count("footplate_trainer/loop/") >= 2, gang)
     state = gang.wait_for(lambda state: state.state is RunState.TRAINING and bool(state.failures))
     [failure] = state.failures
-    assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, "NoStep")
+    assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, "ProgressDeadlineExceeded")
     assert "has finished a step" in gang.log("coordinator-1")

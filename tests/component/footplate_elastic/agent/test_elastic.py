@@ -111,7 +111,7 @@ def test_a_rank_that_stands_still_is_missed_and_all_ranks_start_again(gang: Gang
     os.kill(gang.children(1)[0], signal.SIGSTOP)
     state = gang.wait_for(training_in(SECOND))
     [failure] = state.failures
-    assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, "NoStep")
+    assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, "ProgressDeadlineExceeded")
     assert [agent.poll() for agent in agents] == [None, None]
 
 

@@ -279,7 +279,7 @@ def test_a_hang_is_dumped_restarted_and_blamed_on_the_node_of_the_rank_that_is_b
     assert run.diagnosis is not None and run.diagnosis.kind is DiagnosisKind.STACKS
     run.tick(now + EXAMINED)
     [failure] = run.state.failures.list_failures()
-    assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, Reason.NO_STEP)
+    assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, Reason.PROGRESS_DEADLINE_EXCEEDED)
     assert (failure.failure.rank, failure.agent.index) == (3, 1)
     assert "rank 3 (run-w1-0) is still at data after step 7" in failure.failure.message
     assert "resilience.hang.floorSeconds allows 600 s" in failure.failure.message

@@ -174,7 +174,7 @@ def _activity(situation: RunAssessment, phase: Phase, may_start: bool) -> tuple[
         if said := situation.gang.relief.message:
             message = f"{message}; {said}"
         trouble = "; ".join(filter(None, (losses.describe_partition(state), _disturbance(situation))))
-        return (Reason.DISTURBED, f"{message}; {trouble}"[:1024]) if trouble else (reason, message)
+        return (Reason.DEGRADED, f"{message}; {trouble}"[:1024]) if trouble else (reason, message)
     if not may_start:
         message = situation.coordinator_error or "the coordinator has no address yet"
         return Reason.WAITING_FOR_COORDINATOR, message

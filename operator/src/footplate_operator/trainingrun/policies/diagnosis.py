@@ -59,7 +59,7 @@ def diagnose(pod: PodView) -> PodDiagnosis | None:
             return found
     if pod.mount_error:
         patience = SECRET_SECONDS if "not found" in pod.mount_error else _NEVER
-        return _said(pod, Reason.VOLUME, pod.mount_error, patience)
+        return _said(pod, Reason.FAILED_MOUNT, pod.mount_error, patience)
     if pod.claim_error:
         remedy = (
             f"; create that ResourceClaimTemplate in namespace {pod.namespace}, or correct"
@@ -93,12 +93,12 @@ def worst(pods: Iterable[PodView], now: datetime) -> PodDiagnosis | None:
 def _waiting(pod: PodView) -> PodDiagnosis | None:
     text = f"{pod.waiting_reason}: {pod.waiting_message}" if pod.waiting_message else pod.waiting_reason
     if pod.waiting_reason in _AT_ONCE:
-        return _said(pod, Reason.IMAGE_PULL, text, 0.0)
+        return _said(pod, Reason.ERR_IMAGE_PULL, text, 0.0)
     if pod.waiting_reason in _PULLING:
-        return _said(pod, Reason.IMAGE_PULL, text, _pull_patience(pod.waiting_message))
+        return _said(pod, Reason.ERR_IMAGE_PULL, text, _pull_patience(pod.waiting_message))
     if pod.waiting_reason in _CONTAINER:
         patience = _NEVER if _RUNTIME_BUSY.search(pod.waiting_message) else SECRET_SECONDS
-        return _said(pod, Reason.CONTAINER_CONFIG, text, patience)
+        return _said(pod, Reason.CREATE_CONTAINER_CONFIG_ERROR, text, patience)
     return None
 
 
@@ -121,7 +121,7 @@ def _tells_why(message: str) -> bool:
 def _unschedulable(pod: PodView) -> PodDiagnosis:
     if _CLAIM.search(pod.unschedulable):
         patience = SECRET_SECONDS if _CLAIM_MISSING.search(pod.unschedulable) else _NEVER
-        return _said(pod, Reason.VOLUME, pod.unschedulable, patience)
+        return _said(pod, Reason.FAILED_MOUNT, pod.unschedulable, patience)
     return _said(pod, Reason.UNSCHEDULABLE, pod.unschedulable, _NEVER)
 
 

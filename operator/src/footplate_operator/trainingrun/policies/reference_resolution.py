@@ -48,7 +48,7 @@ def resolve(
         )
     if wrong := find_mismatch(run, field, reference, other):
         return _held_up(
-            Reason.RUN_UNFIT,
+            Reason.RUN_INCOMPATIBLE,
             f"{field}.run {reference.name} does not suit this run: {wrong}; create this run anew, with what"
             " suits it",
         )

@@ -76,7 +76,7 @@ def find_startup_failure(
         return None
     reason = held_up.message if held_up else coordinator_error or _refusal(run) or "not all workers joined"
     message = f"not started within {deadline} s (resilience.startupDeadlineSeconds): {reason}"
-    return _fail(Reason.STARTUP_DEADLINE, message)
+    return _fail(Reason.STARTUP_DEADLINE_EXCEEDED, message)
 
 
 def find_fatal_problem(

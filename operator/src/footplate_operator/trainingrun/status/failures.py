@@ -190,7 +190,7 @@ def _cause_of_code(code: int | None) -> tuple[Cause, str]:
     if code is None or code in _NOBODYS_FAULT:
         return Cause.NODE_LOST, Reason.POD_FAILED
     if code in _NOT_STARTED:
-        return Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG
+        return Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CANNOT_RUN
     # Any program ends with 1, and with a signal or a code that is not ours it ended by a mistake: that
     # it was Python which raised is a rank's to say.
     outcome = OUTCOMES.get(code, _ANYTHING)

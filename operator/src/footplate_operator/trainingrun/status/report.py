@@ -159,7 +159,7 @@ def reconciled(problem: ReconcileProblem | None, waiting: Sequence[str] = ()) ->
         return NewCondition(ConditionType.RECONCILED, False, problem.reason, problem.message)
     if waiting:
         message = f"when the run is suspended and resumed, these take effect: {', '.join(waiting)}"
-        return NewCondition(ConditionType.RECONCILED, True, Reason.AWAITS_RESUMPTION, message)
+        return NewCondition(ConditionType.RECONCILED, True, Reason.PENDING_RESUME, message)
     message = "everything is as the spec asks"
     return NewCondition(ConditionType.RECONCILED, True, Reason.AS_DESIRED, message)
 
