@@ -42,7 +42,6 @@ CREATION: tuple[Row, ...] = (
     refused("resilience.preflight", {"enabled": True}),
     refused("trainer.command", ["python", "train.py"]),
     refused("trainer.args", ["--fast"]),
-    _only("model.attention.backend", "flex", "use auto or sdpa or eager"),
     _only("trainer.securityProfile", "baseline", "use restricted"),
     Row(
         "sink-elsewhere",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tests.component.contracts.generate_rows import GENERATE
 from tests.component.contracts.grpo_rows import GRPO
 from tests.component.contracts.ppo_rows import PPO
-from tests.component.contracts.row import UNSUPPORTED, Row, refused
+from tests.component.contracts.row import UNSUPPORTED, Row
 
 
 def _row(path: str, section: dict[str, object], complaint: str, name: str = "") -> Row:
@@ -70,12 +70,6 @@ def _of_other_losses() -> Iterator[Row]:
 
 
 STAGES: tuple[Row, ...] = (
-    *(
-        refused(path, value)
-        for path, value in {
-            "data.chatTemplate": "/templates/chat.jinja",
-        }.items()
-    ),
     *(
         Row(
             f"{field}-of-pretrain",

@@ -16,8 +16,8 @@ LINES = reference().splitlines()
             "| `queue` | string, at most 63 |  | *later:* a Kueue LocalQueue |", id="without-behaviour-yet"
         ),
         pytest.param(
-            '| `backend` | `auto`, `sdpa`, `flex`, `eager` | `"auto"` | *now: use auto or sdpa or eager.*'
-            " sdpa: torch's fused kernels, as does auto; eager: all scores at once, to compare with |",
+            '| `securityProfile` | `restricted`, `baseline`, `privileged` | `"restricted"` | *now: use restricted.*'
+            " of no effect: the profile's securityProfile holds |",
             id="of-which-some-has-behaviour",
         ),
         pytest.param(

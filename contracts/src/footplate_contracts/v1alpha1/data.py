@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule, positive, unsupported_field
+from footplate_contracts.rules import FieldValueErrorReason, Rule, positive
 from footplate_contracts.v1alpha1.references import GenerateRunReference
 from footplate_contracts.v1alpha1.types import ApiModel, Count, Label, Probability, Uri, hostless_file_rule
 
@@ -102,10 +102,6 @@ class Data(ApiModel):
     masking: Masking | None = Field(
         None, description="default: mlm for an encoder, span for an encoderDecoder, at 0.15"
     )
-    chat_template: Uri | None = Field(
-        None,
-        description="a Jinja file that checkpoints and exports get in place of the model's own chat template",
-    )
     mask: LossMask | None = Field(
         None,
         description="of sft: tokens that are learnt, as packed or all; of dpo with loss orpo: tokens of"
@@ -118,7 +114,6 @@ class Data(ApiModel):
     )
 
     rules: ClassVar = (
-        unsupported_field("chatTemplate"),
         Rule(
             "has(self.uri) || has(self.sources) || has(self.run)",
             "uri is required: the folder that footplate-trainer pack wrote; or sources, for a mixture",

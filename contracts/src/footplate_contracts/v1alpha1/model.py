@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule, supported_values
+from footplate_contracts.rules import FieldValueErrorReason, Rule
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.references import RunReference
 from footplate_contracts.v1alpha1.types import ApiModel, Probability, Uri, hostless_file_rule
@@ -138,7 +138,6 @@ class AttentionBackend(StrEnum):
 
     AUTO = "auto"
     SDPA = "sdpa"
-    FLEX = "flex"
     EAGER = "eager"
 
 
@@ -152,8 +151,6 @@ class Attention(ApiModel):
     sliding_window: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         None, description="tokens that a token sees, itself among them; decoders only"
     )
-
-    rules: ClassVar = (supported_values("backend", "auto", "sdpa", "eager"),)
 
 
 class Dropout(ApiModel):
