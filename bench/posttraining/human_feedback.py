@@ -118,7 +118,7 @@ def taught(folder: Path, judge: Judge, tokenizer: Path, prompts: Sequence[str], 
         "reinforcement": {
             "epochs": 2,
             "kl": {"coefficient": 0.15, "target": TARGET, "horizon": 500},
-            "missingEndPenalty": 1,
+            "missingEosPenalty": 1,
         },
         "training": training(4 if smoke else STEPS, samples, RATE) | {"schedule": CONSTANT},
     }

@@ -104,7 +104,7 @@ class RolloutLayouts:
             "stage=ppo",
             "model.contextLength=128",
             f"rollout={{maxTokens: 24, samples: 16, stop: {STOP}}}",
-            "reinforcement={epochs: 2, missingEndPenalty: 0.5, kl: {target: 0.01, horizon: 100}}",
+            "reinforcement={epochs: 2, missingEosPenalty: 0.5, kl: {target: 0.01, horizon: 100}}",
             f"reward={{uri: {self._judge}, functions: {functions}}}",
             "training.schedule={name: constant}",
         )

@@ -86,7 +86,7 @@ CASES: Final[Mapping[str, Case]] = {
         Settings(in_loss=True, estimator="k3", coefficient=0.2),
     ),
     "k2-after-the-end": Case(
-        {"kl": {"estimator": "k2"}, "scoreAt": "afterEnd", "gamma": 0.9, "gaeLambda": 0.8},
+        {"kl": {"estimator": "k2"}, "scorePosition": "afterLastToken", "gamma": 0.9, "gaeLambda": 0.8},
         Settings(estimator="k2", after_end=True, gamma=0.9, lam=0.8),
     ),
     "clips": Case(
@@ -94,7 +94,7 @@ CASES: Final[Mapping[str, Case]] = {
         Settings(low=0.01, high=0.02, dual=1.5),
     ),
     "adaptive": Case({"kl": {"target": 0.01, "horizon": 20}}, adaptive=True),
-    "missing-end": Case({"missingEndPenalty": 0.7}, missing_end=0.7),
+    "missing-end": Case({"missingEosPenalty": 0.7}, missing_end=0.7),
 }
 
 

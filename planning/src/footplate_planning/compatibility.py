@@ -189,7 +189,7 @@ def _tensor(config: RunConfig, shape: ModelShape, topology: Topology) -> Iterato
     if size % ranks:
         remedy = f"{-(-size // ranks) * ranks} would be"
         if config.init_from is not None:
-            remedy += ", which model.growEmbeddings lets that of initFrom grow to"
+            remedy += ", which model.resizeTokenEmbeddings lets that of initFrom grow to"
         yield f"model.vocabularySize {size} is not a multiple of parallelism.tensor {ranks}; {remedy}"
     yield from _matrices(shape, ranks, "parallelism.tensor")
 

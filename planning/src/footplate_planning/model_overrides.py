@@ -11,7 +11,8 @@ from footplate_contracts.v1alpha1.model import Model, PositionName
 def apply_overrides(stated: Model, folder: Model) -> Model:
     """Return the folder's model with `stated`'s context, dropout, initialisation, kernel and adapter.
 
-    It has the larger vocabulary of `stated` too, if that asks to grow: only then `grow_embeddings` stays.
+    It has the larger vocabulary of `stated` too, if that asks to grow: only then `resize_token_embeddings`
+    stays.
 
     Raises ValueError that lists every stated field with which the folder disagrees.
     """
@@ -43,13 +44,15 @@ def apply_overrides(stated: Model, folder: Model) -> Model:
 
 def _grown(folder: Model, stated: Model) -> Model:
     assert folder.vocabulary_size is not None, "it is resolved"
-    if not stated.grow_embeddings or (stated.vocabulary_size or 0) <= folder.vocabulary_size:
+    if not stated.resize_token_embeddings or (stated.vocabulary_size or 0) <= folder.vocabulary_size:
         return folder
-    return folder.model_copy(update={"vocabulary_size": stated.vocabulary_size, "grow_embeddings": True})
+    return folder.model_copy(
+        update={"vocabulary_size": stated.vocabulary_size, "resize_token_embeddings": True}
+    )
 
 
 def _disagreement(path: str, ours: Any, theirs: Any) -> str:
-    remedy = "; growEmbeddings adds the rows" if path == "vocabularySize" and ours > theirs else ""
+    remedy = "; resizeTokenEmbeddings adds the rows" if path == "vocabularySize" and ours > theirs else ""
     return f"{path} is {_shown(ours)}, in the folder {_shown(theirs)}{remedy}"
 
 
@@ -65,7 +68,7 @@ def model_differences(ours: Model, theirs: Model) -> list[tuple[str, Any, Any]]:
 
 def is_overridable(path: str) -> bool:
     """Return whether a field configures training, and does not describe the weights."""
-    return path in ("contextLength", "growEmbeddings") or path.startswith(
+    return path in ("contextLength", "resizeTokenEmbeddings") or path.startswith(
         ("dropout.", "initialization.", "attention.backend", "adapter.")
     )
 

@@ -16,11 +16,11 @@ def _forbidden(field: str, value: object, says: str, blamed: str | None = None) 
 
 
 _OF_PPO = {
-    "scoreAt": "end",
+    "scorePosition": "lastToken",
     "gamma": 0.9,
     "gaeLambda": 0.9,
     "whitening": True,
-    "missingEndPenalty": 1.0,
+    "missingEosPenalty": 1.0,
     "value": {},
 }
 

@@ -45,7 +45,8 @@ LAYOUT: tuple[Row, ...] = (
         "tensor-vocabularySize-of-a-folder",
         {"parallelism.tensor": 4, "model.vocabularySize": 4095, "initFrom": {"uri": "/models/one"}},
         "spec.model.vocabularySize: Invalid value: vocabularySize 4095 is not a multiple of"
-        " parallelism.tensor 4; change one of them; growEmbeddings lets that of initFrom grow to a multiple",
+        " parallelism.tensor 4; change one of them; resizeTokenEmbeddings lets that of initFrom grow to a"
+        " multiple",
     ),
     Row(
         "tensor-keyValueHeads",

@@ -77,9 +77,10 @@ PPO: tuple[Row, ...] = (
         " is a part of the loss; use k2 or k3",
     ),
     _forbidden(
-        "reinforcement.ratioOf",
+        "reinforcement.importanceSamplingLevel",
         "sequence",
-        "ratioOf sequence is of stage grpo: with values each token has its own advantage; use token",
+        "importanceSamplingLevel sequence is of stage grpo: with values each token has its own advantage; use"
+        " token",
     ),
     _forbidden(
         "reward.centering",

@@ -162,14 +162,19 @@ CREATION: tuple[Row, ...] = (
     ),
     Row(
         "growing-from-nothing",
-        {"model.growEmbeddings": True},
-        "spec.model.growEmbeddings: Invalid value: growEmbeddings adds rows to the embeddings of initFrom,"
+        {"model.resizeTokenEmbeddings": True},
+        "spec.model.resizeTokenEmbeddings: Invalid value: resizeTokenEmbeddings adds rows to the embeddings"
+        " of initFrom,"
         " and there is none; remove it",
     ),
     Row(
         "growing-to-nothing",
-        {"initFrom": {"uri": "/models/one"}, "model.growEmbeddings": True, "model.vocabularySize": ABSENT},
-        "spec.model.vocabularySize: Required value: vocabularySize is required with growEmbeddings:"
+        {
+            "initFrom": {"uri": "/models/one"},
+            "model.resizeTokenEmbeddings": True,
+            "model.vocabularySize": ABSENT,
+        },
+        "spec.model.vocabularySize: Required value: vocabularySize is required with resizeTokenEmbeddings:"
         " how many rows there should be",
     ),
     # -- parts of a model that do not fit together

@@ -99,7 +99,7 @@ STAGES: tuple[Row, ...] = (
             ("weight", 2.0),
             ("normalization", "running"),
             ("functions", [{"name": "a", "length": {}}]),
-            ("maxUnrewarded", 0.5),
+            ("maxMissingRewardRatio", 0.5),
         )
     ),
     Row(

@@ -121,6 +121,6 @@ def _sampling(manifest: Json, stage: Stage) -> Json:
     ):
         manifest = changed(manifest, path, value)
     if stage is Stage.PPO:
-        learning = {"epochs": 1, "value": {"fromPolicy": True}, "missingEndPenalty": 0.5}
+        learning = {"epochs": 1, "value": {"fromPolicy": True}, "missingEosPenalty": 0.5}
         manifest = changed(manifest, "reinforcement", learning)
     return manifest

@@ -67,9 +67,9 @@ def test_a_disagreement_is_told(fields: dict[str, Any], complaint: str) -> None:
     ("vocabulary", "grows"), [pytest.param(99, None, id="as-it-is"), pytest.param(128, True, id="larger")]
 )
 def test_a_vocabulary_grows_when_asked_to(vocabulary: int, grows: bool | None) -> None:
-    model = apply_overrides(stated(vocabularySize=vocabulary, growEmbeddings=True), FOLDER)
+    model = apply_overrides(stated(vocabularySize=vocabulary, resizeTokenEmbeddings=True), FOLDER)
 
-    assert (model.vocabulary_size, model.grow_embeddings) == (vocabulary, grows)
+    assert (model.vocabulary_size, model.resize_token_embeddings) == (vocabulary, grows)
 
 
 @pytest.mark.parametrize(
@@ -77,21 +77,21 @@ def test_a_vocabulary_grows_when_asked_to(vocabulary: int, grows: bool | None) -
     [
         pytest.param(
             {"vocabularySize": 128},
-            "vocabularySize is 128, in the folder 99; growEmbeddings adds the rows",
+            "vocabularySize is 128, in the folder 99; resizeTokenEmbeddings adds the rows",
             id="not-asked-to",
         ),
         pytest.param(
-            {"vocabularySize": 128, "growEmbeddings": False},
-            "vocabularySize is 128, in the folder 99; growEmbeddings adds the rows",
+            {"vocabularySize": 128, "resizeTokenEmbeddings": False},
+            "vocabularySize is 128, in the folder 99; resizeTokenEmbeddings adds the rows",
             id="asked-not-to",
         ),
         pytest.param(
-            {"vocabularySize": 98, "growEmbeddings": True},
+            {"vocabularySize": 98, "resizeTokenEmbeddings": True},
             "vocabularySize is 98, in the folder 99",
             id="smaller",
         ),
         pytest.param(
-            {"vocabularySize": 128, "growEmbeddings": True, "layers": 3},
+            {"vocabularySize": 128, "resizeTokenEmbeddings": True, "layers": 3},
             "layers is 3, in the folder 2",
             id="another-field",
         ),

@@ -94,7 +94,7 @@ def test_what_cannot_work_is_told_with_its_numbers(
         pytest.param(None, "260 would be", id="of-ones-own"),
         pytest.param(
             InitFrom(uri="/models/one"),
-            "260 would be, which model.growEmbeddings lets that of initFrom grow to",
+            "260 would be, which model.resizeTokenEmbeddings lets that of initFrom grow to",
             id="of-a-folder",
         ),
     ],

@@ -28,7 +28,7 @@ _PLACEMENT: Final = (
     "(has(self.reinforcement.kl.placement) ? self.reinforcement.kl.placement"
     " : (self.stage == 'grpo' ? 'loss' : 'reward'))"
 )
-_OF_PPO: Final = ("scoreAt", "gamma", "gaeLambda", "whitening", "missingEndPenalty", "value")
+_OF_PPO: Final = ("scorePosition", "gamma", "gaeLambda", "whitening", "missingEosPenalty", "value")
 
 GRPO_RULES: Final = (
     Rule(

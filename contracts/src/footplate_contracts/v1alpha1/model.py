@@ -280,7 +280,7 @@ class Model(ApiModel):
     vocabulary_size: Annotated[int, Field(ge=2, le=16_777_216)] | None = Field(
         None, description="token ids, at least those of the data; required without initFrom"
     )
-    grow_embeddings: bool | None = Field(
+    resize_token_embeddings: bool | None = Field(
         None,
         description="vocabularySize may be larger than that of initFrom: the rows that are added to its"
         " embedding, and to a head of its own, begin as the mean of the others",
@@ -350,8 +350,8 @@ class Model(ApiModel):
             field="adapter.rank",
         ),
         Rule(
-            "!has(self.growEmbeddings) || !self.growEmbeddings || has(self.vocabularySize)",
-            "vocabularySize is required with growEmbeddings: how many rows there should be",
+            "!has(self.resizeTokenEmbeddings) || !self.resizeTokenEmbeddings || has(self.vocabularySize)",
+            "vocabularySize is required with resizeTokenEmbeddings: how many rows there should be",
             field="vocabularySize",
             refusal=FieldValueErrorReason.REQUIRED,
         ),

@@ -44,10 +44,12 @@ PPO_RULES: Final = (
         for field in _OF_GRPO
     ),
     Rule(
-        f"{_LEARNING} || !has(self.reinforcement.ratioOf) || self.reinforcement.ratioOf == 'token'",
-        "ratioOf {self.reinforcement.ratioOf} is of stage grpo: with values each token has its own advantage;"
+        f"{_LEARNING} || !has(self.reinforcement.importanceSamplingLevel) ||"
+        " self.reinforcement.importanceSamplingLevel == 'token'",
+        "importanceSamplingLevel {self.reinforcement.importanceSamplingLevel} is of stage grpo: with values"
+        " each token has its own advantage;"
         " use token",
-        field="reinforcement.ratioOf",
+        field="reinforcement.importanceSamplingLevel",
         refusal=FieldValueErrorReason.FORBIDDEN,
     ),
 )

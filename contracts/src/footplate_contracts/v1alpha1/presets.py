@@ -34,7 +34,7 @@ class PresetDefaults:
 
     advantage: GroupAdvantage
     aggregation: Aggregation
-    ratio_of: ImportanceSamplingLevel = ImportanceSamplingLevel.TOKEN
+    importance_sampling_level: ImportanceSamplingLevel = ImportanceSamplingLevel.TOKEN
     high: float | None = None  # None: as low
     dynamic_sampling: bool = False
     overlong_share: int | None = None  # one of so many parts of the longest answer
@@ -57,7 +57,9 @@ PRESETS: Final[Mapping[Preset, PresetDefaults]] = {
     Preset.RLOO: PresetDefaults(GroupAdvantage.LEAVE_ONE_OUT, Aggregation.CONSTANT_LENGTH),
     # Zheng et al. 2025
     Preset.GSPO: PresetDefaults(
-        GroupAdvantage.GROUP_DEVIATION, Aggregation.SEQUENCE_MEAN, ratio_of=ImportanceSamplingLevel.SEQUENCE
+        GroupAdvantage.GROUP_DEVIATION,
+        Aggregation.SEQUENCE_MEAN,
+        importance_sampling_level=ImportanceSamplingLevel.SEQUENCE,
     ),
 }
 
@@ -73,7 +75,7 @@ def resolve_ppo(stated: Reinforcement) -> Reinforcement:
         update={
             "epochs": stated.epochs or 4,
             "clip": Clip(low=low, high=low if clip.high is None else clip.high, dual=clip.dual),
-            "ratio_of": ImportanceSamplingLevel.TOKEN,
+            "importance_sampling_level": ImportanceSamplingLevel.TOKEN,
             "aggregation": stated.aggregation or Aggregation.TOKEN_MEAN,
             "kl": KlPenalty(
                 coefficient=0.05 if kl.coefficient is None else kl.coefficient,
@@ -82,11 +84,11 @@ def resolve_ppo(stated: Reinforcement) -> Reinforcement:
                 target=kl.target,
                 horizon=kl.horizon if kl.target is None else kl.horizon or 10_000,
             ),
-            "score_at": stated.score_at or ScorePosition.END,
+            "score_position": stated.score_position or ScorePosition.LAST_TOKEN,
             "gamma": 1.0 if stated.gamma is None else stated.gamma,
             "gae_lambda": 0.95 if stated.gae_lambda is None else stated.gae_lambda,
             "whitening": True if stated.whitening is None else stated.whitening,
-            "missing_end_penalty": stated.missing_end_penalty or 0.0,
+            "missing_eos_penalty": stated.missing_eos_penalty or 0.0,
             "value": stated.value or ValueModel(),
         }
     )
@@ -104,7 +106,7 @@ def resolve_reinforcement(stated: Reinforcement, max_tokens: int) -> Reinforceme
             "preset": preset,
             "epochs": stated.epochs or 1,
             "clip": Clip(low=low, high=high, dual=clip.dual),
-            "ratio_of": stated.ratio_of or chosen.ratio_of,
+            "importance_sampling_level": stated.importance_sampling_level or chosen.importance_sampling_level,
             "aggregation": stated.aggregation or chosen.aggregation,
             "kl": KlPenalty(
                 coefficient=kl.coefficient or 0.0,
@@ -129,8 +131,8 @@ def resolve_rollout(stated: Rollout, global_batch_size: int, group: int = GROUP)
 
 def resolve_reward(stated: Reward, usual: RewardNormalization = RewardNormalization.NONE) -> Reward:
     """Fill in the defaults; `usual` is the stage's normalization of a reward model's scores."""
-    share = UNREWARDED if stated.max_unrewarded is None else stated.max_unrewarded
-    filled: dict[str, object] = {"max_unrewarded": share}
+    share = UNREWARDED if stated.max_missing_reward_ratio is None else stated.max_missing_reward_ratio
+    filled: dict[str, object] = {"max_missing_reward_ratio": share}
     if stated.uri is not None:
         filled["weight"] = 1.0 if stated.weight is None else stated.weight
         filled["normalization"] = stated.normalization or usual

@@ -56,8 +56,8 @@ class ImportanceSamplingLevel(StrEnum):
 class ScorePosition(StrEnum):
     """Position that gets the score of an answer."""
 
-    END = "end"
-    AFTER_END = "afterEnd"
+    LAST_TOKEN = "lastToken"
+    AFTER_LAST_TOKEN = "afterLastToken"
 
 
 class KlEstimator(StrEnum):
@@ -161,7 +161,7 @@ class Reinforcement(ApiModel):
         None, description="how often each answer is trained on; default: 4 with ppo, 1 with grpo"
     )
     clip: Clip = Clip()
-    ratio_of: ImportanceSamplingLevel | None = Field(
+    importance_sampling_level: ImportanceSamplingLevel | None = Field(
         None, description="default: token, and sequence with gspo"
     )
     aggregation: Aggregation | None = Field(
@@ -185,8 +185,8 @@ class Reinforcement(ApiModel):
         description="of grpo: rewards fall by up to 1 over the last so many tokens before rollout.maxTokens;"
         " default: a fifth of it with dapo, otherwise none",
     )
-    score_at: ScorePosition | None = Field(
-        None, description="of ppo: end: the last token; afterEnd: one place behind it; default: end"
+    score_position: ScorePosition | None = Field(
+        None, description="of ppo: the last token, or one place behind it; default: lastToken"
     )
     gamma: Probability | None = Field(None, description="of ppo: discount of rewards; default: 1")
     gae_lambda: Probability | None = Field(
@@ -195,7 +195,7 @@ class Reinforcement(ApiModel):
     whitening: bool | None = Field(
         None, description="of ppo: advantages of a rollout get mean 0 and deviation 1; default: true"
     )
-    missing_end_penalty: _Distance | None = Field(
+    missing_eos_penalty: _Distance | None = Field(
         None, description="of ppo: what the score of an answer without an end is lowered by; default: 0"
     )
     value: ValueModel | None = None

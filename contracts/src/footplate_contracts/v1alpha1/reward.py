@@ -132,7 +132,7 @@ class Reward(FrozenModel):
     functions: Annotated[list[RewardFunction], Field(min_length=1, max_length=16)] | None = Field(
         None, description="rewards that are computed by functions"
     )
-    max_unrewarded: Probability | None = Field(
+    max_missing_reward_ratio: Probability | None = Field(
         None,
         description="share of a rollout's samples that may stay without a reward; beyond it the run fails;"
         " default: 0.1",
@@ -177,7 +177,7 @@ _HANG: Final = f"(has(self.resilience.hang) && has({_SAID}) ? {_SAID} : {SCORING
 _SLOW: Final = f"self.reward.functions.filter(f, f.timeoutSeconds * {_CALLS} >= {_HANG})"
 # Whether a spec that has the section names a reward model.
 NAMES_A_MODEL: Final = "(has(self.reward.uri) || has(self.reward.run))"
-_OF_ROLLOUTS: Final = ("uri", "run", "weight", "normalization", "functions", "maxUnrewarded")
+_OF_ROLLOUTS: Final = ("uri", "run", "weight", "normalization", "functions", "maxMissingRewardRatio")
 # Of a TrainingRunSpec: what in `reward` another stage has, and what else stage reward has no use for.
 REWARD_RULES: Final = (
     *(

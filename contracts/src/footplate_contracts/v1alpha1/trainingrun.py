@@ -144,10 +144,10 @@ class TrainingRunSpec(ApiModel):
             field="initFrom",
         ),
         Rule(
-            "!has(self.model) || !has(self.model.growEmbeddings) || !self.model.growEmbeddings"
+            "!has(self.model) || !has(self.model.resizeTokenEmbeddings) || !self.model.resizeTokenEmbeddings"
             " || has(self.initFrom)",
-            "growEmbeddings adds rows to the embeddings of initFrom, and there is none; remove it",
-            field="model.growEmbeddings",
+            "resizeTokenEmbeddings adds rows to the embeddings of initFrom, and there is none; remove it",
+            field="model.resizeTokenEmbeddings",
         ),
         *(
             _of_stages(field, *stages_with(field))
@@ -237,7 +237,8 @@ class TrainingRunSpec(ApiModel):
                 ("feedForwardSize", ""),
                 (
                     "vocabularySize",
-                    "{has(self.initFrom) ? '; growEmbeddings lets that of initFrom grow to a multiple' : ''}",
+                    "{has(self.initFrom) ? '; resizeTokenEmbeddings lets that of initFrom grow to a multiple'"
+                    " : ''}",
                 ),
             )
         ),

@@ -78,7 +78,7 @@ def test_new_rows_are_the_mean_of_the_old_in_every_layout(
     tmp_path: Path, family: Family, dtype: torch.dtype, size: int, ranks: int, layout: dict[str, int]
 ) -> None:
     base = written(tmp_path / "base", family, dtype)
-    grown = {"vocabularySize": size, "growEmbeddings": True}
+    grown = {"vocabularySize": size, "resizeTokenEmbeddings": True}
     config = complete_config(
         config_from(tmp_path, tmp_path / "base", tmp_path, model=grown, parallelism=layout)
     )
@@ -153,9 +153,11 @@ def test_new_ids_want_embeddings_that_grow_and_are_exported(
     [ended] = run_ranks(train_under, 1, FakeAgent(), refused)
     assert ended.code == ExitCode.CONFIG
     assert "model.vocabularySize 258 does not cover the shards" in ended.stderr
-    assert "give at least that with model.growEmbeddings, or pack with the folder's own" in ended.stderr
+    assert (
+        "give at least that with model.resizeTokenEmbeddings, or pack with the folder's own" in ended.stderr
+    )
 
-    grown = {"vocabularySize": 260, "growEmbeddings": True, "adapter": {"rank": 2}}
+    grown = {"vocabularySize": 260, "resizeTokenEmbeddings": True, "adapter": {"rank": 2}}
     config = config_from(tuned / "more", tuned / "base", tmp_path, model=grown, parallelism={"tensor": 2})
     assert run_ranks(train, 2, config) == [0, 0]
     assert main(("export", str(tmp_path / "checkpoints"), str(tmp_path / "out"))) == 0
@@ -190,14 +192,14 @@ def test_new_ids_want_embeddings_that_grow_and_are_exported(
         pytest.param(
             {"vocabularySize": 260},
             {},
-            "vocabularySize is 260, in the folder 258; growEmbeddings adds the rows",
+            "vocabularySize is 260, in the folder 258; resizeTokenEmbeddings adds the rows",
             id="not-asked-for",
         ),
         pytest.param(
             {},
             {"tensor": 4},
             "model.vocabularySize 258 is not a multiple of parallelism.tensor 4; 260 would be, which "
-            "model.growEmbeddings lets that of initFrom grow to",
+            "model.resizeTokenEmbeddings lets that of initFrom grow to",
             id="tensor-does-not-divide",
         ),
     ],

@@ -110,10 +110,10 @@ def test_a_checkpoint_that_is_not_the_one_that_was_given_is_refused(
 
 def test_embeddings_of_a_checkpoint_do_not_grow(shards: Path, trained: Path, tmp_path: Path) -> None:
     uri = find_newest_whole(str(trained / "checkpoints")).name
-    config = config_from(shards, uri, tmp_path, {"growEmbeddings": True, "vocabularySize": 1024})
+    config = config_from(shards, uri, tmp_path, {"resizeTokenEmbeddings": True, "vocabularySize": 1024})
     ended = run_ranks(train_under, 1, FakeAgent(), config)[0]
     assert ended.code == ExitCode.CONFIG
-    assert "model.growEmbeddings: those of a checkpoint do not grow; write " in ended.stderr
+    assert "model.resizeTokenEmbeddings: those of a checkpoint do not grow; write " in ended.stderr
 
 
 def test_a_plan_knows_the_checkpoints_shape(

@@ -44,7 +44,11 @@ def test_presets_are_those_of_the_page(preset: Preset) -> None:
     (row,) = [cells for cells in rows_of("preset") if cells[0] == f"`{preset}`"]
     chosen = PRESETS[preset]
     high = LOW if chosen.high is None else chosen.high
-    assert row[1:4] == [f"`{chosen.advantage}`", f"`{chosen.aggregation}`", f"`{chosen.ratio_of}`"]
+    assert row[1:4] == [
+        f"`{chosen.advantage}`",
+        f"`{chosen.aggregation}`",
+        f"`{chosen.importance_sampling_level}`",
+    ]
     assert row[4] == f"{LOW:g}, {high:g}".replace("0.", ".")
     assert ("dynamic sampling" in row[5]) == chosen.dynamic_sampling
     assert ("overlong" in row[5]) == (chosen.overlong_share is not None)

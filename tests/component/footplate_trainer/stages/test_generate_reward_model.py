@@ -150,7 +150,7 @@ def test_each_answer_has_the_score_of_the_text_that_is_written(root: Path, undis
 
 def test_no_id_is_written_that_the_data_does_not_have(root: Path, tmp_path: Path) -> None:
     """Nor is one read by the reward model: three of four rows of this policy are no token's."""
-    grown = f"model={{contextLength: 46, vocabularySize: {4 * EVEN.vocabulary}, growEmbeddings: true}}"
+    grown = f"model={{contextLength: 46, vocabularySize: {4 * EVEN.vocabulary}, resizeTokenEmbeddings: true}}"
     end = finished(config_of(root, tmp_path, grown, "training.steps=1", "training.schedule={name: constant}"))
     assert "prompts leave an answer less than rollout.maxTokens 24" in end.stderr
     known = TokenShards.open(str(tmp_path / "answers")).vocabulary_size

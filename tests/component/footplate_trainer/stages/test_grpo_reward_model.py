@@ -110,7 +110,7 @@ def test_a_run_that_is_killed_while_it_scores_goes_on_as_if_it_had_not_been(
 
 def test_no_id_is_drawn_that_the_data_does_not_have(root: Path, tmp_path: Path) -> None:
     """The reward model would have no row for it: three of four rows of this policy are no token's."""
-    grown = f"model={{contextLength: 46, vocabularySize: {4 * EVEN.vocabulary}, growEmbeddings: true}}"
+    grown = f"model={{contextLength: 46, vocabularySize: {4 * EVEN.vocabulary}, resizeTokenEmbeddings: true}}"
     end = finished(config_of(root, tmp_path, grown, "training.steps=1", "rollout.batchInvariant=true"))
     values = end.agent.rows[0].values
     assert (values["policy/ratio"], values["kl/sampler"]) == (1.0, 0.0), "both are of all rows"

@@ -74,7 +74,7 @@ def config_of(folders: Path, folder: Path, *more: str) -> RunConfig:
         f"initFrom={{uri: {folders / 'policy'}}}",
         "model={contextLength: 128}",
         f"rollout={{maxTokens: 24, samples: 16, stop: {STOP}}}",
-        "reinforcement={epochs: 2, missingEndPenalty: 0.5, kl: {target: 0.01, horizon: 100}}",
+        "reinforcement={epochs: 2, missingEosPenalty: 0.5, kl: {target: 0.01, horizon: 100}}",
         f"reward={{uri: {folders / 'judge'}, functions: [{SHORT}]}}",
         f"training.steps={STEPS}",
         "training.globalBatchSize=8",

@@ -125,7 +125,7 @@ def test_what_is_not_used_need_not_be_there_and_padding_is_no_end(
         pytest.param(
             span,
             "sentinels",
-            "span needs 100 sentinels, and .* --reserve sentinels, and a model .*growEmbeddings",
+            "span needs 100 sentinels, and .* --reserve sentinels, and a model .*resizeTokenEmbeddings",
             id="sentinels",
         ),
     ],

@@ -72,7 +72,7 @@ def test_when_a_share_ends_the_run(share: UnrewardedShare, most: float, ends: bo
     if not ends:
         share.check(most, [])
         return
-    with pytest.raises(TooManyUnrewarded, match="maxUnrewarded"):
+    with pytest.raises(TooManyUnrewarded, match="maxMissingRewardRatio"):
         share.check(most, ["why"])
 
 
@@ -80,7 +80,7 @@ def test_the_error_says_why_of_some() -> None:
     with pytest.raises(TooManyUnrewarded) as raised:
         UnrewardedShare(8, 5).check(0.25, ["one", "two", "one", "three", "four"])
     assert str(raised.value) == (
-        "5 of 8 samples of the rollout have no reward, and reward.maxUnrewarded 0.25 allows 2: "
+        "5 of 8 samples of the rollout have no reward, and reward.maxMissingRewardRatio 0.25 allows 2: "
         "one; two; three; and 1 more"
     )
 

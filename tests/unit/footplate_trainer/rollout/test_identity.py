@@ -45,7 +45,7 @@ def keys(
         "training.steps=99",
         "training.optimizer={name: sgd, learningRate: 0.5}",
         "reinforcement={epochs: 2, clip: {low: 0.1}}",
-        "reward.maxUnrewarded=0.5",
+        "reward.maxMissingRewardRatio=0.5",
         "rollout.samples=16",
         f"reward.functions={WEIGHED}",
         "parallelism={tensor: 2}",

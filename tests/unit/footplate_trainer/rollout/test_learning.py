@@ -33,7 +33,7 @@ SETTINGS = RolloutSettings(
     rule=SamplingRule(),
     advantage=GroupAdvantage.MEAN,
     overlong_tokens=None,
-    max_unrewarded=0.5,
+    max_missing_reward_ratio=0.5,
 )
 
 

@@ -153,7 +153,7 @@ class TokenShards:
             raise UserMistake(
                 f"{field} needs {_CALLED[role]}, and the tokenizer of the shards in {self.uri} has none; "
                 f"pack them with --reserve {role}{otherwise}, and a model of initFrom's grows with "
-                "model.growEmbeddings"
+                "model.resizeTokenEmbeddings"
             )
         return ids
 

@@ -29,7 +29,12 @@ from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
 from footplate_trainer.huggingface.initial import folder_model
 from footplate_trainer.huggingface.sequence_classification import label_count
 
-_WITHOUT_EFFECT: Final = ("contextLength", "growEmbeddings", "dropout", "initialization")  # on what it says
+_WITHOUT_EFFECT: Final = (
+    "contextLength",
+    "resizeTokenEmbeddings",
+    "dropout",
+    "initialization",
+)  # on what it says
 
 
 def reference_field(config: RunConfig) -> str:
@@ -131,7 +136,7 @@ def frozen_config(found: ModelSource, config: RunConfig, ranks: int) -> RunConfi
     length = model.context_length if learned and found.directory else asked
     # What is only computed drops nothing, and a value model is compared with itself as it was before.
     model = model.model_copy(
-        update={"context_length": length, "grow_embeddings": False, "dropout": Dropout()}
+        update={"context_length": length, "resize_token_embeddings": False, "dropout": Dropout()}
     )
     frozen = config.model_copy(
         update={"model": model, "init_from": None, "resume_from": None, "rollout": None}

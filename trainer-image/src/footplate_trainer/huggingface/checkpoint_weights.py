@@ -33,9 +33,10 @@ def load_checkpoint(
     Raises, on every rank, UserMistake where embeddings should grow, CheckpointError where it is damaged, and
     StorageError while it cannot be read.
     """
-    if config.model.grow_embeddings:
+    if config.model.resize_token_embeddings:
         raise UserMistake(
-            f"model.growEmbeddings: those of a checkpoint do not grow; write {checkpoint.name} as a folder"
+            f"model.resizeTokenEmbeddings: those of a checkpoint do not grow; write {checkpoint.name} as a"
+            " folder"
             " (footplate-trainer export), and name that in initFrom.uri"
         )
     damage = resume.agreed_damage(checkpoint, world)

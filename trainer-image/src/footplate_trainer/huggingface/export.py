@@ -48,7 +48,7 @@ def export_checkpoint(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = 
             f"run {config.run.name} was trained without model.adapter; leave --adapter out, and all of its "
             "weights are written"
         )
-    if adapter and config.model.grow_embeddings:
+    if adapter and config.model.resize_token_embeddings:
         raise UserMistake(
             f"run {config.run.name} has more embeddings than the folder of its initFrom, on which "
             "adapters alone would be used; leave --adapter out, and all of its weights are written"

@@ -71,7 +71,7 @@ def initial_model(asked: InitFrom, stage: Stage, lineage: Sequence[LineageEntry]
     config = checkpoint.config()
     _check_head(folder, model_shape(config).labels, stage)
     # Adapters are merged into its weights, and its embeddings are as large as they are.
-    return config.model.model_copy(update={"adapter": None, "grow_embeddings": None})
+    return config.model.model_copy(update={"adapter": None, "resize_token_embeddings": None})
 
 
 def check_rules(folder: ModelFolder, model: Model) -> None:

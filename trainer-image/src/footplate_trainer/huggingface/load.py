@@ -70,7 +70,9 @@ def load_folder(folder: ModelFolder, config: RunConfig, model: nn.Module, world:
     with torch.device("meta"):
         names = _folder_names(build_network(shape), scored)
     parameters = dict(model.named_parameters())
-    stored = folder_model(ModelFolder(str(there.path))) if config.model.grow_embeddings else config.model
+    stored = (
+        folder_model(ModelFolder(str(there.path))) if config.model.resize_token_embeddings else config.model
+    )
     reader = FolderReader(there.path, stored, names, folder.name, headless=shape.labels > 0)
     for name in _folder_names(model, scored):
         parameter = parameters[name]

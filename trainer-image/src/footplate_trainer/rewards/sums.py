@@ -52,7 +52,7 @@ class UnrewardedShare:
         more = f"; and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
         raise TooManyUnrewarded(
             f"{self.unrewarded} of {self.samples} samples of the rollout have no reward, and "
-            f"reward.maxUnrewarded {most:g} allows {allowed}: "
+            f"reward.maxMissingRewardRatio {most:g} allows {allowed}: "
             f"{'; '.join(told[:_SHOWN])}{more}"
         )
 

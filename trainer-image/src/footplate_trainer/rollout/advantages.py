@@ -90,7 +90,7 @@ def compute_advantages(
         scores = scores + soft_penalty(lengths, settings.max_tokens, settings.overlong_tokens)
     truncated = [[sample.reason is EndReason.LENGTH for sample in group] for group in samples]
     if settings.values is not None:
-        scores = scores - settings.values.missing_end_penalty * torch.tensor(truncated)
+        scores = scores - settings.values.missing_eos_penalty * torch.tensor(truncated)
     of_groups = ADVANTAGES[settings.advantage] if settings.advantage is not None else _none_yet
     advantages = of_groups(scores, counted)
     told = scores[counted]

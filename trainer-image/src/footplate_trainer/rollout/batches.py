@@ -237,7 +237,7 @@ class RolloutBatches:
         keys = gathered.keys(settings.group)
         sums = [[gathered.sums[key] for key in group] for group in keys]
         unrewarded = UnrewardedAnswers.of(gathered, {**before, **gathered.sums}, settings.group)
-        unrewarded.check(settings.max_unrewarded)
+        unrewarded.check(settings.max_missing_reward_ratio)
         if self._world.rank == 0 and (warning := unrewarded.warning()):
             _log.warning("%s", warning)
         self._gatherer.record_unsettled(gathered)

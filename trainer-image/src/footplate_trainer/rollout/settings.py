@@ -26,20 +26,20 @@ class ValueSettings:
     lam: float
     whitening: bool
     after_end: bool  # the score of an answer has a place of its own behind it
-    missing_end_penalty: float
+    missing_eos_penalty: float
     kl_in_reward: bool  # else in the loss
 
     @classmethod
     def of(cls, learning: Reinforcement) -> ValueSettings:
         """Build from a resolved section."""
         assert learning.gamma is not None and learning.gae_lambda is not None, "resolve() fills these in"
-        assert learning.whitening is not None and learning.missing_end_penalty is not None
+        assert learning.whitening is not None and learning.missing_eos_penalty is not None
         return cls(
             gamma=learning.gamma,
             lam=learning.gae_lambda,
             whitening=learning.whitening,
-            after_end=learning.score_at is ScorePosition.AFTER_END,
-            missing_end_penalty=learning.missing_end_penalty,
+            after_end=learning.score_position is ScorePosition.AFTER_LAST_TOKEN,
+            missing_eos_penalty=learning.missing_eos_penalty,
             kl_in_reward=learning.kl.placement is KlPlacement.REWARD,
         )
 
@@ -57,7 +57,7 @@ class RolloutSettings:
     rule: SamplingRule
     advantage: GroupAdvantage | None  # None: there are values
     overlong_tokens: int | None
-    max_unrewarded: float
+    max_missing_reward_ratio: float
     coefficient: float = 0.0  # of the KL from the reference at first; 0: there is no reference
     estimator: KlEstimator = KlEstimator.K3
     target: float | None = None  # of that KL; None: the coefficient stays
@@ -72,7 +72,7 @@ class RolloutSettings:
         assert rollout is not None and learning is not None and reward is not None
         assert rollout.samples is not None and rollout.group is not None, "resolve() fills these in"
         assert learning.epochs is not None
-        assert reward.max_unrewarded is not None
+        assert reward.max_missing_reward_ratio is not None
         dynamic = learning.dynamic_sampling
         rounds = dynamic.max_rounds if dynamic is not None and dynamic.enabled else 0
         return cls(
@@ -85,7 +85,7 @@ class RolloutSettings:
             rule=_rule_of(rollout.sampling),
             advantage=learning.group_advantage,
             overlong_tokens=learning.overlong_tokens,
-            max_unrewarded=reward.max_unrewarded,
+            max_missing_reward_ratio=reward.max_missing_reward_ratio,
             coefficient=learning.kl.coefficient or 0.0,
             estimator=learning.kl.estimator or KlEstimator.K3,
             target=learning.kl.target,
@@ -110,7 +110,7 @@ class RolloutSettings:
             rule=_rule_of(rollout.sampling),
             advantage=GroupAdvantage.MEAN,
             overlong_tokens=None,
-            max_unrewarded=(reward and reward.max_unrewarded) or 0.0,
+            max_missing_reward_ratio=(reward and reward.max_missing_reward_ratio) or 0.0,
             stop=tuple(rollout.stop),
         )
 

@@ -152,7 +152,7 @@ class AnswerGeneration:
         groups = gathered.keys(self.settings.group)
         keys = [key for group in groups for key in group]
         unrewarded = UnrewardedAnswers.of(gathered, gathered.sums, self.settings.group)
-        unrewarded.check(self.settings.max_unrewarded)
+        unrewarded.check(self.settings.max_missing_reward_ratio)
         if self.world.rank == 0 and (warning := unrewarded.warning()):
             _log.warning("%s", warning)
         self.gatherer.record_unsettled(gathered)

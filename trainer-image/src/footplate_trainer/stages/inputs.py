@@ -40,7 +40,7 @@ def open_shards(config: RunConfig, world: DistributedContext, *, verify: bool) -
     vocabulary = model_shape(config).vocabulary
     if shards.vocabulary_size > vocabulary:
         grows = config.init_from is not None
-        remedy = " with model.growEmbeddings, or pack with the folder's own tokenizer" if grows else ""
+        remedy = " with model.resizeTokenEmbeddings, or pack with the folder's own tokenizer" if grows else ""
         raise UserMistake(
             f"model.vocabularySize {vocabulary} does not cover the shards in "
             f"{shards.sources[0].shards.uri}, whose vocabulary has {shards.vocabulary_size}; "

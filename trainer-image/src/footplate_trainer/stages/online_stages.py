@@ -100,7 +100,7 @@ def policy_loss(config: RunConfig) -> PolicyLoss:
         low=clip.low,
         high=clip.high,
         dual=clip.dual,
-        by_sequence=learning.ratio_of is ImportanceSamplingLevel.SEQUENCE,
+        by_sequence=learning.importance_sampling_level is ImportanceSamplingLevel.SEQUENCE,
         aggregation=learning.aggregation,
         longest=rollout.max_tokens,
         estimator=learning.kl.estimator,

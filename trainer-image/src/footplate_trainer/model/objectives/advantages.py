@@ -29,7 +29,7 @@ def countable_mask(rewards: Tensor) -> Tensor:
 
 
 def position_count_at_end(tokens: Tensor) -> Tensor:
-    """Return the positions with a reward and a value, for `scoreAt: end`: int64 [sequences].
+    """Return the positions with a reward and a value, for `scorePosition: lastToken`: int64 [sequences].
 
     As many as the answer has tokens; the score is at the last of them, which ends it. So in verl and
     OpenRLHF.
@@ -38,7 +38,7 @@ def position_count_at_end(tokens: Tensor) -> Tensor:
 
 
 def position_count_after_end(tokens: Tensor, longest: int) -> Tensor:
-    """Return the positions for `scoreAt: afterEnd`: one more, unless the answer has `longest` tokens.
+    """Return the positions for `scorePosition: afterLastToken`: one more, unless that exceeds `longest`.
 
     The additional position has the score. So in TRL up to 1.10.0: the value there is the one after the
     answer's last token. It belongs to the value's loss and to no token, so not to the policy's.

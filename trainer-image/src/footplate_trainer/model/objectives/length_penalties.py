@@ -21,7 +21,7 @@ def soft_penalty(lengths: Tensor, longest: int, cache: int) -> Tensor:
 
 
 def subtract_missing_end_penalty(scores: Tensor, ended: Tensor, penalty: float) -> Tensor:
-    """Subtract `missingEndPenalty` from the scores of answers without an end: as `scores`.
+    """Subtract `missingEosPenalty` from the scores of answers without an end: as `scores`.
 
     TRL 1.10.0 subtracts it from the score as well (`missing_eos_penalty`); TRL 0.10 replaced the score with
     it. `ended` is bool: the answer's last token ends the text.
