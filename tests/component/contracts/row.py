@@ -21,3 +21,13 @@ def refused(path: str, value: object) -> Row:
     field = path.rsplit(".", 1)[-1]
     complaint = f"spec.{path}: Forbidden: {field} {UNSUPPORTED}; remove it"
     return Row(f"{path}-refused", {path: value}, complaint)
+
+
+COMING: tuple[Row, ...] = (
+    refused("queue", "research"),
+    refused("resilience.straggler", {"ratio": 2}),
+    refused("resilience.preflight", {"enabled": True}),
+    refused("trainer.command", ["python", "train.py"]),
+    refused("trainer.args", ["--fast"]),
+)
+"""Fields of coming work, which the API server refuses until then."""

@@ -7,7 +7,7 @@ from tests.component.contracts.chain_rows import CHAINS
 from tests.component.contracts.layout_rows import LAYOUT
 from tests.component.contracts.learning_rows import LEARNING
 from tests.component.contracts.manifests import ABSENT
-from tests.component.contracts.row import UNSUPPORTED, Row, refused
+from tests.component.contracts.row import COMING, UNSUPPORTED, Row
 from tests.component.contracts.stage_rows import STAGES
 
 S3 = "s3://bucket/folder"
@@ -37,11 +37,7 @@ CREATION: tuple[Row, ...] = (
         " or sources, for a mixture",
     ),
     # -- fields and values of later releases
-    refused("queue", "research"),
-    refused("resilience.straggler", {"ratio": 2}),
-    refused("resilience.preflight", {"enabled": True}),
-    refused("trainer.command", ["python", "train.py"]),
-    refused("trainer.args", ["--fast"]),
+    *COMING,
     _only("trainer.securityProfile", "baseline", "use restricted"),
     Row(
         "sink-elsewhere",

@@ -16,8 +16,8 @@ LINES = reference().splitlines()
             "| `queue` | string, at most 63 |  | *later:* a Kueue LocalQueue |", id="without-behaviour-yet"
         ),
         pytest.param(
-            '| `securityProfile` | `restricted`, `baseline`, `privileged` | `"restricted"` | *now: use restricted.*'
-            " of no effect: the profile's securityProfile holds |",
+            '| `securityProfile` | `restricted`, `baseline`, `privileged` | `"restricted"` | '
+            "*now: use restricted.* of no effect: the profile's securityProfile holds |",
             id="of-which-some-has-behaviour",
         ),
         pytest.param(

@@ -48,8 +48,8 @@ def parse_record(manifest: Manifest) -> UsageBatch:
         spec = UsageRecordSpec.from_any_release(manifest.get("spec"))
         pods, nodes = pods_of(spec), nodes_of(spec)
         used: list[PodAllocation | NodeLifetime] = [*pods, *nodes]
-        for each in used:
-            usage_json.encode(each)
+        for allocation in used:
+            usage_json.encode(allocation)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"UsageRecord {name!r} cannot be read: {error}") from error
     return UsageBatch({pod.uid: pod for pod in pods}, {node.uid: node for node in nodes})
