@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -14,7 +15,14 @@ from fastapi import FastAPI
 from footplate_api import bodies, dependencies, document, openapi, page
 from footplate_api.attempts import routes as attempts
 from footplate_api.audit import routes as audit
-from footplate_api.background import kubernetes_sync, migration
+from footplate_api.background import (
+    database_size,
+    kubernetes_sync,
+    migration,
+    monthly_costs,
+    retention,
+    scheduled_backups,
+)
 from footplate_api.background.database_size import DatabaseSizeTask
 from footplate_api.background.exporter_lease import ExporterLease
 from footplate_api.background.ingest import Ingest
@@ -47,6 +55,7 @@ from footplate_api.system import routes as system
 from footplate_api.system.service import MetricsExporter
 from footplate_api.tariff import routes as tariff
 from footplate_api.tariff.service import TariffReader
+from footplate_api.tasks.periodic import Periodic
 from footplate_api.telemetry_admission import BodyMemoryLimits, TelemetryAdmissionMiddleware
 from footplate_contracts.loop_lag import LoopLag
 
@@ -167,21 +176,32 @@ async def _work(context: Context, ingest: Ingest, spending: MonthlyCostTask) -> 
     following = kubernetes_sync.run_reflectors(
         context.cluster, context.database, context.metrics, context.mirror, context.now, context.served
     )
-    pipelines: list[_Pipeline] = [
-        ingest,
-        RetentionTask(context.database, context.now, context.limits, context.room, context.metrics),
-        ExporterLease(context.database, context.replica),
-        DatabaseSizeTask(context.database, context.metrics, context.room),
-        spending,
+    pipelines: dict[str, _Pipeline] = {
+        "ingest": ingest,
+        "exporter lease": ExporterLease(context.database, context.replica),
+    }
+    loops = _loops(context, spending)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(following, name="kubernetes")
+        for name, pipeline in (pipelines | {loop.name: loop for loop in loops}).items():
+            group.create_task(pipeline.run(), name=name)
+
+
+def _loops(context: Context, spending: MonthlyCostTask) -> list[Periodic]:
+    """Return the loops that work for themselves, with their periods, first delays and log levels."""
+    keeping = RetentionTask(context.database, context.now, context.limits, context.room, context.metrics)
+    size = DatabaseSizeTask(context.database, context.metrics, context.room)
+    loops = [
+        Periodic(keeping.look, retention.LOOK_SECONDS, "retention", first_seconds=retention.FIRST_SECONDS),
+        Periodic(size.look, database_size.LOOK_SECONDS, "measuring the database", logging.DEBUG),
+        Periodic(spending.refresh, monthly_costs.LOOK_SECONDS, "adding up this month's costs", logging.INFO),
     ]
     if context.backups is not None:
         url = context.database.engine.url.render_as_string(hide_password=False)
         instruments = BackupMetrics(context.metrics.registry)
-        pipelines.append(BackupTask(url, context.backups, instruments, context.now))
-    async with asyncio.TaskGroup() as group:
-        group.create_task(following, name="kubernetes")
-        for pipeline in pipelines:
-            group.create_task(pipeline.run(), name=type(pipeline).__name__)
+        task = BackupTask(url, context.backups, instruments, context.now)
+        loops.append(Periodic(task.look, scheduled_backups.LOOK_SECONDS, "scheduled back-ups"))
+    return loops
 
 
 async def _end(working: asyncio.Task[None]) -> None:

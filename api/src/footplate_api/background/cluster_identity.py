@@ -18,6 +18,7 @@ from footplate_api.errors import AnotherCluster, ApiError, DatabaseUnavailable
 from footplate_api.installation import repository as installation
 from footplate_api.instruments import MirrorHealth
 from footplate_api.kubernetes_client import KubernetesClient
+from footplate_api.tasks.periodic import attempt
 
 log = logging.getLogger(__name__)
 
@@ -29,30 +30,23 @@ async def verify_cluster(
     chance: Callable[[], float] = random.random,
 ) -> None:
     """Wait until the database is found to be the cluster's; raises AnotherCluster if it is not."""
+    here = noted = ""
+
+    async def claim() -> None:
+        nonlocal here, noted
+        here = await cluster.get_cluster_uid()
+        async with database.write() as session:
+            noted = await installation.claim(session, here)
+
     failures = 0
-    while True:
-        try:
-            await _compare(cluster, database)
-        except DatabaseUnavailable as error:
+    while error := await attempt(claim, "comparing the cluster with the database's"):
+        if isinstance(error, ApiError):
             log.warning("%s", error.detail)
-        except ApiError as error:
-            log.warning("%s", error.detail)
-            health.set_run_trouble(error.detail)
-        except AnotherCluster:
-            raise
-        except Exception as error:  # the edge of the task: nobody would start it again
-            log.exception("the cluster could not be told from others")
-            health.set_run_trouble(f"The mirror cannot begin ({type(error).__name__}).")
-        else:
-            return
+        if not isinstance(error, DatabaseUnavailable):
+            unknown = f"The mirror cannot begin ({type(error).__name__})."
+            health.set_run_trouble(error.detail if isinstance(error, ApiError) else unknown)
         failures += 1
         await asyncio.sleep(retry_delay(failures, chance()))
-
-
-async def _compare(cluster: KubernetesClient, database: Database) -> None:
-    here = await cluster.get_cluster_uid()
-    async with database.write() as session:
-        noted = await installation.claim(session, here)
     if noted != here:
         raise AnotherCluster(
             f"The database holds the history of another cluster: of the one whose namespace kube-system has"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,33 +11,19 @@ from typing import Final
 from sqlalchemy import func, select, text
 
 from footplate_api.database import Database, ReadSession
-from footplate_api.errors import ApiError
 from footplate_api.instruments import ApiMetrics
 
 LOOK_SECONDS: Final = 30.0
 _VOLUME, _ROOM = "volume", "room"  # by its disk, or as much as an administrator allows
 
-log = logging.getLogger(__name__)
-
 
 @dataclass
 class DatabaseSizeTask:
-    """Background task that updates the gauges; `room` is the limit of RetentionTask."""
+    """Updater of the gauges; `room` is the limit of RetentionTask."""
 
     database: Database
     metrics: ApiMetrics
     room: int | None = None
-
-    async def run(self) -> None:
-        """Update the gauges until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except ApiError as error:
-                log.debug("the size of the database is not known: %s", error.detail)
-            except Exception:  # the edge of the task: nobody would start it again
-                log.exception("measuring stumbled")
-            await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
         """Set the gauges; raises DatabaseUnavailable."""

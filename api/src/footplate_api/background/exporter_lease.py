@@ -11,16 +11,16 @@ volume does not stop the gauges.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
 from footplate_api.database import Database
 from footplate_api.errors import ApiError
 from footplate_api.system import repository
+from footplate_api.tasks.periodic import Periodic
 
 # A replica that died is replaced after at most both together.
 LEASE: Final = timedelta(seconds=15)
@@ -37,31 +37,22 @@ class ExporterLease:
     replica: str
     lease: timedelta = LEASE
     renew_seconds: float = RENEW_SECONDS
+    _held: bool = field(default=False, init=False)
 
     async def run(self) -> None:
         """Renew the lease until cancelled, then release it; return at once on SQLite."""
         if not repository.is_shared(self.database.engine.dialect):
             return
-        held = False
         try:
-            while True:
-                held = await self._claim(held)
-                await asyncio.sleep(self.renew_seconds)
+            await Periodic(self._claim, self.renew_seconds, "claiming the gauges of runs").run()
         finally:
             with suppress(ApiError):
                 async with self.database.write() as session:
                     await repository.release(session, self.replica)
 
-    async def _claim(self, held: bool) -> bool:
-        try:
-            async with self.database.write() as session:
-                holds = await repository.claim(session, self.replica, self.lease)
-        except ApiError as error:
-            log.warning("whether this replica exports the gauges of runs is not known: %s", error.detail)
-            return held
-        except Exception:
-            log.exception("claiming the gauges of runs failed")
-            return held
-        if holds != held:
+    async def _claim(self) -> None:
+        async with self.database.write() as session:
+            holds = await repository.claim(session, self.replica, self.lease)
+        if holds != self._held:
             log.info("this replica %s the gauges of runs", "exports" if holds else "no longer exports")
-        return holds
+        self._held = holds

@@ -6,8 +6,6 @@ the replica that exports the runs' gauges.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -20,7 +18,7 @@ from footplate_api.costs.grouping import Dimension
 from footplate_api.costs.rows import CostKind, CostLine
 from footplate_api.costs.service import CostService, ResolvedCostQuery
 from footplate_api.database import Database
-from footplate_api.errors import ApiError, Invalid
+from footplate_api.errors import Invalid
 from footplate_api.system import repository
 from footplate_api.system.cost_metrics import PODS, CostAmounts, CostSnapshot, Group, Month, Pod, Pods
 from footplate_api.system.service import MetricsExporter
@@ -33,12 +31,10 @@ _JOULES: Final = 3_600_000  # of a kilowatt-hour
 _GRAMS: Final = 1000
 _BY: Final = grouping.parse(f"{Dimension.NAMESPACE},{Dimension.PROFILE}")
 
-log = logging.getLogger(__name__)
-
 
 @dataclass
 class MonthlyCostTask:
-    """Background task that stores this month's costs and the running pods in `scrapes.spending`."""
+    """Store of this month's costs and the running pods for `scrapes`."""
 
     database: Database
     costs: CostService
@@ -48,17 +44,6 @@ class MonthlyCostTask:
     clock: Callable[[], float] = time.monotonic
     _begun: float = field(default=0.0, init=False)  # when the month was begun to be counted
     _due: float = field(default=0.0, init=False)  # and when it is counted again
-
-    async def run(self) -> None:
-        """Refresh until cancelled."""
-        while True:
-            try:
-                await self.refresh()
-            except ApiError as error:
-                log.info("what this month has cost is not known at the moment: %s", error.detail)
-            except Exception:  # the edge of the task: nobody would start it again
-                log.exception("adding up what this month has cost failed")
-            await asyncio.sleep(LOOK_SECONDS)
 
     async def refresh(self) -> None:
         """Refresh what is due; raises DatabaseUnavailable, CostsBusy, and Invalid for far too many groups."""

@@ -20,6 +20,7 @@ from footplate_api.database import Database
 from footplate_api.errors import ApiError, DatabaseUnavailable, ListExpired
 from footplate_api.instruments import ApiMetrics, MirrorHealth, trouble_key
 from footplate_api.kubernetes_client import KubernetesClient, WatchEvent
+from footplate_api.tasks.periodic import attempt
 from footplate_contracts.backoff import backoff_seconds
 
 RELIST_SECONDS: Final = 600.0
@@ -68,20 +69,15 @@ class Reflector(ABC):
     async def run(self) -> None:
         """List and watch until cancelled, with retries after errors of Kubernetes and of the database."""
         while True:
-            try:
-                await self._round()
-            except ListExpired as error:
-                log.info("listing %s again: %s", trouble_key(self.kind, self.place), error)
-                await self._wait(self.failures > 0)  # what changes from here on comes with the list alone
-            except DatabaseUnavailable as error:  # /readyz asks the database itself
+            error = await attempt(self._round_until_expired, f"the mirror of {self.kind}")
+            if isinstance(error, ApiError):
                 log.warning("%s", error.detail)
+            if isinstance(error, DatabaseUnavailable):  # /readyz asks the database itself
                 self.metrics.mirror_failures.inc()
                 await self._wait()
-            except ApiError as error:
-                log.warning("%s", error.detail)
+            elif isinstance(error, ApiError):
                 await self._trouble(error.detail)
-            except Exception as error:  # the edge of the task: nobody would start it again
-                log.exception("the mirror of %s stumbled", self.kind)
+            elif error is not None:
                 await self._trouble(f"The mirror of {self.kind} failed with {type(error).__name__}.")
 
     @property
@@ -93,6 +89,13 @@ class Reflector(ABC):
         """Start the watch from `version`, which the list that is being read shows."""
         if self._begun is not None and not self._begun.done():
             self._begun.set_result(version)
+
+    async def _round_until_expired(self) -> None:
+        try:
+            await self._round()
+        except ListExpired as error:
+            log.info("listing %s again: %s", trouble_key(self.kind, self.place), error)
+            await self._wait(self.failures > 0)  # what changes from here on comes with the list alone
 
     async def _round(self) -> None:
         """List, and watch changes after the list until it is time to list again."""

@@ -16,7 +16,6 @@ from typing import Final
 
 from footplate_api.background import sample_retention
 from footplate_api.database import WORK_SECONDS, Database
-from footplate_api.errors import ApiError
 from footplate_api.instruments import ApiMetrics
 from footplate_api.metrics import retention, retention_queries
 from footplate_api.metrics.retention import GENERATIONS, DatabaseQuota, RetentionLimits, RunRows
@@ -37,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class RetentionTask:
-    """Background task that enforces retention."""
+    """Enforcer of retention."""
 
     database: Database
     now: Callable[[], datetime]
@@ -48,17 +47,9 @@ class RetentionTask:
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
     _crowded: bool = False  # what is no metric row takes so much that deleting rows would not help
 
-    async def run(self) -> None:
-        """Enforce the limits until cancelled, beginning shortly after the start."""
-        await asyncio.sleep(FIRST_SECONDS)
-        while True:
-            try:
-                await self.enforce()
-            except ApiError as error:
-                log.warning("retention waits: %s", error.detail)
-            except Exception:  # the edge of the task: nobody would start it again
-                log.exception("retention stumbled")
-            await asyncio.sleep(LOOK_SECONDS)
+    async def look(self) -> None:
+        """Enforce the limits once."""
+        await self.enforce()
 
     async def enforce(self) -> int:
         """Delete expired idempotency keys, thin rows and samples; return the number of thinned segments."""

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -34,31 +34,24 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class BackupTask:
-    """Background task that makes scheduled back-ups."""
+    """Maker of scheduled back-ups."""
 
     url: str  # of the SQLite file
     plan: BackupPlan
     metrics: BackupMetrics
     now: Callable[[], datetime]
+    _failures: int = field(default=0, init=False)  # in a row
 
-    async def run(self) -> None:
-        """Make due back-ups until cancelled."""
-        failures = 0
-        while True:
-            wait = LOOK_SECONDS
-            try:
-                newest = await asyncio.to_thread(self.find_newest)
-                due = self.plan.due(newest, self.now())
-                if due <= self.now():
-                    failures = 0 if await self.make() else failures + 1
-                    wait = _pause(failures) if failures else LOOK_SECONDS
-                    await asyncio.to_thread(self.find_newest)
-                else:
-                    failures = 0
-                    wait = min(LOOK_SECONDS, (due - self.now()).total_seconds())
-            except Exception:  # the edge of the task: nobody would start it again
-                log.exception("back-ups stumbled")
-            await asyncio.sleep(wait)
+    async def look(self) -> float | None:
+        """Make a back-up if one is due; return the pause before the next look, None for the usual one."""
+        newest = await asyncio.to_thread(self.find_newest)
+        due = self.plan.due(newest, self.now())
+        if due > self.now():
+            self._failures = 0
+            return min(LOOK_SECONDS, (due - self.now()).total_seconds())
+        self._failures = 0 if await self.make() else self._failures + 1
+        await asyncio.to_thread(self.find_newest)
+        return _pause(self._failures) if self._failures else None
 
     def find_newest(self) -> datetime | None:
         """Set the gauges; return the newest back-up's time, None without one or without a readable folder."""

@@ -1,0 +1,1 @@
+"""Background tasks, and the loop that they share."""
