@@ -17,13 +17,13 @@ import uvicorn
 
 from footplate_api import kubernetes_http, settings
 from footplate_api.app import create_app
+from footplate_api.app_context import AppContext
 from footplate_api.backups.restoration import clear_restore_record
 from footplate_api.certificate import Certificate
 from footplate_api.connection_limits import ConnectionLimits
 from footplate_api.connections import LimitedHttpProtocol, ServerEventLoop
 from footplate_api.database import Database
 from footplate_api.database_lock import sole_writer
-from footplate_api.dependencies import Context
 from footplate_api.errors import MigrationFailed
 from footplate_api.identity.authentication import TokenIssuer
 from footplate_api.identity.oidc.config import OidcConfig
@@ -141,7 +141,7 @@ async def serve(chosen: ApiSettings, kubeconfig: Path | None) -> None:
     try:
         database = Database(chosen.database_url)
         served = NamespaceScope(chosen.watch_namespaces, chosen.cluster_duties)
-        context = Context(
+        context = AppContext(
             database,
             kubernetes,
             KubernetesReviewer(kubernetes),

@@ -13,8 +13,10 @@ from typing import Any, Final, Protocol
 from fastapi import FastAPI
 
 from footplate_api import bodies, dependencies, document, openapi, page
+from footplate_api.app_context import AppContext
 from footplate_api.attempts import routes as attempts
 from footplate_api.audit import routes as audit
+from footplate_api.audit.refusals import RefusalRecorder
 from footplate_api.background import (
     database_size,
     kubernetes_sync,
@@ -34,7 +36,6 @@ from footplate_api.coordinators.service import CoordinatorAuthorizer
 from footplate_api.costs import routes as costs
 from footplate_api.costs.service import CostService
 from footplate_api.database import Database
-from footplate_api.dependencies import Context
 from footplate_api.document import OpenApiDocument
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.authentication_middleware import AuthenticationMiddleware
@@ -56,6 +57,7 @@ from footplate_api.system.service import MetricsExporter
 from footplate_api.tariff import routes as tariff
 from footplate_api.tariff.service import TariffReader
 from footplate_api.tasks.periodic import Periodic
+from footplate_api.telemetry import routes as telemetry
 from footplate_api.telemetry_admission import BodyMemoryLimits, TelemetryAdmissionMiddleware
 from footplate_contracts.loop_lag import LoopLag
 
@@ -66,6 +68,7 @@ ROUTERS: Final = tuple(
         runs,
         attempts,
         chains,
+        telemetry,
         metrics,
         samples,
         checkpoints,
@@ -103,7 +106,7 @@ class _Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(context: Context) -> FastAPI:
+def create_app(context: AppContext) -> FastAPI:
     """Build the application, whose lifespan migrates the database and then starts the background tasks."""
 
     @asynccontextmanager
@@ -150,10 +153,21 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.costs = CostService(context.database, app.state.tariffs)
     dependencies.install_error_handlers(app)
+    _install_access(app, context)
+    return app
+
+
+def _install_access(app: FastAPI, context: AppContext) -> None:
+    """Add the services and middleware that decide which requests are answered, the innermost first."""
     access = context.access
     requests = TokenBuckets(access.rates.requests, context.clock)
     app.state.lists = RateLimitedLists(context.database, requests)
-    app.state.refusals = TokenBuckets(access.rates.noted_refusals, context.clock)
+    app.state.refusals = RefusalRecorder(
+        context.database,
+        TokenBuckets(access.rates.noted_refusals, context.clock),
+        context.metrics,
+        context.now,
+    )
     app.state.authorization = Authorization(context.reviewer, context.clock)
     authentication = Authentication(context.reviewer, access.audiences, context.issuers, context.clock)
     app.add_middleware(TelemetryAdmissionMiddleware, patience=context.patience)
@@ -162,14 +176,13 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(Staleness, mirror=context.mirror, served=context.served, now=context.now)
     app.add_middleware(StartupGate, startup=context.startup)
     app.add_middleware(RequestEdge, metrics=context.metrics)
-    return app
 
 
 def _connections(database: Database, place: int) -> float:
     return float(database.connections[place])
 
 
-async def _work(context: Context, ingest: Ingest, spending: MonthlyCostTask) -> None:
+async def _work(context: AppContext, ingest: Ingest, spending: MonthlyCostTask) -> None:
     """Migrate the database, then run everything that writes to it beside requests."""
     if not await migration.ensure_schema(context.database, context.migrations, context.startup):
         return
@@ -187,7 +200,7 @@ async def _work(context: Context, ingest: Ingest, spending: MonthlyCostTask) -> 
             group.create_task(pipeline.run(), name=name)
 
 
-def _loops(context: Context, spending: MonthlyCostTask) -> list[Periodic]:
+def _loops(context: AppContext, spending: MonthlyCostTask) -> list[Periodic]:
     """Return the loops that work for themselves, with their periods, first delays and log levels."""
     keeping = RetentionTask(context.database, context.now, context.limits, context.room, context.metrics)
     size = DatabaseSizeTask(context.database, context.metrics, context.room)

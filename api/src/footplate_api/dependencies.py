@@ -12,12 +12,7 @@ wait. A long history (HistoryService.read) is written as JSON after its session 
 from __future__ import annotations
 
 import logging
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
 from fastapi import Depends, FastAPI, Request
@@ -27,23 +22,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from footplate_api import bodies
-from footplate_api.background.ingest import Ingest
-from footplate_api.backups.plan import BackupPlan
-from footplate_api.body_timeouts import BodyTimeout
-from footplate_api.database import Database, ReadSession
+from footplate_api.context import Context
+from footplate_api.database import ReadSession
 from footplate_api.errors import ApiError, HttpError
-from footplate_api.identity.access import AccessPolicy
-from footplate_api.identity.authentication import TokenIssuer
-from footplate_api.identity.reviews import Reviewer
-from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.kubernetes_client import KubernetesClient
-from footplate_api.metrics.retention import RetentionLimits
-from footplate_api.namespace_scope import NamespaceScope
 from footplate_api.problems import MEDIA_TYPE, invalid, problem
-from footplate_api.revisions import scripts
-from footplate_api.startup import Startup
-from footplate_api.tariff.service import TariffReader
-from footplate_api.telemetry_admission import BodyMemoryLimits
 
 log = logging.getLogger(__name__)
 
@@ -51,39 +33,9 @@ REQUEST_ID_HEADER = "X-Request-Id"
 RUN_LIMIT: Final = 3 * 1024 * 1024  # what the Kubernetes API server itself takes
 
 
-def utc_now() -> datetime:
-    """Return the current time; tests pass another clock."""
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Context:
-    """Configuration and services of an application."""
-
-    database: Database
-    cluster: KubernetesClient
-    reviewer: Reviewer
-    metrics: ApiMetrics
-    mirror: MirrorHealth
-    revision: str | None = None
-    limits: RetentionLimits = field(default_factory=RetentionLimits)
-    patience: BodyTimeout = field(default_factory=BodyTimeout)
-    access: AccessPolicy = field(default_factory=AccessPolicy)
-    served: NamespaceScope = field(default_factory=NamespaceScope)
-    room: int | None = None  # bytes that the database may take
-    backups: BackupPlan | None = None  # None: none are made
-    startup: Startup = field(default_factory=Startup)
-    migrations: Path = field(default_factory=scripts)
-    issuers: Sequence[TokenIssuer] = ()
-    now: Callable[[], datetime] = utc_now
-    clock: Callable[[], float] = time.monotonic  # seconds that never step: of who calls, and how often
-    replica: str = field(default_factory=lambda: uuid.uuid4().hex)  # among those of one database
-
-
 def context(request: Request) -> Context:
     """Return the context of the application that serves `request`."""
-    found = request.app.state.context
-    assert isinstance(found, Context)
+    found: Context = request.app.state.context
     return found
 
 
@@ -95,34 +47,10 @@ async def _read(context: Contextual) -> AsyncIterator[ReadSession]:
         yield session
 
 
-def ingest(request: Request) -> Ingest:
-    """Return the telemetry writer of the application that serves `request`."""
-    found = request.app.state.ingest
-    assert isinstance(found, Ingest)
-    return found
-
-
-def tariffs(request: Request) -> TariffReader:
-    """Return the reader of prices and intensities of the application that serves `request`."""
-    found = request.app.state.tariffs
-    assert isinstance(found, TariffReader)
-    return found
-
-
-async def _admitted(request: Request, context: Contextual) -> AsyncIterator[bytes]:
-    admission: BodyMemoryLimits = request.app.state.admission
-    async with admission.body(request, context.patience) as body:
-        yield body
-
-
 async def _run_body(request: Request, context: Contextual) -> bytes:
     return await bodies.read(request, RUN_LIMIT, context.patience)
 
 
-Pricing = Annotated[TariffReader, Depends(tariffs)]
-Ingesting = Annotated[Ingest, Depends(ingest)]
-AdmittedBody = Annotated[bytes, Depends(_admitted, scope="function")]
-"""Of telemetry: it is not read before there is room for it, which it has until it is answered."""
 RunBody = Annotated[bytes, Depends(_run_body)]
 
 # Scope "function": the session is given back before the answer is sent.

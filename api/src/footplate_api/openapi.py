@@ -24,8 +24,8 @@ from footplate_api.errors import (
     TooManyTokens,
     Unauthenticated,
 )
-from footplate_api.identity.authentication_middleware import DOCUMENTS, OPEN, SCRAPED
 from footplate_api.problems import MEDIA_TYPE, Problem, problem_type
+from footplate_api.public_paths import DOCUMENTS, OPEN, SCRAPED
 from footplate_api.staleness import HEADER as STALE
 from footplate_api.startup import SERVED
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 LARGEST: Final = 2**63 - 1  # what a column for whole numbers holds
@@ -60,3 +70,22 @@ class PageQuery(QueryParameters):
 
 class NoQueryParameters(QueryParameters):
     """Empty query: a misspelt filter is refused, instead of a response that is not filtered."""
+
+
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]", re.ASCII)
+
+
+def _written_out(value: object) -> object:
+    if isinstance(value, str) and not _TIME.match(value):
+        raise ValueError("must be a time such as 2026-11-28T10:00:00Z")
+    return value
+
+
+def _utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time between the years 1 and 9999 in UTC") from None
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_utc)]

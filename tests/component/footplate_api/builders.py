@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from footplate_api.app_context import AppContext
 from footplate_api.coordinators import repository
 from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.database import Database
-from footplate_api.dependencies import Context
 from footplate_api.metrics import repository as metrics
 from footplate_api.metrics.telemetry import STORED
 from footplate_api.schemas import LARGEST
@@ -53,7 +53,7 @@ def batch(
 
 
 async def coordinator(
-    context: Context,
+    context: AppContext,
     uid: str,
     name: str = "gpt",
     namespace: str = "research",

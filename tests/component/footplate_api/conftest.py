@@ -19,9 +19,9 @@ from starlette.datastructures import State
 from cluster.kubernetes.envtest import ApiServer
 from footplate_api import migrate, revisions
 from footplate_api.app import create_app
+from footplate_api.app_context import AppContext
 from footplate_api.concurrency_limit import ConcurrencyLimit
 from footplate_api.database import Database
-from footplate_api.dependencies import Context
 from footplate_api.identity.access import AccessPolicy
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.namespace_scope import NamespaceScope
@@ -125,7 +125,7 @@ class Api:
 
     client: httpx.AsyncClient
     cluster: FakeCluster
-    context: Context
+    context: AppContext
     reviewer: FakeReviewer
     turns: ConcurrencyLimit  # of costs
     histories: ConcurrencyLimit
@@ -174,7 +174,7 @@ async def starting(
     `database` is `Database` where a test is about the time that it has; `more` goes to the context.
     """
     reviewer = more.pop("reviewer", None) or FakeReviewer()
-    context = Context(
+    context = AppContext(
         database(url),
         cluster,
         reviewer,

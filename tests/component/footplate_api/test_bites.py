@@ -13,11 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
+from footplate_api.app_context import AppContext
 from footplate_api.attempts import repository as attempts
 from footplate_api.background import ingest
 from footplate_api.bulk import insert_missing
 from footplate_api.database import Database
-from footplate_api.dependencies import RUN_LIMIT, Context
+from footplate_api.dependencies import RUN_LIMIT
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.schemas import MOST_ROWS
@@ -51,7 +52,9 @@ async def with_runs(url: str, count: int) -> AsyncIterator[Served]:
     for number in range(count):
         about = {"uid": f"uid-{number}"}
         await cluster.put("research", f"run-{number}", metadata=about, status={"phase": "Running"})
-    async with served(Context(Database(url), cluster, FakeReviewer(), ApiMetrics(), MirrorHealth())) as api:
+    async with served(
+        AppContext(Database(url), cluster, FakeReviewer(), ApiMetrics(), MirrorHealth())
+    ) as api:
 
         async def known() -> bool:
             answers = [await api.client.get(f"{RUNS}/run-{number}") for number in (0, count - 1)]

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from footplate_api.app_context import AppContext
 from footplate_api.costs import aggregation
 from footplate_api.costs.aggregation import KeyFunctions
 from footplate_api.database import Database
-from footplate_api.dependencies import Context
 from footplate_api.identity.caller import Caller
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.tariff.service import TariffReader
@@ -331,7 +331,7 @@ async def test_a_month_of_many_runs_blocks_nobody(database_url: str, runs: int) 
         )
     await enter(database, "h100", price(10))
     await database.close()
-    context = Context(
+    context = AppContext(
         Database(database_url),
         FakeCluster(),
         FakeReviewer(),

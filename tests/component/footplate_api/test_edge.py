@@ -11,13 +11,14 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import generate_latest
 
+from footplate_api.app_context import AppContext
 from footplate_api.database import Database
-from footplate_api.dependencies import AdmittedBody, Context
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.kubernetes_client import Manifest
 from footplate_api.kubernetes_http import refusal
 from footplate_api.middleware import BODY_LIMIT, RequestEdge
 from footplate_api.settings import with_driver
+from footplate_api.telemetry.dependencies import AdmittedBody
 from footplate_api.telemetry_admission import BodyMemoryLimits
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api, running
@@ -192,7 +193,7 @@ async def test_a_sender_that_leaves_is_no_failure_of_ours(
 ) -> None:
     app, metrics, sent = FastAPI(), ApiMetrics(), list[Any]()
     database = Database(with_driver(f"sqlite:///{tmp_path}/never-opened.db"))
-    app.state.context = Context(database, FakeCluster(), FakeReviewer(), metrics, MirrorHealth())
+    app.state.context = AppContext(database, FakeCluster(), FakeReviewer(), metrics, MirrorHealth())
     app.state.admission = BodyMemoryLimits()
 
     @app.post("/")

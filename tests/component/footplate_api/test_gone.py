@@ -14,9 +14,9 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from footplate_api.app import create_app
+from footplate_api.app_context import AppContext
 from footplate_api.background.ingest import SMALL_ENTRIES, Ingest
 from footplate_api.database import ANSWER_SECONDS, Database, WriteSession
-from footplate_api.dependencies import Context
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.telemetry import ParsedBatch
@@ -121,7 +121,7 @@ async def test_who_leaves_as_it_is_stored_has_it_stored(gated: Gated, rows: int)
 
 @pytest.mark.parametrize("rows", [1, LARGE])
 async def test_a_request_that_is_broken_off_gives_its_room_back_at_once(gated: Gated, rows: int) -> None:
-    context = Context(gated, FakeCluster(), FakeReviewer(), ApiMetrics(), MirrorHealth())
+    context = AppContext(gated, FakeCluster(), FakeReviewer(), ApiMetrics(), MirrorHealth())
     app = create_app(context)
     admission = app.state.admission
     async with app.router.lifespan_context(app), caller(httpx.ASGITransport(app)) as client:
@@ -143,7 +143,7 @@ async def test_a_request_that_is_broken_off_gives_its_room_back_at_once(gated: G
 async def test_a_connection_that_ends_keeps_its_room_until_its_batch_is_stored(
     gated: Gated, rows: int
 ) -> None:
-    async with served(Context(gated, FakeCluster(), FakeReviewer(), ApiMetrics(), MirrorHealth())) as api:
+    async with served(AppContext(gated, FakeCluster(), FakeReviewer(), ApiMetrics(), MirrorHealth())) as api:
         senders = {uid: await api.do(coordinator(api.context, uid, uid)) for uid in ("gone", "later")}
         await api.do(gated.close_gate())
         sending = asyncio.create_task(post(api.client, "gone", rows, senders))

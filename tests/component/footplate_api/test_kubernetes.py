@@ -19,10 +19,10 @@ from cluster.kubernetes.api_client import ApiClient, ApiError
 from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
 from footplate_api import kubernetes_http
+from footplate_api.app_context import utc_now
 from footplate_api.background.mirror import RunMirror
 from footplate_api.background.namespaces import NamespaceMirror
 from footplate_api.database import Database
-from footplate_api.dependencies import utc_now
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, InstallationLacksRights, ListExpired
 from footplate_api.installation import repository as installation
 from footplate_api.instruments import ApiMetrics, MirrorHealth

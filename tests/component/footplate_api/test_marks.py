@@ -8,8 +8,8 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import select
 
+from footplate_api.app_context import utc_now
 from footplate_api.database import Database
-from footplate_api.dependencies import utc_now
 from footplate_api.labels.run_labels import ASKED_UNDER
 from footplate_api.models.idempotency import IdempotencyKey
 from footplate_api.runs import idempotency, idempotency_keys, service

@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from cluster.kubernetes.envtest import ApiServer
 from footplate_api.app import create_app
+from footplate_api.app_context import AppContext
 from footplate_api.database import Database
-from footplate_api.dependencies import Context
 from footplate_api.identity.caller import Right
 from footplate_api.identity.reviews import KubernetesReviewer
 from footplate_api.instruments import ApiMetrics, MirrorHealth
@@ -117,7 +117,7 @@ async def own(installation: Installation, tmp_path: Path) -> AsyncIterator[HttpK
 async def caller(own: HttpKubernetesClient, sqlite_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API in front of that API server."""
     database = Database(sqlite_url)
-    context = Context(database, own, KubernetesReviewer(own), ApiMetrics(), MirrorHealth())
+    context = AppContext(database, own, KubernetesReviewer(own), ApiMetrics(), MirrorHealth())
     app = create_app(context)
     async with app.router.lifespan_context(app):
         await context.startup.wait()

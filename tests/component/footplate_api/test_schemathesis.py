@@ -17,10 +17,10 @@ from schemathesis.engine import events, from_schema
 from schemathesis.python.asgi import get_client
 
 from footplate_api.app import create_app
+from footplate_api.app_context import AppContext
 from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.coordinators.service import CoordinatorAuthorizer
 from footplate_api.database import Database
-from footplate_api.dependencies import Context
 from footplate_api.identity.caller import Caller
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.schemas import LARGEST
@@ -79,7 +79,9 @@ def application(url: str, any_spec: bool = True) -> FastAPI:
     database = Database(url)
     cluster = StrictCluster(any_spec)
     cluster.profiles[str(EXAMPLE["profile"])] = {"spec": {}}
-    app = create_app(Context(database, cluster, FakeReviewer(), ApiMetrics(), MirrorHealth(), access=HASTE))
+    app = create_app(
+        AppContext(database, cluster, FakeReviewer(), ApiMetrics(), MirrorHealth(), access=HASTE)
+    )
     app.state.coordinators = Trusting(database, cluster)
     if any_spec:
         app.openapi()["components"]["schemas"]["TrainingRunSpec"] = {"type": "object"}

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from footplate_api.app_context import AppContext
 from footplate_api.body_timeouts import BodyTimeout
 from footplate_api.database import Database
-from footplate_api.dependencies import Context
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.telemetry_admission import AT_ONCE, OF_ONE_SENDER
 from tests.component.footplate_api import fleet
@@ -69,7 +69,7 @@ async def patient(url: str, patience: BodyTimeout) -> AsyncIterator[Served]:
         await cluster.put("research", name, metadata={"uid": uid(name)}, status=status)
         token = of_pod(uid(name), "research")["Authorization"].removeprefix("Bearer ")
         reviewer.add_pod(token, uid(name), "research")
-    context = Context(database, cluster, reviewer, ApiMetrics(), MirrorHealth(), patience=patience)
+    context = AppContext(database, cluster, reviewer, ApiMetrics(), MirrorHealth(), patience=patience)
     async with served(context) as running:
         yield running
 

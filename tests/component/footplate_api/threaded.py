@@ -18,7 +18,7 @@ import uvicorn
 import uvloop
 
 from footplate_api.app import create_app
-from footplate_api.dependencies import Context
+from footplate_api.app_context import AppContext
 from footplate_api.telemetry_admission import BodyMemoryLimits
 from tests.support.loop_lag import loop_lag
 from tests.support.reviewer import BEARER
@@ -32,7 +32,7 @@ class Served:
 
     client: httpx.AsyncClient
     port: int
-    context: Context
+    context: AppContext
     admission: BodyMemoryLimits
     loop: asyncio.AbstractEventLoop
 
@@ -59,7 +59,7 @@ class Served:
 
 
 @asynccontextmanager
-async def served(context: Context) -> AsyncIterator[Served]:
+async def served(context: AppContext) -> AsyncIterator[Served]:
     """Serves for the block, from its first answer on."""
     listening = socket.create_server(("127.0.0.1", 0))  # whoever connects before it serves waits
     port: int = listening.getsockname()[1]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from footplate_api.attempts import repository
 from footplate_api.attempts.schemas import AttemptHole, AttemptList, AttemptQuery, AttemptRecord
 from footplate_api.database import ReadSession
-from footplate_api.runs import service as runs
+from footplate_api.registry import lookup
 
 
 async def list_attempts(session: ReadSession, namespace: str, name: str, query: AttemptQuery) -> AttemptList:
     """Return a page of a run's attempts, newest first, and the missing numbers; raises RunNotFound."""
-    uid = await runs.uid_of(session, namespace, name, query.uid, query.former_namespaces)
+    uid = await lookup.uid_of(session, namespace, name, query.uid, query.former_namespaces)
     rows = await repository.newest_first(session, uid, query.before, query.limit + 1)
     items = [AttemptRecord.model_validate(row) for row in rows[: query.limit]]
     holes = [

@@ -8,14 +8,14 @@ from footplate_api.checkpoints import repository
 from footplate_api.checkpoints.schemas import CheckpointItem, CheckpointList, CheckpointQuery
 from footplate_api.database import ReadSession
 from footplate_api.models.checkpoint import CheckpointRow
-from footplate_api.runs import service as runs
+from footplate_api.registry import lookup
 
 
 async def list_checkpoints(
     session: ReadSession, namespace: str, name: str, query: CheckpointQuery
 ) -> CheckpointList:
     """Return a page of a run's checkpoints, newest first; raises RunNotFound."""
-    run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
+    run = await lookup.find(session, namespace, name, query.uid, query.former_namespaces)
     rows, more = await repository.newest_first(session, run.uid, query.before, query.limit, query.removed)
     items = [_item(row) for row in rows]
     following = str(items[-1].step) if more else None

@@ -26,7 +26,7 @@ from footplate_api.errors import Invalid, RunNotFound
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
 from footplate_api.namespaces import repository as namespaces
-from footplate_api.runs import service as runs
+from footplate_api.registry import lookup
 from footplate_api.tariff.service import TariffReader
 from footplate_api.usage import repository
 from footplate_api.usage.repository import FIRST
@@ -266,7 +266,7 @@ def _run_as_json(
 async def _made(session: ReadSession, namespace: str, name: str, query: RunCostQuery) -> CostedRun:
     """Return a run and what it produced, or, for a run without a row, its usage. Raises RunNotFound."""
     try:
-        run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
+        run = await lookup.find(session, namespace, name, query.uid, query.former_namespaces)
         return CostedRun(
             namespace,
             name,

@@ -9,10 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from footplate_api.errors import Unauthenticated
 from footplate_api.identity.authentication import Authentication
+from footplate_api.public_paths import OPEN, SCRAPED
 
-OPEN: Final = frozenset({"/healthz", "/readyz", "/version"})  # to everybody
-SCRAPED: Final = "/metrics"
-DOCUMENTS: Final = ("/docs", "/openapi.json")  # and what lies below /docs
 CALLER: Final = "footplate.caller"  # in the scope of a request
 
 

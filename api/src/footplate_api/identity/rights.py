@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, Request
 
-from footplate_api.audit.audited_writer import AuditedWriter
-from footplate_api.audit.auditor import Auditor
 from footplate_api.dependencies import context, request_id
 from footplate_api.errors import Forbidden
 from footplate_api.identity.authentication_middleware import CALLER
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, READ_METRICS, RUNS, Caller, Right
-from footplate_api.identity.rate_limits import TokenBuckets
 
 # As FastAPI reads a boolean: whatever it might take for true is asked for.
 _FALSE: Final = frozenset({"", "0", "false", "off", "f", "no", "n"})
@@ -22,6 +19,13 @@ _TRUE: Final = frozenset({"1", "true", "on", "t", "yes", "y"})
 # One character more than an object can have: it names none, as little as what is longer still.
 _NAMESPACE: Final = 64
 _NAME: Final = 254
+
+
+class RefusedWrites(Protocol):
+    """Record of writes that callers may not do."""
+
+    async def record(self, caller: Caller, right: Right, refusal: Forbidden, request_id: str) -> None:
+        """Record the refusal, unless the caller has too many; raises DatabaseUnavailable."""
 
 
 def get_caller(request: Request) -> Caller:
@@ -38,20 +42,8 @@ def get_authorization(request: Request) -> Authorization:
     return found
 
 
-def get_auditor(request: Request) -> Auditor:
-    """Return the auditor of the caller's writes in `request`."""
-    given = context(request)
-    return Auditor(given.database, get_caller(request), request_id(request), given.now)
-
-
-def get_writer(request: Request) -> AuditedWriter:
-    """Return a writer to Kubernetes for the caller of `request`."""
-    return AuditedWriter(context(request).cluster, get_auditor(request))
-
-
 Calling = Annotated[Caller, Depends(get_caller)]
 Authorizing = Annotated[Authorization, Depends(get_authorization)]
-Writing = Annotated[AuditedWriter, Depends(get_writer)]
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,8 @@ class RequiredRight:
             await may.require(who, right)
         except Forbidden as refusal:
             if right.is_write and not is_dry_run(request):
-                await _note(request, right, refusal)
+                refusals: RefusedWrites = request.app.state.refusals
+                await refusals.record(who, right, refusal, request_id(request))
             raise
         await _lists_former(request)
 
@@ -107,15 +100,6 @@ def name_of(path: dict[str, Any]) -> str:
     ('gpt', 254)
     """
     return str(path["name"])[:_NAME]
-
-
-async def _note(request: Request, right: Right, refusal: Forbidden) -> None:
-    refusals = request.app.state.refusals
-    assert isinstance(refusals, TokenBuckets)
-    if refusals.take(get_caller(request).username) == 0.0:
-        await get_auditor(request).record_refusal(right, refusal)
-    else:
-        context(request).metrics.audit_refusals_left_out.inc()
 
 
 def includes_former(request: Request) -> bool:
@@ -145,7 +129,7 @@ async def _sees_all_costs(request: Request) -> None:
 
 
 async def _reads_metrics(request: Request) -> None:
-    if request.app.state.context.access.metrics_public:
+    if context(request).access.metrics_public:
         return
     await get_authorization(request).require(get_caller(request), READ_METRICS)
 

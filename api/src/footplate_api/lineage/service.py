@@ -10,13 +10,13 @@ from footplate_api import tolerant_json
 from footplate_api.database import ReadSession
 from footplate_api.lineage import repository
 from footplate_api.lineage.schemas import DEPTH, MOST, LineageQuery, LineageReference, LineageRun, RunLineage
+from footplate_api.registry import lookup
 from footplate_api.runs import repository as run_repository
-from footplate_api.runs import service as runs
 
 
 async def read_lineage(session: ReadSession, namespace: str, name: str, query: LineageQuery) -> RunLineage:
     """Return a run's ancestors and descendants; raises RunNotFound."""
-    run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
+    run = await lookup.find(session, namespace, name, query.uid, query.former_namespaces)
     asked = await run_repository.spec_of(session, run.uid)
     found = await repository.find_references(session, run.namespace, run.uid, DEPTH + 1, MOST + 1)
     up, cut_up = _nearest(row for row in found if row.direction == repository.UP)

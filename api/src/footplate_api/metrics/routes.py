@@ -1,4 +1,4 @@
-"""REST endpoints of telemetry and metric histories."""
+"""REST endpoint of metric histories."""
 
 from __future__ import annotations
 
@@ -6,24 +6,16 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from footplate_api import bodies
-from footplate_api.dependencies import AdmittedBody, Ingesting
 from footplate_api.errors import (
-    DatabaseFull,
     DatabaseUnavailable,
     HistoriesBusy,
-    NotItsCoordinator,
-    RunMismatch,
     RunNotFound,
-    TooBusy,
 )
 from footplate_api.identity.rights import Calling, require_right
-from footplate_api.identity.senders import OF_ITS_COORDINATOR, Sender
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
 from footplate_api.metrics.service import HistoryService
 from footplate_api.openapi import ROUTER, Responses, raises
 from footplate_api.schemas import Namespace, RunName
-from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"], **ROUTER)
 
@@ -36,25 +28,6 @@ def _histories(request: Request) -> HistoryService:
 
 # Put together off the event loop, so that FastAPI does not know its form.
 _HISTORY: Final[Responses] = {200: {"model": MetricHistory, "description": "Columns of equal length"}}
-
-
-@router.post(
-    "/telemetry",
-    response_model_exclude_none=True,
-    summary="Store telemetry of a run",
-    dependencies=[OF_ITS_COORDINATOR],
-    openapi_extra=bodies.openapi_request_body(TelemetryBatch),
-    responses=raises(NotItsCoordinator, RunMismatch, TooBusy, DatabaseUnavailable, DatabaseFull),
-)
-async def ingest_telemetry(
-    namespace: Namespace, name: RunName, sender: Sender, body: AdmittedBody, ingest: Ingesting
-) -> TelemetryReceipt:
-    """Store metric rows under (run uid, generation, step), checkpoints under (run uid, step), idempotently.
-
-    Only the run's coordinator may send it, by the token of its pod; no other right permits it.
-    The API sends the receipt once everything is durable; it states how long to gather before the next batch.
-    """
-    return await ingest.receive(sender, body)
 
 
 @router.get(

@@ -23,7 +23,7 @@ from footplate_api.metrics.schemas import (
 )
 from footplate_api.metrics.step_ranges import Extents, SegmentRange
 from footplate_api.models.run import RunRow
-from footplate_api.runs import service as runs
+from footplate_api.registry import lookup
 from footplate_contracts.metrics import COLUMNS
 from footplate_contracts.names import Phase
 
@@ -50,7 +50,7 @@ class HistoryService:
         seconds = ANSWER_SECONDS + max(0, query.limit - DEFAULT_ROWS) / _ROWS_A_SECOND
         # Of a database that is silent all are told at once, and not one after the other.
         async with self.database.read() as session:
-            run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
+            run = await lookup.find(session, namespace, name, query.uid, query.former_namespaces)
         async with self.turns.acquire(caller):
             async with self.database.read(seconds) as session:
                 part, table = await _found(session, run, query.page())

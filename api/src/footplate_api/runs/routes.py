@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 
 from footplate_api import bodies, conditional
+from footplate_api.audit.dependencies import Writing
 from footplate_api.conditional import IfNoneMatch
 from footplate_api.creation_parameters import Creating, idempotency_key
-from footplate_api.dependencies import Contextual, Pricing, Reading, RunBody
+from footplate_api.dependencies import Contextual, Reading, RunBody
 from footplate_api.errors import (
     ClusterRefused,
     ClusterUnavailable,
@@ -21,7 +22,7 @@ from footplate_api.errors import (
     NamespaceNotServed,
     RunNotFound,
 )
-from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, Writing, require_right
+from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, require_right
 from footplate_api.openapi import ROUTER, Responses, leads_to, raises
 from footplate_api.runs import idempotency, service
 from footplate_api.runs.list_queries import NamespaceFilter
@@ -35,6 +36,7 @@ from footplate_api.runs.schemas import (
     RunSubmission,
 )
 from footplate_api.schemas import Namespace, RunName
+from footplate_api.tariff.dependencies import Pricing
 
 
 async def _manifest(namespace: Namespace, body: RunBody) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -19,7 +17,7 @@ from footplate_api.labels import selector
 from footplate_api.labels.run_labels import LONGEST_VALUE
 from footplate_api.runs.pagination import LONGEST
 from footplate_api.runs.sort_order import RunSort
-from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, Uid
+from footplate_api.schemas import FormerNamespaces, Instant, QueryParameters, Schema, Uid
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_ledger.carbon import IntensitySource
@@ -65,28 +63,11 @@ class RunSubmission(Schema):
     status: dict[str, Any] | None = None
 
 
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]", re.ASCII)
-
-
-def _written_out(value: object) -> object:
-    if isinstance(value, str) and not _TIME.match(value):
-        raise ValueError("must be a time such as 2026-11-28T10:00:00Z")
-    return value
-
-
-def _utc(time: datetime) -> datetime:
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("must be a time between the years 1 and 9999 in UTC") from None
-
-
 def _selector(text: str) -> str:
     selector.parse(text)
     return text
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_utc)]
 _Property = Annotated[str, Field(max_length=LONGEST_VALUE, pattern=r"^[^\x00]+$")]
 
 

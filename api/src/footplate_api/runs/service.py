@@ -14,7 +14,7 @@ from footplate_api.attempts import repository as attempts
 from footplate_api.coordinators import record as coordinator_record
 from footplate_api.coordinators import repository as coordinators
 from footplate_api.database import Database, ReadSession, WriteSession
-from footplate_api.errors import ClusterRefused, FieldError, InstallationLacksRights, Invalid, RunNotFound
+from footplate_api.errors import ClusterRefused, FieldError, InstallationLacksRights, Invalid
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, PROFILES, Caller, Right
 from footplate_api.installation import repository as installation
@@ -22,6 +22,7 @@ from footplate_api.kubernetes_client import KubernetesClient, KubernetesWriter, 
 from footplate_api.labels.run_labels import ASKED_UNDER
 from footplate_api.models.base import table_of
 from footplate_api.models.run import RunRow
+from footplate_api.registry import lookup
 from footplate_api.runs import (
     estimate,
     idempotency_keys,
@@ -214,7 +215,7 @@ async def detail(
     session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool
 ) -> RunDetail:
     """Return all of a run, with its spec, labels and annotations; raises RunNotFound."""
-    return await _shown(session, await get(session, namespace, name, uid, former_namespaces))
+    return await _shown(session, await lookup.find(session, namespace, name, uid, former_namespaces))
 
 
 async def _shown(session: ReadSession, run: RunRow) -> RunDetail:
@@ -222,28 +223,3 @@ async def _shown(session: ReadSession, run: RunRow) -> RunDetail:
     asked = await repository.spec_of(session, run.uid)
     more = {"labels": asked.labels, "annotations": asked.annotations, "spec": asked.spec}
     return RunDetail.model_validate(columns | more, by_alias=False, by_name=True)
-
-
-async def get(
-    session: ReadSession, namespace: str, name: str, uid: str | None = None, former_namespaces: bool = False
-) -> RunRow:
-    """Return the run of this name, live or newest; raises RunNotFound."""
-    run = await repository.find(session, namespace, name, uid, former_namespaces)
-    if run is None:
-        raise _not_found(namespace, name, uid)
-    return run
-
-
-async def uid_of(
-    session: ReadSession, namespace: str, name: str, uid: str | None = None, former_namespaces: bool = False
-) -> str:
-    """Return the uid of the run that get() returns, for rows stored under it; raises RunNotFound."""
-    found = await repository.find_uid(session, namespace, name, uid, former_namespaces)
-    if found is None:
-        raise _not_found(namespace, name, uid)
-    return found
-
-
-def _not_found(namespace: str, name: str, uid: str | None) -> RunNotFound:
-    which = f" with uid {uid!r}" if uid else ""
-    return RunNotFound(f"No TrainingRun {name!r}{which} was seen in namespace {namespace!r}.")

@@ -10,7 +10,7 @@ from footplate_api.database import ReadSession
 from footplate_api.metrics import history, step_ranges
 from footplate_api.metrics import repository as metrics
 from footplate_api.models.sample import StepSample
-from footplate_api.runs import service as runs
+from footplate_api.registry import lookup
 from footplate_api.samples import repository, storage
 from footplate_api.samples.schemas import SampleItem, SampleList, SampleQuery, StepSamples
 
@@ -20,7 +20,7 @@ async def list_samples(session: ReadSession, namespace: str, name: str, query: S
 
     As with rows, samples of an abandoned branch are left out.
     """
-    run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
+    run = await lookup.find(session, namespace, name, query.uid, query.former_namespaces)
     segments = (await metrics.segments(session, [run.uid])).get(run.uid, [])
     chosen = step_ranges.effective_ranges(segments)
     if query.step is not None:

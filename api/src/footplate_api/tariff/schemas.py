@@ -9,8 +9,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from footplate_api.runs.schemas import Instant
-from footplate_api.schemas import QueryParameters, Schema
+from footplate_api.schemas import Instant, QueryParameters, Schema
 from footplate_contracts.v1alpha1.computeprofile import Capacity
 from footplate_ledger.carbon import IntensitySource
 

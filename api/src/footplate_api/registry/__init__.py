@@ -1,0 +1,1 @@
+"""Registry of runs: their rows, and which run a name stands for."""

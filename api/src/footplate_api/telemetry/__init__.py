@@ -1,0 +1,1 @@
+"""Telemetry: its routes, the room that its bodies have, and its writer."""
