@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from fastapi import FastAPI
 
-from footplate_api import bodies, dependencies, document, openapi, page
+from footplate_api import bodies, document, error_handlers, openapi, page
 from footplate_api.app_context import AppContext
 from footplate_api.attempts import routes as attempts
 from footplate_api.audit import routes as audit
@@ -152,7 +152,7 @@ def create_app(context: AppContext) -> FastAPI:
         context.database, context.metrics.registry, context.served, context.replica
     )
     app.state.costs = CostService(context.database, app.state.tariffs)
-    dependencies.install_error_handlers(app)
+    error_handlers.install_error_handlers(app)
     _install_access(app, context)
     return app
 

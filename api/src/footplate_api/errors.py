@@ -1,4 +1,4 @@
-"""Exceptions of the API; only dependencies.py turns them into responses.
+"""Exceptions of the API; only error_handlers.py turns them into responses.
 
 ApiError
 ├── Unauthenticated       401  missing or invalid token

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from footplate_api.dependencies import REQUEST_ID_HEADER, problem_response
+from footplate_api.error_handlers import REQUEST_ID_HEADER, problem_response
 from footplate_api.errors import ApiError
 from footplate_api.instruments import ApiMetrics
 from footplate_contracts.logs import bind, log_fields

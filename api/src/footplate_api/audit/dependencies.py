@@ -8,7 +8,8 @@ from fastapi import Depends, Request
 
 from footplate_api.audit.audited_writer import AuditedWriter
 from footplate_api.audit.auditor import Auditor
-from footplate_api.dependencies import context, request_id
+from footplate_api.dependencies import context
+from footplate_api.error_handlers import request_id
 from footplate_api.identity.rights import get_caller
 
 
