@@ -120,7 +120,9 @@ async def fill(url: str, runs: int) -> None:
     opened = Database(with_driver(url))
     for start in range(0, runs, 1000):
         async with opened.write(60) as session:
-            await repository.store(session, [run(number) for number in range(start, min(start + 1000, runs))])
+            await repository.store_runs(
+                session, [run(number) for number in range(start, min(start + 1000, runs))]
+            )
     if opened.engine.dialect.name == "postgresql":
         async with opened.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")

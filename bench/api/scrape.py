@@ -103,7 +103,7 @@ async def store(url: str, runs: Sequence[dict[str, Any]]) -> None:
     opened = Database(with_driver(url))
     for start in range(0, len(runs), 1000):
         async with opened.write() as session:
-            await repository.store(session, runs[start : start + 1000])
+            await repository.store_runs(session, runs[start : start + 1000])
     await opened.close()
 
 

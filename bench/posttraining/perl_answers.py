@@ -37,7 +37,7 @@ from bench.posttraining.stage_runs import (
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from footplate_trainer.data.sample_shards import Samples
+from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.shards import TokenShards
 
 FITTING: Final = 256  # tokens of a conversation
@@ -182,7 +182,7 @@ def rendered_alike(folder: Path, model: Path, held_out: Sequence[Talk]) -> bool:
 
 def _stored(shards: Path) -> list[list[int]]:
     """The ids of each sample of one document."""
-    samples = Samples(TokenShards.open(str(shards)))
+    samples = SampleShards(TokenShards.open(str(shards)))
     return [samples[number].documents[0].tokens.tolist() for number in range(len(samples))]
 
 

@@ -32,7 +32,7 @@ from footplate_operator.keys.keyring import CredentialSource
 from footplate_operator.runtime.kinds import SECRET, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.history_client import FinalStatus, RecordingTracker
-from footplate_operator.trainingrun.observed import RecordingStatus
+from footplate_operator.trainingrun.observation import RecordingStatus
 from footplate_operator.trainingrun.revision import Defaults
 from tests.support.fake_cluster import Clock, FakeCluster, copied
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from tests.support.chat import assistant, chatml_model, user
 from tests.support.stages import pack_conversations
 
@@ -37,4 +37,4 @@ def pack_pairs(folder: Path, count: int = 40, *, margins: bool = True, model: Pa
 
     source = folder / "pairs.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows()))
-    return pack_conversations(source, folder / "shards", model, format=ShardFormat.PREFERENCES)
+    return pack_conversations(source, folder / "shards", model, format=RecordKind.PREFERENCES)

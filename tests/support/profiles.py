@@ -8,7 +8,7 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 
 from footplate_contracts.names import WorkerId
-from footplate_contracts.v1alpha1.placement import Pack
+from footplate_contracts.v1alpha1.placement import PackPlacement
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.manifests import coordinator
 from footplate_operator.trainingrun.packing import TargetDomain
@@ -40,5 +40,5 @@ def pods(name: str) -> list[Json]:
     ]
 
 
-def _target(pack: Pack | None) -> TargetDomain | None:
+def _target(pack: PackPlacement | None) -> TargetDomain | None:
     return None if pack is None else TargetDomain(pack, "domain-a")

@@ -25,7 +25,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.samples import LoggedSample
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.advantages import complete_reward_sums
 from footplate_trainer.rollout.collector import RolloutCollector
@@ -65,7 +65,7 @@ def pack_prompts(folder: Path, count: int = 12, model: Path | None = None) -> Pa
     ]
     source = folder / "prompts.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return pack_conversations(source, folder / "shards", model, format=ShardFormat.PROMPTS)
+    return pack_conversations(source, folder / "shards", model, format=RecordKind.PROMPTS)
 
 
 def _said(number: int) -> str:

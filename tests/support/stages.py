@@ -11,7 +11,7 @@ from typing import Any
 from footplate_trainer.data.chat.model_template import read_template
 from footplate_trainer.data.chat.renderer import in_process_renderer
 from footplate_trainer.data.chat.template import ChatTemplate
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
 from tests.support.chat import assistant, chatml_model, user
 
@@ -71,12 +71,12 @@ def pack_rows(rows: list[dict[str, Any]], folder: Path, **options: Any) -> Path:
 
 def pack_preferences(folder: Path, count: int = 40) -> Path:
     """Shards of `preferences`."""
-    return pack_rows(preferences(count), folder, format=ShardFormat.PREFERENCES)
+    return pack_rows(preferences(count), folder, format=RecordKind.PREFERENCES)
 
 
 def pack_ratings(folder: Path, count: int = 40) -> Path:
     """Shards of `ratings`."""
-    return pack_rows(ratings(count), folder, format=ShardFormat.RATINGS)
+    return pack_rows(ratings(count), folder, format=RecordKind.RATINGS)
 
 
 def pack_conversations(source: Path, out: Path, model: Path, **options: Any) -> Path:
@@ -84,6 +84,6 @@ def pack_conversations(source: Path, out: Path, model: Path, **options: Any) -> 
     found = read_template(model, None)
     assert found is not None
     render = in_process_renderer(ChatTemplate(found.source, "t", found.special))
-    chosen = SampleOptions(**{"format": ShardFormat.CHAT, "tokenizer": model, **options})
+    chosen = SampleOptions(**{"format": RecordKind.CHAT, "tokenizer": model, **options})
     pack_samples([str(source)], out, chosen, render=render)
     return out

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from footplate_api.schemas import LARGEST
 
 
-def parse(text: str) -> dict[str, Any]:
+def parse_object(text: str) -> dict[str, Any]:
     """Parse a JSON object, in half of the time that the standard library takes; any other value is empty.
 
     The standard library alone reads half a surrogate pair, which other releases have stored as it was sent.
@@ -59,7 +59,7 @@ def number(parent: Mapping[str, Any], key: str) -> float | None:
         return None
 
 
-def time(parent: Mapping[str, Any], key: str) -> datetime | None:
+def time_at(parent: Mapping[str, Any], key: str) -> datetime | None:
     """Return the RFC 3339 time under `key` in UTC, which is also assumed where it has no zone."""
     value = parent.get(key)
     if not isinstance(value, str):

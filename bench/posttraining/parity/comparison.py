@@ -20,7 +20,7 @@ from footplate_contracts.names import ExitCode
 from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.data import order
 from footplate_trainer.data.conversation_dataset import ConversationDataset
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.huggingface.export import export_checkpoint
 from tests.support.ranks import run_ranks
@@ -128,5 +128,5 @@ def compared(
 
 def _packed(case: Case, model: Path, folder: Path) -> Path:
     source = in_the_order_of(case.rows, folder / "rows.jsonl")
-    masked = {"mask": case.mask} if case.format is ShardFormat.CHAT else {}
+    masked = {"mask": case.mask} if case.format is RecordKind.CHAT else {}
     return pack_conversations(source, folder / "shards", model, format=case.format, **masked)

@@ -32,7 +32,7 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
 from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.data import order
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.huggingface.export import export_checkpoint
 from footplate_trainer.rewards.reward_samples import SampleKey
@@ -181,7 +181,7 @@ def compared(
     case, folders = CASES[kind], models(root)
     told = expected(case, optimizer, folders)
     source = in_the_order_of([{"prompt": prompt} for prompt in PROMPTS], folder / "prompts.jsonl")
-    shards = pack_conversations(source, folder / "shards", folders["policy"], format=ShardFormat.PROMPTS)
+    shards = pack_conversations(source, folder / "shards", folders["policy"], format=RecordKind.PROMPTS)
     asked = {
         "epochs": EPOCHS,
         "value": {"uri": str(folders["value"])},

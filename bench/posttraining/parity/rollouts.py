@@ -18,7 +18,7 @@ from bench.posttraining.parity.oracle import Rollout, Run, Seen
 from bench.posttraining.parity.stages import CONTEXT, OPTIMIZERS, STEPS, once
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout.journal_records import Record, RewardsRecord, SampleRecord
@@ -57,7 +57,7 @@ def compared(
     """Our training of that name, which begins with `model`, with TRL's."""
     kind, _, optimizer = name.rpartition("-")
     source = in_the_order_of(PROMPTS, folder / "prompts.jsonl")
-    shards = pack_conversations(source, folder / "shards", model, format=ShardFormat.PROMPTS)
+    shards = pack_conversations(source, folder / "shards", model, format=RecordKind.PROMPTS)
     overrides = [
         "stage=grpo",
         f"initFrom={{uri: {model}}}",

@@ -14,7 +14,7 @@ from typing import Any, Final
 from bench.posttraining.parity.oracle import Run
 
 from footplate_contracts.v1alpha1.data import LossMask
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from tests.support.plain_llama import TEMPLATE as TURNS
 from tests.support.plain_llama import Weights, random_weights, write
 
@@ -86,7 +86,7 @@ class Case:
     settings: Mapping[str, Any]  # of TRL
     ours: tuple[str, ...]
     rows: Rows = field(default_factory=lambda: PAIRS)
-    format: ShardFormat = ShardFormat.PREFERENCES
+    format: RecordKind = RecordKind.PREFERENCES
     mask: LossMask = LossMask.ASSISTANT
     packed: bool = False
 
@@ -98,7 +98,7 @@ class Case:
 
 def _sft(mask: LossMask, rows: Rows = CHATS, *, packed: bool = False, **settings: Any) -> Case:
     step = _PACKED if packed else _BY_TWO
-    return Case("sft", {**step, **settings}, ("stage=sft",), rows, ShardFormat.CHAT, mask, packed)
+    return Case("sft", {**step, **settings}, ("stage=sft",), rows, RecordKind.CHAT, mask, packed)
 
 
 def _reward(rows: Rows, centring: float = 0.0) -> Case:
@@ -136,7 +136,7 @@ CASES: Final[Mapping[str, Case]] = {
         {**_AT_ONCE, "undesirable_weight": 0.7},
         ("stage=dpo", "preference={loss: kto, undesirableWeight: 0.7}"),
         RATED,
-        ShardFormat.RATINGS,
+        RecordKind.RATINGS,
     ),
     "dpo-orpo": Case("orpo", _AT_ONCE, ("stage=dpo", "preference={loss: orpo}", "data.mask=all")),
     "dpo-simpo": Case(

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Final
 
 from footplate_ledger.intervals import Interval
-from footplate_ledger.node_shares import split_node_time
+from footplate_ledger.node_shares import split_node_time_by_pods
 from footplate_ledger.prices import FOREVER, PriceBook
 from footplate_ledger.units import HourlyRate, Money, Seconds
 from footplate_ledger.usage import NodeLifetime, PodAllocation
@@ -96,7 +96,7 @@ def node_lines(
 ) -> Iterator[BillLine]:
     """Yield the lines of one node and its pods."""
     known = {pod.uid: pod for pod in pods}
-    for part in split_node_time(node, known.values(), now):
+    for part in split_node_time_by_pods(node, known.values(), now):
         for span, rate in book.split_by_rate(node.goods, part.span.within(window)):
             for uid, share in part.shares.items():
                 yield BillLine(uid, node.uid, span, share, rate, known[uid].end.estimated)

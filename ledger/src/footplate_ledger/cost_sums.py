@@ -23,7 +23,7 @@ from footplate_ledger.carbon import GridLocation, IntensitySource, split_by_inte
 from footplate_ledger.energy import Consumption, EnergyMethod, pod_consumption
 from footplate_ledger.exact_sum import ExactSum
 from footplate_ledger.intervals import Interval
-from footplate_ledger.node_shares import infer_nodes, split_node_time
+from footplate_ledger.node_shares import infer_nodes, split_node_time_by_pods
 from footplate_ledger.prices import FOREVER, PriceBook, matching_skus
 from footplate_ledger.units import HOUR, Carbon, Energy, Money, Seconds
 from footplate_ledger.usage import NodeLifetime, PodAllocation, PowerProfile, Sku
@@ -246,7 +246,7 @@ class CostAggregator:
         marks = self._marks(node.goods)
         pods = {pod.uid: pod for pod in on}
         counted = {uid for uid in pods if keys[uid] is not None}
-        for there in split_node_time(node, pods.values(), self._now, counted):
+        for there in split_node_time_by_pods(node, pods.values(), self._now, counted):
             span = there.span.within(self._window)
             if not span:
                 continue

@@ -43,7 +43,7 @@ class _Sums:
         self.pods += times
 
 
-def split_node_time(
+def split_node_time_by_pods(
     node: NodeLifetime, pods: Iterable[PodAllocation], now: int, wanted: Collection[str] | None = None
 ) -> Iterator[NodeShares]:
     """Yield parts of the time of `node` until `now` with the same pods; in order, without gaps.

@@ -18,7 +18,7 @@ from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.manifests import coordinator
 from footplate_operator.trainingrun.manifests.pod import security_context
-from footplate_operator.trainingrun.observed import ApiEndpoint
+from footplate_operator.trainingrun.observation import ApiEndpoint
 from footplate_operator.trainingrun.policies.pod_refusals import refusal
 from footplate_operator.trainingrun.run import Run, decode_profile
 from tests.component.contracts.kube import Kubectl

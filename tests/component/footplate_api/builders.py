@@ -67,7 +67,9 @@ async def coordinator(
     token = f"token-of-{namespace}/{pod_uid}"
     if token not in reviewer.tokens:
         async with context.database.write() as session:
-            await repository.store(session, [CoordinatorPod(pod_uid, uid, namespace, name, epoch)])
+            await repository.store_coordinators(
+                session, [CoordinatorPod(pod_uid, uid, namespace, name, epoch)]
+            )
     return reviewer.add_pod(token, pod_uid, namespace)
 
 

@@ -90,7 +90,7 @@ async def store(api: Served, numbers: range, steps: range) -> None:
 
     async def stored() -> None:
         async with api.context.database.write(None) as session:
-            assert not any(await ingest.store(session, deliveries))
+            assert not any(await ingest.store_batches(session, deliveries))
 
     await api.do(stored())
 
@@ -175,7 +175,7 @@ def of_attempt(number: int) -> PodAllocation:
 async def test_the_cost_of_a_run_that_began_very_often(database_url: str) -> None:
     async def stored() -> None:
         async with api.context.database.write(None) as session:
-            await attempts.store(session, [attempt(number) for number in range(1, ATTEMPTS + 1)])
+            await attempts.store_attempts(session, [attempt(number) for number in range(1, ATTEMPTS + 1)])
         nodes = [node(f"n{number}", start=LONG_AGO) for number in range(64)]
         await use(api.context.database, map(of_attempt, range(PODS)), nodes)
 

@@ -33,7 +33,7 @@ _REST = [_WHOLE.get(name) for name in STORED[1:]]
 async def store(database: Database, steps: Iterable[int], generation: tuple[int, int] = (1, 1)) -> None:
     rows = [TelemetryRow((step, *_REST)) for step in steps]
     async with database.write() as session:
-        await storage.store(session, [ParsedBatch("research", "gpt", "uid", 2, {generation: rows})])
+        await storage.store_telemetry(session, [ParsedBatch("research", "gpt", "uid", 2, {generation: rows})])
 
 
 async def segments(database: Database) -> list[Segment]:

@@ -57,7 +57,7 @@ def row(name: str, phase: str | None, minutes: int, seen: datetime = NOW) -> dic
 
 async def stored(database: Database, rows: Sequence[dict[str, Any]]) -> None:
     async with database.write() as session:
-        await runs.store(session, rows)
+        await runs.store_runs(session, rows)
 
 
 async def scraped(
@@ -214,7 +214,7 @@ async def test_a_scrape_reads_of_runs_that_changed_alone(database: Database, ask
     gone = row("goes", "Running", 5) | {"resource_version": 2, "deleted_at": NOW}
     await stored(database, [changed, gone])
     async with database.write() as session:
-        await storage.store(session, [telemetry("reports", 80)])
+        await storage.store_telemetry(session, [telemetry("reports", 80)])
         await storage.store_dropped(session, [telemetry("refuses", 4, refused=3)])
     later = read(await scrapes.text(NOW))
 
@@ -250,7 +250,7 @@ class Fleet:
             said = telemetry(name, self._steps, refused=self._chance.choice((0, self._steps)))
             generation = (self._chance.choice((1, 2)), self._chance.choice((1, 2)))
             async with self._database.write() as session:
-                await storage.store(session, [replace(said, rows={generation: said.rows[1, 1]})])
+                await storage.store_telemetry(session, [replace(said, rows={generation: said.rows[1, 1]})])
                 await storage.store_dropped(session, [said])
         elif len(self._runs) > 2:
             await stored(self._database, [self._newer(name) | {"deleted_at": NOW}])

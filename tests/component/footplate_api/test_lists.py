@@ -60,7 +60,7 @@ def labels(number: int) -> dict[str, str]:
 async def filled(database: Database, runs: int) -> list[dict[str, Any]]:
     rows = [run(number) for number in range(runs)]
     async with database.write(60) as session:
-        await repository.store(session, rows)
+        await repository.store_runs(session, rows)
     return rows
 
 
@@ -100,7 +100,10 @@ def holds(row: dict[str, Any], within: NamespaceFilter, query: RunQuery) -> bool
             asked.created_to is None or begun < asked.created_to,
             asked.ended_from is None or (ended is not None and ended >= asked.ended_from),
             asked.ended_to is None or (ended is not None and ended < asked.ended_to),
-            *(matches(row["labels"], wanted) for wanted in selector.parse(asked.label_selector or "")),
+            *(
+                matches(row["labels"], wanted)
+                for wanted in selector.parse_selector(asked.label_selector or "")
+            ),
         )
     )
 
@@ -237,7 +240,7 @@ async def test_runs_of_former_namespaces_are_told_apart_in_lists_over_all(databa
     await filled(database, 6)
     made = {"name": "team-1", "resource_version": 99, "created_at": NOW + timedelta(minutes=1)}
     async with database.write() as session:
-        await namespaces.store(session, [{**made, "uid": "anew"}])
+        await namespaces.store_namespaces(session, [{**made, "uid": "anew"}])
     present = {"uid-000004", "uid-000002", "uid-000003", "uid-000005"}  # 1 was before, 0 is deleted
     assert set(await listed(database, NamespaceFilter(), RunQuery())) == present
     assert set(await listed(database, NamespaceFilter(), RunQuery(formerNamespaces=True))) == present | {
@@ -251,7 +254,7 @@ async def test_labels_follow_what_kubernetes_has(database: Database) -> None:
     assert await listed(database, NamespaceFilter(), query) == ["uid-000000"]
     changed = {**run(0), "labels": {"tier": "gold"}, "digest": "changed", "resource_version": 9}
     async with database.write() as session:
-        await repository.store(session, [changed])
+        await repository.store_runs(session, [changed])
     assert await listed(database, NamespaceFilter(), query) == []
     gold = RunQuery(labelSelector="tier=gold,!unique", includeDeleted=True)
     assert await listed(database, NamespaceFilter(), gold) == ["uid-000000"]

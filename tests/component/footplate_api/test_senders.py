@@ -291,8 +291,8 @@ async def test_memory_is_bounded_and_the_database_has_the_rest(database: Databas
     known = CoordinatorAuthorizer(database, cluster, most=2)
     pods = [CoordinatorPod(f"p{number}", f"u{number}", "research", f"r{number}", 1) for number in range(5)]
     async with database.write() as session:
-        await repository.store(session, pods)
-        await repository.store(session, [*pods, pods[0]._replace(epoch=7)])
+        await repository.store_coordinators(session, pods)
+        await repository.store_coordinators(session, [*pods, pods[0]._replace(epoch=7)])
     for pod in [*pods, *pods]:
         assert await sender(known, pod.pod_uid, pod.name) == pod.run_uid
     assert cluster.gets == 0

@@ -82,7 +82,7 @@ async def test_two_replicas_that_are_told_of_checkpoints_in_any_order_do_not_sto
 
     async def told(some: Sequence[tuple[str, CheckpointRecord]]) -> None:
         async with database.write(60.0) as session:
-            await checkpoints.store(session, some)
+            await checkpoints.store_checkpoints(session, some)
 
     await asyncio.gather(told(records), told(records[::-1]))
 
@@ -101,7 +101,7 @@ async def test_rows_with_gaps_are_joined_by_those_that_lie_between(database: Dat
     for steps in ([1, 3, 5, 9, LARGEST], [4], [2, 8, LARGEST - 1], [0]):
         rows = [TelemetryRow((step, *_REST)) for step in steps]
         async with database.write() as session:
-            await storage.store(session, [ParsedBatch("research", "gpt", "uid", 1, {(1, 1): rows})])
+            await storage.store_telemetry(session, [ParsedBatch("research", "gpt", "uid", 1, {(1, 1): rows})])
     async with database.read() as session:
         [[segment]] = (await repository.segments(session, ["uid"])).values()
         found = await repository.extents(session, [whole(segment)], 10)

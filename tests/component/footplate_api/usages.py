@@ -69,7 +69,7 @@ async def store(
     """Puts usage into the database as the follower does."""
     told = UsageBatch({known.uid: known for known in pods}, {known.uid: known for known in nodes})
     async with database.write(None) as session:
-        await repository.store(session, told)
+        await repository.store_usage(session, told)
 
 
 async def known(database: Database, uids: Iterable[str], nodes: Iterable[str] = ()) -> UsageBatch:

@@ -15,7 +15,7 @@ from footplate_operator.__main__ import main as operator
 from footplate_operator.runtime.controller import Controller, OwnedKind
 from footplate_operator.runtime.decision import Create, Decision, Delete, ReconcileProblem
 from footplate_operator.runtime.kinds import CONFIG_MAP, Json, Kind
-from footplate_operator.runtime.objects import Child, Object, owner_reference
+from footplate_operator.runtime.objects import Child, KubernetesObject, owner_reference
 
 PARCEL = Kind("example.dev/v1", "Parcel", "parcels")
 UID_LABEL = "example.dev/parcel-uid"
@@ -44,7 +44,7 @@ class ParcelStatus(Contract):
     conditions: list[Condition] = []
 
 
-Parcel = Object[ParcelSpec, ParcelStatus]
+Parcel = KubernetesObject[ParcelSpec, ParcelStatus]
 
 
 class Parcels(Controller[Parcel, Sequence[Child], Decision[ParcelStatus]]):

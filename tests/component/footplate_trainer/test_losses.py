@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.pack import pack
 from footplate_trainer.model.targets import Targets
 from tests.support.ranks import run_ranks
@@ -51,7 +51,7 @@ def scored(rng: random.Random) -> dict[str, Any]:
     return {"text": words(rng, count), "value": count / 4}
 
 
-def packed(folder: Path, shard_format: ShardFormat, record: Callable[[random.Random], Any]) -> Path:
+def packed(folder: Path, shard_format: RecordKind, record: Callable[[random.Random], Any]) -> Path:
     rng = random.Random(5)
     text = folder / "records.jsonl"
     text.write_text("".join(json.dumps(record(rng)) + "\n" for _ in range(40)))
@@ -79,13 +79,13 @@ def check_layouts(shards: Path, folder: Path, *overrides: str) -> list[float]:
 
 
 def test_square_errors(tmp_path: Path) -> None:
-    shards = packed(tmp_path, ShardFormat.REGRESSION, scored)
+    shards = packed(tmp_path, RecordKind.REGRESSION, scored)
 
     check_layouts(shards, tmp_path, "training.loss.name=mse")
 
 
 def test_contrastive_is_over_the_global_batch(tmp_path: Path) -> None:
-    shards = packed(tmp_path, ShardFormat.PAIRS, pairs)
+    shards = packed(tmp_path, RecordKind.PAIRS, pairs)
 
     check_layouts(shards, tmp_path, "training.loss={name: contrastive, temperature: 0.5}")
 
@@ -114,7 +114,7 @@ def test_losses_that_want_the_whole_head(
     shards: Path, tmp_path: Path, name: str, ranks: int, layout: str
 ) -> None:
     if name == "mse":
-        shards = packed(tmp_path, ShardFormat.REGRESSION, scored)
+        shards = packed(tmp_path, RecordKind.REGRESSION, scored)
     common = [f"training.loss.name={name}", "model.layers=4", "training.microBatchSize=4", "training.steps=3"]
     one = rows_of(shards, tmp_path / "one", 1, *common)
     more = rows_of(shards, tmp_path / "more", ranks, *common, layout)

@@ -12,8 +12,8 @@ import yaml
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.__main__ import main
-from footplate_trainer.data.layout import ShardFormat
-from footplate_trainer.data.sample_shards import Samples
+from footplate_trainer.data.layout import RecordKind
+from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.manifest.run_file import InvalidManifest, read_run
 from tests.support import plain_llama
@@ -47,7 +47,7 @@ def pack_sums(folder: Path) -> None:
     rows = [{"prompt": [user(f"{n} + {n} =")], "answer": f"{2 * n}"} for n in range(8)]
     source = write(folder / "sums.jsonl", rows)
     model = folder / "models" / "smollm2"
-    pack_conversations(source, folder / "data" / "sums", model, format=ShardFormat.PROMPTS)
+    pack_conversations(source, folder / "data" / "sums", model, format=RecordKind.PROMPTS)
 
 
 def test_fine_tuning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_generated_answers(tmp_path: Path) -> None:
     answers = tmp_path / "data" / "answers"
     short = f"{_SHORT}, output: {{uri: {answers}, best: 1}}}}"
     found.train(0, (*_SMALLER, short, "training.steps=2", _EIGHT))
-    assert 0 < len(Samples(TokenShards.open(str(answers)))) <= 8, "the best of each prompt's that ended"
+    assert 0 < len(SampleShards(TokenShards.open(str(answers)))) <= 8, "the best of each prompt's that ended"
     assert [row["step"] for row in read_rows(Path(found.rows))] == [1, 2]
 
 
@@ -93,7 +93,7 @@ def test_generated_answers_by_a_reward_model(tmp_path: Path) -> None:
     found.train_run(yaml.safe_dump(run), (*_SMALLER, short, "training.steps=2", _EIGHT))
     [first, *_] = read_rows(Path(found.rows))
     assert first["values"].keys() >= {"rewards/model", "rewards/short"}
-    samples = Samples(TokenShards.open(str(answers)))
+    samples = SampleShards(TokenShards.open(str(answers)))
     for columns in (samples[number].columns for number in range(len(samples))):
         assert columns is not None
         said = columns["rewards"]

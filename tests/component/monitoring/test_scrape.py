@@ -40,7 +40,7 @@ async def store(url: str, *manifests: dict[str, Any]) -> None:
     """Have the API's database know them."""
     opened = Database(url)
     async with opened.write() as session:
-        await repository.store(session, [run_rows.row(body, datetime.now(UTC)) for body in manifests])
+        await repository.store_runs(session, [run_rows.row(body, datetime.now(UTC)) for body in manifests])
     await opened.close()
 
 

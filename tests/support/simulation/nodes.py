@@ -55,7 +55,7 @@ class Node:
     def find_refusal(self, now: float) -> FailureReport | None:
         """What an agent says of it before ranks start; None where they may."""
         requested = "rdma/ib" if self.locked_memory >= 0 else ""
-        return rdma.find_refusal(requested, self.locked_memory, 0, Path("/"), now)
+        return rdma.find_rdma_obstacle(requested, self.locked_memory, 0, Path("/"), now)
 
 
 class Nodes:

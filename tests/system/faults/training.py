@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_trainer.data.layout import MANIFEST_FILE, ShardFormat
+from footplate_trainer.data.layout import MANIFEST_FILE, RecordKind
 from tests.support.chat import user
 from tests.support.matrix import Phase
 from tests.support.runs import Json, changed, tiny
@@ -88,7 +88,7 @@ def prepare(shared: Path) -> None:
         (rewards / "slow_reward.py").write_text(_FUNCTION)
         prompts.mkdir(parents=True)
         rows = [{"prompt": [user("x" * (number % 7 + 1))], "answer": str(number)} for number in range(24)]
-        pack_rows(rows, prompts, format=ShardFormat.PROMPTS)
+        pack_rows(rows, prompts, format=RecordKind.PROMPTS)
 
 
 def trained(stage: Stage, name: str, namespace: str) -> Json:

@@ -82,11 +82,11 @@ def test_an_answer_has_so_many_steps_and_no_more() -> None:
 )
 def test_a_dimension_that_there_is_not_is_named(asked: str) -> None:
     with pytest.raises(Invalid, match=r"query\.groupBy: must be one or several of namespace, queue, profile"):
-        grouping.parse(asked)
+        grouping.parse_grouping(asked)
 
 
 def test_dimensions_keep_their_order_and_their_spelling() -> None:
-    found = grouping.parse("label:x.io/team, owner,capacity")
+    found = grouping.parse_grouping("label:x.io/team, owner,capacity")
     assert found.names == ("label:x.io/team", "owner", "capacity")
     assert found.keys == ("x.io/team", ":requested-by")
     assert found.of_idle(H100) == (None, None, "onDemand")
@@ -194,7 +194,7 @@ def test_what_is_shared_out_makes_no_rows() -> None:
 def test_what_is_unknown_is_empty_in_a_table_of_text() -> None:
     line = CostLine(CostKind.IDLE, Interval(T0, T0 + HOUR), ("+1", None), None, node_seconds=Decimal("1.500"))
     text = csv_format.table(
-        grouping.parse("namespace,queue"), [line, replace(line, at=T0)], ["x"] * 10
+        grouping.parse_grouping("namespace,queue"), [line, replace(line, at=T0)], ["x"] * 10
     ).decode()
     _, first, second, end = text.split("\r\n")
     assert first == "idle,2026-11-25T10:00:00Z,2026-11-25T11:00:00Z,,'+1,,,,,1.500,,,,,,"

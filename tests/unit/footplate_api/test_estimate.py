@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from footplate_api.runs.estimate import HourlyCost, estimate_hourly, nodes
+from footplate_api.runs.estimate import HourlyCost, estimate_hourly, node_count
 from footplate_contracts.v1alpha1.computeprofile import Capacity
 from footplate_ledger.account import Tariff
 from footplate_ledger.carbon import IntensitySeries, IntensitySource
@@ -140,4 +140,4 @@ def test_it_is_said_where_the_intensity_is_from(
     ],
 )
 def test_the_nodes_that_are_held(spec: dict[str, Any], count: int | None) -> None:
-    assert nodes(spec) == count
+    assert node_count(spec) == count

@@ -23,7 +23,7 @@ from footplate_api import tolerant_json
     ],
 )
 def test_time(value: Any, read: datetime | None) -> None:
-    assert tolerant_json.time({"at": value}, "at") == read
+    assert tolerant_json.time_at({"at": value}, "at") == read
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_items_that_are_no_objects_are_left_out() -> None:
     ],
 )
 def test_parsed(text: str, read: dict[str, Any]) -> None:
-    assert tolerant_json.parse(text) == read
+    assert tolerant_json.parse_object(text) == read

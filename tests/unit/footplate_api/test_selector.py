@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_api.labels.selector import MOST, Operator, Requirement, parse
+from footplate_api.labels.selector import MOST, Operator, Requirement, parse_selector
 from footplate_api.runs.list_limits import count_label_lookups
 
 IN, NOT_IN, EXISTS, ABSENT = Operator.IN, Operator.NOT_IN, Operator.EXISTS, Operator.DOES_NOT_EXIST
@@ -36,7 +36,7 @@ IN, NOT_IN, EXISTS, ABSENT = Operator.IN, Operator.NOT_IN, Operator.EXISTS, Oper
     ],
 )
 def test_what_a_selector_asks(text: str, requirements: list[Requirement]) -> None:
-    assert list(parse(text)) == requirements
+    assert list(parse_selector(text)) == requirements
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,14 @@ def test_what_a_selector_asks(text: str, requirements: list[Requirement]) -> Non
 )
 def test_what_is_said_of_a_mistake(text: str, said: str) -> None:
     with pytest.raises(ValueError) as refused:
-        parse(text)
+        parse_selector(text)
     assert str(refused.value) == said
 
 
 def test_a_selector_has_an_end() -> None:
-    parse(",".join(["a"] * MOST))
+    parse_selector(",".join(["a"] * MOST))
     with pytest.raises(ValueError, match=f"at most {MOST}"):
-        parse(",".join(["a"] * (MOST + 1)))
+        parse_selector(",".join(["a"] * (MOST + 1)))
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_a_selector_has_an_end() -> None:
     ],
 )
 def test_a_list_looks_at_the_labels_that_no_index_finds(text: str, labels: int) -> None:
-    assert count_label_lookups(parse(text)) == labels
+    assert count_label_lookups(parse_selector(text)) == labels

@@ -20,7 +20,7 @@ from footplate_contracts.v1alpha1.references import ReferenceField
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 from footplate_trainer.checkpoint.training_state import Key, determinism_key, key_differences
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from tests.support.tiny import tiny_config
 
 DISTIL = StageRules(stage="distil", data_format="chat", uses_conversations=True)
@@ -30,7 +30,7 @@ DISTIL = StageRules(stage="distil", data_format="chat", uses_conversations=True)
 def test_each_stage_has_a_record_of_what_exists(stage: Stage) -> None:
     rules = STAGES[stage]
     assert rules.stage == stage
-    assert not rules.data_format or ShardFormat(rules.data_format)
+    assert not rules.data_format or RecordKind(rules.data_format)
     for path in rules.fields:
         model = TrainingRunSpec
         for name in path.split("."):
@@ -72,5 +72,5 @@ def test_its_model_may_be_the_start_of_another_run_and_not_a_reward_model() -> N
 @pytest.mark.parametrize("loss", PreferenceLoss)
 def test_each_preference_loss_has_a_record_of_what_exists(loss: PreferenceLoss) -> None:
     rules = PREFERENCE_LOSSES[loss]
-    assert ShardFormat(rules.data_format)
+    assert RecordKind(rules.data_format)
     assert set(rules.defaults) <= set(Preference.model_fields)

@@ -15,7 +15,7 @@ from footplate_contracts.v1alpha1.computeprofile import Capacity
 from footplate_ledger.account import Account, Tariff, build_accounts
 from footplate_ledger.bill import IDLE, BillLine, Cost, bill_lines
 from footplate_ledger.intervals import Interval, segments, unix_second
-from footplate_ledger.node_shares import infer_nodes, split_node_time
+from footplate_ledger.node_shares import infer_nodes, split_node_time_by_pods
 from footplate_ledger.prices import PriceBook, PriceBookEntry
 from footplate_ledger.units import HourlyRate, Money, Seconds
 from footplate_ledger.usage import (
@@ -72,24 +72,24 @@ def test_pods_share_by_devices_and_the_rest_is_idle() -> None:
 
 def test_without_devices_pods_share_by_the_cpu_that_they_request() -> None:
     pods = [pod("a", devices=0, cpu=Fraction(3)), pod("b", devices=0, cpu=Fraction(1, 2))]
-    [part] = split_node_time(node(devices=0, cpu=Fraction(4)), pods, NOW)
+    [part] = split_node_time_by_pods(node(devices=0, cpu=Fraction(4)), pods, NOW)
     assert part.shares == {"a": Fraction(3, 4), "b": Fraction(1, 8)} and part.idle == Fraction(1, 8)
 
 
 def test_a_pod_without_devices_has_nothing_of_a_node_with_some() -> None:
-    [part] = split_node_time(node(), [pod("coordinator", devices=0, cpu=Fraction(1))], NOW)
+    [part] = split_node_time_by_pods(node(), [pod("coordinator", devices=0, cpu=Fraction(1))], NOW)
     assert part.shares == {} and part.idle == 1
 
 
 def test_who_holds_more_together_than_there_is_shares_the_whole() -> None:
-    [part] = split_node_time(node(), [pod("a"), pod("b", devices=4)], NOW)
+    [part] = split_node_time_by_pods(node(), [pod("a"), pod("b", devices=4)], NOW)
     assert part.shares == {"a": Fraction(2, 3), "b": Fraction(1, 3)} and part.idle == 0
 
 
 def test_a_node_of_which_nothing_is_known_is_shared_by_what_its_pods_hold() -> None:
-    [part] = split_node_time(node(devices=0), [pod("a", devices=6), pod("b", devices=2)], NOW)
+    [part] = split_node_time_by_pods(node(devices=0), [pod("a", devices=6), pod("b", devices=2)], NOW)
     assert part.shares == {"a": Fraction(3, 4), "b": Fraction(1, 4)}
-    [part] = split_node_time(node(devices=0), [pod("a", devices=0), pod("b", devices=0)], NOW)
+    [part] = split_node_time_by_pods(node(devices=0), [pod("a", devices=0), pod("b", devices=0)], NOW)
     assert part.shares == {"a": Fraction(1, 2), "b": Fraction(1, 2)}
 
 
@@ -104,7 +104,7 @@ def test_a_node_of_which_nothing_is_known_is_shared_by_what_its_pods_hold() -> N
 )
 def test_nothing_is_held_of_a_node_that_has_no_time(there: NodeLifetime) -> None:
     pods = [pod(start=0, end=240), pod("p2", start=NOW, end=NOW + 900)]
-    assert list(split_node_time(there, pods, NOW)) == []
+    assert list(split_node_time_by_pods(there, pods, NOW)) == []
     assert list(bill_lines([there], pods, book(), NOW)) == []
 
 
@@ -377,7 +377,7 @@ def test_any_split_of_deliveries_is_the_same_ledger(world: World, at: int) -> No
 @given(worlds(), examples=50)
 def test_no_second_counts_twice(world: World) -> None:
     for node_usage in world.nodes:
-        parts = list(split_node_time(node_usage, merge_by_uid(world.tellings).values(), NOW))
+        parts = list(split_node_time_by_pods(node_usage, merge_by_uid(world.tellings).values(), NOW))
         assert [part.span for part in parts] == segments([part.span for part in parts])
         for part in parts:
             assert sum(part.shares.values()) + part.idle == 1 and 0 <= part.idle <= 1

@@ -21,7 +21,7 @@ from footplate_operator.trainingrun.avoidance import (
     NodeAvoidance,
 )
 from footplate_operator.trainingrun.events import not_avoided_events
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 SILENT = CoordinatorState.empty()

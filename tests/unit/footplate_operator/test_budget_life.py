@@ -10,7 +10,7 @@ import pytest
 from footplate_contracts.names import ConditionType
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.kinds import EVENT, POD, Json
-from footplate_operator.trainingrun.observed import BudgetAssessment, Level
+from footplate_operator.trainingrun.observation import BudgetAssessment, Level
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.operator_world import World

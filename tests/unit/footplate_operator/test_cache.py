@@ -9,7 +9,7 @@ import pytest
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.observed import view_pod
+from footplate_operator.trainingrun.observation import view_pod
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate_operator.runtime.kinds import POD, Json
-from footplate_operator.trainingrun.observed import PodView, view_pod
+from footplate_operator.trainingrun.observation import PodView, view_pod
 from tests.support.fake_cluster import copied
 from tests.support.operator_fakes import profile_manifest
 from tests.support.operator_world import World

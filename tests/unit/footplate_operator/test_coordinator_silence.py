@@ -16,7 +16,7 @@ from footplate_operator.trainingrun.coordinator_client import (
     CoordinatorPoller,
 )
 from footplate_operator.trainingrun.coordinator_silence import SilenceDetector
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 from tests.support.fake_cluster import FakeCluster
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 
 from footplate_contracts.names import Cause, Reason
 from footplate_operator.runtime.kinds import POD
-from footplate_operator.trainingrun.observed import LostWorker, PodView, view_pod
+from footplate_operator.trainingrun.observation import LostWorker, PodView, view_pod
 from footplate_operator.trainingrun.policies import startup
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, worst
 from footplate_operator.trainingrun.policies.failure import FailureSource

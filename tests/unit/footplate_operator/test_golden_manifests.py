@@ -11,11 +11,11 @@ import pytest
 from footplate_contracts.names import ConditionType, Phase, Reason, WorkerId
 from footplate_operator.keys.credentials import RunCredentials
 from footplate_operator.runtime.conditions import NewCondition, condition
-from footplate_operator.runtime.events import Event, manifest
+from footplate_operator.runtime.events import ObjectEvent, manifest
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun import events
 from footplate_operator.trainingrun.manifests import children, coordinator
-from footplate_operator.trainingrun.observed import ApiEndpoint
+from footplate_operator.trainingrun.observation import ApiEndpoint
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.golden import ROOT, as_yaml, assert_golden
 from tests.support.operator_runs import H100, frozen, run
@@ -141,7 +141,7 @@ def held_up_event() -> Json | None:
     return event_manifest(events.held_up_event(PLAIN, after))
 
 
-def event_manifest(event: Event | None) -> Json | None:
+def event_manifest(event: ObjectEvent | None) -> Json | None:
     return manifest(TRAINING_RUN, PLAIN, event, "operator-1", NOW) if event else None
 
 

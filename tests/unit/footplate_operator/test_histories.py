@@ -19,7 +19,7 @@ from footplate_operator.trainingrun.history_client import (
     HistoryClient,
     RecordingPoller,
 )
-from footplate_operator.trainingrun.observed import RecordingStatus
+from footplate_operator.trainingrun.observation import RecordingStatus
 from tests.support.operator_world import running
 from tests.support.simulation.virtual_loop import in_virtual_time
 

@@ -14,7 +14,7 @@ from footplate_contracts.reports import CheckpointRecord, GenerationId, Retained
 from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import REVISION
 from footplate_operator.trainingrun.gang import retirement
-from footplate_operator.trainingrun.observed import Observed, PodView
+from footplate_operator.trainingrun.observation import Observed, PodView
 from footplate_operator.trainingrun.run import Run, decode
 from footplate_operator.trainingrun.status.observed_fields import update_ended_status
 from tests.support.fake_cluster import copied

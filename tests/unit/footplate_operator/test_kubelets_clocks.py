@@ -8,7 +8,7 @@ import pytest
 
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.kinds import POD
-from footplate_operator.trainingrun.observed import view_pod
+from footplate_operator.trainingrun.observation import view_pod
 from footplate_operator.trainingrun.policies.backoff import not_before
 from footplate_operator.trainingrun.run_cache import RunCache
 from tests.support.fake_cluster import FakeCluster, travelled

@@ -18,7 +18,7 @@ from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials, deriv
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.manifests import children, coordinator
 from footplate_operator.trainingrun.metadata import certificate_names
-from footplate_operator.trainingrun.observed import ApiEndpoint
+from footplate_operator.trainingrun.observation import ApiEndpoint
 from footplate_operator.trainingrun.revision import (
     Defaults,
     admit,

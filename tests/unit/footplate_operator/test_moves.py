@@ -11,7 +11,7 @@ from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_operator.trainingrun.gang import drain
 from footplate_operator.trainingrun.gang.coordinator import plan_coordinator
 from footplate_operator.trainingrun.gang.drain import SETTLE_SECONDS, TOGETHER_SECONDS
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.node import Taint, trim_node, view_node
 from footplate_operator.trainingrun.node_cache import ASK_AGAIN, NodeCache
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 from footplate_operator.trainingrun.policies import node_disruption
 from tests.support.fake_cluster import FakeCluster
 from tests.support.operator_fakes import KEY

@@ -9,12 +9,12 @@ import pytest
 
 from footplate_contracts.names import WorkerId
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
-from footplate_contracts.v1alpha1.placement import Pack
+from footplate_contracts.v1alpha1.placement import PackPlacement
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.gang.plan import Slots, plan_workers
 from footplate_operator.trainingrun.node_cache import NodeCache
-from footplate_operator.trainingrun.observed import PodView, live_nodes
+from footplate_operator.trainingrun.observation import PodView, live_nodes
 from footplate_operator.trainingrun.packing import GangPacking, TargetDomain
 from footplate_operator.trainingrun.run_cache import INCOMPLETE, RunCache
 from tests.support.clock import Clock
@@ -24,7 +24,7 @@ from tests.support.pod_manifests import spare_pod, worker_pod
 
 RACK = "example.com/rack"
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-RATHER, MUST = Pack(topology_key=RACK), Pack(topology_key=RACK, required=True)
+RATHER, MUST = PackPlacement(topology_key=RACK), PackPlacement(topology_key=RACK, required=True)
 
 
 def pod(index: int, node: str = "", **more: Any) -> PodView:
@@ -33,7 +33,7 @@ def pod(index: int, node: str = "", **more: Any) -> PodView:
     )
 
 
-def packing(pack: Pack, **domains: str) -> GangPacking:
+def packing(pack: PackPlacement, **domains: str) -> GangPacking:
     return GangPacking(pack, domains, lambda: frozenset({"full"}))
 
 

@@ -19,7 +19,7 @@ from footplate_contracts.v1alpha1.status import (
 from footplate_operator.runtime import throttle
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.trainingrun.observed import (
+from footplate_operator.trainingrun.observation import (
     BudgetAssessment,
     Level,
     Observed,

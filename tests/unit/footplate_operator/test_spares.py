@@ -12,7 +12,7 @@ from footplate_contracts.names import FIRST_SPARE, WorkerId
 from footplate_contracts.rendezvous import AgentIdentity
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.gang.plan import promoted
-from footplate_operator.trainingrun.observed import Observed, PodView
+from footplate_operator.trainingrun.observation import Observed, PodView
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World, running
 

@@ -21,10 +21,10 @@ from footplate_ledger.units import HourlyRate, Money, Power
 from footplate_ledger.usage import TOLD, EndTime, NodeLifetime, Owner, PodAllocation, PowerProfile, Sku
 from footplate_operator.runtime import conditions
 from footplate_operator.runtime.conditions import condition
-from footplate_operator.runtime.events import Event
+from footplate_operator.runtime.events import ObjectEvent
 from footplate_operator.trainingrun.desired.budget_check import check_budget, get_assessment
 from footplate_operator.trainingrun.events import budget_event
-from footplate_operator.trainingrun.observed import BudgetAssessment, Level
+from footplate_operator.trainingrun.observation import BudgetAssessment, Level
 from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, assess_budget, assess_from_status
 from footplate_operator.trainingrun.status.cost import account
 from footplate_operator.usage.owner_usage import OwnerUsage
@@ -146,7 +146,7 @@ def status(found: BudgetAssessment | None, dollars: float | None = None) -> Trai
 
 def told(
     limit: Budget, before: BudgetAssessment | None, after: BudgetAssessment, dollars: float | None = None
-) -> Event | None:
+) -> ObjectEvent | None:
     subject = run(budget=limit.to_json())
     return budget_event(replace(subject, status=status(before)), status(after, dollars))
 

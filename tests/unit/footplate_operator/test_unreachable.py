@@ -20,7 +20,7 @@ from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.trainingrun.avoidance import REFUSED, NodeAvoidance
 from footplate_operator.trainingrun.gang import losses, retirement
 from footplate_operator.trainingrun.gang.plan import Slots, plan_workers
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)

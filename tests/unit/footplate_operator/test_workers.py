@@ -18,7 +18,7 @@ from footplate_operator.trainingrun.gang.plan import (
     interrupting,
     plan_workers,
 )
-from footplate_operator.trainingrun.observed import LostWorker, PodView
+from footplate_operator.trainingrun.observation import LostWorker, PodView
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SILENT = CoordinatorState.empty()

@@ -22,7 +22,7 @@ from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_elastic.agent.failures import classify
 from footplate_elastic.agent.zygote_client import ProcessExit
 from footplate_operator.trainingrun.history import History
-from footplate_operator.trainingrun.observed import LostWorker, view_pod
+from footplate_operator.trainingrun.observation import LostWorker, view_pod
 from footplate_operator.trainingrun.policies.diagnosis import diagnose
 from footplate_operator.trainingrun.policies.failure import RunFailure
 from footplate_operator.trainingrun.status.attempts import interrupt

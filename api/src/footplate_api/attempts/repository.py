@@ -16,10 +16,12 @@ _KEY: Final = ("run_uid", "number", "resource_version")
 _SAID: Final = [column for column in AttemptRow.__table__.columns if column.name not in _KEY]
 
 
-async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]], listed: int | None = None) -> None:
+async def store_attempts(
+    session: WriteSession, rows: Sequence[Mapping[str, Any]], listed: int | None = None
+) -> None:
     """Insert or update attempts, one row each; ignore what an older status reports.
 
-    Rows from a list of version `listed` are treated as in runs.repository.store.
+    Rows from a list of version `listed` are treated as in runs.repository.store_runs.
     """
 
     def renews(new: Any) -> ColumnElement[bool]:

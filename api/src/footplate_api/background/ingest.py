@@ -117,7 +117,7 @@ class Ingest:
         entries = sum(waiting.delivery.entries for waiting in some)
         try:
             async with self.database.write(patience + entries / ENTRIES_A_SECOND) as session:
-                refused = await store(session, [waiting.delivery for waiting in some])
+                refused = await store_batches(session, [waiting.delivery for waiting in some])
         except DatabaseUnavailable as error:
             if len(some) > 1 and isinstance(error.__cause__, TimeoutError) and await self._still_there():
                 await self._smallest_first(some, error)
@@ -184,11 +184,11 @@ def _taken(queue: deque[_Waiting]) -> list[_Waiting]:
     return some
 
 
-async def store(session: WriteSession, deliveries: Sequence[ParsedBatch]) -> list[ApiError | None]:
+async def store_batches(session: WriteSession, deliveries: Sequence[ParsedBatch]) -> list[ApiError | None]:
     """Store `deliveries`, of runs that the mirror may not have seen; return each one's error, or None."""
-    refused = await storage.store(session, deliveries)
+    refused = await storage.store_telemetry(session, deliveries)
     stored = [delivery for delivery, refusal in zip(deliveries, refused, strict=True) if refusal is None]
-    await checkpoints.store(
+    await checkpoints.store_checkpoints(
         session, [(taken.run_uid, record) for taken in stored for record in taken.checkpoints]
     )
     await checkpoints.mark_removed(

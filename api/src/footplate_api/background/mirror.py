@@ -162,10 +162,10 @@ class RunMirror(Reflector):
             newest = max(row["resource_version"] for row in told.runs)
             async with self.database.write(PAGE_SECONDS) as session:
                 await self._reach(session, newest)
-                await repository.store(session, told.runs)
-                await attempts.store(session, told.attempts)
-                await chains.store(session, told.references)
-                await coordinators.store(session, told.coordinators)
+                await repository.store_runs(session, told.runs)
+                await attempts.store_attempts(session, told.attempts)
+                await chains.store_references(session, told.references)
+                await coordinators.store_coordinators(session, told.coordinators)
         self.metrics.mirror_events.inc(len(told.runs))
 
     async def _set_back(self, before: installation.MirrorPosition, version: int) -> None:
@@ -216,10 +216,10 @@ class RunMirror(Reflector):
             told = await asyncio.to_thread(decoded, news[start : start + ROWS_A_TRANSACTION], self.now())
             async with self.database.write(PAGE_SECONDS) as session:
                 await self._reach(session, version)
-                await repository.store(session, told.runs, listed=version)
-                await attempts.store(session, told.attempts, listed=version)
-                await chains.store(session, told.references)
-                await coordinators.store(session, told.coordinators)
+                await repository.store_runs(session, told.runs, listed=version)
+                await attempts.store_attempts(session, told.attempts, listed=version)
+                await chains.store_references(session, told.references)
+                await coordinators.store_coordinators(session, told.coordinators)
 
     async def _miss(self, present: Collection[str], version: int) -> None:
         """Store the end of runs that a list of this version lacks."""

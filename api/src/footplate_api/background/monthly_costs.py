@@ -29,7 +29,7 @@ LOOK_SECONDS: Final = 15.0  # and the month is counted as often, where that is c
 _RESTS: Final = 20  # times as long as it took: counting takes a twentieth of a thread at most
 _JOULES: Final = 3_600_000  # of a kilowatt-hour
 _GRAMS: Final = 1000
-_BY: Final = grouping.parse(f"{Dimension.NAMESPACE},{Dimension.PROFILE}")
+_BY: Final = grouping.parse_grouping(f"{Dimension.NAMESPACE},{Dimension.PROFILE}")
 
 
 @dataclass

@@ -56,7 +56,7 @@ class NamespaceMirror(Reflector):
         for uid in sorted(rows.keys() - known):  # one at a time: each may own thousands of runs
             async with self.database.write(PAGE_SECONDS) as session:
                 await installation.lock(session)
-                await repository.store(session, [rows[uid]])
+                await repository.store_namespaces(session, [rows[uid]])
 
 
 def decoded(manifests: Iterable[Manifest]) -> dict[str, dict[str, Any]]:

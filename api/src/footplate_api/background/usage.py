@@ -80,7 +80,7 @@ class UsageReflector(ObjectReflector):
             news = told.changes_from(await repository.get_stored(session, told))
         if news.size:  # else nobody has to wait for a write of nothing
             async with self.database.write(PAGE_SECONDS) as session:
-                await repository.store(session, news)
+                await repository.store_usage(session, news)
 
     async def remove(self, manifests: Iterable[Manifest]) -> None:
         await self.store(list(manifests))  # its last state may tell more than was heard before

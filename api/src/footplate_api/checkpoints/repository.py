@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, tuple_
 
 from footplate_api.database import ReadSession, WriteSession
-from footplate_api.metrics.telemetry import generation_of
+from footplate_api.metrics.telemetry import committing_generation
 from footplate_api.models.base import upsert
 from footplate_api.models.checkpoint import CheckpointRow
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval
@@ -19,7 +19,7 @@ KEPT: Final = 10_000  # records of a run
 PAGE_CHARACTERS: Final = 2_000_000  # of the places on one page: an earlier release took some of any length
 
 
-async def store(session: WriteSession, records: Sequence[tuple[str, CheckpointRecord]]) -> None:
+async def store_checkpoints(session: WriteSession, records: Sequence[tuple[str, CheckpointRecord]]) -> None:
     """Upsert (run uid, record) under (run, step).
 
     A newer generation's commit wins, whatever the clocks; within one generation the later commit wins.
@@ -57,7 +57,7 @@ def _in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _committed(uid: str, record: CheckpointRecord) -> dict[str, Any]:
-    epoch, number = generation_of(record) or (None, None)
+    epoch, number = committing_generation(record) or (None, None)
     values = record.model_dump(exclude={"generation"})
     return {**values, "run_uid": uid, "epoch": epoch, "number": number, "removed_at": None}
 

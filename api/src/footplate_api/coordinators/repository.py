@@ -13,7 +13,7 @@ from footplate_api.models.base import table_of
 from footplate_api.models.coordinator import RunCoordinator
 
 
-async def store(session: WriteSession, coordinators: Sequence[CoordinatorPod]) -> None:
+async def store_coordinators(session: WriteSession, coordinators: Sequence[CoordinatorPod]) -> None:
     """Insert missing coordinators; existing rows never change: a pod has one run and one epoch."""
     if coordinators:
         postgres = session.get_bind().dialect.name == "postgresql"

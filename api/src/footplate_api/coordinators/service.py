@@ -105,7 +105,7 @@ class CoordinatorAuthorizer:
         if found is None or found.pod_uid != pod_uid:
             return None
         async with self._looking, self._database.write() as session:
-            await repository.store(session, [found])
+            await repository.store_coordinators(session, [found])
         return found
 
     async def _asked(self, namespace: str, name: str) -> Manifest | None:

@@ -69,7 +69,7 @@ def _of_goods(name: str, goods: Sku) -> str:
     return goods.profile if name == Dimension.PROFILE else goods.capacity.value
 
 
-def parse(text: str) -> Grouping:
+def parse_grouping(text: str) -> Grouping:
     """Parse the dimensions in `text`; raises Invalid."""
     names = tuple(part.strip() for part in text.split(","))
     for name in names:

@@ -182,7 +182,7 @@ def resolve_query(query: CostQuery, now: datetime) -> ResolvedCostQuery:
     return ResolvedCostQuery(
         window,
         steps.split_window(window, query.step),
-        grouping.parse(query.group_by),
+        grouping.parse_grouping(query.group_by),
         query.idle or query.share_idle,
         query.share_idle,
         query.former_namespaces,

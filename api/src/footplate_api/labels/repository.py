@@ -20,7 +20,7 @@ FEW: Final = 1000  # runs: so many are sooner fetched by their uids and sorted
 _COLUMNS: Final = ("key", "value", "run_uid")
 
 
-async def store(session: WriteSession, asked: Mapping[str, Mapping[str, Any]]) -> None:
+async def store_labels(session: WriteSession, asked: Mapping[str, Mapping[str, Any]]) -> None:
     """Replace the labels of these runs; `asked` maps uids to labels, annotations and spec.
 
     The caller has locked the runs.

@@ -76,7 +76,7 @@ _OPERATORS: Final = {
 }
 
 
-def parse(text: str) -> tuple[Requirement, ...]:
+def parse_selector(text: str) -> tuple[Requirement, ...]:
     """Parse a selector into its requirements; raises ValueError with kubectl's message.
 
     >>> parse("team=a, tier notin (x, y), !legacy")[1]

@@ -12,7 +12,7 @@ from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import table_of
 from footplate_api.models.reference import RunReferenceRow
-from footplate_api.models.run import RunRow, RunSpec
+from footplate_api.models.run import RunManifest, RunRow
 
 UP: Final = "up"
 DOWN: Final = "down"
@@ -21,7 +21,7 @@ _TABLE: Final = table_of(RunReferenceRow)
 _COLUMNS: Final = tuple(column.name for column in _TABLE.columns)
 
 
-async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
+async def store_references(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert missing references; existing ones never change, as a reference is resolved once."""
     values = sorted(tuple(row[name] for name in _COLUMNS) for row in rows)
     await insert_missing(session, _TABLE, _COLUMNS, values)
@@ -42,7 +42,7 @@ async def find_references(
         _directed(DOWN, uid, namespace, depth, most),
     ).subquery()
     by, of = aliased(RunRow), aliased(RunRow)
-    by_spec, of_spec = aliased(RunSpec), aliased(RunSpec)
+    by_spec, of_spec = aliased(RunManifest), aliased(RunManifest)
     statement = (
         select(
             edges,

@@ -40,7 +40,7 @@ _ROWS: Final = table_of(MetricRow)
 _COLUMNS: Final = ("segment_id", *STORED, "further")
 
 
-async def store(session: WriteSession, deliveries: Sequence[ParsedBatch]) -> list[ApiError | None]:
+async def store_telemetry(session: WriteSession, deliveries: Sequence[ParsedBatch]) -> list[ApiError | None]:
     """Store the rows of all batches; return for each batch the error that shows only here, or None.
 
     A row is never changed: an existing row of the same generation and step stays as it is. Two writers of one
@@ -128,7 +128,7 @@ async def _insert(
     values.sort(key=itemgetter(0, 1))  # in the order of the tree
     await insert_missing(session, _ROWS, _COLUMNS, values)
     shown = [((ids[key], row.step), row.samples) for key, some in rows.items() for row in some if row.samples]
-    await samples.store(session, shown)
+    await samples.store_samples(session, shown)
 
 
 async def _extend(session: WriteSession, steps: Mapping[int, Sequence[int]]) -> None:

@@ -175,14 +175,14 @@ def _check_checkpoint(place: str, record: CheckpointRecord, epoch: int) -> None:
     _text(f"{place}.uri", record.uri)
     if record.generation is not None:
         _check_generation(f"{place}.generation", record.generation, epoch)
-    elif (committed := generation_of(record)) is not None and committed[0] > epoch:
+    elif (committed := committing_generation(record)) is not None and committed[0] > epoch:
         raise Invalid.field(f"{place}.uri", record.uri[:100], f"must be of an epoch of at most {epoch}")
     _finite(f"{place}.time", record.time)
     _finite(f"{place}.secondsBlocked", record.seconds_blocked)
     _finite(f"{place}.secondsTotal", record.seconds_total)
 
 
-def generation_of(record: CheckpointRecord) -> Generation | None:
+def committing_generation(record: CheckpointRecord) -> Generation | None:
     """Return the generation that committed it, by the record, else by the directory's name, else None."""
     if record.generation is not None:
         return record.generation.epoch, record.generation.number

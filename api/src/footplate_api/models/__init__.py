@@ -18,7 +18,7 @@ from footplate_api.models.metric import (
 )
 from footplate_api.models.namespace import Namespace
 from footplate_api.models.reference import RunReferenceRow
-from footplate_api.models.run import RunRow, RunSpec
+from footplate_api.models.run import RunManifest, RunRow
 from footplate_api.models.sample import StepSample
 from footplate_api.models.tariff import CarbonSeries, ComputeProfileRow, PriceEntryRow
 from footplate_api.models.usage import NodeUsageRow, PodUsageRow
@@ -45,8 +45,8 @@ __all__ = [
     "RunCoordinator",
     "RunExporter",
     "RunLabel",
+    "RunManifest",
     "RunReferenceRow",
     "RunRow",
-    "RunSpec",
     "StepSample",
 ]

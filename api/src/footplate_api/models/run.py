@@ -84,7 +84,7 @@ class RunRow(Base):
     )
 
 
-class RunSpec(Base):
+class RunManifest(Base):
     """Labels, annotations and spec of a run; written when they change, which `digest` shows."""
 
     __tablename__ = "run_specs"

@@ -44,7 +44,7 @@ async def list_lifetimes(
     return found
 
 
-async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
+async def store_namespaces(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
     """Store namespaces, and assign all runs of their names to the ones that they belong to."""
     if not rows:
         return

@@ -35,7 +35,7 @@ def end_from_status(created_at: datetime, status: Mapping[str, Any]) -> RunEnd:
 
     A phase that only later releases have is final if there is a completionTime.
     """
-    phase, completed = status.get("phase"), tolerant_json.time(status, "completionTime")
+    phase, completed = status.get("phase"), tolerant_json.time_at(status, "completionTime")
     known = Phase(phase) if isinstance(phase, str) and phase in _PHASES else None
     if known is not None and not known.is_terminal:
         return NOT_ENDED
@@ -48,7 +48,7 @@ def end_of_deleted(known: RunEnd, manifest: Manifest, heard_at: datetime) -> Run
     """Return the end of a deleted run: the one that is known, else the deletionTimestamp, else `heard_at`."""
     if known.at is not None:
         return known
-    return RunEnd(tolerant_json.time(manifest["metadata"], "deletionTimestamp") or heard_at, False)
+    return RunEnd(tolerant_json.time_at(manifest["metadata"], "deletionTimestamp") or heard_at, False)
 
 
 def end_of_missing(
@@ -69,10 +69,10 @@ def last_activity(created_at: datetime, status: Mapping[str, Any], last_row: dat
     seen = [
         created_at,
         last_row,
-        tolerant_json.time(tolerant_json.mapping(status, "progress"), "lastUpdatedTime"),
-        tolerant_json.time(status, "phaseTime"),
-        tolerant_json.time(tolerant_json.mapping(status, "checkpoint"), "time"),
+        tolerant_json.time_at(tolerant_json.mapping(status, "progress"), "lastUpdatedTime"),
+        tolerant_json.time_at(status, "phaseTime"),
+        tolerant_json.time_at(tolerant_json.mapping(status, "checkpoint"), "time"),
     ]
     for attempt in tolerant_json.items(status, "attempts"):
-        seen += [tolerant_json.time(attempt, "start"), tolerant_json.time(attempt, "end")]
+        seen += [tolerant_json.time_at(attempt, "start"), tolerant_json.time_at(attempt, "end")]
     return max(time for time in seen if time is not None)

@@ -40,7 +40,7 @@ class HourlyCost:
     carbon_source: str | None = None
 
 
-def nodes(spec: Mapping[str, Any]) -> int | None:
+def node_count(spec: Mapping[str, Any]) -> int | None:
     """Return how many nodes a run with this `spec` holds, workers and spares; None without workers."""
     compute = tolerant_json.mapping(spec, "compute")
     workers = tolerant_json.get_int(compute, "nodes")

@@ -85,7 +85,7 @@ def with_annotation(
 def is_created_by(manifest: Manifest, asking: IdempotentRequest, reserved_at: datetime) -> bool:
     """Return whether an earlier attempt created `manifest`, an object in the request's namespace."""
     metadata = manifest["metadata"]
-    created = tolerant_json.time(metadata, "creationTimestamp")
+    created = tolerant_json.time_at(metadata, "creationTimestamp")
     if created is None or created < earliest_creation(reserved_at):
         return False
     return asking.annotations.items() <= tolerant_json.mapping(metadata, "annotations").items()

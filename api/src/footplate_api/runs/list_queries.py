@@ -140,4 +140,4 @@ def requirements(query: RunQuery) -> Iterator[Requirement]:
         if value is not None:
             yield Requirement(name.value, Operator.IN, (value,))
     if query.label_selector is not None:
-        yield from selector.parse(query.label_selector)
+        yield from selector.parse_selector(query.label_selector)

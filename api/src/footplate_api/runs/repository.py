@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, and_, case, or_, select, tuple_, u
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.labels import repository as labels
 from footplate_api.models.base import batches, upsert
-from footplate_api.models.run import RunRow, RunSpec
+from footplate_api.models.run import RunManifest, RunRow
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.namespaces.lifetimes import owner_uid
 from footplate_api.runs.end_time import RunEnd
@@ -75,7 +75,7 @@ async def get_stored_states(session: ReadSession, uids: Collection[str]) -> dict
     return {uid: StoredRunState(version, bool(gone)) for uid, version, gone in rows}
 
 
-async def store(
+async def store_runs(
     session: WriteSession, rows: Sequence[Mapping[str, Any]], listed: int | None = None
 ) -> Sequence[Mapping[str, Any]]:
     """Insert or update runs, one row each; return the rows with their namespaces' uids.
@@ -110,7 +110,7 @@ async def _store_specs(
     session: WriteSession, rows: Mapping[str, Mapping[str, Any]], uids: Sequence[str]
 ) -> None:
     """Store the changed specs of these runs, whose rows are locked already."""
-    digests = select(RunSpec.uid, RunSpec.digest).where(RunSpec.uid.in_(uids))
+    digests = select(RunManifest.uid, RunManifest.digest).where(RunManifest.uid.in_(uids))
     known = {row.uid: row.digest for row in await session.execute(digests)}
     changed = [
         {name: rows[uid][name] for name in ("uid", "digest", *_ASKED)}
@@ -118,13 +118,15 @@ async def _store_specs(
         if known.get(uid) != rows[uid]["digest"]
     ]
     if changed:
-        await session.execute(upsert(session, RunSpec, lambda new: new.digest != RunSpec.digest), changed)
-        await labels.store(session, {row["uid"]: row for row in changed})
+        await session.execute(
+            upsert(session, RunManifest, lambda new: new.digest != RunManifest.digest), changed
+        )
+        await labels.store_labels(session, {row["uid"]: row for row in changed})
 
 
-async def spec_of(session: ReadSession, uid: str) -> RunSpec:
+async def spec_of(session: ReadSession, uid: str) -> RunManifest:
     """Return the spec, labels and annotations of a run that is stored."""
-    return await session.get_one(RunSpec, uid)
+    return await session.get_one(RunManifest, uid)
 
 
 async def _owned(session: ReadSession, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

@@ -64,7 +64,7 @@ class RunSubmission(Schema):
 
 
 def _selector(text: str) -> str:
-    selector.parse(text)
+    selector.parse_selector(text)
     return text
 
 

@@ -149,10 +149,10 @@ async def _note(session: WriteSession, created: Manifest, now: datetime) -> str:
     row = run_rows.row(created, now)
     # Of a later version than a list that was read meanwhile and lacks it: so not deleted.
     await installation.advance(session, row["resource_version"])
-    [stored] = await repository.store(session, [row])
+    [stored] = await repository.store_runs(session, [row])
     # One that was found standing has begun, and of a version that is stored no list is read anew.
-    await attempts.store(session, attempt_record.rows([created]))
-    await coordinators.store(session, coordinator_record.coordinators_of([created]))
+    await attempts.store_attempts(session, attempt_record.rows([created]))
+    await coordinators.store_coordinators(session, coordinator_record.coordinators_of([created]))
     return RunDetail.model_validate(stored).model_dump_json(by_alias=True)
 
 
@@ -173,7 +173,7 @@ async def preview(
     named = tolerant_json.text(tolerant_json.mapping(spec, "compute"), "profile", 253)
     told = named and await authorization.is_allowed(caller, Right("get", PROFILES, name=named))
     profile = await cluster.get_profile(named) if named and told else None
-    count = estimate.nodes(spec)
+    count = estimate.node_count(spec)
     cost = estimate.HourlyCost()
     if named and profile is not None:
         tariff, places = await tariffs.read(), await tariffs.node_locations(named)

@@ -22,7 +22,7 @@ _TABLE: Final = table_of(StepSample)
 _COLUMNS: Final = tuple(column.name for column in _TABLE.columns)
 
 
-async def store(session: WriteSession, shown: Iterable[tuple[Place, Sequence[LoggedSample]]]) -> None:
+async def store_samples(session: WriteSession, shown: Iterable[tuple[Place, Sequence[LoggedSample]]]) -> None:
     """Insert samples, and leave existing ones as they are."""
     rows = [row for place, samples in shown for row in _rows(place, samples)]
     rows.sort(key=lambda row: row[:3])  # so that two writers never wait for each other in a ring

@@ -97,7 +97,7 @@ async def _runs(
             found[uid] = kept[uid]
         elif uid in known:
             _, namespace, name, phase, step, loss, status = known[uid]
-            told = parse_status(tolerant_json.parse(status))
+            told = parse_status(tolerant_json.parse_object(status))
             found[uid] = RunSnapshot(
                 fingerprints[uid], namespace, name, phase, step, loss, told, rows.get(uid)
             )

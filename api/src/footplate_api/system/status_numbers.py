@@ -108,7 +108,7 @@ def _last_sample(status: Mapping[str, Any]) -> float | None:
 
 def _estimated_end(status: Mapping[str, Any]) -> float | None:
     """Return the estimated end; None for a run that has ended."""
-    if tolerant_json.time(status, "completionTime") is not None:
+    if tolerant_json.time_at(status, "completionTime") is not None:
         return None
     progress = tolerant_json.mapping(status, "progress")
     seen = _seconds(progress, "lastUpdatedTime")
@@ -117,5 +117,5 @@ def _estimated_end(status: Mapping[str, Any]) -> float | None:
 
 
 def _seconds(parent: Mapping[str, Any], key: str) -> float | None:
-    found = tolerant_json.time(parent, key)
+    found = tolerant_json.time_at(parent, key)
     return None if found is None else found.timestamp()

@@ -33,7 +33,7 @@ async def get_stored(session: ReadSession, told: UsageBatch, lock: bool = False)
     )
 
 
-async def store(session: WriteSession, told: UsageBatch) -> None:
+async def store_usage(session: WriteSession, told: UsageBatch) -> None:
     """Merge `told` with the stored usage.
 
     Another replica may store the same at once: the second one merges with what the first stored.

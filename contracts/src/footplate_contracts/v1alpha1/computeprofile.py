@@ -9,7 +9,7 @@ from pydantic import Field
 
 from footplate_contracts.names import Backend
 from footplate_contracts.rules import FieldValueErrorReason, Rule
-from footplate_contracts.v1alpha1.placement import HOSTNAME, Pack, Placement
+from footplate_contracts.v1alpha1.placement import HOSTNAME, PackPlacement, Placement
 from footplate_contracts.v1alpha1.pods import SecurityContext, SecurityProfile
 from footplate_contracts.v1alpha1.podtemplate import PodTemplate
 from footplate_contracts.v1alpha1.types import ApiModel, Label, Name, Passthrough, StringMap, Time
@@ -171,7 +171,7 @@ class Scheduling(ApiModel):
         return self.model_copy(update={"placement": placement, "topology_key": HOSTNAME})
 
     @property
-    def pack(self) -> Pack | None:
+    def pack(self) -> PackPlacement | None:
         """Domain label into which a run's workers are packed; None where they are not."""
         return self.placement.pack if self.placement else None
 

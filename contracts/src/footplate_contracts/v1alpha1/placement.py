@@ -13,7 +13,7 @@ TopologyKey = Annotated[str, Field(min_length=1, max_length=316)]
 HOSTNAME: Final = "kubernetes.io/hostname"
 
 
-class Pack(ApiModel):
+class PackPlacement(ApiModel):
     """A single domain of a Node label for the workers of a run."""
 
     topology_key: TopologyKey = Field(
@@ -35,7 +35,7 @@ class Spread(ApiModel):
 class Placement(ApiModel):
     """Position of a run's workers relative to each other."""
 
-    pack: Pack | None = Field(
+    pack: PackPlacement | None = Field(
         None, description="into one domain; ranks that share a tensor or a pipeline share a domain"
     )
     spread: Spread | None = Field(None, description="over domains")

@@ -64,7 +64,7 @@ class ProgressStatus(ApiModel):
     last_updated_time: Time | None = Field(None, description="when this was seen")
 
 
-class DataStatus(ApiModel):
+class DataLineage(ApiModel):
     """Data that the run read and wrote, as its ranks reported."""
 
     digest: DataDigest | None = Field(
@@ -271,7 +271,7 @@ class TrainingRunStatus(ApiModel):
         [], description="what holds, as metav1.Condition; Complete, Failed and Suspended as those of a Job"
     )
     progress: ProgressStatus | None = None
-    data: DataStatus | None = None
+    data: DataLineage | None = None
     world: WorldStatus | None = None
     checkpoint: CheckpointStatus | None = None
     attempts: Annotated[list[Attempt], Field(max_length=ATTEMPT_LIMIT)] = Field(

@@ -169,7 +169,7 @@ class Launch:
         """Return why ranks cannot train on this node; None where they can."""
         locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
         capabilities = rdma.effective_capabilities(rdma.STATUS.read_text())
-        refusal = rdma.find_refusal(self.config.rdma, locked, capabilities, rdma.DEVICES, time.time())
+        refusal = rdma.find_rdma_obstacle(self.config.rdma, locked, capabilities, rdma.DEVICES, time.time())
         if refusal is None and self._check is not None:
             return self._check(self.config.outline)
         return refusal

@@ -17,7 +17,7 @@ _UNLIMITED: Final = -1  # resource.RLIM_INFINITY
 _IPC_LOCK: Final = 1 << 14  # CAP_IPC_LOCK: the kernel pins without a limit
 
 
-def find_refusal(
+def find_rdma_obstacle(
     resource: str, locked: int, capabilities: int, devices: Path, now: float
 ) -> FailureReport | None:
     """Return why RDMA cannot work here; None where it can, or where it is not requested.

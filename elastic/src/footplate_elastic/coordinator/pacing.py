@@ -40,7 +40,7 @@ def retry_delay(failures: int, chance: float, told: float | None = None) -> floa
     )
 
 
-def gather_delay(receipt: TelemetryReceipt | None) -> float:
+def next_batch_delay(receipt: TelemetryReceipt | None) -> float:
     """Return seconds to gather rows before the batch after the one that `receipt` is for."""
     asked = receipt.gather_seconds if receipt is not None else None
     if asked is None or math.isnan(asked):

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from footplate_contracts.problems import ProblemBody, ProblemType
 from footplate_contracts.reports import TelemetryReceipt
 from footplate_elastic.coordinator import timing
-from footplate_elastic.coordinator.pacing import gather_delay, parse_retry_after, retry_delay
+from footplate_elastic.coordinator.pacing import next_batch_delay, parse_retry_after, retry_delay
 from footplate_elastic.coordinator.telemetry import BATCH, EncodedBatch, TelemetryBuffer
 
 _log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class TelemetrySender:
             return self._failed()
         self._say("")
         self.buffer.mark_stored(batch.count, batch.given_up)
-        self._failures, self._gather = 0, gather_delay(receipt)
+        self._failures, self._gather = 0, next_batch_delay(receipt)
         self._most = min(BATCH, 2 * self._most)
         return None
 

@@ -27,7 +27,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
 
 
-class RunName(_Part):
+class RunMetadata(_Part):
     """Name, namespace and uid of the run."""
 
     name: str
@@ -93,7 +93,7 @@ class RunRollout(_Part):
 class RunOutline(_Part):
     """The RunConfig fields that matter outside the ranks."""
 
-    run: RunName
+    run: RunMetadata
     world: RunWorld
     training: RunTraining = RunTraining()
     parallelism: Parallelism = Parallelism()

@@ -101,7 +101,7 @@ def read_authorities(body: Json | None) -> tuple[list[CertificateKeyPair], list[
     return found, faults
 
 
-def read_serving(body: Json | None) -> CertificateKeyPair | None:
+def read_serving_certificate(body: Json | None) -> CertificateKeyPair | None:
     """Return the API's certificate; None where there is none, or it cannot be parsed."""
     try:
         return _pair(body, CERTIFICATE_KEY, PRIVATE_KEY_KEY, vouches=False) if body else None

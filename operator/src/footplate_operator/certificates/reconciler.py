@@ -84,7 +84,7 @@ class CertificateReconciler:
     async def _serve(self, authorities: list[CertificateKeyPair]) -> None:
         found, now = await self._read(SECRET, self.place.serving), self.now()
         serving, names = (
-            manifests.read_serving(found),
+            manifests.read_serving_certificate(found),
             policy.service_dns_names(self.place.service, self.place.namespace),
         )
         why = policy.find_serving_fault(serving, authorities, names, now)

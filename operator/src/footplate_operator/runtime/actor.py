@@ -26,7 +26,7 @@ from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.decision import Change, Create, Delete, Patch, Replace
 from footplate_operator.runtime.kinds import Json, Kind, kind_of
-from footplate_operator.runtime.objects import Key, Object, controller_of
+from footplate_operator.runtime.objects import Key, KubernetesObject, controller_of
 
 _AT_ONCE: Final = 32  # calls that are made at the same time for one object
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Actor:
     cluster: Cluster
     cache: Cache
 
-    async def refresh(self, owner: Object[Any, Any]) -> None:
+    async def refresh(self, owner: KubernetesObject[Any, Any]) -> None:
         """List everything that belongs to `owner`; raises ClusterError."""
         for owned in self.controller.owns:
             if owned.unread:
@@ -48,7 +48,7 @@ class Actor:
             found = await self.cluster.find(owned.kind, owner.namespace, self._selector(owner.uid))
             self.cache.set_children(owned.kind, owner.namespace, owner.uid, found)
 
-    async def confirm(self, owner: Object[Any, Any]) -> None:
+    async def confirm(self, owner: KubernetesObject[Any, Any]) -> None:
         """Get each child that a watch or a list no longer shows, to find whether it is gone.
 
         Raises ClusterError. Both show only objects with our label, and anybody may write labels.
@@ -61,7 +61,9 @@ class Actor:
                     continue
             self.cache.drop_child(child)
 
-    async def act(self, owner: Object[Any, Any], groups: Iterable[Iterable[Change]]) -> list[ClusterError]:
+    async def act(
+        self, owner: KubernetesObject[Any, Any], groups: Iterable[Iterable[Change]]
+    ) -> list[ClusterError]:
         """Apply the changes, group after group; return the refusals."""
         refused: list[ClusterError] = []
         complete = True  # what is to be made next has all that it needs
@@ -103,7 +105,7 @@ class Actor:
     def _selector(self, uid: str) -> str:
         return f"{self.controller.uid_label}={uid}"
 
-    async def _make(self, owner: Object[Any, Any], change: Change) -> None:
+    async def _make(self, owner: KubernetesObject[Any, Any], change: Change) -> None:
         match change:
             case Create(manifest):
                 await self._create(owner, manifest)
@@ -115,7 +117,7 @@ class Actor:
                 await self._delete(owner, Delete(child))
                 await self._create(owner, manifest)
 
-    async def _create(self, owner: Object[Any, Any], manifest: Json) -> None:
+    async def _create(self, owner: KubernetesObject[Any, Any], manifest: Json) -> None:
         kind = kind_of(manifest, (owned.kind for owned in self.controller.owns))
         name = manifest["metadata"]["name"]
         try:
@@ -132,7 +134,7 @@ class Actor:
         if not self.controller.unread(kind):
             self.cache.put_child(kind, made)
 
-    async def _put(self, owner: Object[Any, Any], kind: Kind, manifest: Json) -> None:
+    async def _put(self, owner: KubernetesObject[Any, Any], kind: Kind, manifest: Json) -> None:
         """Replace the object with this name, which the operator may not read; a policy permits only ours."""
         name = manifest["metadata"]["name"]
         try:
@@ -149,7 +151,7 @@ class Actor:
         except AlreadyExists as error:
             raise NameTaken(str(error), 409, Reason.CHILD_CONFLICT) from None
 
-    async def _claim(self, owner: Object[Any, Any], kind: Kind, manifest: Json) -> Json:
+    async def _claim(self, owner: KubernetesObject[Any, Any], kind: Kind, manifest: Json) -> Json:
         """Return the existing child if it is ours, else create it once the other object is deleted."""
         with suppress(NotFound):
             known = await self.cluster.get(kind, owner.namespace, manifest["metadata"]["name"])
@@ -161,7 +163,7 @@ class Actor:
         except AlreadyExists as error:
             raise NameTaken(str(error), 409, Reason.CHILD_CONFLICT) from None
 
-    async def _displace(self, owner: Object[Any, Any], kind: Kind, body: Json) -> None:
+    async def _displace(self, owner: KubernetesObject[Any, Any], kind: Kind, body: Json) -> None:
         """Delete the object with a child's name, if an earlier object named like `owner` owned it.
 
         Names are unique: where `owner` exists, the earlier one is gone, and garbage collection is late.
@@ -181,7 +183,7 @@ class Actor:
         grace = next(owned.purge_grace for owned in self.controller.owns if owned.kind == kind)
         await self._delete(owner, Delete(self.controller.view(kind, body), grace))
 
-    async def _patch(self, owner: Object[Any, Any], change: Patch) -> None:
+    async def _patch(self, owner: KubernetesObject[Any, Any], change: Patch) -> None:
         child = change.child
         _log.info(change.verb, extra=log_fields(kind=child.kind.name, name=child.name))
         metadata = {**change.patch.get("metadata", {}), "uid": child.uid}
@@ -198,7 +200,7 @@ class Actor:
             return
         self.cache.put_child(child.kind, patched)
 
-    async def _delete(self, owner: Object[Any, Any], change: Delete) -> None:
+    async def _delete(self, owner: KubernetesObject[Any, Any], change: Delete) -> None:
         child = change.child
         _log.info("deleting", extra=log_fields(kind=child.kind.name, name=child.name, grace=change.grace))
         await self.cluster.delete(child.kind, owner.namespace, child.name, child.uid, change.grace)

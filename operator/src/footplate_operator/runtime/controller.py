@@ -14,12 +14,12 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from footplate_operator.runtime.decision import Decision, ReconcileProblem
-from footplate_operator.runtime.events import Event
+from footplate_operator.runtime.events import ObjectEvent
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.runtime.objects import Child, Key, Object, view_child
+from footplate_operator.runtime.objects import Child, Key, KubernetesObject, view_child
 from footplate_operator.runtime.throttle import StatusChange
 
-ObjectT = TypeVar("ObjectT", bound=Object[Any, Any])
+ObjectT = TypeVar("ObjectT", bound=KubernetesObject[Any, Any])
 ObservedT = TypeVar("ObservedT")
 DecisionT = TypeVar("DecisionT", bound=Decision[Any])
 
@@ -129,7 +129,7 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         Nothing waits for them here: one that does not answer must not block other objects.
         """
 
-    def build_events(self, obj: ObjectT, after: Any) -> Iterable[Event]:
+    def build_events(self, obj: ObjectT, after: Any) -> Iterable[ObjectEvent]:
         """Return the Events for the status `after`, which has just been written."""
         return ()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from footplate_contracts.names import Reason
-from footplate_operator.runtime.events import Event
+from footplate_operator.runtime.events import ObjectEvent
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Child, StatusT
 
@@ -60,7 +60,7 @@ class Decision(Generic[StatusT]):
 
     status: StatusT
     changes: tuple[tuple[Change, ...], ...] = ()
-    told: tuple[Event, ...] = ()
+    told: tuple[ObjectEvent, ...] = ()
     requeue_after: float | None = None
 
 

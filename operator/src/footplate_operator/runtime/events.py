@@ -12,14 +12,14 @@ from typing import Any, Final
 
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.runtime.objects import Object
+from footplate_operator.runtime.objects import KubernetesObject
 
 _CONTROLLER: Final = "footplate.dev/operator"
 _NOTE_LIMIT: Final = 1024
 
 
 @dataclass(frozen=True)
-class Event:
+class ObjectEvent:
     """An occurrence on an object; two with the same `once` are one."""
 
     reason: str
@@ -28,7 +28,9 @@ class Event:
     once: str
 
 
-def manifest(kind: Kind, regarding: Object[Any, Any], event: Event, instance: str, now: datetime) -> Json:
+def manifest(
+    kind: Kind, regarding: KubernetesObject[Any, Any], event: ObjectEvent, instance: str, now: datetime
+) -> Json:
     """Return the Event's manifest; `instance` is the reporting replica."""
     digest = hashlib.sha256(f"{regarding.uid}{event.once}".encode()).hexdigest()[:12]
     return {

@@ -49,7 +49,7 @@ class UnreadableStatus(Undecodable):
 
 
 @dataclass(frozen=True)
-class Object(Generic[SpecT, StatusT]):
+class KubernetesObject(Generic[SpecT, StatusT]):
     """An object; `status` is the last written one."""
 
     key: Key
@@ -183,7 +183,7 @@ def controller_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((reference for reference in references if reference.get("controller")), {})
 
 
-def owner_reference(kind: Kind, owner: Object[Any, Any]) -> Json:
+def owner_reference(kind: Kind, owner: KubernetesObject[Any, Any]) -> Json:
     """Return a reference that makes an object a child of `owner`.
 
     A foreground deletion of the owner need not wait for the child.
@@ -198,7 +198,9 @@ def owner_reference(kind: Kind, owner: Object[Any, Any]) -> Json:
     }
 
 
-def child_metadata(kind: Kind, owner: Object[Any, Any], name: str, labels: Mapping[str, str]) -> Json:
+def child_metadata(
+    kind: Kind, owner: KubernetesObject[Any, Any], name: str, labels: Mapping[str, str]
+) -> Json:
     """Build the metadata of a child of `owner`, with the label that the operator's watches select."""
     return {
         "name": name,

@@ -17,9 +17,9 @@ from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.conditions import NewCondition, condition
 from footplate_operator.runtime.controller import Controller
-from footplate_operator.runtime.events import Event
+from footplate_operator.runtime.events import ObjectEvent
 from footplate_operator.runtime.kinds import EVENT, Json
-from footplate_operator.runtime.objects import Key, Object, Undecodable, key_of
+from footplate_operator.runtime.objects import Key, KubernetesObject, Undecodable, key_of
 from footplate_operator.runtime.refusals import Standing
 from footplate_operator.runtime.throttle import StatusChange, progress_interval
 from footplate_operator.runtime.workqueue import Queue
@@ -52,7 +52,7 @@ class StatusWriter:
     now: Callable[[], datetime]
     identity: str
 
-    async def report(self, obj: Object[Any, Any], after: Contract, times: SyncTimes) -> None:
+    async def report(self, obj: KubernetesObject[Any, Any], after: Contract, times: SyncTimes) -> None:
         """Write a changed status: a state at once, bare progress when it is due."""
         change = self.controller.compare(obj.status, after)
         if change is StatusChange.NOTHING:
@@ -74,7 +74,7 @@ class StatusWriter:
             self.queue.add(obj.key)  # what is decided next may depend on it
         await self.write_events(obj, self.controller.build_events(obj, after))
 
-    async def write_events(self, obj: Object[Any, Any], told: Iterable[Event]) -> None:
+    async def write_events(self, obj: KubernetesObject[Any, Any], told: Iterable[ObjectEvent]) -> None:
         """Write Events about an object."""
         for event in told:
             await self._emit(obj, event, self.now())
@@ -117,7 +117,7 @@ class StatusWriter:
             return False
         return True
 
-    async def _emit(self, obj: Object[Any, Any], event: Event, now: datetime) -> None:
+    async def _emit(self, obj: KubernetesObject[Any, Any], event: ObjectEvent, now: datetime) -> None:
         manifest = events.manifest(self.controller.kind, obj, event, self.identity, now)
         try:
             await self.cluster.create(EVENT, manifest)

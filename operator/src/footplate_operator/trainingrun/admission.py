@@ -19,7 +19,7 @@ from footplate_operator.trainingrun.manifests import worker
 from footplate_operator.trainingrun.manifests.pod import security_context
 from footplate_operator.trainingrun.metadata import certificate_names
 from footplate_operator.trainingrun.node_cache import NodeCache
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 from footplate_operator.trainingrun.policies import overrides, pod_refusals, reward_secrets
 from footplate_operator.trainingrun.policies.profile import list_changed_fields, refusal
 from footplate_operator.trainingrun.profiles import ProfileCache

@@ -19,7 +19,7 @@ from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.conditions import shorten
 from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS
-from footplate_operator.trainingrun.observed import AvoidedNodes, PodView
+from footplate_operator.trainingrun.observation import AvoidedNodes, PodView
 from footplate_operator.trainingrun.status.phase import TRAINING
 
 REFUSED: Final = timedelta(minutes=10)

@@ -24,7 +24,7 @@ from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.controller import Controller, OwnedKind
 from footplate_operator.runtime.decision import ReconcileProblem
-from footplate_operator.runtime.events import Event
+from footplate_operator.runtime.events import ObjectEvent
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -58,7 +58,7 @@ from footplate_operator.trainingrun.metadata import coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import has_new_capacity, trim_node
 from footplate_operator.trainingrun.node_cache import NodeCache
-from footplate_operator.trainingrun.observed import ApiEndpoint, Observed, PodView, live_nodes, view_pod
+from footplate_operator.trainingrun.observation import ApiEndpoint, Observed, PodView, live_nodes, view_pod
 from footplate_operator.trainingrun.packing import GangPacking
 from footplate_operator.trainingrun.policies import checkpoint_pins, deletion
 from footplate_operator.trainingrun.policies.suspension import find_suspension
@@ -286,7 +286,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
         else:
             self._histories.stop_polling(run.uid)
 
-    def build_events(self, run: Run, after: TrainingRunStatus) -> Iterable[Event]:
+    def build_events(self, run: Run, after: TrainingRunStatus) -> Iterable[ObjectEvent]:
         self._metrics.count_restarts(run.status.failures, after.failures)
         self._metrics.count_time(run.status.time, after.time)
         if after.phase is not run.phase:

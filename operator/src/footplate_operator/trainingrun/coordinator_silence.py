@@ -20,7 +20,7 @@ from footplate_operator.errors import ClusterError, NotFound, RequestForbidden
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import LEASE
 from footplate_operator.trainingrun.coordinator_client import CoordinatorMonitor
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 from footplate_operator.trainingrun.status.disturbance import SILENT_SECONDS
 
 NODE_LEASES: Final = "kube-node-lease"  # the namespace where kubelets keep them

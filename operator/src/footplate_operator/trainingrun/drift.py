@@ -23,7 +23,7 @@ from footplate_contracts.names import (
     Reason,
 )
 from footplate_operator.runtime.decision import Patch, ReconcileProblem, Replace
-from footplate_operator.runtime.events import Event
+from footplate_operator.runtime.events import ObjectEvent
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -34,7 +34,7 @@ from footplate_operator.runtime.kinds import (
     Kind,
 )
 from footplate_operator.runtime.objects import Child
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 
 OFTEN: Final = 3  # times that a child is made anew within ten minutes; then somebody else insists
 _PORT: Final = ("name", "port", "targetPort")
@@ -59,7 +59,7 @@ def content_digest(kind: Kind, body: Mapping[str, Any]) -> str:
 
 def revert_edits(
     edited: Sequence[tuple[Child, Json]], pods: Sequence[PodView]
-) -> tuple[tuple[Replace | Patch, ...], tuple[Event, ...]]:
+) -> tuple[tuple[Replace | Patch, ...], tuple[ObjectEvent, ...]]:
     """Return the changes that revert manual edits, and the Events that report them."""
     anew = [Replace(child, manifest) for child, manifest in edited]
     labelled = [pod for pod in pods if pod.edited_labels and pod.live]
@@ -92,9 +92,9 @@ def build_conflict_problem(child: Child) -> ReconcileProblem:
     return ReconcileProblem(Reason.CHILD_CONFLICT, message)
 
 
-def _told(child: Child, what: str) -> Event:
+def _told(child: Child, what: str) -> ObjectEvent:
     note = f"{child.kind.name} {child.name} was changed by hand; {what}. Change the TrainingRun instead"
-    return Event(Reason.CHILD_EDITED, note, warning=True, once=f"{child.uid}{child.version}")
+    return ObjectEvent(Reason.CHILD_EDITED, note, warning=True, once=f"{child.uid}{child.version}")
 
 
 def _list(labels: Mapping[str, str]) -> str:

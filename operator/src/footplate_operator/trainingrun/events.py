@@ -8,8 +8,8 @@ from typing import Final
 from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.conditions import find
-from footplate_operator.runtime.events import Event
-from footplate_operator.trainingrun.observed import RecordingStatus
+from footplate_operator.runtime.events import ObjectEvent
+from footplate_operator.trainingrun.observation import RecordingStatus
 from footplate_operator.trainingrun.run import Run
 
 _BAD: Final = frozenset({Phase.FAILED, Phase.RESTARTING})
@@ -19,18 +19,18 @@ _NOT_MEANT_TO_TRAIN: Final = frozenset(
 )
 
 
-def phase_event(run: Run, after: TrainingRunStatus) -> Event | None:
+def phase_event(run: Run, after: TrainingRunStatus) -> ObjectEvent | None:
     """Return the Event for a change of phase; None if the phase stays, or moves to or from a checkpoint."""
     phase, ready = after.phase, find(after.conditions, ConditionType.READY)
     if phase is None or phase is run.phase or {phase, run.phase} == _SAVES:
         return None
     if ready is not None and ready.reason == Reason.NOTHING_TO_TRAIN:
-        return Event(ready.reason, ready.message, warning=True, once=f"{phase}{after.phase_time}")
+        return ObjectEvent(ready.reason, ready.message, warning=True, once=f"{phase}{after.phase_time}")
     note = ready.message if ready is not None and ready.message else f"the run is {phase.value}"
-    return Event(phase.value, note, phase in _BAD, once=f"{phase}{after.phase_time}")
+    return ObjectEvent(phase.value, note, phase in _BAD, once=f"{phase}{after.phase_time}")
 
 
-def held_up_event(run: Run, after: TrainingRunStatus) -> Event | None:
+def held_up_event(run: Run, after: TrainingRunStatus) -> ObjectEvent | None:
     """Return the Event for a reason that begins to hold the run up; None if there is none."""
     before = find(run.status.conditions, ConditionType.PROGRESSING)
     now = find(after.conditions, ConditionType.PROGRESSING)
@@ -40,10 +40,10 @@ def held_up_event(run: Run, after: TrainingRunStatus) -> Event | None:
         return None
     if before is not None and (before.status, before.reason) == ("False", now.reason):
         return None
-    return Event(now.reason, now.message, warning=True, once=f"{now.reason}{after.phase_time}")
+    return ObjectEvent(now.reason, now.message, warning=True, once=f"{now.reason}{after.phase_time}")
 
 
-def budget_event(run: Run, after: TrainingRunStatus) -> Event | None:
+def budget_event(run: Run, after: TrainingRunStatus) -> ObjectEvent | None:
     """Return the Event for 80 % of a budget, and for all of it; each is sent once, across leaders."""
     before = find(run.status.conditions, ConditionType.WITHIN_BUDGET)
     now = find(after.conditions, ConditionType.WITHIN_BUDGET)
@@ -52,15 +52,19 @@ def budget_event(run: Run, after: TrainingRunStatus) -> Event | None:
     if before is not None and before.reason == now.reason:
         return None
     budget = run.spec.budget.model_dump_json() if run.spec.budget is not None else ""
-    return Event(now.reason, f"{now.message}{_so_far(after)}", warning=True, once=f"{now.reason}{budget}")
+    return ObjectEvent(
+        now.reason, f"{now.message}{_so_far(after)}", warning=True, once=f"{now.reason}{budget}"
+    )
 
 
-def not_avoided_events(nodes: Sequence[str]) -> list[Event]:
+def not_avoided_events(nodes: Sequence[str]) -> list[ObjectEvent]:
     """Return the Event for nodes that exceed the run's list of avoided nodes; empty if there are none."""
     if not nodes:
         return []
     note = f"the run avoids so many nodes already that it does not avoid {', '.join(nodes)}"
-    return [Event(Reason.NODE_NOT_AVOIDED, note, warning=True, once=f"{Reason.NODE_NOT_AVOIDED}{nodes}")]
+    return [
+        ObjectEvent(Reason.NODE_NOT_AVOIDED, note, warning=True, once=f"{Reason.NODE_NOT_AVOIDED}{nodes}")
+    ]
 
 
 def _so_far(status: TrainingRunStatus) -> str:
@@ -73,8 +77,8 @@ def _so_far(status: TrainingRunStatus) -> str:
     return f"; so far: {amounts}" if amounts else ""
 
 
-def unrecorded_event(recorded: RecordingStatus | None) -> Event:
+def unrecorded_event(recorded: RecordingStatus | None) -> ObjectEvent:
     """Return the Event for a run that is deleted before the API has its final status."""
     why = recorded.said if recorded is not None and recorded.said else "it did not answer"
     note = f"deleted, as ttlSecondsAfterFinished asks, though the API has not its final status: {why}"
-    return Event(Reason.FINAL_STATUS_LOST, note, warning=True, once=Reason.FINAL_STATUS_LOST)
+    return ObjectEvent(Reason.FINAL_STATUS_LOST, note, warning=True, once=Reason.FINAL_STATUS_LOST)

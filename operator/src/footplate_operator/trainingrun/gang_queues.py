@@ -18,7 +18,7 @@ from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key, key_of
-from footplate_operator.trainingrun.observed import GangTurn, PodView
+from footplate_operator.trainingrun.observation import GangTurn, PodView
 from footplate_operator.trainingrun.policies.gang_order import WaitingGang, get_turn, sort_gangs
 from footplate_operator.trainingrun.revision import AnyRevision, MissingRevision, Revision
 from footplate_operator.trainingrun.run import Run, gathers, get_gathering, phase_of

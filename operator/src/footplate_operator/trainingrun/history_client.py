@@ -24,7 +24,7 @@ from footplate_contracts.recorded_run import RecordedRun
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import ApiRefused, ApiUnreachable
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.observed import RecordingStatus
+from footplate_operator.trainingrun.observation import RecordingStatus
 from footplate_operator.trainingrun.run import Run
 
 ANSWER_SECONDS: Final = 5.0

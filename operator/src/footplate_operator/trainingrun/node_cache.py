@@ -20,7 +20,7 @@ from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.node import NodeView, view_node
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 from footplate_operator.trainingrun.packing import GangPacking
 from footplate_operator.trainingrun.policies import node_disruption
 

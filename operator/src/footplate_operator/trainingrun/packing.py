@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from footplate_contracts.v1alpha1.placement import Pack
+from footplate_contracts.v1alpha1.placement import PackPlacement
 
 
 @dataclass(frozen=True)
 class TargetDomain:
     """Topology domain for a new pod."""
 
-    pack: Pack
+    pack: PackPlacement
     domain: str = ""  # of its gang; empty: it is the first, or its gang's nodes have no such label
     avoided: frozenset[str] = frozenset()  # domains that the first worker prefers to avoid
 
@@ -30,7 +30,7 @@ class GangPacking:
     `nodes` below are the nodes of live workers, by slot, each empty before the worker has one.
     """
 
-    pack: Pack
+    pack: PackPlacement
     domains: Mapping[str, str]  # by node, of those that its pods are on
     find_avoided: Callable[[], frozenset[str]]  # costs a look at every Node
 

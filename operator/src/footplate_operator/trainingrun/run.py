@@ -13,7 +13,7 @@ from footplate_contracts.v1alpha1.status import GatheringStatus, TrainingRunStat
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.kinds import Kind
-from footplate_operator.runtime.objects import Child, Object, read
+from footplate_operator.runtime.objects import Child, KubernetesObject, read
 
 TRAINING_RUN: Final = Kind(API_VERSION, "TrainingRun", "trainingruns")
 WITHOUT_PODS: Final = frozenset({None, Phase.QUEUED, Phase.SUSPENDED})  # unless the run gathers
@@ -21,7 +21,7 @@ PROFILE: Final = Kind(API_VERSION, "ComputeProfile", "computeprofiles", namespac
 
 
 @dataclass(frozen=True)
-class Run(Object[TrainingRunSpec, TrainingRunStatus]):
+class Run(KubernetesObject[TrainingRunSpec, TrainingRunStatus]):
     """Decoded TrainingRun, with the operator's own facts about it."""
 
     uid: RunUid

@@ -23,7 +23,7 @@ from footplate_operator.runtime.objects import Child
 from footplate_operator.trainingrun.avoidance import NodeAvoidance
 from footplate_operator.trainingrun.desired.budget_check import BudgetCheck, check_budget, get_assessment
 from footplate_operator.trainingrun.drift import OFTEN, DesiredChild, content_digest
-from footplate_operator.trainingrun.observed import BudgetAssessment, PodView
+from footplate_operator.trainingrun.observation import BudgetAssessment, PodView
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, misses_secret
 from footplate_operator.trainingrun.recovery import Recovery
 from footplate_operator.trainingrun.revision import Revision, RevisionData

@@ -15,7 +15,7 @@ from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import SETTLED
 from footplate_operator.tariff.tariffs import TariffCache
 from footplate_operator.trainingrun import usage_inputs
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 from footplate_operator.trainingrun.revision import AnyRevision, find_revision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.run_cache import RunCache

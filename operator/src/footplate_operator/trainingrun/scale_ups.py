@@ -15,7 +15,7 @@ from footplate_contracts.logs import log_fields
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CORE_EVENT
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 
 ASK_AGAIN: Final = timedelta(seconds=10)
 REASONS: Final = ("TriggeredScaleUp", "Nominated")

@@ -13,7 +13,7 @@ from footplate_operator.runtime.kinds import POD, REVISION, Json, Kind
 from footplate_operator.runtime.objects import Child, view_child
 from footplate_operator.trainingrun.drift import content_digest
 from footplate_operator.trainingrun.gang.coordinator import with_api_change
-from footplate_operator.trainingrun.observed import Observed, view_pod
+from footplate_operator.trainingrun.observation import Observed, view_pod
 from footplate_operator.trainingrun.revision import AnyRevision, MissingRevision, view_revision
 
 _log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from pathlib import Path
 from footplate_elastic.agent import rdma
 locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
 capabilities = rdma.effective_capabilities(rdma.STATUS.read_text())
-refusal = rdma.find_refusal("rdma/ib", locked, capabilities, Path(sys.argv[1]), time.time())
+refusal = rdma.find_rdma_obstacle("rdma/ib", locked, capabilities, Path(sys.argv[1]), time.time())
 print("goes on" if refusal is None else refusal.message)
 """
 

@@ -21,7 +21,7 @@ from footplate_trainer.data.chat.renderer import in_process_renderer
 from footplate_trainer.data.chat.row_reader import RowReader
 from footplate_trainer.data.chat.sample_maker import EndOfText, SampleMaker
 from footplate_trainer.data.chat.template import ChatTemplate, Conversation, ConversationPrefix, PrefixEnding
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.row_files import DataRow
 from footplate_trainer.data.sample_shards import StoredSample
 from tests.support.chat import CHATML, LLAMA, MARKED, THINKING, assistant, chatml_model, llama_model, user
@@ -59,7 +59,7 @@ def sample_of(
     template = read_template(folder)
     assert template is not None
     render = in_process_renderer(ChatTemplate(template.source, template.name, template.special))
-    making = SampleMaker(RowReader(ShardFormat.CHAT), tokenizer, template, render, mask, EndOfText(0, "it"))
+    making = SampleMaker(RowReader(RecordKind.CHAT), tokenizer, template, render, mask, EndOfText(0, "it"))
     [(_, sample)] = making.make([DataRow("row", {"messages": messages, **row}, 1)])
     assert isinstance(sample, StoredSample), sample
     return sample

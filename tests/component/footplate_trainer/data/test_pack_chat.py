@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.commands.pack import add_arguments, run
-from footplate_trainer.data.sample_shards import Samples
+from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.storage import open_storage
 from tests.support.chat import assistant, chatml_model, user
@@ -47,7 +47,7 @@ def test_a_hub_folder_in_a_bucket_becomes_shards_in_a_bucket(
         )
         told = ("--format", "chat", "--tokenizer", model, "--ignore", "id", "--show", 1)
         assert pack("s3://bucket/set", "s3://bucket/shards", *told) == ExitCode.SUCCESS
-        samples = Samples(TokenShards.open("s3://bucket/shards"))
+        samples = SampleShards(TokenShards.open("s3://bucket/shards"))
     theirs = AutoTokenizer.from_pretrained(model)
     for number, talk in enumerate(TALKS):
         [document] = samples[number].documents
@@ -94,7 +94,7 @@ def test_a_file_of_a_web_server_is_read_and_its_bad_row_named(
     assert f"{web}/rows.jsonl:6 is no JSON" in capfd.readouterr().err
     assert pack(*told, "--bad-rows", "drop") == ExitCode.SUCCESS
     assert "  dropped: 1 (not JSON)" in capfd.readouterr().out
-    samples = Samples(TokenShards.open(str(tmp_path / "out")))
+    samples = SampleShards(TokenShards.open(str(tmp_path / "out")))
     assert samples[4].columns == {"prompt": TALKS[4][:1], "answer": "x"}
 
 

@@ -29,7 +29,7 @@ from footplate_trainer.model.sequence_loss import (
 )
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.token_loss import ScoreRequest, TokenScores
-from footplate_trainer.parallel.context_parallel import gather_in_order
+from footplate_trainer.parallel.context_parallel import gather_sequence_shards
 from footplate_trainer.parallel.loss_objective import LossObjective, ScoreCollector
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
@@ -245,7 +245,7 @@ def evaluated(config: RunConfig, judge: str) -> tuple[Evaluation, dict[int, NDAr
                 continue
             (scores,) = collected.scores_for(given.targets)
             if model.grid.context_group is not None:
-                scores = gather_in_order(scores.t(), model.grid.context_group).t()
+                scores = gather_sequence_shards(scores.t(), model.grid.context_group).t()
             rows |= dict(zip(micro.places.tolist(), scores.numpy(force=True), strict=True))
         return found, rows
 

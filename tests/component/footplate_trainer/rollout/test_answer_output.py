@@ -16,9 +16,9 @@ from footplate_contracts.v1alpha1.data import LossMask
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.checkpoint.training_state import HeldOutScores
-from footplate_trainer.data.layout import GeneratedRecord, ShardFormat, SpecialTokenRole
+from footplate_trainer.data.layout import GeneratedRecord, RecordKind, SpecialTokenRole
 from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
-from footplate_trainer.data.sample_shards import Samples
+from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import UserMistake
@@ -97,7 +97,7 @@ def test_an_answer_that_a_text_stopped_ends_its_turn(kind: str, prompts: Path, t
     uri = str(tmp_path / "answers") if kind == "volume" else f"memory://{tmp_path.name}"
     told: list[int] = []
     manifest = output(prompts, tmp_path, uri).write([range(3)], told.append)
-    samples = Samples(TokenShards.open(uri))
+    samples = SampleShards(TokenShards.open(uri))
     assert manifest.documents == len(samples) == 3 * GROUP
     for document in (samples[number].documents[0] for number in range(len(samples))):
         assert document.learnt is not None
@@ -115,7 +115,7 @@ def test_an_answer_is_what_pack_writes_of_it_and_its_prompt(is_text: bool, tmp_p
     asked: list[Any] = [text if is_text else [user(text)] for text in ("once", "twice", "thrice")]
     rows.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in asked))
     ends = {SpecialTokenRole.EOS: "<|endoftext|>"} if is_text else {}
-    prompts = pack_conversations(rows, tmp_path / "prompts", model, format=ShardFormat.PROMPTS, special=ends)
+    prompts = pack_conversations(rows, tmp_path / "prompts", model, format=RecordKind.PROMPTS, special=ends)
     uri = str(tmp_path / "answers")
     special = TokenShards.open(str(prompts)).special
     of_turn = Tokenizer.from_file(str(model / "tokenizer.json")).token_to_id("<|im_end|>")
@@ -133,7 +133,7 @@ def test_an_answer_is_what_pack_writes_of_it_and_its_prompt(is_text: bool, tmp_p
     ]
     rows.write_text("".join(json.dumps(row) + "\n" for row in told))
     both = pack_conversations(rows, tmp_path / "both", model, mask=LossMask.COMPLETION, special=ends)
-    mine, packed = (Samples(TokenShards.open(place)) for place in (uri, str(both)))
+    mine, packed = (SampleShards(TokenShards.open(place)) for place in (uri, str(both)))
     assert len(mine) == len(packed) == 3 * GROUP
     for number in range(len(mine)):
         [found], [expected] = mine[number].documents, packed[number].documents
@@ -148,7 +148,7 @@ def test_what_stands_behind_a_turn_is_left_out_where_the_context_ends(prompts: P
     of_turn = Tokenizer.from_file(str(prompts / "tokenizer.json")).token_to_id("<|im_end|>")
     writing = output(prompts, tmp_path, str(tmp_path / "answers"), end=of_turn, room=len(DRAWN) + 1)
     writing.write([range(3)])
-    samples = Samples(TokenShards.open(str(tmp_path / "answers")))
+    samples = SampleShards(TokenShards.open(str(tmp_path / "answers")))
     documents = [samples[number].documents[0] for number in range(len(samples))]
     longest = max(found.prompt for found in documents)
     for found in documents:
@@ -196,7 +196,7 @@ def test_what_rewards_said_stands_beside_an_answer(
     """A model's score as it was, and in the sum by a mean and a deviation."""
     uri, scores = str(tmp_path / "answers"), HeldOutScores(mean=1.0, deviation=2.0)
     output(prompts, tmp_path, uri, normaliser=RewardNormalizer(how, scores)).write([range(1)])
-    samples = Samples(TokenShards.open(uri))
+    samples = SampleShards(TokenShards.open(uri))
     told = [samples[number].columns for number in range(len(samples))]
     expected = [
         {"reward": total, "rewards": {"even": 1.0, MODEL: number}} for number, total in enumerate(sums)

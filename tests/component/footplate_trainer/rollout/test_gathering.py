@@ -21,7 +21,7 @@ from footplate_contracts.v1alpha1.reinforcement import GroupAdvantage
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.folder import LocalFolder
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.prompt_dataset import Prompt, PromptDataset, PromptOrder
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import TrainerError
@@ -342,7 +342,7 @@ def notes_all(**columns: list[Any]) -> list[float]:
 def test_a_function_gets_prompts_and_answers_in_the_shape_of_the_packed_row(
     prompt: Any, answer: Any, world: DistributedContext, tmp_path: Path
 ) -> None:
-    shards = pack_rows([{"prompt": prompt, "answer": "5"}], tmp_path, format=ShardFormat.PROMPTS)
+    shards = pack_rows([{"prompt": prompt, "answer": "5"}], tmp_path, format=RecordKind.PROMPTS)
     order = PromptOrder(PromptDataset(TokenShards.open(str(shards)), 64), seed=0)
     function = {"kind": "function", "name": f"{__name__}:notes_all", "field": "f"}
     judge = open_scorer({**function, "columns": order.columns})

@@ -12,7 +12,7 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import World
 from footplate_contracts.v1alpha1.presets import LOW, PRESETS
 from footplate_contracts.v1alpha1.reinforcement import Preset
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.manifest.run_file import read_run
 from tests.support.plain_llama import random_weights, write
 from tests.support.ranks import run_ranks
@@ -79,7 +79,7 @@ def test_the_example_trains(tmp_path: Path) -> None:
     rows = [{"prompt": f"What is {n} + {n}?", "answer": f"{2 * n}"} for n in range(20)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     shards = pack_conversations(
-        source, tmp_path / "shards", model, format=ShardFormat.PROMPTS, texts_are_turns=True
+        source, tmp_path / "shards", model, format=RecordKind.PROMPTS, texts_are_turns=True
     )
     overrides = (
         f"initFrom.uri={model}",

@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.stages import STAGES
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.generation.requests import EndReason
@@ -85,7 +85,7 @@ def test_an_answer_has_the_score_of_its_conversation(template: str, of_texts: bo
     asked: list[Any] = [f"Question {number}?" if of_texts else [user("?" * number)] for number in range(1, 5)]
     source = tmp_path / "prompts.jsonl"
     source.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in asked))
-    shards = pack_conversations(source, tmp_path / "shards", policy, format=ShardFormat.PROMPTS)
+    shards = pack_conversations(source, tmp_path / "shards", policy, format=RecordKind.PROMPTS)
     overrides = (*ONE_STEP, f"initFrom={{uri: {policy}}}", f"reward={{uri: {judge}, normalization: none}}")
     config = tiny_config(shards, tmp_path, overrides)
     tokenizer = AutoTokenizer.from_pretrained(policy)

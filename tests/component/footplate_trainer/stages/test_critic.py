@@ -21,7 +21,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.data import Data
 from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.data.layout import MANIFEST_FILE, ShardFormat
+from footplate_trainer.data.layout import MANIFEST_FILE, RecordKind
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
@@ -69,7 +69,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     root = tmp_path_factory.mktemp("models")
     policy = write(root / "policy", random_weights(7, sizes=SIZES), SIZES)
 
-    def packed(name: str, rows: list[dict[str, object]], form: ShardFormat = ShardFormat.CHAT) -> Path:
+    def packed(name: str, rows: list[dict[str, object]], form: RecordKind = RecordKind.CHAT) -> Path:
         source = root / f"{name}.jsonl"
         source.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return pack_conversations(source, root / name, policy, format=form)
@@ -77,7 +77,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     return Folders(
         policy,
         pack_prompts(root, model=policy),
-        packed("pairs", preferences(16), ShardFormat.PREFERENCES),
+        packed("pairs", preferences(16), RecordKind.PREFERENCES),
         packed("chats", [{"messages": [user("a"), assistant("b" * number)]} for number in range(1, 5)]),
     )
 
@@ -288,7 +288,7 @@ def test_texts_that_an_earlier_release_packed_are_not(folders: Folders, tmp_path
     """No template wrote them, so none ends what is said to them."""
     source = tmp_path / "texts.jsonl"
     source.write_text('{"prompt": "Once upon"}\n{"prompt": "There was"}\n')
-    packed = pack_conversations(source, tmp_path / "texts", folders.policy, format=ShardFormat.PROMPTS)
+    packed = pack_conversations(source, tmp_path / "texts", folders.policy, format=RecordKind.PROMPTS)
     shards, tokenizer = without_ends(packed), Tokenizer.from_file(str(folders.policy / "tokenizer.json"))
     assert shards.template is not None
     check_turn_ends(shards, SavedProcessors(), tokenizer)

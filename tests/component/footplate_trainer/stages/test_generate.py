@@ -16,9 +16,9 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.v1alpha1.data import LossMask
 from footplate_contracts.v1alpha1.references import LineageEntry
-from footplate_trainer.data.layout import MANIFEST_FILE, GeneratedRecord, ShardFormat, SpecialTokenRole
+from footplate_trainer.data.layout import MANIFEST_FILE, GeneratedRecord, RecordKind, SpecialTokenRole
 from footplate_trainer.data.provenance import check_provenance
-from footplate_trainer.data.sample_shards import Samples
+from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.writer import new_folder
 from footplate_trainer.errors import UserMistake
@@ -57,7 +57,7 @@ def content(folder: Path) -> dict[str, str]:
 def answers(folder: Path) -> list[tuple[bytes, int]]:
     """The prompt of each sample, and how many tokens were drawn behind it."""
     shards = TokenShards.open(str(folder / "answers"))
-    samples, tokenizer = Samples(shards), Tokenizer.from_file(str(shards.tokenizer_path))
+    samples, tokenizer = SampleShards(shards), Tokenizer.from_file(str(shards.tokenizer_path))
     found = []
     for document in (samples[number].documents[0] for number in range(len(samples))):
         answer = document.tokens[document.learnt].tolist()
@@ -91,8 +91,8 @@ def test_its_answers_are_what_pack_could_have_written(
 ) -> None:
     folder, end = undisturbed
     shards, asked = TokenShards.open(str(folder / "answers"), verify=(0, 1)), TokenShards.open(str(prompts))
-    manifest, samples = shards.manifest, Samples(shards)
-    assert manifest.format is ShardFormat.CHAT
+    manifest, samples = shards.manifest, SampleShards(shards)
+    assert manifest.format is RecordKind.CHAT
     assert manifest.special_ids == asked.manifest.special_ids
     assert manifest.tokenizer.sha256 == asked.manifest.tokenizer.sha256
     assert manifest.samples is not None and asked.manifest.samples is not None
@@ -319,10 +319,10 @@ def test_an_answer_to_a_text_ends_as_texts_do(tmp_path: Path) -> None:
     rows.write_text("".join(f'{{"prompt": "{letter}"}}\n' for letter in "qrst"))
     model = chatml_model(tmp_path / "model")
     ends = {SpecialTokenRole.EOS: "<|endoftext|>"}
-    texts = pack_conversations(rows, tmp_path / "texts", model, format=ShardFormat.PROMPTS, special=ends)
+    texts = pack_conversations(rows, tmp_path / "texts", model, format=RecordKind.PROMPTS, special=ends)
     end = start(texts, tmp_path, 1, FakeAgent(), "training.steps=1", "training.schedule={name: constant}")
     assert end.code == ExitCode.SUCCESS, end.stderr
-    samples = Samples(TokenShards.open(str(tmp_path / "answers")))
+    samples = SampleShards(TokenShards.open(str(tmp_path / "answers")))
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     last = [samples[number].documents[0].tokens[-2:].tolist() for number in range(len(samples))]
     stopped = [end for before, end in last if tokenizer.decode([before]) in STOP]

@@ -20,7 +20,7 @@ from footplate_planning.memory import MemoryKind
 from footplate_planning.plan import build_plan
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.commands.plan import frozen_shapes
-from footplate_trainer.data.sample_shards import Samples
+from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.frozen.source import find_model, network_config
 from footplate_trainer.huggingface.initial import complete_config
@@ -104,7 +104,7 @@ class Written:
 
 
 def written(folder: Path) -> list[Written]:
-    samples = Samples(TokenShards.open(str(folder / "answers"), verify=(0, 1)))
+    samples = SampleShards(TokenShards.open(str(folder / "answers"), verify=(0, 1)))
     found = []
     for sample in (samples[number] for number in range(len(samples))):
         [document] = sample.documents

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.names import Cause, ExitCode, Reason
-from footplate_elastic.agent.rdma import effective_capabilities, find_refusal
+from footplate_elastic.agent.rdma import effective_capabilities, find_rdma_obstacle
 
 GIB = 1 << 30
 IPC_LOCK = 1 << 14
@@ -36,7 +36,7 @@ def folder(path: Path, names: tuple[str, ...]) -> Path:
 def test_a_node_without_what_rdma_needs_is_refused(
     tmp_path: Path, resource: str, locked: int, capabilities: int, names: tuple[str, ...], says: str
 ) -> None:
-    refusal = find_refusal(resource, locked, capabilities, folder(tmp_path, names), now=9.0)
+    refusal = find_rdma_obstacle(resource, locked, capabilities, folder(tmp_path, names), now=9.0)
     assert (refusal is not None) == bool(says)
     if refusal is not None:
         assert says in refusal.message
@@ -45,7 +45,7 @@ def test_a_node_without_what_rdma_needs_is_refused(
 
 
 def test_a_folder_that_is_not_there_has_no_devices(tmp_path: Path) -> None:
-    refusal = find_refusal("rdma/ib", -1, 0, tmp_path / "infiniband", now=0.0)
+    refusal = find_rdma_obstacle("rdma/ib", -1, 0, tmp_path / "infiniband", now=0.0)
     assert refusal is not None and str(tmp_path / "infiniband/uverbs*") in refusal.message
 
 

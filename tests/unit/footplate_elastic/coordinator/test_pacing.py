@@ -7,7 +7,7 @@ import math
 import pytest
 
 from footplate_contracts.reports import TelemetryReceipt
-from footplate_elastic.coordinator.pacing import gather_delay, parse_retry_after, retry_delay
+from footplate_elastic.coordinator.pacing import next_batch_delay, parse_retry_after, retry_delay
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_only_whoever_is_busy_says_when_to_come_back(
 def test_the_next_batch_is_gathered_for_as_long_as_the_receipt_asks(
     asked: float | None, seconds: float
 ) -> None:
-    assert gather_delay(TelemetryReceipt(rows=1, checkpoints=0, gather_seconds=asked)) == seconds
+    assert next_batch_delay(TelemetryReceipt(rows=1, checkpoints=0, gather_seconds=asked)) == seconds
 
 
 def test_without_a_receipt_the_pace_is_our_own() -> None:
-    assert gather_delay(None) == 0.5
+    assert next_batch_delay(None) == 0.5

@@ -13,7 +13,12 @@ from footplate_contracts.reports import GenerationRow
 from footplate_trainer.checkpoint.layout import GenerationStart
 from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
-from footplate_trainer.checkpoint.memory.layout import ShardHeader, pack_into, padded_header_size, unpack_from
+from footplate_trainer.checkpoint.memory.layout import (
+    ShardHeader,
+    fill_tensors_from_file,
+    pack_into,
+    padded_header_size,
+)
 from footplate_trainer.checkpoint.training_state import StateBuilder, TrainingState
 from tests.unit.footplate_elastic.coordinator.test_telemetry import G1, row
 
@@ -104,7 +109,7 @@ def test_a_file_gives_back_what_went_in(tmp_path: Path) -> None:
     fill(folder, shard, example())
 
     found = {name: torch.zeros_like(tensor) for name, tensor in example().items()}
-    state = unpack_from(folder.open(shard), found)
+    state = fill_tensors_from_file(folder.open(shard), found)
 
     assert (state.step, state.tokens) == (20, 99)
     assert all(torch.equal(found[name], tensor) for name, tensor in example().items())
@@ -137,7 +142,7 @@ def test_a_file_of_other_tensors_is_refused(tmp_path: Path) -> None:
     fill(folder, shard, example())
 
     with pytest.raises(ValueError, match="another model, optimizer or layout"):
-        unpack_from(folder.open(shard), {"a": torch.zeros(3, 4)})
+        fill_tensors_from_file(folder.open(shard), {"a": torch.zeros(3, 4)})
 
 
 def test_two_steps_of_each_rank_stay(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
-    ShardFormat,
+    RecordKind,
     ShardManifest,
     SpecialIds,
     token_type_for,
@@ -35,7 +35,7 @@ def write_shards(tmp_path: Path) -> WriteShards:
         shard_tokens: int = 1_000_000,
         folder: str = "shards",
         vocabulary: int = VOCABULARY,
-        shard_format: ShardFormat = ShardFormat.TOKENS,
+        shard_format: RecordKind = RecordKind.TOKENS,
         values: Sequence[float] | None = None,
         special: SpecialIds = SPECIAL,
     ) -> TokenShards:

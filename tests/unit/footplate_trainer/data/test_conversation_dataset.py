@@ -12,7 +12,7 @@ from footplate_contracts.stages import STAGES, StageRules
 from footplate_contracts.v1alpha1.data import Data, LossMask, OverlongPolicy, Packing
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_trainer.data.conversation_dataset import ConversationDataset
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT
 from footplate_trainer.data.sample_shards import StoredSample
 from footplate_trainer.data.shards import TokenShards
@@ -113,7 +113,7 @@ def test_a_stage_of_ones_own_reads_the_format_of_its_record(tmp_path: Path) -> N
     distil = StageRules(stage="distil", data_format="chat", uses_conversations=True)
     data = Data.from_json({"uri": str(write(tmp_path / "out", CHATS).folder)})
     assert isinstance(dataset_of(RunShards.open(data), data, "crossEntropy", 16, distil), ConversationDataset)
-    write(tmp_path / "prompts", PROMPTS, ShardFormat.PROMPTS)
+    write(tmp_path / "prompts", PROMPTS, RecordKind.PROMPTS)
     other = Data.from_json({"uri": str(tmp_path / "prompts")})
     with pytest.raises(UserMistake, match=r"stage distil is trained on .* --format chat,"):
         dataset_of(RunShards.open(other), other, "crossEntropy", 16, distil)

@@ -16,7 +16,7 @@ from footplate_trainer.data.datasets import (
     SequenceDataset,
     SpanDataset,
 )
-from footplate_trainer.data.layout import ShardFormat, SpecialIds
+from footplate_trainer.data.layout import RecordKind, SpecialIds
 from footplate_trainer.data.loader import BatchLoader, StepBatch
 from footplate_trainer.data.packing import IGNORED
 from footplate_trainer.errors import UserMistake
@@ -39,12 +39,12 @@ def span(write_shards: WriteShards, *, packing_enabled: bool = True, **written: 
 
 
 def pairs(write_shards: WriteShards) -> Dataset:
-    return PairDataset(write_shards(TEXTS, shard_tokens=60, shard_format=ShardFormat.PAIRS), S)
+    return PairDataset(write_shards(TEXTS, shard_tokens=60, shard_format=RecordKind.PAIRS), S)
 
 
 def regression(write_shards: WriteShards) -> Dataset:
     values = [number / 8 for number in range(len(TEXTS))]
-    shards = write_shards(TEXTS, shard_tokens=60, shard_format=ShardFormat.REGRESSION, values=values)
+    shards = write_shards(TEXTS, shard_tokens=60, shard_format=RecordKind.REGRESSION, values=values)
     return RegressionDataset(shards, S)
 
 
@@ -102,7 +102,7 @@ def test_what_is_not_used_need_not_be_there_and_padding_is_no_end(
     assert sample.labels.tolist() == [201, EOS, IGNORED, IGNORED]  # the end is learnt though padding looks so
     assert sample.documents.tolist() == [0, 0, 0, -1]
     pairs = write_shards(
-        [[200, 201], [202]], folder="p", special=shards.special, shard_format=ShardFormat.PAIRS
+        [[200, 201], [202]], folder="p", special=shards.special, shard_format=RecordKind.PAIRS
     )
     assert PairDataset(pairs, 4).get(0).tokens.tolist() == [
         [200, 201, EOS, filled],

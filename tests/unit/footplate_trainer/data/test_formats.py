@@ -9,7 +9,7 @@ import pytest
 
 from footplate_contracts.v1alpha1.data import Data
 from footplate_trainer.data.check import check_data
-from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialIds
+from footplate_trainer.data.layout import RecordKind, ShardManifest, SpecialIds
 from footplate_trainer.data.pack import pack
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards, dataset_of
@@ -19,7 +19,7 @@ from tests.unit.footplate_trainer.data.conftest import WriteShards
 PAIRS = [{"query": f"what is {n}", "positive": f"{n} is a number", "more": 1} for n in range(12)]
 VALUES = [{"text": f"about {n}", "value": n / 2 - 3} for n in range(12)]
 TEXTS = [{"text": "some running text " * 20} for _ in range(4)]
-RECORDS = {ShardFormat.TOKENS: TEXTS, ShardFormat.PAIRS: PAIRS, ShardFormat.REGRESSION: VALUES}
+RECORDS = {RecordKind.TOKENS: TEXTS, RecordKind.PAIRS: PAIRS, RecordKind.REGRESSION: VALUES}
 
 
 def lines(path: Path, records: list[object]) -> str:
@@ -28,7 +28,7 @@ def lines(path: Path, records: list[object]) -> str:
 
 
 def packed(
-    folder: Path, shard_format: ShardFormat, name: str = "out", size: int = 400, tokens: int = 30
+    folder: Path, shard_format: RecordKind, name: str = "out", size: int = 400, tokens: int = 30
 ) -> str:
     source = lines(folder / f"{name}.jsonl", list(RECORDS[shard_format]))
     pack([source], folder / name, vocabulary_size=size, shard_format=shard_format, shard_tokens=tokens)
@@ -42,8 +42,8 @@ def text_of(shards: TokenShards, document: int) -> str:
 
 
 def test_pairs_are_documents_in_a_row(tmp_path: Path) -> None:
-    shards = TokenShards.open(packed(tmp_path, ShardFormat.PAIRS))
-    assert (shards.format, shards.documents) == (ShardFormat.PAIRS, 24)
+    shards = TokenShards.open(packed(tmp_path, RecordKind.PAIRS))
+    assert (shards.format, shards.documents) == (RecordKind.PAIRS, 24)
     assert len(shards.manifest.shards) > 1
     for number, pair in enumerate(PAIRS):
         assert text_of(shards, 2 * number) == pair["query"]
@@ -51,7 +51,7 @@ def test_pairs_are_documents_in_a_row(tmp_path: Path) -> None:
 
 
 def test_values_stand_beside_their_texts(tmp_path: Path) -> None:
-    shards = TokenShards.open(packed(tmp_path, ShardFormat.REGRESSION), verify=(0, 1))
+    shards = TokenShards.open(packed(tmp_path, RecordKind.REGRESSION), verify=(0, 1))
     assert len(shards.manifest.shards) > 1
     assert [shards.value(number) for number in range(12)] == [record["value"] for record in VALUES]
     assert text_of(shards, 7) == "about 7"
@@ -59,7 +59,7 @@ def test_values_stand_beside_their_texts(tmp_path: Path) -> None:
 
 def test_a_pair_with_an_empty_half_is_skipped_whole(tmp_path: Path) -> None:
     source = lines(tmp_path / "x.jsonl", [{"query": "a", "positive": ""}, *PAIRS])
-    manifest = pack([source], tmp_path / "out", vocabulary_size=400, shard_format=ShardFormat.PAIRS)
+    manifest = pack([source], tmp_path / "out", vocabulary_size=400, shard_format=RecordKind.PAIRS)
     assert (manifest.documents, manifest.sources[0].skipped) == (24, 1)
 
 
@@ -83,7 +83,7 @@ def test_a_line_that_is_no_record_is_named(
 ) -> None:
     source = lines(tmp_path / "x.jsonl", [record])
     with pytest.raises(ValueError, match=says):
-        pack([source], tmp_path / "out", vocabulary_size=400, shard_format=ShardFormat(shard_format))
+        pack([source], tmp_path / "out", vocabulary_size=400, shard_format=RecordKind(shard_format))
 
 
 def test_records_are_read_from_lines_of_json_only(tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_records_are_read_from_lines_of_json_only(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r'a.txt: --format pairs reads .jsonl files whose lines hold "query" and'
     ):
-        pack([str(tmp_path / "a.txt")], tmp_path / "out", vocabulary_size=400, shard_format=ShardFormat.PAIRS)
+        pack([str(tmp_path / "a.txt")], tmp_path / "out", vocabulary_size=400, shard_format=RecordKind.PAIRS)
     with pytest.raises(ValueError, match="INPUT python-docs: is no file"):
-        pack(["python-docs:"], tmp_path / "out", vocabulary_size=400, shard_format=ShardFormat.PAIRS)
+        pack(["python-docs:"], tmp_path / "out", vocabulary_size=400, shard_format=RecordKind.PAIRS)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_manifest_that_is_not_of_its_format_is_refused(change, says: str) -> N
         "sources": [],
         "seed": 0,
     }
-    assert ShardManifest.from_json(manifest).format is ShardFormat.TOKENS
+    assert ShardManifest.from_json(manifest).format is RecordKind.TOKENS
     change(manifest)
     with pytest.raises(ValueError, match=says):
         ShardManifest.from_json(manifest)
@@ -145,13 +145,13 @@ def test_a_manifest_of_before_reads_and_is_written_as_ever() -> None:
 @pytest.mark.parametrize(
     ("loss", "shard_format"),
     [
-        pytest.param("crossEntropy", ShardFormat.PAIRS, id="pairs-for-tokens"),
-        pytest.param("crossEntropy", ShardFormat.REGRESSION, id="values-for-tokens"),
-        pytest.param("contrastive", ShardFormat.TOKENS, id="tokens-for-pairs"),
-        pytest.param("mse", ShardFormat.PAIRS, id="pairs-for-values"),
+        pytest.param("crossEntropy", RecordKind.PAIRS, id="pairs-for-tokens"),
+        pytest.param("crossEntropy", RecordKind.REGRESSION, id="values-for-tokens"),
+        pytest.param("contrastive", RecordKind.TOKENS, id="tokens-for-pairs"),
+        pytest.param("mse", RecordKind.PAIRS, id="pairs-for-values"),
     ],
 )
-def test_a_loss_refuses_data_of_another_format(tmp_path: Path, loss: str, shard_format: ShardFormat) -> None:
+def test_a_loss_refuses_data_of_another_format(tmp_path: Path, loss: str, shard_format: RecordKind) -> None:
     data = Data.from_json({"uri": packed(tmp_path, shard_format)})
     with pytest.raises(
         UserMistake, match=rf"loss {loss} is trained on .*--format \w+, and .* holds {shard_format}"
@@ -160,18 +160,18 @@ def test_a_loss_refuses_data_of_another_format(tmp_path: Path, loss: str, shard_
 
 
 @pytest.mark.parametrize("shard_format", list(RECORDS))
-def test_a_loss_of_ones_own_takes_what_there_is(tmp_path: Path, shard_format: ShardFormat) -> None:
+def test_a_loss_of_ones_own_takes_what_there_is(tmp_path: Path, shard_format: RecordKind) -> None:
     data = Data.from_json({"uri": packed(tmp_path, shard_format)})
     assert len(dataset_of(RunShards.open(data), data, "package.module:function", 16)) > 0
 
 
 def test_sources_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
-    one = packed(tmp_path, ShardFormat.PAIRS, "one")
-    other = packed(tmp_path, ShardFormat.TOKENS, "other")
+    one = packed(tmp_path, RecordKind.PAIRS, "one")
+    other = packed(tmp_path, RecordKind.TOKENS, "other")
     named = [{"name": "a", "uri": one}, {"name": "b", "uri": other}]
     with pytest.raises(UserMistake, match="sources a and b do not go together: format pairs and tokens"):
         RunShards.open(Data.from_json({"sources": named}))
-    named[0]["uri"] = packed(tmp_path, ShardFormat.TOKENS, "third", size=364)
+    named[0]["uri"] = packed(tmp_path, RecordKind.TOKENS, "third", size=364)
     with pytest.raises(UserMistake, match=r"tokenizer .* pack them with one --tokenizer"):
         RunShards.open(Data.from_json({"sources": named}))
 
@@ -193,7 +193,7 @@ def test_a_tokenizer_of_the_runs_own_does_not_excuse_other_special_ids(
 
 
 def test_the_tokenizer_may_come_from_elsewhere(tmp_path: Path) -> None:
-    uri = packed(tmp_path, ShardFormat.TOKENS)
+    uri = packed(tmp_path, RecordKind.TOKENS)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "tokenizer.json").write_text('{"mine": 1}')
     data = Data.from_json({"uri": uri, "tokenizer": {"uri": str(tmp_path / "own")}})
@@ -203,19 +203,19 @@ def test_the_tokenizer_may_come_from_elsewhere(tmp_path: Path) -> None:
 
 
 def test_masking_wants_running_text(tmp_path: Path) -> None:
-    data = Data.from_json({"uri": packed(tmp_path, ShardFormat.PAIRS), "masking": {"name": "mlm"}})
+    data = Data.from_json({"uri": packed(tmp_path, RecordKind.PAIRS), "masking": {"name": "mlm"}})
     with pytest.raises(UserMistake, match=r"data.masking hides parts of running text; format pairs has none"):
         dataset_of(RunShards.open(data), data, "contrastive", 16)
 
 
 def test_more_spans_than_sentinels_is_a_users_mistake(tmp_path: Path) -> None:
-    data = Data.from_json({"uri": packed(tmp_path, ShardFormat.TOKENS), "masking": {"name": "span"}})
+    data = Data.from_json({"uri": packed(tmp_path, RecordKind.TOKENS), "masking": {"name": "span"}})
     with pytest.raises(UserMistake, match="there are 100 sentinels"):
         dataset_of(RunShards.open(data), data, "crossEntropy", 4096)
 
 
 def test_the_digest_tells_mixtures_apart(tmp_path: Path) -> None:
-    uri = packed(tmp_path, ShardFormat.TOKENS)
+    uri = packed(tmp_path, RecordKind.TOKENS)
 
     def digest(*weights: float) -> str:
         named = [{"name": f"s{n}", "uri": uri, "weight": weight} for n, weight in enumerate(weights)]
@@ -230,7 +230,7 @@ def test_values_have_a_digest_of_their_own(write_shards: WriteShards) -> None:
     def digests(*values: float) -> tuple[str, str | None]:
         folder = "-".join(map(str, values))
         written = write_shards(
-            [[200], [201]], folder=folder, shard_format=ShardFormat.REGRESSION, values=values
+            [[200], [201]], folder=folder, shard_format=RecordKind.REGRESSION, values=values
         )
         shards = RunShards.open(Data.from_json({"uri": written.uri}))
         return shards.digest, shards.values_digest

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.prompt_dataset import PromptDataset, PromptOrder
 from footplate_trainer.data.shards import TokenShards
 from tests.support.chat import chatml_model, user
@@ -20,7 +20,7 @@ def packed(model: Path, row: dict[str, Any], out: Path) -> TokenShards:
     """Of one row."""
     source = out.with_suffix(".jsonl")
     source.write_text(json.dumps(row))
-    return TokenShards.open(str(pack_conversations(source, out, model, format=ShardFormat.PROMPTS)))
+    return TokenShards.open(str(pack_conversations(source, out, model, format=RecordKind.PROMPTS)))
 
 
 def test_an_end_of_a_turn_that_no_file_calls_special_is_one(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from footplate_contracts.v1alpha1.data import LossMask, OverlongPolicy
 from footplate_trainer.data.chat.model_template import read_template
 from footplate_trainer.data.chat.renderer import in_process_renderer
 from footplate_trainer.data.chat.template import ChatTemplate
-from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialTokenRole
+from footplate_trainer.data.layout import RecordKind, ShardManifest, SpecialTokenRole
 from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
 from footplate_trainer.data.prompt_dataset import PromptDataset
-from footplate_trainer.data.sample_shards import Samples
+from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.shards import TokenShards
 from tests.support.chat import CHATML, MARKED, assistant, chatml_model, user
 
@@ -40,7 +40,7 @@ def packed(
     model = chatml_model(folder / "model", template)
     source = write_rows(folder / "rows.jsonl", rows)
     said: list[str] = options.pop("said", [])
-    options = {"format": ShardFormat.CHAT, **options}
+    options = {"format": RecordKind.CHAT, **options}
     found = read_template(model, options.get("chat_template"))
     assert found is not None
     render = in_process_renderer(ChatTemplate(found.source, "t", found.special))
@@ -68,7 +68,7 @@ def test_the_folder_says_how_its_samples_were_made(tmp_path: Path) -> None:
     ids = manifest.special_ids
     assert (ids.bos, ids.eos, ids.pad, ids.mask, ids.sentinels) == (1, 2, 2, None, [])
     assert (manifest.documents, manifest.sources[0].documents) == (6, 6)
-    samples = Samples(shards)
+    samples = SampleShards(shards)
     assert all(np.count_nonzero(samples[n].documents[0].learnt) > 1 for n in range(6))
 
 
@@ -137,7 +137,7 @@ def test_long_samples_are_dropped_or_cut_behind_a_turn(
         dropped,
         200,
     )
-    [*_, document] = Samples(TokenShards.open(str(tmp_path / "out")))[documents - 1].documents
+    [*_, document] = SampleShards(TokenShards.open(str(tmp_path / "out")))[documents - 1].documents
     assert document.learnt is not None
     if cut:
         assert document.learnt[-1]
@@ -169,9 +169,9 @@ def test_preferences_keep_pairs_and_margins(tmp_path: Path) -> None:
         {"prompt": [user("Hi")], "chosen": [assistant("a")], "rejected": [assistant("b")], "margin": n}
         for n in range(4)
     ]
-    manifest = packed(tmp_path, rows, format=ShardFormat.PREFERENCES, shard_tokens=120)
+    manifest = packed(tmp_path, rows, format=RecordKind.PREFERENCES, shard_tokens=120)
     assert manifest.documents == 8
-    samples = Samples(TokenShards.open(str(tmp_path / "out"), verify=(0, 1)))
+    samples = SampleShards(TokenShards.open(str(tmp_path / "out"), verify=(0, 1)))
     assert [[side.value for side in samples[n].documents] for n in range(4)] == [
         [float(n), 0.0] for n in range(4)
     ]
@@ -179,8 +179,8 @@ def test_preferences_keep_pairs_and_margins(tmp_path: Path) -> None:
 
 def test_a_pair_counts_as_both_its_sides(tmp_path: Path) -> None:
     row = {"prompt": [user("Hi")], "chosen": [assistant("a")], "rejected": [assistant("b")]}
-    length = packed(tmp_path, [row], format=ShardFormat.PREFERENCES).tokens
-    options = {"format": ShardFormat.PREFERENCES, "overlong": OverlongPolicy.DROP, "out": "other"}
+    length = packed(tmp_path, [row], format=RecordKind.PREFERENCES).tokens
+    options = {"format": RecordKind.PREFERENCES, "overlong": OverlongPolicy.DROP, "out": "other"}
     with pytest.raises(ValueError, match="1 longer than the context"):
         packed(tmp_path, [row], context_length=length - 1, **options)
     assert packed(tmp_path, [row], context_length=length, **options).documents == 2
@@ -197,12 +197,12 @@ def test_a_template_that_asks_for_the_date_is_told_one_that_is_kept(tmp_path: Pa
     ("options", "says"),
     [
         pytest.param(
-            {"format": ShardFormat.PREFERENCES, "mask": LossMask.ALL},
+            {"format": RecordKind.PREFERENCES, "mask": LossMask.ALL},
             "--mask all: of --format preferences the completion",
             id="mask",
         ),
         pytest.param(
-            {"format": ShardFormat.PROMPTS, "mask": LossMask.COMPLETION},
+            {"format": RecordKind.PROMPTS, "mask": LossMask.COMPLETION},
             "of --format prompts nothing is learnt",
             id="mask-of-prompts",
         ),
@@ -215,7 +215,7 @@ def test_a_template_that_asks_for_the_date_is_told_one_that_is_kept(tmp_path: Pa
             id="cut-all",
         ),
         pytest.param(
-            {"overlong": OverlongPolicy.CUT, "context_length": 9, "format": ShardFormat.PREFERENCES},
+            {"overlong": OverlongPolicy.CUT, "context_length": 9, "format": RecordKind.PREFERENCES},
             "use --overlong drop",
             id="cut-pairs",
         ),
@@ -233,14 +233,16 @@ def test_options_that_do_not_go_together_are_named(
 def test_texts_need_no_template_and_messages_do(tmp_path: Path) -> None:
     model = chatml_model(tmp_path / "model", None)
     texts = write_rows(tmp_path / "texts.jsonl", [{"prompt": "2+2=", "completion": "4"}])
-    manifest = pack_samples([texts], tmp_path / "out", SampleOptions(ShardFormat.CHAT, model))
+    manifest = pack_samples([texts], tmp_path / "out", SampleOptions(RecordKind.CHAT, model))
     assert manifest.samples is not None and manifest.samples.template is None
-    assert Samples(TokenShards.open(str(tmp_path / "out")))[0].documents[0].tokens[-1] == 2  # its eos_token
+    assert (
+        SampleShards(TokenShards.open(str(tmp_path / "out")))[0].documents[0].tokens[-1] == 2
+    )  # its eos_token
     talks = write_rows(tmp_path / "talks.jsonl", TALKS)
     with pytest.raises(
         ValueError, match=r"talks.jsonl:1 has messages, and beside the tokenizer is no chat template"
     ):
-        pack_samples([talks], tmp_path / "other", SampleOptions(ShardFormat.CHAT, model))
+        pack_samples([talks], tmp_path / "other", SampleOptions(RecordKind.CHAT, model))
 
 
 def test_a_text_needs_to_know_what_ends_it(tmp_path: Path) -> None:
@@ -252,10 +254,10 @@ def test_a_text_needs_to_know_what_ends_it(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"model names no end of text; give --special eos=TOKEN, or messages"
     ):
-        pack_samples([texts], tmp_path / "out", SampleOptions(ShardFormat.CHAT, model))
-    options = SampleOptions(ShardFormat.CHAT, model, special={SpecialTokenRole.EOS: "<|im_end|>"})
+        pack_samples([texts], tmp_path / "out", SampleOptions(RecordKind.CHAT, model))
+    options = SampleOptions(RecordKind.CHAT, model, special={SpecialTokenRole.EOS: "<|im_end|>"})
     pack_samples([texts], tmp_path / "out", options)
-    assert Samples(TokenShards.open(str(tmp_path / "out")))[0].documents[0].tokens[-1] == 2
+    assert SampleShards(TokenShards.open(str(tmp_path / "out")))[0].documents[0].tokens[-1] == 2
 
 
 def test_another_template_than_the_models_can_be_given(tmp_path: Path) -> None:
@@ -309,7 +311,7 @@ def test_rows_with_tools_want_the_template_for_tools(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"rows.jsonl:1 has tools, and .* \(tool_use\); write that into a file"
     ):
-        pack_samples([rows], tmp_path / "out", SampleOptions(ShardFormat.CHAT, model), render=render)
+        pack_samples([rows], tmp_path / "out", SampleOptions(RecordKind.CHAT, model), render=render)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +354,7 @@ def test_prompts_know_what_their_template_writes_behind_an_answer(
     rows = [{"prompt": [user("a")]}, {"prompt": "a text"}]
     if end is None:
         rows = rows[1:]
-    manifest = packed(tmp_path, rows, format=ShardFormat.PROMPTS, template=template)
+    manifest = packed(tmp_path, rows, format=RecordKind.PROMPTS, template=template)
     assert manifest.samples is not None
     tokens = Tokenizer.from_file(str(tmp_path / "model" / "tokenizer.json"))
     ids = None if end is None else [tokens.encode(name).ids[0] for name in end]

@@ -10,7 +10,7 @@ import pytest
 from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.data import Data, OverlongPolicy, Packing, Source
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT
@@ -26,7 +26,7 @@ LONG = StoredSample((document(4, 147, learnt=[1, 3], value=2.0), document(3, 167
 
 
 def pairs(folder: Path, *samples: StoredSample) -> TokenShards:
-    return write(folder, list(samples), ShardFormat.PREFERENCES, shard_tokens=1000)
+    return write(folder, list(samples), RecordKind.PREFERENCES, shard_tokens=1000)
 
 
 def test_both_answers_of_a_pair_are_documents_of_one_sequence(tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_sources_of_a_mixture_have_room_for_as_many(tmp_path: Path) -> None:
     ("samples", "shard_format", "says"),
     [
         pytest.param(
-            CHATS, ShardFormat.CHAT, r"stage reward is trained on data packed with --format pref", id="chat"
+            CHATS, RecordKind.CHAT, r"stage reward is trained on data packed with --format pref", id="chat"
         ),
-        pytest.param(PAIRS, ShardFormat.PREFERENCES, "longest of 17", id="long"),
+        pytest.param(PAIRS, RecordKind.PREFERENCES, "longest of 17", id="long"),
     ],
 )
 def test_data_that_the_stage_cannot_use_is_refused(
-    samples: list[StoredSample], shard_format: ShardFormat, says: str, tmp_path: Path
+    samples: list[StoredSample], shard_format: RecordKind, says: str, tmp_path: Path
 ) -> None:
     write(tmp_path / "out", samples, shard_format)
     data = Data(uri=str(tmp_path / "out"))

@@ -11,7 +11,7 @@ from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.data import Data, Packing
 from footplate_contracts.v1alpha1.preference import Preference
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.packing import IGNORED
@@ -36,7 +36,7 @@ SAMPLES = [rated(110, 2, 2, 1.0), rated(120, 1, 3, 0.0), rated(130, 3, 1, 1.0)]
 
 
 def ratings(folder: Path, samples: list[StoredSample] = SAMPLES, size: int = 6) -> RatingDataset:
-    return RatingDataset(write(folder, samples, ShardFormat.RATINGS, shard_tokens=1000), size)
+    return RatingDataset(write(folder, samples, RecordKind.RATINGS, shard_tokens=1000), size)
 
 
 def test_behind_a_prompt_stands_the_answer_of_the_sample_before_it(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_answers_go_from_one_source_of_a_mixture_to_another(tmp_path: Path) -> N
 
 def test_pairs_are_no_ratings(tmp_path: Path) -> None:
     pair = StoredSample(tuple(sample.documents[0] for sample in SAMPLES[:2]))
-    write(tmp_path / "out", [pair], ShardFormat.PREFERENCES)
+    write(tmp_path / "out", [pair], RecordKind.PREFERENCES)
     data, kto = Data(uri=str(tmp_path / "out")), Preference.model_validate({"loss": "kto"})
     with pytest.raises(
         UserMistake, match="stage dpo with loss kto is trained on data packed with --format rat"
@@ -121,7 +121,7 @@ def pairs() -> list[StoredSample]:
 
 @pytest.mark.parametrize("everything", [False, True])
 def test_of_odds_the_chosen_sequence_is_learnt(everything: bool, tmp_path: Path) -> None:
-    shards = write(tmp_path / "out", pairs(), ShardFormat.PREFERENCES, shard_tokens=1000)
+    shards = write(tmp_path / "out", pairs(), RecordKind.PREFERENCES, shard_tokens=1000)
     data = OrpoDataset(shards, 16, everything=everything)
 
     row = data.get(0)
@@ -136,7 +136,7 @@ def test_of_odds_the_chosen_sequence_is_learnt(everything: bool, tmp_path: Path)
 
 @pytest.mark.parametrize("packing", [Packing(), Packing(enabled=False)])
 def test_rows_are_given_the_numbers_of_their_documents(packing: Packing, tmp_path: Path) -> None:
-    shards = write(tmp_path / "out", pairs(), ShardFormat.PREFERENCES, shard_tokens=1000)
+    shards = write(tmp_path / "out", pairs(), RecordKind.PREFERENCES, shard_tokens=1000)
     data = PreferenceDataset(shards, 16, packing)
     mixed = Mixture([MixtureSource("only", 1.0, data)])
     assert pair_datasets(mixed) == [data]

@@ -14,8 +14,8 @@ from footplate_contracts.v1alpha1.data import Data, LossMask, OverlongPolicy
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
+    RecordKind,
     SamplesRecord,
-    ShardFormat,
     ShardManifest,
     TokenType,
 )
@@ -23,7 +23,7 @@ from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.prompt_dataset import PromptDataset, PromptOrder
 from footplate_trainer.data.sample_shards import (
     SampleDocument,
-    Samples,
+    SampleShards,
     SampleWriter,
     StoredSample,
     select_fitting,
@@ -53,7 +53,7 @@ def document(
 def write(
     out: Path,
     samples: Sequence[StoredSample],
-    shard_format: ShardFormat = ShardFormat.CHAT,
+    shard_format: RecordKind = RecordKind.CHAT,
     shard_tokens: int = 20,
     template: bytes | None = None,
 ) -> TokenShards:
@@ -101,17 +101,17 @@ PROMPTS = [
 ]
 MIXED = [StoredSample(PROMPTS[n].documents, columns) for n, columns in enumerate(({}, {"a": 1}, {"b": 2}))]
 ALL = {
-    ShardFormat.CHAT: CHATS,
-    ShardFormat.PREFERENCES: PAIRS,
-    ShardFormat.RATINGS: LABELS,
-    ShardFormat.PROMPTS: PROMPTS,
+    RecordKind.CHAT: CHATS,
+    RecordKind.PREFERENCES: PAIRS,
+    RecordKind.RATINGS: LABELS,
+    RecordKind.PROMPTS: PROMPTS,
 }
 
 
 @pytest.mark.parametrize("shard_format", list(ALL))
 @pytest.mark.parametrize("shard_tokens", [7, 1000], ids=["many-shards", "one-shard"])
-def test_what_was_written_comes_back(shard_format: ShardFormat, shard_tokens: int, tmp_path: Path) -> None:
-    samples = Samples(write(tmp_path / "out", ALL[shard_format], shard_format, shard_tokens))
+def test_what_was_written_comes_back(shard_format: RecordKind, shard_tokens: int, tmp_path: Path) -> None:
+    samples = SampleShards(write(tmp_path / "out", ALL[shard_format], shard_format, shard_tokens))
     assert len(samples) == len(ALL[shard_format])
     assert samples.lengths.tolist() == [len(sample) for sample in ALL[shard_format]]
     assert (len(samples.shards.manifest.shards) > 1) == (shard_tokens == 7)
@@ -129,7 +129,7 @@ def test_what_was_written_comes_back(shard_format: ShardFormat, shard_tokens: in
 
 
 def test_a_pair_is_never_parted_by_a_shard(tmp_path: Path) -> None:
-    shards = write(tmp_path / "out", PAIRS, ShardFormat.PREFERENCES, 7)
+    shards = write(tmp_path / "out", PAIRS, RecordKind.PREFERENCES, 7)
     assert all(shard.documents % 2 == 0 for shard in shards.manifest.shards)
 
 
@@ -150,7 +150,7 @@ def test_the_digest_tells_samples_apart_by_all_that_is_trained_on(
     value = np.array(value) if isinstance(value, list) else value
     other = [StoredSample((SampleDocument(**{**parts, name: value}),)), LABELS[1]]
     digests = [
-        write(tmp_path / str(number), samples, ShardFormat.RATINGS).manifest.digest
+        write(tmp_path / str(number), samples, RecordKind.RATINGS).manifest.digest
         for number, samples in enumerate((LABELS, LABELS, other))
     ]
     assert digests[0] == digests[1] != digests[2]
@@ -159,7 +159,7 @@ def test_the_digest_tells_samples_apart_by_all_that_is_trained_on(
 def test_the_digest_tells_columns_apart(tmp_path: Path) -> None:
     other = [StoredSample(PROMPTS[0].documents, {"answer": "5"}), *PROMPTS[1:]]
     one, two = (
-        write(tmp_path / name, said, ShardFormat.PROMPTS) for name, said in (("a", PROMPTS), ("b", other))
+        write(tmp_path / name, said, RecordKind.PROMPTS) for name, said in (("a", PROMPTS), ("b", other))
     )
     assert one.manifest.digest != two.manifest.digest
 
@@ -210,13 +210,13 @@ TURNS = [
 def test_a_context_takes_what_fits(
     overlong: OverlongPolicy, numbers: list[int], lengths: list[int], cut: int, dropped: int, tmp_path: Path
 ) -> None:
-    taken = select_fitting(Samples(write(tmp_path / "out", TURNS)), 7, overlong)
+    taken = select_fitting(SampleShards(write(tmp_path / "out", TURNS)), 7, overlong)
     assert (taken.numbers.tolist(), taken.lengths.tolist()) == (numbers, lengths)
     assert (taken.cut, taken.dropped) == (cut, dropped)
 
 
 def test_what_does_not_fit_is_refused_with_its_length(tmp_path: Path) -> None:
-    samples = Samples(write(tmp_path / "out", TURNS))
+    samples = SampleShards(write(tmp_path / "out", TURNS))
     assert select_fitting(samples, 9, OverlongPolicy.REFUSE).numbers.tolist() == [0, 1, 2]
     with pytest.raises(
         ValueError, match="holds 2 samples of more than contextLength 7 tokens, the longest of 9;"
@@ -231,39 +231,39 @@ Change = Callable[[dict[str, Any]], object]
     ("shard_format", "change", "says"),
     [
         pytest.param(
-            ShardFormat.CHAT, lambda m: m.pop("samples"), "does not go with its samples", id="no-record"
+            RecordKind.CHAT, lambda m: m.pop("samples"), "does not go with its samples", id="no-record"
         ),
         pytest.param(
-            ShardFormat.CHAT, lambda m: m["shards"][0].pop("learnt"), "with its learnt", id="no-mask"
+            RecordKind.CHAT, lambda m: m["shards"][0].pop("learnt"), "with its learnt", id="no-mask"
         ),
         pytest.param(
-            ShardFormat.CHAT, lambda m: m["shards"][0].pop("prompts"), "with its prompts", id="no-prompts"
+            RecordKind.CHAT, lambda m: m["shards"][0].pop("prompts"), "with its prompts", id="no-prompts"
         ),
         pytest.param(
-            ShardFormat.RATINGS, lambda m: m["shards"][0].pop("values"), "with its values", id="no-labels"
+            RecordKind.RATINGS, lambda m: m["shards"][0].pop("values"), "with its values", id="no-labels"
         ),
         pytest.param(
-            ShardFormat.PROMPTS,
+            RecordKind.PROMPTS,
             lambda m: m["shards"][0].pop("columns"),
             "columnsOffsets go together",
             id="half",
         ),
         pytest.param(
-            ShardFormat.PREFERENCES,
+            RecordKind.PREFERENCES,
             lambda m: m["shards"][0].pop("values"),
             "some shards have values",
             id="some",
         ),
         pytest.param(
-            ShardFormat.CHAT, lambda m: m.update(format="tokens"), "with its samples", id="other-format"
+            RecordKind.CHAT, lambda m: m.update(format="tokens"), "with its samples", id="other-format"
         ),
         pytest.param(
-            ShardFormat.CHAT, lambda m: m.update(format="preferences"), "one has no partner", id="odd-pairs"
+            RecordKind.CHAT, lambda m: m.update(format="preferences"), "one has no partner", id="odd-pairs"
         ),
     ],
 )
 def test_a_manifest_that_is_not_of_its_format_is_refused(
-    shard_format: ShardFormat, change: Change, says: str, tmp_path: Path
+    shard_format: RecordKind, change: Change, says: str, tmp_path: Path
 ) -> None:
     shards = write(tmp_path / "out", ALL[shard_format], shard_format)
     manifest = json.loads((shards.folder / MANIFEST_FILE).read_text())
@@ -274,15 +274,15 @@ def test_a_manifest_that_is_not_of_its_format_is_refused(
 
 
 def test_offsets_of_columns_that_do_not_fit_are_told(tmp_path: Path) -> None:
-    shards = write(tmp_path / "out", PROMPTS[:1], ShardFormat.PROMPTS)
+    shards = write(tmp_path / "out", PROMPTS[:1], RecordKind.PROMPTS)
     offsets = shards.folder / "shard-00000.columns-offsets"
     offsets.write_bytes(np.array([0, 3], dtype="<u8").tobytes())
     with pytest.raises(DataCorrupt, match=r"shard-00000\.columns-offsets: range is 0 … 3, should be 0 … "):
-        Samples(shards)
+        SampleShards(shards)
 
 
 def test_every_file_beside_the_tokens_is_vouched_for(tmp_path: Path) -> None:
-    shards = write(tmp_path / "out", PAIRS, ShardFormat.PREFERENCES, template=b"{{ x }}")
+    shards = write(tmp_path / "out", PAIRS, RecordKind.PREFERENCES, template=b"{{ x }}")
     names = {record.file for record in shards.manifest.files()}
     assert names == {path.name for path in shards.folder.iterdir()} - {MANIFEST_FILE}
     (shards.folder / "shard-00000.learnt").write_bytes(
@@ -311,24 +311,24 @@ def test_a_mixture_has_one_template(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("samples", "shard_format", "names"),
     [
-        pytest.param(CHATS, ShardFormat.CHAT, set(), id="none"),
-        pytest.param(PROMPTS, ShardFormat.PROMPTS, {"answer", "n"}, id="in-each"),
-        pytest.param(MIXED, ShardFormat.PROMPTS, {"a", "b"}, id="each-in-some"),
+        pytest.param(CHATS, RecordKind.CHAT, set(), id="none"),
+        pytest.param(PROMPTS, RecordKind.PROMPTS, {"answer", "n"}, id="in-each"),
+        pytest.param(MIXED, RecordKind.PROMPTS, {"a", "b"}, id="each-in-some"),
     ],
 )
 def test_columns_are_those_of_any_sample(
     samples: Sequence[StoredSample],
-    shard_format: ShardFormat,
+    shard_format: RecordKind,
     names: set[str],
     shard_tokens: int,
     tmp_path: Path,
 ) -> None:
-    assert Samples(write(tmp_path / "out", samples, shard_format, shard_tokens)).column_names == names
+    assert SampleShards(write(tmp_path / "out", samples, shard_format, shard_tokens)).column_names == names
 
 
 def test_columns_of_prompts_do_not_depend_on_their_order(tmp_path: Path) -> None:
     sets = [
-        PromptDataset(write(tmp_path / name, said, ShardFormat.PROMPTS), 64)
+        PromptDataset(write(tmp_path / name, said, RecordKind.PROMPTS), 64)
         for name, said in (("a", MIXED), ("b", PROMPTS))
     ]
     both = Mixture([MixtureSource(str(number), 1.0, part) for number, part in enumerate(sets)])

@@ -159,7 +159,7 @@ def utilisation_meter(
     if stated is not None:
         tflops: float | None = stated.bf16 if precision is Precision.BF16 else stated.fp32
     else:
-        tflops = peak_tflops(device.name(world.device)) if precision is Precision.BF16 else None
+        tflops = peak_tflops(device.device_name(world.device)) if precision is Precision.BF16 else None
     length = config.model.context_length
     step_tokens = config.training.global_batch_size * length
     moved = None if beside is None else model_shape(beside)

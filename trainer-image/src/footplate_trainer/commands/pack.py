@@ -12,7 +12,7 @@ from footplate_contracts.names import ExitCode
 from footplate_trainer.commands import conversation_options
 from footplate_trainer.data import tokenizer as tokenizers
 from footplate_trainer.data.corpus import PYTHON_DOCS, PYTHON_STDLIB
-from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialTokenRole
+from footplate_trainer.data.layout import RecordKind, ShardManifest, SpecialTokenRole
 from footplate_trainer.data.pack import LEARNING_BYTES, SHARD_TOKENS, TokenizerKind, pack
 from footplate_trainer.data.progress import megabytes, print_status
 from footplate_trainer.data.writer import write_remote
@@ -47,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_tokenizer_arguments(parser)
     parser.add_argument(
         "--format",
-        type=ShardFormat,
-        choices=list(ShardFormat),
-        default=ShardFormat.TOKENS,
+        type=RecordKind,
+        choices=list(RecordKind),
+        default=RecordKind.TOKENS,
         help='what a .jsonl line holds: "text" (tokens), "query" and "positive" (pairs), "text" and a number '
         '"value" (regression); for chat, preferences, ratings and prompts see below; default %(default)s',
     )

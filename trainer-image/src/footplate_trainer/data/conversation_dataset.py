@@ -13,7 +13,7 @@ from footplate_trainer.data.bins import Bins, best_fit
 from footplate_trainer.data.datasets import PACKED, Dataset
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.packing import IGNORED, Sample, filler_sample
-from footplate_trainer.data.sample_shards import Samples, select_fitting
+from footplate_trainer.data.sample_shards import SampleShards, select_fitting
 from footplate_trainer.data.shards import TokenShards
 
 
@@ -31,7 +31,7 @@ class SampleSequences(Dataset):
         """Pack the samples; ValueError if `overlong` refuses a long sample, or if none is left."""
         self.shards = shards
         self.context_length = context_length
-        self.samples = Samples(shards)
+        self.samples = SampleShards(shards)
         self.kept = select_fitting(self.samples, context_length, overlong)
         lengths = self.kept.lengths
         if not len(lengths):

@@ -20,15 +20,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 
 PYTHON_DOCS: Final = "python-docs:"
 PYTHON_STDLIB: Final = "python-stdlib:"
 _LARGEST: Final = 3.4e38  # of a float32; not below it: NaN, infinity
 _TEXTS: Final = {
-    ShardFormat.TOKENS: ("text",),
-    ShardFormat.PAIRS: ("query", "positive"),
-    ShardFormat.REGRESSION: ("text",),
+    RecordKind.TOKENS: ("text",),
+    RecordKind.PAIRS: ("query", "positive"),
+    RecordKind.REGRESSION: ("text",),
 }
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _NOT_STDLIB: Final = ("site-packages", "dist-packages", "__pycache__", "lib-dynload")
@@ -67,7 +67,7 @@ class Corpus:
     inputs: tuple[str, ...]
     files: tuple[tuple[int, Path], ...]  # (place of the input, file), in reading order
     total_bytes: int  # of the files, before anything is skipped
-    format: ShardFormat = ShardFormat.TOKENS
+    format: RecordKind = RecordKind.TOKENS
     counts: list[SourceCount] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[CorpusDocument]:
@@ -91,14 +91,14 @@ class Corpus:
 
 
 def open_corpus(
-    inputs: Sequence[str], include: Sequence[str] = (), shard_format: ShardFormat = ShardFormat.TOKENS
+    inputs: Sequence[str], include: Sequence[str] = (), shard_format: RecordKind = RecordKind.TOKENS
 ) -> Corpus:
     """List the files of `inputs`; of folders those that match a glob of `include`, or all.
 
     Raises ValueError for an input that does not exist, contains no file, or cannot hold records of
     `shard_format`.
     """
-    structured = shard_format is not ShardFormat.TOKENS
+    structured = shard_format is not RecordKind.TOKENS
     if structured:
         include = include or ("*.jsonl",)
     files: list[tuple[int, Path]] = []
@@ -163,18 +163,18 @@ def _whole_file(path: Path) -> CorpusRecord | None:
     return None if text is None else CorpusRecord((text,))
 
 
-def _check_structured(files: Sequence[Path], shard_format: ShardFormat) -> None:
+def _check_structured(files: Sequence[Path], shard_format: RecordKind) -> None:
     for path in files:
         if path.suffix != ".jsonl":
             fields = " and ".join(f'"{name}"' for name in _fields(shard_format))
             raise ValueError(f"{path}: --format {shard_format} reads .jsonl files whose lines hold {fields}")
 
 
-def _fields(shard_format: ShardFormat) -> tuple[str, ...]:
-    return (*_TEXTS[shard_format], *(("value",) if shard_format is ShardFormat.REGRESSION else ()))
+def _fields(shard_format: RecordKind) -> tuple[str, ...]:
+    return (*_TEXTS[shard_format], *(("value",) if shard_format is RecordKind.REGRESSION else ()))
 
 
-def _json_lines(path: Path, shard_format: ShardFormat) -> Iterator[CorpusRecord | None]:
+def _json_lines(path: Path, shard_format: RecordKind) -> Iterator[CorpusRecord | None]:
     """Yield the record of each line, None for a line that is not UTF-8; empty lines are skipped."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -182,7 +182,7 @@ def _json_lines(path: Path, shard_format: ShardFormat) -> Iterator[CorpusRecord 
                 yield _record(line, f"{path}:{number}", shard_format)
 
 
-def _record(line: bytes, place: str, shard_format: ShardFormat) -> CorpusRecord | None:
+def _record(line: bytes, place: str, shard_format: RecordKind) -> CorpusRecord | None:
     try:
         record = json.loads(line)
     except UnicodeDecodeError:
@@ -192,7 +192,7 @@ def _record(line: bytes, place: str, shard_format: ShardFormat) -> CorpusRecord 
     fields = record if isinstance(record, dict) else {}
     names = _TEXTS[shard_format]
     texts = tuple(text for name in names if isinstance(text := fields.get(name), str))
-    wants_value = shard_format is ShardFormat.REGRESSION
+    wants_value = shard_format is RecordKind.REGRESSION
     value = _number(fields.get("value")) if wants_value else None
     if len(texts) < len(names) or (wants_value and value is None):
         seen = f"the fields {sorted(record)}" if isinstance(record, dict) else f"a {type(record).__name__}"

@@ -53,7 +53,7 @@ class TokenType(StrEnum):
     UINT32 = "uint32"
 
 
-class ShardFormat(StrEnum):
+class RecordKind(StrEnum):
     """The kind of record in the packed text."""
 
     TOKENS = "tokens"  # a text
@@ -72,11 +72,11 @@ class ShardFormat(StrEnum):
     @property
     def documents_per_sample(self) -> int:
         """The number of consecutive documents in a sample."""
-        return 2 if self in (ShardFormat.PAIRS, ShardFormat.PREFERENCES) else 1
+        return 2 if self in (RecordKind.PAIRS, RecordKind.PREFERENCES) else 1
 
 
 _CONVERSATIONS: Final = frozenset(
-    (ShardFormat.CHAT, ShardFormat.PREFERENCES, ShardFormat.RATINGS, ShardFormat.PROMPTS)
+    (RecordKind.CHAT, RecordKind.PREFERENCES, RecordKind.RATINGS, RecordKind.PROMPTS)
 )
 
 
@@ -229,7 +229,7 @@ class ShardManifest(Contract):
     """The content of manifest.json."""
 
     schema_version: int = SCHEMA_VERSION
-    format: ShardFormat = ShardFormat.TOKENS
+    format: RecordKind = RecordKind.TOKENS
     dtype: TokenType
     vocabulary_size: int = Field(ge=1, description="largest token id + 1")
     special_ids: SpecialIds
@@ -293,19 +293,19 @@ class ShardManifest(Contract):
         """Return the allowed sizes in bytes of each file beside a shard's tokens; None: it may be absent."""
         documents, samples = shard.documents, shard.documents // self.format.documents_per_sample
         values, columns = VALUE_BYTES * documents, OFFSET_BYTES * (samples + 1)
-        answered = self.format.is_conversational and self.format is not ShardFormat.PROMPTS
+        answered = self.format.is_conversational and self.format is not RecordKind.PROMPTS
         return {
             "values": {
-                ShardFormat.REGRESSION: (values,),
-                ShardFormat.RATINGS: (values,),
-                ShardFormat.PREFERENCES: (None, values),
+                RecordKind.REGRESSION: (values,),
+                RecordKind.RATINGS: (values,),
+                RecordKind.PREFERENCES: (None, values),
             }.get(self.format, (None,)),
             "learnt": ((shard.tokens + 7) // 8,) if answered else (None,),
             "prompts": (PROMPT_BYTES * documents,) if answered else (None,),
             "columns_offsets": {
-                ShardFormat.PROMPTS: (columns,),
-                ShardFormat.PREFERENCES: (None, columns),
-                ShardFormat.CHAT: (None, columns),
+                RecordKind.PROMPTS: (columns,),
+                RecordKind.PREFERENCES: (None, columns),
+                RecordKind.CHAT: (None, columns),
             }.get(self.format, (None,)),
         }
 

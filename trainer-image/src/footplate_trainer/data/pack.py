@@ -22,7 +22,7 @@ from footplate_trainer.data.corpus import Corpus, open_corpus
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
-    ShardFormat,
+    RecordKind,
     ShardManifest,
     SourceRecord,
     SpecialTokenRole,
@@ -65,7 +65,7 @@ def pack(
     include: Sequence[str] = (),
     shard_tokens: int = SHARD_TOKENS,
     seed: int = 0,
-    shard_format: ShardFormat = ShardFormat.TOKENS,
+    shard_format: RecordKind = RecordKind.TOKENS,
 ) -> ShardManifest:
     """Write the shards of `inputs` into the new folder `out`; return its manifest.
 

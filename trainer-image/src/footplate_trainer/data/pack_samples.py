@@ -32,8 +32,8 @@ from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TEMPLATE_FILE,
     TOKENIZER_FILE,
+    RecordKind,
     SamplesRecord,
-    ShardFormat,
     ShardManifest,
     SourceRecord,
     SpecialTokenRole,
@@ -54,7 +54,7 @@ _BATCH_ROWS: Final = 512
 class SampleOptions:
     """Options of packing samples."""
 
-    format: ShardFormat
+    format: RecordKind
     tokenizer: Path  # a file, or a model's folder with a tokenizer.json
     vocabulary_size: int | None = None  # what the tokenizer may have at most
     special: Mapping[SpecialTokenRole, str] = field(
@@ -83,12 +83,12 @@ class SampleOptions:
     @property
     def learnt(self) -> LossMask | None:
         """The mask in force, None for prompts; ValueError for a mask that does not go with the format."""
-        if self.format is ShardFormat.CHAT:
+        if self.format is RecordKind.CHAT:
             return self.mask or LossMask.ASSISTANT
-        if self.mask not in (None, LossMask.COMPLETION) or (self.mask and self.format is ShardFormat.PROMPTS):
-            what = "nothing" if self.format is ShardFormat.PROMPTS else "the completion"
+        if self.mask not in (None, LossMask.COMPLETION) or (self.mask and self.format is RecordKind.PROMPTS):
+            what = "nothing" if self.format is RecordKind.PROMPTS else "the completion"
             raise ValueError(f"--mask {self.mask}: of --format {self.format} {what} is learnt; leave it out")
-        return None if self.format is ShardFormat.PROMPTS else LossMask.COMPLETION
+        return None if self.format is RecordKind.PROMPTS else LossMask.COMPLETION
 
     def check(self) -> None:
         """Raise ValueError for options that do not go together."""
@@ -101,7 +101,7 @@ class SampleOptions:
                 f"--overlong {self.overlong} needs --context-length, which says what is too long"
             )
         if self.overlong is OverlongPolicy.CUT and (
-            self.format is not ShardFormat.CHAT or learnt is LossMask.ALL
+            self.format is not RecordKind.CHAT or learnt is LossMask.ALL
         ):
             raise ValueError(
                 f"--overlong cut with --format {self.format} and --mask {learnt or 'none'}: a sample is cut "
@@ -297,6 +297,6 @@ def _record(
         cut=tally.cut,
         dropped=dict(sorted(tally.dropped.items())),
         turn_end=list(edges.turn_end)
-        if options.format is ShardFormat.PROMPTS and edges.turn_end is not None
+        if options.format is RecordKind.PROMPTS and edges.turn_end is not None
         else None,
     )

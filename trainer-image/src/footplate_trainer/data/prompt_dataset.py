@@ -17,7 +17,7 @@ from footplate_trainer.data.datasets import Dataset
 from footplate_trainer.data.mixture import Mixture
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.packing import Sample, filler_sample
-from footplate_trainer.data.sample_shards import Samples
+from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.shards import TokenShards
 
 
@@ -51,7 +51,7 @@ def is_plain_text(columns: Mapping[str, Any]) -> bool:
     return isinstance(columns.get("prompt"), str)
 
 
-def has_rendered_prompt(prompts: Samples) -> bool:
+def has_rendered_prompt(prompts: SampleShards) -> bool:
     """Return whether a template rendered any of the prompts; reads up to the first that it rendered."""
     samples = (prompts[number] for number in range(len(prompts)))
     return any(not is_plain_text(sample.columns or {}) for sample in samples)
@@ -63,7 +63,7 @@ class PromptDataset(Dataset):
     def __init__(self, shards: TokenShards, context_length: int) -> None:
         """Open the prompts; ValueError if there are none, or some fill the context."""
         self.shards, self.context_length = shards, context_length
-        self._samples, record = Samples(shards), shards.manifest.samples
+        self._samples, record = SampleShards(shards), shards.manifest.samples
         self._template = record is not None and record.template is not None
         self._turn_end = None if record is None else record.turn_end
         if not len(self._samples):

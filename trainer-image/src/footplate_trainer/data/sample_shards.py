@@ -87,7 +87,7 @@ class SampleWriter(ShardWriter):
         return written
 
 
-class Samples:
+class SampleShards:
     """The samples of open shards, by number."""
 
     def __init__(self, shards: TokenShards) -> None:
@@ -145,7 +145,7 @@ class FittingSamples:
     dropped: int
 
 
-def select_fitting(samples: Samples, size: int, overlong: OverlongPolicy) -> FittingSamples:
+def select_fitting(samples: SampleShards, size: int, overlong: OverlongPolicy) -> FittingSamples:
     """Select the samples that fit into `size` tokens, after cutting long ones if `overlong` is cut.
 
     ValueError if `overlong` refuses a sample.

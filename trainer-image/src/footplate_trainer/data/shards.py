@@ -29,7 +29,7 @@ from footplate_trainer.data.check import (
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
-    ShardFormat,
+    RecordKind,
     ShardManifest,
     SpecialIds,
     SpecialTokenRole,
@@ -115,7 +115,7 @@ class TokenShards:
         return shards
 
     @property
-    def format(self) -> ShardFormat:
+    def format(self) -> RecordKind:
         """The format of the packed records."""
         return self.manifest.format
 

@@ -28,7 +28,7 @@ from footplate_trainer.data.datasets import (
     SequenceDataset,
     SpanDataset,
 )
-from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialTokenRole
+from footplate_trainer.data.layout import RecordKind, ShardManifest, SpecialTokenRole
 from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.preference_dataset import OrpoDataset, PreferenceDataset
 from footplate_trainer.data.prompt_dataset import PromptDataset
@@ -37,9 +37,9 @@ from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake
 
 _FORMATS = {
-    LossName.CROSS_ENTROPY: ShardFormat.TOKENS,
-    LossName.CONTRASTIVE: ShardFormat.PAIRS,
-    LossName.MSE: ShardFormat.REGRESSION,
+    LossName.CROSS_ENTROPY: RecordKind.TOKENS,
+    LossName.CONTRASTIVE: RecordKind.PAIRS,
+    LossName.MSE: RecordKind.REGRESSION,
 }
 
 
@@ -79,7 +79,7 @@ class RunShards:
         return max(source.shards.vocabulary_size for source in self.sources)
 
     @property
-    def format(self) -> ShardFormat:
+    def format(self) -> RecordKind:
         """The format of the packed records, the same in every source."""
         return self.sources[0].shards.format
 
@@ -91,7 +91,7 @@ class RunShards:
     @property
     def values_digest(self) -> str | None:
         """A digest of the values of a regression, as `digest` is of tokens; None for other data."""
-        if self.format is not ShardFormat.REGRESSION:
+        if self.format is not RecordKind.REGRESSION:
             return None
         return self._digest(lambda manifest: manifest.values_digest)
 
@@ -126,10 +126,10 @@ def dataset_of(
 
     UserMistake where the loss or the stage needs data of another format.
     """
-    wanted = ShardFormat(rules.data_format) if rules.data_format else None
+    wanted = RecordKind(rules.data_format) if rules.data_format else None
     by = f"stage {rules.stage}"
     if preference is not None and rules.compares:
-        wanted = ShardFormat(PREFERENCE_LOSSES[preference.loss].data_format)
+        wanted = RecordKind(PREFERENCE_LOSSES[preference.loss].data_format)
         by += f" with loss {preference.loss}" if str(wanted) != rules.data_format else ""
     if wanted is None:
         wanted, by = _FORMATS.get(LossName(loss)) if loss in set(LossName) else None, f"training.loss {loss}"
@@ -138,7 +138,7 @@ def dataset_of(
             f"{by} is trained on data packed with --format {wanted}, and "
             f"{shards.sources[0].shards.uri} holds {shards.format}"
         )
-    if data.masking is not None and shards.format is not ShardFormat.TOKENS:
+    if data.masking is not None and shards.format is not RecordKind.TOKENS:
         raise UserMistake(f"data.masking hides parts of running text; format {shards.format} has none")
     try:
         built = [
@@ -161,13 +161,13 @@ def _dataset(
 ) -> Dataset:
     overlong = data.overlong or OverlongPolicy.REFUSE
     match shards.format if rules.data_format else None:
-        case ShardFormat.CHAT:
+        case RecordKind.CHAT:
             return ConversationDataset(
                 shards, context_length, data.packing, mask=data.mask, overlong=overlong
             )
-        case ShardFormat.RATINGS:
+        case RecordKind.RATINGS:
             return RatingDataset(shards, context_length, overlong=overlong)
-        case ShardFormat.PREFERENCES if (
+        case RecordKind.PREFERENCES if (
             preference is not None and PREFERENCE_LOSSES[preference.loss].learns_chosen
         ):
             return OrpoDataset(
@@ -177,13 +177,13 @@ def _dataset(
                 everything=data.mask is LossMask.ALL,
                 overlong=overlong,
             )
-        case ShardFormat.PREFERENCES:
+        case RecordKind.PREFERENCES:
             return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
-        case ShardFormat.PROMPTS:
+        case RecordKind.PROMPTS:
             return PromptDataset(shards, context_length)
-    if shards.format is ShardFormat.PAIRS:
+    if shards.format is RecordKind.PAIRS:
         return PairDataset(shards, context_length)
-    if shards.format is ShardFormat.REGRESSION:
+    if shards.format is RecordKind.REGRESSION:
         return RegressionDataset(shards, context_length)
     if shards.format.is_conversational:
         raise UserMistake(

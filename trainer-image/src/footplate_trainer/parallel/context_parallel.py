@@ -41,7 +41,7 @@ def shard_sequence(inputs: Inputs, labels: Tensor, group: dist.ProcessGroup) -> 
     return dealt, labels[:, positions]
 
 
-def gather_in_order(dealt: Tensor, group: dist.ProcessGroup) -> Tensor:
+def gather_sequence_shards(dealt: Tensor, group: dist.ProcessGroup) -> Tensor:
     """Gather [length / ranks, …] at each rank's positions into [length, …], in the sequence's order."""
     mine = dealt.contiguous()
     gathered = mine.new_empty(mine.shape[0] * group.size(), *mine.shape[1:])
@@ -127,7 +127,7 @@ class _GatherInOrder(Function):
     @staticmethod
     def forward(ctx: Any, both: Tensor, group: dist.ProcessGroup) -> Tensor:
         ctx.group = group
-        in_order: Tensor = gather_in_order(both.movedim(3, 0), group).movedim(0, 3)
+        in_order: Tensor = gather_sequence_shards(both.movedim(3, 0), group).movedim(0, 3)
         return in_order
 
     @staticmethod

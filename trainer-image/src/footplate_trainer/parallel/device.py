@@ -21,7 +21,7 @@ MEMORY_EVENTS: Final = 1_000_000  # of the allocator that are kept
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 
 
-def name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """Return the vendor's name of the device; "cpu" for the host."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 

@@ -29,7 +29,7 @@ from footplate_trainer.model.token_loss import (
     token_scores,
     value_and_gradients,
 )
-from footplate_trainer.parallel.context_parallel import gather_in_order
+from footplate_trainer.parallel.context_parallel import gather_sequence_shards
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion
 
@@ -119,7 +119,7 @@ class ScoreCollector:
 
 def gather_rows(numbers: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     """Gather `numbers` [k, n, length] at each context rank's positions into [k, n, row]. Collective."""
-    return numbers if group is None else gather_in_order(numbers.movedim(2, 0), group).movedim(0, 2)
+    return numbers if group is None else gather_sequence_shards(numbers.movedim(2, 0), group).movedim(0, 2)
 
 
 @dataclass(frozen=True)

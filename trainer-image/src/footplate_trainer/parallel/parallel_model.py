@@ -35,7 +35,7 @@ from footplate_trainer.parallel.tensor_parallel import apply_tensor_parallel
 from footplate_trainer.parallel.world import DistributedContext
 
 
-class ForwardBackward(Protocol):
+class ForwardBackwardSchedule(Protocol):
     """Forward and backward passes of a step, in any schedule."""
 
     def accumulate(
@@ -56,7 +56,7 @@ class ParallelModel:
 
     module: StageModules
     grid: Grid
-    passes: ForwardBackward
+    passes: ForwardBackwardSchedule
     host_mesh: DeviceMesh
     invariant: bool = False  # what it computes of a row does not depend on the rows beside it
 
@@ -113,7 +113,7 @@ def _laid_out(
     for stage in module.stages:
         stage.network.reset_tables(world.device)
     initialize(module, config.training.seed, config.model.initialization.standard_deviation)
-    passes: ForwardBackward
+    passes: ForwardBackwardSchedule
     if topology.pipeline > 1:
         # Here and not above: torch's schedules take 0.4 s to import, which every start would pay.
         from footplate_trainer.parallel.pipeline_parallel import Pipeline

@@ -59,7 +59,7 @@ class OutputLines:
         return text if len(text) <= self._longest else f"{text[: self._longest]}…"
 
 
-def log_output(reading: int, reward: str, hidden: Redactor) -> None:
+def start_logging_lines(reading: int, reward: str, hidden: Redactor) -> None:
     """Log the lines from the file descriptor `reading` in a thread until it ends, then close it."""
 
     def read() -> None:

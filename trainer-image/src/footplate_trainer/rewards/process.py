@@ -21,7 +21,7 @@ from typing import Any, Final
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.rewards import messages
 from footplate_trainer.rewards.call_schedule import CallFailureKind
-from footplate_trainer.rewards.output_log import log_output
+from footplate_trainer.rewards.output_log import start_logging_lines
 from footplate_trainer.rewards.redaction import Redactor
 
 START_SECONDS: Final = 300  # to import what the function needs; a scorer of one's own may be a large model
@@ -87,7 +87,7 @@ class FunctionProcess:
             theirs.close()
         ours.setblocking(False)
         self._socket, self._reader = ours, messages.MessageReader()
-        log_output(reading, self._reward, self._hidden)
+        start_logging_lines(reading, self._reward, self._hidden)
         try:
             kind, content = self._exchange(self._set_up, self._start_seconds)
         except CallFailed as failed:

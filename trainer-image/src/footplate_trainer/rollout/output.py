@@ -29,8 +29,8 @@ from footplate_trainer.data.layout import (
     TEMPLATE_FILE,
     TOKENIZER_FILE,
     GeneratedRecord,
+    RecordKind,
     SamplesRecord,
-    ShardFormat,
     ShardManifest,
     SourceRecord,
     token_type_for,
@@ -183,7 +183,7 @@ class AnswerOutput:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items()))
             raise ValueError(f"no answer remains for {self.output.uri}: {reasons}")
         manifest = ShardManifest(
-            format=ShardFormat.CHAT,
+            format=RecordKind.CHAT,
             dtype=writer.token_type,
             vocabulary_size=prompts.vocabulary_size,
             special_ids=prompts.special,

@@ -22,7 +22,7 @@ from footplate_trainer.checkpoint.layout import StepDirectory
 from footplate_trainer.checkpoint.state_tensors import AuxiliaryModel
 from footplate_trainer.checkpoint.training_state import Key, TrainingState
 from footplate_trainer.data.prompt_dataset import PromptOrder, has_rendered_prompt
-from footplate_trainer.data.sample_shards import Samples
+from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.frozen_model import (
@@ -194,7 +194,7 @@ def check_turn_ends(shards: RunShards, companions: SavedProcessors, tokenizer: T
         if record is None or template is None or record.turn_end != []:
             continue
         end = template_end(companions, tokenizer, template)
-        if end is not None and has_rendered_prompt(Samples(packed)):
+        if end is not None and has_rendered_prompt(SampleShards(packed)):
             raise UserMistake(
                 f"{REWARD_FIELD}: {packed.uri} says that no token ends an answer, and its chat template "
                 f"writes {end} there, up to which scores are read: an earlier release packed it; pack the "

@@ -30,7 +30,7 @@ from footplate_operator.trainingrun.drift import (
 )
 from footplate_operator.trainingrun.gang import losses, retirement
 from footplate_operator.trainingrun.manifests import children, worker
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 from footplate_operator.trainingrun.policies.failure import (
     FRUITLESS_RESTARTS,
     INFRASTRUCTURE,

@@ -18,7 +18,7 @@ from footplate_operator.trainingrun.desired.release import NodeRelease, find_rel
 from footplate_operator.trainingrun.directives import directives
 from footplate_operator.trainingrun.gang.plan import GangPlan, plan
 from footplate_operator.trainingrun.history import History, history_of
-from footplate_operator.trainingrun.observed import Observed, PodView
+from footplate_operator.trainingrun.observation import Observed, PodView
 from footplate_operator.trainingrun.policies import diagnosis, startup
 from footplate_operator.trainingrun.policies.diagnosis import PodDiagnosis
 from footplate_operator.trainingrun.policies.failure import FailureDecision

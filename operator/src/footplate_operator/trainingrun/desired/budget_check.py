@@ -15,7 +15,7 @@ from footplate_ledger.cost_cache import RunCostCache
 from footplate_ledger.intervals import unix_second
 from footplate_ledger.prices import FOREVER
 from footplate_operator.runtime import conditions
-from footplate_operator.trainingrun.observed import BudgetAssessment
+from footplate_operator.trainingrun.observation import BudgetAssessment
 from footplate_operator.trainingrun.policies import budget
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status.cost import account_from

@@ -8,7 +8,7 @@ from typing import Final
 from footplate_contracts.directives import Directives
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.decision import Decision
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 
 POLL_SECONDS: Final = 2.0  # how often to look again while something is about to happen that no watch tells
 

@@ -18,7 +18,7 @@ from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, RunDecision, soonest
 from footplate_operator.trainingrun.events import unrecorded_event
 from footplate_operator.trainingrun.gang import retirement
-from footplate_operator.trainingrun.observed import Observed
+from footplate_operator.trainingrun.observation import Observed
 from footplate_operator.trainingrun.policies import deletion
 from footplate_operator.trainingrun.policies.suspension import SuspensionRequest
 from footplate_operator.trainingrun.revision import MissingRevision, UnreadableRevision

@@ -24,7 +24,7 @@ from footplate_operator.trainingrun.desired.inactive import (
     decide_waiting,
 )
 from footplate_operator.trainingrun.desired.run_end import decide_release, fail, succeed, suspend
-from footplate_operator.trainingrun.observed import Observed
+from footplate_operator.trainingrun.observation import Observed
 from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.revision import AnyRevision, MissingRevision, Revision
 from footplate_operator.trainingrun.run import Run

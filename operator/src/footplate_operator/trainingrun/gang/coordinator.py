@@ -20,7 +20,7 @@ from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import Phase, Role
 from footplate_operator.trainingrun.gang.drain import SETTLE_SECONDS
 from footplate_operator.trainingrun.gang.losses import MUTE_SECONDS, STUCK_SECONDS, UNACCEPTED_SECONDS
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 from footplate_operator.trainingrun.policies.backoff import not_before
 
 # Longer than a poll that fails and the next one: it stands still, is cut off, or its node is gone.

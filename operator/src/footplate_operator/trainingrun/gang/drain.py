@@ -17,7 +17,7 @@ from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_operator.runtime.conditions import shorten
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 
 # Longer than `kubectl cordon` takes for a dozen nodes; a spot notice is told half a minute before.
 SETTLE_SECONDS: Final = 2.0

@@ -16,7 +16,7 @@ from footplate_contracts.coordinator_state import CoordinatorState, RunState, Ve
 from footplate_contracts.directives import GoneWorker
 from footplate_contracts.names import Cause, WorkerId
 from footplate_contracts.rendezvous import AgentIdentity
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 
 UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
 # A kubelet takes note of a pod within a second of its binding; on a node that is gone nobody does.

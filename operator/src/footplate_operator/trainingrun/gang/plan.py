@@ -28,7 +28,7 @@ from footplate_operator.trainingrun.gang.coordinator import (
     plan_coordinator,
 )
 from footplate_operator.trainingrun.gang.drain import CordonPlan
-from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView, by_index, live_nodes
+from footplate_operator.trainingrun.observation import LostWorker, Observed, PodView, by_index, live_nodes
 from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.backoff import not_before

@@ -18,7 +18,7 @@ from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.decision import Delete, Patch
 from footplate_operator.trainingrun.gang import drain, losses
 from footplate_operator.trainingrun.gang.plan import GangPlan
-from footplate_operator.trainingrun.observed import Observed, PodView, by_index
+from footplate_operator.trainingrun.observation import Observed, PodView, by_index
 from footplate_operator.trainingrun.policies import ttl
 from footplate_operator.trainingrun.policies.backoff import WAITS
 from footplate_operator.trainingrun.run import Run

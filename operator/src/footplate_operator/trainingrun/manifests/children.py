@@ -36,7 +36,7 @@ from footplate_operator.runtime.kinds import (
 )
 from footplate_operator.trainingrun.drift import DesiredChild
 from footplate_operator.trainingrun.metadata import match_role, metadata
-from footplate_operator.trainingrun.observed import ApiEndpoint
+from footplate_operator.trainingrun.observation import ApiEndpoint
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 

@@ -39,7 +39,7 @@ from footplate_operator.trainingrun.manifests.pod import (
     shared_environment,
 )
 from footplate_operator.trainingrun.metadata import metadata
-from footplate_operator.trainingrun.observed import ApiEndpoint
+from footplate_operator.trainingrun.observation import ApiEndpoint
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.slots import coordinator_labels

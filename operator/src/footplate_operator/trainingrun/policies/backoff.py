@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 
 YOUNG: Final = timedelta(seconds=20)
 FORGOTTEN: Final = timedelta(minutes=10)

@@ -24,7 +24,7 @@ from footplate_ledger.conversion import decimal_fraction
 from footplate_ledger.energy import EnergyMethod
 from footplate_ledger.units import Carbon, Money, Seconds
 from footplate_operator.runtime.conditions import NewCondition
-from footplate_operator.trainingrun.observed import BudgetAssessment, Level
+from footplate_operator.trainingrun.observation import BudgetAssessment, Level
 
 NEARLY: Final = Fraction(4, 5)
 LONGEST_LOOK: Final = 300  # seconds; a run is looked at anyway about as often

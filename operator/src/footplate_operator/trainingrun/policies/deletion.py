@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_contracts.v1alpha1.types import Seconds
-from footplate_operator.trainingrun.observed import PodView, RecordingStatus
+from footplate_operator.trainingrun.observation import PodView, RecordingStatus
 from footplate_operator.trainingrun.policies import ttl
 from footplate_operator.trainingrun.run import Run
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from footplate_contracts.names import Reason, secret_name
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observation import PodView
 
 SECRET_SECONDS: Final = 60.0  # a missing Secret, ConfigMap or claim may be created a moment later
 _NEVER: Final = float("inf")

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_operator.runtime.throttle import jitter
-from footplate_operator.trainingrun.observed import GangTurn
+from footplate_operator.trainingrun.observation import GangTurn
 
 AGED_TURNS: Final = 10  # lost turns after which no younger gang of the same priority gathers first
 RETRY_SECONDS: Final = 600.0  # from a release to the next turn, at the latest

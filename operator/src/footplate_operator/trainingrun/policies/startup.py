@@ -14,7 +14,7 @@ from typing import Final
 from footplate_contracts.names import Cause, ConditionType, ExitCode, Phase, Reason
 from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.decision import ReconcileProblem
-from footplate_operator.trainingrun.observed import Observed, PodView
+from footplate_operator.trainingrun.observation import Observed, PodView
 from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.diagnosis import PodDiagnosis
 from footplate_operator.trainingrun.policies.failure import FailureAction, FailureDecision

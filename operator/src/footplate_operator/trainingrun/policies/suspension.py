@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from footplate_contracts.names import Reason
-from footplate_operator.trainingrun.observed import BudgetAssessment
+from footplate_operator.trainingrun.observation import BudgetAssessment
 from footplate_operator.trainingrun.run import Run
 
 ALLOWANCE_SECONDS: Final = 15.0  # for the command to arrive, the step to end and the answer to come back

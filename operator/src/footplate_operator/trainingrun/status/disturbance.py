@@ -10,7 +10,7 @@ from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_operator.runtime.conditions import shorten
-from footplate_operator.trainingrun.observed import Observed, PodView
+from footplate_operator.trainingrun.observation import Observed, PodView
 
 SILENT_SECONDS: Final = 5.0  # of a coordinator; each long-poll is answered within about four
 

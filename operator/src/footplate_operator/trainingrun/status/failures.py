@@ -18,7 +18,7 @@ from typing import Final
 from footplate_contracts.coordinator_state import CoordinatorState, NumberedFailure, RunState
 from footplate_contracts.failures import MESSAGE_LIMIT, OUTCOMES, REASON_LIMIT, FailureReport
 from footplate_contracts.names import Cause, ExitCode, Phase, Reason
-from footplate_operator.trainingrun.observed import LostWorker, PodView
+from footplate_operator.trainingrun.observation import LostWorker, PodView
 from footplate_operator.trainingrun.policies import eviction
 from footplate_operator.trainingrun.policies.failure import FailureSource, RunFailure
 from footplate_operator.trainingrun.run import Run

@@ -14,14 +14,14 @@ from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.status import (
     Condition,
     CoordinatorStatus,
-    DataStatus,
+    DataLineage,
     ProgressStatus,
     TrainingRunStatus,
     WorldStatus,
 )
 from footplate_operator.runtime import conditions
 from footplate_operator.runtime.clock import format_time
-from footplate_operator.trainingrun.observed import Observed, PodView
+from footplate_operator.trainingrun.observation import Observed, PodView
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import dropped_telemetry
 from footplate_operator.trainingrun.status.checkpoints import checkpoints
@@ -117,10 +117,10 @@ def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime)
     return after if after == known else after.model_copy(update={"last_updated_time": format_time(now)})
 
 
-def _data(before: TrainingRunStatus, state: CoordinatorState) -> DataStatus | None:
+def _data(before: TrainingRunStatus, state: CoordinatorState) -> DataLineage | None:
     """Return the digests of data read and written; a reported one stays, as coordinators may be replaced."""
-    known, told = before.data or DataStatus(), state.progress
-    after = DataStatus(digest=told.data or known.digest, answers=told.answers or known.answers)
+    known, told = before.data or DataLineage(), state.progress
+    after = DataLineage(digest=told.data or known.digest, answers=told.answers or known.answers)
     return before.data if after == known else after
 
 

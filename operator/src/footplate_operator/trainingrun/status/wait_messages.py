@@ -7,7 +7,7 @@ from datetime import datetime
 from footplate_contracts.names import Reason
 from footplate_contracts.v1alpha1.status import GatheringStatus
 from footplate_operator.runtime.clock import format_time, parse_time
-from footplate_operator.trainingrun.observed import GangTurn
+from footplate_operator.trainingrun.observation import GangTurn
 from footplate_operator.trainingrun.run import Run
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from footplate_trainer.data.chat.assistant_masks import Dialogue
 from footplate_trainer.data.chat.row_reader import PlainText, RowReader
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.row_files import BadRow
 from tests.support.chat import assistant, user
 
-CHAT, PREFERENCES = ShardFormat.CHAT, ShardFormat.PREFERENCES
-RATINGS, PROMPTS = ShardFormat.RATINGS, ShardFormat.PROMPTS
+CHAT, PREFERENCES = RecordKind.CHAT, RecordKind.PREFERENCES
+RATINGS, PROMPTS = RecordKind.RATINGS, RecordKind.PROMPTS
 TALK = [user("Hi"), assistant("Yo")]
 SYSTEM = {"role": "system", "content": "Be kind."}
 
@@ -91,7 +91,7 @@ HI_YO = [("user", "Hi"), ("assistant", "Yo")]
         pytest.param(PROMPTS, {"prompt": "2+2="}, [("2+2=", "")], id="text-for-a-prompt"),
     ],
 )
-def test_every_shape_is_read(shard_format: ShardFormat, row: dict[str, Any], documents: list[Any]) -> None:
+def test_every_shape_is_read(shard_format: RecordKind, row: dict[str, Any], documents: list[Any]) -> None:
     fields = RowReader(shard_format).read(row)
     assert [told(document) for document in fields.documents] == documents
 
@@ -314,7 +314,7 @@ def test_prompts_keep_every_other_field() -> None:
     ],
 )
 def test_a_row_that_is_no_sample_is_told(
-    shard_format: ShardFormat, row: dict[str, Any], reason: str, says: str
+    shard_format: RecordKind, row: dict[str, Any], reason: str, says: str
 ) -> None:
     with pytest.raises(BadRow, match=says) as caught:
         RowReader(shard_format).read(row)

@@ -16,7 +16,7 @@ from footplate_trainer.data.chat.renderer import in_process_renderer
 from footplate_trainer.data.chat.row_reader import RowReader
 from footplate_trainer.data.chat.sample_maker import EndOfText, SampleMaker, find_delimiters, format_sample
 from footplate_trainer.data.chat.template import ChatTemplate, TemplateFault
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.row_files import BadRow, DataRow
 from footplate_trainer.data.sample_shards import SampleDocument, StoredSample
 from tests.support.chat import CHATML, MARKED, THINKING, assistant, chatml_model, llama_model, user
@@ -27,7 +27,7 @@ TALK = [user("Hi\n"), assistant("Yo there"), user("More?"), assistant("No")]
 def maker(
     folder: Path,
     mask: LossMask = LossMask.ASSISTANT,
-    shard_format: ShardFormat = ShardFormat.CHAT,
+    shard_format: RecordKind = RecordKind.CHAT,
     **reading: Any,
 ) -> SampleMaker:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -190,7 +190,7 @@ def test_two_beginnings_of_text_are_refused_and_one_is_kept(tmp_path: Path) -> N
 
 
 def test_the_prompt_ends_where_the_answer_begins(tmp_path: Path) -> None:
-    making = maker(chatml_model(tmp_path), LossMask.COMPLETION, ShardFormat.PREFERENCES)
+    making = maker(chatml_model(tmp_path), LossMask.COMPLETION, RecordKind.PREFERENCES)
     row = {"prompt": TALK[:1], "chosen": [assistant("Yes")], "rejected": [assistant("No")], "margin": [1, 2]}
     sample = made(making, row)
     assert isinstance(sample, StoredSample)
@@ -203,7 +203,7 @@ def test_the_prompt_ends_where_the_answer_begins(tmp_path: Path) -> None:
 
 
 def test_margins_stand_in_all_rows_or_in_none(tmp_path: Path) -> None:
-    making = maker(chatml_model(tmp_path), LossMask.COMPLETION, ShardFormat.PREFERENCES)
+    making = maker(chatml_model(tmp_path), LossMask.COMPLETION, RecordKind.PREFERENCES)
     row = {"prompt": TALK[:1], "chosen": [assistant("Yes")], "rejected": [assistant("No")]}
     assert isinstance(made(making, row), StoredSample)
     assert "has a margin where rows before it have none" in str(made(making, {**row, "margin": 1}))
@@ -219,7 +219,7 @@ def test_margins_stand_in_all_rows_or_in_none(tmp_path: Path) -> None:
 def test_a_prompt_ends_where_a_model_goes_on(
     messages: list[dict[str, Any]], ends: str, tmp_path: Path
 ) -> None:
-    making = maker(chatml_model(tmp_path), LossMask.ALL, ShardFormat.PROMPTS)
+    making = maker(chatml_model(tmp_path), LossMask.ALL, RecordKind.PROMPTS)
     sample = made(making, {"prompt": messages, "answer": "4", "level": 2})
     assert isinstance(sample, StoredSample)
     [document] = sample.documents

@@ -54,7 +54,7 @@ def pack_into(
         _view(blob, padded_header_size(header), span, tensors[span.name]).copy_(tensors[span.name])
 
 
-def unpack_from(blob: Tensor, tensors: Mapping[str, Tensor]) -> TrainingState:
+def fill_tensors_from_file(blob: Tensor, tensors: Mapping[str, Tensor]) -> TrainingState:
     """Fill the local parts `tensors` from a complete file; ValueError when it has other tensors."""
     length = int.from_bytes(bytes(blob[:_LENGTH].tolist()), "little")
     content = bytes(blob[_LENGTH : _LENGTH + length].numpy())

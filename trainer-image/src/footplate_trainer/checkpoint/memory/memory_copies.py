@@ -20,7 +20,12 @@ from footplate_trainer.background import OneInFlight
 from footplate_trainer.checkpoint.layout import GenerationStart
 from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
-from footplate_trainer.checkpoint.memory.layout import ShardHeader, pack_into, padded_header_size, unpack_from
+from footplate_trainer.checkpoint.memory.layout import (
+    ShardHeader,
+    fill_tensors_from_file,
+    pack_into,
+    padded_header_size,
+)
 from footplate_trainer.checkpoint.training_state import TrainingState
 from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.world import DistributedContext
@@ -87,7 +92,7 @@ class MemoryCopies:
                 self._send(self.folder.open(CopyShard(found.copy, receiver)), receiver)
             elif self.world.rank == receiver:
                 blob = self._receive(holder)
-        return unpack_from(self.folder.open(mine) if blob is None else blob, self.tensors)
+        return fill_tensors_from_file(self.folder.open(mine) if blob is None else blob, self.tensors)
 
     def delete_others(self, found: RestorePlan | None) -> None:
         """Delete all copies but `found`, so that discarded state cannot be restored later. Collective."""

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from footplate_trainer.data.chat.assistant_masks import Dialogue
 from footplate_trainer.data.chat.template import Conversation, Message
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.row_files import BadRow
 
 _ROLES: Final = {
@@ -51,10 +51,10 @@ _BEHIND: Final = {
     "tool": ("assistant", "tool", "user"),
 }
 _SHAPES: Final = {
-    ShardFormat.CHAT: "messages, or prompt and completion",
-    ShardFormat.PREFERENCES: "chosen and rejected, with or without prompt",
-    ShardFormat.RATINGS: "completion and label, with or without prompt, or messages and label",
-    ShardFormat.PROMPTS: "prompt, or messages",
+    RecordKind.CHAT: "messages, or prompt and completion",
+    RecordKind.PREFERENCES: "chosen and rejected, with or without prompt",
+    RecordKind.RATINGS: "completion and label, with or without prompt, or messages and label",
+    RecordKind.PROMPTS: "prompt, or messages",
 }
 _LABELS: Final = {1: 1.0, 0: -1.0, -1: -1.0}  # true is 1, and false is 0
 
@@ -93,7 +93,7 @@ class SampleFields:
 class RowReader:
     """A reader that turns rows into samples; raises BadRow."""
 
-    format: ShardFormat
+    format: RecordKind
     ignored: frozenset[str] = frozenset()  # fields of rows and messages that are passed over
     texts_are_turns: bool = False  # a text is what a user says, or the answer to it
 
@@ -110,10 +110,10 @@ class RowReader:
                 )
         context = _Context.taken(fields)
         found = {
-            ShardFormat.CHAT: self._chat,
-            ShardFormat.PREFERENCES: self._preference,
-            ShardFormat.RATINGS: self._rating,
-            ShardFormat.PROMPTS: self._prompt,
+            RecordKind.CHAT: self._chat,
+            RecordKind.PREFERENCES: self._preference,
+            RecordKind.RATINGS: self._rating,
+            RecordKind.PROMPTS: self._prompt,
         }[self.format](fields, context)
         if fields:
             raise BadRow(

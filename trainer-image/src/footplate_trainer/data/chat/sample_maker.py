@@ -31,7 +31,7 @@ from footplate_trainer.data.chat.template import (
     TemplateFault,
     has_generation_tags,
 )
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.row_files import BadRow, DataRow
 from footplate_trainer.data.sample_shards import SampleDocument, StoredSample
 
@@ -105,7 +105,7 @@ class SampleMaker:
             return row.content
         try:
             fields = self.reader.read(row.content)
-            if self.reader.format is ShardFormat.PREFERENCES:
+            if self.reader.format is RecordKind.PREFERENCES:
                 self._check_margins(fields)
         except BadRow as bad:
             return bad
@@ -169,7 +169,7 @@ class SampleMaker:
                 raise TemplateFault(f"{row.place}: {fault}") from None
 
     def _parts(self, plan: TurnPlan, conversation: Conversation) -> list[ConversationPrefix]:
-        if self.reader.format is ShardFormat.PROMPTS:
+        if self.reader.format is RecordKind.PROMPTS:
             answered = conversation.messages[-1]["role"] == ASSISTANT
             return [ConversationPrefix(plan.turns, PrefixEnding.OPEN if answered else PrefixEnding.ANSWER)]
         return plan.parts
@@ -182,7 +182,7 @@ class SampleMaker:
         A conversation whose parts the template refuses is not compared; that does not refuse the whole.
         """
         more = _COMPARED - self._compared if self._marked and self.mask is not LossMask.ALL else 0
-        if self.reader.format is ShardFormat.PROMPTS:
+        if self.reader.format is RecordKind.PROMPTS:
             more = 0
         asked = [
             RenderRequest(request.conversation, plan.boundary_prefixes)
@@ -219,7 +219,7 @@ class SampleMaker:
             raise TemplateFault(
                 f"chat template {plan.template} begins with the beginning of text twice; write it once"
             )
-        if self.reader.format is ShardFormat.PROMPTS:
+        if self.reader.format is RecordKind.PROMPTS:
             return SampleDocument(tokens.ids, None, len(tokens.ids))
         learnt = assistant_mask(plan, answer, tokens)
         if around is not None:
@@ -250,7 +250,7 @@ class SampleMaker:
         """Encode a text without a template, between the tokenizer's beginning of text and the end of text."""
         tokens = self.encoder.encode_text(text.prompt + text.completion)
         before = np.array(self.encoder.begins_with, dtype=np.uint32)
-        if self.reader.format is ShardFormat.PROMPTS:
+        if self.reader.format is RecordKind.PROMPTS:
             ids = np.concatenate([before, tokens.ids])
             return SampleDocument(ids, None, len(ids))
         if self.end_of_text.id is None:
