@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that footplate_api.migrate hands over.
+"""Runs migrations on the connection that footplate_api.db.migrate hands over.
 
 That connection is inside a transaction and holds the lock; Alembic joins it.
 """

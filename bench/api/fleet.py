@@ -41,7 +41,7 @@ from bench.api.senders import Load, Receipt, TimedShipper, brought_back, coordin
 from bench.api.serving import Usage, databases, process
 from sqlalchemy import text
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.settings import with_driver
 
 POINTS: Final = 15  # a row

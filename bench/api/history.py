@@ -24,8 +24,8 @@ from bench.api.percentiles import percentile
 from bench.api.serving import api, database
 from sqlalchemy import text
 
-from footplate_api import migrate
-from footplate_api.database import Database
+from footplate_api.db import migrate
+from footplate_api.db.database import Database
 from footplate_api.settings import with_driver
 from tests.support.reviewer import BEARER
 

@@ -23,12 +23,12 @@ from typing import Any, Final
 
 from bench.api.serving import databases
 
-from footplate_api import migrate
-from footplate_api.bulk import insert_missing
 from footplate_api.costs import aggregation
 from footplate_api.costs.aggregation import KeyFunctions
 from footplate_api.costs.rows import edges
-from footplate_api.database import WORK_SECONDS, Database
+from footplate_api.db import migrate
+from footplate_api.db.bulk import insert_missing
+from footplate_api.db.database import WORK_SECONDS, Database
 from footplate_api.models import NodeUsageRow, PodUsageRow
 from footplate_api.models.base import table_of
 from footplate_api.settings import with_driver

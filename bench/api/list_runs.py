@@ -27,8 +27,8 @@ from bench.api.percentiles import percentile
 from bench.api.serving import api, database
 from sqlalchemy import text
 
-from footplate_api.database import Database
-from footplate_api.runs import repository, run_rows
+from footplate_api.db.database import Database
+from footplate_api.registry import repository, run_rows
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_api.runs.sort_order import RunSort
 from footplate_api.settings import with_driver

@@ -29,8 +29,8 @@ from bench.api.senders import item
 from bench.api.serving import api, databases
 from sqlalchemy import text
 
-from footplate_api.database import Database
-from footplate_api.runs import repository, run_rows
+from footplate_api.db.database import Database
+from footplate_api.registry import repository, run_rows
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_api.settings import with_driver
 from tests.support.review_server import of_pod

@@ -15,23 +15,24 @@ from typing import get_args
 
 import uvicorn
 
-from footplate_api import kubernetes_http, settings
+from footplate_api import settings
 from footplate_api.app import create_app
 from footplate_api.app_context import AppContext
 from footplate_api.backups.restoration import clear_restore_record
-from footplate_api.certificate import Certificate
-from footplate_api.connection_limits import ConnectionLimits
-from footplate_api.connections import LimitedHttpProtocol, ServerEventLoop
-from footplate_api.database import Database
-from footplate_api.database_lock import sole_writer
+from footplate_api.db.database import Database
+from footplate_api.db.database_lock import sole_writer
 from footplate_api.errors import MigrationFailed
+from footplate_api.http.certificate import Certificate
+from footplate_api.http.connection_limits import ConnectionLimits
+from footplate_api.http.connections import LimitedHttpProtocol, ServerEventLoop
+from footplate_api.http.startup import Startup
 from footplate_api.identity.authentication import TokenIssuer
 from footplate_api.identity.oidc.config import OidcConfig
 from footplate_api.identity.reviews import KubernetesReviewer
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.namespace_scope import NamespaceScope
+from footplate_api.kubernetes import http as kubernetes_http
+from footplate_api.kubernetes.namespace_scope import NamespaceScope
 from footplate_api.settings import ApiSettings
-from footplate_api.startup import Startup
 from footplate_contracts import environment, logs
 from footplate_contracts.names import ExitCode
 

@@ -12,31 +12,21 @@ from typing import Any, Final, Protocol
 
 from fastapi import FastAPI
 
-from footplate_api import bodies, document, error_handlers, openapi, page
+from footplate_api import page
 from footplate_api.app_context import AppContext
 from footplate_api.attempts import routes as attempts
 from footplate_api.audit import routes as audit
 from footplate_api.audit.refusals import RefusalRecorder
-from footplate_api.background import (
-    database_size,
-    kubernetes_sync,
-    migration,
-    monthly_costs,
-    retention,
-    scheduled_backups,
-)
-from footplate_api.background.database_size import DatabaseSizeTask
-from footplate_api.background.exporter_lease import ExporterLease
-from footplate_api.background.ingest import Ingest
-from footplate_api.background.monthly_costs import MonthlyCostTask
-from footplate_api.background.retention import RetentionTask
-from footplate_api.background.scheduled_backups import BackupTask
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.coordinators.service import CoordinatorAuthorizer
 from footplate_api.costs import routes as costs
 from footplate_api.costs.service import CostService
-from footplate_api.database import Database
-from footplate_api.document import OpenApiDocument
+from footplate_api.db.database import Database
+from footplate_api.http import bodies, document, error_handlers, openapi
+from footplate_api.http.document import OpenApiDocument
+from footplate_api.http.middleware import RequestEdge
+from footplate_api.http.staleness import Staleness
+from footplate_api.http.startup import StartupGate
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.authentication_middleware import AuthenticationMiddleware
 from footplate_api.identity.authorization import Authorization
@@ -45,20 +35,25 @@ from footplate_api.instruments import BackupMetrics
 from footplate_api.lineage import routes as chains
 from footplate_api.metrics import routes as metrics
 from footplate_api.metrics.service import HistoryService
-from footplate_api.middleware import RequestEdge
+from footplate_api.mirror import kubernetes_sync
 from footplate_api.runs import manifest_schemas
 from footplate_api.runs import routes as runs
 from footplate_api.runs.list_limits import RateLimitedLists
 from footplate_api.samples import routes as samples
-from footplate_api.staleness import Staleness
-from footplate_api.startup import StartupGate
 from footplate_api.system import routes as system
 from footplate_api.system.service import MetricsExporter
 from footplate_api.tariff import routes as tariff
 from footplate_api.tariff.service import TariffReader
+from footplate_api.tasks import database_size, migration, monthly_costs, retention, scheduled_backups
+from footplate_api.tasks.database_size import DatabaseSizeTask
+from footplate_api.tasks.exporter_lease import ExporterLease
+from footplate_api.tasks.monthly_costs import MonthlyCostTask
 from footplate_api.tasks.periodic import Periodic
+from footplate_api.tasks.retention import RetentionTask
+from footplate_api.tasks.scheduled_backups import BackupTask
 from footplate_api.telemetry import routes as telemetry
-from footplate_api.telemetry_admission import BodyMemoryLimits, TelemetryAdmissionMiddleware
+from footplate_api.telemetry.ingest import Ingest
+from footplate_api.telemetry.telemetry_admission import BodyMemoryLimits, TelemetryAdmissionMiddleware
 from footplate_contracts.loop_lag import LoopLag
 
 LEAVE_SECONDS: Final = 5.0  # for connections to be closed at the end

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from footplate_api.backups.plan import BackupPlan
-from footplate_api.body_timeouts import BodyTimeout
-from footplate_api.database import Database
+from footplate_api.db.backup_plan import BackupPlan
+from footplate_api.db.database import Database
+from footplate_api.db.revisions import scripts
+from footplate_api.http.body_timeouts import BodyTimeout
+from footplate_api.http.startup import Startup
 from footplate_api.identity.access import AccessPolicy
 from footplate_api.identity.authentication import TokenIssuer
 from footplate_api.identity.reviews import Reviewer
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.kubernetes_client import KubernetesClient
+from footplate_api.kubernetes.client import KubernetesClient
+from footplate_api.kubernetes.namespace_scope import NamespaceScope
 from footplate_api.metrics.retention import RetentionLimits
-from footplate_api.namespace_scope import NamespaceScope
-from footplate_api.revisions import scripts
-from footplate_api.startup import Startup
 
 
 def utc_now() -> datetime:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from footplate_api.body_timeouts import BodyTimeout
-from footplate_api.database import Database
+from footplate_api.db.database import Database
+from footplate_api.http.body_timeouts import BodyTimeout
 from footplate_api.instruments import MirrorHealth
-from footplate_api.kubernetes_client import KubernetesClient
-from footplate_api.namespace_scope import NamespaceScope
+from footplate_api.kubernetes.client import KubernetesClient
+from footplate_api.kubernetes.namespace_scope import NamespaceScope
 
 
 class PublicMetrics(Protocol):

@@ -4,7 +4,7 @@ Authentication and authorization come before (identity/): the gate surrounds the
 are its first dependencies.
 
 The sessions in which routes read come from here; the clock is the context's. One task writes telemetry
-(background.ingest), and answers once it is committed. A route that calls Kubernetes before it writes
+(telemetry.ingest), and answers once it is committed. A route that calls Kubernetes before it writes
 (runs.service.submit) opens a transaction of its own after the response: a writer's lock is not held through a
 wait. A long history (HistoryService.read) is written as JSON after its session is released.
 """
@@ -16,9 +16,9 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
-from footplate_api import bodies
 from footplate_api.context import Context
-from footplate_api.database import ReadSession
+from footplate_api.db.database import ReadSession
+from footplate_api.http import bodies
 
 RUN_LIMIT: Final = 3 * 1024 * 1024  # what the Kubernetes API server itself takes
 

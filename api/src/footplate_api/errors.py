@@ -39,7 +39,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from footplate_api.truncation import truncated_text
+from footplate_api.serialization.truncation import truncated_text
 
 
 @dataclass(frozen=True)

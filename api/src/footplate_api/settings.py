@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from footplate_api.backups.plan import BackupPlan, CronSchedule
-from footplate_api.body_timeouts import BodyTimeout
-from footplate_api.certificate import LOOK_SECONDS, Files
+from footplate_api.db.backup_plan import BackupPlan, CronSchedule
+from footplate_api.http.body_timeouts import BodyTimeout
+from footplate_api.http.certificate import LOOK_SECONDS, Files
 from footplate_api.identity.access import AccessPolicy
 from footplate_api.identity.oidc.config import is_loopback
 from footplate_api.identity.oidc.settings import OidcSettings

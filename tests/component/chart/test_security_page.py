@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from footplate_api.public_paths import OPEN
+from footplate_api.http.public_paths import OPEN
 from footplate_contracts.names import secret_name
 from footplate_operator.keys.manifests import SHARDS
 from tests.support.chart import one, rendered, rights

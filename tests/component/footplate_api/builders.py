@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from footplate_api.app_context import AppContext
 from footplate_api.coordinators import repository
 from footplate_api.coordinators.record import CoordinatorPod
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.metrics import repository as metrics
 from footplate_api.metrics.telemetry import STORED
-from footplate_api.schemas import LARGEST
+from footplate_api.serialization.schemas import LARGEST
 from tests.support.reviewer import FakeReviewer
 
 Answer = TypeVar("Answer")

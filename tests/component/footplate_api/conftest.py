@@ -17,14 +17,14 @@ import pytest_asyncio
 from starlette.datastructures import State
 
 from cluster.kubernetes.envtest import ApiServer
-from footplate_api import migrate, revisions
 from footplate_api.app import create_app
 from footplate_api.app_context import AppContext
-from footplate_api.concurrency_limit import ConcurrencyLimit
-from footplate_api.database import Database
+from footplate_api.db import migrate, revisions
+from footplate_api.db.database import Database
+from footplate_api.http.concurrency_limit import ConcurrencyLimit
 from footplate_api.identity.access import AccessPolicy
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.namespace_scope import NamespaceScope
+from footplate_api.kubernetes.namespace_scope import NamespaceScope
 from footplate_api.runs.list_limits import RateLimitedLists
 from footplate_api.settings import with_driver
 from tests.component.footplate_api import kube

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, ListExpired
-from footplate_api.kubernetes_client import EventType, ListPage, Manifest, Resource, WatchEvent
+from footplate_api.kubernetes.client import EventType, ListPage, Manifest, Resource, WatchEvent
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import yaml
 from sqlalchemy import text
 
 from cluster.machine.ports import claim_ports
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.settings import with_driver
 from footplate_contracts.quantity import parse_quantity
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from footplate_api.background.mirror import RunMirror
-from footplate_api.background.namespaces import NamespaceMirror
-from footplate_api.background.reflector import Reflector
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.kubernetes_client import EventType, WatchEvent
+from footplate_api.kubernetes.client import EventType, WatchEvent
+from footplate_api.mirror.namespaces import NamespaceMirror
+from footplate_api.mirror.reflector import Reflector
+from footplate_api.mirror.runs import RunMirror
 from footplate_api.models import RunRow
-from footplate_api.runs import repository
+from footplate_api.registry import repository
 from tests.component.footplate_api.fakes import FakeCluster
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)

@@ -15,7 +15,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 
 TIMES = 15.0
 _IDLE: Final[dict[str, list[tuple[AsyncEngine, AsyncEngine, AsyncEngine]]]] = defaultdict(

@@ -9,10 +9,10 @@ from typing import Any, Final
 from fastapi.routing import APIRoute
 
 from footplate_api.app import ROUTERS
+from footplate_api.http.public_paths import OPEN
 from footplate_api.identity.caller import READ_METRICS, RUNS, Caller, Right
 from footplate_api.identity.reviews import access_review
 from footplate_api.identity.rights import READS_METRICS, RequiredRight
-from footplate_api.public_paths import OPEN
 
 BOUND: Final = "team-a"
 OTHER: Final = "team-b"

@@ -8,7 +8,7 @@ from typing import Any, Final
 import jsonschema_rs
 
 from footplate_api.errors import ClusterRefused
-from footplate_api.kubernetes_client import Manifest
+from footplate_api.kubernetes.client import Manifest
 from footplate_api.runs.manifest_schemas import spec
 from tests.component.footplate_api.fakes import FakeCluster
 

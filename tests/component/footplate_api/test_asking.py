@@ -13,13 +13,13 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, select, update
 
-from footplate_api.background.retention import RetentionTask
 from footplate_api.coordinators import repository as coordinators
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import ClusterUnavailable
 from footplate_api.identity.caller import Caller, Right
-from footplate_api.kubernetes_client import Manifest
+from footplate_api.kubernetes.client import Manifest
 from footplate_api.models.idempotency import IdempotencyKey
+from footplate_api.tasks.retention import RetentionTask
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster

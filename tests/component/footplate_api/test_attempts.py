@@ -8,8 +8,8 @@ import pytest
 
 from footplate_api.attempts import repository, service
 from footplate_api.attempts.schemas import AttemptQuery
-from footplate_api.database import Database
-from footplate_api.kubernetes_client import EventType
+from footplate_api.db.database import Database
+from footplate_api.kubernetes.client import EventType
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api

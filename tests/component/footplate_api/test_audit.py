@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from footplate_api.audit import entries, repository
 from footplate_api.audit.schemas import AuditQuery
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.identity.caller import Caller, Right
-from footplate_api.kubernetes_client import Manifest
+from footplate_api.kubernetes.client import Manifest
 from footplate_api.models import audit
 from footplate_api.settings import with_driver
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION

@@ -20,12 +20,12 @@ import aiohttp
 import pytest
 
 from cluster.machine.ports import claim_ports
-from footplate_api.background.scheduled_backups import BackupTask
 from footplate_api.backups import names
 from footplate_api.backups.__main__ import main
-from footplate_api.backups.plan import BackupPlan, CronSchedule
 from footplate_api.backups.snapshot import copy_database, free_at
+from footplate_api.db.backup_plan import BackupPlan, CronSchedule
 from footplate_api.instruments import ApiMetrics, BackupMetrics
+from footplate_api.tasks.scheduled_backups import BackupTask
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import RUNS, batch, checkpoint, eventually, row
 from tests.component.footplate_api.conftest import running

@@ -15,9 +15,8 @@ import pytest
 
 from footplate_api.app_context import AppContext
 from footplate_api.attempts import repository as attempts
-from footplate_api.background import ingest
-from footplate_api.bulk import insert_missing
-from footplate_api.database import Database
+from footplate_api.db.bulk import insert_missing
+from footplate_api.db.database import Database
 from footplate_api.dependencies import RUN_LIMIT
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.metrics import telemetry
@@ -25,7 +24,8 @@ from footplate_api.metrics.schemas import MOST_ROWS
 from footplate_api.models import AttemptRow, MetricExtent
 from footplate_api.models.base import table_of
 from footplate_api.system.service import GAUGED_RUNS
-from footplate_api.telemetry_admission import TELEMETRY_LIMIT
+from footplate_api.telemetry import ingest
+from footplate_api.telemetry.telemetry_admission import TELEMETRY_LIMIT
 from footplate_ledger.units import Energy, Seconds
 from footplate_ledger.usage import TOLD, EndTime, MeasuredEnergy, Owner, PodAllocation
 from tests.component.footplate_api import fleet

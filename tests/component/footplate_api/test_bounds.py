@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select
 
-from footplate_api.background.retention import RetentionTask
 from footplate_api.checkpoints.repository import KEPT, PAGE_CHARACTERS
-from footplate_api.database import WORK_SECONDS
+from footplate_api.db.database import WORK_SECONDS
 from footplate_api.metrics.retention import GENERATIONS
 from footplate_api.metrics.storage import GENERATIONS_HELD
 from footplate_api.metrics.telemetry import GENERATIONS_AT_ONCE
 from footplate_api.models.checkpoint import CheckpointRow
 from footplate_api.models.metric import MetricExtent, MetricRow, MetricSegment
+from footplate_api.tasks.retention import RetentionTask
 from tests.component.footplate_api.builders import batch, checkpoint, row
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.telemetry import GPT, created, sent

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 from sqlalchemy import text
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.settings import with_driver
 
 LONG: Final = text(

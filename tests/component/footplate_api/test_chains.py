@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event as events
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.lineage import record, service
 from footplate_api.lineage.schemas import DEPTH, MOST, LineageQuery, RunLineage
 from tests.component.footplate_api.builders import RUNS, eventually

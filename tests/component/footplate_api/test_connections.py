@@ -15,8 +15,8 @@ import pytest
 import uvicorn
 
 from cluster.machine.ports import claim_ports
-from footplate_api.certificate import Certificate, Files
-from footplate_api.connections import URL_BYTES, LimitedHttpProtocol, ServerEventLoop
+from footplate_api.http.certificate import Certificate, Files
+from footplate_api.http.connections import URL_BYTES, LimitedHttpProtocol, ServerEventLoop
 from footplate_api.settings import ALL_ADDRESSES
 from tests.support.certificates import Issuer, Volume
 from tests.support.loopback import needs_ipv6

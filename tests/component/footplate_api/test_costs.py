@@ -17,7 +17,7 @@ import pytest_asyncio
 from footplate_api.app_context import AppContext
 from footplate_api.costs import aggregation
 from footplate_api.costs.aggregation import KeyFunctions
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.identity.caller import Caller
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.tariff.service import TariffReader

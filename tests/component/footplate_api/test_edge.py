@@ -12,14 +12,14 @@ from fastapi import FastAPI
 from prometheus_client import generate_latest
 
 from footplate_api.app_context import AppContext
-from footplate_api.database import Database
+from footplate_api.db.database import Database
+from footplate_api.http.middleware import BODY_LIMIT, RequestEdge
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.kubernetes_client import Manifest
-from footplate_api.kubernetes_http import refusal
-from footplate_api.middleware import BODY_LIMIT, RequestEdge
+from footplate_api.kubernetes.client import Manifest
+from footplate_api.kubernetes.http import refusal
 from footplate_api.settings import with_driver
 from footplate_api.telemetry.dependencies import AdmittedBody
-from footplate_api.telemetry_admission import BodyMemoryLimits
+from footplate_api.telemetry.telemetry_admission import BodyMemoryLimits
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster

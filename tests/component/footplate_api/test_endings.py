@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from footplate_api.database import Database
-from footplate_api.kubernetes_client import EventType
-from footplate_api.runs import repository
+from footplate_api.db.database import Database
+from footplate_api.kubernetes.client import EventType
+from footplate_api.registry import repository
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.fakes import FakeCluster

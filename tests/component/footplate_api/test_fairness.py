@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from sqlalchemy import text
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
+from footplate_api.db.sqlite import READERS
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.identity.access import AccessPolicy
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.rate_limits import RateLimit, RateLimits
-from footplate_api.sqlite import READERS
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster

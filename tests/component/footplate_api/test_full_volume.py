@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from cluster.machine.ports import claim_ports
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import DatabaseFull
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.test_process import client, command, elsewhere, ended, ready

@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from footplate_api.background.retention import RetentionTask
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.metrics import repository, retention_queries, storage
 from footplate_api.metrics.retention import RetentionLimits
 from footplate_api.metrics.step_ranges import (
@@ -23,6 +22,7 @@ from footplate_api.metrics.step_ranges import (
 )
 from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
 from footplate_api.models.metric import MetricRow
+from footplate_api.tasks.retention import RetentionTask
 from tests.component.footplate_api.builders import newest_row
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)

@@ -17,17 +17,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, text, update
 from sqlalchemy import event as events
 
-from footplate_api.background.exporter_lease import LEASE, RENEW_SECONDS, ExporterLease
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.instruments import ApiMetrics
+from footplate_api.kubernetes.namespace_scope import NamespaceScope
 from footplate_api.metrics import storage
 from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
 from footplate_api.models.exporter import RunExporter
-from footplate_api.namespace_scope import NamespaceScope
-from footplate_api.runs import repository as runs
-from footplate_api.runs import run_rows
+from footplate_api.registry import repository as runs
+from footplate_api.registry import run_rows
 from footplate_api.settings import with_driver
 from footplate_api.system import repository, service
+from footplate_api.tasks.exporter_lease import LEASE, RENEW_SECONDS, ExporterLease
 from footplate_contracts.reports import DroppedTelemetry
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running

@@ -15,11 +15,11 @@ from sqlalchemy import text
 
 from footplate_api.app import create_app
 from footplate_api.app_context import AppContext
-from footplate_api.background.ingest import SMALL_ENTRIES, Ingest
-from footplate_api.database import ANSWER_SECONDS, Database, WriteSession
+from footplate_api.db.database import ANSWER_SECONDS, Database, WriteSession
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.telemetry import ParsedBatch
+from footplate_api.telemetry.ingest import SMALL_ENTRIES, Ingest
 from tests.component.footplate_api.builders import RUNS, batch, coordinator, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.patience import PatientDatabase

@@ -13,8 +13,8 @@ import pytest
 from bench.api.half_sent import MEGABYTES, observe
 from bench.api.serving import Usage
 
-from footplate_api.connection_limits import ConnectionLimit, ConnectionLimits, ConnectionState
-from footplate_api.connections import LimitedHttpProtocol, ServerEventLoop
+from footplate_api.http.connection_limits import ConnectionLimit, ConnectionLimits, ConnectionState
+from footplate_api.http.connections import LimitedHttpProtocol, ServerEventLoop
 from footplate_api.instruments import ApiMetrics
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.fleet import api

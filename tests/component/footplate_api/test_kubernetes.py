@@ -18,16 +18,16 @@ from sqlalchemy import select
 from cluster.kubernetes.api_client import ApiClient, ApiError
 from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
-from footplate_api import kubernetes_http
 from footplate_api.app_context import utc_now
-from footplate_api.background.mirror import RunMirror
-from footplate_api.background.namespaces import NamespaceMirror
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, InstallationLacksRights, ListExpired
 from footplate_api.installation import repository as installation
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.kubernetes_http import HttpKubernetesClient
+from footplate_api.kubernetes import http as kubernetes_http
+from footplate_api.kubernetes.http import HttpKubernetesClient
 from footplate_api.labels.selector import parse_selector
+from footplate_api.mirror.namespaces import NamespaceMirror
+from footplate_api.mirror.runs import RunMirror
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.runs.estimate import HourlyCost, estimate_hourly
 from footplate_api.runs.schemas import EXAMPLE

@@ -12,13 +12,14 @@ from sqlalchemy import ClauseElement, Executable, Select, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.labels import repository as labels_of
 from footplate_api.labels import selector
 from footplate_api.labels.repository import FEW
 from footplate_api.labels.selector import Operator
 from footplate_api.namespaces import repository as namespaces
-from footplate_api.runs import list_queries, pagination, repository, run_rows
+from footplate_api.registry import repository, run_rows
+from footplate_api.runs import list_queries, pagination
 from footplate_api.runs.list_queries import NamespaceFilter
 from footplate_api.runs.schemas import RunQuery
 from footplate_api.runs.sort_order import CursorPosition, RunSort, order

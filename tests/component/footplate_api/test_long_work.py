@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 from sqlalchemy import text
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.metrics import packed_values
 from footplate_api.metrics.schemas import MOST_CELLS
 from footplate_api.settings import with_driver

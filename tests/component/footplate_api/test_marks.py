@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import select
 
 from footplate_api.app_context import utc_now
-from footplate_api.database import Database
+from footplate_api.creation import idempotency, idempotency_keys
+from footplate_api.db.database import Database
 from footplate_api.labels.run_labels import ASKED_UNDER
 from footplate_api.models.idempotency import IdempotencyKey
-from footplate_api.runs import idempotency, idempotency_keys, service
+from footplate_api.runs import service
 from footplate_api.runs.schemas import RunSubmission
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from tests.component.footplate_api.builders import RUNS

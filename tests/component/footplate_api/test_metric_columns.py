@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, inspect
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.models.metric import MetricRow
 from footplate_contracts.metrics import COLUMNS, MetricExport, StepMetrics
 from footplate_trainer.metrics.metric_sinks import TensorBoardSink

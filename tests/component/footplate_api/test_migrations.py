@@ -18,8 +18,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from footplate_api import migrate, revisions
-from footplate_api.database import Database
+from footplate_api.db import migrate, revisions
+from footplate_api.db.database import Database
 from footplate_api.models import Base
 
 # Names of the triggers that migrations make, by dialect; models do not tell of them.

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from footplate_api.database import Database
-from footplate_api.kubernetes_client import EventType, ListPage, Manifest, WatchEvent
-from footplate_api.runs import end_time, repository, service
+from footplate_api.db.database import Database
+from footplate_api.kubernetes.client import EventType, ListPage, Manifest, WatchEvent
+from footplate_api.registry import end_time, repository
+from footplate_api.runs import service
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import ListExpired
-from footplate_api.kubernetes_client import ListPage, Manifest, WatchEvent
+from footplate_api.kubernetes.client import ListPage, Manifest, WatchEvent
 from footplate_api.models import RunRow
 from footplate_api.runs import service
 from tests.component.footplate_api.fakes import Backup, FakeCluster

@@ -13,11 +13,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy import event as on
 
-from footplate_api import kubernetes_http
-from footplate_api.database import Database
-from footplate_api.kubernetes_client import EventType, WatchEvent
+from footplate_api.db.database import Database
+from footplate_api.kubernetes import http as kubernetes_http
+from footplate_api.kubernetes.client import EventType, WatchEvent
 from footplate_api.models import RunRow
-from footplate_api.runs import repository, service
+from footplate_api.registry import repository
+from footplate_api.runs import service
 from footplate_api.runs.schemas import EXAMPLE
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.crowd import Crowd, serving

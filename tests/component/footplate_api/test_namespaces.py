@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from tests.component.footplate_api.builders import RUNS, batch, checkpoint, eventually, row
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.fakes import FakeCluster

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from footplate_api.errors import ApiError
-from footplate_api.problems import problem_type
+from footplate_api.http.problems import problem_type
 from footplate_api.runs import manifest_schemas
 from footplate_api.runs.schemas import EXAMPLE
 from tests.component.footplate_api.builders import RUNS

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row

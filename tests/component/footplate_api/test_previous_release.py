@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from tools.released import GOLDEN
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.runs import service
 from footplate_contracts.names import Phase
 from footplate_contracts.recorded_run import RecordedRun

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from footplate_api.errors import ClusterUnavailable
 from footplate_api.identity.caller import Caller, Right
-from footplate_api.kubernetes_client import Manifest, Resource
+from footplate_api.kubernetes.client import Manifest, Resource
 from footplate_api.tariff import prices, repository, tariff_rows
 from footplate_api.tariff.schemas import PriceQuery
 from footplate_api.tariff.service import TariffReader

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from footplate_api.background.cluster_identity import verify_cluster
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import AnotherCluster
 from footplate_api.instruments import MirrorHealth
+from footplate_api.mirror.cluster_identity import verify_cluster
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import running
 from tests.component.footplate_api.fakes import FakeCluster

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from cluster.machine.ports import claim_ports
-from footplate_api import revisions
 from footplate_api.backups import restoration
 from footplate_api.backups.__main__ import main
 from footplate_api.backups.creation import create_backup
 from footplate_api.backups.restoration import RestoreResult
+from footplate_api.db import revisions
 from footplate_api.errors import InsufficientSpace, RestoreRefused, UnusableDatabaseFile
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import eventually

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from footplate_api.background.retention import RetentionTask
 from footplate_api.metrics import retention_queries
 from footplate_api.metrics.retention import RetentionLimits
 from footplate_api.models.metric import MetricRow
 from footplate_api.models.run import RunRow
+from footplate_api.tasks.retention import RetentionTask
 from tests.component.footplate_api.builders import batch, row
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.telemetry import created, history, sent

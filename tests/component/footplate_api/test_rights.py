@@ -29,11 +29,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cluster.kubernetes.envtest import ApiServer
 from footplate_api.app import create_app
 from footplate_api.app_context import AppContext
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.identity.caller import Right
 from footplate_api.identity.reviews import KubernetesReviewer
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.kubernetes_http import HttpKubernetesClient
+from footplate_api.kubernetes.http import HttpKubernetesClient
 from footplate_contracts.names import API_AUDIENCE, REQUESTED_BY_ANNOTATION
 from tests.component.footplate_api import kube, rights_page
 from tests.component.footplate_api.builders import eventually

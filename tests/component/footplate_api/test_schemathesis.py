@@ -20,10 +20,10 @@ from footplate_api.app import create_app
 from footplate_api.app_context import AppContext
 from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.coordinators.service import CoordinatorAuthorizer
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.identity.caller import Caller
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.schemas import LARGEST
+from footplate_api.serialization.schemas import LARGEST
 from footplate_api.tariff.schemas import EXAMPLE
 from tests.component.footplate_api.strict_cluster import StrictCluster
 from tests.support.limits import HASTE

@@ -13,11 +13,11 @@ from sqlalchemy import func, select
 from footplate_api.coordinators import repository
 from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.coordinators.service import STRANGE_SECONDS, CoordinatorAuthorizer
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import ClusterUnavailable, NotItsCoordinator
 from footplate_api.identity.caller import POD_UID, Caller
-from footplate_api.kubernetes_client import Manifest
-from footplate_api.kubernetes_http import refusal
+from footplate_api.kubernetes.client import Manifest
+from footplate_api.kubernetes.http import refusal
 from footplate_api.models.coordinator import RunCoordinator
 from footplate_contracts.problems import ProblemType
 from tests.component.footplate_api.builders import batch, checkpoint, row

@@ -12,15 +12,15 @@ import yaml
 from sqlalchemy import select
 
 from cluster.kubernetes.envtest import ApiServer
-from footplate_api.background import kubernetes_sync as pipelines
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.instruments import RUNS as KIND
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.kubernetes_client import KubernetesClient, Resource
-from footplate_api.kubernetes_http import HttpKubernetesClient
+from footplate_api.kubernetes.client import KubernetesClient, Resource
+from footplate_api.kubernetes.http import HttpKubernetesClient
+from footplate_api.kubernetes.namespace_scope import NamespaceScope
+from footplate_api.mirror import kubernetes_sync as pipelines
 from footplate_api.models import RunRow
 from footplate_api.models.usage import NodeUsageRow
-from footplate_api.namespace_scope import NamespaceScope
 from footplate_ledger.usage import TOLD, EndTime
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running as serving

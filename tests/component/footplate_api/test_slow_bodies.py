@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from footplate_api.app_context import AppContext
-from footplate_api.body_timeouts import BodyTimeout
-from footplate_api.database import Database
+from footplate_api.db.database import Database
+from footplate_api.http.body_timeouts import BodyTimeout
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.telemetry_admission import AT_ONCE, OF_ONE_SENDER
+from footplate_api.telemetry.telemetry_admission import AT_ONCE, OF_ONE_SENDER
 from tests.component.footplate_api import fleet
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster

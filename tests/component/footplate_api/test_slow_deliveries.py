@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from footplate_api.background.ingest import ENTRIES_A_SECOND, MOST_ENTRIES, SMALL_ENTRIES, Ingest
-from footplate_api.database import ANSWER_SECONDS, Database, WriteSession
+from footplate_api.db.database import ANSWER_SECONDS, Database, WriteSession
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.instruments import ApiMetrics
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.telemetry import ParsedBatch
 from footplate_api.settings import with_driver
+from footplate_api.telemetry.ingest import ENTRIES_A_SECOND, MOST_ENTRIES, SMALL_ENTRIES, Ingest
 from tests.component.footplate_api.builders import batch, checkpoint, row
 from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.postgres import Server

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from footplate_api.background.exporter_lease import LEASE
-from footplate_api.background.monthly_costs import MonthlyCostTask
 from footplate_api.costs.rows import CostLine
 from footplate_api.costs.service import CostService, ResolvedCostQuery
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import Invalid
 from footplate_api.instruments import ApiMetrics
-from footplate_api.namespace_scope import NamespaceScope
+from footplate_api.kubernetes.namespace_scope import NamespaceScope
 from footplate_api.system import repository
 from footplate_api.system.service import MetricsExporter
 from footplate_api.tariff.service import TariffReader
+from footplate_api.tasks.exporter_lease import LEASE
+from footplate_api.tasks.monthly_costs import MonthlyCostTask
 from footplate_contracts.names import Role
 from footplate_ledger.usage import RUNNING, TOLD, EndTime, Owner
 from tests.component.footplate_api.builders import eventually

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from footplate_api.http.staleness import HEADER
 from footplate_api.instruments import RUNS as KIND
 from footplate_api.instruments import SILENT_SECONDS, MirrorHealth
-from footplate_api.staleness import HEADER
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api
 

@@ -12,8 +12,8 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from footplate_api import migrate, revisions
-from footplate_api.database import Database
+from footplate_api.db import migrate, revisions
+from footplate_api.db.database import Database
 from footplate_api.errors import MigrationFailed
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row

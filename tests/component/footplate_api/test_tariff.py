@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from footplate_api.background.tariff import CarbonReflector, PriceReflector, ProfileReflector
-from footplate_api.database import Database
-from footplate_api.kubernetes_client import EventType, Resource, WatchEvent
+from footplate_api.db.database import Database
+from footplate_api.kubernetes.client import EventType, Resource, WatchEvent
+from footplate_api.mirror.tariff import CarbonReflector, PriceReflector, ProfileReflector
 from footplate_api.models.tariff import CarbonSeries, ComputeProfileRow
 from footplate_api.tariff import repository, tariff_rows
 from footplate_ledger.prices import PriceBookEntry

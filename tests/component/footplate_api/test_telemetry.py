@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from footplate_api.telemetry_admission import OF_ONE_SENDER
+from footplate_api.telemetry.telemetry_admission import OF_ONE_SENDER
 from tests.component.footplate_api.builders import RUNS, batch, checkpoint, row
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.telemetry import GPT, created, history, sent

@@ -20,7 +20,7 @@ import pytest
 
 from cluster.machine.ports import claim_ports
 from footplate_api.__main__ import GRACE_SECONDS
-from footplate_api.certificate import Certificate, Files
+from footplate_api.http.certificate import Certificate, Files
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.test_process import once, ready, serving

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from footplate_api.background.mirror import RunMirror
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import ListExpired
-from footplate_api.kubernetes_client import EventType, ListPage, WatchEvent
+from footplate_api.kubernetes.client import EventType, ListPage, WatchEvent
+from footplate_api.mirror.runs import RunMirror
 from footplate_api.runs import service
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.fakes import FakeCluster

@@ -10,16 +10,16 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from footplate_api.background.ingest import Ingest
 from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.coordinators.record import CoordinatorPod
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.instruments import ApiMetrics
 from footplate_api.metrics import repository, storage
 from footplate_api.metrics.step_ranges import Extents, Segment, SegmentRange
 from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
 from footplate_api.models.metric import MetricRow
-from footplate_api.schemas import LARGEST
+from footplate_api.serialization.schemas import LARGEST
+from footplate_api.telemetry.ingest import Ingest
 from footplate_contracts.reports import CheckpointRecord, DroppedTelemetry
 from tests.component.footplate_api.builders import batch, row
 from tests.component.footplate_api.patience import PatientDatabase

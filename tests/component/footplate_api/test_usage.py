@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy import event as on
 
-from footplate_api.background.usage import UsageReflector
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import ApiError, ClusterUnavailable, DatabaseUnavailable, InstallationLacksRights
-from footplate_api.kubernetes_client import EventType, Resource, WatchEvent
+from footplate_api.kubernetes.client import EventType, Resource, WatchEvent
+from footplate_api.mirror.usage import UsageReflector
 from footplate_api.models import PodUsageRow
 from footplate_ledger.usage import RUNNING, TOLD, EndTime, PodAllocation, merge_by_uid
 from tests.component.footplate_api.fakes import FakeCluster

@@ -19,7 +19,7 @@ import uvloop
 
 from footplate_api.app import create_app
 from footplate_api.app_context import AppContext
-from footplate_api.telemetry_admission import BodyMemoryLimits
+from footplate_api.telemetry.telemetry_admission import BodyMemoryLimits
 from tests.support.loop_lag import loop_lag
 from tests.support.reviewer import BEARER
 

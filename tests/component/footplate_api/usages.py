@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from footplate_api.background.objects import ObjectReflector
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.kubernetes_client import Resource
+from footplate_api.kubernetes.client import Resource
+from footplate_api.mirror.objects import ObjectReflector
 from footplate_api.tariff import repository as tariff
 from footplate_api.tariff.tariff_rows import price_row
 from footplate_api.usage import repository

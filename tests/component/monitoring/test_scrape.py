@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.machine.ports import claim_ports
-from footplate_api.database import Database
-from footplate_api.runs import repository, run_rows
+from footplate_api.db.database import Database
+from footplate_api.registry import repository, run_rows
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.conftest import migrated_file, sqlite_url
 from tests.component.footplate_api.test_process import serving

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from footplate_api.errors import TooBusy
-from footplate_api.telemetry_admission import LARGE_BYTES, BodyMemoryLimits, ByteLimit
+from footplate_api.telemetry.telemetry_admission import LARGE_BYTES, BodyMemoryLimits, ByteLimit
 from tests.support.simulation.virtual_loop import in_virtual_time
 
 

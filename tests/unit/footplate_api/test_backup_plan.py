@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from footplate_api.backups import names
-from footplate_api.backups.plan import BackupPlan, CronSchedule
+from footplate_api.db.backup_plan import BackupPlan, CronSchedule
 from footplate_api.settings import ApiSettings
 from footplate_contracts.environment import read_settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_api.__main__ import KEEP_ALIVE_SECONDS
-from footplate_api.body_timeouts import BodyTimeout
+from footplate_api.http.body_timeouts import BodyTimeout
 from footplate_api.metrics import batch_intervals
 
 

@@ -16,8 +16,8 @@ from footplate_api.errors import (
     InstallationLacksRights,
     ListExpired,
 )
-from footplate_api.kubernetes_client import EventType
-from footplate_api.kubernetes_http import decode, events, refusal
+from footplate_api.kubernetes.client import EventType
+from footplate_api.kubernetes.http import decode, events, refusal
 
 INVALID = {
     "message": "TrainingRun is invalid",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from footplate_api.runs.end_time import NOT_ENDED, RunEnd, end_from_status, end_of_deleted, end_of_missing
+from footplate_api.registry.end_time import NOT_ENDED, RunEnd, end_from_status, end_of_deleted, end_of_missing
 
 
 def at(hour: int) -> datetime:

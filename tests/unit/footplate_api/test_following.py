@@ -14,11 +14,11 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from footplate_api.background.reflector import MOST_EVENTS, Reflector, batch_events
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import ClusterUnavailable, ListExpired
 from footplate_api.instruments import ApiMetrics, MirrorHealth
-from footplate_api.kubernetes_client import EventType, KubernetesClient, WatchEvent
+from footplate_api.kubernetes.client import EventType, KubernetesClient, WatchEvent
+from footplate_api.mirror.reflector import MOST_EVENTS, Reflector, batch_events
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from footplate_api import tolerant_json
+from footplate_api.serialization import tolerant_json
 
 
 @pytest.mark.parametrize(

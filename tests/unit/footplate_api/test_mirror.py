@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from footplate_api.background.mirror import changes, pages
-from footplate_api.background.reflector import retry_delay
 from footplate_api.errors import ListExpired
-from footplate_api.kubernetes_client import EventType, ListPage, WatchEvent
+from footplate_api.kubernetes.client import EventType, ListPage, WatchEvent
+from footplate_api.mirror.reflector import retry_delay
+from footplate_api.mirror.runs import changes, pages
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 

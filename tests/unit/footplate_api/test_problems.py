@@ -17,7 +17,7 @@ from footplate_api.errors import (
     RunMismatch,
     RunNotFound,
 )
-from footplate_api.problems import from_validation, invalid, path, problem, problem_type, summary
+from footplate_api.http.problems import from_validation, invalid, path, problem, problem_type, summary
 from footplate_contracts.problems import ProblemBody, ProblemType
 
 

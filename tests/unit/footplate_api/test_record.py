@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from footplate_api.runs.run_rows import row
+from footplate_api.registry.run_rows import row
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 METADATA = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate_api.certificate import Files
+from footplate_api.http.certificate import Files
 from footplate_api.identity.oidc.config import OidcConfig
 from footplate_api.metrics.retention import RetentionLimits
 from footplate_api.settings import ALL_ADDRESSES, ApiSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_api.errors import Starting
-from footplate_api.startup import Startup, StartupStage
+from footplate_api.http.startup import Startup, StartupStage
 
 
 class Clock:

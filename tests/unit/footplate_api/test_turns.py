@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from footplate_api.concurrency_limit import ConcurrencyLimit
 from footplate_api.errors import ApiError, CostsBusy, TooManyRequests
+from footplate_api.http.concurrency_limit import ConcurrencyLimit
 
 
 def _refusal(waiting: int | None) -> ApiError:

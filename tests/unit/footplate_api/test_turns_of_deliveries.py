@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from footplate_api.background.ingest import LargeBatchSchedule
+from footplate_api.telemetry.ingest import LargeBatchSchedule
 
 
 def test_larger_deliveries_have_half_of_the_time() -> None:

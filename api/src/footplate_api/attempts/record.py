@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from footplate_api import tolerant_json
-from footplate_api.kubernetes_client import Manifest
+from footplate_api.kubernetes.client import Manifest
+from footplate_api.serialization import tolerant_json
 
 
 def rows(manifests: Iterable[Manifest]) -> list[dict[str, Any]]:

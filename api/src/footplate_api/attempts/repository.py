@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.attempt import AttemptRow
 from footplate_api.models.base import batches, upsert
 
@@ -21,7 +21,7 @@ async def store_attempts(
 ) -> None:
     """Insert or update attempts, one row each; ignore what an older status reports.
 
-    Rows from a list of version `listed` are treated as in runs.repository.store_runs.
+    Rows from a list of version `listed` are treated as in registry.repository.store_runs.
     """
 
     def renews(new: Any) -> ColumnElement[bool]:

@@ -10,9 +10,9 @@ from footplate_api.attempts import service
 from footplate_api.attempts.schemas import AttemptList, AttemptQuery
 from footplate_api.dependencies import Reading
 from footplate_api.errors import DatabaseUnavailable, RunNotFound
+from footplate_api.http.openapi import ROUTER, raises
 from footplate_api.identity.rights import require_right
-from footplate_api.openapi import ROUTER, raises
-from footplate_api.schemas import Namespace, RunName
+from footplate_api.serialization.schemas import Namespace, RunName
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["runs"], **ROUTER)
 

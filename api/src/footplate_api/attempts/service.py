@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from footplate_api.attempts import repository
 from footplate_api.attempts.schemas import AttemptHole, AttemptList, AttemptQuery, AttemptRecord
-from footplate_api.database import ReadSession
+from footplate_api.db.database import ReadSession
 from footplate_api.registry import lookup
 
 

@@ -6,7 +6,7 @@ from http.client import ACCEPTED, CREATED
 
 from footplate_api.audit.auditor import Auditor
 from footplate_api.identity.caller import PRICES, Caller, Right
-from footplate_api.kubernetes_client import KubernetesWriter, Manifest
+from footplate_api.kubernetes.client import KubernetesWriter, Manifest
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 
 

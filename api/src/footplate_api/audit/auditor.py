@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from footplate_api.audit import entries, repository
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import ApiError, DatabaseUnavailable, Forbidden
 from footplate_api.identity.caller import Caller, Right
 

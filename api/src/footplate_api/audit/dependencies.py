@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from footplate_api.audit.audited_writer import AuditedWriter
 from footplate_api.audit.auditor import Auditor
 from footplate_api.dependencies import context
-from footplate_api.error_handlers import request_id
+from footplate_api.http.error_handlers import request_id
 from footplate_api.identity.rights import get_caller
 
 

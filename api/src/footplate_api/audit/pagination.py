@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from footplate_api.errors import Invalid
-from footplate_api.schemas import LARGEST
+from footplate_api.serialization.schemas import LARGEST
 
 LONGEST: Final = 128  # characters
 _DIGEST: Final = 12  # bytes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from footplate_api.audit.auditor import Auditor
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import Forbidden
 from footplate_api.identity.caller import Caller, Right
 from footplate_api.identity.rate_limits import TokenBuckets

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Row, Select, insert, select, tuple_, union
 
 from footplate_api.audit.pagination import AuditPosition
 from footplate_api.audit.schemas import AuditQuery
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.audit import AuditEntry, AuditResult
 
 

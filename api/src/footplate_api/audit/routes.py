@@ -10,8 +10,8 @@ from footplate_api.audit import service
 from footplate_api.audit.schemas import AuditList, AuditQuery
 from footplate_api.dependencies import Reading
 from footplate_api.errors import DatabaseUnavailable
+from footplate_api.http.openapi import ROUTER, raises
 from footplate_api.identity.rights import require_right
-from footplate_api.openapi import ROUTER, raises
 
 router = APIRouter(prefix="/v1", tags=["audit"], **ROUTER)
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from footplate_api.audit.pagination import LONGEST
 from footplate_api.models import audit
-from footplate_api.schemas import Namespace, QueryParameters, Schema
+from footplate_api.serialization.schemas import Namespace, QueryParameters, Schema
 
 _TEXT: Final = r"^[^\x00]+$"  # PostgreSQL knows no other
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)

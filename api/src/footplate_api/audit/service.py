@@ -5,7 +5,7 @@ from __future__ import annotations
 from footplate_api.audit import pagination, repository
 from footplate_api.audit.pagination import AuditPosition
 from footplate_api.audit.schemas import AuditEvent, AuditList, AuditOutcome, AuditQuery
-from footplate_api.database import ReadSession
+from footplate_api.db.database import ReadSession
 from footplate_api.models.audit import AuditEntry, AuditResult
 
 

@@ -18,7 +18,7 @@ from footplate_api.backups import restoration
 from footplate_api.backups.creation import create_backup
 from footplate_api.backups.files import list_backups
 from footplate_api.backups.integrity import verify
-from footplate_api.backups.plan import BackupPlan
+from footplate_api.db.backup_plan import BackupPlan
 from footplate_api.errors import BackupFailed, InsufficientSpace, RestoreRefused, UnusableDatabaseFile
 from footplate_api.settings import ApiSettings
 from footplate_contracts import environment
@@ -93,8 +93,8 @@ def _list(settings: ApiSettings) -> str:
 
 def _restore(settings: ApiSettings, file: str, replace: bool, once: bool) -> str:
     # Imported here, as they take 10 MB, which making one need not spend.
-    from footplate_api.database_lock import sole_writer
-    from footplate_api.revisions import list_revisions, scripts
+    from footplate_api.db.database_lock import sole_writer
+    from footplate_api.db.revisions import list_revisions, scripts
 
     database = _database(settings)
     database.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, tuple_
 
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.metrics.telemetry import committing_generation
 from footplate_api.models.base import upsert
 from footplate_api.models.checkpoint import CheckpointRow

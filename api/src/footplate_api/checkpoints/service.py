@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from footplate_api.checkpoints import repository
 from footplate_api.checkpoints.schemas import CheckpointItem, CheckpointList, CheckpointQuery
-from footplate_api.database import ReadSession
+from footplate_api.db.database import ReadSession
 from footplate_api.models.checkpoint import CheckpointRow
 from footplate_api.registry import lookup
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from footplate_api import tolerant_json
-from footplate_api.kubernetes_client import Manifest
+from footplate_api.kubernetes.client import Manifest
+from footplate_api.serialization import tolerant_json
 
 _LONGEST_UID: Final = 64
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from footplate_api.coordinators.record import CoordinatorPod
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.base import table_of
 from footplate_api.models.coordinator import RunCoordinator
 

@@ -22,10 +22,10 @@ from weakref import WeakValueDictionary
 
 from footplate_api.coordinators import record, repository
 from footplate_api.coordinators.record import CoordinatorPod
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, NotItsCoordinator
 from footplate_api.identity.caller import Caller
-from footplate_api.kubernetes_client import KubernetesClient, Manifest
+from footplate_api.kubernetes.client import KubernetesClient, Manifest
 
 MOST: Final = 20_000  # that are kept in memory, of some 500 bytes each
 STRANGE_SECONDS: Final = 2.0  # for so long a pod that was not found is not looked for again

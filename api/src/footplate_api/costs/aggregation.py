@@ -14,7 +14,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
 
-from footplate_api.database import WORK_SECONDS, ReadSession
+from footplate_api.db.database import WORK_SECONDS, ReadSession
 from footplate_api.usage import repository, usage_rows
 from footplate_ledger.cost_sums import CostAggregator, Key
 from footplate_ledger.intervals import Interval

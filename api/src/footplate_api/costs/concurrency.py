@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_api.concurrency_limit import ConcurrencyLimit
 from footplate_api.errors import CostsBusy
+from footplate_api.http.concurrency_limit import ConcurrencyLimit
 
 AT_ONCE: Final = 2
 WAITING: Final = 16

@@ -12,9 +12,9 @@ from footplate_api.costs.schemas import CostQuery, CostTable, RunCost, RunCostQu
 from footplate_api.costs.service import CostService
 from footplate_api.dependencies import Contextual
 from footplate_api.errors import CostsBusy, DatabaseUnavailable, RunNotFound
+from footplate_api.http.openapi import ROUTER, Responses, raises
 from footplate_api.identity.rights import SEES_ALL_COSTS, Authorizing, Calling, require_right
-from footplate_api.openapi import ROUTER, Responses, raises
-from footplate_api.schemas import Namespace, RunName
+from footplate_api.serialization.schemas import Namespace, RunName
 from footplate_ledger.intervals import unix_second
 
 

@@ -11,7 +11,6 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any, Final
 
-from footplate_api import tolerant_json
 from footplate_api.checkpoints.repository import KEPT
 from footplate_api.costs.schemas import (
     Amounts,
@@ -23,6 +22,7 @@ from footplate_api.costs.schemas import (
     Ratio,
     RunCost,
 )
+from footplate_api.serialization import tolerant_json
 from footplate_contracts.names import Role
 from footplate_ledger.account import Account
 from footplate_ledger.adjustments import ClosedMonthPrices, split_by_month, sum_adjustments

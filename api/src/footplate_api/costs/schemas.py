@@ -8,7 +8,7 @@ from pydantic import Field
 
 from footplate_api.costs.grouping import Dimension
 from footplate_api.costs.rows import CostKind
-from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, Uid
+from footplate_api.serialization.schemas import FormerNamespaces, QueryParameters, Schema, Uid
 from footplate_api.tariff.schemas import Counted
 
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]

@@ -10,10 +10,8 @@ from typing import Final
 
 from pydantic.alias_generators import to_camel
 
-from footplate_api import tolerant_json
 from footplate_api.attempts import repository as attempts
 from footplate_api.checkpoints import repository as checkpoints
-from footplate_api.concurrency_limit import ConcurrencyLimit
 from footplate_api.costs import aggregation, csv_format, grouping, rows, run_cost, steps
 from footplate_api.costs.aggregation import PATIENCE_SECONDS, KeyFunctions
 from footplate_api.costs.concurrency import cost_limit
@@ -21,12 +19,14 @@ from footplate_api.costs.grouping import Grouping
 from footplate_api.costs.rows import CostKind, CostLine
 from footplate_api.costs.run_cost import CostedRun, RunTimeline
 from footplate_api.costs.schemas import CostQuery, CostRow, CostTable, RunCostQuery
-from footplate_api.database import Database, ReadSession
+from footplate_api.db.database import Database, ReadSession
 from footplate_api.errors import Invalid, RunNotFound
+from footplate_api.http.concurrency_limit import ConcurrencyLimit
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.registry import lookup
+from footplate_api.serialization import tolerant_json
 from footplate_api.tariff.service import TariffReader
 from footplate_api.usage import repository
 from footplate_api.usage.repository import FIRST

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from footplate_api.http.public_paths import DOCUMENTS, SCRAPED
 from footplate_api.identity.rate_limits import RateLimits
-from footplate_api.public_paths import DOCUMENTS, SCRAPED
 from footplate_contracts.names import API_AUDIENCE
 
 

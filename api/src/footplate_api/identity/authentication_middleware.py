@@ -8,8 +8,8 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from footplate_api.errors import Unauthenticated
+from footplate_api.http.public_paths import OPEN, SCRAPED
 from footplate_api.identity.authentication import Authentication
-from footplate_api.public_paths import OPEN, SCRAPED
 
 CALLER: Final = "footplate.caller"  # in the scope of a request
 

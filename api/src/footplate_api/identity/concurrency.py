@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_api.concurrency_limit import ConcurrencyLimit
 from footplate_api.errors import TooManyTokens
+from footplate_api.http.concurrency_limit import ConcurrencyLimit
 
 AT_ONCE: Final = 32  # reviews in flight
 WAITING: Final = 200  # each holds 33 KB meanwhile; of a fleet that nobody knows the others come again

@@ -16,9 +16,9 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from footplate_api.errors import TooManyRequests
+from footplate_api.http.public_paths import SCRAPED
 from footplate_api.identity.authentication_middleware import CALLER
 from footplate_api.identity.caller import Caller
-from footplate_api.public_paths import SCRAPED
 
 MOST: Final = 20_000  # callers of the last seconds that are told apart
 _ROUNDING: Final = 1e-6  # seconds, of sums of floats

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from footplate_api.identity.caller import Caller, Right
-from footplate_api.kubernetes_client import Manifest
+from footplate_api.kubernetes.client import Manifest
 
 TOKENS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
 ACCESS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"

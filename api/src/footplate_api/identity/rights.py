@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, Protocol
 from fastapi import Depends, Request
 
 from footplate_api.dependencies import context
-from footplate_api.error_handlers import request_id
 from footplate_api.errors import Forbidden
+from footplate_api.http.error_handlers import request_id
 from footplate_api.identity.authentication_middleware import CALLER
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, READ_METRICS, RUNS, Caller, Right

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import case, select, update
 
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.installation import Installation
 
 _ROW = Installation.id == 1

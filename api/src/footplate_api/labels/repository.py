@@ -8,8 +8,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, delete, false, func, select
 from sqlalchemy.orm import aliased
 
-from footplate_api.bulk import insert_missing
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.bulk import insert_missing
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.labels.run_labels import derive_labels
 from footplate_api.labels.selector import Operator, Requirement
 from footplate_api.models.base import table_of

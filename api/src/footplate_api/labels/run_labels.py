@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from footplate_api import tolerant_json
+from footplate_api.serialization import tolerant_json
 from footplate_contracts.names import GROUP
 
 LONGEST_VALUE: Final = 253  # characters; of what is longer, the beginning

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from footplate_api import tolerant_json
-from footplate_api.kubernetes_client import Manifest
+from footplate_api.kubernetes.client import Manifest
+from footplate_api.serialization import tolerant_json
 from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT
 
 _UID: Final = 64

@@ -8,8 +8,8 @@ from typing import Any, Final
 from sqlalchemy import Row, and_, func, literal, select, union_all
 from sqlalchemy.orm import aliased
 
-from footplate_api.bulk import insert_missing
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.bulk import insert_missing
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.base import table_of
 from footplate_api.models.reference import RunReferenceRow
 from footplate_api.models.run import RunManifest, RunRow

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from footplate_api.schemas import FormerNamespaces, QueryParameters, Schema, Uid
+from footplate_api.serialization.schemas import FormerNamespaces, QueryParameters, Schema, Uid
 
 DEPTH = 32  # references that are followed from one run to the next
 MOST = 1000  # references of one answer, in each direction

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from footplate_api import tolerant_json
-from footplate_api.database import ReadSession
+from footplate_api.db.database import ReadSession
 from footplate_api.lineage import repository
 from footplate_api.lineage.schemas import DEPTH, MOST, LineageQuery, LineageReference, LineageRun, RunLineage
 from footplate_api.registry import lookup
-from footplate_api.runs import repository as run_repository
+from footplate_api.registry import repository as run_repository
+from footplate_api.serialization import tolerant_json
 
 
 async def read_lineage(session: ReadSession, namespace: str, name: str, query: LineageQuery) -> RunLineage:

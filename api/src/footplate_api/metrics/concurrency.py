@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_api.concurrency_limit import ConcurrencyLimit
 from footplate_api.errors import HistoriesBusy
+from footplate_api.http.concurrency_limit import ConcurrencyLimit
 
 AT_ONCE: Final = 2  # the longest takes 80 MB
 WAITING: Final = 128  # a page of a dashboard asks for dozens, of milliseconds each

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, Select, and_, case, func, select
 
-from footplate_api.database import ReadSession
+from footplate_api.db.database import ReadSession
 from footplate_api.metrics.spans import Span, spans_of, texts_of
 from footplate_api.metrics.step_ranges import Extent, Extents, Segment, SegmentRange
 from footplate_api.models.base import table_of

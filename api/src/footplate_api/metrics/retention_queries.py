@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from sqlalchemy import case, delete, func, select, text, update
 
-from footplate_api import tolerant_json
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.metrics import repository
 from footplate_api.models.metric import MetricExtent, MetricRow, MetricSegment
+from footplate_api.serialization import tolerant_json
 
 WINDOW: Final = 10_000  # rows that one transaction looks at
 # What a row of fifteen numbers takes with its place in the tree, as bench/api/history.py measures it.

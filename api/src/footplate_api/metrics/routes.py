@@ -11,11 +11,11 @@ from footplate_api.errors import (
     HistoriesBusy,
     RunNotFound,
 )
+from footplate_api.http.openapi import ROUTER, Responses, raises
 from footplate_api.identity.rights import Calling, require_right
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
 from footplate_api.metrics.service import HistoryService
-from footplate_api.openapi import ROUTER, Responses, raises
-from footplate_api.schemas import Namespace, RunName
+from footplate_api.serialization.schemas import Namespace, RunName
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"], **ROUTER)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, WithJsonSchema, create_model, field_validator, model_validator
 
-from footplate_api.schemas import (
+from footplate_api.serialization.schemas import (
     LARGEST,
     FormerNamespaces,
     Number,

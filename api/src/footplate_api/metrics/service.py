@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from footplate_api.concurrency_limit import ConcurrencyLimit
-from footplate_api.database import ANSWER_SECONDS, Database, ReadSession
+from footplate_api.db.database import ANSWER_SECONDS, Database, ReadSession
+from footplate_api.http.concurrency_limit import ConcurrencyLimit
 from footplate_api.metrics import history, repository, step_ranges
 from footplate_api.metrics.columns import HistoryColumns
 from footplate_api.metrics.concurrency import history_limit

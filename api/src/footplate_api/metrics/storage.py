@@ -8,10 +8,11 @@ from typing import Final
 
 from sqlalchemy import and_, bindparam, delete, func, select, tuple_, update
 
-from footplate_api.bulk import insert_missing
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.bulk import insert_missing
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.errors import ApiError, Invalid
 from footplate_api.metrics import packed_values
+from footplate_api.metrics import sample_storage as samples
 from footplate_api.metrics.retention import GENERATIONS
 from footplate_api.metrics.spans import spans_of
 from footplate_api.metrics.step_ranges import Extent, merge_steps
@@ -24,8 +25,7 @@ from footplate_api.models.metric import (
     MetricSegment,
     MetricValueName,
 )
-from footplate_api.samples import storage as samples
-from footplate_api.schemas import LARGEST
+from footplate_api.serialization.schemas import LARGEST
 from footplate_contracts.metrics import VALUE_NAMES
 from footplate_contracts.reports import DroppedTelemetry
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
 
-from footplate_api import json_models
 from footplate_api.errors import Invalid
-from footplate_api.schemas import LARGEST
+from footplate_api.http import json_models
+from footplate_api.serialization.schemas import LARGEST
 from footplate_contracts.metrics import COLUMNS, StepMetrics, values_error
 from footplate_contracts.reports import (
     CheckpointRecord,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from footplate_api.kubernetes_client import Manifest
+from footplate_api.kubernetes.client import Manifest
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, ScalarSelect, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.base import upsert
 from footplate_api.models.namespace import Namespace
 from footplate_api.models.run import RunRow

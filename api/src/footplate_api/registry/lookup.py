@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from footplate_api.database import ReadSession
+from footplate_api.db.database import ReadSession
 from footplate_api.errors import RunNotFound
 from footplate_api.models.run import RunRow
-from footplate_api.runs import repository
+from footplate_api.registry import repository
 
 
 async def find(

@@ -12,7 +12,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-from footplate_api import tolerant_json
+from footplate_api.serialization import tolerant_json
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_ledger.account import Tariff
 from footplate_ledger.carbon import GridLocation, IntensitySource, find_intensity

@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import func, select
 
-from footplate_api.database import Database
+from footplate_api.db.database import Database
 from footplate_api.errors import TooManyRequests
 from footplate_api.identity.rate_limits import TokenBuckets
 from footplate_api.labels.selector import Operator, Requirement

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
 
-from footplate_api.database import ReadSession
+from footplate_api.db.database import ReadSession
 from footplate_api.labels import repository as labels
 from footplate_api.labels import selector
 from footplate_api.labels.run_labels import RunProperty

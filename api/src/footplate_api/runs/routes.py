@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 
-from footplate_api import bodies, conditional
 from footplate_api.audit.dependencies import Writing
-from footplate_api.conditional import IfNoneMatch
-from footplate_api.creation_parameters import Creating, idempotency_key
+from footplate_api.creation import idempotency
+from footplate_api.creation.parameters import Creating, idempotency_key
 from footplate_api.dependencies import Contextual, Reading, RunBody
 from footplate_api.errors import (
     ClusterRefused,
@@ -22,9 +21,11 @@ from footplate_api.errors import (
     NamespaceNotServed,
     RunNotFound,
 )
+from footplate_api.http import bodies, conditional
+from footplate_api.http.conditional import IfNoneMatch
+from footplate_api.http.openapi import ROUTER, Responses, leads_to, raises
 from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, require_right
-from footplate_api.openapi import ROUTER, Responses, leads_to, raises
-from footplate_api.runs import idempotency, service
+from footplate_api.runs import service
 from footplate_api.runs.list_queries import NamespaceFilter
 from footplate_api.runs.schemas import (
     RunChoice,
@@ -35,7 +36,7 @@ from footplate_api.runs.schemas import (
     RunQuery,
     RunSubmission,
 )
-from footplate_api.schemas import Namespace, RunName
+from footplate_api.serialization.schemas import Namespace, RunName
 from footplate_api.tariff.dependencies import Pricing
 
 

@@ -17,7 +17,7 @@ from footplate_api.labels import selector
 from footplate_api.labels.run_labels import LONGEST_VALUE
 from footplate_api.runs.pagination import LONGEST
 from footplate_api.runs.sort_order import RunSort
-from footplate_api.schemas import FormerNamespaces, Instant, QueryParameters, Schema, Uid
+from footplate_api.serialization.schemas import FormerNamespaces, Instant, QueryParameters, Schema, Uid
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_ledger.carbon import IntensitySource

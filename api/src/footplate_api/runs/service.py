@@ -8,31 +8,24 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from footplate_api import json_models, tolerant_json
 from footplate_api.attempts import record as attempt_record
 from footplate_api.attempts import repository as attempts
 from footplate_api.coordinators import record as coordinator_record
 from footplate_api.coordinators import repository as coordinators
-from footplate_api.database import Database, ReadSession, WriteSession
+from footplate_api.creation import idempotency_keys
+from footplate_api.creation.idempotency import HEADER, IdempotentRequest, is_created_by, with_annotation
+from footplate_api.db.database import Database, ReadSession, WriteSession
 from footplate_api.errors import ClusterRefused, FieldError, InstallationLacksRights, Invalid
+from footplate_api.http import json_models
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, PROFILES, Caller, Right
 from footplate_api.installation import repository as installation
-from footplate_api.kubernetes_client import KubernetesClient, KubernetesWriter, Manifest
+from footplate_api.kubernetes.client import KubernetesClient, KubernetesWriter, Manifest
 from footplate_api.labels.run_labels import ASKED_UNDER
 from footplate_api.models.base import table_of
 from footplate_api.models.run import RunRow
-from footplate_api.registry import lookup
-from footplate_api.runs import (
-    estimate,
-    idempotency_keys,
-    json_values,
-    list_queries,
-    pagination,
-    repository,
-    run_rows,
-)
-from footplate_api.runs.idempotency import HEADER, IdempotentRequest, is_created_by, with_annotation
+from footplate_api.registry import lookup, repository, run_rows
+from footplate_api.runs import estimate, json_values, list_queries, pagination
 from footplate_api.runs.list_queries import NamespaceFilter
 from footplate_api.runs.schemas import (
     HourlyEstimate,
@@ -44,6 +37,7 @@ from footplate_api.runs.schemas import (
     RunSummary,
 )
 from footplate_api.runs.sort_order import CursorPosition, order
+from footplate_api.serialization import tolerant_json
 from footplate_api.tariff.service import TariffReader
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from footplate_ledger.intervals import unix_second

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from footplate_api.database import ReadSession
+from footplate_api.db.database import ReadSession
 from footplate_api.metrics.spans import Span, spans_of
 from footplate_api.models.sample import StepSample
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, func, select
 
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.metric import MetricSegment
 from footplate_api.models.sample import StepSample
 

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Query
 
 from footplate_api.dependencies import Reading
 from footplate_api.errors import DatabaseUnavailable, RunNotFound
+from footplate_api.http.openapi import ROUTER, raises
 from footplate_api.identity.rights import require_right
-from footplate_api.openapi import ROUTER, raises
 from footplate_api.samples import service
 from footplate_api.samples.schemas import SampleList, SampleQuery
-from footplate_api.schemas import Namespace, RunName
+from footplate_api.serialization.schemas import Namespace, RunName
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"], **ROUTER)
 

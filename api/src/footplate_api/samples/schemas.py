@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from footplate_api.schemas import (
+from footplate_api.serialization.schemas import (
     LARGEST,
     FormerNamespaces,
     Number,

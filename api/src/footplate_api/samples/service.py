@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
 
-from footplate_api.database import ReadSession
-from footplate_api.metrics import history, step_ranges
+from footplate_api.db.database import ReadSession
+from footplate_api.metrics import history, sample_storage, step_ranges
 from footplate_api.metrics import repository as metrics
 from footplate_api.models.sample import StepSample
 from footplate_api.registry import lookup
-from footplate_api.samples import repository, storage
+from footplate_api.samples import repository
 from footplate_api.samples.schemas import SampleItem, SampleList, SampleQuery, StepSamples
 
 
@@ -54,7 +54,7 @@ def _item(row: StepSample) -> SampleItem:
         answer_text=row.answer_text,
         tokens=row.tokens,
         end=row.end_reason,
-        rewards=storage.rewards(row.rewards),
+        rewards=sample_storage.rewards(row.rewards),
         reward=row.reward,
         advantage=row.advantage,
     )

@@ -9,12 +9,12 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Dialect, Row, Text, and_, cast, delete, func, or_, select
 from sqlalchemy.dialects import postgresql
 
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.database import ReadSession, WriteSession
+from footplate_api.kubernetes.namespace_scope import NamespaceScope
 from footplate_api.metrics.spans import texts_of
 from footplate_api.models.base import table_of
 from footplate_api.models.exporter import THE_ROW, RunExporter
 from footplate_api.models.run import RunRow
-from footplate_api.namespace_scope import NamespaceScope
 from footplate_api.system.phase_priority import ENDED
 
 # The table and not the model: the ORM takes as long to hand a row over as the database to find it.

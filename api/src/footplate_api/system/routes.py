@@ -9,8 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from footplate_api.dependencies import Contextual
 from footplate_api.errors import DatabaseUnavailable
+from footplate_api.http.openapi import ROUTER, Responses, raises
 from footplate_api.identity.rights import READS_METRICS
-from footplate_api.openapi import ROUTER, Responses, raises
 from footplate_api.system import service
 from footplate_api.system.schemas import Health, Readiness, Version
 from footplate_api.system.service import MetricsExporter

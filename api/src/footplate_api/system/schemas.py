@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from footplate_api.schemas import Schema
+from footplate_api.serialization.schemas import Schema
 
 
 class Health(Schema):

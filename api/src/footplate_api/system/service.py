@@ -12,12 +12,12 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from footplate_api import tolerant_json
-from footplate_api.database import Database, ReadSession
+from footplate_api.db.database import Database, ReadSession
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.instruments import MirrorHealth
+from footplate_api.kubernetes.namespace_scope import NamespaceScope
 from footplate_api.metrics import repository as metrics
-from footplate_api.namespace_scope import NamespaceScope
+from footplate_api.serialization import tolerant_json
 from footplate_api.system import cost_metrics, gauges, phase_priority, repository
 from footplate_api.system.cost_metrics import CostSnapshot
 from footplate_api.system.gauges import Fingerprint, RunLines, RunSnapshot, ScrapedRuns

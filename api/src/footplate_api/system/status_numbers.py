@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from footplate_api import tolerant_json
+from footplate_api.serialization import tolerant_json
 from footplate_contracts.names import Cause
 from footplate_contracts.v1alpha1.status import EnergyByMethod
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from footplate_api import json_models
 from footplate_api.audit.audited_writer import AuditedWriter
-from footplate_api.database import Database, ReadSession
+from footplate_api.creation.idempotency import HEADER
+from footplate_api.db.database import Database, ReadSession
 from footplate_api.errors import ClusterRefused, FieldError, Invalid
-from footplate_api.kubernetes_client import KubernetesClient, Manifest
-from footplate_api.runs.idempotency import HEADER
+from footplate_api.http import json_models
+from footplate_api.kubernetes.client import KubernetesClient, Manifest
 from footplate_api.tariff import price_rules, repository, tariff_rows
 from footplate_api.tariff.schemas import PriceItem, PriceList, PriceQuery, PriceSubmission
 from footplate_ledger.conversion import format_time

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from footplate_api.database import ReadSession
+from footplate_api.db.database import ReadSession
 from footplate_api.errors import ProfileNotFound
 from footplate_api.models.tariff import ComputeProfileRow
 from footplate_api.tariff import prices, repository

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import delete, select, true
 
-from footplate_api.bulk import insert_missing
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.bulk import insert_missing
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.base import table_of, upsert
 from footplate_api.models.tariff import CarbonSeries, ComputeProfileRow, PriceEntryRow
 

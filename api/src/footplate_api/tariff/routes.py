@@ -6,9 +6,8 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 
-from footplate_api import bodies
 from footplate_api.audit.dependencies import Writing
-from footplate_api.creation_parameters import Creating, idempotency_key
+from footplate_api.creation.parameters import Creating, idempotency_key
 from footplate_api.dependencies import Contextual, Reading
 from footplate_api.errors import (
     ClusterRefused,
@@ -19,10 +18,11 @@ from footplate_api.errors import (
     PriceBookNotOwned,
     ProfileNotFound,
 )
+from footplate_api.http import bodies
+from footplate_api.http.openapi import ROUTER, Responses, raises
 from footplate_api.identity.caller import PROFILES
 from footplate_api.identity.rights import require_right
-from footplate_api.openapi import ROUTER, Responses, raises
-from footplate_api.schemas import NoQueryParameters
+from footplate_api.serialization.schemas import NoQueryParameters
 from footplate_api.tariff import prices, profiles
 from footplate_api.tariff.dependencies import Pricing
 from footplate_api.tariff.schemas import (

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from footplate_api.schemas import Instant, QueryParameters, Schema
+from footplate_api.serialization.schemas import Instant, QueryParameters, Schema
 from footplate_contracts.v1alpha1.computeprofile import Capacity
 from footplate_ledger.carbon import IntensitySource
 

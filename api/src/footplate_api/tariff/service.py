@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from footplate_api.database import Database, ReadSession
+from footplate_api.db.database import Database, ReadSession
 from footplate_api.models.tariff import CarbonSeries
 from footplate_api.tariff import repository, tariff_rows
 from footplate_api.usage import repository as usage

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from footplate_api.background.ingest import Ingest
 from footplate_api.dependencies import Contextual
-from footplate_api.telemetry_admission import BodyMemoryLimits
+from footplate_api.telemetry.ingest import Ingest
+from footplate_api.telemetry.telemetry_admission import BodyMemoryLimits
 
 
 def ingest(request: Request) -> Ingest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from footplate_api import bodies
 from footplate_api.errors import (
     DatabaseFull,
     DatabaseUnavailable,
@@ -12,10 +11,11 @@ from footplate_api.errors import (
     RunMismatch,
     TooBusy,
 )
-from footplate_api.identity.senders import OF_ITS_COORDINATOR, Sender
-from footplate_api.openapi import ROUTER, raises
-from footplate_api.schemas import Namespace, RunName
+from footplate_api.http import bodies
+from footplate_api.http.openapi import ROUTER, raises
+from footplate_api.serialization.schemas import Namespace, RunName
 from footplate_api.telemetry.dependencies import AdmittedBody, Ingesting
+from footplate_api.telemetry.senders import OF_ITS_COORDINATOR, Sender
 from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"], **ROUTER)

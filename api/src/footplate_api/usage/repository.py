@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Table, and_, case, func, or_, select, true, tuple_
 
-from footplate_api.bulk import insert_missing
-from footplate_api.database import ReadSession, WriteSession
+from footplate_api.db.bulk import insert_missing
+from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.base import Base, table_of, upsert
 from footplate_api.models.label import RunLabel
 from footplate_api.models.usage import NodeUsageRow, PodUsageRow
-from footplate_api.schemas import LARGEST
+from footplate_api.serialization.schemas import LARGEST
 from footplate_api.usage import usage_rows
 from footplate_api.usage.usage_rows import UsageBatch
 from footplate_ledger.intervals import Interval

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from footplate_api.kubernetes_client import Manifest
+from footplate_api.kubernetes.client import Manifest
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
 from footplate_ledger import usage_json
 from footplate_ledger.conversion import nodes_of, pods_of

@@ -1,1 +1,0 @@
-"""Background tasks, one a module: load, process, apply."""

@@ -1,0 +1,1 @@
+"""Creation of objects by callers: idempotency keys and dry runs."""

@@ -1,0 +1,1 @@
+"""Database: connections, locks, bulk writes and the schema's revisions."""

@@ -1,0 +1,1 @@
+"""Server, middleware and forms of requests and responses, whatever they are about."""

@@ -1,0 +1,1 @@
+"""Reflectors: the cluster's objects as rows of the database."""

@@ -1,0 +1,1 @@
+"""JSON in and out: base of all schemas, tolerant reads, truncated texts."""
