@@ -8,24 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
-from footplate_contracts.environment import PREFIX
 from footplate_contracts.names import LogFormat
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_operator.certificates.manifests import CertificateNames
 from footplate_operator.certificates.reconciler import ExternalCaBundle
-from footplate_operator.keys.manifests import KeySecretNames
+from footplate_operator.installation_settings import InstallationSettings, split_words
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET
 from footplate_operator.scope import Scope
 from footplate_operator.trainingrun.revision import Defaults
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _IMAGE: Final = "the name of an image"
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _usual_identity(known: dict[str, Any]) -> str:
@@ -35,24 +30,6 @@ def _usual_identity(known: dict[str, Any]) -> str:
     """
     name = known["pod_name"] or socket.gethostname()
     return name if known["in_pod"] else f"{name}-{os.getpid()}"
-
-
-class InstallationSettings(BaseSettings):
-    """Settings of the installation: namespaces and key; an empty variable counts as unset."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, validate_default=False, frozen=True
-    )
-
-    log_format: Annotated[LogFormat, Field(description=f"one of {', '.join(LogFormat)}")] = LogFormat.LOGFMT
-    namespace: str = "default"
-    watch_namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()  # empty: all
-    keys_name: str = "footplate-run-key"  # of a Secret, and the beginning of others' names
-
-    @property
-    def keys(self) -> KeySecretNames:
-        """The names of the Secrets for the key and handed over credentials."""
-        return KeySecretNames(self.namespace, self.keys_name)
 
 
 class Settings(InstallationSettings):
@@ -70,7 +47,7 @@ class Settings(InstallationSettings):
         None, description=f"one of {', '.join(PullPolicy)}"
     )
     # Of Secrets in the namespaces of runs, for their images.
-    image_pull_secrets: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
+    image_pull_secrets: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_words)] = ()
     api_url: str = ""
     api_token_file: Path | None = None
     api_service: str = ""  # of the operator's own namespace; empty: its API proves itself with nothing

@@ -21,13 +21,13 @@ from footplate_contracts import environment, logs
 from footplate_contracts.logs import log_fields
 from footplate_contracts.names import secret_name
 from footplate_operator.errors import ClusterError, NotFound
+from footplate_operator.installation_settings import InstallationSettings
 from footplate_operator.keys import manifests
 from footplate_operator.keys.credentials import RunCredentials
 from footplate_operator.keys.manifests import KeySecretNames
 from footplate_operator.runtime.cluster import Cluster, KubernetesCluster, login
 from footplate_operator.runtime.kinds import SECRET, Json, Kind
 from footplate_operator.runtime.objects import controller_of
-from footplate_operator.settings import InstallationSettings
 from footplate_operator.trainingrun.manifests.children import read_secret
 from footplate_operator.trainingrun.run import TRAINING_RUN, has_gang, phase_of
 
