@@ -31,8 +31,8 @@ def _write(world: Simulation, **status: Any) -> None:
     [
         ({"restarts": 1}, "1 restarts after 2"),
         ({"failures": {"Hang": 1}}, "1 failures after 2"),
-        ({"time": {"queued": 0.0}}, "status.time.queued went from"),
-        ({"time": {"queued": 9000.0}}, "status.time adds up to"),
+        ({"wallSeconds": {"queued": 0.0}}, "status.wallSeconds.queued went from"),
+        ({"wallSeconds": {"queued": 9000.0}}, "status.wallSeconds adds up to"),
         ({"phase": "Suspended"}, "but 0 is durable"),
     ],
 )

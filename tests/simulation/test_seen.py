@@ -22,7 +22,7 @@ async def test_a_save_that_training_waits_for_is_a_phase_of_its_own(world: Simul
     await world.until(lambda: world.phase == "Succeeded", 120)
     phases = [phase for _, phase in world.phases]
     assert phases.count("Checkpointing") >= 2 and phases[-1] == "Succeeded"
-    assert world.status["time"]["checkpointing"] > 25.0
+    assert world.status["wallSeconds"]["checkpointing"] > 25.0
     assert world.status["restarts"] == 0
     assert {event["reason"] for event in world.objects.all(EVENT)} == {"Starting", "Running", "Succeeded"}
 

@@ -68,7 +68,7 @@ async def test_a_run_waits_three_hours_for_nodes_and_then_trains(world: Simulati
         world.nodes.objects.register(node)
     assert await world.until_steps(1, 60) <= 15
     await world.until(lambda: world.phase == "Succeeded", 200)
-    assert world.status["time"]["queued"] > 3 * HOUR
+    assert world.status["wallSeconds"]["queued"] > 3 * HOUR
 
 
 @simulated(nodes=3)

@@ -9,9 +9,9 @@
 | restarting | after faults |
 | waiting | held while the run stands: spares, and all of a run that is queued, suspended or over |
 
-`status.time` splits the wall time and only grows: its growth between two observations divides the devices'
-time between them. In all phases but Running it grows in one bucket, and a run's devices do not change within
-Running, so that an observation every few minutes gives the sums of one every second.
+`status.wallSeconds` splits the wall time and only grows: its growth between two observations divides the
+devices' time between them. In all phases but Running it grows in one bucket, and a run's devices do not
+change within Running, so that an observation every few minutes gives the sums of one every second.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Sums = Mapping[DeviceActivity, Seconds]
 def split_by_activity(workers: Seconds, spares: Seconds, passed: Mapping[str, Fraction]) -> Sums:
     """Split seconds of devices by bucket: those of `workers` as `passed` says, those of `spares` wait.
 
-    `passed` is by how much each member of `status.time` grew, in seconds. Where none did, the run stood.
+    `passed` is by how much each member of `status.wallSeconds` grew. Where none did, the run stood.
 
     >>> passed = {"productive": Fraction(9), "recomputed": Fraction(1)}
     >>> found = split_by_activity(Seconds(Fraction(80)), Seconds(Fraction(8)), passed)

@@ -22,7 +22,7 @@ def at(text: str) -> datetime:
 
 LIVED = running(
     7,
-    phaseTime="2026-11-25T11:00:00Z",
+    lastTransitionTime="2026-11-25T11:00:00Z",
     attempts=[{"number": 1, "start": "2026-11-25T10:30:00Z"}],
 )
 LIVED["progress"]["lastUpdatedTime"] = "2026-11-25T11:20:00Z"
@@ -85,15 +85,21 @@ async def went_unseen(database: Database, status: dict[str, Any], noticed: datet
     ("status", "last"),
     [
         pytest.param(LIVED, at("11:20"), id="progress"),
-        pytest.param({"phase": "Queued", "phaseTime": "2026-11-25T11:00:00Z"}, at("11:00"), id="phase"),
-        pytest.param({**LIVED, "checkpoint": {"time": "2026-11-25T11:40:00Z"}}, at("11:40"), id="checkpoint"),
+        pytest.param(
+            {"phase": "Queued", "lastTransitionTime": "2026-11-25T11:00:00Z"}, at("11:00"), id="phase"
+        ),
+        pytest.param(
+            {**LIVED, "checkpoint": {"lastCommittedTime": "2026-11-25T11:40:00Z"}},
+            at("11:40"),
+            id="checkpoint",
+        ),
         pytest.param(
             {"attempts": [{"number": 1, "start": "2026-11-25T11:02:00Z", "end": "2026-11-25T11:10:00Z"}]},
             at("11:10"),
             id="attempt",
         ),
         pytest.param({}, at("10:00"), id="nothing-but-its-creation"),
-        pytest.param({"phaseTime": "2026-11-25T23:00:00Z"}, NOW, id="a-clock-that-is-ahead"),
+        pytest.param({"lastTransitionTime": "2026-11-25T23:00:00Z"}, NOW, id="a-clock-that-is-ahead"),
     ],
 )
 async def test_of_a_run_found_missing_it_is_the_last_sign_of_life(

@@ -168,8 +168,8 @@ STATUS: dict[str, Any] = {
         "estimatedRemainingSeconds": 600,
         "lastUpdatedTime": "2026-11-30T08:00:00Z",
     },
-    "checkpoint": {"time": "2026-11-30T07:59:00Z"},
-    "time": {"checkpointing": 1.5},
+    "checkpoint": {"lastCommittedTime": "2026-11-30T07:59:00Z"},
+    "wallSeconds": {"checkpointing": 1.5},
     "goodput": 0.875,
     "restarts": 3,
 }

@@ -59,17 +59,19 @@ class Invariants:
             self._check_acknowledgement(run, after)
 
     def _check_time(self, run: Json, before: Json, after: Json) -> None:
-        """The members of status.time grow, and add up to the wall time."""
-        spent, known = after.get("time", {}), before.get("time", {})
+        """The members of status.wallSeconds grow, and add up to the wall time."""
+        spent, known = after.get("wallSeconds", {}), before.get("wallSeconds", {})
         shrunk = [name for name in known if spent.get(name, 0.0) < known[name]]
         if shrunk:
-            self._say(f"status.time.{shrunk[0]} went from {known[shrunk[0]]} to {spent.get(shrunk[0])}")
+            self._say(
+                f"status.wallSeconds.{shrunk[0]} went from {known[shrunk[0]]} to {spent.get(shrunk[0])}"
+            )
         began = datetime.fromisoformat(run["metadata"]["creationTimestamp"])
         ended = after.get("completionTime")
         until = datetime.fromisoformat(ended) if ended else self._world.clock()
         passed, booked = (until - began).total_seconds(), total(TimeStatus.model_validate(spent))
         if booked > passed + _ROUNDED or (ended and booked < passed - _ROUNDED):
-            self._say(f"status.time adds up to {booked:.1f} s of {passed:.1f} s")
+            self._say(f"status.wallSeconds adds up to {booked:.1f} s of {passed:.1f} s")
 
     def _check_outcome(self, phase: str, after: Json) -> None:
         """Complete, Failed and Suspended hold in their own phases; only Suspended is ever False."""

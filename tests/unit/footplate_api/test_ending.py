@@ -24,7 +24,9 @@ def text(hour: int) -> str:
         pytest.param({}, NOT_ENDED, id="no-status"),
         pytest.param({"phase": "Running", "completionTime": text(9)}, NOT_ENDED, id="trains"),
         pytest.param({"phase": "Succeeded", "completionTime": text(9)}, RunEnd(at(9), False), id="succeeded"),
-        pytest.param({"phase": "Failed", "phaseTime": text(8)}, RunEnd(at(8), True), id="no-completion-time"),
+        pytest.param(
+            {"phase": "Failed", "lastTransitionTime": text(8)}, RunEnd(at(8), True), id="no-completion-time"
+        ),
         pytest.param({"phase": "Failed", "completionTime": "?"}, RunEnd(at(1), True), id="no-time-at-all"),
         pytest.param({"phase": "Retired", "completionTime": text(9)}, RunEnd(at(9), False), id="newer-phase"),
         pytest.param({"phase": "Dreaming"}, NOT_ENDED, id="newer-phase-that-goes-on"),
@@ -58,4 +60,4 @@ def test_deleted(known: RunEnd, metadata: dict[str, Any], end: RunEnd) -> None:
     ],
 )
 def test_missing(known: RunEnd, last_row: datetime | None, end: RunEnd) -> None:
-    assert end_of_missing(known, at(1), {"phaseTime": text(8)}, last_row, at(12)) == end
+    assert end_of_missing(known, at(1), {"lastTransitionTime": text(8)}, last_row, at(12)) == end

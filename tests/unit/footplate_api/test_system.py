@@ -118,8 +118,8 @@ STATUS: dict[str, Any] = {
         "estimatedRemainingSeconds": 600,
         "lastUpdatedTime": "2026-11-30T08:00:00Z",
     },
-    "checkpoint": {"latestStep": 100, "time": "2026-11-30T07:59:00Z"},
-    "time": {"productive": 90.0, "checkpointing": 1.5},
+    "checkpoint": {"latestStep": 100, "lastCommittedTime": "2026-11-30T07:59:00Z"},
+    "wallSeconds": {"productive": 90.0, "checkpointing": 1.5},
     "goodput": 0.875,
     "restarts": 3,
 }
@@ -143,7 +143,7 @@ def test_what_the_status_says_in_numbers_is_shown() -> None:
     [
         pytest.param({}, id="nothing"),
         pytest.param(
-            {"progress": None, "checkpoint": [], "time": 1, "goodput": "much"}, id="of-another-type"
+            {"progress": None, "checkpoint": [], "wallSeconds": 1, "goodput": "much"}, id="of-another-type"
         ),
         pytest.param({"progress": {"lastUpdatedTime": "soon", "percentage": "half"}}, id="no-times"),
     ],
@@ -181,8 +181,8 @@ def test_when_it_was_last_interrupted_is_shown_by_cause() -> None:
     ("said", "when"),
     [
         pytest.param({}, None, id="steps"),
-        pytest.param({"phase": "rollout", "finished": 0}, T0, id="samples"),
-        pytest.param({"phase": "scoring", "finished": 7}, T0, id="scores"),
+        pytest.param({"phase": "rollout", "completedItems": 0}, T0, id="samples"),
+        pytest.param({"phase": "scoring", "completedItems": 7}, T0, id="scores"),
         pytest.param({"phase": 1}, None, id="of-another-type"),
     ],
 )

@@ -29,7 +29,7 @@ STATUS: dict[str, Any] = {
     "progress": {"step": 40, "totalSteps": 100, "tokens": 40960, "loss": 2.5, "percentage": 40.0},
     "data": {"digest": "0123456789abcdef"},
     "world": {"nodes": 2, "ranks": 4, "generation": "1.2"},
-    "checkpoint": {"latestStep": 30, "uri": "/c/step-30", "time": NOON, "durable": True},
+    "checkpoint": {"latestStep": 30, "uri": "/c/step-30", "lastCommittedTime": NOON, "durable": True},
     "lineage": [
         {"field": "initFrom", "run": "base", "uid": "uid-of-base", "step": 7, "uri": "/b/step-7.e1g1"}
     ],
@@ -51,7 +51,7 @@ STATUS: dict[str, Any] = {
     "coordinator": {"podName": "tiny-c1", "podUID": "uid-of-c1", "address": "10.0.0.1", "epoch": 1},
     "gathering": {"since": NOON, "turnTime": NOON, "releasedTime": None, "lostTurns": 1},
     "nodes": [{"name": "node-1", "strikes": 1, "message": ""}],
-    "time": {"queued": 1.0, "productive": 60.0},
+    "wallSeconds": {"queued": 1.0, "productive": 60.0},
     "goodput": 0.9,
     "telemetry": {"refused": 1, "overflowed": 2, "seen": "1.1.2"},
     "cost": {"dollars": 1.5, "method": "measured"},
@@ -60,7 +60,7 @@ STATUS: dict[str, Any] = {
     "selector": "footplate.dev/run=tiny",
     "startTime": NOON,
     "completionTime": None,
-    "phaseTime": NOON,
+    "lastTransitionTime": NOON,
     "phaseUnobservedSeconds": 0.5,
     "writtenBy": "9.0.0",
     "failuresSeen": "1.1",

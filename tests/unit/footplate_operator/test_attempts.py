@@ -306,7 +306,7 @@ def test_a_status_fits_whatever_happened(letter: str) -> None:
         for n in range(MOST_PROMOTED)
     ]
     checkpoint = CheckpointStatus(
-        latest_step=kept[0].step, uri="u" * 1088, time=attempt.start, kept=kept, promoted=marks
+        latest_step=kept[0].step, uri="u" * 1088, last_committed_time=attempt.start, kept=kept, promoted=marks
     )
     full = fit(status.model_copy(update={"recent_failures": recent, "checkpoint": checkpoint}))
     assert bytes_of(full) <= STATUS_LIMIT
@@ -350,6 +350,10 @@ def test_whether_a_run_that_finished_had_anything_to_train(
         Attempt(number=number, start=time, start_step=start, end_step=end)
         for number, (start, end) in enumerate(attempts_of, start=1)
     ]
-    checkpoint = CheckpointStatus(latest_step=100, uri="/base/step-100.e3g1", time=time) if told else None
+    checkpoint = (
+        CheckpointStatus(latest_step=100, uri="/base/step-100.e3g1", last_committed_time=time)
+        if told
+        else None
+    )
     state = CoordinatorState(version=1, epoch=1, state=RunState.FINISHED, start_step=began)
     assert already_trained(state, TrainingRunStatus(checkpoint=checkpoint), known, 100) is nothing

@@ -27,7 +27,13 @@ KEPT = [
     {"step": 20, "generation": "1.2", "digest": "2" * 64, "validationLoss": 1.0},
     {"step": 10, "generation": "1.1", "digest": "1" * 64},
 ]
-SAVED = {"latestStep": 30, "uri": "/base/step-30.e2g1", "time": NOON, "kept": KEPT, "bestStep": 20}
+SAVED = {
+    "latestStep": 30,
+    "uri": "/base/step-30.e2g1",
+    "lastCommittedTime": NOON,
+    "kept": KEPT,
+    "bestStep": 20,
+}
 UNVALIDATED = {**SAVED, "bestStep": None}
 HELD_OUT = {"validation": {"uri": "/held-out", "everySteps": 10}}
 BOTH = [{"name": "a", "step": 10, "directory": "step-10.e1g1"}, {"name": "b", "step": 20}]

@@ -153,7 +153,7 @@ def test_a_change_of_phase_is_an_event(before: Phase | None, after: Phase, kind:
 
 
 def test_the_same_event_has_the_same_name() -> None:
-    status = TrainingRunStatus(phase=Phase.RUNNING, phase_time="2026-01-31T12:00:00.000Z")
+    status = TrainingRunStatus(phase=Phase.RUNNING, last_transition_time="2026-01-31T12:00:00.000Z")
     event = phase_event(_run(None), status)
     assert event is not None
     names = {

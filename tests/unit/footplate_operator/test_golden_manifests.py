@@ -127,7 +127,7 @@ LARGE, LARGE_REVISION = run(**OWN), frozen(run(**OWN), **H100)
 def phase_event() -> Json | None:
     ready = condition(NewCondition(ConditionType.READY, True, Reason.TRAINING, "all workers train"), 1, NOW)
     after = PLAIN.status.model_copy(
-        update={"phase": Phase.RUNNING, "phase_time": "2026-01-31T12:00:00Z", "conditions": [ready]}
+        update={"phase": Phase.RUNNING, "last_transition_time": "2026-01-31T12:00:00Z", "conditions": [ready]}
     )
     return event_manifest(events.phase_event(PLAIN, after))
 
@@ -136,7 +136,7 @@ def held_up_event() -> Json | None:
     message = "pod tiny-w0-0: no such image"
     held = condition(NewCondition(ConditionType.PROGRESSING, False, Reason.ERR_IMAGE_PULL, message), 1, NOW)
     after = PLAIN.status.model_copy(
-        update={"phase": Phase.STARTING, "phase_time": "2026-01-31T12:00:00Z", "conditions": [held]}
+        update={"phase": Phase.STARTING, "last_transition_time": "2026-01-31T12:00:00Z", "conditions": [held]}
     )
     return event_manifest(events.held_up_event(PLAIN, after))
 

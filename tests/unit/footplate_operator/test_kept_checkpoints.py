@@ -163,7 +163,7 @@ def at_the_end(phase: str, step: int, saved: int | None) -> Run:
     status: dict[str, Any] = {"phase": phase, "progress": {"step": step, "totalSteps": 100}}
     if saved is not None:
         uri = f"{FOLDER}/step-{saved}.e1g1"
-        status["checkpoint"] = {"latestStep": saved, "uri": uri, "time": "2026-01-31T12:00:00Z"}
+        status["checkpoint"] = {"latestStep": saved, "uri": uri, "lastCommittedTime": "2026-01-31T12:00:00Z"}
     return decode(copied(World().cluster.put(run_manifest() | {"status": status})))
 
 

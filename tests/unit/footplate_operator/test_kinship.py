@@ -94,7 +94,7 @@ def test_what_can_never_be_is_seen_in_the_specs(
             {
                 "phase": "Succeeded",
                 "progress": {"step": 30, "totalSteps": 30},
-                "checkpoint": {"latestStep": 30, "uri": "/base/step-30.e1g1", "time": NOON},
+                "checkpoint": {"latestStep": 30, "uri": "/base/step-30.e1g1", "lastCommittedTime": NOON},
             },
             False,
             "the run has no checkpoint with a validation loss: it has no validation; create this run anew",

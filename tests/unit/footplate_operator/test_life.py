@@ -78,8 +78,8 @@ async def test_time_adds_up_to_the_wall_time() -> None:
     created = datetime.fromisoformat(world.run["metadata"]["creationTimestamp"])
     ended = datetime.fromisoformat(world.status["completionTime"])
     wall = (ended - created).total_seconds()
-    assert sum(world.status["time"].values()) == pytest.approx(wall, rel=0.01)
-    assert world.status["time"]["restarting"] > 0
+    assert sum(world.status["wallSeconds"].values()) == pytest.approx(wall, rel=0.01)
+    assert world.status["wallSeconds"]["restarting"] > 0
     assert 0 < world.status["goodput"] < 1
 
 

@@ -83,7 +83,7 @@ async def test_suspended_is_true_until_the_run_is_resumed() -> None:
     said = await suspend(world)
     assert outcome(world) == {"Suspended": ("True", "Suspended")}
     assert said["message"] == f"step {world.coordinator().step} is durable"
-    assert said["lastTransitionTime"] == world.status["phaseTime"]
+    assert said["lastTransitionTime"] == world.status["lastTransitionTime"]
     await world.live(60)
     assert world.condition("Suspended") == said
     world.change(podRetentionSeconds=60)

@@ -85,7 +85,7 @@ def test_who_asks_for_a_suspension(suspend: bool, exceeded: str, asked: tuple[st
 
 @pytest.mark.parametrize(("exceeded", "fails"), [("", True), ("it is spent", False)])
 def test_a_run_that_is_not_to_start_does_not_fail_to_start_in_time(exceeded: str, fails: bool) -> None:
-    starting = TrainingRunStatus(phase=Phase.STARTING, phase_time="2026-01-30T12:00:00Z")
+    starting = TrainingRunStatus(phase=Phase.STARTING, last_transition_time="2026-01-30T12:00:00Z")
     late, observed = replace(run(), status=starting), Observed(spending=spending(exceeded))
     assert (startup.find_startup_failure(late, False, observed, None, None, "", NOW) is not None) is fails
 
@@ -179,7 +179,9 @@ def _condition(message: str, status: str = "True") -> Condition:
 @pytest.mark.parametrize(
     ("change", "worth"),
     [
-        pytest.param({"time": TimeStatus(queued=5), "goodput": 0.5}, StatusChange.NOTHING, id="time-only"),
+        pytest.param(
+            {"wall_seconds": TimeStatus(queued=5), "goodput": 0.5}, StatusChange.NOTHING, id="time-only"
+        ),
         pytest.param({"progress": ProgressStatus(step=5)}, StatusChange.PROGRESS, id="a-step"),
         pytest.param({"conditions": [_condition("b")]}, StatusChange.PROGRESS, id="another-message"),
         pytest.param({"conditions": [_condition("a", "False")]}, StatusChange.STATE, id="condition"),

@@ -53,11 +53,11 @@ async def test_what_ranks_do_before_a_step_is_told_with_how_far_they_are(phase: 
     assert world.phase == "Running"
     assert world.condition("Ready")["message"] == f"all workers train; {says}"
     progress = world.status["progress"]
-    assert (progress["phase"], progress["finished"]) == (phase.value, 1234)
+    assert (progress["phase"], progress["completedItems"]) == (phase.value, 1234)
     world.coordinator().sampling, world.trains = None, True
     await world.live(30, until=lambda: "phase" not in world.status["progress"])
     assert world.condition("Ready")["message"] == "all workers train"
-    assert not {"phase", "finished"} & world.status["progress"].keys()
+    assert not {"phase", "completedItems"} & world.status["progress"].keys()
 
 
 async def test_a_first_rollout_is_no_start_however_long_it_lasts() -> None:
@@ -68,7 +68,7 @@ async def test_a_first_rollout_is_no_start_however_long_it_lasts() -> None:
     for finished in range(0, 1000, 100):
         await _sample(world, RankPhase.ROLLOUT, finished)
         assert (world.phase, world.status["progress"]["step"]) == ("Running", 0)
-        assert world.status["progress"]["finished"] == finished
+        assert world.status["progress"]["completedItems"] == finished
 
 
 def _further(run: Run) -> TrainingRunStatus:

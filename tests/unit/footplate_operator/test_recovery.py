@@ -94,4 +94,4 @@ async def test_recoveries_and_time_are_metrics() -> None:
         for line in text.splitlines()
         if line.startswith("footplate_operator_run_seconds_total")
     }
-    assert spent == pytest.approx(world.status["time"], abs=0.01)
+    assert spent == pytest.approx(world.status["wallSeconds"], abs=0.01)

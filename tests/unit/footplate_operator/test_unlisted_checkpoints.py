@@ -29,7 +29,7 @@ def base(
     """A run that lists `kept` of its checkpoints, and `more` of its status."""
     standing = [{"step": step, "generation": "1.1", "digest": f"{step:064x}"} for step in kept or ()]
     latest = kept[0] if kept else 1000
-    checkpoint = {"latestStep": latest, "uri": f"{FOLDER}/step-{latest}.e1g1", "time": NOON}
+    checkpoint = {"latestStep": latest, "uri": f"{FOLDER}/step-{latest}.e1g1", "lastCommittedTime": NOON}
     checkpoint |= {"recentSteps": more.pop("recent", [])} | ({} if kept is None else {"kept": standing})
     checkpoint |= {} if mark is None else {"promoted": [{"name": "good", "step": mark}]}
     progress = {"step": latest, "totalSteps": 1000}

@@ -186,7 +186,7 @@ def test_the_time_that_has_passed_counts_from_the_last_account() -> None:
 
     def since(until: str | None, starting: float) -> float | None:
         cost = None if until is None else CostStatus(until=until)
-        status = run.status.model_copy(update={"cost": cost, "time": TimeStatus(starting=starting)})
+        status = run.status.model_copy(update={"cost": cost, "wall_seconds": TimeStatus(starting=starting)})
         found = cache.counted_since(replace(run, status=status))
         return None if found is None else found.starting
 

@@ -137,7 +137,7 @@ def _day() -> Section:
             ),
             trend(
                 "What the time of runs goes into",
-                "Runs at once, by what their time is booked as (`status.time`): productive is what "
+                "Runs at once, by what their time is booked as (`status.wallSeconds`): productive is what "
                 "counts. Of all namespaces.",
                 Unit.COUNT,
                 Query(rate(Counter.OPERATOR_RUN_SECONDS).sum("account"), "{{account}}"),

@@ -70,8 +70,8 @@ def last_activity(created_at: datetime, status: Mapping[str, Any], last_row: dat
         created_at,
         last_row,
         tolerant_json.time_at(tolerant_json.mapping(status, "progress"), "lastUpdatedTime"),
-        tolerant_json.time_at(status, "phaseTime"),
-        tolerant_json.time_at(tolerant_json.mapping(status, "checkpoint"), "time"),
+        tolerant_json.time_at(status, "lastTransitionTime"),
+        tolerant_json.time_at(tolerant_json.mapping(status, "checkpoint"), "lastCommittedTime"),
     ]
     for attempt in tolerant_json.items(status, "attempts"):
         seen += [tolerant_json.time_at(attempt, "start"), tolerant_json.time_at(attempt, "end")]

@@ -66,8 +66,9 @@ def parse_status(status: Mapping[str, Any]) -> StatusNumbers:
         progress_ratio=None if percentage is None else percentage / 100,
         estimated_end=_estimated_end(status),
         last_sample=_last_sample(status),
-        last_checkpoint=_seconds(tolerant_json.mapping(status, "checkpoint"), "time"),
-        checkpointing=tolerant_json.number(tolerant_json.mapping(status, "time"), "checkpointing") or 0.0,
+        last_checkpoint=_seconds(tolerant_json.mapping(status, "checkpoint"), "lastCommittedTime"),
+        checkpointing=tolerant_json.number(tolerant_json.mapping(status, "wallSeconds"), "checkpointing")
+        or 0.0,
         goodput_ratio=tolerant_json.number(status, "goodput"),
         restarts=tolerant_json.get_int(status, "restarts") or 0,
         last_failures=tuple(sorted(_last_failures(status).items())),

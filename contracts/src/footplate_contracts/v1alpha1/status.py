@@ -60,7 +60,9 @@ class ProgressStatus(ApiModel):
     percentage: Annotated[float, Field(ge=0.0, le=100.0)] = Field(0.0, description="of the steps")
     estimated_remaining_seconds: Whole | None = Field(None, description="at the present speed")
     phase: Label | None = Field(None, description="rollout or scoring, while any rank is at it; else absent")
-    finished: Whole | None = Field(None, description="of that: tokens sampled, or samples scored")
+    completed_items: Whole | None = Field(
+        None, description="of that phase: tokens sampled, or samples scored"
+    )
     last_updated_time: Time | None = Field(None, description="when this was seen")
 
 
@@ -120,7 +122,7 @@ class CheckpointStatus(ApiModel):
 
     latest_step: Whole = Field(description="its step")
     uri: CheckpointUri = Field(description="its folder")
-    time: Time = Field(description="when it was complete")
+    last_committed_time: Time = Field(description="when it was complete")
     durable: bool = Field(True, description="whether it outlives the nodes")
     recent_steps: Annotated[list[Whole], Field(max_length=3)] = Field(
         [],
@@ -199,7 +201,7 @@ class NodeStatus(ApiModel):
 
 
 class TimeStatus(ApiModel):
-    """Wall time by activity, in seconds; the members add up to it."""
+    """Seconds of wall time by activity; the members add up to it."""
 
     queued: Duration = Field(0.0, description="waiting for admission")
     starting: Duration = Field(0.0, description="pods, rendezvous, loading")
@@ -297,7 +299,7 @@ class TrainingRunStatus(ApiModel):
     nodes: Annotated[list[NodeStatus], Field(max_length=NODE_LIMIT)] = Field(
         [], description="nodes with strikes or a bad verdict; not written yet"
     )
-    time: TimeStatus | None = None
+    wall_seconds: TimeStatus | None = None
     goodput: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
         None, description="productive share of the wall time since admission"
     )
@@ -310,7 +312,7 @@ class TrainingRunStatus(ApiModel):
     )
     start_time: Time | None = Field(None, description="when it was admitted")
     completion_time: Time | None = Field(None, description="when it ended")
-    phase_time: Time | None = Field(None, description="since when the phase is what it is")
+    last_transition_time: Time | None = Field(None, description="since when the phase is what it is")
     phase_unobserved_seconds: float = Field(
         0.0,
         description="seconds of a phase with a deadline that do not count: no operator was there to see, or"

@@ -268,7 +268,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
         cache, tariff = self._caches.get(run.uid), self.tariffs.get_listed_tariff()
         if cache is None or tariff is None or cache.usage is None or not cache.usage.pods:
             return after
-        passed = growth(cache.counted_since(run), after.time)
+        passed = growth(cache.counted_since(run), after.wall_seconds)
         spent = cost(run.status.cost, cache.usage, tariff, passed, self._now(), cache.accounts)
         return fit(after.model_copy(update={"cost": spent}))
 
@@ -288,7 +288,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
 
     def build_events(self, run: Run, after: TrainingRunStatus) -> Iterable[ObjectEvent]:
         self._metrics.count_restarts(run.status.failures, after.failures)
-        self._metrics.count_time(run.status.time, after.time)
+        self._metrics.count_time(run.status.wall_seconds, after.wall_seconds)
         if after.phase is not run.phase:
             _log.info("phase", extra=log_fields(before=run.phase, after=after.phase, why=_why(after)))
         told = (phase_event(run, after), held_up_event(run, after), budget_event(run, after))

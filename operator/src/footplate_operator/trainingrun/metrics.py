@@ -41,7 +41,7 @@ class RunMetrics:
         )
         self.seconds = Counter(
             "footplate_operator_run_seconds",
-            "Wall time of runs, by what it went into, as status.time has it.",
+            "Wall time of runs, by what it went into, as status.wallSeconds has it.",
             ["account"],
             registry=registry,
         )

@@ -53,13 +53,15 @@ class Run(KubernetesObject[TrainingRunSpec, TrainingRunStatus]):
 
     @property
     def _phase_time(self) -> datetime:
-        return parse_time(self.status.phase_time) if self.status.phase_time else self.created
+        return (
+            parse_time(self.status.last_transition_time) if self.status.last_transition_time else self.created
+        )
 
     @property
     def last_status_time(self) -> datetime | None:
         """Latest time in its status, by the writer's clock; None for none."""
         status = self.status
-        times = [status.phase_time, status.progress.last_updated_time if status.progress else None]
+        times = [status.last_transition_time, status.progress.last_updated_time if status.progress else None]
         times += [attempt.end or attempt.start for attempt in status.attempts[-1:]]
         times += [condition.last_transition_time for condition in status.conditions]
         return max((parse_time(time) for time in times if time), default=None)

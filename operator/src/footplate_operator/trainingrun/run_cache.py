@@ -45,7 +45,7 @@ INCOMPLETE: Final = timedelta(hours=1)  # for which a domain without room for th
 class FirstObservation:
     """First observation of a run by this leader."""
 
-    phase_time: str | None
+    phase_start: str | None
     told_until: datetime | None
     before: float  # seconds of that phase that did not count already
     unobserved: timedelta | None = None  # all that does not count of it
@@ -85,7 +85,7 @@ class RunCache:
     judgement: BudgetCheck | None = None  # of its budget, as it was found last
     # What was compared with its profile last, and what came of it.
     profile: tuple[tuple[object, ...], ReconcileProblem | list[str]] | None = None
-    # When `status.cost` was counted, and `status.time` as it was then.
+    # When `status.cost` was counted, and `status.wallSeconds` as it was then.
     counted: tuple[str | None, TimeStatus | None] | None = None
 
     def get_sanitized_state(self, said: CoordinatorState) -> CoordinatorState:
@@ -100,10 +100,10 @@ class RunCache:
         return self.said[1]
 
     def counted_since(self, run: Run) -> TimeStatus | None:
-        """Return `status.time` as it was when `status.cost` was counted last; None if it never was."""
+        """Return `status.wallSeconds` as it was when `status.cost` was counted last; None if it never was."""
         until = run.status.cost.until if run.status.cost is not None else None
         if self.counted is None or self.counted[0] != until:
-            self.counted = (until, run.status.time)
+            self.counted = (until, run.status.wall_seconds)
         return None if until is None else self.counted[1]
 
     def assess_budget(
@@ -127,7 +127,7 @@ class RunCache:
         if self.found is None:
             status = run.status
             self.found = FirstObservation(
-                status.phase_time, run.last_status_time, status.phase_unobserved_seconds
+                status.last_transition_time, run.last_status_time, status.phase_unobserved_seconds
             )
 
     def unobserved_of(self, run: Run, now: datetime) -> timedelta:
@@ -136,7 +136,7 @@ class RunCache:
         The previous leader may have had another clock, and the run's events since are still to come.
         """
         found = self.found
-        if found is None or run.status.phase_time != found.phase_time:
+        if found is None or run.status.last_transition_time != found.phase_start:
             return timedelta(0)
         if found.unobserved is None:
             passed = now - found.told_until if found.told_until else timedelta(0)

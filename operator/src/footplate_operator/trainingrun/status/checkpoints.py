@@ -44,7 +44,7 @@ def _newest(run: Run, record: CheckpointRecord, steps: Sequence[int]) -> Checkpo
         newest = CheckpointStatus(
             latest_step=record.step,
             uri=record.uri,
-            time=format_time(from_epoch(record.time)),
+            last_committed_time=format_time(from_epoch(record.time)),
             durable=True,
             kept=kept,
             best_step=_best(kept or ()),

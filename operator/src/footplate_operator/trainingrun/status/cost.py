@@ -1,8 +1,8 @@
 """Cost of a run: `status.cost`; pure.
 
 The ledger computes it, from the run's pods and the pods that shared their nodes.
-Seconds of devices are distributed as `status.time` has grown since the last account. A later correction
-downwards, because a pod ended earlier than was known, reduces all members alike.
+Seconds of devices are distributed as `status.wallSeconds` has grown since the last account. A later
+correction downwards, because a pod ended earlier than was known, reduces all members alike.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def cost(
 
     Args:
         before: the cost written last.
-        passed: the growth of each member of `status.time` since, in seconds.
+        passed: the growth of each member of `status.wallSeconds` since, in seconds.
         known: earlier accounts.
     """
     at = unix_second(now)
@@ -84,7 +84,7 @@ def distribute_seconds(known: Sums, whole: Seconds, spares: Seconds, passed: Map
 
 
 def growth(before: TimeStatus | None, after: TimeStatus | None) -> dict[str, float]:
-    """Return the growth of each member of `status.time`, in seconds."""
+    """Return the growth of each member of `status.wallSeconds`, in seconds."""
     known = {} if before is None else before.model_dump()
     return {} if after is None else {name: value - known.get(name, 0.0) for name, value in after}
 

@@ -111,7 +111,7 @@ def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime)
         percentage=round(min(100.0, 100.0 * seen.step / seen.total_steps), 1) if seen.total_steps else 0.0,
         estimated_remaining_seconds=0 if state.state is RunState.FINISHED else remaining,
         phase=seen.phase,
-        finished=seen.finished,
+        completed_items=seen.finished,
         last_updated_time=known.last_updated_time if known else None,
     )
     return after if after == known else after.model_copy(update={"last_updated_time": format_time(now)})
@@ -126,9 +126,9 @@ def _data(before: TrainingRunStatus, state: CoordinatorState) -> DataLineage | N
 
 def _at_nothing(known: ProgressStatus | None) -> ProgressStatus | None:
     """Return `known` without the ranks' activities besides computing."""
-    if known is None or (known.phase is None and known.finished is None):
+    if known is None or (known.phase is None and known.completed_items is None):
         return known
-    return known.model_copy(update={"phase": None, "finished": None})
+    return known.model_copy(update={"phase": None, "completed_items": None})
 
 
 def _world(

@@ -36,7 +36,12 @@ _UTMOST_CUT: Final = 32
 _MARK: Final = "…"
 _WITH_DEADLINE: Final = frozenset({Phase.QUEUED, Phase.STARTING, Phase.RESTARTING, Phase.SUSPENDING})
 # What grows by itself, or says who wrote: no reason to write.
-_PASSED_OVER: Final[dict[str, object]] = {"time": None, "goodput": None, "cost": None, "written_by": ""}
+_PASSED_OVER: Final[dict[str, object]] = {
+    "wall_seconds": None,
+    "goodput": None,
+    "cost": None,
+    "written_by": "",
+}
 AT_REST: Final = frozenset({Phase.SUSPENDED, Phase.SUCCEEDED, Phase.FAILED})
 
 
@@ -58,17 +63,17 @@ def report(
     said = [*said, *_resumption(before, phase)]
     reached = max([0, *(attempt.end_step or 0 for attempt in before.attempts)])
     steps = wall_time.StepWindow(_step(before), _step(seen), reached, blocked)
-    time = wall_time.book(before.time or TimeStatus(), run.created, before.phase, steps, now)
-    same = before.phase is phase and before.phase_time
+    time = wall_time.book(before.wall_seconds or TimeStatus(), run.created, before.phase, steps, now)
+    same = before.phase is phase and before.last_transition_time
     return fit(
         seen.model_copy(
             update={
                 "phase": phase,
-                "phase_time": before.phase_time if same else format_time(now),
+                "last_transition_time": before.last_transition_time if same else format_time(now),
                 "phase_unobserved_seconds": _unobserved(run, phase) if same else 0.0,
                 "observed_generation": run.generation,
                 "conditions": conditions.merge(seen.conditions, said, run.generation, now),
-                "time": time,
+                "wall_seconds": time,
                 "goodput": wall_time.goodput(time),
                 "selector": selector(run.uid, Role.WORKER),
             }

@@ -1,6 +1,6 @@
 """Accounts of a run's wall time.
 
-The members of `status.time` add up to the wall time by construction: each
+The members of `status.wallSeconds` add up to the wall time by construction: each
 account books the time that has passed since the last one, and the sum so far shows when
 that was. So there is no clock to store and no interval to lose, whichever replica writes.
 """
