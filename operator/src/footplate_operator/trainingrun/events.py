@@ -24,10 +24,11 @@ def phase_event(run: Run, after: TrainingRunStatus) -> ObjectEvent | None:
     phase, ready = after.phase, find(after.conditions, ConditionType.READY)
     if phase is None or phase is run.phase or {phase, run.phase} == _SAVES:
         return None
+    once = f"{phase}{after.last_transition_time}"
     if ready is not None and ready.reason == Reason.NOTHING_TO_TRAIN:
-        return ObjectEvent(ready.reason, ready.message, warning=True, once=f"{phase}{after.last_transition_time}")
+        return ObjectEvent(ready.reason, ready.message, warning=True, once=once)
     note = ready.message if ready is not None and ready.message else f"the run is {phase.value}"
-    return ObjectEvent(phase.value, note, phase in _BAD, once=f"{phase}{after.last_transition_time}")
+    return ObjectEvent(phase.value, note, phase in _BAD, once=once)
 
 
 def held_up_event(run: Run, after: TrainingRunStatus) -> ObjectEvent | None:
@@ -40,7 +41,9 @@ def held_up_event(run: Run, after: TrainingRunStatus) -> ObjectEvent | None:
         return None
     if before is not None and (before.status, before.reason) == ("False", now.reason):
         return None
-    return ObjectEvent(now.reason, now.message, warning=True, once=f"{now.reason}{after.last_transition_time}")
+    return ObjectEvent(
+        now.reason, now.message, warning=True, once=f"{now.reason}{after.last_transition_time}"
+    )
 
 
 def budget_event(run: Run, after: TrainingRunStatus) -> ObjectEvent | None:
