@@ -127,7 +127,7 @@ def reinforced(folder: Path, begun: Trained, *, smoke: bool = False) -> Trained:
         "model": {"contextLength": CONTEXT},
         "data": {"uri": str(folder / "shards" / "asked")},
         "rollout": {"maxTokens": LONGEST, "group": 4, "samples": samples},
-        "reward": {"functions": [{"name": "right", "number": {"mark": MARK}}]},
+        "reward": {"functions": [{"name": "right", "number": {"delimiter": MARK}}]},
         "reinforcement": {"preset": "grpo"},
         "training": training(2 if smoke else STEPS, samples, RATE) | {"optimizer": optimizer},
     }

@@ -110,7 +110,7 @@ def tuned(folder: Path, base: Path, *, smoke: bool = False) -> Trained:
         "model": {"contextLength": CONTEXT, "adapter": {"rank": RANK, "alpha": 2 * RANK}},
         "data": {"uri": str(folder / "shards" / "learnt")},
         "validation": {"everySteps": steps // 2, "uri": str(folder / "shards" / "held-out")},
-        "training": training(steps, 1, RATE, precision="bf16", recomputation="none"),
+        "training": training(steps, 1, RATE, precision="bf16", activationCheckpointing="none"),
     }
     run = run_stage(folder, "tuned", spec)
     command("export", run.checkpoints, folder / "tuned" / "adapters", "--adapter")

@@ -29,7 +29,7 @@ STEPS: Final = 5
 LAYOUTS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
     "one process": (1, ()),
     "none x 2": (2, ("parallelism.sharding=none",)),
-    "optimizer x 2": (2, ("parallelism.sharding=optimizer",)),
+    "optimizer x 2": (2, ("parallelism.sharding=zero1",)),
     "full x 2": (2, ()),
     "tensor 2": (2, ("parallelism.tensor=2",)),
     "context 2": (2, ("parallelism.context=2",)),

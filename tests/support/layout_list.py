@@ -78,17 +78,17 @@ def _pipeline(schedule: str, ranks: int = 2, stages: int = 1, **more: object) ->
 
 ZBV = _pipeline("ZBV", stages=2)
 CUBE = _pipeline("1F1B", tensor=2)
-ZERO_1 = {"sharding": "optimizer"}
+ZERO_1 = {"sharding": "zero1"}
 OFFLOADED = {"offload": "cpu"}
 TWO_COPIES = {"sharding": "hybrid", "replicas": 2}
-RECOMPUTED = ("training.recomputation=full",)
-SELECTED = ("training.recomputation=selective",)
+RECOMPUTED = ("training.activationCheckpointing=full",)
+SELECTED = ("training.activationCheckpointing=selective",)
 COMPILED = ("training.compile=true",)
 LAYOUTS: tuple[Layout, ...] = (
     Layout("one", 1, {}),
     Layout("full", 2, {}),
     Layout("none", 2, {"sharding": "none"}),
-    Layout("optimizer", 2, {"sharding": "optimizer"}),
+    Layout("optimizer", 2, {"sharding": "zero1"}),
     Layout("hybrid", 4, {"sharding": "hybrid", "replicas": 2}),
     Layout("tensor", 2, {"tensor": 2}),
     Layout("tensor-4", 4, {"tensor": 4}),
@@ -100,7 +100,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("zbv", 2, ZBV),
     Layout("tensor-full", 4, {"tensor": 2}),
     Layout("tensor-none", 4, {"tensor": 2, "sharding": "none"}),
-    Layout("tensor-optimizer", 4, {"tensor": 2, "sharding": "optimizer"}),
+    Layout("tensor-optimizer", 4, {"tensor": 2, "sharding": "zero1"}),
     Layout("tensor-hybrid", 8, {"tensor": 2, "sharding": "hybrid", "replicas": 2}),
     Layout("tensor-context", 4, {"tensor": 2, "context": 2}),
     Layout("context-full", 4, {"context": 2}),
@@ -108,7 +108,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("context-pipeline", 4, _pipeline("1F1B", context=2)),
     Layout("pipeline-full", 4, _pipeline("1F1B")),
     Layout("pipeline-none", 4, _pipeline("1F1B", sharding="none")),
-    Layout("pipeline-optimizer", 4, _pipeline("1F1B", sharding="optimizer")),
+    Layout("pipeline-optimizer", 4, _pipeline("1F1B", sharding="zero1")),
     Layout("pipeline-hybrid", 8, _pipeline("1F1B", sharding="hybrid", replicas=2)),
     Layout("pipeline-4", 4, _pipeline("1F1B", ranks=4)),
     Layout("pipeline-tensor-full", 8, CUBE),
@@ -131,9 +131,9 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("gpt2-dropout-cube", 8, CUBE, (*GPT2, *DROP_ALL)),
     Layout("t5-dropout-tensor-full", 4, {"tensor": 2}, (*T5, *DROP_ALL)),
     Layout("dropout-tensor-context", 4, {"tensor": 2, "context": 2}, DROPOUT),
-    Layout("recompute-full", 4, CUBE, extra=("training.recomputation=full",)),
-    Layout("recompute-selective", 4, {"tensor": 2}, extra=("training.recomputation=selective",)),
-    Layout("recompute-context", 2, {"context": 2}, extra=("training.recomputation=full",)),
+    Layout("recompute-full", 4, CUBE, extra=("training.activationCheckpointing=full",)),
+    Layout("recompute-selective", 4, {"tensor": 2}, extra=("training.activationCheckpointing=selective",)),
+    Layout("recompute-context", 2, {"context": 2}, extra=("training.activationCheckpointing=full",)),
     Layout("eager-tensor-context", 4, {"tensor": 2, "context": 2}, extra=("model.attention.backend=eager",)),
     Layout("offload-cube", 8, {**CUBE, **OFFLOADED}),
     Layout("offload-context", 2, {"context": 2, **OFFLOADED}),
@@ -157,11 +157,11 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("adapter-tensor-full", 4, {"tensor": 2}, ADAPTER),
     Layout("adapter-tensor-context", 4, {"tensor": 2, "context": 2}, ADAPTER),
     Layout("adapter-few-heads", 4, {"tensor": 4}, ADAPTER),
-    Layout("adapter-optimizer", 2, {"sharding": "optimizer"}, ADAPTER),
+    Layout("adapter-optimizer", 2, {"sharding": "zero1"}, ADAPTER),
     Layout("adapter-hybrid", 4, {"sharding": "hybrid", "replicas": 2}, ADAPTER),
     Layout("adapter-gpipe-none", 4, _pipeline("GPipe", sharding="none"), ADAPTER),
     Layout("adapter-cube", 8, CUBE, ADAPTER),
-    Layout("adapter-recompute", 4, CUBE, ADAPTER, extra=("training.recomputation=full",)),
+    Layout("adapter-recompute", 4, CUBE, ADAPTER, extra=("training.activationCheckpointing=full",)),
     Layout("adapter-interleaved", 2, _pipeline("Interleaved1F1B", stages=2), ADAPTER),
     Layout("adapter-zero-bubble", 2, _pipeline("InterleavedZeroBubble", stages=2), ADAPTER),
     Layout("adapter-zbv-tensor-full", 8, {**ZBV, "tensor": 2}, ADAPTER),
@@ -180,7 +180,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(
         "gpipe-tensor-optimizer-t5-dropout-recompute",
         8,
-        _pipeline("GPipe", tensor=2, sharding="optimizer"),
+        _pipeline("GPipe", tensor=2, sharding="zero1"),
         (*T5, *DROP_ALL),
         SELECTED,
     ),

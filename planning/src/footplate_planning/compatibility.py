@@ -15,7 +15,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Architecture
 from footplate_contracts.v1alpha1.parallelism import Offload, PipelineSchedule, Sharding
 from footplate_contracts.v1alpha1.rollout import RolloutParallelism
-from footplate_contracts.v1alpha1.training import LossName, Precision, Recomputation
+from footplate_contracts.v1alpha1.training import ActivationCheckpointing, LossName, Precision
 from footplate_planning.config import model_shape
 from footplate_planning.shape import ModelShape, is_target
 from footplate_planning.topology import Topology, schedule_problem
@@ -25,7 +25,7 @@ class Feature(StrEnum):
     """Feature that a run may use."""
 
     NONE = "sharding: none"
-    OPTIMIZER = "sharding: optimizer"
+    ZERO_1 = "sharding: zero1"
     FULL = "sharding: full"
     HYBRID = "sharding: hybrid"
     TENSOR = "tensor"
@@ -39,7 +39,7 @@ class Feature(StrEnum):
     ENCODER_DECODER = "encoderDecoder"
     ATTENTION_DROPOUT = "dropout.attention"
     BF16 = "bf16"
-    RECOMPUTATION = "recomputation"
+    ACTIVATION_CHECKPOINTING = "activationCheckpointing"
     COMPILE = "compile"
     ADAPTER = "adapter"
     OFFLOAD = "offload: cpu"
@@ -55,7 +55,7 @@ SCHEDULES = {
 }
 SHARDINGS = {
     Feature.NONE: Sharding.NONE,
-    Feature.OPTIMIZER: Sharding.OPTIMIZER,
+    Feature.ZERO_1: Sharding.ZERO_1,
     Feature.FULL: Sharding.FULL,
     Feature.HYBRID: Sharding.HYBRID,
 }
@@ -76,7 +76,7 @@ REFUSED: dict[frozenset[Feature], str] = {
         for schedule in _SPLIT_BACKWARD
     },
     **{
-        frozenset((schedule, Feature.RECOMPUTATION)): (
+        frozenset((schedule, Feature.ACTIVATION_CHECKPOINTING)): (
             "a zero-bubble schedule computes the gradients of inputs and of weights at different times, and "
             "what is computed again is gone after the first"
         )
@@ -116,7 +116,8 @@ def features(config: RunConfig) -> list[Feature]:
         Feature.ENCODER_DECODER: shape.decoder_layers > 0,
         Feature.ATTENTION_DROPOUT: config.model.dropout.attention > 0,
         Feature.BF16: config.training.precision is Precision.BF16,
-        Feature.RECOMPUTATION: config.training.recomputation is not Recomputation.NONE,
+        Feature.ACTIVATION_CHECKPOINTING: config.training.activation_checkpointing
+        is not ActivationCheckpointing.NONE,
         Feature.COMPILE: config.training.compile,
         Feature.ADAPTER: config.model.adapter is not None,
         Feature.OFFLOAD: parallelism.offload is Offload.CPU,

@@ -18,7 +18,7 @@ from typing import Final
 
 from footplate_contracts.v1alpha1.model import AttentionBackend
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule, Sharding
-from footplate_contracts.v1alpha1.training import Optimizer, OptimizerName, Precision, Recomputation
+from footplate_contracts.v1alpha1.training import ActivationCheckpointing, Optimizer, OptimizerName, Precision
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology, stage_layers
 
@@ -57,7 +57,7 @@ class StepConfig:
 
     batch: MicroBatches
     precision: Precision = Precision.FP32
-    recomputation: Recomputation = Recomputation.NONE
+    activation_checkpointing: ActivationCheckpointing = ActivationCheckpointing.NONE
     decoder_length: int = 0
     device: str = "cpu"
 
@@ -220,12 +220,12 @@ class _Activations:
         Full recomputation stores nothing; selective stores the products of matrices and
         attention's result, and computes the rest again.
         """
-        match self.step.recomputation:
-            case Recomputation.NONE:
+        match self.step.activation_checkpointing:
+            case ActivationCheckpointing.NONE:
                 return self.of_block()
-            case Recomputation.FULL:
+            case ActivationCheckpointing.FULL:
                 return 0
-            case Recomputation.SELECTIVE:
+            case ActivationCheckpointing.SELECTIVE:
                 inner = (2 if self.shape.is_gated else 1) * self.shape.feed_forward
                 numbers = 2 * self._query + 2 * self._key_value + inner + 2 * self.shape.hidden
                 return self.step.compute * numbers // self.tensor
@@ -243,7 +243,9 @@ class _Activations:
     def of_rank(self, here: LocalCounts, flight: int) -> int:
         """Return the bytes of `flight` micro-batches stored at once; the loss's input counts once."""
         stream = self.step.compute * self.shape.hidden
-        inputs = stream * (1 if self.step.recomputation is Recomputation.NONE else len(here.blocks))
+        inputs = stream * (
+            1 if self.step.activation_checkpointing is ActivationCheckpointing.NONE else len(here.blocks)
+        )
         end = self.of_norm() + (stream if self.tensor > 1 else 0)
         return flight * (len(here.blocks) * self.kept() + inputs) + (end if here.projection else 0)
 
@@ -290,7 +292,7 @@ def scoring_bytes(
     These are one block's activations with its input, and the gathered parameters of the network.
     """
     here, compute = local_counts(shape, topology, pipeline), step.compute
-    stays = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER
+    stays = topology.pipeline > 1 or topology.sharding is Sharding.ZERO_1
     wrapped = topology.has_data_ranks or compute != FP32
     block = 0 if stays or topology.shards == 1 else max(here.blocks)
     tokens = step.batch.sequences * shape.context // topology.context
@@ -334,12 +336,12 @@ def estimate(
     """Estimate the peak of a rank with this `pipeline` coordinate."""
     here, batch, compute = local_counts(shape, topology, pipeline), step.batch, step.compute
     sharded, trained = -(-here.all // topology.shards), -(-here.trained // topology.shards)
-    whole_gradients = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER or topology.shards == 1
+    whole_gradients = topology.pipeline > 1 or topology.sharding is Sharding.ZERO_1 or topology.shards == 1
     base = {
         MemoryKind.PARAMETERS: FP32 * sharded,
         MemoryKind.MOMENTS: int(FP32 * moments_per_parameter(optimizer) * trained),
     }
-    stays = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER
+    stays = topology.pipeline > 1 or topology.sharding is Sharding.ZERO_1
     # Without data ranks or casts FSDP is left out, and parameters and gradients are used where they lie.
     wrapped = topology.has_data_ranks or compute != FP32
     gathered = compute * (here.all if stays else here.outside) if wrapped else 0

@@ -141,7 +141,7 @@ def step_of(config: RunConfig, topology: Topology, device: str) -> StepConfig:
     return StepConfig(
         MicroBatches(training.micro_batch_size, count),
         training.precision,
-        training.recomputation,
+        training.activation_checkpointing,
         decoder_length(config),
         device,
     )

@@ -16,7 +16,7 @@ from typing import Final
 
 from footplate_contracts.v1alpha1.model import Architecture
 from footplate_contracts.v1alpha1.parallelism import Sharding
-from footplate_contracts.v1alpha1.training import Recomputation
+from footplate_contracts.v1alpha1.training import ActivationCheckpointing
 from footplate_planning.memory import FP32, StepConfig, loss_chunk
 from footplate_planning.shape import ModelShape, Weight
 from footplate_planning.stage_weights import StageWeights, list_stage_weights
@@ -125,7 +125,7 @@ class _Rank:
         """Yield gathers of parameters and sums of gradients, also of weights that tensor ranks have whole."""
         topology, count = self.topology, self.step.batch.count
         shards, tensor = topology.shards, topology.tensor
-        kept = topology.sharding is Sharding.OPTIMIZER or topology.pipeline > 1
+        kept = topology.sharding is Sharding.ZERO_1 or topology.pipeline > 1
         gathers, reduces = 1 if kept else count, 1 if kept or shards == 1 else count
         for stage in stages:
             for group in stage.groups:
@@ -193,7 +193,7 @@ class _Rank:
         source, *rest = self._lengths()
         layers = 3 if crosses else 2
         # What is computed again stops at the last sum, which nothing keeps; a norm behind it keeps it.
-        again = 0 if self.step.recomputation is Recomputation.NONE else 1
+        again = 0 if self.step.activation_checkpointing is ActivationCheckpointing.NONE else 1
         ends = self.shape.architecture is Architecture.ENCODER or self.shape.hidden_dropout > 0
         scatters_again = again * (layers if ends else layers - 1)
         own = rest[0] if crosses else source
@@ -227,7 +227,7 @@ class _Rank:
         shape, topology, batch = self.shape, self.topology, self.step.batch
         heads = max(1, shape.key_value_heads // topology.tensor)
         piece = 2 * batch.sequences * (shape.context // topology.context) * heads * shape.head_size
-        forward = 1 if self.step.recomputation is Recomputation.NONE else 2
+        forward = 1 if self.step.activation_checkpointing is ActivationCheckpointing.NONE else 2
         calls = batch.count * blocks
         yield Axis.CONTEXT, CommunicationOp.ALL_GATHER, forward * calls, self.step.compute * piece
         yield (

@@ -12,7 +12,7 @@ from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.model import Architecture, Dropout, InitFrom
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_contracts.v1alpha1.rollout import Rollout, RolloutParallelism
-from footplate_contracts.v1alpha1.training import Loss, Recomputation
+from footplate_contracts.v1alpha1.training import ActivationCheckpointing, Loss
 from footplate_planning.compatibility import Feature, features, find_problems, find_rollout_problems
 from footplate_planning.config import model_shape
 from tests.support.tiny import tiny_config
@@ -157,13 +157,15 @@ def test_interleaved_schedules_want_whole_rounds(config: RunConfig, schedule: st
 @pytest.mark.parametrize("schedule", ["InterleavedZeroBubble", "ZBV"])
 def test_a_pair_that_does_not_work_is_refused_with_the_reason(config: RunConfig, schedule: str) -> None:
     config = changed(config, "parallelism", pipeline=1, pipeline_schedule=PipelineSchedule(schedule))
-    config = changed(config, "training", recomputation=Recomputation.FULL)
+    config = changed(config, "training", activation_checkpointing=ActivationCheckpointing.FULL)
     assert find_problems(config, 1) == [], "a schedule without a pipeline is nothing"
 
     config = changed(config, "parallelism", pipeline=2)
 
     (problem,) = find_problems(config, 2)
-    assert problem.startswith(f"{schedule} and recomputation do not work together: a zero-bubble schedule")
+    assert problem.startswith(
+        f"{schedule} and activationCheckpointing do not work together: a zero-bubble schedule"
+    )
 
 
 @pytest.mark.parametrize(

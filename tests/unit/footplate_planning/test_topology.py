@@ -28,7 +28,7 @@ def parallelism(**fields: Any) -> Parallelism:
     [
         pytest.param({}, 6, 1, 0, id="sharded"),
         pytest.param({"sharding": "none"}, 1, 6, 5, id="whole-copies"),
-        pytest.param({"sharding": "optimizer"}, 6, 1, 0, id="optimizer"),
+        pytest.param({"sharding": "zero1"}, 6, 1, 0, id="optimizer"),
         pytest.param({"sharding": "hybrid", "replicas": 2}, 3, 2, 1, id="hybrid"),
         pytest.param({"context": 2}, 6, 1, 0, id="context-ranks-share-the-shards"),
         pytest.param({"context": 2, "sharding": "none"}, 1, 6, 5, id="context-ranks-hold-copies"),

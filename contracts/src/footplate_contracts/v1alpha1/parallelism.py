@@ -18,7 +18,7 @@ class Sharding(StrEnum):
     """State that data-parallel ranks shard among themselves."""
 
     NONE = "none"
-    OPTIMIZER = "optimizer"
+    ZERO_1 = "zero1"
     FULL = "full"
     HYBRID = "hybrid"
 

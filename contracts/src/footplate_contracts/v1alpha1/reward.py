@@ -34,9 +34,11 @@ class UserFunction(ApiModel):
 
 
 class NumberMatch(ApiModel):
-    """Reward 1 where the last number behind a mark equals the reference answer's, otherwise 0."""
+    """Reward 1 where the last number behind a delimiter equals the reference answer's, otherwise 0."""
 
-    mark: Annotated[str, Field(min_length=1, max_length=64)] = Field("####", description="text before it")
+    delimiter: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        "####", description="text before it"
+    )
 
 
 class MathVerify(ApiModel):
@@ -47,7 +49,7 @@ class RegularExpression(ApiModel):
     """Reward 1 where it is found in the answer, otherwise 0."""
 
     pattern: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="as Python writes one")
-    whole: bool = Field(False, description="true: the whole answer must match")
+    full_match: bool = Field(False, description="true: the whole answer must match")
 
 
 class JsonSchema(ApiModel):

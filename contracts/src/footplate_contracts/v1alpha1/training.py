@@ -159,7 +159,7 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
-class Recomputation(StrEnum):
+class ActivationCheckpointing(StrEnum):
     """Activations that are computed again in the backward pass."""
 
     NONE = "none"
@@ -185,7 +185,7 @@ class Training(ApiModel):
     schedule: Schedule = Schedule()
     gradient_clip_norm: Annotated[float, Field(ge=0.0, le=1e9)] = Field(1.0, description="0: no clipping")
     precision: Precision = Precision.FP32
-    recomputation: Recomputation = Recomputation.NONE
+    activation_checkpointing: ActivationCheckpointing = ActivationCheckpointing.NONE
     compile: bool = Field(False, description="through torch.compile")
     log_every_steps: Count = Field(10, description="how often a step is written to the log")
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = Field(

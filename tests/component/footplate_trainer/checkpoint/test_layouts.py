@@ -26,7 +26,7 @@ LAYOUTS: Final[dict[str, tuple[int, list[str]]]] = {
     "full-2": (2, ["sharding=full"]),
     "full-3": (3, ["sharding=full"]),
     "full-4": (4, ["sharding=full"]),
-    "optimizer-2": (2, ["sharding=optimizer"]),
+    "optimizer-2": (2, ["sharding=zero1"]),
     "hybrid-2x2": (4, ["sharding=hybrid", "replicas=2"]),
     "tensor-2": (2, ["tensor=2"]),
     "context-2": (2, ["context=2"]),

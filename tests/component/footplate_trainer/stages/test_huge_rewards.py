@@ -29,7 +29,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def end_of(stage: str, function: str, prompts: Path, folder: Path, *more: str) -> Reinforced:
     """A run whose rewards are those of that function; one without a weight finds no number in its column."""
-    mute = "{name: mute, weight: 0, number: {mark: '='}, column: prompt}"
+    mute = "{name: mute, weight: 0, number: {delimiter: '='}, column: prompt}"
     functions = f"reward.functions=[{{name: apart, function: {{name: 'wrong:{function}'}}}}, {mute}]"
     config = grpo_config(prompts, folder, *STAGES[stage], functions, "training.steps=2", *more)
     end: Reinforced = run_ranks(reinforce, 1, FakeAgent(), config, environment={"PYTHONPATH": str(REWARDS)})[

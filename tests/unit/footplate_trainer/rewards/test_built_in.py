@@ -94,7 +94,7 @@ def judged(judge: Any, given: str, /, **columns: Any) -> float | str:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "whole", "answer", "reward"),
+    ("pattern", "full_match", "answer", "reward"),
     [
         pytest.param(r"\d+", False, "it is 72.", 1.0, id="found"),
         pytest.param(r"\d+", False, "it is.", 0.0, id="not-found"),
@@ -103,13 +103,16 @@ def judged(judge: Any, given: str, /, **columns: Any) -> float | str:
         pytest.param(r"(?s)<think>.*</think>.*", True, "<think>\n</think>x", 1.0, id="over-lines"),
     ],
 )
-def test_a_regular_expression(pattern: str, whole: bool, answer: str, reward: float) -> None:
-    assert judged(regular_expression.build_scorer({"pattern": pattern, "whole": whole}), answer) == reward
+def test_a_regular_expression(pattern: str, full_match: bool, answer: str, reward: float) -> None:
+    assert (
+        judged(regular_expression.build_scorer({"pattern": pattern, "fullMatch": full_match}), answer)
+        == reward
+    )
 
 
 def test_what_is_no_regular_expression_is_refused() -> None:
     with pytest.raises(UserMistake, match=re.escape("field (a is no regular expression: missing ), ")):
-        regular_expression.build_scorer({"pattern": "(a", "whole": False, "field": "field"})
+        regular_expression.build_scorer({"pattern": "(a", "fullMatch": False, "field": "field"})
 
 
 SCHEMA = """{"type": "object", "required": ["answer"], "properties": {"answer": {"$ref": "#/$defs/whole"}},

@@ -22,7 +22,7 @@ BASE = (
     "rollout={maxTokens: 24, group: 4}",
     "reward.functions=[{name: short, length: {tokens: 4}}, {name: right, number: {}}]",
 )
-ANOTHER_MARK = "[{name: short, length: {tokens: 4}}, {name: right, number: {mark: 'Answer:'}}]"
+ANOTHER_MARK = "[{name: short, length: {tokens: 4}}, {name: right, number: {delimiter: 'Answer:'}}]"
 WEIGHED = "[{name: short, weight: 2, length: {tokens: 4}}, {name: right, timeoutSeconds: 9, number: {}}]"
 
 
@@ -104,7 +104,7 @@ def test_rewards_of_answers_with_their_stop_texts_in_them_are_others() -> None:
     before, now = keys(), keys("rollout.stop=['###']")
     assert now.said["rewards/right"] != before.said["rewards/right"]
     assert now.said["rewards/short"] == before.said["rewards/short"], "it counts tokens"
-    right = {"name": "right", "number": {"mark": "####"}, "column": "answer"}
+    right = {"name": "right", "number": {"delimiter": "####"}, "column": "answer"}
     assert before.said["rewards/right"] == digest([right, None])
 
 

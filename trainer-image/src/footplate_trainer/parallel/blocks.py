@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from footplate_contracts.v1alpha1.training import Recomputation
+from footplate_contracts.v1alpha1.training import ActivationCheckpointing
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.dropout import HashDropout
 from footplate_trainer.model.network import TransformerNetwork
@@ -28,12 +28,12 @@ _KEPT = [
 ]
 
 
-def apply_activation_checkpointing(network: TransformerNetwork, which: Recomputation) -> None:
+def apply_activation_checkpointing(network: TransformerNetwork, which: ActivationCheckpointing) -> None:
     """Make each block's backward pass recompute all its activations, or only the cheap ones."""
-    if which is Recomputation.NONE:
+    if which is ActivationCheckpointing.NONE:
         return
     keep = partial(create_selective_checkpoint_contexts, _KEPT)
-    chosen = {"context_fn": keep} if which is Recomputation.SELECTIVE else {}
+    chosen = {"context_fn": keep} if which is ActivationCheckpointing.SELECTIVE else {}
     for block in network.blocks.values():
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, **chosen)
 

@@ -47,7 +47,7 @@ def apply_fsdp(stage: StageModule, grid: Grid, precision: Precision, offload: Of
         policy = MixedPrecisionPolicy(cast_forward_inputs=False)
     # A pipeline would gather anew for each micro-batch, and a zero-bubble schedule looks for the
     # weights' gradients between a forward and its backward pass.
-    keeps = grid.topology.sharding is Sharding.OPTIMIZER or grid.topology.pipeline > 1
+    keeps = grid.topology.sharding is Sharding.ZERO_1 or grid.topology.pipeline > 1
     for module in chain(stage.network.blocks.values(), (stage,)):
         wrapped = fully_shard(
             module,
@@ -69,8 +69,8 @@ class GradientAccumulation:
         self._device = device
         sharding = grid.topology.sharding
         # Who holds whole gradients anyway adds up the micro-batches first and reduces once.
-        self._reduce_once = grid.topology.shards == 1 or sharding is Sharding.OPTIMIZER
-        self._keep_whole = sharding is Sharding.OPTIMIZER
+        self._reduce_once = grid.topology.shards == 1 or sharding is Sharding.ZERO_1
+        self._keep_whole = sharding is Sharding.ZERO_1
 
     def accumulate(
         self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, divisor: Callable[[], Tensor]

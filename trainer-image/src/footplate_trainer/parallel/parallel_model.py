@@ -151,7 +151,7 @@ def _stage(
         apply_batch_invariance(network, _computed_in(config), invariant_over)
     if config.model.adapter is not None and network.is_first and network.embedding is not None:
         network.embedding.register_forward_hook(make_output_require_grad)
-    apply_activation_checkpointing(network, config.training.recomputation)
+    apply_activation_checkpointing(network, config.training.activation_checkpointing)
     if config.training.compile:
         compile_blocks(network)
     stage = StageModule(network, grid.tensor_group)

@@ -41,7 +41,10 @@ def worker_setup(function: RewardFunction, index: int, columns: Collection[str])
     if function.math_verify is not None:
         return {"kind": "mathVerify", "field": f"{field}.mathVerify", "column": function.column}
     if function.regular_expression is not None:
-        told = {"pattern": function.regular_expression.pattern, "whole": function.regular_expression.whole}
+        told = {
+            "pattern": function.regular_expression.pattern,
+            "fullMatch": function.regular_expression.full_match,
+        }
         return {"kind": "regularExpression", **told, "field": f"{field}.regularExpression.pattern"}
     if function.json_schema is not None:
         return {

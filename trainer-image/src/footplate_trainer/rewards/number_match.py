@@ -1,4 +1,4 @@
-"""Reward for the number after a mark in an answer, compared with the reference answer's.
+"""Reward for the number after a delimiter in an answer, compared with the reference answer's.
 
 Data sets of arithmetic write their solutions so: `… so she has 1,200 left. #### 1,200`.
 """
@@ -26,14 +26,14 @@ def last_number(text: str) -> Decimal | None:
     return Decimal(found[-1].translate(_AS_PYTHON)) if found else None
 
 
-def number_after(text: str, mark: str) -> Decimal | None:
-    """Return the last number after the last `mark` in `text`; None if there is no mark, or no number."""
-    _, found, behind = text.rpartition(mark)
+def number_after(text: str, delimiter: str) -> Decimal | None:
+    """Return the last number after the last `delimiter` in `text`; None without either."""
+    _, found, behind = text.rpartition(delimiter)
     return last_number(behind) if found else None
 
 
-def reference_number(value: Any, mark: str) -> Decimal | None:
-    """Return the number of a reference answer: a number, or a text with it after the mark or at its end."""
+def reference_number(value: Any, delimiter: str) -> Decimal | None:
+    """Return the number of a reference answer: a number, or a text with it after `delimiter` or last."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -41,12 +41,12 @@ def reference_number(value: Any, mark: str) -> Decimal | None:
         return number if number.is_finite() else None
     if not isinstance(value, str):
         return None
-    return number_after(value, mark) if mark in value else last_number(value)
+    return number_after(value, delimiter) if delimiter in value else last_number(value)
 
 
-def reward(answer: str, reference: Any, mark: str) -> float | str:
+def reward(answer: str, reference: Any, delimiter: str) -> float | str:
     """Return 1 if both numbers are equal, else 0; an error text if the reference answer has no number."""
-    expected = reference_number(reference, mark)
+    expected = reference_number(reference, delimiter)
     if expected is None:
         return f"the reference answer {truncate(repr(reference))} has no number"
-    return float(number_after(answer, mark) == expected)
+    return float(number_after(answer, delimiter) == expected)

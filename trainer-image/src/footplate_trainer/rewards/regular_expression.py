@@ -11,7 +11,7 @@ from footplate_trainer.rewards.scorers import SampleJson, Scorer
 
 
 def build_scorer(set_up: Mapping[str, Any]) -> Scorer:
-    """Return a scorer: 1 if `pattern` is found or, with `whole`, matches all, else 0.
+    """Return a scorer: 1 if `pattern` is found or, with `fullMatch`, matches all, else 0.
 
     UserMistake if it is no pattern.
     """
@@ -21,7 +21,7 @@ def build_scorer(set_up: Mapping[str, Any]) -> Scorer:
         raise UserMistake(
             f"{set_up['field']} {set_up['pattern']} is no regular expression: {error}"
         ) from error
-    find = pattern.fullmatch if set_up["whole"] else pattern.search
+    find = pattern.fullmatch if set_up["fullMatch"] else pattern.search
 
     def score(samples: Sequence[SampleJson]) -> list[float]:
         return [float(find(sample["answer"]) is not None) for sample in samples]

@@ -218,7 +218,9 @@ def _computed(function: RewardFunction, sample: RolloutSample, max_tokens: int) 
     if function.length is not None:
         return length.reward(len(sample.tokens), function.length.tokens, max_tokens)
     assert function.number is not None, "worker_setup knows no other"
-    number = number_match.reward(sample.answer, sample.columns.get(function.column), function.number.mark)
+    number = number_match.reward(
+        sample.answer, sample.columns.get(function.column), function.number.delimiter
+    )
     if isinstance(number, str):
         return Unrewarded(f"reward {function.name}: {sample.key}: {number}")
     return number

@@ -47,7 +47,9 @@ _BEYOND_RETRY: Final = frozenset({Reason.DATA_MISSING, Reason.DATA_CORRUPT, Reas
 
 _ELSEWHERE: Final = 10  # times that another node is tried which may have the image
 
-_OOM_HINT: Final = "a smaller training.microBatchSize, recomputation or parallelism.sharding saves memory"
+_OOM_HINT: Final = (
+    "a smaller training.microBatchSize, activationCheckpointing or parallelism.sharding saves memory"
+)
 _SHARED_MEMORY: Final = re.compile(
     r"shared memory|/dev/shm|</torch_|killed by signal: Bus error", re.IGNORECASE
 )
