@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +11,7 @@ import pytest
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import Attempt
-from footplate_operator.runtime.clock import format_time
+from footplate_operator.runtime.clock import format_time, parse_time
 from footplate_operator.trainingrun import failure_window
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import (
@@ -55,6 +56,16 @@ def past(
     )
 
 
+def counted(attempts: Iterable[Attempt]) -> failure_window.Recent:
+    """The failures of these attempts, each since the checkpoint that it went on from."""
+    recent: failure_window.Recent = ()
+    for attempt in attempts:
+        if attempt.cause is not None and attempt.end is not None:
+            saved = max(0, (attempt.end_step or 0) - attempt.lost_steps)
+            recent = failure_window.add_failures(recent, attempt.cause.value, parse_time(attempt.end), saved)
+    return recent
+
+
 def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, step: int = 0) -> History:
     running = Attempt(number=2, start=format_time(NOW), start_step=start)
     return History(
@@ -65,7 +76,7 @@ def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, s
         checkpoint_step=checkpoint,
         stepped=True,
         attempts=(*attempts, running),
-        recent=failure_window.failures_from_attempts(attempts),
+        recent=counted(attempts),
     )
 
 

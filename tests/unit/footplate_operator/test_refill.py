@@ -8,8 +8,7 @@ from random import Random
 import pytest
 
 from footplate_contracts.names import Cause
-from footplate_contracts.v1alpha1.status import RECENT_LIMIT, Attempt, RecentFailures
-from footplate_operator.runtime.clock import format_time
+from footplate_contracts.v1alpha1.status import RECENT_LIMIT
 from footplate_operator.trainingrun import failure_window
 
 NOW = datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
@@ -94,12 +93,3 @@ def test_a_better_reason_moves_one_failure_to_its_cause() -> None:
     assert [dict(part.failures) for part in moved] == [{"Hang": 1}, {"OutOfMemory": 1}, {"NodeLost": 1}]
     assert failure_window.remove_failure(moved, Cause.OUT_OF_MEMORY, seen) == (moved[0], moved[2])
     assert failure_window.remove_failure(recent, Cause.STORAGE, seen) == recent
-
-
-def test_the_status_of_an_earlier_release_counts_by_its_attempts() -> None:
-    time = format_time(NOW)
-    ended = Attempt(number=1, start=time, end=time, cause=Cause.HANG, end_step=37, lost_steps=7)
-    running = Attempt(number=2, start=time)
-    hour = format_time(NOW.replace(minute=0), "seconds")
-    counted = RecentFailures(hour=hour, checkpoint_step=30, failures={"Hang": 1})
-    assert failure_window.failures_from_attempts([ended, running]) == (counted,)

@@ -7,7 +7,6 @@ import pytest
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import GenerationId
 from footplate_operator.runtime.kinds import POD
-from tests.support.fake_cluster import travelled
 from tests.support.operator_world import World, running
 
 OWN_LIMIT = "Pod ephemeral local storage usage exceeds the total limit of containers 10Gi. "
@@ -120,24 +119,6 @@ async def test_a_limit_refills_when_a_day_and_three_checkpoints_are_over() -> No
     assert counted(world) == {"Storage": 9}, "two checkpoints since"
     await world.live(20, until=lambda: len(world.coordinator().saved) == 3)
     assert (counted(world), world.status["failures"]) == ({}, {"Storage": 9})
-
-
-async def test_the_status_of_an_earlier_release_goes_on_as_that_counted() -> None:
-    world = await running()
-    await world.live(20, until=lambda: len(world.coordinator().saved) >= 2)
-    interrupt(world, *[Cause.STORAGE] * 2)
-    await world.reconcile()
-    body = travelled(world.run)
-    for field in ("recentFailures", "failuresSeenByCause"):
-        del body["status"][field]
-    del body["status"]["checkpoint"]["recentSteps"]
-    world.cluster.put(body)
-    world.start_operator()
-    interrupt(world, Cause.STORAGE)
-    await world.live(1)
-    assert counted(world) == world.status["failures"] == {"Storage": 3}
-    assert world.status["failuresSeenByCause"] == {"Storage": 3}
-    assert world.status["checkpoint"]["recentSteps"] == world.coordinator().saved[-3:]
 
 
 @pytest.mark.parametrize(("code", "name"), [(139, "SIGSEGV"), (132, "SIGILL"), (134, "SIGABRT"), (2, "")])

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
 
-from footplate_contracts.v1alpha1.status import RECENT_LIMIT, Attempt, RecentFailures
+from footplate_contracts.v1alpha1.status import RECENT_LIMIT, RecentFailures
 from footplate_operator.runtime.clock import format_time, parse_time
 
 CHECKPOINTS: Final = 3
@@ -70,16 +70,6 @@ def remove_failure(recent: Recent, cause: str, seen: datetime, instead: str | No
     changed = recent[found].model_copy(update={"failures": _positive(counts)})
     parts = (*recent[:found], changed, *recent[found + 1 :])
     return tuple(part for part in parts if part.failures)
-
-
-def failures_from_attempts(attempts: Iterable[Attempt]) -> Recent:
-    """Count the failures of the listed attempts, as an earlier release did."""
-    recent: Recent = ()
-    for attempt in attempts:
-        if attempt.cause is not None and attempt.end is not None:
-            saved = max(0, (attempt.end_step or 0) - attempt.lost_steps)
-            recent = add_failures(recent, attempt.cause.value, parse_time(attempt.end), saved)
-    return recent
 
 
 def _hour(moment: datetime) -> datetime:

@@ -14,7 +14,6 @@ from typing import Final
 from footplate_contracts.names import Reason
 from footplate_contracts.v1alpha1.status import Attempt, RecentFailures, TrainingRunStatus
 from footplate_operator.runtime.clock import format_time, parse_time
-from footplate_operator.trainingrun import failure_window
 from footplate_operator.trainingrun.run import Run
 
 # Ends of attempts in which nothing ran: not all workers had nodes.
@@ -95,7 +94,7 @@ def history_of(run: Run, seen: TrainingRunStatus, now: datetime) -> History:
         stepped=reached > 0,
         attempts=tuple(status.attempts),
         failures=status.failures,
-        recent=_recent(run, now),
+        recent=tuple(status.recent_failures or ()),
         restarts=status.restarts,
         incarnation=status.incarnation,
         trained=status.world.generation if status.world else "",
@@ -109,17 +108,3 @@ def _looked(run: Run) -> datetime:
     if status.progress is not None and status.progress.last_updated_time:
         times.append(status.progress.last_updated_time)
     return max([run.created, *map(parse_time, times)])
-
-
-def _recent(run: Run, now: datetime) -> tuple[RecentFailures, ...]:
-    """Return the failures that restart limits count; rebuild them from a status of an earlier release."""
-    status = run.status
-    if status.recent_failures is not None:
-        return tuple(status.recent_failures)
-    recent = failure_window.failures_from_attempts(status.attempts)
-    if now - run.created <= failure_window.DAY:  # it counted all of these, whether listed or not
-        for cause, total in status.failures.items():
-            listed = sum(part.failures.get(cause, 0) for part in recent)
-            if total > listed:
-                recent = failure_window.add_failures(recent, cause, run.created, 0, total - listed)
-    return recent

@@ -51,19 +51,10 @@ def _newest(run: Run, record: CheckpointRecord, steps: Sequence[int]) -> Checkpo
         )
     else:
         newest = known
-    told = [*_recent_steps(known, run.spec.checkpoint.every_steps), *steps, record.step]
+    told = [*(known.recent_steps if known is not None else ()), *steps, record.step]
     # One behind the newest is of a history that was rolled back.
     recent = sorted({step for step in told if 0 < step <= record.step})[-failure_window.CHECKPOINTS :]
     return newest if recent == newest.recent_steps else newest.model_copy(update={"recent_steps": recent})
-
-
-def _recent_steps(known: CheckpointStatus | None, every: int) -> list[int]:
-    """Return the steps of the last durable checkpoints; an earlier release assumed regular ones."""
-    if known is None:
-        return []
-    return known.recent_steps or [
-        known.latest_step - number * every for number in range(failure_window.CHECKPOINTS)
-    ]
 
 
 def _kept(found: RetainedCheckpoint) -> RetainedCheckpointStatus:
