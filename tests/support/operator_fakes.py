@@ -7,10 +7,12 @@ trains until something breaks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from prometheus_client import CollectorRegistry
 
 from footplate_contracts.coordinator_state import CoordinatorState, NumberedFailure, Progress, RunState
 from footplate_contracts.directives import LATER_DIRECTIVES, Directives, HangTimeouts
@@ -29,11 +31,17 @@ from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import RequestForbidden
 from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials, derive_credentials, key_id
 from footplate_operator.keys.keyring import CredentialSource
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.fence import FencedCluster
 from footplate_operator.runtime.kinds import SECRET, Json
 from footplate_operator.runtime.objects import Key
+from footplate_operator.scope import EVERYTHING, Scope
+from footplate_operator.services import Services
 from footplate_operator.trainingrun.history_client import FinalStatus, RecordingTracker
 from footplate_operator.trainingrun.observation import RecordingStatus
 from footplate_operator.trainingrun.revision import Defaults
+from footplate_operator.trainingrun.run import TRAINING_RUN
+from footplate_operator.usage.recorder import UsageRecorder
 from tests.support.fake_cluster import Clock, FakeCluster, copied
 
 DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1", api_url="http://api")
@@ -154,6 +162,28 @@ class FakeKeys(CredentialSource):
         if key == self.current_key_id:
             return derive_credentials(self.key, uid, names, created)
         return self.handed_over.get(uid)
+
+
+def services_of(
+    cluster: Cluster,
+    clock: Callable[[], datetime],
+    requeue: Callable[[Key], None],
+    api: ApiAccess = API,
+    scope: Scope = EVERYTHING,
+    credentials: CredentialSource | None = None,
+) -> Services:
+    """What a kind gets of an operator that leads."""
+    fenced = FencedCluster(cluster, lambda: None)
+    return Services(
+        cluster=fenced,
+        clock=clock,
+        requeue=requeue,
+        registry=CollectorRegistry(),
+        api=api,
+        scope=scope,
+        usage=UsageRecorder(fenced, clock, (TRAINING_RUN,), scope=scope),
+        credentials=credentials or FakeKeys(),
+    )
 
 
 @dataclass

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from footplate_operator.profiles import decode_profile
 from footplate_operator.trainingrun.revision import Revision, admit
-from footplate_operator.trainingrun.run import Run, decode, decode_profile
+from footplate_operator.trainingrun.run import Run, decode
 from tests.support.operator_fakes import DEFAULTS, RELEASE, profile_manifest, run_manifest
 
 H100: Final[dict[str, Any]] = {

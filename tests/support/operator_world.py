@@ -1,7 +1,6 @@
 """A whole small world around the operator: cluster, kubelet, coordinator, training, and time.
 
-Everything is in one process and nothing waits: a test moves the clock, lets the
-world act, and looks at what stands.
+All is in one process and nothing waits: a test moves the clock, lets the world act, and looks at what stands.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from footplate_contracts.directives import Command, Directives
 from footplate_contracts.names import Cause, Env, Reason, RunUid
 from footplate_contracts.reports import CheckpointRecord, GenerationId
 from footplate_operator.errors import OperatorError
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.handlers import Handlers
@@ -27,7 +27,7 @@ from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.trainingrun.controller import TrainingRunController
 from footplate_operator.trainingrun.coordinator_client import CoordinatorEndpoint
 from footplate_operator.trainingrun.metrics import RunMetrics
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import Clock, FakeCluster, copied
 from tests.support.operator_fakes import (
@@ -45,6 +45,7 @@ from tests.support.operator_fakes import (
     identity,
     profile_manifest,
     run_manifest,
+    services_of,
 )
 from tests.support.operator_watches import Watches
 
@@ -89,15 +90,14 @@ class World:
         self.followed: dict[RunUid, CoordinatorEndpoint] = {}
         self.key_of: dict[RunUid, Key] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
-        metrics = RunMetrics(self.metrics.registry)
-        beside = (self.defaults, metrics, RELEASE, self.histories, self.api, self.keys, self.clock)
-        controller = TrainingRunController(self.cluster, self, *beside, scope=self.scope)
-        self.cache, self.usage, self.prices = Cache(controller), controller.usage, controller.prices
+        services = services_of(self.cluster, self.clock, self.queue.add, self.api, self.scope, self.keys)
+        told = (self.histories, self.defaults, RunMetrics(self.metrics.registry), RELEASE)
+        self.cache = Cache(controller := TrainingRunController(services, self, *told))
+        self.usage, self.prices = services.usage.tracker, services.usage.prices
         actor = Actor(controller, self.cluster, self.cache)
         writer = StatusWriter(controller, self.cluster, self.cache, self.queue, self.clock, "operator")
-        self.reconciler = Reconciler(
-            controller, self.cluster, self.cache, self.queue, actor, writer, self.clock, RESYNC_SECONDS
-        )
+        works = (self.queue, actor, writer, self.clock, RESYNC_SECONDS)
+        self.reconciler = Reconciler(controller, self.cluster, self.cache, *works)
         self.handlers = Handlers(controller, self.cache, self.queue).watches()
         self.watches = Watches(copied(body) for kind in self.handlers for body in self.cluster.all(kind))
 

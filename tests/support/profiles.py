@@ -9,11 +9,11 @@ from ruamel.yaml import YAML
 
 from footplate_contracts.names import WorkerId
 from footplate_contracts.v1alpha1.placement import PackPlacement
+from footplate_operator.profiles import decode_profile
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.manifests import coordinator
 from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.revision import admit
-from footplate_operator.trainingrun.run import decode_profile
 from tests.support.operator_fakes import DEFAULTS, RELEASE
 from tests.support.operator_runs import run
 from tests.support.pod_manifests import spare_pod, worker_pod

@@ -9,15 +9,14 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
 import kopf
-from prometheus_client import CollectorRegistry
 
 from footplate_contracts import environment, logs
 from footplate_contracts.logs import log_fields
@@ -26,7 +25,7 @@ from footplate_contracts.tls_buffers import limit_tls_buffers
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.certificates.reconciler import CertificateReconciler
 from footplate_operator.errors import ClusterError, NotFound, OperatorError, RequestForbidden
-from footplate_operator.keys.keyring import CredentialSource, Keyring
+from footplate_operator.keys.keyring import Keyring
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
@@ -42,27 +41,14 @@ from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.watch_liveness import WatchLiveness, watch_paths
 from footplate_operator.runtime.workqueue import WorkQueue
-from footplate_operator.scope import Scope
+from footplate_operator.services import Services
 from footplate_operator.settings import Settings
 from footplate_operator.trainingrun.factory import training_runs
-from footplate_operator.trainingrun.revision import Defaults
+from footplate_operator.trainingrun.run import TRAINING_RUN
+from footplate_operator.usage.recorder import UsageRecorder
 
-NewController = Callable[
-    [
-        Cluster,
-        Callable[[Key], None],
-        CollectorRegistry,
-        Defaults,
-        ApiAccess,
-        CredentialSource,
-        Callable[[], None],
-        Callable[[], datetime],
-        timedelta,
-        Scope,
-    ],
-    AbstractAsyncContextManager[Controller[Any, Any, Any]],
-]
-KINDS: Final[Sequence[NewController]] = (training_runs,)
+NewController = Callable[[Services, Settings], AbstractAsyncContextManager[Controller[Any, Any, Any]]]
+KINDS: Final[Mapping[Kind, NewController]] = {TRAINING_RUN: training_runs}
 
 _log = logging.getLogger("footplate_operator")
 _DISCOVERY_SECONDS: Final = 1.0
@@ -72,7 +58,7 @@ _NONE: Final = "metadata.name=none"  # whether a kind can be listed, without its
 _LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
 
 
-def main(kinds: Sequence[NewController] = KINDS) -> int:
+def main(kinds: Mapping[Kind, NewController] = KINDS) -> int:
     """Return the exit code: 0 after SIGTERM, 78 for settings that cannot work, 1 otherwise."""
     try:
         own = environment.read_settings(Settings)
@@ -139,7 +125,7 @@ class _Replica:
         return ", ".join(sorted({kind.name for own in self.served for kind in own.handlers.unseen}))
 
 
-async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
+async def operate(own: Settings, kinds: Mapping[Kind, NewController]) -> None:
     """Run until SIGTERM or SIGINT; raises OperatorError where that is impossible."""
     stop = asyncio.Event()
     _listen_for_signals(stop)
@@ -151,14 +137,14 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
         lease = KubernetesCluster(await login(), metrics.count_request)
         stack.push_async_callback(lease.close)
         leadership = Leadership(lease, own.namespace, own.lease_name, own.identity, own.lease_seconds, now)
-        keeper = CertificateReconciler(
-            FencedCluster(cluster, leadership.check), own.certificate_names, now, own.external_ca_bundle
-        )
+        fenced = FencedCluster(cluster, leadership.check)
+        keeper = CertificateReconciler(fenced, own.certificate_names, now, own.external_ca_bundle)
         bundle = (lambda: keeper.bundle) if own.manages_certificates else (lambda: None)
         api = ApiAccess(own.api_url, own.api_token_file, bundle)
-        keys = Keyring(FencedCluster(cluster, leadership.check), own.keys)
-        parts = _Parts(cluster, leadership, metrics, now, own, api, keys)
-        served = [await _serve(kind, parts, stack) for kind in kinds]
+        keys = Keyring(fenced, own.keys)
+        usage = UsageRecorder(fenced, now, kinds, timedelta(days=own.usage_days), own.scope)
+        shared = partial(Services, fenced, now, api=api, scope=own.scope, usage=usage, credentials=keys)
+        served = [await _serve(new, shared, metrics, own, stack) for new in kinds.values()]
         watched = [kind for own_kind in served for kind in own_kind.watched]
         hints = frozenset(kind for own_kind in served for kind in own_kind.hints)
         replica = _Replica(
@@ -175,7 +161,7 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
             return
         replica.leading = True
         _log.info("leading", extra=log_fields(identity=own.identity, namespace=own.namespace))
-        works = [work for kind in served for work in (kind.work(), kind.handlers.controller.run_background())]
+        works = [*(kind.work() for kind in served), usage.run()]
         if own.manages_certificates:
             await keeper.begin()
             works.append(keeper.run())
@@ -193,29 +179,18 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
             raise OperatorError("the watches ended by themselves")
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """Dependencies that all kinds share."""
-
-    cluster: Cluster
-    leadership: Leadership
-    metrics: Metrics
-    now: Callable[[], datetime]
-    own: Settings
-    api: ApiAccess
-    keys: CredentialSource
-
-
-async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _Kind:
-    """Return the queue, handlers and workers of a kind, until `stack` ends; writes need the Lease."""
-    own, metrics, now, check = parts.own, parts.metrics, parts.now, parts.leadership.check
-    cluster = FencedCluster(parts.cluster, check)
+async def _serve(
+    new: NewController,
+    shared: Callable[..., Services],
+    metrics: Metrics,
+    own: Settings,
+    stack: AsyncExitStack,
+) -> _Kind:
+    """Return the queue, handlers and workers of a kind, until `stack` ends."""
     queue: WorkQueue[Key] = WorkQueue(random.Random(), metrics.waited.observe)
-    kept_for = timedelta(days=own.usage_days)
-    beside = (own.defaults, parts.api, parts.keys, check, now, kept_for, own.scope)
-    making = new(cluster, queue.add, metrics.registry, *beside)
-    controller = await stack.enter_async_context(making)
-    cache = Cache(controller)
+    services = shared(requeue=queue.add, registry=metrics.registry)
+    controller = await stack.enter_async_context(new(services, own))
+    cluster, now, cache = services.cluster, services.clock, Cache(controller)
     actor = Actor(controller, cluster, cache)
     writer = StatusWriter(controller, cluster, cache, queue, now, own.identity)
     reconciler = Reconciler(controller, cluster, cache, queue, actor, writer, now, own.resync_seconds)

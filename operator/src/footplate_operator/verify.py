@@ -26,9 +26,10 @@ from footplate_contracts.logs import log_fields
 from footplate_contracts.names import API_VERSION, LogFormat
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import ApiUnreachable, ClusterError
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.cluster import KubernetesCluster, login
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.trainingrun.run import TRAINING_RUN
 
 SECONDS: Final = 240.0
 PAUSE_SECONDS: Final = 0.5

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from cluster.machine.processes import BRIEF_GO
 from footplate_contracts.names import API_VERSION
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.kinds import kind_of
 from footplate_operator.tariff.tariffs import PRICE_ENTRY
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.connection import Json, ask, refused
 
 DRY_RUN = "?dryRun=All&fieldValidation=Strict"

@@ -14,13 +14,14 @@ import yaml
 
 from footplate_contracts.names import WorkerId
 from footplate_operator.errors import ClusterError, ObjectInvalid, RequestForbidden
+from footplate_operator.profiles import decode_profile
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.manifests import coordinator
 from footplate_operator.trainingrun.manifests.pod import security_context
 from footplate_operator.trainingrun.observation import ApiEndpoint
 from footplate_operator.trainingrun.policies.pod_refusals import refusal
-from footplate_operator.trainingrun.run import Run, decode_profile
+from footplate_operator.trainingrun.run import Run
 from tests.component.contracts.kube import Kubectl
 from tests.support.connection import ask, refused
 from tests.support.operator_fakes import profile_manifest

@@ -87,4 +87,4 @@ async def parcels(*_: Any) -> AsyncIterator[Parcels]:
 
 
 def main() -> int:
-    return operator((*KINDS, parcels))
+    return operator({**KINDS, PARCEL: parcels})

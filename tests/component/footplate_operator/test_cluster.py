@@ -12,10 +12,11 @@ from kubernetes.aio.client.configuration import Configuration
 from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, NotFound, ObjectInvalid
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.cluster import KubernetesCluster, login
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
 from footplate_operator.runtime.metrics import serving
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.component.footplate_operator.api import Api
 from tests.support.operator_fakes import run_manifest
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -20,7 +21,7 @@ from footplate_operator.runtime.kinds import (
     SECRET,
     SERVICE,
 )
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import Killed
 from tests.support.operator_fakes import NAME

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 from footplate_ledger.conversion import parse_time
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.tariff.tariffs import PRICE_ENTRY
-from footplate_operator.trainingrun.run import PROFILE
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.conftest import Process
 from tests.component.footplate_operator.kubelet import Node

@@ -20,6 +20,7 @@ import pytest
 from cluster.kubernetes.envtest import ApiServer, api_server
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
 from footplate_ledger.intervals import unix_second
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -32,7 +33,7 @@ from footplate_operator.runtime.kinds import (
 from footplate_operator.tariff.profile_prices import build_missing_entries, read_statement
 from footplate_operator.tariff.tariffs import PRICE_ENTRY
 from footplate_operator.trainingrun.controller import TrainingRunController
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.conftest import (

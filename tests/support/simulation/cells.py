@@ -10,7 +10,7 @@ from typing import Final
 
 from footplate_contracts.reports import RankPhase
 from footplate_elastic.coordinator.state import Rendezvous
-from footplate_operator.trainingrun.run import PROFILE
+from footplate_operator.profiles import PROFILE
 from tests.support.matrix import Fault, Phase
 from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.simulation.faults import INJECT

@@ -22,7 +22,7 @@ from footplate_operator.trainingrun.controller import TrainingRunController
 from footplate_operator.trainingrun.coordinator_client import CoordinatorEndpoint, CoordinatorPoller
 from footplate_operator.trainingrun.history_client import RecordingPoller
 from footplate_operator.trainingrun.metrics import RunMetrics
-from tests.support.operator_fakes import API, DEFAULTS, RELEASE, FakeKeys
+from tests.support.operator_fakes import DEFAULTS, RELEASE, services_of
 from tests.support.simulation.api_server import Client, Watches
 from tests.support.simulation.coordinator import SimulatedClient
 from tests.support.simulation.history import SimulatedHistory
@@ -73,8 +73,8 @@ class OperatorReplica(Process):
         metrics = Metrics()
         askers = RecordingPoller(SimulatedHistory(world, self), queue.add)
         told = RunMetrics(metrics.registry)
-        beside = (DEFAULTS, told, RELEASE, askers, API, FakeKeys(), self.now)
-        controller = TrainingRunController(cluster, watchers, *beside)
+        services = services_of(cluster, self.now, queue.add)
+        controller = TrainingRunController(services, watchers, askers, DEFAULTS, told, RELEASE)
         cache = Cache(controller)
         writer = StatusWriter(controller, cluster, cache, queue, self.now, self.name)
         actor = Actor(controller, cluster, cache)
@@ -85,7 +85,7 @@ class OperatorReplica(Process):
             await reconciler(key)
 
         self.watches = Watches(world.api, self, Handlers(controller, cache, queue).watches())
-        works = (lease.renew_forever(), queue.run(WORKERS, work), controller.run_background())
+        works = (lease.renew_forever(), queue.run(WORKERS, work), services.usage.run())
         tasks = [asyncio.ensure_future(own) for own in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

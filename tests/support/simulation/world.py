@@ -16,9 +16,10 @@ from footplate_contracts.names import RUN_CONFIG_FILE
 from footplate_contracts.rendezvous import SealedGeneration
 from footplate_contracts.reports import GenerationId, TelemetryBatch
 from footplate_elastic.protocol.outline import RunOutline
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import NAME, profile_manifest, run_manifest

@@ -16,13 +16,14 @@ from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.__main__ import KINDS
 from footplate_operator.certificates.reconciler import ExternalCaBundle
 from footplate_operator.errors import ClusterError
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime import events
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, SECRET
 from footplate_operator.settings import Settings
 from footplate_operator.trainingrun.events import phase_event
 from footplate_operator.trainingrun.revision import Defaults
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, decode
+from footplate_operator.trainingrun.run import TRAINING_RUN, decode
 from tests.support.fake_cluster import Clock
 from tests.support.nonempty import nonempty
 from tests.support.operator_fakes import run_manifest

@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
-from footplate_operator.trainingrun.policies.profile import contradiction
-from footplate_operator.trainingrun.run import decode_profile
+from footplate_operator.profiles import contradiction, decode_profile
 from tests.support.golden import ROOT, as_yaml, assert_golden
 from tests.support.profiles import PROFILES, pods, profile
 

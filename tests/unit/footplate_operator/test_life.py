@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import Reason
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -17,7 +18,7 @@ from footplate_operator.runtime.kinds import (
     SECRET,
     SERVICE,
 )
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.operator_fakes import KEY, NAME, profile_manifest, run_manifest
 from tests.support.operator_world import World, running

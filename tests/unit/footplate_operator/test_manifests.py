@@ -15,6 +15,7 @@ from footplate_contracts.names import Env, Phase, WorkerId
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_contracts.v1alpha1.status import GatheringStatus
 from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials, derive_credentials, key_id
+from footplate_operator.profiles import decode_profile
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.manifests import children, coordinator
 from footplate_operator.trainingrun.metadata import certificate_names
@@ -26,7 +27,7 @@ from footplate_operator.trainingrun.revision import (
     needs_admission,
     view_revision,
 )
-from footplate_operator.trainingrun.run import Run, decode_profile
+from footplate_operator.trainingrun.run import Run
 from tests.support.operator_fakes import DEFAULTS, RELEASE, profile_manifest
 from tests.support.operator_runs import H100, frozen, run
 from tests.support.pod_manifests import worker_pod

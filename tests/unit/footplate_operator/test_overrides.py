@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from footplate_contracts.v1alpha1.computeprofile import USUALLY_OVERRIDABLE, Overridable
+from footplate_operator.profiles import decode_profile
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.trainingrun.policies.overrides import refusal
-from footplate_operator.trainingrun.run import decode_profile
 from tests.support.operator_fakes import profile_manifest
 from tests.support.operator_runs import run
 from tests.support.operator_world import World

@@ -8,10 +8,10 @@ import pytest
 
 from footplate_contracts.v1alpha1.pods import SecurityContext
 from footplate_operator.errors import ClusterError, ObjectInvalid, RequestForbidden
+from footplate_operator.profiles import decode_profile
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, SECRET
 from footplate_operator.trainingrun.manifests.pod import security_context
 from footplate_operator.trainingrun.policies.pod_refusals import refusal
-from footplate_operator.trainingrun.run import decode_profile
 from tests.support.operator_fakes import profile_manifest
 from tests.support.operator_runs import run
 from tests.support.operator_world import World

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_operator.profiles import PROFILE, contradiction
 from footplate_operator.runtime.kinds import POD
-from footplate_operator.trainingrun.policies.profile import contradiction, list_changed_fields
-from footplate_operator.trainingrun.run import PROFILE
+from footplate_operator.trainingrun.policies.profile import list_changed_fields
 from tests.support.operator_fakes import profile_manifest
 from tests.support.operator_world import World, running
 

@@ -11,6 +11,7 @@ import pytest
 
 from footplate_contracts.loop_lag import LoopLag
 from footplate_operator.errors import WatchSilent
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.kinds import NODE, POD
 from footplate_operator.runtime.watch_liveness import (
@@ -20,7 +21,7 @@ from footplate_operator.runtime.watch_liveness import (
     WatchLiveness,
     watch_paths,
 )
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.simulation.virtual_loop import VirtualLoop, in_virtual_time
 
 RUNS = "/apis/footplate.dev/v1alpha1/trainingruns"

@@ -27,7 +27,7 @@ from footplate_operator.trainingrun.coordinator_client import (
 from footplate_operator.trainingrun.history_client import NullRecordingTracker
 from footplate_operator.trainingrun.metrics import RunMetrics
 from tests.support.fake_cluster import FakeCluster, travelled
-from tests.support.operator_fakes import API, DEFAULTS, RELEASE, FakeKeys
+from tests.support.operator_fakes import DEFAULTS, RELEASE, services_of
 from tests.support.operator_world import RESYNC_SECONDS, running
 from tests.support.simulation.virtual_loop import in_virtual_time
 
@@ -57,9 +57,8 @@ async def test_silent_coordinators_delay_no_other_run() -> None:
     queue: WorkQueue[Key] = WorkQueue(random.Random(0))
     watchers = CoordinatorPoller(Silent, queue.add)
     metrics = RunMetrics(Metrics().registry)
-    controller = TrainingRunController(
-        cluster, watchers, DEFAULTS, metrics, RELEASE, NullRecordingTracker(), API, FakeKeys(), cluster.clock
-    )
+    services = services_of(cluster, cluster.clock, queue.add)
+    controller = TrainingRunController(services, watchers, NullRecordingTracker(), DEFAULTS, metrics, RELEASE)
     cache = Cache(controller)
     writer = StatusWriter(controller, cluster, cache, queue, cluster.clock, "operator")
     actor = Actor(controller, cluster, cache)

@@ -12,9 +12,10 @@ from footplate_contracts.v1alpha1.usagerecord import PodUsage, UsageRecordSpec
 from footplate_ledger.conversion import parse_time
 from footplate_ledger.intervals import unix_second
 from footplate_operator.errors import RequestForbidden
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, decode
+from footplate_operator.trainingrun.run import TRAINING_RUN, decode
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.status.report import STATUS_LIMIT, bytes_of, compare
 from footplate_operator.usage.writes import USAGE_RECORD

@@ -10,8 +10,9 @@ import pytest
 
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 from footplate_operator.errors import ClusterError, RequestForbidden
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.verify import bundle_in, check_admission, describe_error, smallest_run, wait_for
 
 

@@ -7,7 +7,6 @@ kind is a second subclass. As in controller-runtime, each controller has a queue
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -148,10 +147,6 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
     def neighbours(self, body: Json, gone: bool) -> Iterable[Key]:
         """Return other objects of this kind to reconcile after a change or deletion of this one."""
         return ()
-
-    async def run_background(self) -> None:
-        """Run this kind's background work while this replica leads; never ends."""
-        await asyncio.get_running_loop().create_future()
 
     def trim(self, kind: Kind, body: Json) -> Json:
         """Return the part of a parameter or a hint to store in memory."""

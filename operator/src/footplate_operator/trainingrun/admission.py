@@ -12,6 +12,7 @@ from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_operator.errors import AlreadyExists, ClusterError
 from footplate_operator.keys.credentials import RunCredentials
 from footplate_operator.keys.keyring import CredentialSource
+from footplate_operator.profiles import ProfileCache
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import POD
@@ -22,7 +23,6 @@ from footplate_operator.trainingrun.node_cache import NodeCache
 from footplate_operator.trainingrun.observation import PodView
 from footplate_operator.trainingrun.policies import overrides, pod_refusals, reward_secrets
 from footplate_operator.trainingrun.policies.profile import list_changed_fields, refusal
-from footplate_operator.trainingrun.profiles import ProfileCache
 from footplate_operator.trainingrun.reference_index import ReferenceIndex
 from footplate_operator.trainingrun.revision import (
     AnyRevision,

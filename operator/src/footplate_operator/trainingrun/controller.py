@@ -5,11 +5,10 @@ The package `desired` decides, in a pure function. This module supplies the obse
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState
@@ -17,10 +16,8 @@ from footplate_contracts.logs import log_fields
 from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, Role, RunUid
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
-from footplate_operator.api_access import ApiAccess
-from footplate_operator.keys.keyring import CredentialSource
+from footplate_operator.profiles import PROFILE
 from footplate_operator.runtime.clock import parse_time
-from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.controller import Controller, OwnedKind
 from footplate_operator.runtime.decision import ReconcileProblem
@@ -40,10 +37,8 @@ from footplate_operator.runtime.kinds import (
 )
 from footplate_operator.runtime.objects import Child, Key
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.scope import EVERYTHING, Scope
-from footplate_operator.tariff.price_entry_writer import PriceEntryWriter
+from footplate_operator.services import Services
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
-from footplate_operator.tariff.tariffs import TariffCache
 from footplate_operator.trainingrun import usage_inputs
 from footplate_operator.trainingrun.admission import Admission
 from footplate_operator.trainingrun.coordinator_client import CoordinatorEndpoint, CoordinatorMonitor
@@ -62,21 +57,16 @@ from footplate_operator.trainingrun.observation import ApiEndpoint, Observed, Po
 from footplate_operator.trainingrun.packing import GangPacking
 from footplate_operator.trainingrun.policies import checkpoint_pins, deletion
 from footplate_operator.trainingrun.policies.suspension import find_suspension
-from footplate_operator.trainingrun.profiles import ProfileCache
 from footplate_operator.trainingrun.recovery import track_recovery
 from footplate_operator.trainingrun.reference_index import ReferenceIndex
 from footplate_operator.trainingrun.revision import Defaults, Revision
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, phase_of
+from footplate_operator.trainingrun.run import TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.run_usage import RunUsage
 from footplate_operator.trainingrun.status.cost import cost, growth
 from footplate_operator.trainingrun.status.report import AT_REST, compare, fit
 from footplate_operator.trainingrun.views import RevisionView, RunView, view_of
-from footplate_operator.usage.node_tracker import NodeUsageTracker
-from footplate_operator.usage.sweep import Sweeper
-from footplate_operator.usage.tracker import UsageTracker
 
-USAGE_KEPT_FOR: Final = timedelta(days=7)  # that nobody has taken
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
 _log = logging.getLogger(__name__)
 
@@ -103,41 +93,32 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
 
     def __init__(
         self,
-        cluster: Cluster,
+        services: Services,
         coordinators: CoordinatorMonitor,
+        histories: RecordingTracker,
         defaults: Defaults,
         metrics: RunMetrics,
         release: str,
-        histories: RecordingTracker,
-        api: ApiAccess,
-        keys: CredentialSource,
-        now: Callable[[], datetime],
-        usage_kept_for: timedelta = USAGE_KEPT_FOR,
-        scope: Scope = EVERYTHING,
     ) -> None:
-        self.tariffs = TariffCache(cluster, now)
-        self.prices = PriceEntryWriter(cluster, self.tariffs, now)
+        cluster, now = services.cluster, services.clock
+        self._usage = services.usage
+        self._tariffs = services.usage.tariffs
         self._histories = histories
-        self._api = api
+        self._api = services.api
         self._cluster = cluster
-        self._profiles = ProfileCache(cluster)
+        self._profiles = services.usage.profiles
         self._nodes = NodeCache(cluster)
         self._coordinators = coordinators
         self._silence = SilenceDetector(cluster, coordinators)
         self._chains = ReferenceIndex(cluster, now)
         self._admission = Admission(
-            cluster, self._profiles, self._nodes, self._chains, defaults, keys, release
+            cluster, self._profiles, self._nodes, self._chains, defaults, services.credentials, release
         )
         self._metrics = metrics
         self._release = release
         self._now = now
-        self._scope = scope
-        nodes = NodeUsageTracker(
-            cluster, now, self._profiles.readable, self.tariffs.list_priced_profiles, scope.cluster
-        )
-        self.usage = UsageTracker(cluster, now, nodes, {self.kind.name: self.kind})
-        self._used = RunUsage(self.usage, self.tariffs)
-        self._sweeper = Sweeper(cluster, self.usage, usage_kept_for, scope)
+        self._home = services.scope.home
+        self._used = RunUsage(services.usage)
         self._turns = GangQueues()
         self._caches: dict[str, RunCache] = {}  # by uid of the run
 
@@ -153,7 +134,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
     async def observe(
         self, run: Run, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
     ) -> RunView:
-        tariff = await self.tariffs.get_tariff()
+        tariff = await self._tariffs.get_tariff()
         cache = self._caches.setdefault(run.uid, RunCache())
         pods = [
             await cache.complete(child, self._cluster, now)
@@ -196,7 +177,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
             profiles=self._profiles.names(),
             profile=await self._admission.profile_since(run, cache, admitted),
             credentials=credentials,
-            home=self._scope.home,
+            home=self._home,
             secret_missed=cache.misses_secret(run, pods, now),
             api=ApiEndpoint(self._api.url, self._api.bundle()),
             recorded=recorded,
@@ -265,7 +246,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
         return compare(before, after)
 
     def complete(self, run: Run, after: TrainingRunStatus) -> TrainingRunStatus:
-        cache, tariff = self._caches.get(run.uid), self.tariffs.get_listed_tariff()
+        cache, tariff = self._caches.get(run.uid), self._tariffs.get_listed_tariff()
         if cache is None or tariff is None or cache.usage is None or not cache.usage.pods:
             return after
         passed = growth(cache.counted_since(run), after.wall_seconds)
@@ -298,8 +279,8 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
         self, kind: Kind, body: Json, gone: bool, where: Callable[[Mapping[str, str]], Iterable[Key]]
     ) -> Iterable[Key]:
         name = body["metadata"]["name"]
+        since = self._usage.observe_parameter(self.kind, kind, body, gone)
         if kind == NODE:
-            (self.usage.nodes.drop if gone else self.usage.nodes.put)(body)
             if gone:
                 return self._nodes.drop(body)
             before, concerned = self._nodes.get(name), self._nodes.put(body)
@@ -313,34 +294,17 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
             self._turns.put_priority(body, gone)
             return ()
         if kind in TARIFF_KINDS:
-            since = (self.tariffs.drop if gone else self.tariffs.put)(kind, body)
             return () if since is None else self._used.recount(since, where({}))
-        if gone:
-            self._profiles.drop(name)
-        else:
-            self._profiles.put(body)
-            self.prices.enqueue(body)
-        self.usage.nodes.rematch_profiles()
         return where({"profile": name, "live": str(True)})
 
     def observe_event(self, kind: Kind, body: Json, gone: bool) -> None:
         if kind == POD:
-            self.usage.observe_pod(usage_inputs.owner_in(body), view_pod(body).sighting, gone)
+            self._usage.tracker.observe_pod(usage_inputs.owner_in(body), view_pod(body).sighting, gone)
         elif kind == self.kind:
-            self.usage.observe_owner(usage_inputs.owner_of(body), gone)
+            self._usage.tracker.observe_owner(usage_inputs.owner_of(body), gone)
 
     def neighbours(self, body: Json, gone: bool) -> Iterable[Key]:
         return [*self._chains.observe_run(body, gone), *self._turns.observe_run(body, gone, self._now())]
-
-    async def run_background(self) -> None:
-        prices = [self.prices.run()] if self._scope.cluster else []
-        going_on = (*prices, self.tariffs.run_relists(), self._sweeper.run())
-        works = [asyncio.ensure_future(work) for work in going_on]
-        try:
-            await asyncio.gather(*works)  # the first error is raised as it is
-        finally:
-            for work in works:
-                work.cancel()
 
     def trim(self, kind: Kind, body: Json) -> Json:
         return trim_node(body) if kind == NODE else body
@@ -350,7 +314,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
         self._histories.forget(RunUid(uid))
         self._caches.pop(uid, None)
         self._nodes.forget(uid)
-        self.usage.forget(uid)
+        self._usage.tracker.forget(uid)
 
     def update_gauges(self, count: Callable[[str], Mapping[str, int]]) -> None:
         self._metrics.count_runs(count("phase"))

@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 import aiohttp
-from prometheus_client import CollectorRegistry
 
 from footplate_contracts.release import build_version
-from footplate_operator.api_access import ApiAccess
-from footplate_operator.keys.keyring import CredentialSource
-from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.objects import Key
-from footplate_operator.scope import Scope
+from footplate_operator.services import Services
+from footplate_operator.settings import Settings
 from footplate_operator.trainingrun.controller import TrainingRunController
 from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, CoordinatorPoller
 from footplate_operator.trainingrun.history_client import open_tracker
 from footplate_operator.trainingrun.metrics import RunMetrics
-from footplate_operator.trainingrun.revision import Defaults
 
 _DISTRIBUTION: Final = "footplate-operator"
 
 
 @asynccontextmanager
-async def training_runs(
-    cluster: Cluster,
-    requeue: Callable[[Key], None],
-    registry: CollectorRegistry,
-    defaults: Defaults,
-    api: ApiAccess,
-    keys: CredentialSource,
-    check: Callable[[], None],
-    now: Callable[[], datetime],
-    usage_kept_for: timedelta,
-    scope: Scope,
-) -> AsyncIterator[TrainingRunController]:
-    """Open the controller of TrainingRuns, which polls their coordinators for the block.
-
-    `check` raises before the operator sends directives, unless this replica leads; `now` is a clock in
-    UTC. Unread usage is deleted after `usage_kept_for`; `scope` is what this installation manages.
-    """
+async def training_runs(services: Services, own: Settings) -> AsyncIterator[TrainingRunController]:
+    """Open the controller of TrainingRuns, which polls their coordinators for the block."""
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:
-        watchers = CoordinatorPoller(partial(CoordinatorClient, session), requeue, check)
-        metrics, version = RunMetrics(registry), build_version(_DISTRIBUTION)
+        watchers = CoordinatorPoller(
+            partial(CoordinatorClient, session), services.requeue, services.cluster.check
+        )
+        metrics, version = RunMetrics(services.registry), build_version(_DISTRIBUTION)
         try:
-            async with open_tracker(session, api, requeue) as histories:
-                beside = (defaults, metrics, version, histories, api, keys, now, usage_kept_for, scope)
-                yield TrainingRunController(cluster, watchers, *beside)
+            async with open_tracker(session, services.api, services.requeue) as histories:
+                yield TrainingRunController(services, watchers, histories, own.defaults, metrics, version)
         finally:
             await watchers.close()

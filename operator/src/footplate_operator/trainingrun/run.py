@@ -8,16 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from footplate_contracts.names import API_VERSION, Phase, Reason, RunUid
-from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.status import GatheringStatus, TrainingRunStatus
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.kinds import Kind
-from footplate_operator.runtime.objects import Child, KubernetesObject, read
+from footplate_operator.runtime.objects import Child, KubernetesObject
 
 TRAINING_RUN: Final = Kind(API_VERSION, "TrainingRun", "trainingruns")
 WITHOUT_PODS: Final = frozenset({None, Phase.QUEUED, Phase.SUSPENDED})  # unless the run gathers
-PROFILE: Final = Kind(API_VERSION, "ComputeProfile", "computeprofiles", namespaced=False)
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,3 @@ def has_gang(body: Mapping[str, Any]) -> bool:
 def decode(body: Mapping[str, Any], before: tuple[Mapping[str, Any], Run] | None = None) -> Run:
     """Decode the run in `body`; raise Undecodable. `before`: the body read last, and its run."""
     return Run.read(body, TrainingRunSpec, TrainingRunStatus, before)
-
-
-def decode_profile(body: Mapping[str, Any]) -> ComputeProfileSpec:
-    """Decode the spec of a ComputeProfile object; raise Undecodable."""
-    return read(ComputeProfileSpec, body.get("spec", {}))

@@ -13,22 +13,20 @@ from footplate_ledger.prices import FOREVER
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import SETTLED
-from footplate_operator.tariff.tariffs import TariffCache
 from footplate_operator.trainingrun import usage_inputs
 from footplate_operator.trainingrun.observation import PodView
 from footplate_operator.trainingrun.revision import AnyRevision, find_revision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.usage.owner_usage import OwnerUsage
-from footplate_operator.usage.tracker import UsageTracker
+from footplate_operator.usage.recorder import UsageRecorder
 
 
 class RunUsage:
-    """Usage of runs in `keeper`'s records, at the prices of `tariffs`."""
+    """Usage of runs in the records and at the prices of `recorder`."""
 
-    def __init__(self, keeper: UsageTracker, tariffs: TariffCache) -> None:
-        self._keeper = keeper
-        self._tariffs = tariffs
+    def __init__(self, recorder: UsageRecorder) -> None:
+        self._recorder = recorder
         self._recounts: dict[Key, int] = {}  # amounts from which second on may be others since
 
     def recount(self, since: int, keys: Iterable[Key]) -> Iterable[Key]:
@@ -51,14 +49,16 @@ class RunUsage:
         """
         cache.counted_since(run)
         since = self._recounts.pop(run.key, FOREVER)
-        settled = run.ended is not None and now - run.ended > SETTLED and run.uid not in self._keeper.kept
+        settled = (
+            run.ended is not None and now - run.ended > SETTLED and run.uid not in self._recorder.tracker.kept
+        )
         if settled and not self._is_corrected(run, since):
             return None
         attempt = partial(usage_inputs.attempt_at, run.status.attempts)
         terms = usage_inputs.terms(find_revision(run, revisions) or cache.revision)
         seen = [pod.sighting for pod in pods]
-        cache.usage = await self._keeper.record_pods(
-            usage_inputs.owner(run), terms, seen, attempt, usage_inputs.energy_by_pod(energy)
+        cache.usage = await self._recorder.record(
+            usage_inputs.owner(run), seen, terms, attempt, usage_inputs.energy_by_pod(energy)
         )
         if settled and cache.usage is None:
             self._recounts[run.key] = since
@@ -71,5 +71,5 @@ class RunUsage:
         if run.ended is None or counted is None:
             return False
         until = unix_second(run.ended)
-        book = partial(self._tariffs.has_correction, run.spec.compute.profile)
+        book = partial(self._recorder.tariffs.has_correction, run.spec.compute.profile)
         return since < until or book(parse_time(counted), until)

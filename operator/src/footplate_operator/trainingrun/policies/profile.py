@@ -1,16 +1,13 @@
-"""Checks of a ComputeProfile: contradictions in it, runs that it does not suit, and changes since admission.
+"""Checks of a run's ComputeProfile: whether it suits the run, and its changes since admission.
 
-The CRD's rules check fields with a schema; quantities of `resources` have none. A run was checked against
-its profile when it was written, and the profile may have been changed since. A training run goes on as
-it was admitted, whatever becomes of its profile.
+A run was checked against its profile when it was written, and the profile may have been changed since. A
+training run goes on as it was admitted, whatever becomes of its profile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
-from footplate_contracts.quantity import parse_quantity
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_planning.topology import legal_node_counts
@@ -18,33 +15,6 @@ from footplate_planning.topology import legal_node_counts
 _NEAR: Final = 64  # nodes around a number that cannot train, among which others are looked for
 _SHOWN: Final = 4
 _IN_FORCE_AT_ONCE: Final = frozenset({"price.dollarsPerNodeHour", "price.effectiveFrom"})
-_GIBIBYTE: Final = 1024.0**3
-
-
-def contradiction(profile: ComputeProfileSpec) -> str:
-    """Return two fields of the profile that contradict each other, with the remedy; empty for none."""
-    requests, limits = _part(profile, "requests"), _part(profile, "limits")
-    for field, resource, count in _devices(profile):
-        for part, said in (("requests", requests), ("limits", limits)):
-            if resource in said and parse_quantity(said[resource]) != count:
-                return (
-                    f"resources.{part}.{resource} {said[resource]} contradicts {field} {count};"
-                    f" remove it: {field} says how many a worker has"
-                )
-    for resource in requests.keys() & limits.keys():
-        asked, most = parse_quantity(requests[resource]), parse_quantity(limits[resource])
-        if asked is not None and most is not None and asked > most:
-            return (
-                f"resources.requests.{resource} {requests[resource]} is above resources.limits.{resource}"
-                f" {limits[resource]}; lower it, or raise the limit"
-            )
-    memory, shared = parse_quantity(limits.get("memory", "")), profile.network.shared_memory_gib
-    if memory is not None and shared * _GIBIBYTE > memory:
-        return (
-            f"network.sharedMemoryGiB {shared:g} is above resources.limits.memory {limits['memory']}, of"
-            " which it is a part; lower it, or raise the limit"
-        )
-    return ""
 
 
 def refusal(config: RunConfig, name: str, profile: ComputeProfileSpec) -> str:
@@ -85,21 +55,6 @@ def list_changed_fields(frozen: ComputeProfileSpec, live: ComputeProfileSpec) ->
     before, after = _fields(frozen), _fields(live)
     names = {*before, *after} - _IN_FORCE_AT_ONCE
     return sorted(name for name in names if before.get(name) != after.get(name))
-
-
-def _part(profile: ComputeProfileSpec, part: str) -> Mapping[str, object]:
-    said = profile.resources.get(part, {})
-    return said if isinstance(said, Mapping) else {}
-
-
-def _devices(profile: ComputeProfileSpec) -> list[tuple[str, str, int]]:
-    """Return field, resource and count of each device that has a field of its own."""
-    found = []
-    if profile.gpu is not None:
-        found.append(("gpu.count", profile.gpu.resource, profile.gpu.count))
-    if profile.network.rdma is not None:
-        found.append(("network.rdma.count", profile.network.rdma.resource, profile.network.rdma.count))
-    return found
 
 
 def _fields(profile: ComputeProfileSpec) -> dict[str, object]:
