@@ -27,7 +27,7 @@ from bench.api.serving import Usage
 
 from tests.component.footplate_api.fleet import api
 from tests.support.half_sent import attacking
-from tests.support.reviewer import BEARER
+from tests.support.review_server import BEARER
 
 MEGABYTES: Final = 200.0  # the bars
 SECONDS: Final = 1.0

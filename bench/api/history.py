@@ -27,7 +27,7 @@ from sqlalchemy import text
 from footplate_api.db import migrate
 from footplate_api.db.database import Database
 from footplate_api.settings import with_driver
-from tests.support.reviewer import BEARER
+from tests.support.review_server import BEARER
 
 BAR_SECONDS: Final = 0.300
 BAR_BYTES: Final = 24.0

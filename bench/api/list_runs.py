@@ -32,8 +32,7 @@ from footplate_api.registry import repository, run_rows
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_api.runs.sort_order import RunSort
 from footplate_api.settings import with_driver
-from tests.support.review_server import of_pod
-from tests.support.reviewer import BEARER
+from tests.support.review_server import BEARER, of_pod
 
 BAR: Final = 0.200  # seconds
 LIMIT: Final = 100

@@ -30,8 +30,7 @@ from bench.api.percentiles import percentile
 from bench.api.serving import database, process
 
 from footplate_contracts.names import GROUP, VERSION
-from tests.support.review_server import Handler
-from tests.support.reviewer import BEARER
+from tests.support.review_server import BEARER, Handler
 
 BEHIND: Final = 2.0  # seconds
 LATE: Final = 0.250

@@ -33,8 +33,7 @@ from footplate_api.db.database import Database
 from footplate_api.registry import repository, run_rows
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_api.settings import with_driver
-from tests.support.review_server import of_pod
-from tests.support.reviewer import BEARER
+from tests.support.review_server import BEARER, of_pod
 
 BAR = 0.100  # seconds
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

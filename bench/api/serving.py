@@ -15,8 +15,7 @@ from pathlib import Path
 
 from cluster.machine.ports import claim_ports
 from tests.component.footplate_api.postgres import server
-from tests.support.limits import HASTE_VARIABLES
-from tests.support.review_server import Handler, reviewing
+from tests.support.review_server import HASTE_VARIABLES, Handler, reviewing
 
 START_SECONDS = 60.0
 

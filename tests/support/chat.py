@@ -1,4 +1,4 @@
-"""Chat models without weights: a tokenizer of bytes, and templates as models write theirs."""
+"""Chat models without weights: tokenizers, templates as models write theirs, and files beside weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+
+from footplate_trainer.huggingface.saved_processors import SavedProcessors
 
 # Inserts a system text, and a line end behind each turn; no generation marks. Its eos is its pad.
 CHATML: Final = (
@@ -101,3 +103,24 @@ def user(text: str) -> dict[str, Any]:
 def assistant(text: str) -> dict[str, Any]:
     """A turn."""
     return {"role": "assistant", "content": text}
+
+
+# -- files beside a model's weights ----------------------------------------------------------------
+
+
+def companions(**files: object) -> SavedProcessors:
+    """By names without their endings: a text is a template, all else goes into JSON."""
+    return SavedProcessors(dict(_file(name, content) for name, content in files.items()))
+
+
+def _file(name: str, content: object) -> tuple[str, bytes]:
+    if isinstance(content, str):
+        return f"{name}.jinja", content.encode()
+    return f"{name}.json", json.dumps(content).encode()
+
+
+def word_tokenizer(**ids: int) -> Tokenizer:
+    """Of whole words; those in capitals are special tokens."""
+    made = Tokenizer(models.WordLevel(ids, unk_token="unknown"))
+    made.add_special_tokens([AddedToken(name, special=True) for name in ids if name.isupper()])
+    return made

@@ -1,4 +1,4 @@
-"""The rules of names and labels that every metric of ours keeps (docs/observability.md, "Names").
+"""The rules of names and labels of our metrics (docs/observability.md, "Names"), and those it tells of.
 
 A program's exposition is read as Prometheus reads it; what breaks a rule is told in words.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import Metric
@@ -90,3 +91,21 @@ def missing(text: str, names: Iterable[str]) -> set[str]:
     """Those of `names` that have no sample there."""
     there = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     return set(names) - there
+
+
+# -- metrics that the documentation has ------------------------------------------------------------
+
+
+PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "observability.md"
+EXPOSED: Final = ("Prometheus", "The operator")  # sections whose tables tell what the programs expose
+_ROW: Final = re.compile(r"^\| (`[^|]+) \|", re.MULTILINE)
+_NAME: Final = re.compile(r"`((?:\w+:)?footplate_[\w:]+)`")
+
+
+def documented(*sections: str) -> set[str]:
+    """Names in the first column of the tables of `sections`, by their headings; else of what is exposed."""
+    found: set[str] = set()
+    for section in re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE):
+        if section.partition("\n")[0] in (sections or EXPOSED):
+            found |= {name for row in _ROW.findall(section) for name in _NAME.findall(row)}
+    return found

@@ -1,9 +1,10 @@
-"""The growth of a cost with the size of what it is for, in CPU time, which other processes hardly change."""
+"""The growth of a cost with the size of what it is for, in CPU time, and of the memory that stays."""
 
 from __future__ import annotations
 
 import gc
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from statistics import median
@@ -60,3 +61,20 @@ def _measure(cost: Callable[[int], float], size: int) -> float:
 
 def _factors(costs: Sequence[float]) -> list[float]:
     return [larger / smaller for smaller, larger in pairwise(costs)]
+
+
+# -- memory that stays -----------------------------------------------------------------------------
+
+
+def kept(act: Callable[[], object]) -> int:
+    """Bytes that are held after `act` and were not before."""
+    tracemalloc.start()
+    try:
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        act()
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return after - before

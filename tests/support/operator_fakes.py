@@ -7,7 +7,7 @@ trains until something breaks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -33,7 +33,8 @@ from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials, deriv
 from footplate_operator.keys.keyring import CredentialSource
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.fence import FencedCluster
-from footplate_operator.runtime.kinds import SECRET, Json
+from footplate_operator.runtime.handlers import Handler
+from footplate_operator.runtime.kinds import SECRET, Json, Kind
 from footplate_operator.runtime.objects import Key
 from footplate_operator.scope import EVERYTHING, Scope
 from footplate_operator.services import Services
@@ -368,3 +369,29 @@ def identity(pod: Json) -> AgentIdentity:
         address=pod.get("status", {}).get("podIP", ""),
         local_world_size=2,
     )
+
+
+# -- watches ---------------------------------------------------------------------------------------
+
+
+class Watches:
+    """Of one operator process, on all kinds that it watches."""
+
+    def __init__(self, listed: Iterable[Json]) -> None:
+        self.cut = False  # what happens now is never told: a list tells no end
+        self.late: set[str] = set()  # names of objects that are told of once they are taken out of here
+        self.pending = [("ADDED", body) for body in listed]
+
+    def note(self, event: str, body: Json) -> None:
+        """Something happened in the cluster."""
+        if not self.cut:
+            self.pending.append((event, body))
+
+    async def deliver(self, handlers: Mapping[Kind, Handler]) -> None:
+        """Tell as kopf does what there is to tell now."""
+        by_kind = {(kind.api_version, kind.name): handler for kind, handler in handlers.items()}
+        while due := [told for told in self.pending if told[1]["metadata"]["name"] not in self.late]:
+            self.pending = [told for told in self.pending if told[1]["metadata"]["name"] in self.late]
+            for event, body in due:
+                if handler := by_kind.get((body["apiVersion"], body["kind"])):
+                    await handler({"type": event, "object": body})

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from footplate_contracts.names import Role, WorkerId
 from footplate_operator.profiles import decode_profile
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.manifests import worker
 from footplate_operator.trainingrun.revision import Revision, admit
 from footplate_operator.trainingrun.run import Run, decode
 from tests.support.operator_fakes import DEFAULTS, RELEASE, profile_manifest, run_manifest
@@ -45,3 +48,18 @@ def run(**spec: Any) -> Run:
 def frozen(subject: Run, **profile: Any) -> Revision:
     """Its first revision, on nodes of `profile`."""
     return admit(subject, decode_profile(profile_manifest(**profile)), DEFAULTS, [], RELEASE)
+
+
+# -- one manifest ----------------------------------------------------------------------------------
+
+
+def worker_pod(run: Run, revision: Revision, slot: WorkerId, *more: Any, **named: Any) -> Json:
+    """The manifest of one worker."""
+    (made,) = worker.pods(run, revision, Role.WORKER, [slot], *more, **named)
+    return made
+
+
+def spare_pod(run: Run, revision: Revision, slot: WorkerId, *more: Any, **named: Any) -> Json:
+    """The manifest of one spare."""
+    (made,) = worker.pods(run, revision, Role.SPARE, [slot], *more, **named)
+    return made

@@ -41,13 +41,13 @@ from tests.support.operator_fakes import (
     FakeHistories,
     FakeKeys,
     FakeQueue,
+    Watches,
     hide_secrets,
     identity,
     profile_manifest,
     run_manifest,
     services_of,
 )
-from tests.support.operator_watches import Watches
 
 RESYNC_SECONDS = 300.0
 

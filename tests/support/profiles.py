@@ -15,8 +15,7 @@ from footplate_operator.trainingrun.manifests import coordinator
 from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.revision import admit
 from tests.support.operator_fakes import DEFAULTS, RELEASE
-from tests.support.operator_runs import run
-from tests.support.pod_manifests import spare_pod, worker_pod
+from tests.support.operator_runs import run, spare_pod, worker_pod
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "examples" / "profiles"
 PROFILES: Final = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))

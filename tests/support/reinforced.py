@@ -1,4 +1,4 @@
-"""What tests of stages grpo and ppo train on: prompts, and rewards that differ among answers of chance."""
+"""What tests of stages grpo, ppo and generate use: prompts, and rewards that differ by chance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from footplate_trainer.rollout.groups import GroupPlan
 from footplate_trainer.rollout.journal_keys import JournalKey
 from footplate_trainer.rollout.journal_records import Record, key_of
 from footplate_trainer.rollout.rollout_state import CollectedRollout, RolloutState
-from footplate_trainer.stages import online_stages
+from footplate_trainer.stages import generate_stage, online_stages
 from tests.support.chat import chatml_model, user
 from tests.support.checkpoints import whole_tensors
 from tests.support.ranks import run_ranks
@@ -295,3 +295,29 @@ def finished(config: RunConfig, ranks: int = 1, agent: FakeAgent | None = None) 
     end: Reinforced = run_ranks(reinforce, ranks, agent or FakeAgent(), config)[0]
     assert end.code == ExitCode.SUCCESS, end.stderr
     return end
+
+
+# -- answers that stage generate draws -------------------------------------------------------------
+
+
+REWARDED: Final = "reward.functions=[{name: short, length: {tokens: 4}}]"
+
+
+def generate_config(shards: Path, folder: Path, *more: str) -> RunConfig:
+    """3 rollouts of 16 answers, 4 to a prompt, whose answers go to `folder`/answers."""
+    output = f"output: {{uri: {folder / 'answers'}}}"
+    stated = (
+        "stage=generate",
+        f"model.contextLength={CONTEXT}",
+        f"rollout={{maxTokens: 24, group: {GROUP}, samples: 16, stop: {STOP}, {output}}}",
+        "training.steps=3",
+    )
+    return tiny_config(shards, folder, (*stated, *more))
+
+
+def generate(agent: FakeAgent, config: RunConfig) -> Reinforced:
+    """Answer as one rank of the agent behind `agent`."""
+    configure("footplate_trainer", log_format=LogFormat.TEXT)
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        code = generate_stage.main(config, agent)
+    return Reinforced(int(code), stderr.getvalue(), agent)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts.runconfig import RunConfig
-from tests.support.judged_prompts import say_of_scores
 from tests.support.layout_list import GPT2, LLAMA, PLAIN_ADAPTER
 from tests.support.layouts import most
 from tests.support.plain_llama import Sizes, random_weights, write
 from tests.support.reinforced import STOP, History, finished, grpo_config, history, pack_prompts
+from tests.support.scores import say_of_scores
 from tests.support.tiny import VOCABULARY, tiny_config
 
 STEPS: Final = 5  # the last one of a second rollout

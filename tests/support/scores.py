@@ -1,7 +1,8 @@
-"""What a reward model gives texts, computed apart from any training."""
+"""What a reward model gives texts, computed apart from any training; and prompts for one to judge."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.network_factory import build_network
 from footplate_trainer.model.sequence_scores import compute_sequence_scores
 from footplate_trainer.model.targets import Targets
+from tests.support.plain_llama import random_weights, write
+from tests.support.reinforced import pack_prompts
+from tests.support.rewards.plain_scores import EVEN, SEED
 
 
 def our_scores(checkpoints: Path, pairs: Path) -> tuple[list[list[int]], list[float]]:
@@ -42,3 +46,21 @@ def our_scores(checkpoints: Path, pairs: Path) -> tuple[list[list[int]], list[fl
         sequences += [sample.tokens[sample.documents == number].tolist() for number in there]
         given += scores[there].tolist()
     return sequences, given
+
+
+# -- prompts and a judge of random weights ---------------------------------------------------------
+
+
+def judged_prompts(folder: Path, prompts: int = 12) -> Path:
+    """Writes `folder`/policy, `folder`/judge and `folder`/shards of so many prompts; returns `folder`."""
+    write(folder / "policy", random_weights(7, sizes=EVEN), EVEN)
+    say_of_scores(write(folder / "judge", random_weights(SEED, "score", EVEN), EVEN))
+    pack_prompts(folder, prompts, folder / "policy")
+    return folder
+
+
+def say_of_scores(judge: Path, **changes: object) -> Path:
+    """Has the folder of a reward model say what its held-out scores are, and `changes`; returns `judge`."""
+    config = json.loads((judge / "config.json").read_text())
+    (judge / "config.json").write_text(json.dumps({**config, "mean": 0.3, "std": 1.7, **changes}))
+    return judge

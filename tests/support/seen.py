@@ -23,7 +23,7 @@ from tools.monitoring.questions import Question
 
 from demo.api import Forward
 from demo.kube import Kube
-from tests.support import monitors, prometheus
+from tests.support import prometheus
 from tests.support.chart import CHART, NAMESPACE, one, rendered
 
 RATE_INTERVAL: Final = "15s"  # of scrapes a second apart
@@ -75,7 +75,7 @@ def watched(kube: Kube, folder: Path) -> Iterator[prometheus.Server]:
     try:
         token = _token(kube)
         configs = [
-            monitors.scrape_config(
+            prometheus.scrape_config(
                 one(objects, "ServiceMonitor", f"footplate-{component}"),
                 one(objects, "Service", f"footplate-{component}"),
                 f"127.0.0.1:{forward.port()}",

@@ -1,4 +1,4 @@
-"""After a fault, the cluster is whole again before the next test measures anything.
+"""After a fault, the cluster is whole again before the next test measures anything; small pods ask.
 
 A node is Ready seconds before it is of use: its kubelet, its kube-proxy and the name server look
 for the API server again at intervals that grow to half a minute while it is away, and a connection
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import uuid
+from typing import Any
 
 import yaml
 
 from demo.install import NAMESPACE, wait_for_admission
 from demo.kube import Kube
-from tests.support.pods import pod
 from tests.support.runs import changed, tiny
 
 TIMEOUT = "--timeout=180s"  # generous: what is waited for here is not what a test measures
@@ -62,3 +62,44 @@ def _wait_for_the_operator(kube: Kube) -> None:
         kube.kubectl("wait", "--for=condition=Reconciled=False", "-n", "default", TIMEOUT, f"trun/{trial}")
     finally:
         kube.kubectl("delete", "trun", trial, "-n", "default", "--wait=false")
+
+
+# -- small pods of tests' own ----------------------------------------------------------------------
+
+
+IMAGE = "localhost/footplate/coordinator:dev"
+# What every pod of a run gets, so that volumes and programs are tried as runs use them.
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def pod(name: str, node: str, command: str, **spec: Any) -> dict[str, Any]:
+    """A pod that runs a shell command on `node` as user 1000 with a read-only root; `spec` adds to it."""
+    container = {
+        "name": "main",
+        "image": IMAGE,
+        "imagePullPolicy": "Never",
+        "command": ["sh", "-c", command],
+        "securityContext": RESTRICTED,
+        **spec.pop("container", {}),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 1000,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+            **spec,
+        },
+    }

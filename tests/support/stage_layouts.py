@@ -11,9 +11,15 @@ from typing import Final
 from tests.support import layouts
 from tests.support.layout_list import GPT2, LAYOUTS, LLAMA, PLAIN_ADAPTER, SGD, TIED, Layout
 from tests.support.layouts import Distance, Trained, distance
-from tests.support.preferences import CONTEXT as REWARD_CONTEXT
-from tests.support.preferences import pack_pairs
-from tests.support.stages import CONTEXT, PAIRS_CONTEXT, pack_chats, pack_preferences, pack_ratings
+from tests.support.stages import (
+    CONTEXT,
+    PAIRS_CONTEXT,
+    UNEVEN_CONTEXT,
+    pack_chats,
+    pack_pairs,
+    pack_preferences,
+    pack_ratings,
+)
 
 ALONE: Final = Layout("one", 1, {})
 FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -74,7 +80,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         families=_all("tensor-context", "zbv") | {"noise": (*EVERYWHERE, "tensor-context")},
     ),
     "reward": Kind(
-        ("stage=reward", f"model.contextLength={REWARD_CONTEXT}", "reward={centering: 0.01}"),
+        ("stage=reward", f"model.contextLength={UNEVEN_CONTEXT}", "reward={centering: 0.01}"),
         pack_pairs,
         STEADY,
         dict.fromkeys(

@@ -1,4 +1,4 @@
-"""What tests of stages train on: conversations of uneven length."""
+"""What tests of stages train on: conversations and pairs of answers of uneven length."""
 
 from __future__ import annotations
 
@@ -87,3 +87,34 @@ def pack_conversations(source: Path, out: Path, model: Path, **options: Any) -> 
     chosen = SampleOptions(**{"format": RecordKind.CHAT, "tokenizer": model, **options})
     pack_samples([str(source)], out, chosen, render=render)
     return out
+
+
+# -- pairs of uneven length ------------------------------------------------------------------------
+
+
+UNEVEN_CONTEXT = 192  # holds two of the shorter pairs
+
+
+def pack_pairs(folder: Path, count: int = 40, *, margins: bool = True, model: Path | None = None) -> Path:
+    """Shards of `count` pairs of 70 to 150 tokens; what is chosen is written with other letters.
+
+    `model` is the folder whose tokenizer and template they are for.
+    """
+    folder.mkdir(exist_ok=True)
+    rng, model = random.Random(23), model or chatml_model(folder / "model")
+
+    def text(letters: str) -> str:
+        return "".join(rng.choices(letters, k=rng.randint(1, 12)))
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(count):
+            asked = {
+                "prompt": [user(text("abcdef"))],
+                "chosen": [assistant(text("abcm"))],
+                "rejected": [assistant(text("xyzm"))],
+            }
+            yield asked | ({"margin": [number % 3 / 2, 0.5]} if margins else {})
+
+    source = folder / "pairs.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows()))
+    return pack_conversations(source, folder / "shards", model, format=RecordKind.PREFERENCES)

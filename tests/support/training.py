@@ -1,4 +1,4 @@
-"""What ranks of the trainer's tests run: importable by the fork server."""
+"""What ranks of the trainer's tests run: importable by the fork server; and steps without any."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
 
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.logs import configure
@@ -22,6 +26,11 @@ from footplate_contracts.reports import (
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.samples import LoggedSample
 from footplate_elastic.protocol.agent_client import AgentClient
+from footplate_trainer.data.loader import StepBatch
+from footplate_trainer.loop.callbacks import TrainedStep
+from footplate_trainer.loop.stepper import StepFlags, StepResult
+from footplate_trainer.metrics.stopwatch import StepPart
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.stages import offline_stages
 
 
@@ -98,3 +107,23 @@ def train_under(agent: FakeAgent, config: RunConfig, metrics: Path | None = None
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
         code = offline_stages.main(config, agent, metrics)
     return Ended(int(code), stderr.getvalue(), agent)
+
+
+# -- steps as callbacks see them -------------------------------------------------------------------
+
+
+def trained(
+    number: int,
+    flags: StepFlags | None = None,
+    seconds: float = 0.5,
+    parts: Mapping[StepPart, float] | None = None,
+) -> TrainedStep:
+    """Step `number` of eight samples and a hundred tokens."""
+    result = StepResult(number, 2.5, 0.5, 1e-3, 100, flags or StepFlags())
+    return TrainedStep(result, StepBatch([], np.arange(8), {"tokens": 100}), seconds, parts or {})
+
+
+def rank_of(rank: int, size: int = 2) -> DistributedContext:
+    """A rank on the CPU that speaks to nobody."""
+    group = dist.ProcessGroup(rank, size)
+    return DistributedContext(rank, size, rank, torch.device("cpu"), group, group)

@@ -1,15 +1,17 @@
-"""Pods, nodes and prices as the ledger knows them: certain ones, and any that could be."""
+"""Pods, nodes and prices as the ledger knows them: certain ones, and any that could be; sums of a bill."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Final
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
+from footplate_ledger.bill import BillLine, Cost
 from footplate_ledger.carbon import IntensitySeries
 from footplate_ledger.conversion import parse_time
 from footplate_ledger.prices import PriceBook, PriceBookEntry
@@ -161,3 +163,19 @@ def tellings(chance: random.Random, pods: Sequence[PodAllocation]) -> list[PodAl
         told += [early] * chance.randrange(0, 3) + [known] * chance.randrange(1, 3)
     chance.shuffle(told)
     return told
+
+
+# -- sums of the lines of a bill -------------------------------------------------------------------
+
+
+def by_pod(found: Iterable[BillLine]) -> Mapping[str, Cost]:
+    """Costs by the uid of the pod; IDLE among them."""
+    sums: dict[str, Cost] = defaultdict(Cost)
+    for line in found:
+        sums[line.pod] = sums[line.pod] + Cost.of(line)
+    return sums
+
+
+def sum_of(found: Iterable[BillLine]) -> Cost:
+    """The cost of all of them."""
+    return sum(map(Cost.of, found), Cost())

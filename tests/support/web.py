@@ -1,9 +1,10 @@
-"""A plain web server over a folder, on loopback."""
+"""A plain web server over a folder, on loopback; and whether that has IPv6."""
 
 from __future__ import annotations
 
 import functools
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
+
+import pytest
 
 
 @dataclass
@@ -49,3 +52,19 @@ def web_server(folder: Path, *, lists: bool = True, refuses: int | None = None) 
         finally:
             serving.shutdown()
             thread.join()
+
+
+# -- IPv6 ------------------------------------------------------------------------------------------
+
+
+def has_ipv6() -> bool:
+    """Whether somebody may listen on ::1."""
+    try:
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="loopback has no IPv6 here")

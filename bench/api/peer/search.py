@@ -27,7 +27,7 @@ from bench.api.list_runs import LIMIT, fill, manifest
 from bench.api.peer.mlflow import VERSION, tracking
 from bench.api.serving import databases, process
 
-from tests.support.reviewer import BEARER
+from tests.support.review_server import BEARER
 
 BAR: Final = 10.0
 _TIMEOUT: Final = 300.0

@@ -48,7 +48,9 @@ from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.recorder import UsageRecorder
 
 NewController = Callable[[Services, Settings], AbstractAsyncContextManager[Controller[Any, Any, Any]]]
-KINDS: Final[Mapping[Kind, NewController]] = {TRAINING_RUN: training_runs}
+KINDS: Final[Mapping[Kind, NewController]] = {
+    TRAINING_RUN: lambda services, own: training_runs(services, own.defaults)
+}
 
 _log = logging.getLogger("footplate_operator")
 _DISCOVERY_SECONDS: Final = 1.0

@@ -25,8 +25,7 @@ from footplate_operator.trainingrun.run import Run
 from tests.component.contracts.kube import Kubectl
 from tests.support.connection import ask, refused
 from tests.support.operator_fakes import profile_manifest
-from tests.support.operator_runs import frozen, run
-from tests.support.pod_manifests import spare_pod, worker_pod
+from tests.support.operator_runs import frozen, run, spare_pod, worker_pod
 
 RESTRICTED_V2: Final = Path(__file__).with_name("restricted_v2.yaml")
 PRIVILEGED: Final[dict[str, Any]] = {

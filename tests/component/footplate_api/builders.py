@@ -15,7 +15,7 @@ from footplate_api.db.database import Database
 from footplate_api.metrics import repository as metrics
 from footplate_api.metrics.telemetry import STORED
 from footplate_api.serialization.schemas import LARGEST
-from tests.support.reviewer import FakeReviewer
+from tests.support.review_server import FakeReviewer
 
 Answer = TypeVar("Answer")
 RUNS = "/v1/namespaces/research/runs"

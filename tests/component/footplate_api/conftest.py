@@ -32,8 +32,7 @@ from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.postgres import Server, server
-from tests.support.limits import HASTE
-from tests.support.reviewer import BEARER, FakeReviewer
+from tests.support.review_server import BEARER, HASTE, FakeReviewer
 
 
 def _migrate(url: str) -> None:

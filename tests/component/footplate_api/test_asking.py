@@ -23,7 +23,7 @@ from footplate_api.tasks.retention import RetentionTask
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
-from tests.support.reviewer import everything, within
+from tests.support.review_server import everything, within
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 GPT = {"metadata": {"name": "gpt"}, "spec": {"stage": "pretrain"}}

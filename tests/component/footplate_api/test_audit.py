@@ -25,7 +25,7 @@ from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.postgres import Server
-from tests.support.reviewer import within
+from tests.support.review_server import within
 
 AUDIT = "/v1/audit"
 TABLES = ("audit_entries", "audit_results")

@@ -9,7 +9,7 @@ from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.support.clock import Clock
-from tests.support.reviewer import within
+from tests.support.review_server import within
 
 
 async def noted(api: Api, username: str) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ from tests.component.footplate_api.builders import RUNS, batch, coordinator, eve
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.threaded import Served, served
 from tests.component.footplate_api.usages import store as use
-from tests.support.reviewer import FakeReviewer
+from tests.support.review_server import FakeReviewer
 from tests.support.usage_worlds import DAY, T0, node, pod
 
 pytestmark = pytest.mark.any_database

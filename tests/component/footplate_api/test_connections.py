@@ -19,7 +19,7 @@ from footplate_api.http.certificate import Certificate, Files
 from footplate_api.http.connections import URL_BYTES, LimitedHttpProtocol, ServerEventLoop
 from footplate_api.settings import ALL_ADDRESSES
 from tests.support.certificates import Issuer, Volume
-from tests.support.loopback import needs_ipv6
+from tests.support.web import needs_ipv6
 
 SENT = 4 * 1024 * 1024
 PIECE = 4096

@@ -33,9 +33,8 @@ from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.threaded import served
 from tests.component.footplate_api.usages import enter, enter_all, price, store
-from tests.support.bills import sum_of
-from tests.support.reviewer import FakeReviewer, within
-from tests.support.usage_worlds import CPU, DAY, H100, HOUR, SPOT, T0, node, pod, world
+from tests.support.review_server import FakeReviewer, within
+from tests.support.usage_worlds import CPU, DAY, H100, HOUR, SPOT, T0, node, pod, sum_of, world
 
 COSTS = "/v1/costs"
 NOW = T0 + 2 * HOUR

@@ -18,7 +18,7 @@ from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.support.clock import Clock
-from tests.support.reviewer import FakeReviewer, within
+from tests.support.review_server import FakeReviewer, within
 
 RUN = f"{RUNS}/gpt"
 SLOW = 5.0  # seconds; whoever waited for every answer that does not come would wait for longer

@@ -24,7 +24,7 @@ from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server
-from tests.support.reviewer import FakeReviewer
+from tests.support.review_server import FakeReviewer
 
 pytestmark = pytest.mark.any_database
 

@@ -24,7 +24,7 @@ from tests.component.footplate_api.builders import RUNS, batch, coordinator, eve
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.threaded import served
-from tests.support.reviewer import BEARER, FakeReviewer
+from tests.support.review_server import BEARER, FakeReviewer
 
 LARGE = 300  # rows, of which the body is a long one
 

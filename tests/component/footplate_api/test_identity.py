@@ -17,7 +17,7 @@ from footplate_api.telemetry.senders import OF_ITS_COORDINATOR
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
-from tests.support.reviewer import within
+from tests.support.review_server import within
 
 pytestmark = pytest.mark.any_database
 

@@ -29,8 +29,7 @@ from tests.component.footplate_api.fleet import backlog, plain, stored
 from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.test_process import client, ready, serving
 from tests.component.footplate_api.usages import known, record
-from tests.support.review_server import of_pod
-from tests.support.usage_server import Records
+from tests.support.review_server import Records, of_pod
 from tests.support.usage_worlds import DAY, T0, pod
 
 SIZES = (1, 20, 60, 300, 2000)  # rows of a batch: small ones and large ones have lanes of their own

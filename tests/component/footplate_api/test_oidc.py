@@ -27,9 +27,8 @@ from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.test_process import IDLE_MEGABYTES, client, ready, resident, serving
 from tests.support.clock import Clock
-from tests.support.hostile_tokens import HOSTILE
-from tests.support.oidc import CLIENT, Publisher, publishing, rsa_key, self_signed
-from tests.support.reviewer import within
+from tests.support.oidc import CLIENT, HOSTILE, Publisher, publishing, rsa_key, self_signed
+from tests.support.review_server import within
 
 # A proxy on loopback that does CONNECT and nothing else, and notes where it was asked to connect to.
 

@@ -15,8 +15,8 @@ from footplate_contracts.recorded_run import RecordedRun
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import mirror
+from tests.support.contracts import extended
 from tests.support.released.tree import previous_tree, said_by
-from tests.support.releases import extended
 
 pytestmark = pytest.mark.any_database
 READ: Final = """

@@ -21,10 +21,7 @@ from cluster.machine.ports import claim_ports
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.support import programs
-from tests.support.limits import HASTE_VARIABLES
-from tests.support.review_server import Handler, reviewing
-from tests.support.reviewer import BEARER
-from tests.support.usage_server import Records, beside_reviews
+from tests.support.review_server import BEARER, HASTE_VARIABLES, Handler, Records, beside_reviews, reviewing
 
 # Nobody answers at its server: the API must serve its history all the same.
 KUBECONFIG = """

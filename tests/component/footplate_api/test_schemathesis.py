@@ -26,8 +26,7 @@ from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.serialization.schemas import LARGEST
 from footplate_api.tariff.schemas import EXAMPLE
 from tests.component.footplate_api.strict_cluster import StrictCluster
-from tests.support.limits import HASTE
-from tests.support.reviewer import BEARER, FakeReviewer
+from tests.support.review_server import BEARER, HASTE, FakeReviewer
 
 SEED: Final = 20261128
 RUNS: Final = "/v1/namespaces/{namespace}/runs"

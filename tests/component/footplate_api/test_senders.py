@@ -24,7 +24,7 @@ from tests.component.footplate_api.builders import batch, checkpoint, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.telemetry import GPT
-from tests.support.reviewer import ADMIN, everything
+from tests.support.review_server import ADMIN, everything
 
 TELEMETRY = f"{GPT}/telemetry"
 ACCOUNT = "system:serviceaccount:research:default"

@@ -23,8 +23,7 @@ from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.telemetry import GPT
 from tests.component.footplate_api.threaded import Served, served
-from tests.support.review_server import of_pod
-from tests.support.reviewer import BEARER, FakeReviewer
+from tests.support.review_server import BEARER, FakeReviewer, of_pod
 
 SILENT = 40  # senders whose bodies do not come: more than there is room for
 ANNOUNCED = 200_000  # bytes

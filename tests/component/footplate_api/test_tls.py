@@ -25,7 +25,7 @@ from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.test_process import once, ready, serving
 from tests.support.certificates import Issuer, Volume
-from tests.support.reviewer import BEARER
+from tests.support.review_server import BEARER
 
 LOOK = "0.05"
 RENEWALS = 5

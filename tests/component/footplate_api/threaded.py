@@ -21,7 +21,7 @@ from footplate_api.app import create_app
 from footplate_api.app_context import AppContext
 from footplate_api.telemetry.telemetry_admission import BodyMemoryLimits
 from tests.support.loop_lag import loop_lag
-from tests.support.reviewer import BEARER
+from tests.support.review_server import BEARER
 
 Answer = TypeVar("Answer")
 

@@ -41,7 +41,7 @@ from footplate_operator.trainingrun.coordinator_client import (
     CoordinatorPoller,
 )
 from tests.support.certificates import any_credentials
-from tests.support.loopback import needs_ipv6
+from tests.support.web import needs_ipv6
 
 HOST = "tiny-coordinator.default.svc"
 KEY = Key("default", "tiny")

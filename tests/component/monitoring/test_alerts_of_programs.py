@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 from tools.monitoring.rules import control_plane
 
-from tests.support.promtool import Case, all_both_ways, fires, quiet, series_of, verdicts
+from tests.support.prometheus import Case, all_both_ways, fires, quiet, series_of, verdicts
 
 OPERATOR, API = "footplate-operator", "footplate-api"
 

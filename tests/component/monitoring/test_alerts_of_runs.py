@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import pytest
 from tools.monitoring.rules.runs import FLEET, RUNS
 
-from tests.support.promtool import Case, all_both_ways, fires, quiet, series_of, verdicts
+from tests.support.prometheus import Case, all_both_ways, fires, quiet, series_of, verdicts
 
 TINY = {"namespace": "team-a", "name": "tiny"}
 OF_TINY = {"job": "footplate-api", **TINY}

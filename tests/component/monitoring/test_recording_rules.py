@@ -9,7 +9,7 @@ import pytest
 from tools.monitoring.rules.recording import GROUPS
 
 from tests.support.chart import CHART
-from tests.support.promtool import complaints, value_of
+from tests.support.prometheus import complaints, value_of
 
 RULES = CHART / "rules" / "recording.yaml"
 # What a scrape adds: of it a recorded series keeps job and instance alone.

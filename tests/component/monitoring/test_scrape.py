@@ -14,10 +14,10 @@ from footplate_api.settings import with_driver
 from tests.component.footplate_api.conftest import migrated_file, sqlite_url
 from tests.component.footplate_api.test_process import serving
 from tests.component.footplate_api.test_tls import told
-from tests.support import monitors, prometheus
+from tests.support import prometheus
 from tests.support.certificates import Issuer, Volume
 from tests.support.chart import NAMESPACE, one, rendered
-from tests.support.reviewer import ADMIN
+from tests.support.review_server import ADMIN
 
 __all__ = ["migrated_file", "sqlite_url"]  # fixtures of the API's tests
 
@@ -50,7 +50,7 @@ def test_the_labels_of_a_run_are_its_own(sqlite_url: str, tmp_path: Path) -> Non
     volume.put(issuer.serving("footplate-api", NAMESPACE))
     [port] = claim_ports(1)
     objects = rendered(*_MONITORED)
-    config = monitors.scrape_config(
+    config = prometheus.scrape_config(
         one(objects, "ServiceMonitor", "footplate-api"),
         one(objects, "Service", "footplate-api"),
         f"127.0.0.1:{port}",

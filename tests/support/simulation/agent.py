@@ -35,8 +35,7 @@ from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.unstored_rows import UnstoredRows
 from footplate_elastic.protocol.wire import AgentRefusal
 from footplate_operator.runtime.kinds import Json
-from tests.support.simulation import probe
-from tests.support.simulation.conversation import Conversation, Directory, environment, explain
+from tests.support.simulation.conversation import Conversation, Directory, answer_probe, environment, explain
 from tests.support.simulation.memory import NodeMemory
 from tests.support.simulation.network import Process, Unreached
 from tests.support.simulation.ranks import Ranks
@@ -333,7 +332,7 @@ class Agent(Process):
             self.spawn(self._probe(*asked))
 
     async def _probe(self, epoch: int, asked: ConnectivityProbe) -> None:
-        self._probed = await probe.answer(self, epoch, asked)
+        self._probed = await answer_probe(self, epoch, asked)
         self._news.set()
 
     async def _stay_connected(self) -> None:

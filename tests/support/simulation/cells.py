@@ -14,8 +14,8 @@ from footplate_operator.profiles import PROFILE
 from tests.support.matrix import Fault, Phase
 from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.simulation.faults import INJECT
+from tests.support.simulation.invariants import Witness
 from tests.support.simulation.training import Sampling
-from tests.support.simulation.witness import Witness
 from tests.support.simulation.world import Simulation
 
 NODES: Final = 3  # of the run

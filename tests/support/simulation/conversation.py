@@ -1,12 +1,14 @@
-"""How an agent finds whoever coordinates, and whom it believes; and what its pod tells it."""
+"""How an agent finds whoever coordinates, whom it believes, and what it answers to a probe."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from footplate_contracts.connectivity_probes import ConnectivityProbe, ConnectivityProbeResult, Peer
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.rendezvous import Heartbeat
 from footplate_elastic.agent import timing
@@ -71,3 +73,21 @@ async def explain(agent: Agent, word: Heartbeat, failure: FailureReport) -> None
     said = word.model_copy(update={"failure": failure})
     with suppress(Unreached):
         await Conversation(agent).ask(lambda service: service.heartbeat(said, "", 0.0), timing.ANSWER)
+
+
+# -- probes of connectivity ------------------------------------------------------------------------
+
+
+async def answer_probe(agent: Agent, epoch: int, probe: ConnectivityProbe) -> ConnectivityProbeResult:
+    """The answer_probe to `probe` of the coordinator of `epoch`."""
+
+    async def reaches(peer: Peer) -> bool:
+        try:
+            await agent.network.call(agent, agent.world.agent_at(peer.address), connected, timing.PROBE)
+        except Unreached:
+            return False
+        return True
+
+    reached = await asyncio.gather(*map(reaches, probe.peers))
+    unreached = [peer.pod_name for peer, there in zip(probe.peers, reached, strict=True) if not there]
+    return ConnectivityProbeResult(epoch=epoch, number=probe.number, unreached=unreached)

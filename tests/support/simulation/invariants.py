@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from footplate_contracts.v1alpha1.status import TimeStatus
+from footplate_contracts.v1alpha1.usagerecord import PodUsage, UsageRecordSpec
+from footplate_ledger.conversion import parse_time
 from footplate_operator.runtime.kinds import POD, Json
+from footplate_operator.trainingrun.coordinator_client import POLL_SECONDS
 from footplate_operator.trainingrun.status.wall_time import total
+from footplate_operator.usage.writes import USAGE_RECORD
+from tests.support.simulation.coordinator import CoordinatorProcess
+from tests.support.simulation.network import CONTROL_PLANE
 
 if TYPE_CHECKING:
     from tests.support.simulation.world import Simulation
@@ -142,3 +150,190 @@ def _incarnation(pod: Json) -> int:
 
 def _ended(pod: Json) -> bool:
     return pod["status"].get("phase") in ("Succeeded", "Failed")
+
+
+# -- what the status has to tell within seconds ----------------------------------------------------
+
+
+WITHIN: Final = 5.0  # seconds
+_LOOK: Final = 0.25
+_TRAINS: Final = ("Running", "Checkpointing")
+Evidence = tuple[str, Hashable]
+_SILENT: Final[Evidence] = ("silent", "")
+
+
+class Witness:
+    """Looks four times a second until it is dismissed; `late` says what was not told in time."""
+
+    def __init__(self, world: Simulation) -> None:
+        self.late: dict[Evidence, str] = {}
+        self._world = world
+        self._stood: dict[Evidence, float] = {}
+        self._task = asyncio.ensure_future(self._watch())
+
+    def dismiss(self) -> None:
+        """Look no more."""
+        self._task.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            standing = dict(self._standing()) if self._sees() else {}
+            if not self._sees():
+                continue
+            self._stood = {what: self._stood.get(what, _not_before(what)) + _LOOK for what in standing}
+            for what, seconds in self._stood.items():
+                if seconds > WITHIN + _LOOK and what not in self.late:
+                    self.late[what] = (
+                        f"{standing[what]}, and the status said nothing: {self._world.describe()}"
+                    )
+
+    def _sees(self) -> bool:
+        """Whether an operator leads, and the API server answers it."""
+        world = self._world
+        api = world.api
+        if api.process.frozen or not api.process.alive or api.errors or api.losses:
+            return False
+        return any(
+            replica.leads
+            and replica.alive
+            and not replica.frozen
+            and replica.watches is not None
+            and not replica.watches.torn
+            and world.network.reaches(replica.place, CONTROL_PLANE)
+            for replica in world.operators
+        )
+
+    def _standing(self) -> Iterator[tuple[Evidence, str]]:
+        """Evidence of which the status says nothing now."""
+        world = self._world
+        coordinator = self._heard()
+        said = world.phase not in _TRAINS or world.condition("Ready").get("reason") == "Degraded"
+        if world.phase in ("Succeeded", "Failed"):
+            return
+        if coordinator is None:
+            if not said:
+                yield _SILENT, "the coordinator did not answer"
+            return
+        state = coordinator.service.coordinator.view()
+        listed = world.status.get("failuresSeen", "") or "0.0"
+        counted = tuple(int(part) for part in listed.split("."))
+        for failure in state.failures:
+            if (state.epoch, failure.number) > counted:
+                key = ("failure", (state.epoch, failure.number))
+                yield key, f"{failure.failure.cause} {failure.failure.message!r} was listed"
+        if said or state.generation is None:
+            return
+        members = {member.agent.pod_name: member.agent for member in state.members}
+        for missed in state.missed:
+            if missed.agent.pod_name in members:
+                yield ("missed", missed.agent.pod_name), f"{missed.agent.pod_name} was missed"
+        for name in members:
+            pod = world.objects.objects.get((POD, name))
+            if pod is None:
+                yield ("gone", name), f"{name} was gone"
+            elif "deletionTimestamp" in pod["metadata"] or pod["status"].get("phase") == "Failed":
+                yield ("leaving", name), f"{name} was on its way out"
+
+    def _heard(self) -> CoordinatorProcess | None:
+        """The coordinator that an operator can ask."""
+        world = self._world
+        found = [
+            process
+            for process in world.processes.values()
+            if isinstance(process, CoordinatorProcess)
+            and process.alive
+            and not process.frozen
+            and process.listens
+            and process.run_uid == world.run["metadata"]["uid"]
+            and any(world.network.reaches(replica.place, process.place) for replica in world.operators)
+        ]
+        return max(found, key=lambda process: process.service.coordinator.state.epoch, default=None)
+
+
+def _not_before(what: Evidence) -> float:
+    """From when on something is evidence, seconds below zero: a poll is answered after some."""
+    return -POLL_SECONDS if what == _SILENT else 0.0
+
+
+# -- what pods used, beside what was recorded ------------------------------------------------------
+
+
+LATE: Final = 120.0  # seconds for which a watch may tell nothing
+
+
+@dataclass
+class Truth:
+    """Of one pod that was bound; seconds since 1970."""
+
+    name: str
+    node: str
+    start: int
+    finished: int | None = None
+    gone: float | None = None
+
+
+class UsageTruth:
+    """Follows every pod."""
+
+    def __init__(self, world: Simulation) -> None:
+        self.pods: dict[str, Truth] = {}  # by uid
+        self._world = world
+        world.objects.watches.append(self._changed)
+
+    def _changed(self, event: str, body: Json) -> None:
+        if body["kind"] != "Pod" or not body["spec"].get("nodeName"):
+            return
+        uid, conditions = body["metadata"]["uid"], body["status"]["conditions"]
+        bound = next(known for known in conditions if known["type"] == "PodScheduled")
+        start = parse_time(bound["lastTransitionTime"])
+        truth = self.pods.setdefault(uid, Truth(body["metadata"]["name"], body["spec"]["nodeName"], start))
+        for shown in body["status"].get("containerStatuses", ()):
+            if ended := shown["state"].get("terminated"):
+                truth.finished = max(parse_time(ended["finishedAt"]), start)
+        if event == "DELETED":
+            truth.gone = self._world.seconds()
+
+    def recorded(self) -> dict[str, PodUsage]:
+        """What stands in the cluster, by uid of the pod."""
+        specs = [UsageRecordSpec.from_json(body["spec"]) for body in self._world.objects.all(USAGE_RECORD)]
+        found = [entry for spec in specs for entry in spec.pods.items()]
+        assert len(found) == len(dict(found)), "a pod is in two records"
+        return dict(found)
+
+    def settled(self) -> bool:
+        """Whether everything that is gone is recorded to its end."""
+        recorded = self.recorded()
+        return all(
+            recorded[uid].end is not None if uid in recorded else not self._was_seen(uid)
+            for uid, truth in self.pods.items()
+            if truth.gone is not None
+        )
+
+    def check(self) -> None:
+        """That what is recorded is what was so, or says that it is an estimate."""
+        assert not (wrong := list(self._wrong())), wrong
+
+    def _wrong(self) -> Iterator[str]:
+        recorded = self.recorded()
+        yield from (f"{uid} was never bound" for uid in recorded.keys() - self.pods.keys())
+        for uid, truth in self.pods.items():
+            entry = recorded.get(uid)
+            if entry is None:
+                if self._was_seen(uid):
+                    yield f"{truth.name} is not recorded"
+                continue
+            if parse_time(entry.start) != truth.start:
+                yield f"{truth.name} began at {truth.start}, not {parse_time(entry.start)}"
+            if entry.end is None:
+                if truth.gone is not None:
+                    yield f"{truth.name} has ended"
+            elif not entry.estimated and parse_time(entry.end) != truth.finished:
+                yield f"{truth.name} ended at {truth.finished}, not {parse_time(entry.end)}"
+            elif entry.estimated and truth.gone is not None and parse_time(entry.end) > truth.gone + LATE:
+                yield f"{truth.name} was gone at {truth.gone}, not {parse_time(entry.end)}"
+
+    def _was_seen(self, uid: str) -> bool:
+        """Whether a pod was shown on its node to somebody who still leads: of others nothing can be known."""
+        leaders = [replica for replica in self._world.operators if replica.leads]
+        return any(replica.watches is not None and uid in replica.watches.bound for replica in leaders)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, LEASE, NODE, POD, Json
@@ -166,3 +166,42 @@ def _healthy(pod: Json) -> bool:
         for condition in pod["status"].get("conditions", [])
     )
     return ready and "deletionTimestamp" not in pod["metadata"]
+
+
+# -- labels, as the scheduler reads node affinity --------------------------------------------------
+
+
+_OPERATORS: Final[Mapping[str, Callable[[str | None, list[str]], bool]]] = {
+    "Exists": lambda value, _: value is not None,
+    "In": lambda value, values: value in values,
+    "NotIn": lambda value, values: value not in values,
+}
+
+
+def required(pod: Json) -> list[Json]:
+    """Return the expressions about labels of a pod's required node affinity."""
+    terms = _affinity(pod).get("requiredDuringSchedulingIgnoredDuringExecution", {})
+    return [
+        expression
+        for term in terms.get("nodeSelectorTerms", [])
+        for expression in term.get("matchExpressions", [])
+    ]
+
+
+def preferred(pod: Json) -> list[Json]:
+    """Return the expressions of a pod's preferred node affinity."""
+    terms = _affinity(pod).get("preferredDuringSchedulingIgnoredDuringExecution", [])
+    return [expression for term in terms for expression in term["preference"]["matchExpressions"]]
+
+
+def matches(labels: Mapping[str, str], expressions: list[Json]) -> bool:
+    """Return whether a node's labels fulfil all expressions."""
+    return all(
+        _OPERATORS[wanted["operator"]](labels.get(wanted["key"]), wanted.get("values", []))
+        for wanted in expressions
+    )
+
+
+def _affinity(pod: Json) -> Json:
+    found: Json = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    return found

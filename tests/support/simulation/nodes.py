@@ -15,8 +15,7 @@ from footplate_operator.runtime.kinds import POD, Json
 from tests.support.fake_cluster import copied
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.coordinator import CoordinatorProcess
-from tests.support.simulation.labels import matches, preferred, required
-from tests.support.simulation.node_objects import NodeObjects
+from tests.support.simulation.node_objects import NodeObjects, matches, preferred, required
 
 if TYPE_CHECKING:
     from tests.support.simulation.world import Simulation

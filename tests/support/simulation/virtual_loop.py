@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 Result = TypeVar("Result")
 Given = ParamSpec("Given")
@@ -58,3 +59,16 @@ def in_virtual_time(test: Callable[Given, Coroutine[Any, Any, None]]) -> Callabl
         run(test(*args, **kwargs))
 
     return runs
+
+
+# -- a clock of that time --------------------------------------------------------------------------
+
+
+BEGIN: Final = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+
+
+class Clock:
+    """The moment that the virtual loop has come to."""
+
+    def __call__(self) -> datetime:
+        return BEGIN + timedelta(seconds=asyncio.get_running_loop().time())

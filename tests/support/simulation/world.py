@@ -26,15 +26,14 @@ from tests.support.operator_fakes import NAME, profile_manifest, run_manifest
 from tests.support.simulation import virtual_loop
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.api_server import ApiServer
-from tests.support.simulation.clock import Clock
 from tests.support.simulation.coordinator import CoordinatorProcess
 from tests.support.simulation.history import History
-from tests.support.simulation.invariants import Invariants
+from tests.support.simulation.invariants import Invariants, UsageTruth
 from tests.support.simulation.network import CONTROL_PLANE, Network, Process
 from tests.support.simulation.nodes import GRACE, Nodes
 from tests.support.simulation.operator import OperatorReplica
 from tests.support.simulation.training import Group, Sampling, Volume, shown
-from tests.support.simulation.usage import UsageTruth
+from tests.support.simulation.virtual_loop import Clock
 
 OPERATOR_NODE: Final = "operator-node"
 LOOK: Final = 0.1  # seconds between two looks at what is waited for

@@ -14,7 +14,7 @@ import pytest
 
 from demo.kube import DemoError, Kube
 from tests.support.placement import gather_control_plane
-from tests.support.pods import pod
+from tests.support.settle import pod
 
 pytestmark = pytest.mark.system
 

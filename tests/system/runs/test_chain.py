@@ -23,8 +23,7 @@ from cluster.paths import layout
 from demo.kube import ROOT
 from footplate_trainer.manifest.run_file import parse_documents
 from tests.support import processes
-from tests.support.inside import stands_in_rollout
-from tests.support.processes import Grip, wait_for
+from tests.support.processes import Grip, stands_in_rollout, wait_for
 from tests.support.runs import Json, Runs, changed, check_same_history
 
 pytestmark = pytest.mark.system

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.inside import hold, patient, release, wait_joined
+from tests.support.processes import hold, patient, release, wait_joined
 from tests.support.runs import Json, Runs, changed, check_same_history, tiny
 
 pytestmark = pytest.mark.system

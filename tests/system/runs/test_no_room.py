@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 from demo.kube import ROOT
-from tests.support.inside import hold, patient, release, wait_joined
 from tests.support.placement import Room, index_of, node_of
+from tests.support.processes import hold, patient, release, wait_joined
 from tests.support.runs import Json, Runs, changed, check_same_history, tiny
 
 pytestmark = [pytest.mark.system, pytest.mark.long]

@@ -16,7 +16,7 @@ from footplate_api.identity.concurrency import AT_ONCE, WAITING, review_limit
 from footplate_api.identity.rate_limits import is_telemetry
 from footplate_api.identity.review_cache import FRESH_SECONDS, RETRY_SECONDS, ReviewCache
 from tests.support.clock import Clock
-from tests.support.reviewer import ADMIN, Asked, FakeReviewer
+from tests.support.review_server import ADMIN, Asked, FakeReviewer
 
 
 def authentication(reviewer: FakeReviewer) -> Authentication:

@@ -30,7 +30,7 @@ from footplate_api.identity.review_cache import (
 from footplate_api.identity.reviews import access_review, caller_from_status, token_review
 from footplate_api.identity.rights import RequiredRight
 from tests.support.clock import Clock
-from tests.support.reviewer import ADMIN, Asked, FakeReviewer, within
+from tests.support.review_server import ADMIN, Asked, FakeReviewer, within
 
 ALICE = Caller("alice", groups=("team-a",), extra=(("scopes", ("x", "y")),))
 

@@ -18,9 +18,8 @@ from footplate_api.identity.oidc.issuer import OidcIssuer
 from footplate_api.identity.oidc.jwks_cache import PAUSE_SECONDS, REFRESH_SECONDS
 from footplate_api.identity.oidc.keys import JsonWebKey, matching_keys, parse_jwks
 from tests.support.clock import Clock
-from tests.support.hostile_tokens import HOSTILE, Make
-from tests.support.oidc import CLIENT, Publisher, ec_key, rsa_key
-from tests.support.reviewer import ADMIN, FakeReviewer
+from tests.support.oidc import CLIENT, HOSTILE, Make, Publisher, ec_key, rsa_key
+from tests.support.review_server import ADMIN, FakeReviewer
 
 NOW = 1_790_000_000.0
 PUBLISHER = Publisher()

@@ -16,8 +16,8 @@ from footplate_contracts.rendezvous import HeartbeatResponse
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
+from tests.support.contracts import UNHEARD_OF, enums_of, extended
 from tests.support.nonempty import nonempty
-from tests.support.releases import UNHEARD_OF, enums_of, extended
 
 NOON = "2026-01-31T12:00:00Z"
 STATUS: dict[str, Any] = {

@@ -15,8 +15,8 @@ from footplate_ledger.intervals import Interval, month_end
 from footplate_ledger.prices import PriceBook, PriceBookEntry
 from footplate_ledger.units import HourlyRate, Money
 from footplate_ledger.usage import RUNNING, EndTime, NodeLifetime, Sku
-from tests.support.bills import sum_of
 from tests.support.properties import given
+from tests.support.usage_worlds import sum_of
 
 
 def at(month: int, day: int = 1) -> int:

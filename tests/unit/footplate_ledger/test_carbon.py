@@ -26,7 +26,7 @@ from footplate_ledger.carbon import (
 from footplate_ledger.energy import Consumption, EnergyMethod, rated_energy
 from footplate_ledger.intervals import Interval
 from footplate_ledger.units import HOUR, Carbon, Energy, Intensity, Power, Seconds
-from tests.support.device_energy import Sample, of_device
+from tests.support.nvml import Sample, of_device
 from tests.support.properties import given
 
 ROOT = Path(__file__).resolve().parents[3]

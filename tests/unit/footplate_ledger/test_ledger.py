@@ -30,8 +30,8 @@ from footplate_ledger.usage import (
     merge_by_uid,
     merge_pods,
 )
-from tests.support.bills import by_pod, sum_of
 from tests.support.properties import given
+from tests.support.usage_worlds import by_pod, sum_of
 
 H100, A100, SPOT = Sku("h100"), Sku("a100"), Sku("h100", Capacity.SPOT, "eu-1")
 RUN = Owner("TrainingRun", "research", "gpt", "u1")

@@ -18,8 +18,7 @@ from footplate_operator.trainingrun.manifests import children, coordinator
 from footplate_operator.trainingrun.observation import ApiEndpoint
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.golden import ROOT, as_yaml, assert_golden
-from tests.support.operator_runs import H100, frozen, run
-from tests.support.pod_manifests import spare_pod, worker_pod
+from tests.support.operator_runs import H100, frozen, run, spare_pod, worker_pod
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ADDRESS = "10.0.0.9"

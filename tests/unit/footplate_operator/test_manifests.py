@@ -29,8 +29,7 @@ from footplate_operator.trainingrun.revision import (
 )
 from footplate_operator.trainingrun.run import Run
 from tests.support.operator_fakes import DEFAULTS, RELEASE, profile_manifest
-from tests.support.operator_runs import H100, frozen, run
-from tests.support.pod_manifests import worker_pod
+from tests.support.operator_runs import H100, frozen, run, worker_pod
 
 KEY = bytes(range(KEY_BYTES))
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

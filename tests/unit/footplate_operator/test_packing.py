@@ -19,8 +19,7 @@ from footplate_operator.trainingrun.packing import GangPacking, TargetDomain
 from footplate_operator.trainingrun.run_cache import INCOMPLETE, RunCache
 from tests.support.clock import Clock
 from tests.support.fake_cluster import FakeCluster
-from tests.support.operator_runs import frozen, run
-from tests.support.pod_manifests import spare_pod, worker_pod
+from tests.support.operator_runs import frozen, run, spare_pod, worker_pod
 
 RACK = "example.com/rack"
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

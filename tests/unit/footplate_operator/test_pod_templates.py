@@ -9,8 +9,7 @@ import pytest
 from footplate_contracts.names import Role, WorkerId
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.manifests import coordinator, worker
-from tests.support.operator_runs import frozen, run
-from tests.support.pod_manifests import worker_pod
+from tests.support.operator_runs import frozen, run, worker_pod
 
 OURS: Json = worker_pod(run(), frozen(run()), WorkerId(1, 4), "", frozenset({"lost"}))
 

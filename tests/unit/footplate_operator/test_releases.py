@@ -21,11 +21,11 @@ from footplate_operator.trainingrun.revision import (
     view_revision,
 )
 from footplate_operator.trainingrun.run import decode
+from tests.support.contracts import UNHEARD_OF, extended
 from tests.support.fake_cluster import travelled
 from tests.support.operator_fakes import DEFAULTS, RELEASE, profile_manifest, run_manifest
 from tests.support.operator_runs import frozen, run
 from tests.support.operator_world import World, running
-from tests.support.releases import UNHEARD_OF, extended
 
 NEWER = "9.0.0"
 

@@ -13,7 +13,7 @@ from tools.monitoring.rules import alerts, recording
 from tools.monitoring.rules.alert import RUNBOOKS, Alert
 from tools.monitoring.rules.alerts import ALERTS
 
-from tests.support.metric_names import documented
+from tests.support.exposition import documented
 
 PARTS: Final = ("**Means**", "**Breaks**", "**Look**", "**Do**", "**Ends**")
 # What is not ours: of the programs themselves, and of NVIDIA's exporter.

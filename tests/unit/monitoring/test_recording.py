@@ -12,7 +12,7 @@ from tools.monitoring.names import Recorded
 from tools.monitoring.rules import recording
 from tools.monitoring.rules.recording import Recording
 
-from tests.support.metric_names import documented
+from tests.support.exposition import documented
 
 RECORDED = [pytest.param(known, id=known.name) for group in recording.GROUPS.values() for known in group]
 KEPT = {"job", "instance"}

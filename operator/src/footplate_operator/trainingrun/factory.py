@@ -11,17 +11,17 @@ import aiohttp
 
 from footplate_contracts.release import build_version
 from footplate_operator.services import Services
-from footplate_operator.settings import Settings
 from footplate_operator.trainingrun.controller import TrainingRunController
 from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, CoordinatorPoller
 from footplate_operator.trainingrun.history_client import open_tracker
 from footplate_operator.trainingrun.metrics import RunMetrics
+from footplate_operator.trainingrun.revision import Defaults
 
 _DISTRIBUTION: Final = "footplate-operator"
 
 
 @asynccontextmanager
-async def training_runs(services: Services, own: Settings) -> AsyncIterator[TrainingRunController]:
+async def training_runs(services: Services, defaults: Defaults) -> AsyncIterator[TrainingRunController]:
     """Open the controller of TrainingRuns, which polls their coordinators for the block."""
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:
@@ -31,6 +31,6 @@ async def training_runs(services: Services, own: Settings) -> AsyncIterator[Trai
         metrics, version = RunMetrics(services.registry), build_version(_DISTRIBUTION)
         try:
             async with open_tracker(session, services.api, services.requeue) as histories:
-                yield TrainingRunController(services, watchers, histories, own.defaults, metrics, version)
+                yield TrainingRunController(services, watchers, histories, defaults, metrics, version)
         finally:
             await watchers.close()

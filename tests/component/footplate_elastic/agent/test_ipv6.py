@@ -10,7 +10,7 @@ import pytest
 from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_elastic.agent.machines import IPV6, Machines
-from tests.support.loopback import needs_ipv6
+from tests.support.web import needs_ipv6
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.names import Env, WorkerId
 from footplate_operator.runtime.kinds import Json
 from tests.component.footplate_elastic.agent.gang import Gang
-from tests.support.operator_runs import frozen, run
-from tests.support.pod_manifests import worker_pod
+from tests.support.operator_runs import frozen, run, worker_pod
 from tests.support.tiny import tiny_config
 
 USER, GROUP = 1000680000, 0

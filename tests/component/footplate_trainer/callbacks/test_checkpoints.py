@@ -28,9 +28,8 @@ from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.stages.start import open_store
 from tests.support.ranks import run_ranks
-from tests.support.steps import trained
 from tests.support.tiny import tiny_config
-from tests.support.training import FakeAgent
+from tests.support.training import FakeAgent, trained
 
 
 class Forgetful(CheckpointStore):

@@ -12,9 +12,8 @@ from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import StepFlags
 from footplate_trainer.parallel.world import init_distributed, read_environment
 from tests.support.ranks import run_ranks
-from tests.support.steps import trained
 from tests.support.tiny import tiny_config
-from tests.support.training import FakeAgent
+from tests.support.training import FakeAgent, trained
 
 
 def told(number: int, steps: int) -> NumberedLimits:

@@ -11,9 +11,8 @@ import pytest
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.checkpoint.store import CheckpointStore
-from tests.support.checkpoints import whole_tensors
+from tests.support.checkpoints import begin, equal, whole_tensors
 from tests.support.ranks import run_ranks
-from tests.support.starts import begin, equal
 from tests.support.tiny import read_rows, tiny_config
 from tests.support.training import FakeAgent, train, train_under
 

@@ -13,9 +13,8 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
-from tests.support.checkpoints import whole_tensors
+from tests.support.checkpoints import begin, equal, whole_tensors
 from tests.support.ranks import run_ranks
-from tests.support.starts import begin, equal
 from tests.support.tiny import tiny_config
 from tests.support.training import Ended, FakeAgent, train, train_under
 from tests.support.web import Web, web_server

@@ -9,10 +9,9 @@ import pytest
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.store import CheckpointStore
-from tests.support.checkpoints import whole_tensors
+from tests.support.checkpoints import begin, equal, whole_tensors
 from tests.support.nonempty import nonempty
 from tests.support.ranks import run_ranks
-from tests.support.starts import begin, equal
 from tests.support.tiny import tiny_config
 from tests.support.training import Ended, FakeAgent, train, train_under
 

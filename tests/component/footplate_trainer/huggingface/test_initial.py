@@ -12,7 +12,7 @@ from footplate_contracts.names import ExitCode
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.commands.generate import load
-from tests.support.initial import config_from, export_tiny
+from tests.support.checkpoints import config_from, export_tiny
 from tests.support.ranks import run_ranks
 from tests.support.training import FakeAgent, train, train_under
 

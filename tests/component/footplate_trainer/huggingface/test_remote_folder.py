@@ -23,7 +23,7 @@ from footplate_trainer.huggingface.load import fetch_weights_everywhere
 from footplate_trainer.input_folder import NodeFolder
 from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.storage import open_storage
-from tests.support.initial import config_from, export_tiny
+from tests.support.checkpoints import config_from, export_tiny
 from tests.support.ranks import run_ranks
 from tests.support.s3 import s3_server
 from tests.support.training import Ended, FakeAgent, train, train_under

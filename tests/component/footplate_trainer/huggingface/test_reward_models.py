@@ -17,13 +17,18 @@ from footplate_contracts.names import ExitCode
 from footplate_trainer.__main__ import main
 from tests.support.chat_model import CONTEXT as CHAT_CONTEXT
 from tests.support.chat_model import TURN_END, write_chat_model
-from tests.support.preferences import CONTEXT, pack_pairs
 from tests.support.ranks import run_ranks
 from tests.support.scores import our_scores
+from tests.support.stages import UNEVEN_CONTEXT, pack_pairs
 from tests.support.tiny import tiny_config
 from tests.support.training import Ended, FakeAgent, train, train_under
 
-STEPS = ("stage=reward", f"model.contextLength={CONTEXT}", "training.steps=3", "training.globalBatchSize=4")
+STEPS = (
+    "stage=reward",
+    f"model.contextLength={UNEVEN_CONTEXT}",
+    "training.steps=3",
+    "training.globalBatchSize=4",
+)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +119,7 @@ def test_a_folder_that_scores_goes_on_as_it_is(pairs: Path, tmp_path: Path) -> N
         pairs,
         tmp_path / "again",
         f"initFrom={{uri: {first}}}",
-        f"model={{contextLength: {CONTEXT}}}",
+        f"model={{contextLength: {UNEVEN_CONTEXT}}}",
         "training.steps=1",
         "training.schedule={}",
         "training.optimizer={learningRate: 0.000000000001}",
@@ -132,7 +137,7 @@ def test_a_language_model_is_given_a_new_head(pairs: Path, shards: Path, tmp_pat
             pairs,
             tmp_path / str(ranks),
             f"initFrom={{uri: {base}}}",
-            f"model={{contextLength: {CONTEXT}}}",
+            f"model={{contextLength: {UNEVEN_CONTEXT}}}",
             "training.steps=1",
             "training.schedule={}",
             "training.optimizer={learningRate: 0.000000000001}",
@@ -151,7 +156,7 @@ def test_a_language_model_is_given_a_new_head(pairs: Path, shards: Path, tmp_pat
 
 
 def exported_language_model(shards: Path, folder: Path) -> Path:
-    changes = (f"model.contextLength={CONTEXT}", "training.steps=1", "training.schedule={}")
+    changes = (f"model.contextLength={UNEVEN_CONTEXT}", "training.steps=1", "training.schedule={}")
     assert run_ranks(train, 1, tiny_config(shards, folder, changes)) == [0]
     return exported(folder)
 
@@ -173,7 +178,7 @@ def test_a_classifier_is_no_reward_model(pairs: Path, tmp_path: Path) -> None:
     out = exported(trained(pairs, tmp_path))
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps(config | {"id2label": {"0": "a", "1": "b", "2": "c"}}))
-    overrides = (*STEPS, f"initFrom={{uri: {out}}}", f"model={{contextLength: {CONTEXT}}}")
+    overrides = (*STEPS, f"initFrom={{uri: {out}}}", f"model={{contextLength: {UNEVEN_CONTEXT}}}")
     end: Ended = run_ranks(train_under, 1, FakeAgent(), tiny_config(pairs, tmp_path / "x", overrides))[0]
     assert end.code == ExitCode.CONFIG
     assert "holds a model of 3 labels, and a reward model has 1; name another folder" in end.stderr
@@ -182,7 +187,7 @@ def test_a_classifier_is_no_reward_model(pairs: Path, tmp_path: Path) -> None:
 def test_adapters_go_out_with_their_head(pairs: Path, shards: Path, tmp_path: Path) -> None:
     """Merged, and as PEFT reads them on the language model that they are for."""
     base = exported_language_model(shards, tmp_path / "base")
-    adapter = f"model={{contextLength: {CONTEXT}, adapter: {{rank: 4, alpha: 8}}}}"
+    adapter = f"model={{contextLength: {UNEVEN_CONTEXT}, adapter: {{rank: 4, alpha: 8}}}}"
     rate = "training.optimizer={learningRate: 0.05}"
     trained(pairs, tmp_path, f"initFrom={{uri: {base}}}", adapter, rate, ranks=2)
     sequences, ours = our_scores(tmp_path / "checkpoints", pairs)

@@ -34,8 +34,7 @@ from footplate_trainer.rollout.reward_model import MODEL, reward_model_row
 from footplate_trainer.rollout.reward_normalization import RewardNormalizer
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.chat import chatml_model, user
-from tests.support.generated import GROUP, generate_config
-from tests.support.reinforced import CONTEXT, pack_prompts
+from tests.support.reinforced import CONTEXT, GROUP, generate_config, pack_prompts
 from tests.support.stages import pack_conversations
 
 END, DRAWN, END_OF_TEXT = 2, [40, 41, 42], 3

@@ -25,9 +25,18 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.rollout.answer_selection import UNENDED
 from footplate_trainer.rollout.journal_files import FOLDER, rollout_folder
 from tests.support.chat import chatml_model
-from tests.support.generated import GROUP, REWARDED, generate, generate_config
 from tests.support.ranks import run_ranks
-from tests.support.reinforced import CONTEXT, STOP, Interrupting, Reinforced, pack_prompts
+from tests.support.reinforced import (
+    CONTEXT,
+    GROUP,
+    REWARDED,
+    STOP,
+    Interrupting,
+    Reinforced,
+    generate,
+    generate_config,
+    pack_prompts,
+)
 from tests.support.stages import pack_conversations
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent, train_under

@@ -28,13 +28,12 @@ from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.journal_records import RewardsRecord, decode_records, key_of
 from footplate_trainer.rollout.reward_model import MODEL
-from tests.support.generated import GROUP, generate
-from tests.support.judged_prompts import judged_prompts
 from tests.support.plain_llama import Sizes, outputs, random_weights, write
 from tests.support.ranks import run_ranks
-from tests.support.reinforced import STOP, Interrupting, Reinforced
+from tests.support.reinforced import GROUP, STOP, Interrupting, Reinforced, generate
 from tests.support.rewards.plain_scores import EVEN, weights
 from tests.support.rollout_layouts import LAYOUTS
+from tests.support.scores import judged_prompts
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
 

@@ -14,7 +14,6 @@ from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.commands.plan import frozen_shapes
 from footplate_trainer.huggingface.initial import complete_config
-from tests.support.judged_prompts import judged_prompts
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import (
     STOP,
@@ -29,6 +28,7 @@ from tests.support.reinforced import (
 )
 from tests.support.rewards.plain_scores import EVEN
 from tests.support.rollout_layouts import LAYOUTS
+from tests.support.scores import judged_prompts
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
 

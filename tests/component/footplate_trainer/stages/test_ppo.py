@@ -16,7 +16,6 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.rollout.journal_files import FOLDER
-from tests.support.judged_prompts import judged_prompts, say_of_scores
 from tests.support.plain_llama import random_weights, write
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import (
@@ -32,6 +31,7 @@ from tests.support.reinforced import (
     reinforce,
 )
 from tests.support.rewards.plain_scores import EVEN, SEED
+from tests.support.scores import judged_prompts, say_of_scores
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
 

@@ -26,14 +26,14 @@ from footplate_trainer.parallel.reward_objective import SequenceScoreCollector
 from tests.support import layouts
 from tests.support.checkpoints import whole_tensors
 from tests.support.layouts import AS_CONFIGURED, distance
-from tests.support.preferences import CONTEXT, pack_pairs
 from tests.support.ranks import run_ranks
 from tests.support.scores import our_scores
 from tests.support.stage_layouts import ALONE, LISTED, STEADY, of_kind
+from tests.support.stages import UNEVEN_CONTEXT, pack_pairs
 from tests.support.tiny import tiny_config
 from tests.support.training import Ended, FakeAgent, train_under
 
-REWARD = ("stage=reward", f"model.contextLength={CONTEXT}", "reward={centering: 0.01}")
+REWARD = ("stage=reward", f"model.contextLength={UNEVEN_CONTEXT}", "reward={centering: 0.01}")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("family", ["gpt2", pytest.param("llama", marks=pytest.mark.long)])
 def test_packed_is_unpacked(family: str, pairs: Path, tmp_path: Path) -> None:
     """All pairs in each step, so that it does not matter which share a sequence."""
-    data = PreferenceDataset(TokenShards.open(str(pairs)), CONTEXT)
+    data = PreferenceDataset(TokenShards.open(str(pairs)), UNEVEN_CONTEXT)
     trained = [
         layouts.train(of_kind("reward", family, ALONE, *fields), STEADY, pairs, tmp_path / fields[0])
         for fields in (
@@ -115,7 +115,7 @@ def test_held_out_scores_are_kept_with_the_weights_that_gave_them(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All pairs in one batch, so that what validation saw is what is computed apart from it."""
-    rows = len(PreferenceDataset(TokenShards.open(str(pairs)), CONTEXT))
+    rows = len(PreferenceDataset(TokenShards.open(str(pairs)), UNEVEN_CONTEXT))
     end = run(
         pairs,
         tmp_path,

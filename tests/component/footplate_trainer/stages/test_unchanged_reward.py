@@ -15,8 +15,8 @@ from footplate_trainer.frozen.scoring import ScoringModelSource, check_unchanged
 from footplate_trainer.frozen.source import network_config
 from footplate_trainer.huggingface.initial import complete_config
 from footplate_trainer.stages.critic import check_scoring_models
-from tests.support.judged_prompts import judged_prompts, say_of_scores
 from tests.support.reinforced import finished
+from tests.support.scores import judged_prompts, say_of_scores
 from tests.support.tiny import tiny_config
 
 

@@ -11,7 +11,7 @@ from footplate_elastic.agent.energy import LONGEST_GAP, DeviceEnergy, EnergyRead
 from footplate_ledger.energy import EnergyMethod
 from footplate_ledger.intervals import Interval
 from footplate_ledger.units import Energy, Power, Seconds
-from tests.support.device_energy import Sample, of_device
+from tests.support.nvml import Sample, of_device
 from tests.support.properties import given
 
 Series = list[tuple[int, EnergyReading]]  # (second, what was shown)

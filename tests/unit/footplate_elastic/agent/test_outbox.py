@@ -8,7 +8,7 @@ from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, Gen
 from footplate_contracts.samples import truncate_samples
 from footplate_elastic.agent.outbox import CHUNK, CHUNK_BYTES, ENTRY, Outbox
 from footplate_elastic.protocol.unstored_rows import RowKey
-from tests.support.memory import kept
+from tests.support.growth import kept
 from tests.support.samples import longest, shown
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
 

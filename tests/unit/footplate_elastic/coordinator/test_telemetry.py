@@ -18,7 +18,7 @@ from footplate_contracts.reports import (
     TelemetryItem,
 )
 from footplate_elastic.coordinator.telemetry import BATCH_BYTES, ENTRY, TelemetryBuffer
-from tests.support.memory import kept
+from tests.support.growth import kept
 from tests.support.samples import shown
 from tests.unit.footplate_elastic.coordinator.story import agent
 

@@ -14,7 +14,7 @@ from footplate_contracts.names import Backend
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_elastic.protocol.outline import RunOutline, read_outline
-from tests.support.releases import extended
+from tests.support.contracts import extended
 from tests.support.tiny import tiny_config
 
 

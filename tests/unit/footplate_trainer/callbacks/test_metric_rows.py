@@ -26,9 +26,8 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.metrics.stopwatch import StepPart
 from tests.support.samples import shown
-from tests.support.steps import rank_of, trained
 from tests.support.tiny import read_rows, tiny_config
-from tests.support.training import FakeAgent
+from tests.support.training import FakeAgent, rank_of, trained
 
 
 def rows_of(rank: int, agent: FakeAgent, folder: Path, *overrides: str) -> tuple[Reporter, MetricRows]:

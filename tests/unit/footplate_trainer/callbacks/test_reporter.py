@@ -11,9 +11,8 @@ from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import StepFlags
 from footplate_trainer.metrics.stopwatch import StepPart
-from tests.support.steps import rank_of, trained
 from tests.support.tiny import tiny_config
-from tests.support.training import FakeAgent
+from tests.support.training import FakeAgent, rank_of, trained
 
 
 def test_each_phase_of_a_step_is_told_with_the_step_before_it() -> None:

@@ -12,7 +12,7 @@ from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.loop.stepper import Evaluation
 from footplate_trainer.metrics.stopwatch import Stopwatch
 from footplate_trainer.parallel.objective import Objective
-from tests.support.steps import rank_of, trained
+from tests.support.training import rank_of, trained
 
 
 @dataclass

@@ -22,7 +22,7 @@ from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.text_generation import SamplingOptions, generate_tokens
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.chat import chat_tokenizer
-from tests.support.generated import generate_config
+from tests.support.reinforced import generate_config
 from tests.support.shapes import fill, shape_like
 
 

@@ -18,7 +18,7 @@ from footplate_trainer.huggingface.saved_processors import (
     read_processors,
     tokenizer_mismatch,
 )
-from tests.support.companions import companions, word_tokenizer
+from tests.support.chat import companions, word_tokenizer
 
 TOKENIZER = "tokenizer_config.json"
 

@@ -12,7 +12,7 @@ from footplate_trainer.huggingface.model_end_tokens import (
     find_end_tokens,
     with_chat_template,
 )
-from tests.support.companions import companions, word_tokenizer
+from tests.support.chat import companions, word_tokenizer
 
 OURS = word_tokenizer(a=0, b=1, END=2, MORE=3)
 CHAT = "{% for m in messages %}{{ m.content }}TURN{% endfor %}"

@@ -11,7 +11,7 @@ from footplate_contracts.metrics import VALUES
 from footplate_planning import traffic
 from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
 from footplate_trainer.loop.stepper import StepFlags
-from tests.support.steps import trained
+from tests.support.training import trained
 
 
 @dataclass
