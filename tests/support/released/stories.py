@@ -339,7 +339,8 @@ async def _is_at_rest(name: str, world: World) -> None:
     world.cluster.calls.clear()
     world.start_operator()
     await world.live(5)
-    touched = [call for call in world.cluster.calls if "TrainingRun" not in call and "Usage" not in call]
+    others = ("TrainingRun", "Usage", "Event")
+    touched = [call for call in world.cluster.calls if not any(kind in call for kind in others)]
     assert not touched, f"{name}: {touched}"
 
 
