@@ -53,7 +53,7 @@ def test_a_field_of_a_later_release_is_ignored_and_a_missing_one_has_its_default
 )
 def test_a_text_that_no_database_stores_is_refused(used: object) -> None:
     with pytest.raises(ValueError):
-        usage_json.encode(used)  # type: ignore[arg-type]
+        usage_json.encode(used)
 
 
 def test_the_fields_are_those_of_the_record() -> None:
