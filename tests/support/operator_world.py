@@ -93,7 +93,8 @@ class World:
         services = services_of(self.cluster, self.clock, self.queue.add, self.api, self.scope, self.keys)
         told = (self.histories, self.defaults, RunMetrics(self.metrics.registry), RELEASE)
         self.cache = Cache(controller := TrainingRunController(services, self, *told))
-        self.usage, self.prices = services.usage.tracker, services.usage.prices
+        self.recorder = services.usage
+        self.usage, self.prices = self.recorder.tracker, self.recorder.prices
         actor = Actor(controller, self.cluster, self.cache)
         writer = StatusWriter(controller, self.cluster, self.cache, self.queue, self.clock, "operator")
         works = (self.queue, actor, writer, self.clock, RESYNC_SECONDS)

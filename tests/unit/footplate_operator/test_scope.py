@@ -92,7 +92,7 @@ async def test_the_price_of_a_profile_is_entered_by_one() -> None:
         world.start_operator()
         world.submit()
         await world.reconcile()
-        keeping = asyncio.create_task(world.reconciler.controller.run_background())
+        keeping = asyncio.create_task(world.recorder.run())
         for _ in range(200):  # nothing here waits for anybody else
             await asyncio.sleep(0)
         keeping.cancel()

@@ -357,4 +357,4 @@ async def test_who_leads_no_more_says_so() -> None:
     world.cluster.put(profile_manifest(price={"dollarsPerNodeHour": 2.0}))
     await world.reconcile()
     with pytest.raises(LeadershipLost):
-        await world.reconciler.controller.run_background()
+        await world.recorder.run()
