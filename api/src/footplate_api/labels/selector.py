@@ -79,7 +79,7 @@ _OPERATORS: Final = {
 def parse_selector(text: str) -> tuple[Requirement, ...]:
     """Parse a selector into its requirements; raises ValueError with kubectl's message.
 
-    >>> parse("team=a, tier notin (x, y), !legacy")[1]
+    >>> parse_selector("team=a, tier notin (x, y), !legacy")[1]
     Requirement(key='tier', operator=<Operator.NOT_IN: 'notin'>, values=('x', 'y'))
     """
     requirements = tuple(_Parser(text).requirements())
