@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from footplate_api.serialization.schemas import FormerNamespaces, QueryParameters, Schema, StepCursor, Uid
+from footplate_api.serialization.schemas import FormerNamespaces, PageQuery, Schema, Uid
 
 
 class AttemptQuery(PageQuery):
