@@ -13,6 +13,7 @@ from tools.released import GOLDEN
 from footplate_contracts.names import API_CA_FILE, Phase
 from footplate_contracts.reports import CheckpointRecord
 from footplate_operator.api_access import ApiAccess
+from footplate_operator.keys.credentials import KEY_BYTES, RunCredentials
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET, Json
 from footplate_operator.runtime.objects import controller_of
 from footplate_operator.trainingrun.manifests.children import read_secret
@@ -34,7 +35,7 @@ class Found:
     coordinators: dict[str, Any]  # by pod name
     saved: dict[str, Any]  # by uid of the run: its newest checkpoint
 
-    def world(self, handed_over: bool = True) -> World:
+    def world(self, key_known: bool = True) -> World:
         """A world in which an operator of this release has just started; nothing else acts."""
         world = World()
         world.clock.moment = self.now
@@ -49,13 +50,18 @@ class Found:
         ]
         if bundles:
             world.api = ApiAccess("https://api:8443", bundle=lambda: str(bundles[0]))
-        if handed_over:
-            secrets = {controller_of(body)["uid"]: read_secret(body) for body in world.cluster.all(SECRET)}
-            world.keys.handed_over = secrets
+        if not key_known:
+            world.keys.key = bytes(reversed(range(KEY_BYTES)))
         world.cluster.calls.clear()
         world.kubelet_works = world.trains = False
         world.start_operator()
         return world
+
+    @property
+    def credentials(self) -> dict[str, RunCredentials]:
+        """What runs' Secrets hold, by uid of the run."""
+        secrets = [body for body in self.objects if body["kind"] == SECRET.name]
+        return {controller_of(body)["uid"]: read_secret(body) for body in secrets}
 
 
 def found(story: str) -> Found:

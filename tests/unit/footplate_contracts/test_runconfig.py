@@ -190,7 +190,7 @@ def test_digest_is_the_same_on_every_machine() -> None:
     assert digest == DIGEST
 
 
-DIGEST = "2e4c9896b87494ccc8786ba687b22ff44b6903a6a740bcbfb365306fe789033e"
+DIGEST = "edbb30b467c57ea5ab41f6b63ab5ae07ea2f7e985e4359dfa081f2ee54484486"
 
 
 @pytest.mark.parametrize(

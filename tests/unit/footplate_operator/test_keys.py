@@ -211,7 +211,7 @@ async def handed(cluster: FakeCluster) -> Keyring:
 
 
 async def test_credentials_of_runs_that_may_have_pods_are_handed_over() -> None:
-    world = found("training").world(handed_over=False)
+    world = found("training").world(key_known=False)
     world.cluster.refuse.clear()
     assert await handover.hand_over(world.cluster, PLACE, ()) == 1
     keyring = await handed(world.cluster)
@@ -222,14 +222,14 @@ async def test_credentials_of_runs_that_may_have_pods_are_handed_over() -> None:
 
 @pytest.mark.parametrize("story", ["suspended", "succeeded", "queued-without-a-profile"])
 async def test_others_need_none(story: str) -> None:
-    world = found(story).world(handed_over=False)
+    world = found(story).world(key_known=False)
     world.cluster.refuse.clear()
     assert await handover.hand_over(world.cluster, PLACE, ()) == 0
     assert not [name for name in names(world.cluster) if "handed-over" in name]
 
 
 async def test_what_was_handed_over_of_a_run_that_ended_is_taken_away() -> None:
-    world = found("training").world(handed_over=False)
+    world = found("training").world(key_known=False)
     world.cluster.refuse.clear()
     await handover.hand_over(world.cluster, PLACE, ())
     ended = copied(world.run)
@@ -249,7 +249,7 @@ async def test_what_was_handed_over_of_a_run_that_ended_is_taken_away() -> None:
     ],
 )
 async def test_a_secret_that_is_none_of_its_run_is_left_out(change: Any) -> None:
-    world = found("training").world(handed_over=False)
+    world = found("training").world(key_known=False)
     world.cluster.refuse.clear()
     body = copied(world.cluster.objects[SECRET, "tiny-run"])
     change(body)
@@ -259,7 +259,7 @@ async def test_a_secret_that_is_none_of_its_run_is_left_out(change: Any) -> None
 
 @pytest.mark.parametrize("gone", [True, False])
 async def test_what_was_handed_over_stays_where_the_secret_of_a_live_run_is_lost(gone: bool) -> None:
-    world = found("training").world(handed_over=False)
+    world = found("training").world(key_known=False)
     world.cluster.refuse.clear()
     await handover.hand_over(world.cluster, PLACE, ())
     body = world.cluster.objects[SECRET, "tiny-run"]
@@ -274,7 +274,7 @@ async def test_what_was_handed_over_stays_where_the_secret_of_a_live_run_is_lost
 
 
 async def test_whose_credentials_are_missed_is_looked_for_again() -> None:
-    world = found("training").world(handed_over=False)
+    world = found("training").world(key_known=False)
     world.cluster.refuse.clear()
     keyring = await handed(world.cluster)
     assert credentials(keyring, run_of(world), None) is None
@@ -298,7 +298,7 @@ def test_each_run_has_one_shard() -> None:
 
 
 async def test_a_right_that_is_missing_ends_it() -> None:
-    world = found("training").world(handed_over=False)
+    world = found("training").world(key_known=False)
     with pytest.raises(RequestForbidden):
         await handover.hand_over(world.cluster, PLACE, ())
     assert (TRAINING_RUN, "tiny") in world.cluster.objects and CORE_EVENT

@@ -42,7 +42,9 @@ async def test_it_is_found_and_nothing_of_it_is_touched(story: str) -> None:
     await world.live(5)
     assert children(world) == before
     assert not [
-        call for call in world.cluster.calls if "TrainingRun" not in call and "UsageRecord" not in call
+        call
+        for call in world.cluster.calls
+        if not any(kind.name in call for kind in (TRAINING_RUN, USAGE_RECORD, EVENT))
     ]
     assert world.condition("Reconciled")["reason"] not in NOT_TAKEN_OVER
     assert world.phase == status["phase"]
@@ -50,22 +52,22 @@ async def test_it_is_found_and_nothing_of_it_is_touched(story: str) -> None:
 
 
 @pytest.mark.parametrize("story", GO_ON)
-async def test_whose_credentials_were_not_handed_over_trains_on_and_says_so(story: str) -> None:
-    world = found(story).world(handed_over=False)
+async def test_under_another_key_it_trains_on_until_its_credentials_are_handed_over(story: str) -> None:
+    world = found(story).world(key_known=False)
     before = children(world)
     world._train = lambda: None
     await world.live(5)
     said = world.condition("Reconciled")
     assert children(world) == before and (said["status"], said["reason"]) == ("False", "CredentialsUnknown")
     assert said["message"].startswith("this operator does not know what Secret tiny-run holds")
-    world.keys.handed_over = found(story).world().keys.handed_over
+    world.keys.handed_over = found(story).credentials
     await world.live(10)
     assert world.condition("Reconciled")["reason"] not in NOT_TAKEN_OVER
 
 
 async def test_a_suspended_run_is_resumed_with_credentials_of_this_release() -> None:
     """Nobody reads what its Secret holds: it is made anew, while the run has no pods."""
-    world = found("suspended").world(handed_over=False)
+    world = found("suspended").world(key_known=False)
     before = world.cluster.objects[SECRET, "tiny-run"]["data"]
     world.kubelet_works = world.trains = True
     world.change(suspend=False)
