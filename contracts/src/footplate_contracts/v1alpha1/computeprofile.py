@@ -117,7 +117,7 @@ class DisruptionTaint(ApiModel):
     effect: TaintEffect | None = Field(None, description="default: any")
 
 
-# Who sets them, and where that is written: docs/decisions/ADR-0019. None of a kind of capacity is among
+# Who sets them, and where that is written: docs/decisions/ADR-0054. None of a kind of capacity is among
 # them, and no recommendation: only ends that are announced.
 DISRUPTION_TAINTS: Final = (
     "node.kubernetes.io/unschedulable",
