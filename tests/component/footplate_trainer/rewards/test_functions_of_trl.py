@@ -22,7 +22,7 @@ def test_they_work_as_they_are_and_agree_with_what_is_built_in() -> None:
         reward("thinks", function={"name": "trl.rewards:think_format_reward"}),
         reward("ours", mathVerify={}, column="solution"),
         reward(
-            "form", regularExpression={"pattern": "(?s)<think>(?!.*<think>)(.*?)</think>.*", "whole": True}
+            "form", regularExpression={"pattern": "(?s)<think>(?!.*<think>)(.*?)</think>.*", "fullMatch": True}
         ),
     ]
     batch = [
