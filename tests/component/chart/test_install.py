@@ -170,35 +170,44 @@ def _what_cannot_be_is_refused(cluster: HelmCluster) -> None:
     ) in refused.stderr
 
 
+def test_definitions_that_somebody_else_has_applied_are_taken_over(cluster: HelmCluster) -> None:
+    """As `kubectl apply` leaves them: Helm knows nothing of them until it is told to take them."""
+    applied = [
+        definition | {"metadata": {"name": definition["metadata"]["name"]}}
+        for definition in all_definitions().values()
+    ]
+    listed = {"apiVersion": "v1", "kind": "List", "items": applied}
+    cluster.kubectl.run("create", "--filename=-", stdin=json.dumps(listed))
+    older = '[{"op": "remove", "path": "/spec/versions/0/additionalPrinterColumns/0"}]'
+    cluster.kubectl("patch", "crd", RUNS, "--type=json", "-p", older)
+    refused = cluster.helm("install", "footplate", ".", QUICK)
+    assert 'key "app.kubernetes.io/managed-by": must be set to "Helm"' in refused.stderr
+    before = {name: definition["metadata"]["uid"] for name, definition in crds(cluster).items()}
+    assert before.keys() == KINDS
+
+    cluster.done("install", "footplate", ".", "--take-ownership", QUICK)
+    for name, definition in crds(cluster).items():
+        assert definition["metadata"]["uid"] == before[name]
+        assert columns(definition) == columns(all_definitions()[f"{name}.yaml"]), name
+        assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+        assert definition["metadata"]["annotations"]["footplate.dev/written-by"] == VERSION
+    cluster.done("upgrade", "footplate", ".", QUICK)
+
+
+def test_one_upgrade_follows_the_previous_release(cluster: HelmCluster, previous: str) -> None:
+    cluster.done("install", "footplate", previous, QUICK)
+    begin_a_run(cluster)
+    before = uids(cluster)
+    cluster.done("upgrade", "footplate", ".", QUICK)
+    assert crds(cluster).keys() == KINDS and before.items() <= uids(cluster).items()
+    cluster.done("rollback", "footplate", "1")
+    assert crds(cluster).keys() == KINDS and uids(cluster)["tiny"] == before["tiny"]
+
+
 @pytest.fixture(scope="module")
 def previous() -> str:
     """The chart of the previous release."""
     return str(previous_tree() / "charts" / "footplate")
-
-
-def test_definitions_of_the_previous_release_are_taken_over(cluster: HelmCluster, previous: str) -> None:
-    """Helm made them from the folder crds of that chart, and knows nothing of them since."""
-    cluster.done("install", "footplate", previous, QUICK)
-    begin_a_run(cluster)
-    older = '[{"op": "remove", "path": "/spec/versions/0/additionalPrinterColumns/0"}]'
-    cluster.kubectl("patch", "crd", RUNS, "--type=json", "-p", older)
-    before = uids(cluster)
-    refused = cluster.helm("upgrade", "footplate", ".", QUICK)
-    assert "exists and cannot be imported into the current release" in refused.stderr
-    assert 'key "app.kubernetes.io/managed-by": must be set to "Helm"' in refused.stderr
-    assert uids(cluster) == before
-
-    cluster.done("upgrade", "footplate", ".", "--take-ownership", QUICK)
-    assert before.items() <= uids(cluster).items()
-    for name, definition in crds(cluster).items():
-        assert columns(definition) == columns(all_definitions()[f"{name}.yaml"]), name
-        assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
-        assert definition["metadata"]["annotations"]["footplate.dev/written-by"] == VERSION
-
-    cluster.done("rollback", "footplate", "1")
-    assert crds(cluster).keys() == KINDS and uids(cluster) == before
-    cluster.done("upgrade", "footplate", ".", QUICK)
-    assert before.items() <= uids(cluster).items(), "from then on without another word"
 
 
 def test_rights_that_somebody_else_has_given_are_taken_over(cluster: HelmCluster) -> None:

@@ -21,7 +21,7 @@ from tests.support.released.tree import previous_tree, said_by
 pytestmark = pytest.mark.any_database
 READ: Final = """
 import json, sys
-from footplate_contracts.history import RecordedRun
+from footplate_contracts.recorded_run import RecordedRun
 for line in sys.stdin:
     known = RecordedRun.model_validate_json(line)
     print(json.dumps([known.uid, known.phase]))

@@ -15,15 +15,15 @@ ROWS = [
     ("no idea", "$4$"),
 ]
 
+PATTERN = "(?s)<think>(?!.*<think>)(.*?)</think>.*"
+
 
 def test_they_work_as_they_are_and_agree_with_what_is_built_in() -> None:
     functions = [
         reward("theirs", function={"name": "trl.rewards:accuracy_reward"}),
         reward("thinks", function={"name": "trl.rewards:think_format_reward"}),
         reward("ours", mathVerify={}, column="solution"),
-        reward(
-            "form", regularExpression={"pattern": "(?s)<think>(?!.*<think>)(.*?)</think>.*", "fullMatch": True}
-        ),
+        reward("form", regularExpression={"pattern": PATTERN, "fullMatch": True}),
     ]
     batch = [
         sample(text, prompt, prompt=ASKED, solution=solution) for prompt, (text, solution) in enumerate(ROWS)
