@@ -53,8 +53,13 @@ class Planted:
         return next((condition for condition in conditions if condition["type"] == kind), {})
 
 
-def plant(server: Api, story: Found, namespace: str, api_url: str) -> Planted:
-    """Put what `story` left into `namespace`, as if it had happened a moment ago."""
+def plant(server: Api, story: Found, names: dict[str, str], api_url: str) -> Planted:
+    """Put what `story` left into a namespace of its name, as if it had happened a moment ago.
+
+    Args:
+        names: of other objects that this server has, by those of the story.
+    """
+    namespace, names = story.story, dict(names)
     _send(server, "POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     api = replace(server, namespace=namespace)
     kept = [
@@ -62,7 +67,6 @@ def plant(server: Api, story: Found, namespace: str, api_url: str) -> Planted:
     ]
     text = _shifted(json.dumps(kept), datetime.now(UTC) - story.now).replace("https://api:8443", api_url)
     bodies: list[Json] = json.loads(_ADDRESS.sub(f'"{NOBODY}"', text))
-    names: dict[str, str] = {}  # that this server gives, by those of the story
     for body in sorted(bodies, key=_rank):
         made = _send(api, "POST", _kind(body).path(namespace), _with(body, names, namespace))
         names[body["metadata"]["uid"]] = made["metadata"]["uid"]

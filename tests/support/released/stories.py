@@ -22,7 +22,7 @@ from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import Cause, Reason
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.runtime.kinds import POD, REVISION, Json
-from tests.support.fake_cluster import travelled
+from tests.support.fake_cluster import copied, travelled
 from tests.support.operator_fakes import EVERY_STEPS, FakeCoordinator, profile_manifest, run_manifest
 from tests.support.operator_world import World, running
 
@@ -81,12 +81,23 @@ async def created_suspended() -> World:
     return world
 
 
+def _bind(world: World, *pods: str) -> None:
+    """Give each pod a node, on which no container starts: a gang that is not bound is queued in the end."""
+    for name in pods:
+        pod = copied(world.cluster.objects[POD, name])
+        pod["spec"]["nodeName"] = world.node_of(name)
+        world.cluster.put(pod)
+
+
 @story
 async def starting_without_a_coordinator() -> World:
     world = World()
     world.kubelet_works = False
     world.submit(training=LONG)
+    await world.reconcile()
+    _bind(world, "tiny-c1")
     await world.live(5)
+    assert world.phase == "Starting"
     return world
 
 
@@ -96,8 +107,11 @@ async def starting_without_a_worker() -> World:
     world.submit(training=LONG)
     await world.reconcile()
     world.start_pod("tiny-c1", "10.0.0.1")
+    await world.reconcile()
+    _bind(world, "tiny-w0-0", "tiny-w1-0")
     world.kubelet_works = False
     await world.live(5)
+    assert world.phase == "Starting"
     return world
 
 
