@@ -82,10 +82,14 @@ async def created_suspended() -> World:
 
 
 def _bind(world: World, *pods: str) -> None:
-    """Give each pod a node, on which no container starts: a gang that is not bound is queued in the end."""
+    """Give each pod a node whose kubelet accepts it and starts no container.
+
+    The operator queues a gang that is not bound, and replaces a pod that no kubelet accepts within seconds.
+    """
     for name in pods:
         pod = copied(world.cluster.objects[POD, name])
         pod["spec"]["nodeName"] = world.node_of(name)
+        pod["status"] = {"phase": "Pending", "startTime": world.clock().isoformat()}
         world.cluster.put(pod)
 
 
