@@ -3,10 +3,10 @@
 crds/, docs/resources.md and what OpenAPI says of a run's spec come from the models, docs/compatibility.md
 from the trainer's table and the list of layouts that are tested, docs/third-party/ from the Dockerfiles and
 the metadata of the installed packages. The chart has the specs of the same CRDs once more, as Helm cannot
-reach outside of it; their names and metadata are its template's. Its dashboards and rules come from
-tools/monitoring, its values.schema.json and the list of values in its README from the comments of its
-values.yaml and, for the specs of our kinds, from the models. The version of packages, chart and CRDs is that
-of the file VERSION.
+reach outside of it; their names and metadata are its template's. Its rights about our kinds follow from
+what the operator's controllers declare. Its dashboards and rules come from tools/monitoring, its
+values.schema.json and the list of values in its README from the comments of its values.yaml and, for the
+specs of our kinds, from the models. The version of packages, chart and CRDs is that of the file VERSION.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tools.monitoring.rules import files as rule_files  # noqa: E402
 from tools.monitoring.rules.alerts import ALERTS  # noqa: E402
 from tools.monitoring.write import dashboards  # noqa: E402
 from tools.release import versions  # noqa: E402
+from tools.rights import rights_file  # noqa: E402
 from tools.schemas import published_schema  # noqa: E402
 from tools.third_party.images import OtherEnvironment  # noqa: E402
 from tools.third_party.licences import UnknownLicence  # noqa: E402
@@ -83,6 +84,7 @@ def rendered() -> dict[Path, str]:
         metadata = definition["metadata"] | {"annotations": {WRITTEN_BY_ANNOTATION: version}}
         files[ROOT / "crds" / name] = _yaml(definition | {"metadata": metadata})
         files[CHART / "files" / "crds" / name] = _yaml({"spec": definition["spec"]})
+    files[CHART / "files" / "rights.yaml"] = rights_file()
     files |= _of_values()
     spec = json.dumps(published_schema(TrainingRunSpec), indent=1, ensure_ascii=False) + "\n"
     files[ROOT / "api" / "src" / "footplate_api" / "runs" / "trainingrunspec.json"] = spec

@@ -32,6 +32,10 @@ class Source(Protocol):
         """Path from the repository's root."""
 
     @property
+    def text(self) -> str:
+        """Content of the file."""
+
+    @property
     def room(self) -> str:
         """Top folder of the file."""
 

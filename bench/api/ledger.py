@@ -29,8 +29,8 @@ from footplate_api.costs.rows import edges
 from footplate_api.db import migrate
 from footplate_api.db.bulk import insert_missing
 from footplate_api.db.database import WORK_SECONDS, Database
-from footplate_api.models import NodeUsageRow, PodUsageRow
 from footplate_api.models.base import table_of
+from footplate_api.models.usage import NodeUsageRow, PodUsageRow
 from footplate_api.settings import with_driver
 from footplate_api.tariff.service import TariffReader
 from footplate_api.usage import usage_rows

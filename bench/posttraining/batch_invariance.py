@@ -26,12 +26,12 @@ from footplate_trainer.generation.engine import Engine
 from footplate_trainer.generation.forward_passes import EngineLimits
 from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
-from footplate_trainer.model.batch_invariance import make_batch_invariant
 from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.tile_check import find_invariant_tiles
 from footplate_trainer.model.token_loss import TokenScores, summed_token_loss
+from footplate_trainer.parallel.batch_invariance import make_batch_invariant
 
 BARS = {"rollout": 1.3, "training step": 1.2}
 MICRO_BATCH = 4

@@ -29,10 +29,9 @@ from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.callbacks.checkpoints import DurableCheckpoints
 from footplate_trainer.callbacks.diagnostics import Diagnostics
-from footplate_trainer.callbacks.limits import LimitsFollower
+from footplate_trainer.callbacks.limits import LimitsFollower, SuspensionCallback
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.checkpoint import state_tensors
 from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.training_state import TrainingState

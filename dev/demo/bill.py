@@ -25,7 +25,7 @@ RUN: Final = "billed"
 TEAM: Final = "vision"
 PROFILE: Final = "local-cpu"
 # Dollars an hour of a whole node, by how it was bought: ten cents a second, and four.
-HOURLY: Final = {"onDemand": Fraction(360), "spot": Fraction(144)}
+HOURLY: Final = {"OnDemand": Fraction(360), "Spot": Fraction(144)}
 SPOT: Final = {"karpenter.sh/capacity-type": "spot"}
 BUDGET: Final = 50.0  # dollars, when it is submitted
 LEFT: Final = 0.5  # dollars, when it is lowered
@@ -239,7 +239,7 @@ def by_kubernetes(bill: Bill, told: Mapping[str, Any]) -> Fraction:
 
 def _hourly(node: Mapping[str, Any]) -> Fraction:
     spot = SPOT.items() <= node["metadata"]["labels"].items()
-    return HOURLY["spot" if spot else "onDemand"]
+    return HOURLY["Spot" if spot else "OnDemand"]
 
 
 def cluster(bill: Bill, priced: int) -> None:

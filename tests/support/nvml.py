@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from footplate_elastic.agent.energy import LONGEST_GAP
+from footplate_elastic.agent.devices import LONGEST_GAP
 from footplate_ledger.energy import Consumption, EnergyMethod
 from footplate_ledger.intervals import Interval
 from footplate_ledger.units import Energy, Power, Seconds

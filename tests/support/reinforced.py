@@ -31,8 +31,7 @@ from footplate_trainer.rollout.advantages import complete_reward_sums
 from footplate_trainer.rollout.collector import RolloutCollector
 from footplate_trainer.rollout.groups import GroupPlan
 from footplate_trainer.rollout.journal_keys import JournalKey
-from footplate_trainer.rollout.journal_records import Record, key_of
-from footplate_trainer.rollout.rollout_state import CollectedRollout, RolloutState
+from footplate_trainer.rollout.journal_records import CollectedRollout, Record, RolloutState, key_of
 from footplate_trainer.stages import generate_stage, online_stages
 from tests.support.chat import chatml_model, user
 from tests.support.checkpoints import whole_tensors

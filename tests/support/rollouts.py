@@ -18,8 +18,12 @@ from footplate_planning.placement import placements
 from footplate_planning.reshard import ReshardPlan
 from footplate_trainer.generation.engine import Engine
 from footplate_trainer.generation.forward_passes import EngineLimits
-from footplate_trainer.generation.request_partition import partition_requests
-from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
+from footplate_trainer.generation.requests import (
+    GeneratedAnswer,
+    GenerationRequest,
+    StopRule,
+    partition_requests,
+)
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.initialize import normal_rows
 from footplate_trainer.parallel.local_shard import local_shard

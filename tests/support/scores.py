@@ -14,10 +14,9 @@ from footplate_trainer.checkpoint.lookup import find_newest_whole
 from footplate_trainer.checkpoint.tensor_reader import load_tensors
 from footplate_trainer.data.preference_dataset import PreferenceDataset
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.model.inputs import Inputs, Targets
 from footplate_trainer.model.network_factory import build_network
 from footplate_trainer.model.sequence_scores import compute_sequence_scores
-from footplate_trainer.model.targets import Targets
 from tests.support.plain_llama import random_weights, write
 from tests.support.reinforced import pack_prompts
 from tests.support.rewards.plain_scores import EVEN, SEED

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
-from footplate_ledger.bill import BillLine, Cost
+from footplate_ledger.account import Cost
 from footplate_ledger.carbon import IntensitySeries
 from footplate_ledger.conversion import parse_time
 from footplate_ledger.prices import PriceBook, PriceBookEntry
@@ -27,6 +27,7 @@ from footplate_ledger.usage import (
     PowerProfile,
     Sku,
 )
+from tests.support.ledger_reference import BillLine, cost_of
 
 T0: Final = parse_time("2026-11-25T10:00:00Z")
 HOUR: Final = 3600
@@ -172,10 +173,10 @@ def by_pod(found: Iterable[BillLine]) -> Mapping[str, Cost]:
     """Costs by the uid of the pod; IDLE among them."""
     sums: dict[str, Cost] = defaultdict(Cost)
     for line in found:
-        sums[line.pod] = sums[line.pod] + Cost.of(line)
+        sums[line.pod] = sums[line.pod] + cost_of(line)
     return sums
 
 
 def sum_of(found: Iterable[BillLine]) -> Cost:
     """The cost of all of them."""
-    return sum(map(Cost.of, found), Cost())
+    return sum(map(cost_of, found), Cost())

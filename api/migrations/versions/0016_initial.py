@@ -1,6 +1,6 @@
 """Initial schema of release 0.1.0; revisions 0001 to 0015 were development versions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,54 +16,42 @@ _APPEND_ONLY = "is append-only"
 _AUDIT_KEYS = {"audit_entries": "id", "audit_results": "entry_id"}
 _IDENTITY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-_RUN_ORDERS = {
-    "creation": ("created_at",),
-    "name": ("name", "created_at"),
-    "end": ("ended_at", "created_at"),
-}
+_RUN_ORDERS = {"creation": ("created_at",), "name": ("name", "created_at"), "end": ("ended_at", "created_at")}
 _RUN_SCOPES = {"own": ("namespace",), "all": ()}
 _RUN_FILTERS = ("namespace", "created_at", "ended_at", "deleted_at", "phase", "stage", "namespace_uid")
 
-_STEP_DOUBLES = (
-    "step_seconds",
-    "data_seconds",
-    "compute_seconds",
-    "communication_seconds",
-    "optimizer_seconds",
-    "checkpoint_seconds",
-    "validation_seconds",
-    "mfu",
-    "mfu_causal",
-    "validation_loss",
-)
+
+def _columns(names: Iterable[str], kind: sa.types.TypeEngine, nullable: bool = False) -> list[sa.Column]:
+    return [sa.Column(name, kind, nullable=nullable, autoincrement=False) for name in names]
 
 
-def _text(name: str, length: int, nullable: bool = False) -> sa.Column:
-    return sa.Column(name, sa.String(length), nullable=nullable)
+def _texts(nullable: bool = False, **lengths: int) -> list[sa.Column]:
+    """Return columns of texts by the most characters of each."""
+    return [sa.Column(name, sa.String(length), nullable=nullable) for name, length in lengths.items()]
 
 
-def _long_text(name: str) -> sa.Column:
-    return sa.Column(name, sa.Text(), nullable=False)
+def _long_texts(*names: str) -> list[sa.Column]:
+    return _columns(names, sa.Text())
 
 
-def _integer(name: str, nullable: bool = False) -> sa.Column:
-    return sa.Column(name, sa.BigInteger(), nullable=nullable, autoincrement=False)
+def _integers(*names: str, nullable: bool = False) -> list[sa.Column]:
+    return _columns(names, sa.BigInteger(), nullable)
+
+
+def _doubles(*names: str, nullable: bool = True) -> list[sa.Column]:
+    return _columns(names, sa.Double(), nullable)
+
+
+def _times(*names: str, nullable: bool = False) -> list[sa.Column]:
+    return _columns(names, sa.DateTime(timezone=True), nullable)
+
+
+def _json(*names: str) -> list[sa.Column]:
+    return _columns(names, sa.JSON())
 
 
 def _identity(name: str) -> sa.Column:
     return sa.Column(name, _IDENTITY, nullable=False, autoincrement=True)
-
-
-def _double(name: str, nullable: bool = True) -> sa.Column:
-    return sa.Column(name, sa.Double(), nullable=nullable)
-
-
-def _time(name: str, nullable: bool = False) -> sa.Column:
-    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
-
-
-def _json(name: str) -> sa.Column:
-    return sa.Column(name, sa.JSON(), nullable=False)
 
 
 def _table(
@@ -93,25 +81,19 @@ def upgrade() -> None:
 def _create_runs() -> None:
     _table(
         "runs",
-        ("uid",),
-        _text("uid", 64),
-        _text("namespace", 63),
-        _text("name", 253),
-        _text("stage", 32, nullable=True),
-        _text("phase", 32, nullable=True),
-        _integer("step"),
-        _integer("total_steps"),
-        _integer("tokens"),
-        _double("loss"),
-        _integer("generation"),
-        _integer("resource_version"),
-        _time("created_at"),
-        _time("deleted_at", nullable=True),
-        _time("seen_at"),
-        _time("ended_at", nullable=True),
+        ["uid"],
+        *_texts(uid=64, namespace=63, name=253),
+        *_texts(stage=32, phase=32, nullable=True),
+        *_integers("step", "total_steps", "tokens"),
+        *_doubles("loss"),
+        *_integers("generation", "resource_version"),
+        *_times("created_at"),
+        *_times("deleted_at", nullable=True),
+        *_times("seen_at"),
+        *_times("ended_at", nullable=True),
         sa.Column("end_estimated", sa.Boolean()),
-        _text("namespace_uid", 64, nullable=True),
-        _json("status"),
+        *_texts(namespace_uid=64, nullable=True),
+        *_json("status"),
     )
     for scope, where in _RUN_SCOPES.items():
         for name, order in _RUN_ORDERS.items():
@@ -119,94 +101,66 @@ def _create_runs() -> None:
             op.create_index(f"ix_runs_{scope}_by_{name}", "runs", [*where, *order, "uid", *filters])
     _partial_index("ix_runs_live_newest", "runs", ["namespace", "created_at", "uid"], _LIVE)
     _partial_index("ix_runs_live_phase", "runs", ["phase", "seen_at"], _LIVE)
-    _table(
-        "run_specs",
-        ("uid",),
-        _text("uid", 64),
-        _text("digest", 64),
-        _json("labels"),
-        _json("annotations"),
-        _json("spec"),
-    )
-    _table(
-        "run_labels",
-        ("key", "value", "run_uid"),
-        _text("key", 317),
-        _text("value", 253),
-        _text("run_uid", 64),
-        with_rowid=False,
-    )
+    _table("run_specs", ["uid"], *_texts(uid=64, digest=64), *_json("labels", "annotations", "spec"))
+    label = _texts(key=317, value=253, run_uid=64)
+    _table("run_labels", ["key", "value", "run_uid"], *label, with_rowid=False)
     op.create_index("ix_run_labels_run", "run_labels", ["run_uid", "key"], unique=True)
 
 
 def _create_run_details() -> None:
     _table(
         "checkpoints",
-        ("run_uid", "step"),
-        _text("run_uid", 64),
-        _integer("step"),
-        _long_text("uri"),
-        _double("time", nullable=False),
-        _integer("bytes"),
-        _double("seconds_blocked", nullable=False),
-        _double("seconds_total", nullable=False),
-        _integer("epoch", nullable=True),
-        _integer("number", nullable=True),
-        _double("removed_at"),
+        ["run_uid", "step"],
+        *_texts(run_uid=64),
+        *_integers("step"),
+        *_long_texts("uri"),
+        *_doubles("time", nullable=False),
+        *_integers("bytes"),
+        *_doubles("seconds_blocked", "seconds_total", nullable=False),
+        *_integers("epoch", "number", nullable=True),
+        *_doubles("removed_at"),
         with_rowid=False,
     )
     _table(
         "attempts",
-        ("run_uid", "number"),
-        _text("run_uid", 64),
-        _integer("number"),
-        _integer("resource_version"),
-        _time("start", nullable=True),
-        _time("end", nullable=True),
-        _integer("nodes"),
-        _integer("incarnation", nullable=True),
-        _text("generation", 32),
-        _integer("start_step"),
-        _integer("end_step", nullable=True),
-        _text("cause", 64, nullable=True),
-        _text("reason", 64),
-        _text("node", 253),
-        _integer("rank", nullable=True),
-        _integer("exit_code", nullable=True),
-        _long_text("message"),
-        _integer("lost_steps"),
+        ["run_uid", "number"],
+        *_texts(run_uid=64),
+        *_integers("number", "resource_version"),
+        *_times("start", "end", nullable=True),
+        *_integers("nodes"),
+        *_integers("incarnation", nullable=True),
+        *_texts(generation=32),
+        *_integers("start_step"),
+        *_integers("end_step", nullable=True),
+        *_texts(cause=64, nullable=True),
+        *_texts(reason=64, node=253),
+        *_integers("rank", "exit_code", nullable=True),
+        *_long_texts("message"),
+        *_integers("lost_steps"),
         with_rowid=False,
     )
     _table(
         "run_coordinators",
-        ("pod_uid", "run_uid"),
-        _text("pod_uid", 64),
-        _text("run_uid", 64),
-        _text("namespace", 63),
-        _text("name", 253),
-        _integer("epoch"),
+        ["pod_uid", "run_uid"],
+        *_texts(pod_uid=64, run_uid=64, namespace=63, name=253),
+        *_integers("epoch"),
         with_rowid=False,
     )
     _table(
         "run_references",
-        ("run_uid", "field"),
-        _text("run_uid", 64),
-        _text("field", 63),
-        _text("other_uid", 64),
-        _text("other_name", 253),
-        _integer("step", nullable=True),
-        _long_text("uri"),
-        _text("digest", 64, nullable=True),
+        ["run_uid", "field"],
+        *_texts(run_uid=64, field=63, other_uid=64, other_name=253),
+        *_integers("step", nullable=True),
+        *_long_texts("uri"),
+        *_texts(digest=64, nullable=True),
         with_rowid=False,
     )
     op.create_index("ix_run_references_other", "run_references", ["other_uid"])
     _table(
         "given_up_telemetry",
-        ("run_uid", "epoch"),
-        _text("run_uid", 64),
-        _integer("epoch"),
-        _integer("refused"),
-        _integer("overflowed"),
+        ["run_uid", "epoch"],
+        *_texts(run_uid=64),
+        *_integers("epoch", "refused", "overflowed"),
         with_rowid=False,
     )
 
@@ -214,45 +168,37 @@ def _create_run_details() -> None:
 def _create_metrics() -> None:
     _table(
         "metric_segments",
-        ("id",),
+        ["id"],
         _identity("id"),
-        _text("run_uid", 64),
-        _integer("epoch"),
-        _integer("number"),
+        *_texts(run_uid=64),
+        *_integers("epoch", "number"),
         sa.Column("kept_every", sa.BigInteger(), nullable=False, server_default="1"),
         sa.Column("thinned_to", sa.BigInteger(), nullable=False, server_default="0"),
         sa.UniqueConstraint("run_uid", "epoch", "number", name="uq_metric_segments_run_uid_epoch_number"),
     )
-    _table(
-        "metric_extents",
-        ("segment_id", "first_step"),
-        _integer("segment_id"),
-        _integer("first_step"),
-        _integer("last_step"),
-        with_rowid=False,
-    )
+    extent = _integers("segment_id", "first_step", "last_step")
+    _table("metric_extents", ["segment_id", "first_step"], *extent, with_rowid=False)
     _table(
         "metric_names",
-        ("run_uid", "number"),
-        _text("run_uid", 64),
-        sa.Column("number", sa.SmallInteger(), nullable=False, autoincrement=False),
-        _text("name", 63),
+        ["run_uid", "number"],
+        *_texts(run_uid=64),
+        *_columns(["number"], sa.SmallInteger()),
+        *_texts(name=63),
         sa.UniqueConstraint("run_uid", "name", name="uq_metric_names_run_uid_name"),
         with_rowid=False,
     )
     _table(
         "metric_rows",
-        ("segment_id", "step"),
-        _integer("segment_id"),
-        _integer("step"),
-        _integer("tokens"),
-        _long_text("sample_digest"),
-        *map(_double, ("time", "loss", "gradient_norm", "learning_rate", "tokens_per_second")),
-        *map(_double, _STEP_DOUBLES),
-        _integer("memory_bytes", nullable=True),
-        _integer("checkpoints_left_out", nullable=True),
+        ["segment_id", "step"],
+        *_integers("segment_id", "step", "tokens"),
+        *_long_texts("sample_digest"),
+        *_doubles("time", "loss", "gradient_norm", "learning_rate", "tokens_per_second"),
+        *_doubles("step_seconds", "data_seconds", "compute_seconds", "communication_seconds"),
+        *_doubles("optimizer_seconds", "checkpoint_seconds", "validation_seconds"),
+        *_doubles("mfu", "mfu_causal", "validation_loss"),
+        *_integers("memory_bytes", "checkpoints_left_out", nullable=True),
         sa.Column("further", sa.LargeBinary()),
-        *map(_double, ("rollout_seconds", "scoring_seconds")),
+        *_doubles("rollout_seconds", "scoring_seconds"),
         with_rowid=False,
     )
 
@@ -260,87 +206,58 @@ def _create_metrics() -> None:
 def _create_samples() -> None:
     _table(
         "step_samples",
-        ("segment_id", "step", "place"),
-        _integer("segment_id"),
-        _integer("step"),
-        sa.Column("place", sa.SmallInteger(), autoincrement=False, nullable=False),
-        _integer("prompt"),
-        _integer("sibling"),
-        _long_text("prompt_text"),
-        _long_text("answer_text"),
-        _integer("tokens"),
-        _text("end_reason", 16, nullable=True),
-        _long_text("rewards"),
-        _double("reward"),
-        _double("advantage"),
-        _integer("bytes"),
+        ["segment_id", "step", "place"],
+        *_integers("segment_id", "step"),
+        *_columns(["place"], sa.SmallInteger()),
+        *_integers("prompt", "sibling"),
+        *_long_texts("prompt_text", "answer_text"),
+        *_integers("tokens"),
+        *_texts(end_reason=16, nullable=True),
+        *_long_texts("rewards"),
+        *_doubles("reward", "advantage"),
+        *_integers("bytes"),
     )
     op.create_index("ix_step_samples_prompt", "step_samples", ["segment_id", "prompt", "step"])
     _partial_index("ix_step_samples_steps", "step_samples", ["segment_id", "step", "bytes"], _FIRST)
 
 
 def _create_installation() -> None:
-    _table(
-        "namespaces",
-        ("uid",),
-        _text("uid", 64),
-        _text("name", 63),
-        _integer("resource_version"),
-        _time("created_at"),
-    )
+    namespace = (*_texts(uid=64, name=63), *_integers("resource_version"), *_times("created_at"))
+    _table("namespaces", ["uid"], *namespace)
     op.create_index("ix_namespaces_newest", "namespaces", ["name", "created_at", "resource_version"])
     _table(
         "installation",
-        ("id",),
-        _integer("id"),
-        _text("cluster_uid", 64, nullable=True),
-        _integer("newest_version"),
-        _integer("timeline"),
+        ["id"],
+        *_integers("id"),
+        *_texts(cluster_uid=64, nullable=True),
+        *_integers("newest_version", "timeline"),
     )
     op.execute("INSERT INTO installation (id, newest_version, timeline) VALUES (1, 0, 0)")
-    _table(
-        "run_exporter",
-        ("id",),
-        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        _text("holder", 64),
-        _time("expires"),
-    )
-    _table(
-        "idempotency_keys",
-        ("id",),
-        _text("id", 64),
-        _text("request", 64),
-        _time("created_at"),
-        sa.Column("answer", sa.Text()),
-    )
+    lease = (*_columns(["id"], sa.Integer()), *_texts(holder=64), *_times("expires"))
+    _table("run_exporter", ["id"], *lease)
+    key = (*_texts(id=64, request=64), *_times("created_at"), sa.Column("answer", sa.Text()))
+    _table("idempotency_keys", ["id"], *key)
     op.create_index("ix_idempotency_keys_age", "idempotency_keys", ["created_at"])
 
 
 def _create_audit() -> None:
     _table(
         "audit_entries",
-        ("id",),
+        ["id"],
         _identity("id"),
-        _time("at"),
-        _text("request_id", 64),
-        _text("username", 512),
-        _text("user_uid", 253),
-        _json("groups"),
-        _text("verb", 32),
-        _text("resource", 253),
-        _text("namespace", 63),
-        _text("name", 253),
+        *_times("at"),
+        *_texts(request_id=64, username=512, user_uid=253),
+        *_json("groups"),
+        *_texts(verb=32, resource=253, namespace=63, name=253),
     )
     entry = "fk_audit_results_entry_id_audit_entries"
     _table(
         "audit_results",
-        ("entry_id",),
-        _integer("entry_id"),
-        _time("at"),
-        sa.Column("status", sa.Integer(), nullable=False),
-        _text("message", 1024),
-        _text("name", 253),
-        _text("uid", 64),
+        ["entry_id"],
+        *_integers("entry_id"),
+        *_times("at"),
+        *_columns(["status"], sa.Integer()),
+        *_texts(message=1024, name=253, uid=64),
         sa.ForeignKeyConstraint(["entry_id"], ["audit_entries.id"], name=entry),
     )
     op.create_index("ix_audit_entries_at", "audit_entries", ["at", "id"])
@@ -352,61 +269,39 @@ def _create_audit() -> None:
 
 def _columns_of_usage() -> list[sa.Column]:
     return [
-        _text("uid", 64),
-        _integer("start"),
-        sa.Column("end_known", sa.SmallInteger(), nullable=False),
-        _integer("end_until"),
-        _long_text("usage"),
+        *_texts(uid=64),
+        *_integers("start"),
+        *_columns(["end_known"], sa.SmallInteger()),
+        *_integers("end_until"),
+        *_long_texts("usage"),
     ]
 
 
 def _create_usage() -> None:
-    _table(
-        "used_pods",
-        ("uid",),
-        *_columns_of_usage(),
-        _text("owner_namespace", 63),
-        _text("owner_name", 253),
-        _text("owner_uid", 64),
-        _text("node", 253),
-    )
+    pod = _texts(owner_namespace=63, owner_name=253, owner_uid=64, node=253)
+    _table("used_pods", ["uid"], *_columns_of_usage(), *pod)
     op.create_index("ix_used_pods_owner", "used_pods", ["owner_uid", "start"])
     op.create_index("ix_used_pods_name", "used_pods", ["owner_namespace", "owner_name", "start"])
     op.create_index("ix_used_pods_node", "used_pods", ["node", "start", "end_known", "end_until"])
     op.create_index("ix_used_pods_end", "used_pods", ["end_known", "end_until"])
-    _table(
-        "used_nodes",
-        ("uid",),
-        *_columns_of_usage(),
-        _text("profile", 253),
-        _text("capacity", 32),
-        _text("region", 253),
-        _text("provider", 253),
-    )
+    node = _texts(profile=253, capacity=32, region=253, provider=253)
+    _table("used_nodes", ["uid"], *_columns_of_usage(), *node)
     op.create_index("ix_used_nodes_profile", "used_nodes", ["profile", "end_known"])
 
 
 def _create_tariff() -> None:
     _table(
         "price_entries",
-        ("name",),
-        _text("name", 253),
-        _text("uid", 64),
-        _text("profile", 253),
-        _text("capacity", 32),
-        _text("provider", 63),
-        _text("region", 63),
-        _integer("nano_dollars"),
-        _integer("effective_from"),
-        _integer("effective_to", nullable=True),
-        _integer("created_at"),
-        _text("source", 253),
-        _text("created_by", 253),
-        _text("supersedes", 253),
+        ["name"],
+        *_texts(name=253, uid=64, profile=253, capacity=32, provider=63, region=63),
+        *_integers("nano_dollars", "effective_from"),
+        *_integers("effective_to", nullable=True),
+        *_integers("created_at"),
+        *_texts(source=253, created_by=253, supersedes=253),
     )
     op.create_index("ix_price_entries_profile", "price_entries", ["profile", "effective_from"])
     for table in ("carbon_series", "profiles"):
-        _table(table, ("name",), _text("name", 253), _text("resource_version", 64), _json("spec"))
+        _table(table, ["name"], *_texts(name=253, resource_version=64), *_json("spec"))
 
 
 def _is_postgresql() -> bool:
@@ -452,37 +347,12 @@ def _create_triggers_of_sqlite() -> None:
     )
 
 
-_TABLES = (
-    "used_nodes",
-    "used_pods",
-    "price_entries",
-    "carbon_series",
-    "profiles",
-    "audit_results",
-    "audit_entries",
-    "idempotency_keys",
-    "run_exporter",
-    "installation",
-    "namespaces",
-    "step_samples",
-    "metric_rows",
-    "metric_names",
-    "metric_extents",
-    "metric_segments",
-    "given_up_telemetry",
-    "run_references",
-    "run_coordinators",
-    "attempts",
-    "checkpoints",
-    "run_labels",
-    "run_specs",
-    "runs",
-)
 _FUNCTIONS = ("audit_is_append_only", "prices_are_append_only", "delete_samples_of_segment")
 
 
 def downgrade() -> None:
-    for table in _TABLES:
-        op.drop_table(table)
+    schema = sa.MetaData()
+    schema.reflect(op.get_bind(), only=lambda table, _: table != "alembic_version")
+    schema.drop_all(op.get_bind())
     for function in _FUNCTIONS if _is_postgresql() else ():
         op.execute(f"DROP FUNCTION {function}()")

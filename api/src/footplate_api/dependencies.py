@@ -11,8 +11,8 @@ wait. A long history (HistoryService.read) is written as JSON after its session 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Annotated, Final
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Final, TypeVar
 
 from fastapi import Depends, Request
 
@@ -21,6 +21,20 @@ from footplate_api.db.database import ReadSession
 from footplate_api.http import bodies
 
 RUN_LIMIT: Final = 3 * 1024 * 1024  # what the Kubernetes API server itself takes
+
+
+Service = TypeVar("Service")
+
+
+def of_state(name: str, kind: type[Service]) -> Callable[[Request], Service]:
+    """Return a dependency: the service of class `kind` that the application has as `app.state.<name>`."""
+
+    def get(request: Request) -> Service:
+        found = getattr(request.app.state, name)
+        assert isinstance(found, kind)
+        return found
+
+    return get
 
 
 def context(request: Request) -> Context:

@@ -1,41 +1,9 @@
-"""Exceptions of the API; only error_handlers.py turns them into responses.
-
-ApiError
-├── Unauthenticated       401  missing or invalid token
-├── Forbidden             403  missing right of the caller in Kubernetes
-│   └── NotItsCoordinator 403  telemetry from another pod than the run's coordinator
-├── TooManyRequests       429  of one caller
-├── Invalid               422  impossible value in the request (also a ValueError)
-├── RunNotFound           404
-├── ProfileNotFound       404
-├── NamespaceNotServed    404  a write in a namespace that this installation does not serve
-├── PriceBookNotOwned     409  a price, where another installation of the cluster owns the price book
-├── RunMismatch           409  a batch of another run than its sender's
-├── ClusterRefused        4xx  refusal by the API server, with its status
-├── InstallationLacksRights  502  the API server refuses this API's own account, for any caller
-├── ClusterUnavailable    503
-│   └── TooManyTokens     503  more unknown tokens at once than the API sends to the API server
-├── IssuerUnavailable     503  the OIDC issuer does not return its keys
-├── DatabaseUnavailable   503
-│   └── DatabaseFull      503  reads still work
-├── TooBusy               429  more telemetry at once than fits in memory
-├── CostsBusy             503  more cost queries at once than the API computes
-├── HistoriesBusy         503  more metric histories at once than the API builds
-├── Starting              503  nothing is served before the database is migrated
-└── HttpError             404, 405, 408, 413 … of the router itself
-MigrationFailed                of the start alone: the process ends
-ListExpired                    of the mirror alone: the API server has compacted a resource version
-AnotherCluster                 ends the process: the database is not this cluster's (a ValueError)
-BackupFailed                   of back-ups alone: none was made
-RestoreRefused                 of a restore alone: the database is unchanged
-UnusableDatabaseFile           a file is no intact database
-InsufficientSpace              a volume has too little space for a copy
-"""
+"""Exceptions of the API; only error_handlers.py turns them into responses."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -70,17 +38,23 @@ class ApiError(Exception):
         self.fields = tuple(fields)
         self.status = status or self.status
 
+    def __init_subclass__(
+        cls, status: int | None = None, title: str | None = None, retry_after: int | None = None
+    ) -> None:
+        """Set what a class states of its errors; the rest is as in its base class."""
+        cls.status = status or cls.status
+        cls.title = title or cls.title
+        cls.retry_after = retry_after or cls.retry_after
+
     @classmethod
     def all_statuses(cls) -> tuple[int, ...]:
         """Return every HTTP status that an error of this class may have."""
         return cls.statuses or (cls.status,)
 
 
-class Unauthenticated(ApiError):
+class Unauthenticated(ApiError, status=401, title="Unauthenticated"):
     """Missing or invalid bearer token."""
 
-    status = 401
-    title = "Unauthenticated"
     headers = {"WWW-Authenticate": 'Bearer realm="footplate"'}
 
     @classmethod
@@ -91,28 +65,19 @@ class Unauthenticated(ApiError):
         return error
 
 
-class Forbidden(ApiError):
+class Forbidden(ApiError, status=403, title="Forbidden"):
     """Missing right of the caller, by Kubernetes' decision."""
 
-    status = 403
-    title = "Forbidden"
 
-
-class NotItsCoordinator(Forbidden):
+class NotItsCoordinator(Forbidden, title="Not the run's coordinator"):
     """Telemetry of a run from another pod than the one that coordinates it, or did.
 
     The operator may not have reported yet that the caller is this pod: a true coordinator sends again.
     """
 
-    title = "Not the run's coordinator"
 
-
-class TooManyRequests(ApiError):
+class TooManyRequests(ApiError, status=429, title="Too many requests", retry_after=1):
     """Rate limit of one caller exceeded; the API did not read this request."""
-
-    status = 429
-    title = "Too many requests"
-    retry_after = 1
 
     @classmethod
     def wait(cls, detail: str, seconds: float) -> TooManyRequests:
@@ -122,11 +87,8 @@ class TooManyRequests(ApiError):
         return error
 
 
-class Invalid(ApiError, ValueError):
+class Invalid(ApiError, ValueError, status=422, title="Invalid request"):
     """Invalid value in a field of the request."""
-
-    status = 422
-    title = "Invalid request"
 
     @classmethod
     def field(cls, field: str, value: object, message: str) -> Invalid:
@@ -135,132 +97,79 @@ class Invalid(ApiError, ValueError):
         return cls(f"{field}: {message}, not {said}", [FieldError(field, truncated_text(value), message)])
 
 
-class RunNotFound(ApiError):
+class RunNotFound(ApiError, status=404, title="Run not found"):
     """No run of this name, now or ever, in the namespace."""
 
-    status = 404
-    title = "Run not found"
 
-
-class ProfileNotFound(ApiError):
+class ProfileNotFound(ApiError, status=404, title="Profile not found"):
     """No ComputeProfile of this name in Kubernetes."""
 
-    status = 404
-    title = "Profile not found"
 
-
-class NamespaceNotServed(ApiError):
+class NamespaceNotServed(ApiError, status=404, title="Namespace not served"):
     """Namespace outside those that the installation serves."""
 
-    status = 404
-    title = "Namespace not served"
 
-
-class PriceBookNotOwned(ApiError):
+class PriceBookNotOwned(ApiError, status=409, title="Price book not owned"):
     """Price sent to an installation that does not own the price book: another one of the cluster does."""
 
-    status = 409
-    title = "Price book not owned"
 
-
-class RunMismatch(ApiError):
+class RunMismatch(ApiError, status=409, title="Run mismatch"):
     """Batch of another run than the one that its sender coordinates."""
 
-    status = 409
-    title = "Run mismatch"
 
-
-class ClusterRefused(ApiError):
+class ClusterRefused(ApiError, title="Refused by Kubernetes"):
     """Refusal by the Kubernetes API server; its status and message are passed on."""
 
     statuses = (400, 403, 404, 409, 413, 422)
-    title = "Refused by Kubernetes"
 
 
-class InstallationLacksRights(ApiError):
+class InstallationLacksRights(ApiError, status=502, title="Installation lacks rights"):
     """Refusal of this API's own account by the Kubernetes API server; an administrator must grant rights.
 
     The API is a gateway that its upstream does not let in, hence 502; a retry does not help.
     """
 
-    status = 502
-    title = "Installation lacks rights"
 
-
-class ClusterUnavailable(ApiError):
+class ClusterUnavailable(ApiError, status=503, title="Kubernetes unavailable", retry_after=5):
     """Kubernetes API server out of reach, or answering with a request to retry later."""
 
-    status = 503
-    title = "Kubernetes unavailable"
-    retry_after = 5
 
-
-class TooManyTokens(ClusterUnavailable):
+class TooManyTokens(ClusterUnavailable, title="Too many unknown tokens"):
     """More unknown tokens at once than the API asks Kubernetes to review."""
 
-    title = "Too many unknown tokens"
 
-
-class IssuerUnavailable(ApiError):
+class IssuerUnavailable(ApiError, status=503, title="Issuer unavailable", retry_after=5):
     """OIDC issuer that does not return its keys, so that no signature of a token can be verified."""
 
-    status = 503
-    title = "Issuer unavailable"
-    retry_after = 5
 
-
-class DatabaseUnavailable(ApiError):
+class DatabaseUnavailable(ApiError, status=503, title="Database unavailable", retry_after=5):
     """Database out of reach; nothing of the request was stored."""
 
-    status = 503
-    title = "Database unavailable"
-    retry_after = 5
 
-
-class DatabaseFull(DatabaseUnavailable):
+class DatabaseFull(DatabaseUnavailable, title="Database full", retry_after=30):
     """Full database volume: the API can read, and cannot store anything."""
 
-    title = "Database full"
-    retry_after = 30
 
-
-class TooBusy(ApiError):
+class TooBusy(ApiError, status=429, title="Too much telemetry at once", retry_after=2):
     """More telemetry than the API can store; it did not read this batch."""
 
-    status = 429
-    title = "Too much telemetry at once"
-    retry_after = 2
 
-
-class CostsBusy(ApiError):
+class CostsBusy(ApiError, status=503, title="Too many questions about costs", retry_after=5):
     """More cost queries at once than the API computes."""
 
-    status = 503
-    title = "Too many questions about costs"
-    retry_after = 5
 
-
-class HistoriesBusy(ApiError):
+class HistoriesBusy(ApiError, status=503, title="Too many questions for histories", retry_after=5):
     """More metric histories requested at once than the API builds."""
 
-    status = 503
-    title = "Too many questions for histories"
-    retry_after = 5
 
-
-class Starting(ApiError):
+class Starting(ApiError, status=503, title="Starting", retry_after=5):
     """Process that still waits for its database, or for a migration of it."""
 
-    status = 503
-    title = "Starting"
-    retry_after = 5
 
-
-class HttpError(ApiError):
+class HttpError(ApiError, title="Request not served"):
     """Request refused by the router: unknown path or method, no JSON, or a body too long or too slow."""
 
     statuses = (400, 404, 405, 408, 413)
-    title = "Request not served"
 
 
 class MigrationFailed(Exception):
@@ -289,3 +198,12 @@ class UnusableDatabaseFile(Exception):
 
 class InsufficientSpace(Exception):
     """Too little space for a copy; the message has the volume, both numbers and a remedy."""
+
+
+async def catch(action: Callable[[], Awaitable[object]]) -> Exception | None:
+    """Run `action`; return its error, whatever it is."""
+    try:
+        await action()
+    except Exception as error:  # noqa: BLE001 - the edge of a task: nobody would start it again
+        return error
+    return None

@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -39,11 +40,10 @@ class ApiMetrics:
         GCCollector(self.registry)
         PlatformCollector(self.registry)
         ProcessCollector(registry=self.registry)
-        build = Gauge(
-            "footplate_api_build_info",
-            "1, with what this API was built from.",
-            ("version", "revision"),
-            registry=self.registry,
+        self._gauge = partial(Gauge, registry=self.registry)
+        self._counter = partial(Counter, registry=self.registry)
+        build = self._gauge(
+            "footplate_api_build_info", "1, with what this API was built from.", ("version", "revision")
         )
         build.labels(version("footplate-api"), os.environ.get(Env.REVISION, "")).set(1)
         self._of_requests()
@@ -52,11 +52,8 @@ class ApiMetrics:
         self._of_the_mirror()
 
     def _of_requests(self) -> None:
-        self.requests = Counter(
-            "footplate_api_requests",
-            "Requests answered, by route template.",
-            ("method", "route", "status"),
-            registry=self.registry,
+        self.requests = self._counter(
+            "footplate_api_requests", "Requests answered, by route template.", ("method", "route", "status")
         )
         self.request_seconds = Histogram(
             "footplate_api_request_duration_seconds",
@@ -65,102 +62,78 @@ class ApiMetrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.in_flight = Gauge(
+        self.in_flight = self._gauge(
             "footplate_api_requests_in_flight",
             "Requests that are being answered, streams and slow bodies included.",
-            registry=self.registry,
         )
-        self.http_connections = Gauge(
+        self.http_connections = self._gauge(
             "footplate_api_connections",
             "Connections without a request in progress: new, with half a request's head, or idle.",
             ("state",),
-            registry=self.registry,
         )
-        self.closed_connections = Counter(
+        self.closed_connections = self._counter(
             "footplate_api_closed_connections",
             "Connections closed as no request came in time (slow), or others needed their room (crowded).",
             ("reason",),
-            registry=self.registry,
         )
-        self.loop_lag = Gauge(
+        self.loop_lag = self._gauge(
             "footplate_api_loop_lag_seconds",
             "The longest time in the last minute or two in which the API did nothing at all.",
-            registry=self.registry,
         )
-        self.audit_refusals_left_out = Counter(
+        self.audit_refusals_left_out = self._counter(
             "footplate_api_audit_refusals_dropped",
             "Writes that were refused and not noted in the audit: their callers had too many.",
-            registry=self.registry,
         )
 
     def _of_telemetry(self) -> None:
-        self.ingested_rows = Counter(
-            "footplate_api_ingested_rows", "Metric rows received and stored.", registry=self.registry
+        self.ingested_rows = self._counter("footplate_api_ingested_rows", "Metric rows received and stored.")
+        self.ingested_points = self._counter(
+            "footplate_api_ingested_points", "Numbers in the metric rows that were received and stored."
         )
-        self.ingested_points = Counter(
-            "footplate_api_ingested_points",
-            "Numbers in the metric rows that were received and stored.",
-            registry=self.registry,
-        )
-        self.ingest_waiting = Gauge(
+        self.ingest_waiting = self._gauge(
             "footplate_api_ingest_waiting_deliveries",
             "Batches of telemetry that are read, and wait to be committed.",
-            registry=self.registry,
         )
 
     def _of_the_database(self) -> None:
-        self.connections = Gauge(
+        self.connections = self._gauge(
             "footplate_api_database_connections",
             "Connections to the database, of readers and writers, by whether somebody has them.",
             ("state",),
-            registry=self.registry,
         )
-        self.database_bytes = Gauge(
-            "footplate_api_database_bytes", "What the database takes.", registry=self.registry
-        )
-        self.database_free_bytes = Gauge(
+        self.database_bytes = self._gauge("footplate_api_database_bytes", "What the database takes.")
+        self.database_free_bytes = self._gauge(
             "footplate_api_database_free_bytes",
             "Room that the database has left; absent where nobody knows, as of a server without a limit.",
             ("limit",),
-            registry=self.registry,
         )
-        self.database_full = Gauge(
+        self.database_full = self._gauge(
             "footplate_api_database_full",
             "1 while the database has no room for what is to be stored; it can be read all the same.",
-            registry=self.registry,
         )
-        self.database_crowded = Gauge(
-            "footplate_api_database_over_quota",
-            "1 while deleting rows makes no room.",
-            registry=self.registry,
+        self.database_crowded = self._gauge(
+            "footplate_api_database_over_quota", "1 while deleting rows makes no room."
         )
 
     def _of_the_mirror(self) -> None:
-        self.mirror_events = Counter(
-            "footplate_api_mirror_events", "Changes of TrainingRuns seen.", registry=self.registry
+        self.mirror_events = self._counter("footplate_api_mirror_events", "Changes of TrainingRuns seen.")
+        self.mirror_failures = self._counter(
+            "footplate_api_mirror_failures", "Lists and watches that failed, or could not be stored."
         )
-        self.mirror_failures = Counter(
-            "footplate_api_mirror_failures",
-            "Lists and watches that failed, or could not be stored.",
-            registry=self.registry,
-        )
-        self.mirror_last_event = Gauge(
+        self.mirror_last_event = self._gauge(
             "footplate_api_mirror_last_event_timestamp_seconds",
             "When Kubernetes was last heard of, bookmarks and ends of watches included.",
-            registry=self.registry,
         )
-        self.objects_skipped = Counter(
+        self.objects_skipped = self._counter(
             "footplate_api_objects_skipped",
             "Objects of what costs follow from that could not be read, each once for every change of it.",
             ("kind",),
-            registry=self.registry,
         )
         for kind in sorted(OF_COSTS):
             self.objects_skipped.labels(kind)
-        self.usage_records_taken = Counter(
+        self.usage_records_taken = self._counter(
             "footplate_api_usage_records_taken",
             "UsageRecords that were over, and were deleted from Kubernetes once they were stored.",
-            registry=self.registry,
         )
 
 
@@ -168,19 +141,17 @@ class BackupMetrics:
     """Prometheus instruments of an application with scheduled back-ups; no other one exports them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.last_success = Gauge(
+        gauge = partial(Gauge, registry=registry)
+        self.last_success = gauge(
             "footplate_api_backup_last_success_timestamp_seconds",
             "When the newest back-up was made, that is there and was verified; 0 while there is none.",
-            registry=registry,
         )
         self.failures = Counter(
-            "footplate_api_backup_failures",
-            "Back-ups that were due, but not made.",
-            registry=registry,
+            "footplate_api_backup_failures", "Back-ups that were due, but not made.", registry=registry
         )
-        self.bytes = Gauge("footplate_api_backup_bytes", "What the newest back-up takes.", registry=registry)
-        self.free_bytes = Gauge(
-            "footplate_api_backup_free_bytes", "Room that the volume of back-ups has left.", registry=registry
+        self.bytes = gauge("footplate_api_backup_bytes", "What the newest back-up takes.")
+        self.free_bytes = gauge(
+            "footplate_api_backup_free_bytes", "Room that the volume of back-ups has left."
         )
 
 

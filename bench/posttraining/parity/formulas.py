@@ -22,14 +22,14 @@ from footplate_trainer.model.objectives.policy import (
     token_mean,
 )
 from footplate_trainer.model.objectives.preference import (
+    centering_penalty,
     ipo_average_loss,
     kto_divergence,
     kto_loss,
-    mismatched_answers,
     orpo_loss,
+    pairwise_loss,
     simpo_loss,
 )
-from footplate_trainer.model.objectives.reward import centering_penalty, pairwise_loss
 from tests.support.plain_llama import END, Weights, log_probabilities, outputs, rendered, tokenizer
 
 Row = Mapping[str, Any]
@@ -86,10 +86,10 @@ def ipo(weights: Weights, start: Weights, rows: Any) -> Tensor:
 def kto(weights: Weights, start: Weights, rows: Any, undesirable: float = 1.0) -> Tensor:
     desirable = torch.tensor([row["label"] for row in rows])
     with torch.no_grad():
-        others = mismatched_answers(len(rows)).tolist()
+        # The first prompt is joined with the last answer, each other one with the answer before its own.
         apart = [
-            log_ratio(weights, start, row["prompt"], rows[other]["completion"])
-            for row, other in zip(rows, others, strict=True)
+            log_ratio(weights, start, row["prompt"], rows[place - 1]["completion"])
+            for place, row in enumerate(rows)
         ]
     ratios = of_each(rows, lambda row: log_ratio(weights, start, row["prompt"], row["completion"]))
     divergence = kto_divergence(torch.stack(apart))

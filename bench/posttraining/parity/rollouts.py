@@ -35,7 +35,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "grpo": "{kl: {coefficient: 0.1}}",
     "grpo-batch-deviation": "{groupAdvantage: batchDeviation}",
     "dapo": "{preset: dapo, dynamicSampling: {enabled: false}}",
-    "dr-grpo-twice": "{preset: drGrpo, epochs: 2}",
+    "dr-grpo-twice": "{preset: dr_grpo, epochs: 2}",
     "gspo-twice": "{preset: gspo, epochs: 2}",
 }
 NAMES: Final = tuple(f"{kind}-{optimizer}" for kind in SETTINGS for optimizer in OPTIMIZERS)

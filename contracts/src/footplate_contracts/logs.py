@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from footplate_contracts.json_lines import json_line
 from footplate_contracts.names import Env, LogFormat
@@ -88,7 +88,7 @@ def message_of(line: str) -> str:
     return str(json.loads(found[1])) if found[1].startswith('"') else found[1]
 
 
-class _Console(logging.Handler):
+class _Console(logging.StreamHandler[TextIO]):
     """Handler that writes to the current stdout and stderr, which tests and commands redirect."""
 
     def __init__(self, log_format: LogFormat) -> None:
@@ -97,11 +97,9 @@ class _Console(logging.Handler):
         self._calm_to_stdout = log_format is LogFormat.TEXT
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            calm = self._calm_to_stdout and record.levelno < logging.WARNING
-            print(self.format(record), file=sys.stdout if calm else sys.stderr, flush=True)
-        except Exception:  # noqa: BLE001 - as the standard library's handlers do: a log line is no reason to end
-            self.handleError(record)
+        calm = self._calm_to_stdout and record.levelno < logging.WARNING
+        self.stream = sys.stdout if calm else sys.stderr
+        super().emit(record)
 
 
 class _Formatter(logging.Formatter):

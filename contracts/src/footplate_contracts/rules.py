@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")  # in a message: CEL whose value stands there
@@ -51,6 +52,10 @@ class Rule:
         return " + ".join(part for part in spoken if part != "''")
 
 
+forbidden_rule: Final = partial(Rule, refusal=FieldValueErrorReason.FORBIDDEN)
+required_rule: Final = partial(Rule, refusal=FieldValueErrorReason.REQUIRED)
+
+
 def literal(text: str) -> str:
     """Return `text` as a CEL string literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
@@ -64,21 +69,19 @@ def _one_of(field: str, values: tuple[str, ...]) -> str:
 
 def unsupported_field(field: str) -> Rule:
     """Return the rule for a field of the schema that has no behaviour yet: it must be absent."""
-    return Rule(
+    return forbidden_rule(
         f"!has(self.{field})",
         f"{field} is not supported by this release; remove it",
         field=field,
-        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 
 def supported_values(field: str, *allowed: str) -> Rule:
     """Return the rule that a field holds one of the `allowed` values, the part that this release supports."""
-    return Rule(
+    return forbidden_rule(
         _one_of(field, allowed),
         f"{field} {{self.{field}}} is not supported by this release; use {' or '.join(allowed)}",
         field=field,
-        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 
@@ -89,21 +92,19 @@ def positive(field: str) -> Rule:
 
 def allowed_when(field: str, of: str, *owners: str) -> Rule:
     """Return the rule that a field is present only where `of` holds one of `owners`."""
-    return Rule(
+    return forbidden_rule(
         f"!has(self.{field}) || {_one_of(of, owners)}",
         f"{field} is a field of {' and '.join(owners)}, and {of} is {{self.{of}}}; remove it",
         field=field,
-        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 
 def required(field: str, remedy: str) -> Rule:
     """Return the rule for a field that a later release will let be absent; `remedy` says what it is."""
-    return Rule(
+    return required_rule(
         f"has(self.{field})",
         f"{field} is required: {remedy}",
         field=field,
-        refusal=FieldValueErrorReason.REQUIRED,
     )
 
 
@@ -118,9 +119,8 @@ def immutable(field: str, *, optional: bool = False, unless: str = "", remedy: s
     same = f"self.{field} == oldSelf.{field}"
     if optional:
         same = f"(has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || {same}))"
-    return Rule(
+    return forbidden_rule(
         f"{unless} || {same}" if unless else same,
         f"{field} cannot be changed{remedy}",
         field=field,
-        refusal=FieldValueErrorReason.FORBIDDEN,
     )

@@ -24,11 +24,10 @@ from enum import StrEnum
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
-from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from footplate_ledger.intervals import Interval
-from footplate_ledger.units import Carbon, Energy, Intensity
+from footplate_ledger.units import Intensity
 
 CLOUDS: Final = ("aws", "azure", "gcp")
 
@@ -72,29 +71,19 @@ class GridLocation:
 
 @dataclass(frozen=True)
 class _Zone:
-    """Points of a zone in the order of time, and the emissions of one watt by each, in gram-seconds."""
+    """Points of a zone in the order of time."""
 
     seconds: Sequence[int]
     grams: Sequence[Fraction]
-    sums: Sequence[Fraction]
 
     @classmethod
     def of(cls, points: Iterable[tuple[int, Fraction]]) -> _Zone:
         ordered = sorted(points, key=lambda point: point[0])
-        sums = accumulate(
-            (grams * (later - second) for (second, grams), (later, _) in pairwise(ordered)),
-            initial=Fraction(0),
-        )
-        return cls([second for second, _ in ordered], [grams for _, grams in ordered], list(sums))
+        return cls([second for second, _ in ordered], [grams for _, grams in ordered])
 
     def place(self, second: int) -> int:
         """Return the index of the newest point that is not later; -1 before the first."""
         return bisect_right(self.seconds, second) - 1
-
-    def until(self, second: int) -> Fraction:
-        """Return the gram-seconds from the first point to `second`, which is not before it."""
-        at = self.place(second)
-        return self.sums[at] + self.grams[at] * (second - self.seconds[at])
 
 
 @dataclass(frozen=True)
@@ -116,16 +105,6 @@ class IntensitySeries:
         known = self._zones.get(zone_key(zone))
         place = -1 if known is None else known.place(second)
         return None if known is None or place < 0 else known.grams[place]
-
-    def since(self, zone: str) -> int | None:
-        """Return the first second with an intensity; None for an unknown zone."""
-        known = self._zones.get(zone_key(zone))
-        return None if known is None else known.seconds[0]
-
-    def mean(self, zone: str, span: Interval) -> Fraction:
-        """Return the mean over `span`, which is not empty and begins no earlier than the first second."""
-        known = self._zones[zone_key(zone)]
-        return (known.until(span.end) - known.until(span.start)) / (span.end - span.start)
 
     def edges(self, zone: str, span: Interval) -> Sequence[int]:
         """Return the seconds within `span` in which the intensity changes."""
@@ -202,26 +181,3 @@ def split_by_intensity(
     """Split `span` into parts with one intensity each."""
     edges = () if place.grams is not None or not place.zone else series.edges(place.zone, span)
     return ((part, find_intensity(place, series, part.start)) for part in span.cut(edges))
-
-
-def compute_emissions(
-    energy: Energy, place: GridLocation, series: IntensitySeries, span: Interval
-) -> Mapping[IntensitySource, Carbon]:
-    """Return the emissions of `energy`, consumed evenly over `span`, by source of the intensity.
-
-    The intensity of a series is its mean: a run of a month has some hundred hours of it for each of its pods.
-    """
-    since = series.since(place.zone) if place.zone else None
-    if place.grams is not None or since is None or not span:
-        found = find_intensity(place, series, span.start)
-        return {found.rank: energy * found.intensity}
-    before, after = Interval(span.start, min(since, span.end)), Interval(max(since, span.start), span.end)
-    emissions: dict[IntensitySource, Carbon] = {}
-    if before:
-        yearly_mean = find_yearly_intensity(place)
-        share = before.seconds.exact / span.seconds.exact
-        emissions[yearly_mean.rank] = energy * share * yearly_mean.intensity
-    if after:
-        share = after.seconds.exact / span.seconds.exact
-        emissions[IntensitySource.SERIES] = energy * share * Intensity(series.mean(place.zone, after))
-    return emissions

@@ -2,8 +2,7 @@
 
 A run has had thousands of pods in the end, of which hundreds are there. The usage of a node that ended
 before the first running pod began there never changes: it is computed once, and again only if a
-record of it changes. Usage that goes on is added up in whole numbers, as `tally` does. The amounts are
-those of `account.accounts`, to the last digit.
+record of it changes. Usage that goes on is added up anew.
 """
 
 from __future__ import annotations

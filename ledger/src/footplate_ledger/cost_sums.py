@@ -1,6 +1,7 @@
 """Costs of very many pods, by any key and by parts of time; pure.
 
-The amounts are those of `account.accounts`, added up in whole numbers. Node time is stored by kind of node
+A coordinator costs what has a stated price, and is free otherwise. Amounts are added up in whole numbers, and
+are those of `tests/support/ledger_reference.py` to the last digit. Node time is stored by kind of node
 and by the periods between all changes of its price that were ever written: so one pass over the usage
 serves every state of the price book, and with it the bills of closed months and their later changes.
 """
@@ -17,8 +18,7 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 from footplate_contracts.names import Role
-from footplate_ledger.account import Account, Tariff
-from footplate_ledger.bill import Cost
+from footplate_ledger.account import Account, Cost, Tariff
 from footplate_ledger.carbon import GridLocation, IntensitySource, split_by_intensity
 from footplate_ledger.energy import Consumption, EnergyMethod, pod_consumption
 from footplate_ledger.exact_sum import ExactSum
@@ -144,7 +144,7 @@ class CostSum:
         self.devices_only = self.devices_only or other.devices_only
 
     def account(self, book: PriceBook) -> Account:
-        """Convert to an account as of `account.accounts`; slow where there are thousands of denominators."""
+        """Convert to an account; slow where there are thousands of denominators."""
         energies = {method: Energy(energy.exact) for method, energy in self.energies.items() if energy}
         methods = {method: Seconds(seconds.exact) for method, seconds in self.methods.items()}
         return Account(

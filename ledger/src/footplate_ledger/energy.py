@@ -60,23 +60,10 @@ class Consumption:
         }
         return Consumption(energies, seconds, self.devices_only or other.devices_only)
 
-    def times(self, factor: int | Fraction) -> Consumption:
-        """Scale the energy alone by a factor, such as the PUE of a data center."""
-        return Consumption(_scaled(self.energies, factor), self.seconds, self.devices_only)
-
-    def part(self, fraction: Fraction) -> Consumption:
-        """Return the consumption in a fraction of the time, consumed evenly."""
-        seconds = {method: time * fraction for method, time in self.seconds.items()}
-        return Consumption(_scaled(self.energies, fraction), seconds, self.devices_only)
-
     def share(self, method: EnergyMethod) -> Fraction:
         """Return the method's share of the devices' time; 0 of no time."""
         whole = sum((seconds.exact for seconds in self.seconds.values()), Fraction(0))
         return self.seconds.get(method, NO_TIME).exact / whole if whole else Fraction(0)
-
-
-def _scaled(energies: Mapping[EnergyMethod, Energy], factor: int | Fraction) -> Mapping[EnergyMethod, Energy]:
-    return {method: energy * factor for method, energy in energies.items()} if factor else {}
 
 
 def pod_consumption(usage: PodAllocation, now: int) -> Consumption:

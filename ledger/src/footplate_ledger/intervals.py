@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -55,9 +55,3 @@ class Interval:
         """
         edges = [self.start, *sorted({edge for edge in at if self.start < edge < self.end}), self.end]
         return (Interval(*edge) for edge in pairwise(edges) if edge[0] < edge[1])
-
-
-def segments(spans: Sequence[Interval]) -> list[Interval]:
-    """Split at all edges of `spans`, in order."""
-    edges = sorted({edge for span in spans for edge in (span.start, span.end)})
-    return [Interval(start, end) for start, end in pairwise(edges)]

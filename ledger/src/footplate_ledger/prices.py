@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Final
 
-from footplate_ledger.intervals import Interval
 from footplate_ledger.units import HourlyRate
 from footplate_ledger.usage import Sku
 
@@ -47,7 +46,6 @@ class PriceBook:
     _by_goods: dict[Sku, list[PriceBookEntry]] = field(init=False, repr=False, compare=False)
     _written: dict[Sku, list[PriceBookEntry]] = field(init=False, repr=False, compare=False)
     _corrections: dict[str, PriceBookEntry] = field(init=False, repr=False, compare=False)
-    _cuts: dict[Sku, list[int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         superseded = corrections(self.entries)
@@ -60,14 +58,9 @@ class PriceBook:
             written.setdefault(entry.goods, []).append(entry)
             if entry.id not in superseded:
                 by_goods.setdefault(entry.goods, []).append(entry)
-        cuts = {
-            goods: sorted({edge for entry in those for edge in (entry.effective_from, entry.effective_to)})
-            for goods, those in by_goods.items()
-        }
         object.__setattr__(self, "_by_goods", by_goods)
         object.__setattr__(self, "_written", written)
         object.__setattr__(self, "_corrections", superseded)
-        object.__setattr__(self, "_cuts", cuts)
 
     def rate(self, goods: Sku, moment: int) -> HourlyRate | None:
         """Return the hourly price of `goods` in the second `moment`; None: no entry, which is not zero."""
@@ -127,11 +120,6 @@ class PriceBook:
     def _ended(self, entry: PriceBookEntry) -> int:
         by = self.corrected_by(entry.id)
         return _NEVER if by is None else by.created_at
-
-    def split_by_rate(self, goods: Sku, span: Interval) -> Iterable[tuple[Interval, HourlyRate | None]]:
-        """Split `span` into parts with one price each."""
-        cuts = [cut for wanted in matching_skus(goods) for cut in self._cuts.get(wanted, ())]
-        return ((part, self.rate(goods, part.start)) for part in span.cut(cuts))
 
 
 def corrections(entries: Iterable[PriceBookEntry]) -> dict[str, PriceBookEntry]:

@@ -9,7 +9,6 @@ The same pod may be reported any number of times, in any order, by programs that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
@@ -163,12 +162,3 @@ def merge_nodes(known: NodeLifetime, told: NodeLifetime) -> NodeLifetime:
         raise ValueError(f"usage of the node {told.uid} cannot be merged into that of {known.uid}")
     last = max(known, told, key=lambda node: (node.end, node.goods, node.devices, node.cpu, node.name))
     return replace(last, start=min(known.start, told.start), provider=max(known.provider, told.provider))
-
-
-def merge_by_uid(tellings: Iterable[PodAllocation]) -> dict[str, PodAllocation]:
-    """Merge reports into one usage for each pod, by uid."""
-    found: dict[str, PodAllocation] = {}
-    for usage in tellings:
-        known = found.get(usage.uid)
-        found[usage.uid] = usage if known is None else merge_pods(known, usage)
-    return found

@@ -43,13 +43,14 @@ from footplate_operator.runtime.watch_liveness import WatchLiveness, watch_paths
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.services import Services
 from footplate_operator.settings import Settings
+from footplate_operator.trainingrun.controller import TrainingRunController
 from footplate_operator.trainingrun.factory import training_runs
-from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.recorder import UsageRecorder
 
+ControllerType = type[Controller[Any, Any, Any]]
 NewController = Callable[[Services, Settings], AbstractAsyncContextManager[Controller[Any, Any, Any]]]
-KINDS: Final[Mapping[Kind, NewController]] = {
-    TRAINING_RUN: lambda services, own: training_runs(services, own.defaults)
+KINDS: Final[Mapping[ControllerType, NewController]] = {
+    TrainingRunController: lambda services, own: training_runs(services, own.defaults)
 }
 
 _log = logging.getLogger("footplate_operator")
@@ -60,7 +61,7 @@ _NONE: Final = "metadata.name=none"  # whether a kind can be listed, without its
 _LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
 
 
-def main(kinds: Mapping[Kind, NewController] = KINDS) -> int:
+def main(kinds: Mapping[ControllerType, NewController] = KINDS) -> int:
     """Return the exit code: 0 after SIGTERM, 78 for settings that cannot work, 1 otherwise."""
     try:
         own = environment.read_settings(Settings)
@@ -116,7 +117,7 @@ class _Replica:
             self.metrics.watch_heard.labels(name).set(time.time() - age)
         if self.leading:
             for kind in self.served:
-                kind.handlers.controller.update_gauges(kind.handlers.cache.count)
+                kind.handlers.controller.hooks.update_gauges(kind.handlers.cache.count)
 
     def unready(self) -> str:
         """Return why this replica is not ready; empty while it is."""
@@ -127,7 +128,7 @@ class _Replica:
         return ", ".join(sorted({kind.name for own in self.served for kind in own.handlers.unseen}))
 
 
-async def operate(own: Settings, kinds: Mapping[Kind, NewController]) -> None:
+async def operate(own: Settings, kinds: Mapping[ControllerType, NewController]) -> None:
     """Run until SIGTERM or SIGINT; raises OperatorError where that is impossible."""
     stop = asyncio.Event()
     _listen_for_signals(stop)
@@ -144,7 +145,8 @@ async def operate(own: Settings, kinds: Mapping[Kind, NewController]) -> None:
         bundle = (lambda: keeper.bundle) if own.manages_certificates else (lambda: None)
         api = ApiAccess(own.api_url, own.api_token_file, bundle)
         keys = Keyring(fenced, own.keys)
-        usage = UsageRecorder(fenced, now, kinds, timedelta(days=own.usage_days), own.scope)
+        owners = [controller.kind for controller in kinds]
+        usage = UsageRecorder(fenced, now, owners, timedelta(days=own.usage_days), own.scope)
         shared = partial(Services, fenced, now, api=api, scope=own.scope, usage=usage, credentials=keys)
         served = [await _serve(new, shared, metrics, own, stack) for new in kinds.values()]
         watched = [kind for own_kind in served for kind in own_kind.watched]

@@ -36,7 +36,7 @@ class Feature(StrEnum):
     INTERLEAVED_ZERO_BUBBLE = "InterleavedZeroBubble"
     ZBV = "ZBV"
     TIED = "tiedEmbeddings"
-    ENCODER_DECODER = "encoderDecoder"
+    ENCODER_DECODER = "encoder-decoder"
     ATTENTION_DROPOUT = "dropout.attention"
     BF16 = "bf16"
     ACTIVATION_CHECKPOINTING = "activationCheckpointing"

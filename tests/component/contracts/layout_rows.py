@@ -69,7 +69,7 @@ LAYOUT: tuple[Row, ...] = (
     Row(
         "context-of-two-chains",
         {"parallelism.context": 2, "model.family": "t5"},
-        "spec.parallelism.context: Invalid value: parallelism.context 2 does not suit an encoderDecoder,"
+        "spec.parallelism.context: Invalid value: parallelism.context 2 does not suit an encoder-decoder,"
         " whose relative bias depends on distances in whole sequences; use 1",
     ),
     Row(
@@ -86,7 +86,7 @@ LAYOUT: tuple[Row, ...] = (
             "model.layers": 4,
         },
         "spec.parallelism.pipelineSchedule: Invalid value: pipelineSchedule ZBV cannot take apart the"
-        " gradients of an encoderDecoder, whose relative bias serves many blocks; use GPipe, 1F1B or"
+        " gradients of an encoder-decoder, whose relative bias serves many blocks; use GPipe, 1F1B or"
         " Interleaved1F1B",
     ),
 )

@@ -104,8 +104,8 @@ CREATION: tuple[Row, ...] = (
     Row(
         "span-for-a-decoder",
         {"data.masking": {"name": "span"}},
-        "spec.data.masking: Invalid value: masking span is for model.architecture encoderDecoder, and not for"
-        " decoder; change one of them, or remove masking",
+        "spec.data.masking: Invalid value: masking span is for model.architecture encoder-decoder, and not"
+        " for decoder; change one of them, or remove masking",
     ),
     Row(
         "data-uri-and-sources",
@@ -197,7 +197,7 @@ CREATION: tuple[Row, ...] = (
         "learned-encoder-decoder",
         {"model.family": "t5", "model.position.name": "learned"},
         "spec.model.position.name: Invalid value: position.name learned does not suit architecture"
-        " encoderDecoder; leave it out",
+        " encoder-decoder; leave it out",
     ),
     Row(
         "relative-decoder",

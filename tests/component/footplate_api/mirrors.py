@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from footplate_api.db.database import Database
+from footplate_api.errors import RunNotFound
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.kubernetes.client import EventType, WatchEvent
 from footplate_api.mirror.namespaces import NamespaceMirror
 from footplate_api.mirror.reflector import Reflector
 from footplate_api.mirror.runs import RunMirror
-from footplate_api.models import RunRow
-from footplate_api.registry import repository
+from footplate_api.models.run import RunRow
+from footplate_api.registry import lookup
 from tests.component.footplate_api.fakes import FakeCluster
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -70,8 +71,10 @@ def namespaces(database: Database, cluster: FakeCluster) -> NamespaceMirror:
 
 async def found(database: Database, name: str, namespace: str = "research") -> RunRow | None:
     """The run as the table shows it."""
-    async with database.read() as session:
-        return await repository.find(session, namespace, name, None)
+    with suppress(RunNotFound):
+        async with database.read() as session:
+            return await lookup.find(session, namespace, name)
+    return None
 
 
 async def step_of(database: Database, name: str) -> int | None:

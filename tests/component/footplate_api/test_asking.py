@@ -18,7 +18,7 @@ from footplate_api.db.database import Database
 from footplate_api.errors import ClusterUnavailable
 from footplate_api.identity.caller import Caller, Right
 from footplate_api.kubernetes.client import Manifest
-from footplate_api.models.idempotency import IdempotencyKey
+from footplate_api.models.installation import IdempotencyKey
 from footplate_api.tasks.retention import RetentionTask
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api, running

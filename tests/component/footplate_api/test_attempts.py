@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footplate_api.attempts import repository, service
+from footplate_api.attempts import repository, routes
 from footplate_api.attempts.schemas import AttemptQuery
 from footplate_api.db.database import Database
 from footplate_api.kubernetes.client import EventType
@@ -45,7 +45,7 @@ def attempts(newest: int, **of_newest: Any) -> dict[str, Any]:
 
 async def numbers(database: Database) -> tuple[list[int], list[tuple[int, int]]]:
     async with database.read() as session:
-        found = await service.list_attempts(session, "research", "gpt", AttemptQuery())
+        found = await routes.list_attempts("research", "gpt", AttemptQuery(), session)
     return [item.number for item in found.items], [(hole.first, hole.last) for hole in found.holes]
 
 

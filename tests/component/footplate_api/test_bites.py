@@ -21,8 +21,9 @@ from footplate_api.dependencies import RUN_LIMIT
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.schemas import MOST_ROWS
-from footplate_api.models import AttemptRow, MetricExtent
 from footplate_api.models.base import table_of
+from footplate_api.models.metric import MetricExtent
+from footplate_api.models.run import AttemptRow
 from footplate_api.system.service import GAUGED_RUNS
 from footplate_api.telemetry import ingest
 from footplate_api.telemetry.telemetry_admission import TELEMETRY_LIMIT

@@ -12,8 +12,8 @@ from footplate_api.db.database import WORK_SECONDS
 from footplate_api.metrics.retention import GENERATIONS
 from footplate_api.metrics.storage import GENERATIONS_HELD
 from footplate_api.metrics.telemetry import GENERATIONS_AT_ONCE
-from footplate_api.models.checkpoint import CheckpointRow
 from footplate_api.models.metric import MetricExtent, MetricRow, MetricSegment
+from footplate_api.models.run import CheckpointRow
 from footplate_api.tasks.retention import RetentionTask
 from tests.component.footplate_api.builders import batch, checkpoint, row
 from tests.component.footplate_api.conftest import Api

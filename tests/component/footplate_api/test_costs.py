@@ -22,7 +22,6 @@ from footplate_api.identity.caller import Caller
 from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.tariff.service import TariffReader
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION, Role
-from footplate_ledger.bill import bill_lines
 from footplate_ledger.cost_sums import CostAggregator, PeriodRates
 from footplate_ledger.intervals import Interval
 from footplate_ledger.node_shares import infer_nodes
@@ -33,6 +32,7 @@ from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.threaded import served
 from tests.component.footplate_api.usages import enter, enter_all, price, store
+from tests.support.ledger_reference import bill_lines
 from tests.support.review_server import FakeReviewer, within
 from tests.support.usage_worlds import CPU, DAY, H100, HOUR, SPOT, T0, node, pod, sum_of, world
 
@@ -112,16 +112,16 @@ async def test_costs_are_told_by_what_a_run_has_and_by_its_nodes(clocked: Api) -
         "owner": {("usage", "alice"): 14.0, ("usage", None): 10.0},
         "label:team": {("usage", "red"): 10.0, ("usage", "blue"): 4.0, ("usage", None): 10.0},
         "profile": {("usage", "h100"): 24.0},
-        "capacity": {("usage", "onDemand"): 20.0, ("usage", "spot"): 4.0},
+        "capacity": {("usage", "OnDemand"): 20.0, ("usage", "Spot"): 4.0},
         "capacity,namespace": {
-            ("usage", "onDemand", "research"): 10.0,
-            ("usage", "onDemand", "other"): 10.0,
-            ("usage", "spot", "research"): 4.0,
+            ("usage", "OnDemand", "research"): 10.0,
+            ("usage", "OnDemand", "other"): 10.0,
+            ("usage", "Spot", "research"): 4.0,
         },
     }.items():
         assert by_group(await rows(clocked, groupBy=dimension)) == expected, dimension
     idle = by_group(await rows(clocked, groupBy="namespace,capacity", idle=True))
-    assert idle["idle", None, "onDemand"] == 20.0 and idle["idle", None, "spot"] == 4.0
+    assert idle["idle", None, "OnDemand"] == 20.0 and idle["idle", None, "Spot"] == 4.0
 
 
 async def test_what_nobody_held_is_shared_out_among_those_who_held_such_nodes(clocked: Api) -> None:

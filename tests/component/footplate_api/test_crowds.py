@@ -10,8 +10,8 @@ from itertools import islice
 import pytest
 
 from footplate_api.identity.access import AccessPolicy
+from footplate_api.identity.authentication import AT_ONCE, WAITING
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.concurrency import AT_ONCE, WAITING
 from footplate_api.identity.rate_limits import RateLimit, RateLimits
 from footplate_api.identity.review_cache import FRESH_SECONDS, RETRY_SECONDS, STALE_SECONDS
 from tests.component.footplate_api.builders import RUNS

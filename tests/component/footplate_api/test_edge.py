@@ -18,7 +18,7 @@ from footplate_api.instruments import ApiMetrics, MirrorHealth
 from footplate_api.kubernetes.client import Manifest
 from footplate_api.kubernetes.http import refusal
 from footplate_api.settings import with_driver
-from footplate_api.telemetry.dependencies import AdmittedBody
+from footplate_api.telemetry.routes import AdmittedBody
 from footplate_api.telemetry.telemetry_admission import BodyMemoryLimits
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api, running

@@ -22,7 +22,7 @@ from footplate_api.instruments import ApiMetrics
 from footplate_api.kubernetes.namespace_scope import NamespaceScope
 from footplate_api.metrics import storage
 from footplate_api.metrics.telemetry import STORED, ParsedBatch, TelemetryRow
-from footplate_api.models.exporter import RunExporter
+from footplate_api.models.installation import RunExporter
 from footplate_api.registry import repository as runs
 from footplate_api.registry import run_rows
 from footplate_api.settings import with_driver

@@ -13,7 +13,7 @@ from footplate_api.app import ROUTERS
 from footplate_api.identity.access import AccessPolicy
 from footplate_api.identity.caller import Caller, Right
 from footplate_api.identity.rights import LISTS_FORMER, READS_METRICS, SEES_ALL_COSTS, RequiredRight
-from footplate_api.telemetry.senders import OF_ITS_COORDINATOR
+from footplate_api.telemetry.routes import OF_ITS_COORDINATOR
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster

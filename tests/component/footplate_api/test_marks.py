@@ -12,7 +12,7 @@ from footplate_api.app_context import utc_now
 from footplate_api.creation import idempotency, idempotency_keys
 from footplate_api.db.database import Database
 from footplate_api.labels.run_labels import ASKED_UNDER
-from footplate_api.models.idempotency import IdempotencyKey
+from footplate_api.models.installation import IdempotencyKey
 from footplate_api.runs import service
 from footplate_api.runs.schemas import RunSubmission
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION

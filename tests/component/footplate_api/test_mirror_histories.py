@@ -17,7 +17,7 @@ from sqlalchemy import select
 from footplate_api.db.database import Database
 from footplate_api.errors import ListExpired
 from footplate_api.kubernetes.client import ListPage, Manifest, WatchEvent
-from footplate_api.models import RunRow
+from footplate_api.models.run import RunRow
 from footplate_api.runs import service
 from tests.component.footplate_api.fakes import Backup, FakeCluster
 from tests.component.footplate_api.mirrors import Clock, mirror, running

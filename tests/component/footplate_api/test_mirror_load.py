@@ -16,7 +16,7 @@ from sqlalchemy import event as on
 from footplate_api.db.database import Database
 from footplate_api.kubernetes import http as kubernetes_http
 from footplate_api.kubernetes.client import EventType, WatchEvent
-from footplate_api.models import RunRow
+from footplate_api.models.run import RunRow
 from footplate_api.registry import repository
 from footplate_api.runs import service
 from footplate_api.runs.schemas import EXAMPLE

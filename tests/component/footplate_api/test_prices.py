@@ -95,7 +95,7 @@ async def test_an_entry_is_created_for_its_caller_noted_and_told_of(priced: Api)
     told = {
         "id": name,
         "profile": "h100",
-        "capacity": "onDemand",
+        "capacity": "OnDemand",
         "provider": "",
         "region": "",
         "dollarsPerNodeHour": 24.6,
@@ -136,11 +136,11 @@ async def test_who_misspells_a_dry_run_enters_nothing(priced: Api) -> None:
 
 
 async def test_a_correction_is_of_the_nodes_of_what_it_supersedes(priced: Api) -> None:
-    spot = (await asked(priced, capacity="spot", region="eu-1")).json()
+    spot = (await asked(priced, capacity="Spot", region="eu-1")).json()
     right = (await asked(priced, supersedes=spot["id"], dollarsPerNodeHour=9)).json()
-    assert (right["capacity"], right["region"]) == ("spot", "eu-1")
-    bought = (await asked(priced, supersedes=right["id"], capacity="reserved", region="")).json()
-    assert (bought["capacity"], bought["region"]) == ("reserved", "")
+    assert (right["capacity"], right["region"]) == ("Spot", "eu-1")
+    bought = (await asked(priced, supersedes=right["id"], capacity="Reserved", region="")).json()
+    assert (bought["capacity"], bought["region"]) == ("Reserved", "")
 
 
 async def test_who_asks_twice_under_a_key_enters_one_price(priced: Api) -> None:
@@ -213,7 +213,7 @@ async def test_what_contradicts_nothing_is_entered(priced: Api) -> None:
     for changed in (
         before,
         {"dollarsPerNodeHour": "0.123456789"},
-        {"capacity": "spot", "dollarsPerNodeHour": 0},
+        {"capacity": "Spot", "dollarsPerNodeHour": 0},
     ):
         answer = await asked(priced, **changed)
         assert answer.status_code == 201, answer.text
@@ -321,7 +321,7 @@ async def test_a_profile_tells_what_an_hour_costs_draws_and_emits(priced: Api) -
         "deviceWatts": 700,
         "nodeWatts": 900,
         "powerUsageEffectiveness": 1.1,
-        "nodes": [{"capacity": "onDemand", **where}, {"capacity": "spot", **where}],
+        "nodes": [{"capacity": "OnDemand", **where}, {"capacity": "Spot", **where}],
     }
     assert [item["name"] for item in (await priced.client.get(PROFILES)).json()["items"]] == ["h100"]
     missing = await priced.client.get(f"{PROFILES}/a100")

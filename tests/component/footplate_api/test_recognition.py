@@ -10,7 +10,7 @@ import pytest
 from footplate_api.db.database import Database
 from footplate_api.errors import AnotherCluster
 from footplate_api.instruments import MirrorHealth
-from footplate_api.mirror.cluster_identity import verify_cluster
+from footplate_api.mirror.kubernetes_sync import verify_cluster
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import running
 from tests.component.footplate_api.fakes import FakeCluster

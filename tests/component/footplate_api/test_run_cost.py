@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from footplate_contracts.names import Role
-from footplate_ledger.account import Account, Tariff, build_accounts
+from footplate_ledger.account import Account, Tariff
 from footplate_ledger.conversion import format_time, parse_time
 from footplate_ledger.prices import PriceBook, PriceBookEntry
 from footplate_ledger.summary import build_cost_status
@@ -25,6 +25,7 @@ from tests.component.footplate_api.builders import RUNS, batch, checkpoint, even
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.usages import enter, price, put, record, store
+from tests.support.ledger_reference import build_accounts
 from tests.support.loop_lag import slowness
 from tests.support.usage_worlds import CPU, DAY, H100, HOUR, RUN, T0, World, node, pod
 

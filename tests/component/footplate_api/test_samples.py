@@ -11,8 +11,7 @@ from sqlalchemy import delete, func, select
 
 from footplate_api.metrics import retention_queries
 from footplate_api.metrics.retention import RetentionLimits
-from footplate_api.models.metric import MetricSegment
-from footplate_api.models.sample import StepSample
+from footplate_api.models.metric import MetricSegment, StepSample
 from footplate_api.tasks.retention import RetentionTask
 from footplate_contracts.samples import LoggedSample, truncate_samples
 from tests.component.footplate_api.builders import batch, row

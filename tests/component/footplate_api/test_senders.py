@@ -18,7 +18,7 @@ from footplate_api.errors import ClusterUnavailable, NotItsCoordinator
 from footplate_api.identity.caller import POD_UID, Caller
 from footplate_api.kubernetes.client import Manifest
 from footplate_api.kubernetes.http import refusal
-from footplate_api.models.coordinator import RunCoordinator
+from footplate_api.models.run import RunCoordinator
 from footplate_contracts.problems import ProblemType
 from tests.component.footplate_api.builders import batch, checkpoint, row
 from tests.component.footplate_api.conftest import Api, running

@@ -19,7 +19,7 @@ from footplate_api.kubernetes.client import KubernetesClient, Resource
 from footplate_api.kubernetes.http import HttpKubernetesClient
 from footplate_api.kubernetes.namespace_scope import NamespaceScope
 from footplate_api.mirror import kubernetes_sync as pipelines
-from footplate_api.models import RunRow
+from footplate_api.models.run import RunRow
 from footplate_api.models.usage import NodeUsageRow
 from footplate_ledger.usage import TOLD, EndTime
 from tests.component.footplate_api.builders import eventually

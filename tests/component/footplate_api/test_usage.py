@@ -16,11 +16,12 @@ from footplate_api.db.database import Database
 from footplate_api.errors import ApiError, ClusterUnavailable, DatabaseUnavailable, InstallationLacksRights
 from footplate_api.kubernetes.client import EventType, Resource, WatchEvent
 from footplate_api.mirror.usage import UsageReflector
-from footplate_api.models import PodUsageRow
-from footplate_ledger.usage import RUNNING, TOLD, EndTime, PodAllocation, merge_by_uid
+from footplate_api.models.usage import PodUsageRow
+from footplate_ledger.usage import RUNNING, TOLD, EndTime, PodAllocation
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import mirror
 from tests.component.footplate_api.usages import follower, known, node_record, put, record, store
+from tests.support.ledger_reference import merge_by_uid
 from tests.support.loop_lag import loop_lag
 from tests.support.usage_worlds import HOUR, T0, node, pod, tellings, world
 

@@ -22,17 +22,21 @@ UID_LABEL = "example.dev/parcel-uid"
 _ANY = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 _SCHEMA = {"openAPIV3Schema": {**_ANY, "properties": {"spec": _ANY, "status": _ANY}}}
 _VERSION = {"name": "v1", "served": True, "storage": True, "subresources": {"status": {}}, "schema": _SCHEMA}
-CRD: Json = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "parcels.example.dev"},
-    "spec": {
-        "group": "example.dev",
-        "scope": "Namespaced",
-        "names": {"kind": "Parcel", "plural": "parcels", "singular": "parcel"},
-        "versions": [_VERSION],
-    },
-}
+
+
+def definition(kind: Kind) -> Json:
+    """Return a CRD of the kind that accepts any spec and status."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{kind.group}"},
+        "spec": {
+            "group": kind.group,
+            "scope": "Namespaced",
+            "names": {"kind": kind.name, "plural": kind.plural, "singular": kind.name.lower()},
+            "versions": [_VERSION],
+        },
+    }
 
 
 class ParcelSpec(Contract):
@@ -87,4 +91,4 @@ async def parcels(*_: Any) -> AsyncIterator[Parcels]:
 
 
 def main() -> int:
-    return operator({**KINDS, PARCEL: parcels})
+    return operator({**KINDS, Parcels: parcels})

@@ -11,13 +11,13 @@ from cluster.kubernetes.envtest import ApiServer
 from footplate_operator.runtime.kinds import CONFIG_MAP
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.conftest import Process, operator_process
-from tests.component.footplate_operator.parcels import CRD, PARCEL, UID_LABEL
+from tests.component.footplate_operator.parcels import PARCEL, UID_LABEL, definition
 
 
 @pytest.fixture
 def operator(server: ApiServer, api: Api, tmp_path: Path) -> Iterator[Process]:
     """An operator of TrainingRuns and Parcels, which no chart gives rights to."""
-    api.apply(CRD)
+    api.apply(definition(PARCEL))
     api("wait", "--for=condition=Established", "--timeout=30s", "crd/parcels.example.dev")
     module = "tests.component.footplate_operator.parcels"
     with operator_process(server, tmp_path, module=module, kubeconfig=server.kubeconfig) as process:

@@ -16,7 +16,7 @@ from torch import Tensor
 from footplate_contracts.names import ExitCode
 from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.pack import pack
-from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.inputs import Targets
 from tests.support.ranks import run_ranks
 from tests.support.tiny import VOCABULARY, read_rows, tiny_config
 from tests.support.training import FakeAgent, train, train_under

@@ -34,7 +34,7 @@ from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.world import init_distributed, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import cross_entropy
-from footplate_trainer.stages.rank import run_rank
+from footplate_trainer.stages.programs import run_rank
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import VOCABULARY, read_rows, tiny_config, tiny_manifest
 from tests.support.training import Ended, FakeAgent, train, train_under

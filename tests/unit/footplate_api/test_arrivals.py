@@ -13,9 +13,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from footplate_api.errors import ApiError, HttpError
 from footplate_api.http.body_timeouts import HURRIED_SECONDS, BodyDeadline, BodyTimeout, PendingBodies
+from footplate_api.http.concurrency_limit import PerCallerLimit
 from footplate_api.identity.authentication_middleware import CALLER
 from footplate_api.identity.caller import POD_UID, Caller
-from footplate_api.telemetry.caller_limit import PerCallerLimit
 from footplate_api.telemetry.penalty_box import PenaltyBox
 from footplate_api.telemetry.telemetry_admission import (
     AT_ONCE,

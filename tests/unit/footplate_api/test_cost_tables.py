@@ -89,7 +89,7 @@ def test_dimensions_keep_their_order_and_their_spelling() -> None:
     found = grouping.parse_grouping("label:x.io/team, owner,capacity")
     assert found.names == ("label:x.io/team", "owner", "capacity")
     assert found.keys == ("x.io/team", ":requested-by")
-    assert found.of_idle(H100) == (None, None, "onDemand")
+    assert found.of_idle(H100) == (None, None, "OnDemand")
 
 
 def told(

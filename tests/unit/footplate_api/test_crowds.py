@@ -10,9 +10,8 @@ from collections.abc import Sequence
 import pytest
 
 from footplate_api.errors import ClusterUnavailable, TooManyTokens, Unauthenticated
-from footplate_api.identity.authentication import Authentication
+from footplate_api.identity.authentication import AT_ONCE, WAITING, Authentication, review_limit
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.concurrency import AT_ONCE, WAITING, review_limit
 from footplate_api.identity.rate_limits import is_telemetry
 from footplate_api.identity.review_cache import FRESH_SECONDS, RETRY_SECONDS, ReviewCache
 from tests.support.clock import Clock

@@ -15,8 +15,7 @@ from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
-from footplate_ledger.account import Account, Tariff, build_accounts
-from footplate_ledger.bill import IDLE
+from footplate_ledger.account import Account, Tariff
 from footplate_ledger.carbon import IntensitySeries, IntensitySource
 from footplate_ledger.conversion import (
     build_node_entry,
@@ -48,6 +47,7 @@ from footplate_ledger.usage import (
     PowerProfile,
     Sku,
 )
+from tests.support.ledger_reference import IDLE, build_accounts
 from tests.support.properties import given
 
 H100, A100 = Sku("h100", Capacity.SPOT, "eu-1"), Sku("a100")

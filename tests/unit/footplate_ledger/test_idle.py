@@ -10,9 +10,9 @@ import pytest
 
 from footplate_ledger import idle
 from footplate_ledger.account import Tariff
-from footplate_ledger.bill import IDLE
 from footplate_ledger.cost_sums import CostAggregator, CostSum, Key
 from footplate_ledger.usage import TOLD, EndTime, Owner
+from tests.support.ledger_reference import IDLE
 from tests.support.usage_worlds import CPU, DAY, H100, HOUR, SPOT, T0, World, node, pod, world
 
 NOW = T0 + 45 * DAY

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
-from footplate_ledger.account import Account, Tariff, build_accounts
-from footplate_ledger.bill import IDLE, BillLine, Cost, bill_lines
-from footplate_ledger.intervals import Interval, segments, unix_second
+from footplate_ledger.account import Account, Cost, Tariff
+from footplate_ledger.intervals import Interval, unix_second
 from footplate_ledger.node_shares import infer_nodes, split_node_time_by_pods
 from footplate_ledger.prices import PriceBook, PriceBookEntry
 from footplate_ledger.units import HourlyRate, Money, Seconds
@@ -27,8 +26,16 @@ from footplate_ledger.usage import (
     Owner,
     PodAllocation,
     Sku,
-    merge_by_uid,
     merge_pods,
+)
+from tests.support.ledger_reference import (
+    IDLE,
+    BillLine,
+    bill_lines,
+    build_accounts,
+    merge_by_uid,
+    segments,
+    split_by_rate,
 )
 from tests.support.properties import given
 from tests.support.usage_worlds import by_pod, sum_of
@@ -139,7 +146,7 @@ def test_an_entry_of_no_region_holds_where_a_region_has_none_of_its_own_in_force
         PriceBookEntry("e1", H100, HOURLY, 0),
         PriceBookEntry("e2", here, HourlyRate(Fraction(7)), 40, effective_to=60),
     )
-    found = [(part, rate == HOURLY) for part, rate in prices.split_by_rate(here, Interval(0, 100))]
+    found = [(part, rate == HOURLY) for part, rate in split_by_rate(prices, here, Interval(0, 100))]
     assert found == [(Interval(0, 40), True), (Interval(40, 60), False), (Interval(60, 100), True)]
     assert prices.rate(replace(H100, region="us-1"), 50) == prices.rate(H100, 50) == HOURLY
 

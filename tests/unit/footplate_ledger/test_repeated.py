@@ -9,11 +9,12 @@ from fractions import Fraction
 
 import pytest
 
-from footplate_ledger.account import Account, Tariff, build_accounts
+from footplate_ledger.account import Account, Tariff
 from footplate_ledger.cost_cache import RunCostCache
 from footplate_ledger.prices import PriceBook, PriceBookEntry
 from footplate_ledger.units import HourlyRate, Seconds
 from footplate_ledger.usage import RUNNING, TOLD, EndTime, NodeLifetime, PodAllocation
+from tests.support.ledger_reference import build_accounts
 from tests.support.usage_worlds import CPU, DAY, H100, SERIES, T0, World, pod, world
 
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import strategies as st
 
 from footplate_contracts.names import Role
-from footplate_ledger.account import Account, Tariff, build_accounts
-from footplate_ledger.bill import IDLE
+from footplate_ledger.account import Account, Tariff
 from footplate_ledger.cost_sums import CostAggregator
 from footplate_ledger.exact_sum import ExactSum
 from footplate_ledger.intervals import Interval
 from footplate_ledger.prices import PriceBook
 from footplate_ledger.units import rounded
+from tests.support.ledger_reference import IDLE, build_accounts
 from tests.support.properties import given
 from tests.support.usage_worlds import DAY, SERIES, T0, World, world
 

@@ -24,7 +24,7 @@ ANSWERS = {"stage": "sft", "data": {"run": BASE}}
 GENERATE = {"stage": "generate", "rollout": {"maxTokens": 8, "output": {"uri": "/answers"}}}
 SIZES = run_manifest()["spec"]["model"]
 BERT = {"model": SIZES | {"family": "bert"}}
-T5 = {"model": SIZES | {"architecture": "encoderDecoder"}}
+T5 = {"model": SIZES | {"architecture": "encoder-decoder"}}
 SHARED = {"checkpoint": {"uri": "/shared/checkpoints"}}
 LOCAL = {"checkpoint": {"uri": "file:///shared/checkpoints/"}}
 BELOW = {"checkpoint": {"uri": "/shared/checkpoints/base"}}
@@ -41,7 +41,7 @@ def run(name: str, spec: dict[str, Any], **status: Any) -> Run:
     [
         pytest.param(WEIGHTS | {"stage": "sft"}, BERT, "an encoder, and stage sft", id="sft-of-an-encoder"),
         pytest.param(
-            WEIGHTS | {"stage": "reward"}, T5, "encoderDecoder, and stage reward", id="reward-of-t5"
+            WEIGHTS | {"stage": "reward"}, T5, "encoder-decoder, and stage reward", id="reward-of-t5"
         ),
         pytest.param(WEIGHTS | {"stage": "generate"}, BERT, "and stage generate takes a", id="generate"),
         pytest.param(REFERENCE, BERT, "an encoder, and preference.reference takes a decoder", id="reference"),

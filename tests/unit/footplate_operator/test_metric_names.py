@@ -30,7 +30,7 @@ async def played() -> World:
     await world.live(30, until=lambda: world.phase == "Running" and "tiny-w1-1" in world.cluster.names(POD))
     world.metrics.count_request("GET", 200)
     world.metrics.count_request("PATCH", 0)
-    world.reconciler.controller.update_gauges(world.cache.count)
+    world.reconciler.controller.hooks.update_gauges(world.cache.count)
     for gauge in (world.metrics.watch_heard.labels("Pod"), world.metrics.loop_lag, world.metrics.leading):
         gauge.set(1.0)
     return world

@@ -34,7 +34,7 @@ CREATED = parse_time("2026-01-01T00:00:00Z")
 DAY = 86400
 
 
-def price(dollars: float, capacity: str = "onDemand", since: int | None = None) -> Price:
+def price(dollars: float, capacity: str = "OnDemand", since: int | None = None) -> Price:
     said: dict[str, Any] = {"dollarsPerNodeHour": dollars, "capacity": capacity}
     return Price.from_json(
         said if since is None else {**said, "effectiveFrom": conversion.format_time(since)}
@@ -72,7 +72,7 @@ def test_a_price_seen_first_holds_since_the_profile_was_made() -> None:
     (new,) = desk.says(price(12.5), day=3, by="oidc:ada")
     assert new.spec.to_json() == {
         "profile": "h100",
-        "capacity": "onDemand",
+        "capacity": "OnDemand",
         "provider": "",
         "region": "",
         "dollarsPerNodeHour": 12.5,
@@ -152,10 +152,10 @@ def test_who_says_since_when_corrects_what_began_later() -> None:
 def test_nodes_that_are_bought_in_another_way_have_a_price_of_their_own() -> None:
     desk = Desk()
     desk.says(price(10))
-    desk.says(price(4, "spot"), day=2)
+    desk.says(price(4, "Spot"), day=2)
     assert [desk.costs(day, SPOT) for day in (1, 2)] == [None, dollars("4")]
     assert desk.costs(3) == dollars("10"), "pods of before still hold such nodes"
-    assert desk.says(price(4, "spot"), day=3) == []
+    assert desk.says(price(4, "Spot"), day=3) == []
     desk.says(None, day=5)
     assert (desk.costs(6), desk.costs(6, SPOT)) == (None, None)
 
@@ -174,7 +174,7 @@ SAID = st.one_of(
     st.builds(
         price,
         st.sampled_from([1, 2, 3]),
-        st.sampled_from(["onDemand", "spot"]),
+        st.sampled_from(["OnDemand", "Spot"]),
         st.none() | st.integers(0, 9).map(lambda day: CREATED + DAY * day),
     ),
 )

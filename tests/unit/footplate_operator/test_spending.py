@@ -13,7 +13,7 @@ import pytest
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.budget import Budget
 from footplate_contracts.v1alpha1.status import CostStatus, TrainingRunStatus
-from footplate_ledger.account import Account, Tariff, build_accounts
+from footplate_ledger.account import Account, Tariff
 from footplate_ledger.cost_cache import RunCostCache
 from footplate_ledger.cost_sums import CostAggregator
 from footplate_ledger.prices import PriceBook, PriceBookEntry
@@ -29,6 +29,7 @@ from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, assess_
 from footplate_operator.trainingrun.status.cost import account
 from footplate_operator.usage.owner_usage import OwnerUsage
 from tests.support.fake_cluster import Clock
+from tests.support.ledger_reference import build_accounts
 from tests.support.operator_runs import run
 
 H100 = Sku("h100")

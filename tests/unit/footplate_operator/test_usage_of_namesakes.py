@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
-from footplate_ledger.account import Tariff, build_accounts
-from footplate_ledger.bill import IDLE
+from footplate_ledger.account import Tariff
 from footplate_ledger.prices import PriceBook, PriceBookEntry
 from footplate_ledger.units import HourlyRate, Money
 from footplate_ledger.usage import Sku
@@ -15,6 +14,7 @@ from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.trainingrun.status.cost import account
 from footplate_operator.usage.node_tracker import QUIET_SECONDS
 from tests.support.fake_cluster import copied
+from tests.support.ledger_reference import IDLE, build_accounts
 from tests.support.pod_usage import H100, NOON, Bookkeeping, node
 
 HOUR = 3600
@@ -153,12 +153,12 @@ async def test_a_pod_is_put_down_for_its_node_by_the_next_operator_too() -> None
     books.begin()
     await books.note()
     entry = books.pods()["w0"]
-    assert (entry.node, entry.region, entry.capacity) == (new["metadata"]["uid"], "eu-1", "spot")
+    assert (entry.node, entry.region, entry.capacity) == (new["metadata"]["uid"], "eu-1", "Spot")
 
 
 async def test_a_node_that_no_profile_fits_is_of_the_goods_of_the_pod_that_was_put_down_for_it() -> None:
     books = await with_node()
-    price = {"dollarsPerNodeHour": 12, "capacity": "spot"}
+    price = {"dollarsPerNodeHour": 12, "capacity": "Spot"}
     books.profiles["h100"] = ComputeProfileSpec.from_json({**H100.to_json(), "price": price})
     _, new = anew(books)
     new = copied(new)
@@ -177,7 +177,7 @@ async def test_a_node_that_no_profile_fits_is_of_the_goods_of_the_pod_that_was_p
         for uid, known in record.nodes.items()
         if uid == new["metadata"]["uid"]
     ]
-    assert (entry.capacity, books.pods()["w0"].capacity) == ("spot", "spot")
+    assert (entry.capacity, books.pods()["w0"].capacity) == ("Spot", "Spot")
 
 
 async def test_a_pod_that_was_bound_while_its_node_went_stays_there() -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
-from footplate_ledger.account import Tariff
-from footplate_ledger.bill import Cost
+from footplate_ledger.account import Cost, Tariff
 from footplate_ledger.prices import PriceBook, PriceBookEntry
 from footplate_ledger.units import HourlyRate, Money, Seconds
 from footplate_ledger.usage import Owner, Sku
@@ -55,7 +54,7 @@ def test_how_a_node_was_bought_its_labels_say(labels: dict[str, str], capacity: 
 
 
 def test_what_labels_do_not_say_the_profile_does() -> None:
-    price = {"dollarsPerNodeHour": 2.0, "capacity": "reserved"}
+    price = {"dollarsPerNodeHour": 2.0, "capacity": "Reserved"}
     profile = ComputeProfileSpec.from_json({"backend": "gloo", "price": price})
     assert build_sku(seen({"topology.kubernetes.io/region": "eu-1"}), "p", profile) == Sku(
         "p", Capacity.RESERVED, "eu-1"

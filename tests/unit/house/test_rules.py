@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import PurePosixPath
 
 import pytest
 from tools import house
 from tools.house import Source
+from tools.house_handlers import broad_handlers
 
 from tests.support.nonempty import nonempty
 
@@ -20,6 +22,17 @@ def source(path: str, text: str) -> Source:
 def body(lines: int) -> str:
     """The rest of a class or function that has `lines` lines."""
     return "\n" + "    x = 1\n" * (lines - 1)
+
+
+def handler(of: str) -> str:
+    return f"try: pass\nexcept {of}\n  pass"
+
+
+REASONED = "Exception:  # user code may raise it"
+TUPLE = "(OSError, BaseException):  # noqa: BLE001"
+SUPPRESSED = "with suppress(Exception):  # the edge of a thread\n  pass"
+no_handlers = partial(broad_handlers, most=0)
+one_handler = partial(broad_handlers, most=1)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +58,14 @@ def body(lines: int) -> str:
         pytest.param(house.pronouns, "api/a.py", "for each in names: pass", 1, id="loop"),
         pytest.param(house.pronouns, "api/a.py", "x = [one for i, (one, _) in pairs]", 1, id="comprehension"),
         pytest.param(house.pronouns, "api/a.py", "for name in each: pass", 0, id="a-noun"),
+        pytest.param(no_handlers, "api/a.py", handler("ValueError:"), 0, id="handler-of-one-error"),
+        pytest.param(no_handlers, "tests/a.py", handler("Exception:"), 0, id="handler-of-a-test"),
+        pytest.param(no_handlers, "api/a.py", handler("Exception:"), 2, id="handler-of-all-without-reason"),
+        pytest.param(no_handlers, "api/a.py", handler(TUPLE), 2, id="in-a-tuple"),
+        pytest.param(no_handlers, "api/a.py", handler(REASONED), 1, id="one-too-many"),
+        pytest.param(one_handler, "api/a.py", handler(REASONED), 0, id="with-reason"),
+        pytest.param(one_handler, "api/a.py", SUPPRESSED, 0, id="suppressed"),
+        pytest.param(one_handler, "api/a.py", "x = 1", 1, id="maximum-to-be-lowered"),
     ],
 )
 def test_a_rule_finds(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class OneInFlight:
@@ -23,7 +26,7 @@ class OneInFlight:
         """Start `work`, after waiting for the previous task and raising its error, if it failed."""
         self.finish()
         pending = self._pending = Future()
-        threading.Thread(target=_run, args=(work, pending), name=self._name, daemon=True).start()
+        threading.Thread(target=complete, args=(pending, work), name=self._name, daemon=True).start()
 
     @property
     def failed(self) -> bool:
@@ -37,9 +40,9 @@ class OneInFlight:
             pending.result()
 
 
-def _run(work: Callable[[], None], pending: Future[None]) -> None:
+def complete(future: Future[Value], work: Callable[[], Value]) -> None:
+    """Run `work` in this thread; `future` gets its result or its error."""
     try:
-        work()
-        pending.set_result(None)
-    except BaseException as error:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
-        pending.set_exception(error)
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - the edge of a thread: who waits for the future gets it
+        future.set_exception(error)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 
 _MODULES = (
-    "footplate_trainer.stages.rank",
+    "footplate_trainer.stages.programs",
     "numpy.ma",
     "numpy.random",
     "torch._dynamo",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from footplate_contracts.failures import FailureReport
     from footplate_elastic.protocol.outline import RunOutline
 
-ENTRY: Final = "footplate_trainer.stages.rank:run_rank"
+ENTRY: Final = "footplate_trainer.stages.programs:run_rank"
 WARM: Final = ("torch", "footplate_trainer.warm")
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
 from footplate_api.db.database import ReadSession, WriteSession
-from footplate_api.models.attempt import AttemptRow
 from footplate_api.models.base import batches, upsert
+from footplate_api.models.run import AttemptRow
 
 _KEY: Final = ("run_uid", "number", "resource_version")
 _SAID: Final = [column for column in AttemptRow.__table__.columns if column.name not in _KEY]

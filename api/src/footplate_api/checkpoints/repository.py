@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, tup
 from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.metrics.telemetry import committing_generation
 from footplate_api.models.base import upsert
-from footplate_api.models.checkpoint import CheckpointRow
+from footplate_api.models.run import CheckpointRow
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval
 
 KEPT: Final = 10_000  # records of a run

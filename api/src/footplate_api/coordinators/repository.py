@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.base import table_of
-from footplate_api.models.coordinator import RunCoordinator
+from footplate_api.models.run import RunCoordinator
 
 
 async def store_coordinators(session: WriteSession, coordinators: Sequence[CoordinatorPod]) -> None:

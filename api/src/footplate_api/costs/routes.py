@@ -5,26 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 
 from footplate_api.costs import csv_format, service
 from footplate_api.costs.schemas import CostQuery, CostTable, RunCost, RunCostQuery
 from footplate_api.costs.service import CostService
-from footplate_api.dependencies import Contextual
+from footplate_api.dependencies import Contextual, of_state
 from footplate_api.errors import CostsBusy, DatabaseUnavailable, RunNotFound
 from footplate_api.http.openapi import ROUTER, Responses, raises
 from footplate_api.identity.rights import SEES_ALL_COSTS, Authorizing, Calling, require_right
 from footplate_api.serialization.schemas import Namespace, RunName
 from footplate_ledger.intervals import unix_second
 
-
-def _costs(request: Request) -> CostService:
-    found = request.app.state.costs
-    assert isinstance(found, CostService)
-    return found
-
-
-Costing = Annotated[CostService, Depends(_costs)]
+Costing = Annotated[CostService, Depends(of_state("costs", CostService))]
 # OpenAPI has no parameter of this name: the media types of the answer say what may be asked for.
 Accept = Annotated[str | None, Header(max_length=1024, include_in_schema=False)]
 _CSV: Responses = {

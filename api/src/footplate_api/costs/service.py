@@ -14,14 +14,13 @@ from footplate_api.attempts import repository as attempts
 from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.costs import aggregation, csv_format, grouping, rows, run_cost, steps
 from footplate_api.costs.aggregation import PATIENCE_SECONDS, KeyFunctions
-from footplate_api.costs.concurrency import cost_limit
 from footplate_api.costs.grouping import Grouping
 from footplate_api.costs.rows import CostKind, CostLine
 from footplate_api.costs.run_cost import CostedRun, RunTimeline
 from footplate_api.costs.schemas import CostQuery, CostRow, CostTable, RunCostQuery
 from footplate_api.db.database import Database, ReadSession
-from footplate_api.errors import Invalid, RunNotFound
-from footplate_api.http.concurrency_limit import ConcurrencyLimit
+from footplate_api.errors import CostsBusy, Invalid, RunNotFound
+from footplate_api.http.concurrency_limit import ConcurrencyLimit, refusals
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
 from footplate_api.namespaces import repository as namespaces
@@ -39,6 +38,15 @@ from footplate_ledger.usage import PodAllocation, Sku
 
 LONGEST: Final = timedelta(days=3660)
 MOST_PODS: Final = 10_000  # that an answer tells one by one
+AT_ONCE: Final = 2  # requests: each takes a connection, memory and a thread for seconds
+WAITING: Final = 16
+OF_ONE_CALLER: Final = 2  # of these
+WAIT_SECONDS: Final = 20.0  # for its turn
+_REFUSAL: Final = refusals(
+    CostsBusy,
+    slow="Others take long to be told their costs; ask this again later.",
+    full="{} questions about costs wait already; ask this one again later.",
+)
 _KEPT_AT_ONCE: Final = 5000
 _PODS_AT_ONCE: Final = 500
 
@@ -62,7 +70,9 @@ class CostService:
 
     database: Database
     tariffs: TariffReader
-    turns: ConcurrencyLimit = field(default_factory=cost_limit)
+    turns: ConcurrencyLimit = field(
+        default_factory=lambda: ConcurrencyLimit(AT_ONCE, WAITING, WAIT_SECONDS, _REFUSAL, OF_ONE_CALLER)
+    )
     most_pods: int = MOST_PODS
     pods_at_once: int = _PODS_AT_ONCE
 

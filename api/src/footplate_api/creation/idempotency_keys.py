@@ -11,9 +11,8 @@ from footplate_api.creation.idempotency import KEPT, IdempotentRequest, earliest
 from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.labels.run_labels import derive_labels
 from footplate_api.models.base import table_of, upsert
-from footplate_api.models.idempotency import IdempotencyKey
-from footplate_api.models.label import RunLabel
-from footplate_api.models.run import RunRow
+from footplate_api.models.installation import IdempotencyKey
+from footplate_api.models.run import RunLabel, RunRow
 
 _COLUMNS: Final = table_of(IdempotencyKey).columns
 _AS_THEY_ARE: Final = {column.name: column for column in _COLUMNS if not column.primary_key}

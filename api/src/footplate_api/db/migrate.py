@@ -34,7 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from footplate_api.db.database import Database, is_unreachable
 from footplate_api.db.revisions import DATABASE_URL, MigrationReport, check_supported, scripts
-from footplate_api.errors import DatabaseUnavailable
+from footplate_api.errors import DatabaseUnavailable, catch
 from footplate_contracts import logs
 
 log = logging.getLogger(__name__)
@@ -117,17 +117,17 @@ def main(argv: list[str] | None = None) -> int:
 async def _main(url: str, folder: Path) -> int:
     database = Database(url)
     try:
-        await upgrade(database, scripts=folder, begun=lambda: _say(MigrationReport(begun=True)))
-    except DatabaseUnavailable as error:
-        _say(MigrationReport(unavailable=str(error.__cause__ or error)))
-        return 1
-    except Exception as error:  # the edge of the process: whatever it is, its parent has to know
-        log.exception("the migration failed")
-        _say(MigrationReport(failed=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"))
-        return 1
+        error = await catch(
+            lambda: upgrade(database, scripts=folder, begun=lambda: _say(MigrationReport(begun=True)))
+        )
     finally:
         await database.close()
-    return 0
+    if isinstance(error, DatabaseUnavailable):
+        _say(MigrationReport(unavailable=str(error.__cause__ or error)))
+    elif error is not None:
+        log.error("the migration failed", exc_info=error)
+        _say(MigrationReport(failed=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"))
+    return int(error is not None)
 
 
 def _say(what: MigrationReport) -> None:

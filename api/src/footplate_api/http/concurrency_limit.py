@@ -1,16 +1,21 @@
-"""Concurrency limit with a bounded queue; requests beyond it are refused."""
+"""Concurrency limits of requests: with a bounded queue, and of each caller. Those beyond it are refused."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from footplate_api.errors import ApiError, TooManyRequests
 
 Refusal = Callable[[int | None], ApiError]
 """For who gets no turn, as so many wait already, or, with None, after having waited."""
+
+
+def refusals(error: type[ApiError], slow: str, full: str) -> Refusal:
+    """Return what makes an `error`: `slow` after a wait in vain, `full` with the number of who wait."""
+    return lambda waiting: error(slow if waiting is None else full.format(waiting))
 
 
 class ConcurrencyLimit:
@@ -83,3 +88,25 @@ class ConcurrencyLimit:
                 await place
         except TimeoutError:
             raise self._refusal(None) from None
+
+
+class PerCallerLimit:
+    """Limit of `most` concurrent requests a name; `refusal` creates the error beyond it."""
+
+    def __init__(self, most: int, refusal: Callable[[], ApiError]) -> None:
+        self._most = most
+        self._refusal = refusal
+        self._under_way: Counter[str] = Counter()
+
+    @contextmanager
+    def acquire(self, name: str) -> Iterator[None]:
+        """Count a request of `name` while the block runs; raises the refusal beyond the limit."""
+        if self._under_way[name] >= self._most:
+            raise self._refusal()
+        self._under_way[name] += 1
+        try:
+            yield
+        finally:
+            self._under_way[name] -= 1
+            if not self._under_way[name]:
+                del self._under_way[name]

@@ -71,10 +71,10 @@ def escape_surrogates(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def invalid(errors: Sequence[Mapping[str, Any]], total: int | None = None) -> Invalid:
-    """Combine pydantic's errors into one; `total` is their number if `errors` is only a part."""
+def invalid(errors: Sequence[Mapping[str, Any]]) -> Invalid:
+    """Combine pydantic's errors into one."""
     fields = from_validation(errors)
-    return Invalid(summary(fields, len(errors) if total is None else total), fields)
+    return Invalid(summary(fields, len(errors)), fields)
 
 
 def from_validation(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:

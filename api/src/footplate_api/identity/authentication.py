@@ -11,14 +11,24 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from footplate_api.errors import Unauthenticated
-from footplate_api.identity import concurrency
+from footplate_api.errors import TooManyTokens, Unauthenticated
+from footplate_api.http.concurrency_limit import ConcurrencyLimit, refusals
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.review_cache import ReviewCache
 from footplate_api.identity.reviews import Reviewer
 from footplate_contracts.names import API_AUDIENCE
 
 LONGEST: Final = 16 * 1024  # characters of a token
+# Of reviews, which cost the API server more than a request costs its sender. Known callers have a limit of
+# their own, or a flood of unknown tokens would delay them.
+AT_ONCE: Final = 32
+WAITING: Final = 200  # each holds 33 KB meanwhile; of a fleet that nobody knows the others come again
+WAIT_SECONDS: Final = 5.0
+_REFUSAL: Final = refusals(
+    TooManyTokens,
+    slow="Kubernetes is slow to review tokens; send this one later.",
+    full="{} tokens wait to be reviewed already; send this one later.",
+)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*", re.ASCII)
 _SCHEME: Final = "bearer"
 
@@ -52,8 +62,7 @@ class Authentication:
         self._clock = clock
         self._now = now
         self._verdicts = ReviewCache[tuple[bytes, tuple[str, ...]], Caller | None](clock)
-        self._strangers = concurrency.review_limit()
-        self._acquainted = concurrency.review_limit()
+        self._strangers, self._acquainted = review_limit(), review_limit()
 
     async def authenticate(self, header: str | None, of_a_component: bool = False) -> Caller:
         """Return the owner of the token in the header Authorization.
@@ -88,6 +97,13 @@ class Authentication:
                 return await self._reviewer.authenticate(token, audiences)
 
         return await self._verdicts.get(key, ask, self._clock() + max(left, 0.0))
+
+
+def review_limit(
+    at_once: int = AT_ONCE, waiting: int = WAITING, seconds: float = WAIT_SECONDS
+) -> ConcurrencyLimit:
+    """Return one concurrency limit; refused requests raise TooManyTokens."""
+    return ConcurrencyLimit(at_once, waiting, seconds, _REFUSAL)
 
 
 def bearer_token(header: str | None) -> str:

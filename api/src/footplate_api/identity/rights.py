@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, Request
 
-from footplate_api.dependencies import context
+from footplate_api.dependencies import context, of_state
 from footplate_api.errors import Forbidden
 from footplate_api.http.error_handlers import request_id
 from footplate_api.identity.authentication_middleware import CALLER
@@ -36,13 +36,7 @@ def get_caller(request: Request) -> Caller:
     return found
 
 
-def get_authorization(request: Request) -> Authorization:
-    """Return the Authorization of the application that answers `request`."""
-    found = request.app.state.authorization
-    assert isinstance(found, Authorization)
-    return found
-
-
+get_authorization = of_state("authorization", Authorization)
 Calling = Annotated[Caller, Depends(get_caller)]
 Authorizing = Annotated[Authorization, Depends(get_authorization)]
 

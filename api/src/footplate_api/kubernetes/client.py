@@ -5,14 +5,27 @@ cluster.KubernetesCluster is the real one; tests have a fake.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Any, Protocol
+
+from footplate_api.errors import ClusterRefused
 
 Manifest = Mapping[str, Any]
 """A Kubernetes object as plain JSON values."""
+
+
+async def if_found(asked: Awaitable[Manifest]) -> Manifest | None:
+    """Return the object that `asked` gets; None where Kubernetes has none. Other errors are raised."""
+    try:
+        return await asked
+    except ClusterRefused as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise
 
 
 class Resource(StrEnum):

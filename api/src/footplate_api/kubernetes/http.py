@@ -31,7 +31,7 @@ from footplate_api.errors import (
     InstallationLacksRights,
     ListExpired,
 )
-from footplate_api.kubernetes.client import EventType, ListPage, Manifest, Resource, WatchEvent
+from footplate_api.kubernetes.client import EventType, ListPage, Manifest, Resource, WatchEvent, if_found
 from footplate_contracts.names import GROUP, VERSION
 
 PLURAL: Final = "trainingruns"
@@ -45,7 +45,7 @@ RECORDS_A_PAGE: Final = 100  # of usage: one may have a hundred kilobytes
 REQUEST_SECONDS: Final = 15.0
 # Short watches: a connection that died silently is noticed after one of them.
 WATCH_SECONDS: Final = 60
-_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _GONE = 401, 403, 404, 410
+_UNAUTHORIZED, _FORBIDDEN, _GONE = 401, 403, 410
 _CREATING: Final = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
 # What an authorizer says of an account, as k8s.io/apiserver's responsewriters word it.
 _LACKING: Final = re.compile(
@@ -120,13 +120,7 @@ class HttpKubernetesClient:
         return found
 
     async def get_profile(self, name: str) -> Manifest | None:
-        try:
-            found: Manifest = await self._ask("GET", _of(Resource.PROFILES, name), {})
-        except ClusterRefused as error:
-            if error.status == _NOT_FOUND:
-                return None
-            raise
-        return found
+        return await if_found(self._ask("GET", _of(Resource.PROFILES, name), {}))
 
     async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
         options = {} if uid is None else {"preconditions": {"uid": uid}}

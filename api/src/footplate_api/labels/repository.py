@@ -13,8 +13,7 @@ from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.labels.run_labels import derive_labels
 from footplate_api.labels.selector import Operator, Requirement
 from footplate_api.models.base import table_of
-from footplate_api.models.label import RunLabel
-from footplate_api.models.run import RunRow
+from footplate_api.models.run import RunLabel, RunRow
 
 FEW: Final = 1000  # runs: so many are sooner fetched by their uids and sorted
 _COLUMNS: Final = ("key", "value", "run_uid")

@@ -11,8 +11,7 @@ from sqlalchemy.orm import aliased
 from footplate_api.db.bulk import insert_missing
 from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.base import table_of
-from footplate_api.models.reference import RunReferenceRow
-from footplate_api.models.run import RunManifest, RunRow
+from footplate_api.models.run import RunManifest, RunReferenceRow, RunRow
 
 UP: Final = "up"
 DOWN: Final = "down"

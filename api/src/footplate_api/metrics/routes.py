@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 
-from footplate_api.errors import (
-    DatabaseUnavailable,
-    HistoriesBusy,
-    RunNotFound,
-)
+from footplate_api.dependencies import of_state
+from footplate_api.errors import DatabaseUnavailable, HistoriesBusy, RunNotFound
 from footplate_api.http.openapi import ROUTER, Responses, raises
 from footplate_api.identity.rights import Calling, require_right
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
@@ -18,12 +15,6 @@ from footplate_api.metrics.service import HistoryService
 from footplate_api.serialization.schemas import Namespace, RunName
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"], **ROUTER)
-
-
-def _histories(request: Request) -> HistoryService:
-    found = request.app.state.histories
-    assert isinstance(found, HistoryService)
-    return found
 
 
 # Put together off the event loop, so that FastAPI does not know its form.
@@ -41,7 +32,7 @@ async def read_metrics(
     namespace: Namespace,
     name: RunName,
     query: Annotated[MetricQuery, Query()],
-    histories: Annotated[HistoryService, Depends(_histories)],
+    histories: Annotated[HistoryService, Depends(of_state("histories", HistoryService))],
     caller: Calling,
 ) -> Response:
     """Return the rows of the weights that exist, as columns of equal length.

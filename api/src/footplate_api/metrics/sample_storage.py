@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from footplate_api.db.bulk import insert_missing
 from footplate_api.db.database import WriteSession
 from footplate_api.models.base import table_of
-from footplate_api.models.sample import StepSample
+from footplate_api.models.metric import StepSample
 from footplate_contracts.samples import LoggedSample
 
 Place = tuple[int, int]

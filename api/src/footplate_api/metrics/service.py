@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Final
 
 from footplate_api.db.database import ANSWER_SECONDS, Database, ReadSession
-from footplate_api.http.concurrency_limit import ConcurrencyLimit
+from footplate_api.errors import HistoriesBusy
+from footplate_api.http.concurrency_limit import ConcurrencyLimit, refusals
 from footplate_api.metrics import history, repository, step_ranges
 from footplate_api.metrics.columns import HistoryColumns
-from footplate_api.metrics.concurrency import history_limit
 from footplate_api.metrics.schemas import (
     DEFAULT_ROWS,
     GENERATION,
@@ -27,6 +27,15 @@ from footplate_api.registry import lookup
 from footplate_contracts.metrics import COLUMNS
 from footplate_contracts.names import Phase
 
+AT_ONCE: Final = 2  # requests: the longest takes 80 MB, and a thread
+WAITING: Final = 128  # a page of a dashboard asks for dozens, of milliseconds each
+OF_ONE_CALLER: Final = 48  # of these
+WAIT_SECONDS: Final = 20.0  # for its turn
+_REFUSAL: Final = refusals(
+    HistoriesBusy,
+    slow="Others take long to be told their histories; ask for this one again later.",
+    full="{} questions for histories wait already; ask this one again later.",
+)
 _HOLES: Final = 100  # of one answer
 _ROWS_A_SECOND: Final = 10_000  # beyond the usual ones, of a database that is busy
 _BITE: Final = 10_000  # rows that are asked for at once: the driver unpacks them on the event loop
@@ -39,7 +48,9 @@ class HistoryService:
     """Reader of metric histories; one instance per process."""
 
     database: Database
-    turns: ConcurrencyLimit = field(default_factory=history_limit)
+    turns: ConcurrencyLimit = field(
+        default_factory=lambda: ConcurrencyLimit(AT_ONCE, WAITING, WAIT_SECONDS, _REFUSAL, OF_ONE_CALLER)
+    )
 
     async def read(self, namespace: str, name: str, query: MetricQuery, caller: str) -> bytes:
         """Return the requested history as `MetricHistory` JSON; raises RunNotFound, HistoriesBusy.

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from footplate_api.kubernetes.client import EventType, Manifest, Resource, WatchEvent
 from footplate_api.mirror.reflector import Reflector
 
 AT_ONCE: Final = 100  # objects that are read and stored together
 
+Made = TypeVar("Made")
 log = logging.getLogger(__name__)
 
 
@@ -85,10 +86,18 @@ class ObjectReflector(Reflector):
     def _is_news(self, manifest: Manifest) -> bool:
         return self.taken.get(manifest["metadata"]["uid"]) != _version(manifest)
 
-    def record_unreadable(self, error: ValueError) -> None:
-        """Log and count an object that cannot be read."""
-        log.error("skipped an object: %s", error)
-        self.metrics.objects_skipped.labels(self.kind).inc()
+    async def parse(
+        self, make: Callable[[Manifest], Made], manifests: Iterable[Manifest]
+    ) -> tuple[Sequence[Made], Set[str]]:
+        """Return what `make` makes of objects, in a thread, and the uids of those of which it makes nothing.
+
+        These are logged and counted.
+        """
+        made, failures = await asyncio.to_thread(_parse, make, manifests)
+        for error in failures.values():
+            log.error("skipped an object: %s", error)
+            self.metrics.objects_skipped.labels(self.kind).inc()
+        return made, failures.keys()
 
     @abstractmethod
     async def store(self, manifests: Sequence[Manifest]) -> None:
@@ -108,6 +117,19 @@ class ObjectReflector(Reflector):
 
     async def prune(self, names: Collection[str]) -> None:
         """Delete the rows of objects with other names than `names`; by default do nothing."""
+
+
+def _parse(
+    make: Callable[[Manifest], Made], manifests: Iterable[Manifest]
+) -> tuple[list[Made], dict[str, ValueError]]:
+    made: list[Made] = []
+    failures: dict[str, ValueError] = {}
+    for manifest in manifests:
+        try:
+            made.append(make(manifest))
+        except ValueError as error:
+            failures[manifest["metadata"]["uid"]] = error
+    return made, failures
 
 
 def _is_object(manifest: Manifest) -> bool:

@@ -76,10 +76,10 @@ from footplate_api.coordinators import record as coordinator_record
 from footplate_api.coordinators import repository as coordinators
 from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.db.database import PAGE_SECONDS, WORK_SECONDS, WriteSession
-from footplate_api.errors import ClusterRefused, ListExpired
+from footplate_api.errors import ListExpired
 from footplate_api.installation import repository as installation
 from footplate_api.instruments import RUNS
-from footplate_api.kubernetes.client import EventType, ListPage, Manifest, WatchEvent
+from footplate_api.kubernetes.client import EventType, ListPage, Manifest, WatchEvent, if_found
 from footplate_api.lineage import record as chain_record
 from footplate_api.lineage import repository as chains
 from footplate_api.metrics import repository as metric_rows
@@ -89,7 +89,6 @@ from footplate_api.serialization import tolerant_json
 
 ROWS_A_TRANSACTION: Final = 100  # whoever else writes runs waits for so many at most
 MOST_ASKED_FOR: Final = 50  # of a page, one by one
-_NOT_FOUND: Final = 404
 
 Asking: TypeAlias = Callable[[str | None], Awaitable[ListPage]]
 Completing: TypeAlias = Callable[[Sequence[Manifest]], Awaitable[Sequence[Manifest] | None]]
@@ -160,12 +159,7 @@ class RunMirror(Reflector):
         told = await asyncio.to_thread(changes, events, self.now())
         if told.runs:
             newest = max(row["resource_version"] for row in told.runs)
-            async with self.database.write(PAGE_SECONDS) as session:
-                await self._reach(session, newest)
-                await repository.store_runs(session, told.runs)
-                await attempts.store_attempts(session, told.attempts)
-                await chains.store_references(session, told.references)
-                await coordinators.store_coordinators(session, told.coordinators)
+            await self._store(told, newest)
         self.metrics.mirror_events.inc(len(told.runs))
 
     async def _set_back(self, before: installation.MirrorPosition, version: int) -> None:
@@ -199,13 +193,8 @@ class RunMirror(Reflector):
         return [manifest for manifest in found if manifest is not None]
 
     async def _asked_for(self, about: Mapping[str, Any]) -> Manifest | None:
-        try:
-            found = await self.cluster.get_run(about["namespace"], about["name"])
-        except ClusterRefused as error:
-            if error.status == _NOT_FOUND:
-                return None
-            raise
-        return found if found["metadata"]["uid"] == about["uid"] else None
+        found = await if_found(self.cluster.get_run(about["namespace"], about["name"]))
+        return found if found is not None and found["metadata"]["uid"] == about["uid"] else None
 
     async def _as_listed(self, news: Sequence[Manifest]) -> Sequence[Manifest]:
         return news
@@ -214,12 +203,15 @@ class RunMirror(Reflector):
         """Store the changed items of a list of this version."""
         for start in range(0, len(news), ROWS_A_TRANSACTION):
             told = await asyncio.to_thread(decoded, news[start : start + ROWS_A_TRANSACTION], self.now())
-            async with self.database.write(PAGE_SECONDS) as session:
-                await self._reach(session, version)
-                await repository.store_runs(session, told.runs, listed=version)
-                await attempts.store_attempts(session, told.attempts, listed=version)
-                await chains.store_references(session, told.references)
-                await coordinators.store_coordinators(session, told.coordinators)
+            await self._store(told, version, listed=version)
+
+    async def _store(self, told: MirroredRows, version: int, listed: int | None = None) -> None:
+        async with self.database.write(PAGE_SECONDS) as session:
+            await self._reach(session, version)
+            await repository.store_runs(session, told.runs, listed)
+            await attempts.store_attempts(session, told.attempts, listed)
+            await chains.store_references(session, told.references)
+            await coordinators.store_coordinators(session, told.coordinators)
 
     async def _miss(self, present: Collection[str], version: int) -> None:
         """Store the end of runs that a list of this version lacks."""

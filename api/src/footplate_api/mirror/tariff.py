@@ -6,9 +6,8 @@ and profiles are as in the cluster.
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,8 +18,6 @@ from footplate_api.mirror.objects import ObjectReflector
 from footplate_api.models.tariff import CarbonSeries, ComputeProfileRow
 from footplate_api.tariff import repository, tariff_rows
 
-Rows = list[dict[str, Any]]
-
 
 @dataclass
 class PriceReflector(ObjectReflector):
@@ -30,9 +27,7 @@ class PriceReflector(ObjectReflector):
     resource: ClassVar[Resource] = Resource.PRICES
 
     async def store(self, manifests: Sequence[Manifest]) -> None:
-        rows, failures = await asyncio.to_thread(_rows, tariff_rows.price_row, manifests)
-        for error in failures:
-            self.record_unreadable(error)
+        rows, _ = await self.parse(tariff_rows.price_row, manifests)
         if rows:
             async with self.database.write(PAGE_SECONDS) as session:
                 await repository.add_prices(session, rows)
@@ -53,9 +48,7 @@ class LatestStateReflector(ObjectReflector):
         """Return the row of an object; raises ValueError where it cannot be read."""
 
     async def store(self, manifests: Sequence[Manifest]) -> None:
-        rows, failures = await asyncio.to_thread(_rows, self.row, manifests)
-        for error in failures:
-            self.record_unreadable(error)
+        rows, _ = await self.parse(self.row, manifests)
         if rows:
             async with self.database.write(PAGE_SECONDS) as session:
                 await repository.store_objects(session, self.model, rows)
@@ -81,10 +74,7 @@ class CarbonReflector(LatestStateReflector):
     kind: ClassVar[str] = CARBON
     resource: ClassVar[Resource] = Resource.CARBON
     model: ClassVar[repository.Shown] = CarbonSeries
-
-    @staticmethod
-    def row(manifest: Manifest) -> dict[str, Any]:
-        return tariff_rows.carbon_row(manifest)
+    row = staticmethod(tariff_rows.carbon_row)
 
 
 @dataclass
@@ -94,21 +84,4 @@ class ProfileReflector(LatestStateReflector):
     kind: ClassVar[str] = PROFILES
     resource: ClassVar[Resource] = Resource.PROFILES
     model: ClassVar[repository.Shown] = ComputeProfileRow
-
-    @staticmethod
-    def row(manifest: Manifest) -> dict[str, Any]:
-        return tariff_rows.profile_row(manifest)
-
-
-def _rows(
-    make: Callable[[Manifest], dict[str, Any]], manifests: Iterable[Manifest]
-) -> tuple[Rows, list[ValueError]]:
-    """Return the rows of all readable manifests, and the errors of the others."""
-    rows: Rows = []
-    failures: list[ValueError] = []
-    for manifest in manifests:
-        try:
-            rows.append(make(manifest))
-        except ValueError as error:
-            failures.append(error)
-    return rows, failures
+    row = staticmethod(tariff_rows.profile_row)

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final
 from footplate_api.db.database import PAGE_SECONDS
 from footplate_api.errors import ApiError, ClusterRefused
 from footplate_api.instruments import USAGE
-from footplate_api.kubernetes.client import Manifest, Resource
+from footplate_api.kubernetes.client import Manifest, Resource, if_found
 from footplate_api.kubernetes.namespace_scope import NamespaceScope
 from footplate_api.mirror.objects import ObjectReflector
 from footplate_api.registry import repository as runs
@@ -34,7 +34,6 @@ RUN: Final = "TrainingRun"
 ROWS_A_TRANSACTION: Final = 256  # as many as one record may tell of: the loop puts them together
 DELETED_AT_ONCE: Final = 8
 OWNERS_AT_ONCE: Final = 500
-_NOT_FOUND: Final = 404
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +66,9 @@ class UsageReflector(ObjectReflector):
 
     async def store(self, manifests: Sequence[Manifest]) -> None:
         manifests = [manifest for manifest in manifests if self._is_ours(manifest)]
-        read, failures = await asyncio.to_thread(parse_records, manifests)
-        for error in failures.values():
-            self.record_unreadable(error)
+        read, unreadable = await self.parse(usage_rows.parse_record, manifests)
         here = {manifest["metadata"]["uid"] for manifest in manifests}
-        self.unreadable = (self.unreadable - here) | failures.keys()
+        self.unreadable = (self.unreadable - here) | unreadable
         for told in combine_batches(read, ROWS_A_TRANSACTION):
             await self._merge(told)
 
@@ -146,13 +143,8 @@ class UsageReflector(ObjectReflector):
         mirrored = known.get(owner["uid"])
         if mirrored is not None:
             return mirrored.deleted
-        try:
-            standing = await self.cluster.get_run(owner["namespace"], owner["name"])
-        except ClusterRefused as error:
-            if error.status == _NOT_FOUND:
-                return True
-            raise
-        return bool(standing["metadata"]["uid"] != owner["uid"])
+        standing = await if_found(self.cluster.get_run(owner["namespace"], owner["name"]))
+        return standing is None or bool(standing["metadata"]["uid"] != owner["uid"])
 
     async def _delete(self, record: FinishedRecord) -> None:
         with suppress(ClusterRefused):  # it is gone, or has changed: then it is told of anew
@@ -163,18 +155,6 @@ class UsageReflector(ObjectReflector):
 def _owner(manifest: Manifest) -> Mapping[str, Any]:
     """Return the record's owner, empty for a record of Nodes."""
     return tolerant_json.mapping(tolerant_json.mapping(manifest, "spec"), "owner")
-
-
-def parse_records(manifests: Iterable[Manifest]) -> tuple[list[UsageBatch], dict[str, ValueError]]:
-    """Return the usage of all readable records, and the errors of the others by uid."""
-    read: list[UsageBatch] = []
-    failures: dict[str, ValueError] = {}
-    for manifest in manifests:
-        try:
-            read.append(usage_rows.parse_record(manifest))
-        except ValueError as error:
-            failures[manifest["metadata"]["uid"]] = error
-    return read, failures
 
 
 def combine_batches(tellings: Iterable[UsageBatch], most: int) -> list[UsageBatch]:

@@ -6,10 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, DateTime, Dialect, MetaData, Table, inspect
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    MetaData,
+    Select,
+    Table,
+    func,
+    inspect,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 from sqlalchemy.types import TypeDecorator
 
 BITE: Final = 50  # rows; with 10 kB of JSON each, some 10 ms of the event loop
@@ -70,6 +81,14 @@ def upsert(
         set_=replaced | dict(changed(new) if changed else {}),
         where=newer(new),
     )
+
+
+def distinct_values(column: InstrumentedAttribute[str] | Column[str]) -> Select[str]:
+    """Return a SELECT of all values of a column, in order, with one index lookup for each."""
+    first = select(func.min(column).label("value")).cte("found", recursive=True)
+    following = select(func.min(column)).where(column > first.c.value).scalar_subquery()
+    values = first.union_all(select(following).where(first.c.value.is_not(None)))
+    return select(values.c.value).where(values.c.value.is_not(None))
 
 
 def batches(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:

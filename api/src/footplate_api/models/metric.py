@@ -1,14 +1,25 @@
-"""Metric history: one row for each step of each generation, never changed once it is stored.
+"""Metric history: a row for each step of each generation, and samples; never changed once they are stored.
 
 A generation's rows are a segment; which of them are the run's history follows from where the segments
-begin (metrics/lineage.py), so that a rollback writes nothing.
+begin (metrics/step_ranges.py), so that a rollback writes nothing.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Double, Integer, LargeBinary, SmallInteger, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
@@ -16,6 +27,7 @@ from footplate_api.models.base import Base
 from footplate_contracts.metrics import COLUMNS, Scalar
 
 _TYPES: Final[dict[Scalar, type[TypeEngine[Any]]]] = {float: Double, int: BigInteger, str: Text}
+_FIRST: Final = text("place = 0")
 # SQLite counts up a key of this very type by itself, and no other.
 IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -97,3 +109,39 @@ for column in COLUMNS:
     if column.name != "step":
         nullable = column.optional or column.type is float
         setattr(MetricRow, column.name, mapped_column(_TYPES[column.type], nullable=nullable))
+
+
+class StepSample(Base):
+    """A sample of a step; `place` is its index among the step's samples, from 0.
+
+    Samples belong to the segment of the step's row, so a rollback writes nothing (metrics/step_ranges.py).
+    """
+
+    __tablename__ = "step_samples"
+
+    segment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    place: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    prompt: Mapped[int] = mapped_column(BigInteger)
+    sibling: Mapped[int] = mapped_column(BigInteger)
+    prompt_text: Mapped[str] = mapped_column(Text)
+    answer_text: Mapped[str] = mapped_column(Text)
+    tokens: Mapped[int] = mapped_column(BigInteger)
+    end_reason: Mapped[str | None] = mapped_column(String(16))
+    rewards: Mapped[str] = mapped_column(Text)  # JSON: name -> number, NaN and infinities as text
+    reward: Mapped[float | None] = mapped_column(Double)
+    advantage: Mapped[float | None] = mapped_column(Double)
+    bytes: Mapped[int] = mapped_column(BigInteger)  # of all texts of the step
+
+    __table_args__ = (
+        Index("ix_step_samples_prompt", "segment_id", "prompt", "step"),
+        # Retention counts steps and their bytes, and reads no text for that.
+        Index(
+            "ix_step_samples_steps",
+            "segment_id",
+            "step",
+            "bytes",
+            sqlite_where=_FIRST,
+            postgresql_where=_FIRST,
+        ),
+    )

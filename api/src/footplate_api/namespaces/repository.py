@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.models.base import upsert
-from footplate_api.models.namespace import Namespace
+from footplate_api.models.installation import Namespace
 from footplate_api.models.run import RunRow
 from footplate_api.namespaces.lifetimes import NamespaceLifetime
 

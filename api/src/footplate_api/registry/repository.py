@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, case, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, case, or_, select, tuple_, update
 
 from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.labels import repository as labels
@@ -17,40 +17,8 @@ from footplate_api.namespaces import repository as namespaces
 from footplate_api.namespaces.lifetimes import owner_uid
 from footplate_api.registry.end_time import RunEnd
 
-Found = TypeVar("Found")
 _LIVE_A_QUERY: Final = 5000
 _ASKED: Final = ("labels", "annotations", "spec")
-
-
-async def find(
-    session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool = False
-) -> RunRow | None:
-    """Return the run of this name: the one with `uid`, else the live one, else the newest."""
-    return await session.scalar(_of_name(select(RunRow), namespace, name, uid, former_namespaces))
-
-
-async def find_uid(
-    session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool = False
-) -> str | None:
-    """Return the uid of the run that find() returns, without reading its row."""
-    return await session.scalar(_of_name(select(RunRow.uid), namespace, name, uid, former_namespaces))
-
-
-def _of_name(
-    statement: Select[Found], namespace: str, name: str, uid: str | None, former: bool
-) -> Select[Found]:
-    """Select the run of this name: the live one first, then the newest.
-
-    Kubernetes reuses a name at once but counts time in seconds, and this mirror may not know yet that the
-    former run is gone: of two runs of one second the one with the later version is newer.
-    """
-    statement = statement.where(RunRow.namespace == namespace, RunRow.name == name)
-    if not former:
-        statement = statement.where(namespaces.in_current_namespace(namespace))
-    if uid is not None:
-        statement = statement.where(RunRow.uid == uid)
-    live_first = (RunRow.deleted_at.is_not(None), RunRow.created_at.desc(), RunRow.resource_version.desc())
-    return statement.order_by(*live_first).limit(1)
 
 
 async def find_estimated_ends(session: ReadSession, uids: Iterable[str]) -> frozenset[str]:

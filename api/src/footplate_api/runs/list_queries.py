@@ -18,6 +18,7 @@ from footplate_api.labels import repository as labels
 from footplate_api.labels import selector
 from footplate_api.labels.run_labels import RunProperty
 from footplate_api.labels.selector import Operator, Requirement
+from footplate_api.models.base import distinct_values
 from footplate_api.models.run import RunRow
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.runs.schemas import RunQuery, RunSummary
@@ -99,12 +100,8 @@ def _leg(asked: Select[Any], given: Order, descending: bool, leg: ListSegment) -
 
 
 async def namespaces_with_runs(session: ReadSession) -> Sequence[str]:
-    """Return all namespaces that ever had a run, in order; one index lookup for each."""
-    one = select(func.min(RunRow.namespace).label("name")).cte("names", recursive=True)
-    following = select(func.min(RunRow.namespace)).where(RunRow.namespace > one.c.name).scalar_subquery()
-    names = one.union_all(select(following).where(one.c.name.is_not(None)))
-    found = await session.scalars(select(names.c.name).where(names.c.name.is_not(None)))
-    return found.all()
+    """Return all namespaces that ever had a run, in order."""
+    return (await session.scalars(distinct_values(RunRow.namespace))).all()
 
 
 def _conditions(within: NamespaceFilter, query: RunQuery) -> Iterator[ColumnElement[bool]]:

@@ -9,7 +9,7 @@ from operator import attrgetter
 from footplate_api.db.database import ReadSession
 from footplate_api.metrics import history, sample_storage, step_ranges
 from footplate_api.metrics import repository as metrics
-from footplate_api.models.sample import StepSample
+from footplate_api.models.metric import StepSample
 from footplate_api.registry import lookup
 from footplate_api.samples import repository
 from footplate_api.samples.schemas import SampleItem, SampleList, SampleQuery, StepSamples

@@ -13,7 +13,7 @@ from footplate_api.db.database import ReadSession, WriteSession
 from footplate_api.kubernetes.namespace_scope import NamespaceScope
 from footplate_api.metrics.spans import texts_of
 from footplate_api.models.base import table_of
-from footplate_api.models.exporter import THE_ROW, RunExporter
+from footplate_api.models.installation import THE_ROW, RunExporter
 from footplate_api.models.run import RunRow
 from footplate_api.system.phase_priority import ENDED
 

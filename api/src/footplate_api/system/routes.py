@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from footplate_api.dependencies import Contextual
+from footplate_api.dependencies import Contextual, of_state
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.http.openapi import ROUTER, Responses, raises
 from footplate_api.identity.rights import READS_METRICS
@@ -50,14 +50,10 @@ async def version(context: Contextual) -> Version:
     response_class=Response,
     responses=_EXPOSITION,
 )
-async def metrics(request: Request, context: Contextual) -> Response:
+async def metrics(
+    scrapes: Annotated[MetricsExporter, Depends(of_state("scrapes", MetricsExporter))], context: Contextual
+) -> Response:
     """Return the process's own metrics; on one of all replicas also runs by phase, and step, loss and
     more of runs that train, wait or just ended.
     """
-    return Response(await _scrapes(request).text(context.now()), media_type=CONTENT_TYPE_LATEST)
-
-
-def _scrapes(request: Request) -> MetricsExporter:
-    found = request.app.state.scrapes
-    assert isinstance(found, MetricsExporter)
-    return found
+    return Response(await scrapes.text(context.now()), media_type=CONTENT_TYPE_LATEST)

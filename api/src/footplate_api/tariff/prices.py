@@ -12,7 +12,7 @@ from footplate_api.creation.idempotency import HEADER
 from footplate_api.db.database import Database, ReadSession
 from footplate_api.errors import ClusterRefused, FieldError, Invalid
 from footplate_api.http import json_models
-from footplate_api.kubernetes.client import KubernetesClient, Manifest
+from footplate_api.kubernetes.client import KubernetesClient, Manifest, if_found
 from footplate_api.tariff import price_rules, repository, tariff_rows
 from footplate_api.tariff.schemas import PriceItem, PriceList, PriceQuery, PriceSubmission
 from footplate_ledger.conversion import format_time
@@ -20,7 +20,6 @@ from footplate_ledger.intervals import unix_second
 from footplate_ledger.prices import PriceBook, PriceBookEntry
 from footplate_ledger.units import Money
 
-_NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 
 
@@ -97,24 +96,15 @@ async def _checked(
 
 async def _unseen(cluster: KubernetesClient, name: str) -> list[PriceBookEntry]:
     """Return the entry `name` from Kubernetes, if it exists, as the mirror may not have it yet."""
-    found = await _get(cluster, name)
+    found = await if_found(cluster.get_price(name))
     return [] if found is None else [tariff_rows.entry_of(_Row(tariff_rows.price_row(found)))]
-
-
-async def _get(cluster: KubernetesClient, name: str) -> Manifest | None:
-    try:
-        return await cluster.get_price(name)
-    except ClusterRefused as error:
-        if error.status == _NOT_FOUND:
-            return None
-        raise
 
 
 async def _standing(
     cluster: KubernetesClient, asked: PriceSubmission, username: str, key: str
 ) -> Manifest | None:
     """Return the object that an earlier attempt created; raises Invalid if that was another request."""
-    found = await _get(cluster, price_rules.idempotent_name(username, key))
+    found = await if_found(cluster.get_price(price_rules.idempotent_name(username, key)))
     if found is None or price_rules.is_created_by(
         found, username, price_rules.annotation_value(asked, username, key)
     ):
@@ -129,7 +119,7 @@ async def _note(database: Database, created: Manifest) -> PriceItem:
     async with database.write() as session:
         await repository.add_prices(session, [row])
         own = await repository.book(session, row["profile"])
-    by = (await asyncio.to_thread(book_of, own)).corrected_by(row["name"])
+    by = (await asyncio.to_thread(tariff_rows.book_of, own)).corrected_by(row["name"])
     return _shown(_Row(row), by)
 
 
@@ -140,14 +130,9 @@ async def list_prices(session: ReadSession, query: PriceQuery) -> PriceList:
 
 
 def _list(rows: Sequence[Any], query: PriceQuery) -> PriceList:
-    book = book_of(rows)
+    book = tariff_rows.book_of(rows)
     only = None if query.at is None else in_force(book, unix_second(query.at))
     return PriceList(items=list_items(rows, book, only))
-
-
-def book_of(rows: Sequence[Any]) -> PriceBook:
-    """Convert rows into the ledger's book; with ten thousand rows, call it in a thread."""
-    return PriceBook(tariff_rows.entries_of(rows))
 
 
 def in_force(book: PriceBook, moment: int) -> frozenset[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from footplate_api.db.database import ReadSession
 from footplate_api.errors import ProfileNotFound
 from footplate_api.models.tariff import ComputeProfileRow
-from footplate_api.tariff import prices, repository
+from footplate_api.tariff import prices, repository, tariff_rows
 from footplate_api.tariff.schemas import CarbonItem, NodesItem, PriceItem, ProfileItem, ProfileList
 from footplate_api.usage import repository as usage
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
@@ -43,7 +43,7 @@ async def get_profile(session: ReadSession, name: str, tariff: Tariff, now: int)
 def _list(
     specs: Mapping[str, Any], rows: Sequence[Any], nodes: Nodes, tariff: Tariff, now: int
 ) -> ProfileList:
-    book = prices.book_of(rows)
+    book = tariff_rows.book_of(rows)
     in_force = prices.in_force(book, now)
     shown: dict[str, list[PriceItem]] = defaultdict(list)
     for price in prices.list_items(rows, book, in_force):

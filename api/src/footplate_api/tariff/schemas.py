@@ -44,7 +44,7 @@ class PriceSubmission(Schema):
 
     profile: Name = Field(description="ComputeProfile of the nodes")
     capacity: Capacity | None = Field(
-        None, description="how they are bought; default: as the entry says that is superseded, else onDemand"
+        None, description="how they are bought; default: as the entry says that is superseded, else OnDemand"
     )
     provider: _Short = Field("", description="for people, such as aws")
     region: _Short | None = Field(

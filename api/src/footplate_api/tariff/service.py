@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from footplate_api.db.database import Database, ReadSession
 from footplate_api.models.tariff import CarbonSeries
@@ -12,7 +11,6 @@ from footplate_api.tariff import repository, tariff_rows
 from footplate_api.usage import repository as usage
 from footplate_ledger.account import Tariff
 from footplate_ledger.carbon import IntensitySeries
-from footplate_ledger.prices import PriceBook
 
 
 class TariffReader:
@@ -27,7 +25,7 @@ class TariffReader:
         async with self._database.read() as session:
             rows = await repository.book(session)
             series = await self._series(session)
-        return Tariff(await asyncio.to_thread(_book, rows), series)
+        return Tariff(await asyncio.to_thread(tariff_rows.book_of, rows), series)
 
     async def node_locations(self, profile: str) -> frozenset[tuple[str, str]]:
         """Return provider and region of a profile's running nodes; raises DatabaseUnavailable."""
@@ -43,7 +41,3 @@ class TariffReader:
             series = await asyncio.to_thread(tariff_rows.series_of, specs)
             self._known = versions, series
         return series
-
-
-def _book(rows: Iterable[Any]) -> PriceBook:
-    return PriceBook(tariff_rows.entries_of(rows))

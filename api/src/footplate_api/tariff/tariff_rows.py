@@ -13,7 +13,7 @@ from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfile
 from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
 from footplate_ledger import conversion
 from footplate_ledger.carbon import IntensitySeries
-from footplate_ledger.prices import FOREVER, PriceBookEntry
+from footplate_ledger.prices import FOREVER, PriceBook, PriceBookEntry
 from footplate_ledger.units import HourlyRate
 from footplate_ledger.usage import Sku
 
@@ -48,6 +48,11 @@ def price_row(manifest: Manifest) -> dict[str, Any]:
 def entries_of(rows: Iterable[Any]) -> list[PriceBookEntry]:
     """Convert rows into entries; ten thousand take a tenth of a second, in a thread."""
     return [entry_of(row) for row in rows]
+
+
+def book_of(rows: Iterable[Any]) -> PriceBook:
+    """Convert rows into the ledger's book; with ten thousand rows, call it in a thread."""
+    return PriceBook(entries_of(rows))
 
 
 def entry_of(row: Any) -> PriceBookEntry:

@@ -14,13 +14,14 @@ import asyncio
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from footplate_api.db import revisions
 from footplate_api.db.database import Database
 from footplate_api.db.revisions import MigrationReport
-from footplate_api.errors import DatabaseUnavailable, MigrationFailed
+from footplate_api.errors import DatabaseUnavailable, MigrationFailed, catch
 from footplate_api.http.startup import Startup, StartupStage
 from footplate_contracts.backoff import backoff_seconds
 from footplate_contracts.logs import log_fields
@@ -35,30 +36,33 @@ async def ensure_schema(database: Database, scripts: Path, startup: Startup) -> 
     """Migrate `database` to the schema of `scripts`, reporting to `startup`; return whether it succeeded."""
     tries = 0
     while True:
-        try:
-            current = await revisions.current(database)
-            revisions.check_supported(current, revisions.list_revisions(scripts), database.engine.url)
-            if current != revisions.newest(scripts):
-                await _upgrade(database, scripts, startup)
-            await _open(database)
-        except DatabaseUnavailable as error:
-            startup.enter(StartupStage.CONNECTING)
-            tries += 1
-            log.warning("the database does not answer", extra=log_fields(error=error.__cause__))
-            await asyncio.sleep(
-                backoff_seconds(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, factor=1.5)
-            )
-        except MigrationFailed as failure:
-            startup.mark_failed(failure)
-            return False
-        except Exception as error:  # the edge of the task: whatever it is, there is no schema to serve
-            log.exception("the migration failed")
-            said = str(error).partition("\n")[0]
-            startup.mark_failed(_failure(f"{type(error).__name__}: {said}"))
-            return False
-        else:
-            startup.mark_ready()
-            return True
+        error = await catch(partial(_migrate, database, scripts, startup))
+        match error:
+            case None:
+                startup.mark_ready()
+                return True
+            case DatabaseUnavailable():
+                startup.enter(StartupStage.CONNECTING)
+                tries += 1
+                log.warning("the database does not answer", extra=log_fields(error=error.__cause__))
+                first, longest = FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
+                await asyncio.sleep(backoff_seconds(tries, first=first, longest=longest, factor=1.5))
+            case MigrationFailed():
+                startup.mark_failed(error)
+                return False
+            case _:
+                log.error("the migration failed", exc_info=error)
+                said = str(error).partition("\n")[0]
+                startup.mark_failed(_failure(f"{type(error).__name__}: {said}"))
+                return False
+
+
+async def _migrate(database: Database, scripts: Path, startup: Startup) -> None:
+    current = await revisions.current(database)
+    revisions.check_supported(current, revisions.list_revisions(scripts), database.engine.url)
+    if current != revisions.newest(scripts):
+        await _upgrade(database, scripts, startup)
+    await _open(database)
 
 
 async def _open(database: Database) -> None:

@@ -1,7 +1,4 @@
-"""Loop of a background task, with the one place where a task catches every error.
-
-Nobody would start a task again that had ended, so whatever goes wrong is logged, and tried again.
-"""
+"""Loop of a background task, which logs every error and retries: nobody would start the task again."""
 
 from __future__ import annotations
 
@@ -10,21 +7,17 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from footplate_api.errors import ApiError
+from footplate_api.errors import ApiError, catch
 
 log = logging.getLogger(__name__)
 
 
 async def attempt(action: Callable[[], Awaitable[object]], name: str) -> Exception | None:
     """Run `action`; return its error, which is logged here unless it is an ApiError."""
-    try:
-        await action()
-    except ApiError as error:
-        return error
-    except Exception as error:
-        log.exception("%s failed", name)
-        return error
-    return None
+    error = await catch(action)
+    if error is not None and not isinstance(error, ApiError):
+        log.error("%s failed", name, exc_info=error)
+    return error
 
 
 @dataclass

@@ -13,7 +13,7 @@ from footplate_api.db.database import WORK_SECONDS, Database
 from footplate_api.metrics import repository as metrics
 from footplate_api.metrics import step_ranges
 from footplate_api.metrics.retention import RetentionLimits, RunRows, row_limits
-from footplate_api.samples import retention, retention_queries
+from footplate_api.samples import repository, retention
 
 PAUSE_SECONDS: Final = 0.05  # between bites: others write, too
 _PAGE: Final = 1000  # runs
@@ -45,7 +45,7 @@ async def _known(database: Database) -> dict[str, tuple[int, int]]:
     after = ""
     while True:
         async with database.read(WORK_SECONDS) as session:
-            page = await retention_queries.count_by_run(session, after, _PAGE)
+            page = await repository.count_by_run(session, after, _PAGE)
         found.update((run, (steps, size)) for run, steps, size in page if steps)
         if not page:
             return found
@@ -54,7 +54,7 @@ async def _known(database: Database) -> dict[str, tuple[int, int]]:
 
 async def _thin(database: Database, run: str, keep: int) -> bool:
     async with database.read(WORK_SECONDS) as session:
-        places = await retention_queries.list_steps(session, run)
+        places = await repository.list_steps(session, run)
         segments = (await metrics.segments(session, [run])).get(run, [])
     gone = await asyncio.to_thread(
         retention.expired_steps, places, step_ranges.effective_ranges(segments), keep
@@ -63,6 +63,6 @@ async def _thin(database: Database, run: str, keep: int) -> bool:
         steps = [step for _, step in some]
         for first in range(0, len(steps), _BITE):
             async with database.write(WORK_SECONDS) as session:
-                await retention_queries.remove(session, segment, steps[first : first + _BITE])
+                await repository.remove(session, segment, steps[first : first + _BITE])
             await asyncio.sleep(PAUSE_SECONDS)
     return bool(gone)

@@ -21,7 +21,7 @@ from typing import Final
 from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.coordinators.record import CoordinatorPod
 from footplate_api.db.database import ANSWER_SECONDS, Database, WriteSession
-from footplate_api.errors import ApiError, DatabaseUnavailable, Invalid, RunMismatch
+from footplate_api.errors import ApiError, DatabaseUnavailable, Invalid, RunMismatch, catch
 from footplate_api.http import bodies
 from footplate_api.instruments import ApiMetrics
 from footplate_api.metrics import storage, telemetry
@@ -115,18 +115,23 @@ class Ingest:
         if not some:
             return
         entries = sum(waiting.delivery.entries for waiting in some)
-        try:
+        refused: Sequence[ApiError | None] = ()
+
+        async def store() -> None:
+            nonlocal refused
             async with self.database.write(patience + entries / ENTRIES_A_SECOND) as session:
                 refused = await store_batches(session, [waiting.delivery for waiting in some])
-        except DatabaseUnavailable as error:
-            if len(some) > 1 and isinstance(error.__cause__, TimeoutError) and await self._still_there():
-                await self._smallest_first(some, error)
-            else:
-                self._settle(some, [error] * len(some))
-        except Exception as error:  # noqa: BLE001 - the edge of the task: nobody would start it again
-            await self._apart(some, error)
-        else:
-            self._settle(some, refused)
+
+        match await catch(store):
+            case None:
+                self._settle(some, refused)
+            case DatabaseUnavailable() as error:
+                if len(some) > 1 and isinstance(error.__cause__, TimeoutError) and await self._still_there():
+                    await self._smallest_first(some, error)
+                else:
+                    self._settle(some, [error] * len(some))
+            case error:
+                await self._apart(some, error)
 
     async def _still_there(self) -> bool:
         """Return whether the database answers in time; waiting for a silent one would delay all errors."""

@@ -32,11 +32,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from footplate_api.errors import TooBusy
 from footplate_api.http import bodies
 from footplate_api.http.body_timeouts import BodyDeadline, BodyTimeout, PendingBodies
-from footplate_api.http.concurrency_limit import ConcurrencyLimit
+from footplate_api.http.concurrency_limit import ConcurrencyLimit, PerCallerLimit, refusals
 from footplate_api.identity.authentication_middleware import CALLER
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.rate_limits import is_telemetry
-from footplate_api.telemetry.caller_limit import PerCallerLimit
 from footplate_api.telemetry.penalty_box import PenaltyBox
 
 TELEMETRY_LIMIT: Final = 8 * 1024 * 1024  # bytes; 5000 rows, the most that a batch holds, are 3 MB
@@ -51,6 +50,11 @@ BEGINNING: Final = 96  # of these, of which nothing has come yet
 UNKNOWN_AT_ONCE: Final = 8  # requests that do not say how long their bodies are
 LATE_SECONDS: Final = 30.0  # for which a sender whose long body did not come has no other one taken
 WAIT_SECONDS: Final = 10.0  # for a turn, and for room; a coordinator waits for an answer for thirty
+_refusal: Final = refusals(
+    TooBusy,
+    slow="Batches are stored too slowly; send this one again later.",
+    full="{} batches wait already; send this one again later.",
+)
 
 
 class ByteReservation:
@@ -248,12 +252,6 @@ async def _gathered(arrival: BodyDeadline, receive: Receive) -> Message:
         arrival.add_received(len(part))
         body += part
     return {"type": "http.request", "body": bytes(body), "more_body": False}
-
-
-def _refusal(waiting: int | None) -> TooBusy:
-    if waiting is None:
-        return TooBusy("Batches are stored too slowly; send this one again later.")
-    return TooBusy(f"{waiting} batches wait already; send this one again later.")
 
 
 def _too_many() -> TooBusy:

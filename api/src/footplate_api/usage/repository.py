@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Table, and_, case, func, or_, select, true
 
 from footplate_api.db.bulk import insert_missing
 from footplate_api.db.database import ReadSession, WriteSession
-from footplate_api.models.base import Base, table_of, upsert
-from footplate_api.models.label import RunLabel
+from footplate_api.models.base import Base, distinct_values, table_of, upsert
+from footplate_api.models.run import RunLabel
 from footplate_api.models.usage import NodeUsageRow, PodUsageRow
 from footplate_api.serialization.schemas import LARGEST
 from footplate_api.usage import usage_rows
@@ -149,11 +149,8 @@ async def running_pods(session: ReadSession, limit: int) -> tuple[Sequence[tuple
 
 
 async def namespaces(session: ReadSession) -> Sequence[str]:
-    """Return all namespaces with usage, in order; one index lookup for each."""
-    first = select(func.min(_POD.c.owner_namespace).label("name")).cte("names", recursive=True)
-    following = select(func.min(_POD.c.owner_namespace)).where(_POD.c.owner_namespace > first.c.name)
-    names = first.union_all(select(following.scalar_subquery()).where(first.c.name.is_not(None)))
-    return (await session.scalars(select(names.c.name).where(names.c.name.is_not(None)))).all()
+    """Return all namespaces with usage, in order."""
+    return (await session.scalars(distinct_values(_POD.c.owner_namespace))).all()
 
 
 async def label_values(

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.rules import Rule, required_rule
 from footplate_contracts.v1alpha1.types import ApiModel
 
 Allowed = Annotated[float, Field(ge=0.0, le=1e12)]
@@ -34,11 +34,10 @@ class Budget(ApiModel):
     )
 
     rules: ClassVar = (
-        Rule(
+        required_rule(
             "has(self.dollars) || has(self.carbonKilograms)",
             "a budget limits dollars or carbonKilograms; state one of them",
             field="dollars",
-            refusal=FieldValueErrorReason.REQUIRED,
         ),
         *(
             Rule(

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.rules import Rule, forbidden_rule
 from footplate_contracts.v1alpha1.placement import Placement
 from footplate_contracts.v1alpha1.types import (
     MOST_PROMOTED,
@@ -65,13 +65,12 @@ class Compute(ApiModel):
 
 def _checkpoint_folder(field: str) -> Rule:
     """Return the rule for URIs whose exclusive creation of a commit marker is known to hold."""
-    return Rule(
+    return forbidden_rule(
         f"!has(self.{field}) || self.{field}.startsWith('file:///') || self.{field}.startsWith('s3://')"
         f" || !self.{field}.contains('://')",
         f"{field} {{self.{field}}} is not supported by this release; use a path on a mounted volume"
         " or s3://BUCKET/FOLDER",
         field=field,
-        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Self
 from pydantic import Field
 
 from footplate_contracts.names import Backend
-from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.rules import Rule, forbidden_rule, required_rule
 from footplate_contracts.v1alpha1.placement import HOSTNAME, PackPlacement, Placement
 from footplate_contracts.v1alpha1.pods import SecurityContext, SecurityProfile
 from footplate_contracts.v1alpha1.podtemplate import PodTemplate
@@ -67,9 +67,9 @@ class Network(ApiModel):
 class Capacity(StrEnum):
     """Terms of the price."""
 
-    ON_DEMAND = "onDemand"
-    SPOT = "spot"
-    RESERVED = "reserved"
+    ON_DEMAND = "OnDemand"
+    SPOT = "Spot"
+    RESERVED = "Reserved"
 
 
 class Price(ApiModel):
@@ -155,12 +155,11 @@ class Scheduling(ApiModel):
     )
 
     rules: ClassVar = (
-        Rule(
+        forbidden_rule(
             f"!has(self.placement) || self.topologyKey == '{HOSTNAME}'",
             "topologyKey {self.topologyKey} spreads workers, as placement.spread does; remove it where"
             " placement is stated",
             field="topologyKey",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
     )
 
@@ -270,11 +269,10 @@ class ComputeProfileSpec(ApiModel):
     )
 
     rules: ClassVar = (
-        Rule(
+        required_rule(
             "self.backend != 'nccl' || has(self.gpu)",
             "backend nccl needs gpu; state it, or use backend gloo",
             field="gpu",
-            refusal=FieldValueErrorReason.REQUIRED,
         ),
         Rule(
             "!has(self.gpu) || self.processesPerNode == self.gpu.count",

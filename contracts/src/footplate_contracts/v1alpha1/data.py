@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule, positive
+from footplate_contracts.rules import Rule, positive, required_rule
 from footplate_contracts.v1alpha1.references import GenerateRunReference
 from footplate_contracts.v1alpha1.types import ApiModel, Count, Label, Probability, Uri, hostless_file_rule
 
@@ -100,7 +100,7 @@ class Data(ApiModel):
     )
     packing: Packing = Packing()
     masking: Masking | None = Field(
-        None, description="default: mlm for an encoder, span for an encoderDecoder, at 0.15"
+        None, description="default: mlm for an encoder, span for an encoder-decoder, at 0.15"
     )
     mask: LossMask | None = Field(
         None,
@@ -114,11 +114,10 @@ class Data(ApiModel):
     )
 
     rules: ClassVar = (
-        Rule(
+        required_rule(
             "has(self.uri) || has(self.sources) || has(self.run)",
             "uri is required: the folder that footplate-trainer pack wrote; or sources, for a mixture",
             field="uri",
-            refusal=FieldValueErrorReason.REQUIRED,
         ),
         Rule(
             "!has(self.uri) || !has(self.sources)",

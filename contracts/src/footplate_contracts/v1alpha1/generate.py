@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.rules import Rule, forbidden_rule, required_rule
 from footplate_contracts.v1alpha1.model import architecture_of
 from footplate_contracts.v1alpha1.reward import NAMES_A_MODEL
 from footplate_contracts.v1alpha1.rollout import SAMPLES
@@ -16,32 +16,28 @@ _BEST: Final = f"{_ROLLOUT} || !has(self.rollout.output) || !has(self.rollout.ou
 _GROUP: Final = "(has(self.rollout.group) ? self.rollout.group : 1)"
 
 GENERATE_RULES: Final = (
-    Rule(
+    required_rule(
         f"{_ONLY} || has(self.rollout)",
         "rollout is required: how the answers of stage generate are drawn",
         field="rollout",
-        refusal=FieldValueErrorReason.REQUIRED,
     ),
-    Rule(
+    required_rule(
         f"{_ROLLOUT} || has(self.rollout.output)",
         "output is required: where stage generate leaves its answers",
         field="rollout.output",
-        refusal=FieldValueErrorReason.REQUIRED,
     ),
-    Rule(
+    required_rule(
         f"{_ONLY} || !has(self.reward) || has(self.reward.functions) || {NAMES_A_MODEL}",
         "reward says nothing that rewards the answers of stage generate; state a reward model (uri or run),"
         " functions, or both, or remove it",
         field="reward",
-        refusal=FieldValueErrorReason.REQUIRED,
     ),
-    Rule(
+    forbidden_rule(
         f"{_ONLY} || !has(self.reward) || !has(self.reward.normalization)"
         " || self.reward.normalization != 'running'",
         "normalization running would judge the first answers by another mean and deviation than the last ones"
         " of one data set; use heldOut or none",
         field="reward.normalization",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     Rule(
         f"{_BEST} || has(self.reward)",
@@ -79,21 +75,19 @@ GENERATE_RULES: Final = (
         " group 1",
         field="rollout.sampling.temperature",
     ),
-    Rule(
+    forbidden_rule(
         f"{_ROLLOUT} || !self.rollout.batchInvariant",
         "batchInvariant is not supported by this release; remove it",
         field="rollout.batchInvariant",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
-    Rule(
+    forbidden_rule(
         f"{_ONLY} || !has(self.data.sources)",
         "data.sources take turns by their weights, and stage generate asks each prompt once; pack the prompts"
         " into one folder, and name it in data.uri",
         field="data.sources",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     *(
-        Rule(f"{_ONLY} || {right}", f"{but}; remove it", field=field, refusal=FieldValueErrorReason.FORBIDDEN)
+        forbidden_rule(f"{_ONLY} || {right}", f"{but}; remove it", field=field)
         for field, right, but in (
             (
                 "reward.centering",

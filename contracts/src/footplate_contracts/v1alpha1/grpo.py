@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.rules import Rule, forbidden_rule, required_rule
 from footplate_contracts.v1alpha1.model import architecture_of
 from footplate_contracts.v1alpha1.reward import NAMES_A_MODEL
 from footplate_contracts.v1alpha1.rollout import SAMPLES
@@ -31,24 +31,21 @@ _PLACEMENT: Final = (
 _OF_PPO: Final = ("scorePosition", "gamma", "gaeLambda", "whitening", "missingEosPenalty", "value")
 
 GRPO_RULES: Final = (
-    Rule(
+    forbidden_rule(
         "!has(self.reinforcement) || self.stage in ['ppo', 'grpo']",
         "reinforcement is a section of stage ppo and grpo, and stage is {self.stage}; remove it",
         field="reinforcement",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
-    Rule(
+    required_rule(
         f"{_ONLY} || has(self.rollout)",
         "rollout is required: how the answers are drawn that stage {self.stage} learns from",
         field="rollout",
-        refusal=FieldValueErrorReason.REQUIRED,
     ),
-    Rule(
+    required_rule(
         f"{_ONLY} || (has(self.reward) && (has(self.reward.functions) || {NAMES_A_MODEL}))",
         "reward is required: stage {self.stage} learns what a reward model (uri or run), functions, or both"
         " say of its answers",
         field="reward",
-        refusal=FieldValueErrorReason.REQUIRED,
     ),
     Rule(
         f"{_ONLY} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
@@ -90,19 +87,17 @@ GRPO_RULES: Final = (
         "temperature 0 draws the same answer for all of a group; give one above 0",
         field="rollout.sampling.temperature",
     ),
-    Rule(
+    forbidden_rule(
         f"{_ROLLOUT} || !has(self.rollout.output)",
         "output is where stage generate leaves its answers, and stage is {self.stage}; remove it",
         field="rollout.output",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     *(
-        Rule(
+        forbidden_rule(
             f"{_ONLY} || !has(self.model) || {guard}self.model.{field} == 0.0",
             f"stage {{self.stage}} compares its model with itself as it answered, when nothing is dropped,"
             f" and model.{field} is {{self.model.{field}}}; remove it",
             field=f"model.{field}",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         )
         for field, guard in (
             *((f"dropout.{part}", "") for part in ("hidden", "attention", "embedding")),
@@ -110,11 +105,10 @@ GRPO_RULES: Final = (
         )
     ),
     *(
-        Rule(
+        forbidden_rule(
             f"{_LEARNING_GRPO} || !has(self.reinforcement.{field})",
             f"{field} is a field of stage ppo, and stage is grpo; remove it",
             field=f"reinforcement.{field}",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         )
         for field in _OF_PPO
     ),
@@ -125,19 +119,17 @@ GRPO_RULES: Final = (
         " {self.rollout.maxTokens}; lower it",
         field="reinforcement.overlongTokens",
     ),
-    Rule(
+    forbidden_rule(
         f"{_LEARNING_GRPO} || !has(self.reinforcement.kl.placement)"
         " || self.reinforcement.kl.placement == 'loss'",
         "kl.placement {self.reinforcement.kl.placement} is of stage ppo, and stage is grpo; use loss",
         field="reinforcement.kl.placement",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
-    Rule(
+    forbidden_rule(
         f"{_LEARNING} || !has(self.reinforcement.kl.estimator) || self.reinforcement.kl.estimator != 'k1'"
         f" || {_PLACEMENT} != 'loss'",
         "kl.estimator k1 has no gradient in expectation where the KL is a part of the loss; use k2 or k3",
         field="reinforcement.kl.estimator",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     Rule(
         f"{_LEARNING} || !has(self.reinforcement.kl.target) || {_COEFFICIENT} > 0.0",
@@ -157,24 +149,21 @@ GRPO_RULES: Final = (
         " reference",
         field="reinforcement.reference",
     ),
-    Rule(
+    forbidden_rule(
         f"{_LEARNING} || !has(self.reinforcement.reference) || !self.reinforcement.reference.precomputed",
         "reference.precomputed is of stage dpo: nobody knows beforehand what a model answers; remove it",
         field="reinforcement.reference.precomputed",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
-    Rule(
+    forbidden_rule(
         f"{_ONLY} || !has(self.reward) || !has(self.reward.centering)",
         "reward.centering is a field of stage reward, and stage is {self.stage}; remove it",
         field="reward.centering",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     *(
-        Rule(
+        forbidden_rule(
             f"{_ONLY} || {right}",
             f"stage {{self.stage}} {but}; remove it",
             field=field,
-            refusal=FieldValueErrorReason.FORBIDDEN,
         )
         for field, right, but in (
             (

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.rules import Rule, required_rule
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.references import RunReference
 from footplate_contracts.v1alpha1.types import ApiModel, Probability, Uri, hostless_file_rule
@@ -22,7 +22,7 @@ class Architecture(StrEnum):
 
     DECODER = "decoder"
     ENCODER = "encoder"
-    ENCODER_DECODER = "encoderDecoder"
+    ENCODER_DECODER = "encoder-decoder"
 
 
 class Family(StrEnum):
@@ -58,7 +58,7 @@ class Activation(StrEnum):
     SWIGLU = "swiglu"
     GEGLU = "geglu"  # with the gelu of GELU_TANH
     GELU = "gelu"
-    GELU_TANH = "geluTanh"
+    GELU_TANH = "gelu_pytorch_tanh"
     RELU = "relu"
 
 
@@ -191,12 +191,11 @@ class InitFrom(ApiModel):
 
     rules: ClassVar = (
         hostless_file_rule("uri"),
-        Rule(
+        required_rule(
             "has(self.uri) || has(self.run)",
             "uri is required: a folder with config.json and *.safetensors; or run, for a checkpoint of"
             " another run",
             field="uri",
-            refusal=FieldValueErrorReason.REQUIRED,
         ),
         Rule(
             "!has(self.uri) || !has(self.run)",
@@ -218,7 +217,7 @@ def architecture_of(model: str) -> str:
     family = f"has({model}.family) && {model}.family"
     return (
         f"(has({model}.architecture) ? {model}.architecture : {family} == 'bert' ? 'encoder'"
-        f" : {family} == 't5' ? 'encoderDecoder' : 'decoder')"
+        f" : {family} == 't5' ? 'encoder-decoder' : 'decoder')"
     )
 
 
@@ -253,13 +252,14 @@ class Model(ApiModel):
 
     architecture: Architecture | None = Field(None, description="default: the family's, or decoder")
     family: Family | None = Field(
-        None, description="default: llama for a decoder, bert for an encoder, t5 for an encoderDecoder"
+        None, description="default: llama for a decoder, bert for an encoder, t5 for an encoder-decoder"
     )
     layers: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None, description="transformer blocks; of an encoderDecoder, the encoder's; required without initFrom"
+        None,
+        description="transformer blocks; of an encoder-decoder, the encoder's; required without initFrom",
     )
     decoder_layers: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None, description="of an encoderDecoder; default: layers"
+        None, description="of an encoder-decoder; default: layers"
     )
     hidden_size: Annotated[int, Field(ge=1, le=131_072)] | None = Field(
         None, description="width of the residual stream; required without initFrom"
@@ -307,7 +307,7 @@ class Model(ApiModel):
         Rule(
             "!has(self.architecture) || !has(self.family)"
             " || (self.family == 'bert' ? self.architecture == 'encoder'"
-            " : self.family == 't5' ? self.architecture == 'encoderDecoder'"
+            " : self.family == 't5' ? self.architecture == 'encoder-decoder'"
             " : self.architecture == 'decoder')",
             "family {has(self.family) ? self.family : ''} is no"
             " {has(self.architecture) ? self.architecture : ''}; leave one of the two out",
@@ -337,7 +337,7 @@ class Model(ApiModel):
         ),
         _position("rope", "leave it out", "decoder"),
         _position("learned", "leave it out", "decoder", "encoder"),
-        _position("relative", "use rope or learned", "encoderDecoder"),
+        _position("relative", "use rope or learned", "encoder-decoder"),
         Rule(
             f"!has(self.position.scaling) || {_ROPES}",
             "position.scaling stretches rotary frequencies, and there are none; remove it",
@@ -349,13 +349,12 @@ class Model(ApiModel):
             " {has(self.hiddenSize) ? self.hiddenSize : 0}; matrices of a lower rank are what saves memory",
             field="adapter.rank",
         ),
-        Rule(
+        required_rule(
             "!has(self.resizeTokenEmbeddings) || !self.resizeTokenEmbeddings || has(self.vocabularySize)",
             "vocabularySize is required with resizeTokenEmbeddings: how many rows there should be",
             field="vocabularySize",
-            refusal=FieldValueErrorReason.REQUIRED,
         ),
         _suits("attention.slidingWindow", "!has(self.attention.slidingWindow)", "remove it", "decoder"),
-        _suits("decoderLayers", "!has(self.decoderLayers)", "remove it", "encoderDecoder"),
+        _suits("decoderLayers", "!has(self.decoderLayers)", "remove it", "encoder-decoder"),
         _suits("tokenTypes", "!has(self.tokenTypes) || self.tokenTypes == 0", "remove it", "encoder"),
     )

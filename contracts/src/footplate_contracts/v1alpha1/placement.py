@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.rules import forbidden_rule
 from footplate_contracts.v1alpha1.types import ApiModel
 
 TopologyKey = Annotated[str, Field(min_length=1, max_length=316)]
@@ -41,11 +41,10 @@ class Placement(ApiModel):
     spread: Spread | None = Field(None, description="over domains")
 
     rules: ClassVar = (
-        Rule(
+        forbidden_rule(
             "!(has(self.pack) && has(self.spread))",
             "spread by {self.spread.topologyKey} contradicts pack into one {self.pack.topologyKey};"
             " remove one of them",
             field="spread",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
     )

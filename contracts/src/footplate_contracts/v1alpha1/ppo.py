@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.rules import forbidden_rule, required_rule
 from footplate_contracts.v1alpha1.reward import NAMES_A_MODEL
 
 _ONLY: Final = "self.stage != 'ppo'"
@@ -20,36 +20,32 @@ _ELSEWHERE: Final = (
 _OF_GRPO: Final = ("preset", "groupAdvantage", "dynamicSampling", "overlongTokens")
 
 PPO_RULES: Final = (
-    Rule(
+    required_rule(
         f"{_REWARD} || {NAMES_A_MODEL} || {_FROM_POLICY} || {_ELSEWHERE}",
         "reinforcement.value is required where no reward model is there to begin the value model with; state"
         " its fromPolicy, its uri or its run",
         field="reinforcement.value",
-        refusal=FieldValueErrorReason.REQUIRED,
     ),
-    Rule(
+    forbidden_rule(
         f"{_ONLY} || !{_FROM_POLICY} || !has(self.resumeFrom)",
         "value.fromPolicy with resumeFrom is not supported by this release; begin with initFrom, or name"
         " value.uri",
         field="reinforcement.value.fromPolicy",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     *(
-        Rule(
+        forbidden_rule(
             f"{_LEARNING} || !has(self.reinforcement.{field})",
             f"{field} is a field of stage grpo, and stage is ppo; remove it",
             field=f"reinforcement.{field}",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         )
         for field in _OF_GRPO
     ),
-    Rule(
+    forbidden_rule(
         f"{_LEARNING} || !has(self.reinforcement.importanceSamplingLevel) ||"
         " self.reinforcement.importanceSamplingLevel == 'token'",
         "importanceSamplingLevel {self.reinforcement.importanceSamplingLevel} is of stage grpo: with values"
         " each token has its own advantage;"
         " use token",
         field="reinforcement.importanceSamplingLevel",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
 )

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule, allowed_when
+from footplate_contracts.rules import Rule, allowed_when, forbidden_rule
 from footplate_contracts.v1alpha1.references import ReferenceModel
 from footplate_contracts.v1alpha1.types import ApiModel
 
@@ -122,11 +122,10 @@ class Preference(ApiModel):
             PreferenceLoss.IPO,
             PreferenceLoss.KTO,
         ),
-        Rule(
+        forbidden_rule(
             "self.loss != 'kto' || !has(self.reference) || !self.reference.precomputed",
             "precomputed does not go with loss kto: whose answer stands behind whose prompt is another thing"
             " in each epoch; remove it",
             field="reference.precomputed",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
     )

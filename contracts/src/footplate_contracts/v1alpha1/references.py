@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.rules import Rule, forbidden_rule
 from footplate_contracts.v1alpha1.types import (
     ApiModel,
     CheckpointUri,
@@ -49,11 +49,10 @@ class RunReference(ApiModel):
             "checkpoint {self.checkpoint} is neither latest, best, promoted nor a step",
             field="checkpoint",
         ),
-        Rule(
+        forbidden_rule(
             "!has(self.mark) || self.checkpoint == 'promoted'",
             "mark names one of the promoted checkpoints, and checkpoint is {self.checkpoint}; remove it",
             field="mark",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
     )
 

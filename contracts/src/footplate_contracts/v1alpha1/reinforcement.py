@@ -24,7 +24,7 @@ class Preset(StrEnum):
 
     GRPO = "grpo"
     DAPO = "dapo"
-    DR_GRPO = "drGrpo"
+    DR_GRPO = "dr_grpo"
     RLOO = "rloo"
     GSPO = "gspo"
 

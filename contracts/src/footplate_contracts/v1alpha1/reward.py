@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule, unsupported_field
+from footplate_contracts.rules import Rule, forbidden_rule, unsupported_field
 from footplate_contracts.v1alpha1.references import FrozenModel
 from footplate_contracts.v1alpha1.resilience import SCORING_SECONDS
 from footplate_contracts.v1alpha1.types import ApiModel, Count, Label, Name, Probability
@@ -148,11 +148,10 @@ class Reward(FrozenModel):
     rules: ClassVar = (
         *FrozenModel.rules,
         *(
-            Rule(
+            forbidden_rule(
                 f"!has(self.{field}) || has(self.uri) || has(self.run)",
                 f"{field} is of the reward model, and neither uri nor run names one; remove it",
                 field=field,
-                refusal=FieldValueErrorReason.FORBIDDEN,
             )
             for field in ("weight", "normalization")
         ),
@@ -183,11 +182,10 @@ _OF_ROLLOUTS: Final = ("uri", "run", "weight", "normalization", "functions", "ma
 # Of a TrainingRunSpec: what in `reward` another stage has, and what else stage reward has no use for.
 REWARD_RULES: Final = (
     *(
-        Rule(
+        forbidden_rule(
             f"self.stage != 'reward' || !has(self.reward) || !has(self.reward.{field})",
             f"reward.{field} is of stages that reward answers, and stage is reward; remove it",
             field=f"reward.{field}",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         )
         for field in _OF_ROLLOUTS
     ),
@@ -205,12 +203,11 @@ REWARD_RULES: Final = (
         f" scoringSeconds above {{{_SLOW}.map(f, f.timeoutSeconds * {_CALLS})[0]}}",
         field="reward.functions",
     ),
-    Rule(
+    forbidden_rule(
         "self.stage != 'reward' || self.training.loss.name == 'crossEntropy'"
         " && self.training.loss.labelSmoothing == 0.0 && self.training.loss.zLoss == 0.0",
         "stage reward compares scores, and training.loss is of tokens; remove it",
         field="training.loss",
-        refusal=FieldValueErrorReason.FORBIDDEN,
     ),
     Rule(
         "self.stage != 'reward' || !has(self.data.overlong) || self.data.overlong != 'cut'",

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import FieldValueErrorReason, Rule, allowed_when, positive
+from footplate_contracts.rules import Rule, allowed_when, forbidden_rule, positive, required_rule
 from footplate_contracts.v1alpha1.types import ApiModel, Count, Probability, Whole
 
 
@@ -54,19 +54,17 @@ class Loss(ApiModel):
             field="name",
         ),
         *(
-            Rule(
+            forbidden_rule(
                 f"self.{field} == 0.0 || self.name == 'crossEntropy'",
                 f"{field} is a field of crossEntropy, and name is {{self.name}}; remove it",
                 field=field,
-                refusal=FieldValueErrorReason.FORBIDDEN,
             )
             for field in ("labelSmoothing", "zLoss")
         ),
-        Rule(
+        forbidden_rule(
             "!has(self.temperature) || self.name == 'contrastive'",
             "temperature is a field of contrastive, and name is {self.name}; remove it",
             field="temperature",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
         Rule(
             "!has(self.temperature) || self.temperature > 0.0",
@@ -143,11 +141,10 @@ class Schedule(ApiModel):
     )
 
     rules: ClassVar = (
-        Rule(
+        forbidden_rule(
             "!has(self.decayShare) || self.name == 'wsd'",
             "decayShare is a field of wsd, and name is {self.name}; remove it",
             field="decayShare",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
     )
 
@@ -204,11 +201,10 @@ class Training(ApiModel):
             "tokens {self.tokens} and steps {self.steps} are both given; state the length once, by either",
             field="tokens",
         ),
-        Rule(
+        required_rule(
             "has(self.tokens) || has(self.steps)",
             "the length of the training is missing; state steps or tokens",
             field="steps",
-            refusal=FieldValueErrorReason.REQUIRED,
         ),
         Rule(
             "self.globalBatchSize % self.microBatchSize == 0",

@@ -7,7 +7,14 @@ from typing import Annotated, ClassVar, TypedDict
 from pydantic import Field
 
 from footplate_contracts.names import RUN_NAME_LIMIT
-from footplate_contracts.rules import FieldValueErrorReason, Rule, immutable, required, unsupported_field
+from footplate_contracts.rules import (
+    Rule,
+    forbidden_rule,
+    immutable,
+    required,
+    required_rule,
+    unsupported_field,
+)
 from footplate_contracts.stages import DEFAULT_STAGE, STAGES, stages_with
 from footplate_contracts.v1alpha1.budget import BUDGET_RULES, Budget
 from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, ResumeFrom
@@ -67,7 +74,7 @@ _WHILE_SUSPENDED = _While(
 _ARCHITECTURE = architecture_of("self.model")
 _BLOCKS = (
     "(self.model.layers + (has(self.model.decoderLayers) ? self.model.decoderLayers"
-    f" : {_ARCHITECTURE} == 'encoderDecoder' ? self.model.layers : 0))"
+    f" : {_ARCHITECTURE} == 'encoder-decoder' ? self.model.layers : 0))"
 )
 _RANKS = "self.compute.nodes * self.compute.processesPerNode"
 _SLICE = "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.context"
@@ -87,11 +94,10 @@ _STEPS = f"(self.training.tokens + {_STEP_TOKENS} - 1) / ({_STEP_TOKENS})"
 
 def _of_stages(field: str, *stages: str) -> Rule:
     """Return the rule that a field is present only in some stages."""
-    return Rule(
+    return forbidden_rule(
         f"!has(self.{field}) || self.stage in {list(stages)}",
         f"{field} is a field of stage {' and '.join(stages)}, and stage is {{self.stage}}; remove it",
         field=field,
-        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 
@@ -130,11 +136,10 @@ class TrainingRunSpec(ApiModel):
         required("model", "the shape of the network"),
         unsupported_field("queue"),
         *(
-            Rule(
+            required_rule(
                 f"!has(self.model) || has(self.model.{size}) || has(self.initFrom)",
                 f"{size} is required, unless initFrom names a folder that has it",
                 field=f"model.{size}",
-                refusal=FieldValueErrorReason.REQUIRED,
             )
             for size in ("layers", "hiddenSize", "attentionHeads", "vocabularySize")
         ),
@@ -161,13 +166,12 @@ class TrainingRunSpec(ApiModel):
                 "rollout",
             )
         ),
-        Rule(
+        forbidden_rule(
             "self.stage != 'dpo' || !has(self.data.mask)"
             " || (has(self.preference) && self.preference.loss == 'orpo' && self.data.mask != 'assistant')",
             "of stage dpo, data.mask says which tokens of chosen answers loss orpo makes likelier: all, or"
             " completion, as packed; remove data.mask {self.data.mask}",
             field="data.mask",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
         Rule(
             "self.stage != 'dpo' || !has(self.preference) || self.preference.loss != 'kto'"
@@ -176,11 +180,10 @@ class TrainingRunSpec(ApiModel):
             " could put behind a prompt; give 2 or more",
             field="training.globalBatchSize",
         ),
-        Rule(
+        forbidden_rule(
             "self.stage != 'dpo' || !has(self.data.overlong) || self.data.overlong != 'cut'",
             "data.overlong cut is of stage sft: an answer that is compared is not cut; use refuse or drop",
             field="data.overlong",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
         Rule(
             f"{_NO_CONVERSATIONS} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
@@ -189,11 +192,10 @@ class TrainingRunSpec(ApiModel):
             field="stage",
         ),
         *(
-            Rule(
+            forbidden_rule(
                 f"{_NO_CONVERSATIONS} || {right}",
                 f"stage {{self.stage}} learns from samples as they were packed, {but}",
                 field=field,
-                refusal=FieldValueErrorReason.FORBIDDEN,
             )
             for field, right, but in (
                 (
@@ -208,12 +210,11 @@ class TrainingRunSpec(ApiModel):
                 ),
             )
         ),
-        Rule(
+        forbidden_rule(
             "!(self.stage in ['sft', 'dpo']) || self.training.loss.name == 'crossEntropy'",
             "stage {self.stage} learns from samples as they were packed, by crossEntropy, and"
             " training.loss is {self.training.loss.name}; remove it",
             field="training.loss",
-            refusal=FieldValueErrorReason.FORBIDDEN,
         ),
         *REWARD_RULES,
         *GRPO_RULES,
@@ -257,16 +258,16 @@ class TrainingRunSpec(ApiModel):
             field="model.contextLength",
         ),
         Rule(
-            f"self.parallelism.context == 1 || !has(self.model) || {_ARCHITECTURE} != 'encoderDecoder'",
-            "parallelism.context {self.parallelism.context} does not suit an encoderDecoder, whose relative"
+            f"self.parallelism.context == 1 || !has(self.model) || {_ARCHITECTURE} != 'encoder-decoder'",
+            "parallelism.context {self.parallelism.context} does not suit an encoder-decoder, whose relative"
             " bias depends on distances in whole sequences; use 1",
             field="parallelism.context",
         ),
         Rule(
             "!(self.parallelism.pipelineSchedule in ['ZBV', 'InterleavedZeroBubble']) || !has(self.model)"
-            f" || {_ARCHITECTURE} != 'encoderDecoder'",
+            f" || {_ARCHITECTURE} != 'encoder-decoder'",
             "pipelineSchedule {self.parallelism.pipelineSchedule} cannot take apart the gradients of an"
-            " encoderDecoder, whose relative bias serves many blocks; use GPipe, 1F1B or Interleaved1F1B",
+            " encoder-decoder, whose relative bias serves many blocks; use GPipe, 1F1B or Interleaved1F1B",
             field="parallelism.pipelineSchedule",
         ),
         Rule(
@@ -296,7 +297,7 @@ class TrainingRunSpec(ApiModel):
                 f" {{{_ARCHITECTURE}}}; change one of them, or remove masking",
                 field="data.masking",
             )
-            for masking, architecture in (("mlm", "encoder"), ("span", "encoderDecoder"))
+            for masking, architecture in (("mlm", "encoder"), ("span", "encoder-decoder"))
         ),
         *(immutable(field) for field in _NEVER),
         *(immutable(field, optional=True) for field in ("model", "initFrom", "resumeFrom", *_OF_STAGES)),

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import Field
 
 from footplate_contracts.base import Contract
-from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.rules import Rule, forbidden_rule
 
 _URI: Final = 1024
 CHECKPOINT_URI_LIMIT: Final = _URI + 64  # the spec's longest, and a directory such as /step-50.e1g1 in it
@@ -52,11 +52,10 @@ class ApiModel(Contract):
 
 def local_path_rule(field: str) -> Rule:
     """Return the rule that a URI is a path, or file:// before one, which this release reads."""
-    return Rule(
+    return forbidden_rule(
         f"!has(self.{field}) || self.{field}.startsWith('file:///') || !self.{field}.contains('://')",
         f"{field} {{self.{field}}} is not supported by this release; use a path on a mounted volume",
         field=field,
-        refusal=FieldValueErrorReason.FORBIDDEN,
     )
 
 

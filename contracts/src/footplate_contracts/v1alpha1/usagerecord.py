@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Final
 from pydantic import Field
 
 from footplate_contracts.names import Role
-from footplate_contracts.rules import FieldValueErrorReason, Rule
+from footplate_contracts.rules import required_rule
 from footplate_contracts.v1alpha1.computeprofile import Amount, Capacity
 from footplate_contracts.v1alpha1.types import ApiModel, Time, Whole
 
@@ -93,10 +93,9 @@ class UsageRecordSpec(ApiModel):
     over: bool = Field(False, description="its owner has ended and all of it too: nothing will be added")
 
     rules: ClassVar = (
-        Rule(
+        required_rule(
             "has(self.owner) || self.pods.size() == 0",
             "owner is required where there are pods: say whose they are",
             field="owner",
-            refusal=FieldValueErrorReason.REQUIRED,
         ),
     )

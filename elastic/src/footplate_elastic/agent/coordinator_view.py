@@ -7,14 +7,22 @@ is older than what the agent already runs must not stop its ranks.
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass
 
 from footplate_contracts.connectivity_probes import ConnectivityProbe
 from footplate_contracts.diagnosis import Diagnosis
 from footplate_contracts.directives import Command, NumberedLimits
-from footplate_contracts.rendezvous import HeartbeatResponse
+from footplate_contracts.rendezvous import AgentIdentity, Grant, HeartbeatResponse, SealedGeneration
 from footplate_contracts.reports import GenerationId
+from footplate_elastic.agent.client import CoordinatorResponse
+from footplate_elastic.agent.errors import RunOver, SlotTaken
+from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import answer_token
+
+_log = logging.getLogger(__name__)
+
 
 _NOTHING = GenerationId(epoch=0, number=0)
 
@@ -101,3 +109,42 @@ class CoordinatorView:
     def is_confirmed(self, running: GenerationId) -> bool:
         """Return whether the newest answer names `running` as its generation."""
         return self.answer is not None and self.answer.generation == running
+
+
+def parse_join_response(answer: CoordinatorResponse, agent: AgentIdentity) -> SealedGeneration | None:
+    """Return the generation in the answer to a join; None: ask again. Raises SlotTaken or RunOver."""
+    if answer.status == 200:
+        return SealedGeneration.model_validate_json(answer.body)
+    reason = get_refusal_reason(answer)
+    if answer.status == 409 and reason == wire.AgentRefusal.EVICTED.value:
+        raise SlotTaken(f"a newer incarnation has slot {agent.index}")
+    if answer.status == 409 and reason == wire.AgentRefusal.CLOSED.value:
+        raise RunOver("the run is over")
+    if answer.status != 202:
+        _log.error("the coordinator refuses our join: %d %s", answer.status, reason)
+    return None
+
+
+def own_identity(sealed: SealedGeneration, agent: AgentIdentity) -> AgentIdentity:
+    """Return this agent's identity in `sealed`; a spare learns here which slot it has taken."""
+    return next(
+        member.agent
+        for member in sealed.members
+        if (member.agent.pod_name, member.agent.address) == (agent.pod_name, agent.address)
+    )
+
+
+def is_commit_granted(answer: CoordinatorResponse, step: int) -> bool:
+    """Return whether `answer`, which has status 200, permits the commit of the checkpoint at `step`."""
+    grant = Grant.model_validate_json(answer.body)
+    if not grant.granted:
+        _log.warning("no commit of step %d: %s", step, grant.reason)
+    return grant.granted
+
+
+def get_refusal_reason(answer: CoordinatorResponse) -> str:
+    """Return the coordinator's reason for a refusal, else the beginning of its answer."""
+    try:
+        return str(json.loads(answer.body)["reason"])
+    except (ValueError, KeyError, TypeError):
+        return answer.body.decode(errors="replace")[:200]

@@ -17,8 +17,7 @@ from pydantic import ValidationError
 from footplate_contracts.base import first_error
 from footplate_contracts.energy import PodEnergy
 from footplate_elastic.agent import timing
-from footplate_elastic.agent.devices import Devices, LibraryMissing
-from footplate_elastic.agent.energy import DeviceEnergy
+from footplate_elastic.agent.devices import DeviceEnergy, Devices, LibraryMissing
 
 _log = logging.getLogger(__name__)
 

@@ -31,18 +31,18 @@ from footplate_contracts.rendezvous import (
 from footplate_contracts.reports import GenerationId, RankReport
 from footplate_elastic.agent import probe, timing
 from footplate_elastic.agent.client import Backoff, Connection, CoordinatorAddresses, Endpoint
-from footplate_elastic.agent.coordinator_view import CoordinatorView
-from footplate_elastic.agent.energy_meter import EnergyMeter
-from footplate_elastic.agent.errors import Terminated, Unreachable
-from footplate_elastic.agent.lease import GenerationLease
-from footplate_elastic.agent.outbox import Outbox
-from footplate_elastic.agent.rank_reports import RankReports
-from footplate_elastic.agent.responses import (
+from footplate_elastic.agent.coordinator_view import (
+    CoordinatorView,
     get_refusal_reason,
     is_commit_granted,
     own_identity,
     parse_join_response,
 )
+from footplate_elastic.agent.energy_meter import EnergyMeter
+from footplate_elastic.agent.errors import Terminated, Unreachable
+from footplate_elastic.agent.lease import GenerationLease
+from footplate_elastic.agent.outbox import Outbox
+from footplate_elastic.agent.rank_reports import RankReports
 from footplate_elastic.agent.session_listener import SessionListener
 from footplate_elastic.protocol import wire
 

@@ -6,7 +6,8 @@ that the state of the rendezvous allows, if anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Final
 
 from footplate_contracts.coordinator_state import RunState
@@ -14,7 +15,7 @@ from footplate_contracts.directives import Command
 from footplate_contracts.names import Reason
 from footplate_contracts.rendezvous import SealedGeneration
 from footplate_contracts.reports import GenerationId
-from footplate_elastic.coordinator import partition, takeover
+from footplate_elastic.coordinator import partition
 from footplate_elastic.coordinator.actions import (
     TOLD_TO_END,
     Action,
@@ -30,7 +31,7 @@ from footplate_elastic.coordinator.gang_size import (
     get_wait_seconds,
     list_wanted_slots,
 )
-from footplate_elastic.coordinator.slots import RankOutcome, Slot
+from footplate_elastic.coordinator.slots import RankOutcome, Slot, is_answered_by
 from footplate_elastic.coordinator.spares import promote
 from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.coordinator.timing import hold_seconds
@@ -66,14 +67,14 @@ def advance_if_due(state: Membership, now: float) -> list[Action]:
 
 def _decide(state: Membership, now: float) -> list[Action]:
     waited_out = now - state.opened >= state.timing.adoption
-    decision = takeover.decide_takeover(state.claims, state.slots, state.nodes, waited_out)
-    last = takeover.find_newest_claim(state.claims)
-    if decision is takeover.TakeoverDecision.WAIT:
-        state.quiet = takeover.count_lacking(state.claims, state.slots, state.nodes) - 1
+    decision = decide_takeover(state.claims, state.slots, state.nodes, waited_out)
+    last = find_newest_claim(state.claims)
+    if decision is TakeoverDecision.WAIT:
+        state.quiet = count_lacking(state.claims, state.slots, state.nodes) - 1
         return []
     state.claims.clear()
     state.claimed.clear()
-    if decision is takeover.TakeoverDecision.OPEN or last is None:
+    if decision is TakeoverDecision.OPEN or last is None:
         state.sealed = last
         for member in last.members if last else ():
             # All others have spoken by now: whoever has not is silent since we listen.
@@ -225,3 +226,67 @@ def _close(state: Membership, outcome: RunState) -> list[Action]:
     state.rendezvous = Rendezvous.CLOSED
     state.outcome = outcome
     return [RunClosed(outcome)]
+
+
+class TakeoverDecision(Enum):
+    """Decision about the last generation."""
+
+    WAIT = "wait"
+    ADOPT = "adopt"
+    OPEN = "open"
+
+
+def find_newest_claim(claims: Mapping[int, SealedGeneration]) -> SealedGeneration | None:
+    """Return the newest generation that any agent reports as running; `claims` by agent index."""
+    return max(
+        claims.values(), key=lambda sealed: (sealed.generation.epoch, sealed.generation.number), default=None
+    )
+
+
+def count_lacking(claims: Mapping[int, SealedGeneration], slots: Mapping[int, Slot], nodes: int) -> int:
+    """Return how many messages, at least, `decide_takeover` still waits for, unless the generation breaks."""
+    last = find_newest_claim(claims)
+    joining = nodes - sum(slot.ready and slot.agent.index < nodes for slot in slots.values())
+    if last is None:
+        return joining
+    heard = sum(member.agent.index in slots for member in last.members)
+    running = sum(claim.generation == last.generation for claim in claims.values())
+    known = running if heard * 2 > len(last.members) else heard
+    return min(joining, len(last.members) // 2 + 1 - known)
+
+
+def decide_takeover(
+    claims: Mapping[int, SealedGeneration], slots: Mapping[int, Slot], nodes: int, waited_out: bool
+) -> TakeoverDecision:
+    """Adopt the newest claimed generation, open a new one, or wait.
+
+    Agents train on without a coordinator, and the next epoch knows nothing until they speak: it must neither
+    stop a healthy generation nor seal a second one beside it. So it waits for a majority of the last
+    generation, or until `waited_out`: the time limit has passed. A generation is broken if a member has
+    joined again, was replaced or is gone.
+    """
+    if sum(slot.ready and slot.agent.index < nodes for slot in slots.values()) == nodes:
+        return TakeoverDecision.OPEN  # everybody waits to start: nothing can be running
+    last = find_newest_claim(claims)
+    if last is None:
+        return TakeoverDecision.OPEN if waited_out else TakeoverDecision.WAIT
+    heard = running = 0
+    broken = False
+    for member in last.members:
+        slot = slots.get(member.agent.index)
+        if slot is None:
+            continue
+        heard += 1
+        claim = claims.get(member.agent.index)
+        running += claim is not None and claim.generation == last.generation
+        replaced = slot.agent.incarnation > member.agent.incarnation
+        rejoined = slot.waiting is not None and not is_answered_by(last, slot.waiting)
+        broken = broken or replaced or rejoined or bool(slot.lost)
+    if heard * 2 <= len(last.members) and not waited_out:
+        return TakeoverDecision.WAIT
+    if broken:
+        return TakeoverDecision.OPEN
+    if running * 2 > len(last.members):
+        return TakeoverDecision.ADOPT
+    # Fewer than half are heard: rather our own network than theirs.
+    return TakeoverDecision.OPEN if waited_out and heard * 2 >= len(last.members) else TakeoverDecision.WAIT

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import ssl
 from collections.abc import Callable
@@ -23,11 +24,14 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
+from footplate_contracts.backoff import backoff_seconds
 from footplate_contracts.problems import ProblemBody, ProblemType
 from footplate_contracts.reports import TelemetryReceipt
 from footplate_elastic.coordinator import timing
-from footplate_elastic.coordinator.pacing import next_batch_delay, parse_retry_after, retry_delay
 from footplate_elastic.coordinator.telemetry import BATCH, EncodedBatch, TelemetryBuffer
+
+BUSY: Final = frozenset({429, 503})  # statuses that may say when to come back
+
 
 _log = logging.getLogger(__name__)
 
@@ -245,3 +249,35 @@ def _receipt(text: bytes) -> TelemetryReceipt | None:
         return TelemetryReceipt.model_validate_json(text)
     except ValidationError:
         return None
+
+
+def parse_retry_after(status: int, retry_after: str | None) -> float | None:
+    """Return the seconds of Retry-After in an answer; None without them, or for a date."""
+    if status not in BUSY or retry_after is None:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0.0 else None
+
+
+def retry_delay(failures: int, chance: float, told: float | None = None) -> float:
+    """Return seconds to wait after `failures` in a row, of which the last requested `told`.
+
+    `chance` in [0, 1) spreads runs. The requested delay is never undercut, except for the longest wait of
+    all.
+    """
+    if told is not None:
+        return min(told * (1.0 + timing.LONGER_THAN_TOLD * chance), timing.LONGEST_TOLD)
+    return backoff_seconds(
+        failures, first=timing.FIRST_RETRY, longest=timing.LONGEST_RETRY, jitter=(0.5, 1.0), chance=chance
+    )
+
+
+def next_batch_delay(receipt: TelemetryReceipt | None) -> float:
+    """Return seconds to gather rows before the batch after the one that `receipt` is for."""
+    asked = receipt.gather_seconds if receipt is not None else None
+    if asked is None or math.isnan(asked):
+        return timing.GATHER
+    return min(max(asked, timing.SHORTEST_GATHER), timing.LONGEST_GATHER)

@@ -23,7 +23,7 @@ from footplate_operator.errors import (
 )
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.controller import Controller
+from footplate_operator.runtime.controller import Controller, is_unread
 from footplate_operator.runtime.decision import Change, Create, Delete, Patch, Replace
 from footplate_operator.runtime.kinds import Json, Kind, kind_of
 from footplate_operator.runtime.objects import Key, KubernetesObject, controller_of
@@ -124,14 +124,14 @@ class Actor:
             made = await self.cluster.create(kind, manifest)
             _log.info("created", extra=log_fields(kind=kind.name, name=name))
         except AlreadyExists:
-            if self.controller.unread(kind):
+            if is_unread(self.controller.owns, kind):
                 await self._put(owner, kind, manifest)
                 return
             made = await self._claim(owner, kind, manifest)
         except RequestForbidden as error:
             error.kind = kind.name
             raise
-        if not self.controller.unread(kind):
+        if not is_unread(self.controller.owns, kind):
             self.cache.put_child(kind, made)
 
     async def _put(self, owner: KubernetesObject[Any, Any], kind: Kind, manifest: Json) -> None:
@@ -181,7 +181,7 @@ class Actor:
         if newest["metadata"]["uid"] != owner.uid or "deletionTimestamp" in body["metadata"]:
             raise NameTaken(message, 409, Reason.CHILD_CONFLICT)
         grace = next(owned.purge_grace for owned in self.controller.owns if owned.kind == kind)
-        await self._delete(owner, Delete(self.controller.view(kind, body), grace))
+        await self._delete(owner, Delete(self.controller.hooks.view(kind, body), grace))
 
     async def _patch(self, owner: KubernetesObject[Any, Any], change: Patch) -> None:
         child = change.child
@@ -204,7 +204,7 @@ class Actor:
         child = change.child
         _log.info("deleting", extra=log_fields(kind=child.kind.name, name=child.name, grace=change.grace))
         await self.cluster.delete(child.kind, owner.namespace, child.name, child.uid, change.grace)
-        if not self.controller.unread(child.kind):
+        if not is_unread(self.controller.owns, child.kind):
             self.cache.mark_deleted(child)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from footplate_operator.runtime.controller import Controller
+from footplate_operator.runtime.controller import Controller, lingers
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Child, Key, controller_of, key_of
 
@@ -131,6 +131,7 @@ class Cache:
 
     def put_child(self, kind: Kind, body: Json) -> None:
         """Store a version of a child; an older one than the cached one is ignored."""
+        body = self.resolve_owner(body)
         controller, metadata = controller_of(body), body["metadata"]
         owner = controller.get("uid")
         if metadata["uid"] in self._tombstones:
@@ -139,7 +140,7 @@ class Cache:
             # It was one perhaps, and somebody took its owner from it.
             self._remove((metadata["namespace"], self._label(body)), kind, metadata["name"], metadata["uid"])
             return
-        child = self._controller.view(kind, body)
+        child = self._controller.hooks.view(kind, body)
         siblings = self._children.setdefault((child.namespace, child.owner_uid), {})
         known = siblings.get((kind, child.name))
         if known is not None and known.version > child.version:
@@ -150,6 +151,21 @@ class Cache:
         if owner in self._tombstones or self._objects.get(key, _NOBODY).uid not in ("", owner):
             self._keep_survivor(key, owner)
 
+    def resolve_owner(self, body: Json) -> Json:
+        """Return `body` with the object that owns it as controller, if a child controls it, as a Job does."""
+        metadata, controller = body["metadata"], controller_of(body)
+        if all(owned.kind.name != controller.get("kind") for owned in self._controller.owns):
+            return body
+        siblings = self._children.get((metadata["namespace"], self._label(body)), {}).values()
+        uids = (controller["uid"], metadata["uid"])  # its own: the child that controlled it may be gone
+        known = next((child for child in siblings if child.uid in uids), None)
+        if known is None:
+            return body
+        kind = self._controller.kind
+        owner = {"apiVersion": kind.api_version, "kind": kind.name, "name": known.owner_name}
+        references = [{**owner, "uid": known.owner_uid, "controller": True}]
+        return {**body, "metadata": {**metadata, "ownerReferences": references}}
+
     def drop_child(self, child: Child) -> None:
         """Remove a child that is gone for good."""
         self._bury(child.uid)
@@ -157,7 +173,7 @@ class Cache:
 
     def doubt_child(self, kind: Kind, body: Json) -> None:
         """Mark a child that a watch no longer shows: deleted, or without our label."""
-        child, owner = self._controller.view(kind, body), controller_of(body)
+        child, owner = self._controller.hooks.view(kind, body), controller_of(body)
         live = self._objects.get(Key(child.namespace, str(owner.get("name", ""))), _NOBODY)
         known = self._children.get((child.namespace, child.owner_uid), {}).get((kind, child.name))
         if child.terminating or live.ended or live.uid != child.owner_uid:
@@ -186,7 +202,7 @@ class Cache:
         known = self._children.get(owner, {}).get((child.kind, child.name))
         if known is None or known.uid != child.uid:
             return
-        if self._controller.lingers(child.kind):
+        if lingers(self._controller.owns, child.kind):
             self._children[owner][child.kind, child.name] = replace(known, terminating=True)
         else:
             self.drop_child(known)
@@ -194,7 +210,7 @@ class Cache:
     def forget_children(self, namespace: str, owner_uid: str) -> None:
         """Remove an object's children, except for kinds that linger after a deletion."""
         for child in self.children(namespace, owner_uid):
-            if not self._controller.lingers(child.kind):
+            if not lingers(self._controller.owns, child.kind):
                 self._remove((namespace, owner_uid), child.kind, child.name, child.uid)
 
     # -- particulars ---------------------------------------------------------------------

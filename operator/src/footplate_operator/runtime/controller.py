@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from footplate_operator.runtime.controller_hooks import ControllerHooks, ObjectT
 from footplate_operator.runtime.decision import Decision, ReconcileProblem
 from footplate_operator.runtime.events import ObjectEvent
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.runtime.objects import Child, Key, KubernetesObject, view_child
-from footplate_operator.runtime.throttle import StatusChange
+from footplate_operator.runtime.objects import Child, Key
 
-ObjectT = TypeVar("ObjectT", bound=KubernetesObject[Any, Any])
 ObservedT = TypeVar("ObservedT")
 DecisionT = TypeVar("DecisionT", bound=Decision[Any])
 
@@ -34,16 +33,35 @@ class OwnedKind:
     kind: Kind
     unread: bool = False
     watched: bool = False
+    patched: bool = False
     lingers: bool = False  # one that was deleted is there for a while still, as a pod that ends
     purge_grace: int | None = None  # seconds that a child has once its owner is deleted; None: its own
 
 
-class Controller(Generic[ObjectT, ObservedT, DecisionT]):
-    """Controller of one kind; a subclass writes the first three methods, the others have defaults.
+def list_watched(owns: Iterable[OwnedKind]) -> list[Kind]:
+    """Return the kinds of children that are watched."""
+    return [owned.kind for owned in owns if owned.watched]
 
-    Children carry `uid_label` with the uid of their owner, and MANAGED_BY_LABEL. `parameters` are cluster-
-    scoped kinds that many objects read; so are `hints`, without which the controller works where it may not
-    watch them. Consequences of a change to the `patient` ones among them can wait.
+
+def is_unread(owns: Iterable[OwnedKind], kind: Kind) -> bool:
+    """Return whether the operator does not read children of this kind."""
+    return any(owned.kind == kind and owned.unread for owned in owns)
+
+
+def lingers(owns: Iterable[OwnedKind], kind: Kind) -> bool:
+    """Return whether children of this kind exist for a while after their deletion."""
+    return any(owned.kind == kind and owned.lingers for owned in owns)
+
+
+class Controller(Generic[ObjectT, ObservedT, DecisionT]):
+    """Controller of one kind; a subclass writes the first three methods, and others that it needs.
+
+    The operator's rights follow from the attributes (`tools/rights.py`).
+
+    Children carry `uid_label` with the uid of their owner, and MANAGED_BY_LABEL. So do children of a child
+    that controls objects itself, as a Job does; its kind comes before theirs in `owns`. `parameters` are
+    cluster-scoped kinds that many objects read; so are `hints`, without which the controller works where it
+    may not watch them. Consequences of a change to the `patient` ones among them can wait.
     """
 
     kind: Kind
@@ -53,6 +71,9 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
     parameters: Sequence[Kind] = ()
     hints: Sequence[Kind] = ()
     patient: Sequence[Kind] = ()
+    lists: Sequence[Kind] = ()  # kinds in its objects' namespaces that it lists now and then
+    expires: bool = False  # its decisions delete objects of the kind
+    hooks: ControllerHooks[ObjectT] = ControllerHooks()
 
     def decode(self, body: Json) -> ObjectT:
         """Return the object in `body`; raises Undecodable."""
@@ -76,18 +97,6 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """
         raise NotImplementedError
 
-    def watched(self) -> list[Kind]:
-        """Return the kinds of children that are watched."""
-        return [owned.kind for owned in self.owns if owned.watched]
-
-    def unread(self, kind: Kind) -> bool:
-        """Return whether the operator does not read children of this kind."""
-        return any(owned.kind == kind and owned.unread for owned in self.owns)
-
-    def lingers(self, kind: Kind) -> bool:
-        """Return whether children of this kind exist for a while after their deletion."""
-        return any(owned.kind == kind and owned.lingers for owned in self.owns)
-
     # -- what an undecoded object says ---------------------------------------------------
 
     def index(self, body: Json) -> Mapping[str, str]:
@@ -97,28 +106,6 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
     def has_ended(self, body: Json) -> bool:
         """Return whether the object exists for its history only."""
         return False
-
-    def view(self, kind: Kind, body: Json) -> Child:
-        """Return the cached part of a child."""
-        return view_child(kind, body)
-
-    def log_context(self, obj: ObjectT) -> Mapping[str, object]:
-        """Return the fields of each log line about `obj`, beside its name and uid."""
-        return {}
-
-    # -- what a status is worth ----------------------------------------------------------
-
-    def compare(self, before: Any, after: Any) -> StatusChange:
-        """Return whether the status `after` has news, and whether that may wait."""
-        return StatusChange.NOTHING if before == after else StatusChange.STATE
-
-    def complete(self, obj: ObjectT, after: Any) -> Any:
-        """Return `after`, about to be written, with fields that are no reason to write and costly to get."""
-        return after
-
-    def last_progress(self, obj: ObjectT) -> datetime | None:
-        """Return when progress was written last, for an operator that has just started."""
-        return None
 
     # -- what follows --------------------------------------------------------------------
 
@@ -141,19 +128,9 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """
         return ()
 
-    def observe_event(self, kind: Kind, body: Json, gone: bool) -> None:
-        """Handle a watch event of an object or a child; `gone`: the watch no longer shows it."""
-
     def neighbours(self, body: Json, gone: bool) -> Iterable[Key]:
         """Return other objects of this kind to reconcile after a change or deletion of this one."""
         return ()
 
-    def trim(self, kind: Kind, body: Json) -> Json:
-        """Return the part of a parameter or a hint to store in memory."""
-        return body
-
     def forget(self, uid: str) -> None:
         """Drop the state of an object that is gone, or ended long ago."""
-
-    def update_gauges(self, count: Callable[[str], Mapping[str, int]]) -> None:
-        """Update gauges; `count` counts objects by their value of one name in the index."""

@@ -18,7 +18,7 @@ import kopf
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import login
-from footplate_operator.runtime.controller import Controller
+from footplate_operator.runtime.controller import Controller, list_watched
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Key, controller_of, key_of
 from footplate_operator.runtime.watch_liveness import QUIET_SECONDS
@@ -46,14 +46,14 @@ class Handlers:
         hints = [kind for kind in self.controller.hints if kind not in self.unseen]
         return {
             self.controller.kind: self._object,
-            **{kind: partial(self._child, kind) for kind in self.controller.watched()},
+            **{kind: partial(self._child, kind) for kind in list_watched(self.controller.owns)},
             **{kind: partial(self._parameter, kind) for kind in (*self.controller.parameters, *hints)},
         }
 
     async def _object(self, event: Mapping[str, Any], **_: Any) -> None:
         """Handle an object that was listed, created, changed or deleted."""
         body = _copy(event["object"])
-        self.controller.observe_event(self.controller.kind, body, _gone(event))
+        self.controller.hooks.observe_event(self.controller.kind, body, _gone(event))
         for key in self.controller.neighbours(body, _gone(event)):
             if key in self.cache:
                 self.queue.add(key)
@@ -67,10 +67,10 @@ class Handlers:
 
     async def _child(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
         """Handle a changed child, of ours or of another kind's."""
-        body = _copy(event["object"])
+        body = self.cache.resolve_owner(_copy(event["object"]))
         owner = controller_of(body)
         if owner.get("kind") == self.controller.kind.name:
-            self.controller.observe_event(kind, body, _gone(event))
+            self.controller.hooks.observe_event(kind, body, _gone(event))
         if _gone(event):
             self.cache.doubt_child(kind, body)
         elif owner.get("kind") == self.controller.kind.name or self._is_labelled(body):
@@ -114,7 +114,7 @@ def settings(all_handlers: Iterable[Handlers]) -> kopf.OperatorSettings:
     own.watching.client_timeout = WATCH_SECONDS + 30.0
     own.watching.connect_timeout = own.networking.connect_timeout = CONNECT_SECONDS
     own.watching.inactivity_timeout = QUIET_SECONDS
-    for kind in {kind for handlers in all_handlers for kind in handlers.controller.watched()}:
+    for kind in {kind for handlers in all_handlers for kind in list_watched(handlers.controller.owns)}:
         own.watching.label_selectors[_names(kind)] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
     own.networking.request_timeout = 60.0
     own.networking.error_backoffs = itertools.repeat(RETRY_SECONDS)
@@ -125,7 +125,7 @@ def settings(all_handlers: Iterable[Handlers]) -> kopf.OperatorSettings:
 def _leanings(all_handlers: Iterable[Handlers]) -> Mapping[str, Lean]:
     """Return, by a cluster-scoped kind's URL path, the functions that reduce its listed objects."""
     return {
-        kind.path(""): partial(handlers.controller.trim, kind)
+        kind.path(""): partial(handlers.controller.hooks.trim, kind)
         for handlers in all_handlers
         for kind in (*handlers.controller.parameters, *handlers.controller.hints)
     }

@@ -19,6 +19,11 @@ class Kind:
     plural: str
     namespaced: bool = True
 
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core's."""
+        return self.api_version.rpartition("/")[0]
+
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
         """Return the URL path of the collection, the object, or its subresource.
 
@@ -44,6 +49,7 @@ LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 DISRUPTION_BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 PRIORITY_CLASS: Final = Kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", namespaced=False)
+JOB: Final = Kind("batch/v1", "Job", "jobs")
 REVISION: Final = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
 
 

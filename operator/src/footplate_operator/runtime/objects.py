@@ -158,6 +158,7 @@ class Child:
     uid: str
     namespace: str = ""
     owner_uid: str = ""  # of the object that controls it
+    owner_name: str = ""  # needed of kinds whose objects control children themselves, as Jobs do
     version: int = 0  # resourceVersion
     terminating: bool = False
     essence: str = ""  # a digest of what its owner says of it, where anybody compares that
@@ -172,6 +173,7 @@ def view_child(kind: Kind, body: Mapping[str, Any]) -> Child:
         uid=metadata.get("uid", ""),
         namespace=metadata.get("namespace", ""),
         owner_uid=str(controller_of(body).get("uid", "")),
+        owner_name=str(controller_of(body).get("name", "")),
         version=int(metadata.get("resourceVersion") or 0),
         terminating="deletionTimestamp" in metadata,
     )

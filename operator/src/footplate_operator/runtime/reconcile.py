@@ -21,7 +21,8 @@ from footplate_operator.runtime import refusals
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.controller import Controller, DecisionT, ObjectT, ObservedT
+from footplate_operator.runtime.controller import Controller, DecisionT, ObservedT
+from footplate_operator.runtime.controller_hooks import ObjectT
 from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key, Undecodable, key_of
@@ -56,8 +57,9 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             except OperatorError as error:
                 _log.warning("tried again later", extra=log_fields(error=error))
                 raise
-            except Exception:
+            except Exception as error:  # an edge: the status reports the operator's bugs, the queue retries
                 _log.exception("failed")
+                await self._report_bug(key, error)
                 raise
 
     @property
@@ -85,7 +87,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         except Undecodable as error:
             await self.writer.report_undecodable(body, error)
             return
-        about.enter_context(bind(**self.controller.log_context(obj)))
+        about.enter_context(bind(**self.controller.hooks.log_context(obj)))
         if obj.deleted:
             await self._purge(key_of(body), obj.uid)
         elif refused := await self._bring_nearer(obj, body):
@@ -102,13 +104,13 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             if problem is not None and not problem.passing:
                 await self.writer.report_problem(body, problem.reason, problem.message)
             raise
-        except OperatorError:
-            raise  # this replica is to act no more
-        except Exception as error:
+
+    async def _report_bug(self, key: Key, error: Exception) -> None:
+        body = self.cache.get(key)
+        if body is not None:
             said = f"{type(error).__name__}: {error}"
-            message = f"the operator made a mistake, and tries again; its log has the traceback: {said}"
+            message = f"the operator has a bug, and retries; its log has the traceback: {said}"
             await self.writer.report_problem(body, Reason.OPERATOR_ERROR, message)
-            raise
 
     async def _up_to_date(self, obj: ObjectT, body: Json) -> bool:
         """List the children if due; return whether the object is still as it was read."""

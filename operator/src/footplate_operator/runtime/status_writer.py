@@ -54,18 +54,18 @@ class StatusWriter:
 
     async def report(self, obj: KubernetesObject[Any, Any], after: Contract, times: SyncTimes) -> None:
         """Write a changed status: a state at once, bare progress when it is due."""
-        change = self.controller.compare(obj.status, after)
+        change = self.controller.hooks.compare(obj.status, after)
         if change is StatusChange.NOTHING:
             return
         now = self.now()
         if change is StatusChange.PROGRESS:
-            wrote = times.wrote or self.controller.last_progress(obj)
+            wrote = times.wrote or self.controller.hooks.last_progress(obj)
             interval = progress_interval(self.cache.live(), obj.uid)
             # Another leader's clock may have been ahead of ours.
             if wrote is not None and 0.0 <= (passed := (now - wrote).total_seconds()) < interval:
                 self.queue.add_after(obj.key, interval - passed)
                 return
-        after = self.controller.complete(obj, after)
+        after = self.controller.hooks.complete(obj, after)
         if not await self._write(obj.key, obj.version, after.to_json()):
             times.listed = None  # what was read is old or gone, and the watch may be late: look again
             return

@@ -17,13 +17,13 @@ from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, Role,
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.profiles import PROFILE
-from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.controller import Controller, OwnedKind
 from footplate_operator.runtime.decision import ReconcileProblem
 from footplate_operator.runtime.events import ObjectEvent
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
+    CORE_EVENT,
     DISRUPTION_BUDGET,
     NETWORK_POLICY,
     NODE,
@@ -36,10 +36,8 @@ from footplate_operator.runtime.kinds import (
     Kind,
 )
 from footplate_operator.runtime.objects import Child, Key
-from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.services import Services
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
-from footplate_operator.trainingrun import usage_inputs
 from footplate_operator.trainingrun.admission import Admission
 from footplate_operator.trainingrun.coordinator_client import CoordinatorEndpoint, CoordinatorMonitor
 from footplate_operator.trainingrun.coordinator_silence import SilenceDetector
@@ -48,12 +46,13 @@ from footplate_operator.trainingrun.desired.run import decide
 from footplate_operator.trainingrun.events import budget_event, held_up_event, not_avoided_events, phase_event
 from footplate_operator.trainingrun.gang_queues import GangQueues
 from footplate_operator.trainingrun.history_client import FinalStatus, RecordingTracker
+from footplate_operator.trainingrun.hooks import TrainingRunHooks
 from footplate_operator.trainingrun.manifests.children import list_desired_children as children_of
 from footplate_operator.trainingrun.metadata import coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
-from footplate_operator.trainingrun.node import has_new_capacity, trim_node
+from footplate_operator.trainingrun.node import has_new_capacity
 from footplate_operator.trainingrun.node_cache import NodeCache
-from footplate_operator.trainingrun.observation import ApiEndpoint, Observed, PodView, live_nodes, view_pod
+from footplate_operator.trainingrun.observation import ApiEndpoint, Observed, PodView, live_nodes
 from footplate_operator.trainingrun.packing import GangPacking
 from footplate_operator.trainingrun.policies import checkpoint_pins, deletion
 from footplate_operator.trainingrun.policies.suspension import find_suspension
@@ -63,9 +62,8 @@ from footplate_operator.trainingrun.revision import Defaults, Revision
 from footplate_operator.trainingrun.run import TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.run_usage import RunUsage
-from footplate_operator.trainingrun.status.cost import cost, growth
-from footplate_operator.trainingrun.status.report import AT_REST, compare, fit
-from footplate_operator.trainingrun.views import RevisionView, RunView, view_of
+from footplate_operator.trainingrun.status.report import AT_REST
+from footplate_operator.trainingrun.views import RevisionView, RunView
 
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
 _log = logging.getLogger(__name__)
@@ -79,7 +77,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
     uid_label = RUN_UID_LABEL
     # What holds a GPU goes first. The others hardly change: a watch of them tells that somebody edits one.
     owns = (
-        OwnedKind(POD, watched=True, lingers=True, purge_grace=DELETED_GRACE),
+        OwnedKind(POD, watched=True, patched=True, lingers=True, purge_grace=DELETED_GRACE),
         OwnedKind(SECRET, unread=True),
         OwnedKind(CONFIG_MAP, watched=True),
         OwnedKind(SERVICE, watched=True),
@@ -90,6 +88,8 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
     parameters = (PROFILE,)
     hints = (NODE, PRIORITY_CLASS, *TARIFF_KINDS)
     patient = TARIFF_KINDS
+    lists = (CORE_EVENT,)  # the kubelet names the volume that it cannot mount in an event only
+    expires = True
 
     def __init__(
         self,
@@ -121,6 +121,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
         self._used = RunUsage(services.usage)
         self._turns = GangQueues()
         self._caches: dict[str, RunCache] = {}  # by uid of the run
+        self.hooks = TrainingRunHooks(services, self._caches, metrics)
 
     def decode(self, body: Json) -> Run:
         cache = self._caches.get(body["metadata"]["uid"])
@@ -219,7 +220,7 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
         said = {"written_by": self._release, "followers": followers or None}
         status = desired.status.model_copy(update=said)
         if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
-            status = self.complete(run, status)
+            status = self.hooks.complete(run, status)
         self._turns.note_decision(run, status)
         events = (*desired.told, *not_avoided_events(observed.avoided.dropped))
         return replace(desired, status=status, told=events)
@@ -233,29 +234,6 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
 
     def has_ended(self, body: Json) -> bool:
         return phase_of(body).is_terminal
-
-    def view(self, kind: Kind, body: Json) -> Child:
-        return view_of(kind, body, self._api.url)
-
-    def log_context(self, run: Run) -> Mapping[str, object]:
-        return {"generation": run.status.world.generation if run.status.world else ""}
-
-    # -- what a status is worth ----------------------------------------------------------
-
-    def compare(self, before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:
-        return compare(before, after)
-
-    def complete(self, run: Run, after: TrainingRunStatus) -> TrainingRunStatus:
-        cache, tariff = self._caches.get(run.uid), self._tariffs.get_listed_tariff()
-        if cache is None or tariff is None or cache.usage is None or not cache.usage.pods:
-            return after
-        passed = growth(cache.counted_since(run), after.wall_seconds)
-        spent = cost(run.status.cost, cache.usage, tariff, passed, self._now(), cache.accounts)
-        return fit(after.model_copy(update={"cost": spent}))
-
-    def last_progress(self, run: Run) -> datetime | None:
-        progress = run.status.progress
-        return parse_time(progress.last_updated_time) if progress and progress.last_updated_time else None
 
     # -- what follows --------------------------------------------------------------------
 
@@ -297,17 +275,8 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
             return () if since is None else self._used.recount(since, where({}))
         return where({"profile": name, "live": str(True)})
 
-    def observe_event(self, kind: Kind, body: Json, gone: bool) -> None:
-        if kind == POD:
-            self._usage.tracker.observe_pod(usage_inputs.owner_in(body), view_pod(body).sighting, gone)
-        elif kind == self.kind:
-            self._usage.tracker.observe_owner(usage_inputs.owner_of(body), gone)
-
     def neighbours(self, body: Json, gone: bool) -> Iterable[Key]:
         return [*self._chains.observe_run(body, gone), *self._turns.observe_run(body, gone, self._now())]
-
-    def trim(self, kind: Kind, body: Json) -> Json:
-        return trim_node(body) if kind == NODE else body
 
     def forget(self, uid: str) -> None:
         self._coordinators.forget(RunUid(uid))
@@ -315,9 +284,6 @@ class TrainingRunController(Controller[Run, RunView, RunDecision]):
         self._caches.pop(uid, None)
         self._nodes.forget(uid)
         self._usage.tracker.forget(uid)
-
-    def update_gauges(self, count: Callable[[str], Mapping[str, int]]) -> None:
-        self._metrics.count_runs(count("phase"))
 
     # -- particulars ---------------------------------------------------------------------
 

@@ -16,10 +16,10 @@ from footplate_operator.runtime.reconcile import SETTLED
 from footplate_operator.trainingrun import usage_inputs
 from footplate_operator.trainingrun.observation import PodView
 from footplate_operator.trainingrun.revision import AnyRevision, find_revision
-from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.run import TRAINING_RUN, Run
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.usage.owner_usage import OwnerUsage
-from footplate_operator.usage.recorder import UsageRecorder
+from footplate_operator.usage.recorder import UsageRecorder, owner_of
 
 
 class RunUsage:
@@ -58,7 +58,7 @@ class RunUsage:
         terms = usage_inputs.terms(find_revision(run, revisions) or cache.revision)
         seen = [pod.sighting for pod in pods]
         cache.usage = await self._recorder.record(
-            usage_inputs.owner(run), seen, terms, attempt, usage_inputs.energy_by_pod(energy)
+            owner_of(TRAINING_RUN, run), seen, terms, attempt, usage_inputs.energy_by_pod(energy)
         )
         if settled and cache.usage is None:
             self._recounts[run.key] = since

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import Any
 
 from footplate_contracts.energy import PodEnergy
 from footplate_contracts.v1alpha1.status import Attempt
 from footplate_ledger.intervals import unix_second
 from footplate_ledger.units import Energy, Seconds
-from footplate_ledger.usage import MeasuredEnergy, Owner
+from footplate_ledger.usage import MeasuredEnergy
 from footplate_operator.runtime.clock import parse_time
-from footplate_operator.runtime.objects import controller_of
 from footplate_operator.trainingrun.revision import Revision
-from footplate_operator.trainingrun.run import TRAINING_RUN, Run
 from footplate_operator.usage.pods import PodProfile
-
-
-def owner(run: Run) -> Owner:
-    """Return the run as the owner of its pods."""
-    return Owner(TRAINING_RUN.name, run.namespace, run.name, run.uid)
-
-
-def owner_of(body: Mapping[str, Any]) -> Owner:
-    """Return the owner for a run that is not decoded."""
-    metadata = body["metadata"]
-    return Owner(TRAINING_RUN.name, metadata["namespace"], metadata["name"], metadata["uid"])
-
-
-def owner_in(pod: Mapping[str, Any]) -> Owner:
-    """Return the owner that a pod names."""
-    named = controller_of(pod)
-    return Owner(
-        str(named.get("kind", "")),
-        str(pod["metadata"].get("namespace", "")),
-        str(named.get("name", "")),
-        str(named.get("uid", "")),
-    )
 
 
 def terms(admitted: object) -> PodProfile:

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from footplate_contracts.logs import log_fields
@@ -22,9 +23,10 @@ from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
 from footplate_ledger.conversion import build_node_entry, nodes_of
 from footplate_ledger.intervals import unix_second
 from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, EndTime, NodeLifetime, merge_nodes
-from footplate_operator.errors import AlreadyExists, ClusterError, LeadershipLost, NotFound, RequestForbidden
+from footplate_operator.errors import AlreadyExists, ClusterError, NotFound, RequestForbidden
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import NODE, Json
+from footplate_operator.usage.errors import record_errors
 from footplate_operator.usage.nodes import NodeObservation, build_node_usage, find_profile, observe_node
 from footplate_operator.usage.objects import write_record
 from footplate_operator.usage.pods import PodProfile
@@ -311,28 +313,23 @@ class NodeUsageTracker:
     async def _write(self, kept: _Kept) -> None:
         """Write a Node's record; errors are logged and retried at the next look."""
         uid = kept.usage.uid
-        try:
-            if not kept.loaded:
-                await self._load(uid)
-            usage = kept.usage
-            patch = build_merge_patch(kept.entry or {}, build_node_entry(usage).to_json())
-            if patch:
-                labels = {MANAGED_BY_LABEL: MANAGED_BY}
-                write = RecordWrite(record_name(uid), {"nodes": {uid: patch}}, labels, kept.entry is not None)
-                kept.entry = (await write_record(self.cluster, write))["spec"]["nodes"][uid]
-            kept.told, kept.wrote = _lasting(usage), self._second()
-        except NotFound:
-            kept.entry = kept.told = None
-        except AlreadyExists:
-            kept.loaded = False  # the answer of an earlier write was lost
-        except ClusterError as error:
-            _log.warning(
-                "the usage of a Node is not written", extra=log_fields(name=kept.usage.name, error=error)
-            )
-        except LeadershipLost:
-            raise
-        except Exception as error:  # noqa: BLE001 - what is wrong with one Node's ends nobody else's
-            self._say(kept.usage.name, error)
+        with record_errors(partial(self._report, kept.usage.name)):
+            try:
+                if not kept.loaded:
+                    await self._load(uid)
+                usage = kept.usage
+                patch = build_merge_patch(kept.entry or {}, build_node_entry(usage).to_json())
+                if patch:
+                    labels = {MANAGED_BY_LABEL: MANAGED_BY}
+                    write = RecordWrite(
+                        record_name(uid), {"nodes": {uid: patch}}, labels, kept.entry is not None
+                    )
+                    kept.entry = (await write_record(self.cluster, write))["spec"]["nodes"][uid]
+                kept.told, kept.wrote = _lasting(usage), self._second()
+            except NotFound:
+                kept.entry = kept.told = None
+            except AlreadyExists:
+                kept.loaded = False  # the answer of an earlier write was lost
 
     async def _close(self, uid: str, name: str) -> None:
         """Get a Node that no watch has shown for long, to find whether it exists."""
@@ -350,15 +347,14 @@ class NodeUsageTracker:
         if kept is not None and kept.usage.end.known == RUNNING:
             self._lose(name, uid)
 
-    def _say(self, name: str, error: Exception) -> None:
+    def _report(self, name: str, error: Exception, expected: bool) -> None:
         said = f"{type(error).__name__}: {error}"
-        known = said in self._said
-        self._said.add(said)
-        about = log_fields(name=name, error=said)
-        if known:
-            _log.debug("the usage of a Node is not written", extra=about)
+        about, message = log_fields(name=name, error=said), "the usage of a Node is not written"
+        if expected or said in self._said:
+            _log.log(logging.WARNING if expected else logging.DEBUG, message, extra=about)
         else:
-            _log.error("the usage of a Node is not written", extra=about, exc_info=error)
+            self._said.add(said)
+            _log.error(message, extra=about, exc_info=error)
 
     def _second(self) -> int:
         return unix_second(self.now())

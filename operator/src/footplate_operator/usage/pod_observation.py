@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
 
+from footplate_contracts.names import PROFILE_LABEL, ROLE_LABEL
 from footplate_contracts.quantity import parse_quantity
 from footplate_ledger.conversion import parse_time
 
@@ -53,6 +54,12 @@ def observe_pod(body: Mapping[str, Any], role: str, profile: str) -> PodObservat
         over=over,
         ended=(_last(ends) if ends else _without_containers(metadata, status)) if over else None,
     )
+
+
+def observe_labelled_pod(body: Mapping[str, Any]) -> PodObservation:
+    """Return the observed fields of a Pod whose labels are its role and profile."""
+    labels = body["metadata"].get("labels", {})
+    return observe_pod(body, labels.get(ROLE_LABEL, ""), labels.get(PROFILE_LABEL, ""))
 
 
 def _bound(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> int:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from footplate_ledger.usage import MeasuredEnergy, Owner
 from footplate_operator.profiles import PROFILE, ProfileCache
 from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.kinds import NODE, Json, Kind
+from footplate_operator.runtime.kinds import NODE, POD, Json, Kind
+from footplate_operator.runtime.objects import KubernetesObject, controller_of
 from footplate_operator.scope import EVERYTHING, Scope
 from footplate_operator.tariff.price_entry_writer import PriceEntryWriter
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.tariff.tariffs import TariffCache
 from footplate_operator.usage.node_tracker import NodeUsageTracker
 from footplate_operator.usage.owner_usage import OwnerUsage
-from footplate_operator.usage.pod_observation import PodObservation
+from footplate_operator.usage.pod_observation import PodObservation, observe_labelled_pod
 from footplate_operator.usage.pods import PodProfile
 from footplate_operator.usage.sweep import Sweeper
 from footplate_operator.usage.tracker import UsageTracker
@@ -52,6 +53,23 @@ class UsageRecorder:
         self._writes_prices = scope.cluster
         self._corrections: dict[Kind, dict[str, int]] = {}  # by kind that changed, for each owners' kind
         self._kinds = tuple(by_name)
+
+    def observe_event(
+        self,
+        owners: Kind,
+        kind: Kind,
+        body: Json,
+        gone: bool,
+        observe: Callable[[Json], PodObservation] = observe_labelled_pod,
+    ) -> None:
+        """Handle an event of an owner of the kind `owners`, or of a pod, which `observe` reads.
+
+        Events of other kinds are ignored. The pod's controller is its owner.
+        """
+        if kind == owners:
+            self.tracker.observe_owner(_read_owner(body, {**body["metadata"], "kind": kind.name}), gone)
+        elif kind == POD:
+            self.tracker.observe_pod(_read_owner(body, controller_of(body)), observe(body), gone)
 
     def observe_parameter(self, teller: Kind, kind: Kind, body: Json, gone: bool) -> int | None:
         """Handle an event of a Node, a profile, a price or an intensity; every kind may tell of it.
@@ -103,3 +121,14 @@ class UsageRecorder:
         finally:
             for work in works:
                 work.cancel()
+
+
+def owner_of(kind: Kind, owner: KubernetesObject[Any, Any]) -> Owner:
+    """Return an object of this kind as the owner of pods."""
+    return Owner(kind.name, owner.namespace, owner.name, owner.uid)
+
+
+def _read_owner(body: Json, named: Mapping[str, Any]) -> Owner:
+    """Return the owner that is `named`, in the namespace of `body`."""
+    kind, name, uid = (str(named.get(key, "")) for key in ("kind", "name", "uid"))
+    return Owner(kind, str(body["metadata"].get("namespace", "")), name, uid)

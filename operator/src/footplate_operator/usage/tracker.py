@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -24,10 +24,11 @@ from footplate_contracts.names import Role
 from footplate_ledger.conversion import format_time
 from footplate_ledger.intervals import unix_second
 from footplate_ledger.usage import MeasuredEnergy, Owner
-from footplate_operator.errors import AlreadyExists, ClusterError, LeadershipLost, NotFound, RequestForbidden
+from footplate_operator.errors import AlreadyExists, NotFound, RequestForbidden
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import POD, Json, Kind
 from footplate_operator.runtime.throttle import jitter
+from footplate_operator.usage.errors import record_errors
 from footplate_operator.usage.node_lookup import NodeLookup
 from footplate_operator.usage.node_tracker import NodeUsageTracker
 from footplate_operator.usage.objects import get_by_uid, get_record, write_record
@@ -157,7 +158,7 @@ class UsageTracker:
         kept.attempt, kept.followed = attempt, True
         kept.terms = terms if terms.profile is not None else kept.terms
         if self._seconds() >= kept.retry:
-            try:
+            with self._failures_of(kept):
                 async with asyncio.timeout(self.answer_seconds), kept.lock:
                     await self._load(kept)
                     await self._places.search(kept, pods)
@@ -165,12 +166,6 @@ class UsageTracker:
                     await self._ask(kept, {pod.uid for pod in pods})
                     await self._write(kept)
                     kept.failures = 0
-            except (ClusterError, TimeoutError, OwnerMismatch) as error:
-                kept.record_failure(self._seconds(), error)
-            except LeadershipLost:
-                raise
-            except Exception as error:  # noqa: BLE001 - nothing waits for a note, whatever is wrong with it
-                kept.record_failure(self._seconds(), error, foreseen=False)
         if not kept.loaded or not kept.placed:
             return None
         self._take(kept, pods, measured)
@@ -207,6 +202,9 @@ class UsageTracker:
 
     def _seconds(self) -> float:
         return self.now().timestamp()
+
+    def _failures_of(self, kept: OwnerRecords) -> AbstractContextManager[None]:
+        return record_errors(lambda error, expected: kept.record_failure(self._seconds(), error, expected))
 
     def _keep(self, owner: Owner) -> OwnerRecords:
         kept = self.kept.get(owner.uid)
@@ -264,30 +262,25 @@ class UsageTracker:
                 kept.records.put(update_usage(pod, observe_pod(body, pod.role, pod.goods.profile), now))
 
     async def _tend(self, kept: OwnerRecords, everything: bool) -> None:
-        try:
-            async with kept.lock:
-                await self._load(kept)
-                await self._places.read(kept, self._places.unread(kept, ()))
-                self._places.begin(kept)
-                kept.placed = True
-                kept.merge_events(self.second())
-                if not kept.followed:
-                    await self._look_after(kept)
-                for uid in kept.shown if everything else ():
-                    kept.extend_evidence(uid)
-                await self._write(kept, everything)
-                kept.failures = 0
-                if not kept.followed and not kept.records.list_open():
-                    await self._let_go(kept)
-        except OwnerMismatch as error:
-            self._drop(kept)  # a run that is gone has the uid
-            self._strays.refuse(kept.owner, str(error))
-        except ClusterError as error:
-            kept.record_failure(self._seconds(), error)
-        except LeadershipLost:
-            raise
-        except Exception as error:  # noqa: BLE001 - what is wrong with one owner's ends nobody else's
-            kept.record_failure(self._seconds(), error, foreseen=False)
+        with self._failures_of(kept):
+            try:
+                async with kept.lock:
+                    await self._load(kept)
+                    await self._places.read(kept, self._places.unread(kept, ()))
+                    self._places.begin(kept)
+                    kept.placed = True
+                    kept.merge_events(self.second())
+                    if not kept.followed:
+                        await self._look_after(kept)
+                    for uid in kept.shown if everything else ():
+                        kept.extend_evidence(uid)
+                    await self._write(kept, everything)
+                    kept.failures = 0
+                    if not kept.followed and not kept.records.list_open():
+                        await self._let_go(kept)
+            except OwnerMismatch as error:
+                self._drop(kept)  # a run that is gone has the uid
+                self._strays.refuse(kept.owner, str(error))
 
     async def _look_after(self, kept: OwnerRecords) -> None:
         """Check an owner without a controller, and its pods, on the API server."""

@@ -139,7 +139,7 @@ class Gang:
         told = config.model_copy(update={"world": world, "run": run}).to_json()
         (self.directory / "run.json").write_text(json.dumps(told))
         self.program = "footplate_trainer.worker"
-        self.entry, self.warm = "footplate_trainer.stages.rank:run_rank", ["footplate_trainer.warm"]
+        self.entry, self.warm = "footplate_trainer.stages.programs:run_rank", ["footplate_trainer.warm"]
 
     def environment(self) -> dict[str, str]:
         """What every process of the run is given."""

@@ -27,7 +27,7 @@ from footplate_trainer.stages import offline_stages
 
 
 def run() -> ExitCode:
-    """As `stages.rank` does it."""
+    """As `stages.programs` does it."""
     config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
     agent = HeldAgent(open_client(os.environ), Path(os.environ["TEST_DIRECTORY"]))
     try:

@@ -41,7 +41,7 @@ SAMPLES: Final = 3
 
 
 def run() -> ExitCode:
-    """As `stages.rank` does it."""
+    """As `stages.programs` does it."""
     config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
     agent = open_client(os.environ)
     try:

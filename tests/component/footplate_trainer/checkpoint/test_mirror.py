@@ -15,7 +15,7 @@ from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.memory.copies import newest_complete
-from footplate_trainer.checkpoint.memory.folder import MemoryFolder
+from footplate_trainer.checkpoint.memory.memory_copies import MemoryFolder
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import read_rows, tiny_config

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.model.head_chunks import IGNORED
-from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.inputs import Inputs, Targets
 from footplate_trainer.model.tile_check import NoInvariantTiles
 from footplate_trainer.parallel.batch_invariance import require_equal
-from footplate_trainer.parallel.loss_objective import ScoreCollector
+from footplate_trainer.parallel.loss_objective import score_collector
 from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.stage_module import MicroBatchInputs
 from footplate_trainer.parallel.world import init_distributed, read_environment
@@ -61,11 +60,11 @@ def computed(config: RunConfig) -> list[list[float]]:
         packings = [[[2]], [[0, 2]], [[1, 0, 2], [0, 1]], [[1, 2], [2, 0], [0, 1]]]
         for rows in packings if world.rank == 0 or config.parallelism.tensor > 1 else packings[::-1]:
             (first,) = (sum(LENGTHS[number] for number in rows[0][: rows[0].index(2)]),)
-            collected = ScoreCollector()
+            collected = score_collector()
             batch = micro_batch(rows, 32)
             with torch.no_grad():
                 model.passes.evaluate([batch], collected)
-            found.append(collected.scores_for(batch.targets)[0, 0, first : first + LENGTHS[2] - 1].tolist())
+            found.append(collected.numbers_for(batch.targets)[0, 0, first : first + LENGTHS[2] - 1].tolist())
         return found
 
 

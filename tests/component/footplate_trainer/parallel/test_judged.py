@@ -18,6 +18,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.loop.stepper import Evaluation
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.metric_sums import Counts
 from footplate_trainer.model.sequence_field import SequenceField
 from footplate_trainer.model.sequence_loss import (
@@ -25,12 +26,10 @@ from footplate_trainer.model.sequence_loss import (
     LossSpan,
     SequenceLoss,
     StepTotals,
-    WeightedCrossEntropy,
 )
-from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.token_loss import ScoreRequest, TokenScores
 from footplate_trainer.parallel.context_parallel import gather_sequence_shards
-from footplate_trainer.parallel.loss_objective import LossObjective, ScoreCollector
+from footplate_trainer.parallel.loss_objective import LossObjective, score_collector
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion
@@ -40,6 +39,7 @@ from tests.support.layout_list import LAYOUTS, OPTIMIZERS, Layout
 from tests.support.layouts import Learning, Trained
 from tests.support.ranks import run_ranks
 from tests.support.toy_pairs import ToyPairs
+from tests.support.weighted_cross_entropy import WeightedCrossEntropy
 
 # Judges on toy pairs of sequences, and the same losses as autograd has them of all logits at once.
 
@@ -236,14 +236,14 @@ def evaluated(config: RunConfig, judge: str) -> tuple[Evaluation, dict[int, NDAr
     """One rank: two batches judged, and log-probabilities of the first by place in the global batch."""
     with layouts.opened(config, learning(judge)) as (model, stepper, loader):
         found = stepper.evaluate((loader.build(number) for number in (0, 1)), LossObjective(JUDGES[judge]))
-        batch, collected = loader.build(0), ScoreCollector()
+        batch, collected = loader.build(0), score_collector()
         micro_batches = [stepper.inputs(micro, 0) for micro in batch.micro_batches]
         model.passes.evaluate(micro_batches, collected)
         rows: dict[int, NDArray[np.float32]] = {}
         for micro, given in zip(batch.micro_batches, micro_batches, strict=True):
             if not collected.in_order:  # the last layers are elsewhere
                 continue
-            (scores,) = collected.scores_for(given.targets)
+            (scores,) = collected.numbers_for(given.targets)
             if model.grid.context_group is not None:
                 scores = gather_sequence_shards(scores.t(), model.grid.context_group).t()
             rows |= dict(zip(micro.places.tolist(), scores.numpy(force=True), strict=True))

@@ -17,19 +17,17 @@ from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.checkpoint.training_state import HeldOutScores
 from footplate_trainer.data.layout import GeneratedRecord, RecordKind, SpecialTokenRole
-from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
+from footplate_trainer.data.prompt_dataset import AppendedEndTokens, Prompt, PromptOrder
 from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.reward_samples import SampleKey
-from footplate_trainer.rollout.answer_selection import UNCLOSED
-from footplate_trainer.rollout.appended_end_tokens import AppendedEndTokens
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.journal_keys import JournalKey
 from footplate_trainer.rollout.journal_records import RewardsRecord, SampleRecord
-from footplate_trainer.rollout.output import AnswerOutput
+from footplate_trainer.rollout.output import UNCLOSED, AnswerOutput
 from footplate_trainer.rollout.reward_model import MODEL, reward_model_row
 from footplate_trainer.rollout.reward_normalization import RewardNormalizer
 from footplate_trainer.rollout.settings import RolloutSettings

@@ -37,9 +37,8 @@ from footplate_trainer.rollout.collector import RolloutCollector
 from footplate_trainer.rollout.groups import GroupPlan
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.journal_keys import JournalKey
-from footplate_trainer.rollout.journal_records import RewardsRecord
+from footplate_trainer.rollout.journal_records import CollectedRollout, RewardsRecord, RolloutState
 from footplate_trainer.rollout.reward_model import MODEL
-from footplate_trainer.rollout.rollout_state import CollectedRollout, RolloutState
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.chat import user
 from tests.support.ranks import run_ranks

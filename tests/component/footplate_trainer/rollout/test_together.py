@@ -24,8 +24,7 @@ from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.parallel.world import DistributedContext, init_distributed, read_environment
 from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.collective_journal import journal_batches
-from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.journal import Journal, journal_batches
 from footplate_trainer.rollout.journal_keys import JournalKey
 from footplate_trainer.rollout.journal_records import Record, SampleRecord
 from footplate_trainer.stages.rollouts import open_rewards

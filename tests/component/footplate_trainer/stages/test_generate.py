@@ -16,14 +16,14 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.v1alpha1.data import LossMask
 from footplate_contracts.v1alpha1.references import LineageEntry
+from footplate_trainer.data.check import check_provenance
 from footplate_trainer.data.layout import MANIFEST_FILE, GeneratedRecord, RecordKind, SpecialTokenRole
-from footplate_trainer.data.provenance import check_provenance
 from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.writer import new_folder
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rollout.answer_selection import UNENDED
 from footplate_trainer.rollout.journal_files import FOLDER, rollout_folder
+from footplate_trainer.rollout.output import UNENDED
 from tests.support.chat import chatml_model
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import (

@@ -13,7 +13,7 @@ from tests.support.training import FakeAgent
 
 REWARDS = Path(__file__).parents[3] / "support" / "rewards"
 STAGES = {
-    "grpo": ("reinforcement.preset=drGrpo",),  # which divides advantages by no deviation
+    "grpo": ("reinforcement.preset=dr_grpo",),  # which divides advantages by no deviation
     "ppo": (
         "stage=ppo",
         "rollout={maxTokens: 24, samples: 8}",

@@ -22,7 +22,7 @@ from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.scoring import find_reward, find_value
 from footplate_trainer.huggingface.sequence_classification import read_held_out_scores
-from footplate_trainer.parallel.reward_objective import SequenceScoreCollector
+from footplate_trainer.parallel.reward_objective import sequence_score_collector
 from tests.support import layouts
 from tests.support.checkpoints import whole_tensors
 from tests.support.layouts import AS_CONFIGURED, distance
@@ -60,14 +60,14 @@ def test_packed_is_unpacked(family: str, pairs: Path, tmp_path: Path) -> None:
 def scored(config: RunConfig) -> dict[int, NDArray[np.float32]]:
     """One rank: the scores of the sequences of the first batch, by their rows' places in it."""
     with layouts.opened(config, AS_CONFIGURED) as (model, stepper, loader):
-        batch, collected = loader.build(0), SequenceScoreCollector(model.grid.context_group)
+        batch, collected = loader.build(0), sequence_score_collector(model.grid.context_group)
         micro_batches = [stepper.inputs(micro, 0) for micro in batch.micro_batches]
         with torch.no_grad():
             model.passes.evaluate(micro_batches, collected)
         rows: dict[int, NDArray[np.float32]] = {}
         for micro, given in zip(batch.micro_batches, micro_batches, strict=True):
             if collected.in_order:  # else the last layers are elsewhere
-                scores = collected.scores_for(given.targets).numpy(force=True)
+                scores = collected.numbers_for(given.targets).numpy(force=True)
                 rows |= dict(zip(micro.places.tolist(), scores, strict=True))
         return rows
 

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.callbacks.limits import SuspensionCallback
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.loop.training_loop import train
 from footplate_trainer.model.head_chunks import VocabularyShard
-from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.objective import GlobalBatch, Objective, with_head
 from footplate_trainer.parallel.parallel_model import build_model

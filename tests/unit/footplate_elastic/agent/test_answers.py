@@ -9,13 +9,13 @@ import pytest
 from footplate_contracts.rendezvous import AgentIdentity, Grant, Member, SealedGeneration
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.agent.client import CoordinatorResponse
-from footplate_elastic.agent.errors import RunOver, SlotTaken
-from footplate_elastic.agent.responses import (
+from footplate_elastic.agent.coordinator_view import (
     get_refusal_reason,
     is_commit_granted,
     own_identity,
     parse_join_response,
 )
+from footplate_elastic.agent.errors import RunOver, SlotTaken
 
 SPARE = AgentIdentity(index=5, incarnation=0, pod_name="spare", address="10.0.0.5", local_world_size=1)
 TAKEN = SPARE.model_copy(update={"index": 2, "incarnation": 3})

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_elastic.agent.devices import LibraryMissing, NvmlDevices, load
-from footplate_elastic.agent.energy import EnergyReading
+from footplate_elastic.agent.devices import EnergyReading, LibraryMissing, NvmlDevices, load
 from tests.support.nvml import (
     Device,
     Nvml,

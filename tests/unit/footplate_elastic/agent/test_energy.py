@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import strategies as some
 
-from footplate_elastic.agent.energy import LONGEST_GAP, DeviceEnergy, EnergyReading
+from footplate_elastic.agent.devices import LONGEST_GAP, DeviceEnergy, EnergyReading
 from footplate_ledger.energy import EnergyMethod
 from footplate_ledger.intervals import Interval
 from footplate_ledger.units import Energy, Power, Seconds

@@ -12,8 +12,7 @@ import pytest
 from footplate_contracts.energy import PodEnergy
 from footplate_contracts.rendezvous import AgentIdentity
 from footplate_elastic.agent.client import Endpoint
-from footplate_elastic.agent.devices import LibraryMissing, NvmlDevices
-from footplate_elastic.agent.energy import EnergyReading
+from footplate_elastic.agent.devices import EnergyReading, LibraryMissing, NvmlDevices
 from footplate_elastic.agent.energy_meter import EnergyMeter
 from footplate_elastic.agent.session import Session
 from tests.support.clock import Clock

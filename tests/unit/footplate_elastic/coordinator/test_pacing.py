@@ -7,7 +7,7 @@ import math
 import pytest
 
 from footplate_contracts.reports import TelemetryReceipt
-from footplate_elastic.coordinator.pacing import next_batch_delay, parse_retry_after, retry_delay
+from footplate_elastic.coordinator.telemetry_sender import next_batch_delay, parse_retry_after, retry_delay
 
 
 @pytest.mark.parametrize(

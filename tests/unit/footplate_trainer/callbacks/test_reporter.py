@@ -6,8 +6,8 @@ from pathlib import Path
 
 from footplate_contracts.directives import Command
 from footplate_contracts.reports import RankPhase
+from footplate_trainer.callbacks.limits import SuspensionCallback
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import StepFlags
 from footplate_trainer.metrics.stopwatch import StepPart

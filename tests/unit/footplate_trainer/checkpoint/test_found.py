@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.reports import GenerationId
-from footplate_trainer.checkpoint.durable.resumed_checkpoint import build_resumed_record
+from footplate_trainer.callbacks.checkpoints import build_resumed_record
 from footplate_trainer.checkpoint.layout import CheckpointRetention
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.checkpoints import write_checkpoint

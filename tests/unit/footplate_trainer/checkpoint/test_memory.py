@@ -12,8 +12,8 @@ import torch
 from footplate_contracts.reports import GenerationRow
 from footplate_trainer.checkpoint.layout import GenerationStart
 from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
-from footplate_trainer.checkpoint.memory.folder import MemoryFolder
-from footplate_trainer.checkpoint.memory.layout import (
+from footplate_trainer.checkpoint.memory.memory_copies import (
+    MemoryFolder,
     ShardHeader,
     fill_tensors_from_file,
     pack_into,

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from footplate_trainer.checkpoint.durable.write_throttle import REST, WriteThrottle
+from footplate_trainer.checkpoint.durable.plan import REST, WriteThrottle
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from footplate_trainer.checkpoint.durable.plan import TensorPlan
-from footplate_trainer.checkpoint.durable.write_throttle import WriteThrottle
+from footplate_trainer.checkpoint.durable.plan import TensorPlan, WriteThrottle
 from footplate_trainer.checkpoint.layout import INDEX_FILE
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore

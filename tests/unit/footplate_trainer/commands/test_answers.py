@@ -15,11 +15,11 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.topology import Topology
 from footplate_trainer.commands import generate, prompt_file
+from footplate_trainer.commands.generate import SamplingOptions, generate_tokens
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.huggingface.initial import complete_config
 from footplate_trainer.model.decoder import Decoder
-from footplate_trainer.model.text_generation import SamplingOptions, generate_tokens
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.chat import chat_tokenizer
 from tests.support.reinforced import generate_config

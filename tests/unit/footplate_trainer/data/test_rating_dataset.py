@@ -15,8 +15,12 @@ from footplate_trainer.data.layout import RecordKind
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.packing import IGNORED
-from footplate_trainer.data.preference_dataset import OrpoDataset, PreferenceDataset, pair_datasets
-from footplate_trainer.data.rating_dataset import RatingDataset
+from footplate_trainer.data.preference_dataset import (
+    OrpoDataset,
+    PreferenceDataset,
+    RatingDataset,
+    pair_datasets,
+)
 from footplate_trainer.data.sample_shards import SampleDocument, StoredSample
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import UserMistake

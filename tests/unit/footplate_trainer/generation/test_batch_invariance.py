@@ -16,14 +16,13 @@ from footplate_trainer.generation.engine import Engine
 from footplate_trainer.generation.forward_passes import EngineLimits
 from footplate_trainer.generation.requests import GeneratedAnswer, GenerationRequest, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
-from footplate_trainer.model.batch_invariance import make_batch_invariant
 from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
-from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.model.inputs import Inputs, Targets
 from footplate_trainer.model.network_factory import build_network
-from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.tile_check import find_invariant_tiles
 from footplate_trainer.model.token_loss import ScoreRequest, token_scores
+from footplate_trainer.parallel.batch_invariance import make_batch_invariant
 from tests.support.shapes import fill, shape_like
 
 # Answers of an engine, and the log-probabilities that a training pass computes of the same tokens.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.generation.request_partition import partition_requests
-from footplate_trainer.generation.requests import GenerationRequest
+from footplate_trainer.generation.requests import GenerationRequest, partition_requests
 
 
 def requests(prompts: int, siblings: int) -> list[GenerationRequest]:

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from footplate_contracts.samples import MOST
-from footplate_trainer.metrics.sample_selection import EXTREMES, SampleCandidate, select_samples
+from footplate_trainer.rollout.row_samples import EXTREMES, SampleCandidate, select_samples
 
 
 def drawn(chance: random.Random, number: int) -> list[SampleCandidate]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from footplate_trainer.model.dropout import DropoutSeed
-from footplate_trainer.model.embedding_noise import EmbeddingNoise, document_lengths
+from footplate_trainer.model.network import EmbeddingNoise, document_lengths
 
 DOCUMENTS = torch.tensor([[0, 0, 0, 0, 1, 1, -1, -1], [0, 1, 1, 1, 1, 1, 1, 1]])
 LENGTHS = [[4, 4, 4, 4, 2, 2, 2, 2], [1, 7, 7, 7, 7, 7, 7, 7]]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from footplate_planning.shape import ModelShape
+from footplate_trainer.commands.generate import SamplingOptions, generate_tokens, sample_token
 from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.initialize import initialize_rows
-from footplate_trainer.model.text_generation import SamplingOptions, generate_tokens, sample_token
 
 GREEDY = SamplingOptions(temperature=0)
 

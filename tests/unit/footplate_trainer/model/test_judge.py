@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.metric_sums import MetricSums
 from footplate_trainer.model.sequence_field import SequenceField
-from footplate_trainer.model.sequence_loss import LossInputs, StepTotals, WeightedCrossEntropy
-from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.sequence_loss import LossInputs, StepTotals
 from footplate_trainer.model.token_loss import TokenScores
+from tests.support.weighted_cross_entropy import WeightedCrossEntropy
 
 # Two rows of six places and three sequences at most: a pair whose second side stands first, and one of a
 # single sequence, a filler's place between them.

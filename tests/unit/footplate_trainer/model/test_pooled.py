@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.text_losses import embedded_pairs, info_nce, mean_pool, summed_square_error
 
 # Two texts of three positions; the second has one position of padding.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.sequence_scores import compute_sequence_scores, last_token_positions
-from footplate_trainer.model.targets import Targets
 
 DOCUMENTS = torch.tensor([[0, 0, 0, 1, 1, 2, -1, -1], [0, 0, 1, 1, 1, 1, 1, 1], [-1] * 8], dtype=torch.int32)
 ENDS = [[2, 4, 5, -1], [1, 7, -1, -1], [-1] * 4]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.metric_sums import MetricSums
 from footplate_trainer.model.sequence_scores import DEVIATION, MEAN
-from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.reward_objective import RankedPairs
 
 # Two rows: one of two pairs, of which the second stands first, and one of a pair behind padding of the table.

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rewards import json_schema, length, math_equality, number_match, regular_expression
+from footplate_trainer.rewards import json_schema, math_equality, number_match
+from footplate_trainer.rewards.reward_functions import length_reward
 from footplate_trainer.rewards.reward_values import NoReward, parse_rewards
-from footplate_trainer.rewards.scorers import to_json
+from footplate_trainer.rewards.scorers import regular_expression_scorer, to_json
 from tests.support.rewards.samples import sample
 
 
@@ -85,7 +86,7 @@ def test_a_number_behind_a_mark(answer: str, reference: Any, said: float | str) 
     ],
 )
 def test_the_length(tokens: int, wanted: int | None, most: int, reward: float) -> None:
-    assert length.reward(tokens, wanted, most) == reward
+    assert length_reward(tokens, wanted, most) == reward
 
 
 def judged(judge: Any, given: str, /, **columns: Any) -> float | str:
@@ -104,15 +105,12 @@ def judged(judge: Any, given: str, /, **columns: Any) -> float | str:
     ],
 )
 def test_a_regular_expression(pattern: str, full_match: bool, answer: str, reward: float) -> None:
-    assert (
-        judged(regular_expression.build_scorer({"pattern": pattern, "fullMatch": full_match}), answer)
-        == reward
-    )
+    assert judged(regular_expression_scorer({"pattern": pattern, "fullMatch": full_match}), answer) == reward
 
 
 def test_what_is_no_regular_expression_is_refused() -> None:
     with pytest.raises(UserMistake, match=re.escape("field (a is no regular expression: missing ), ")):
-        regular_expression.build_scorer({"pattern": "(a", "fullMatch": False, "field": "field"})
+        regular_expression_scorer({"pattern": "(a", "fullMatch": False, "field": "field"})
 
 
 SCHEMA = """{"type": "object", "required": ["answer"], "properties": {"answer": {"$ref": "#/$defs/whole"}},

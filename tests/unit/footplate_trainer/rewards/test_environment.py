@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rewards.environment import environment_of, pop_secrets
+from footplate_trainer.rewards.checks import environment_of, pop_secrets
 from tests.support.rewards.samples import reward
 
 JUDGE = reward("judge", function={"name": "a:b", "secrets": ["KEY"]})

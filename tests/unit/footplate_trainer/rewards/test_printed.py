@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_trainer.rewards.messages import LARGEST, MessageReader, NotAMessage, encode
-from footplate_trainer.rewards.output_log import OutputLines
+from footplate_trainer.rewards.process import OutputLines
 from footplate_trainer.rewards.redaction import Redactor
 
 LEFT_OUT = "… what it prints from here on is left out"

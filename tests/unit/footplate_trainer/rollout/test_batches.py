@@ -9,9 +9,9 @@ import pytest
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout.batches import with_normalized_rewards
+from footplate_trainer.rollout.journal_records import CollectedRollout, RolloutState
 from footplate_trainer.rollout.reward_model import MODEL
 from footplate_trainer.rollout.reward_normalization import RewardNormalizer
-from footplate_trainer.rollout.rollout_state import CollectedRollout, RolloutState
 
 
 def test_scores_of_answers_that_are_no_longer_in_the_rollout_count_nowhere() -> None:

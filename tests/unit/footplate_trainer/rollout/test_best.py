@@ -9,9 +9,9 @@ import pytest
 
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.reward_samples import Outcome, SampleKey, Unrewarded
-from footplate_trainer.rollout.answer_selection import UNCLOSED, UNENDED, UNREWARDED, WORSE, select_answers
+from footplate_trainer.rollout.groups import split_into_rollouts
 from footplate_trainer.rollout.journal_records import SampleRecord
-from footplate_trainer.rollout.rollout_split import split_into_rollouts
+from footplate_trainer.rollout.output import UNCLOSED, UNENDED, UNREWARDED, WORSE, select_answers
 
 END, STOP, LENGTH = EndReason.END, EndReason.STOP, EndReason.LENGTH
 

@@ -22,8 +22,13 @@ from footplate_trainer.rollout import journal, journal_files, journal_records
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.journal_files import JournalFile, find_obsolete_rollouts, rollout_folder
 from footplate_trainer.rollout.journal_keys import JournalKey
-from footplate_trainer.rollout.journal_records import RewardsRecord, SampleRecord, ScoresRecord
-from footplate_trainer.rollout.rollout_state import RolloutState, merge_records
+from footplate_trainer.rollout.journal_records import (
+    RewardsRecord,
+    RolloutState,
+    SampleRecord,
+    ScoresRecord,
+    merge_records,
+)
 
 KEY = JournalKey("digest of what draws")
 ANOTHER = JournalKey("digest of what draws others")

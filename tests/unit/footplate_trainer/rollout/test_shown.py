@@ -9,8 +9,7 @@ from footplate_contracts.samples import LoggedSample, SampleEnd
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.reward_samples import Outcome, RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rollout.advantages import compute_advantages
-from footplate_trainer.rollout.journal_records import SampleRecord
-from footplate_trainer.rollout.rollout_state import CollectedRollout, RolloutState
+from footplate_trainer.rollout.journal_records import CollectedRollout, RolloutState, SampleRecord
 from footplate_trainer.rollout.row_samples import count_generated_tokens, select_shown_samples
 from tests.unit.footplate_trainer.rollout.test_learning import NONE, SETTINGS
 

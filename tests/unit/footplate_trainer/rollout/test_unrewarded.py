@@ -9,7 +9,7 @@ import pytest
 from footplate_trainer.errors import TooManyUnrewarded
 from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout.advantages import sums_of
-from footplate_trainer.rollout.rollout_state import CollectedRollout, RolloutState
+from footplate_trainer.rollout.journal_records import CollectedRollout, RolloutState
 from footplate_trainer.rollout.unrewarded import UnrewardedAnswers
 
 WEIGHTS = {"right": 1.0, "tidy": 0.0}

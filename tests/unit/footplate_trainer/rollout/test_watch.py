@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.rollout.rollout_monitor import RolloutMonitor
+from footplate_trainer.rollout.rollout_metrics import RolloutMonitor
 
 
 def told(*rows: dict[str, float], target: float | None = 0.1, watched: frozenset[str] = frozenset()):

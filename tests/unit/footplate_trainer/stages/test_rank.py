@@ -9,7 +9,7 @@ import pytest
 
 from footplate_contracts.names import Cause, Env, ExitCode
 from footplate_elastic.protocol import error_file
-from footplate_trainer.stages.rank import run_rank
+from footplate_trainer.stages.programs import run_rank
 from tests.support.contracts import UNHEARD_OF
 from tests.support.tiny import tiny_config
 

@@ -1,1 +1,1 @@
-"""Callbacks of the stages, one module each; the stage's list determines their order."""
+"""Callbacks of the stages; the stage's list determines their order."""

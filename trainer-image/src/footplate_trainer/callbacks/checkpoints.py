@@ -5,24 +5,29 @@ They are last in the list: the row of a step is in its files before the checkpoi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from footplate_contracts.reports import RankPhase
+from footplate_contracts.reports import CheckpointRecord, GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.durable import resumed_checkpoint
 from footplate_trainer.checkpoint.durable.saver import Saver
-from footplate_trainer.checkpoint.layout import CheckpointRetention
+from footplate_trainer.checkpoint.layout import CheckpointRetention, committed_directory
 from footplate_trainer.checkpoint.memory.memory_copies import MemoryCopies
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.checkpoint.training_state import HeldOutScores, TrainingState
+from footplate_trainer.errors import CheckpointError, StorageError
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import StepFlags
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.model.sequence_scores import DEVIATION, MEAN
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,6 @@ class DurableCheckpoints(Callback):
     before_save: Callable[[], None]  # called when that step is about to be saved
 
     def before_compute(self, step: int) -> StepFlags:
-        """See Callback."""
         return StepFlags(storage_failed=self.saver.has_failed)
 
     def after_step(self, step: TrainedStep) -> None:
@@ -80,7 +84,7 @@ class DurableCheckpoints(Callback):
         if step < self.limits.steps or saver.world.rank != 0:
             return
         retention = CheckpointRetention(settings.keep_last, settings.keep_every_steps, self.limits.kept_steps)
-        record = resumed_checkpoint.build_resumed_record(saver.store, step, retention, saver.generation)
+        record = build_resumed_record(saver.store, step, retention, saver.generation)
         if record is not None:
             saver.agent.checkpoint(record)
 
@@ -100,7 +104,6 @@ class SkippedCheckpoints(Callback):
     saver: Saver
 
     def after_step(self, step: TrainedStep) -> None:
-        """See Callback."""
         if self.saver.skipped_count:
             step.columns["checkpoints_left_out"] = self.saver.skipped_count
 
@@ -115,17 +118,49 @@ class MemoryCheckpoints(Callback):
     stopwatch: Stopwatch
 
     def after_step(self, step: TrainedStep) -> None:
-        """See Callback."""
         if self.copies.is_due(step.number):
             with self.stopwatch.time(StepPart.CHECKPOINT):
                 self.reporter.report_phase(RankPhase.CHECKPOINT)
                 self.copies.copy(self.state())
 
     def close(self) -> None:
-        """See Callback."""
         self.copies.finish()
 
 
 def run_config_file(config: RunConfig) -> dict[str, bytes]:
     """Return run.json of a checkpoint, which contains the RunConfig, by name."""
     return {layout.RUN_FILE: config.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()}
+
+
+def build_resumed_record(
+    store: CheckpointStore, step: int, retention: CheckpointRetention, finder: GenerationId
+) -> CheckpointRecord | None:
+    """Return the record of the checkpoint of `step`, from which generation `finder` has started.
+
+    A run that starts at its last step writes none, and runs that wait for it need that record. None where
+    there is none, and where storage does not respond: training does not depend on it. An earlier run of this
+    name may have had later generations than this one; the record then names `finder`, because no receiver
+    accepts from a coordinator a record of a later epoch than the coordinator's own.
+    """
+    try:
+        with storage_errors(f"checkpoint folder {store.uri}"):
+            markers = store.markers()
+        marker = markers.get(step)
+        directory = committed_directory(marker)
+        if marker is None or directory is None:
+            return None
+        files = StepCheckpoint(store, directory.name).manifest().files
+    except (StorageError, CheckpointError) as error:
+        _log.warning("nobody is told of the checkpoint of step %d, which was found: %s", step, error)
+        return None
+    written = directory.generation
+    return CheckpointRecord(
+        step=step,
+        uri=store.directory_uri(directory.name),
+        time=marker.time,
+        bytes=sum(file.bytes for file in files),
+        generation=finder if written.is_newer_than(finder) else written,
+        digest=marker.digest,
+        validation_loss=marker.validation_loss,
+        standing=layout.list_standing([known for known in markers.values() if known], retention) or None,
+    )

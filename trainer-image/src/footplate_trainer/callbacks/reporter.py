@@ -72,12 +72,10 @@ class Reporter(Callback):
         self.report_phase(RankPhase.DATA)
 
     def before_compute(self, step: int) -> StepFlags:
-        """See Callback."""
         self.report_phase(RankPhase.COMPUTE)
         return StepFlags()
 
     def after_step(self, step: TrainedStep) -> None:
-        """See Callback."""
         self.step = step.number
         self.tokens += step.result.valid_tokens
         # A step is not held to be slow for its rollout, nor one that hangs for a slow one.

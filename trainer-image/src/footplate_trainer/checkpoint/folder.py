@@ -2,7 +2,7 @@
 
 Besides the operations that all storage has, a checkpoint needs streams, removal, and an exclusive "create".
 The exclusion must hold against every other writer anywhere, so only storage that is known and tested to
-provide it is accepted for writing. Readers need none of this (see source.py).
+provide it is accepted for writing. Readers need none of this (see store.py).
 """
 
 from __future__ import annotations

@@ -5,10 +5,13 @@ A step directory is self-contained: it may have been copied elsewhere and rename
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from footplate_contracts.v1alpha1.references import LineageEntry
+from footplate_trainer.checkpoint.layout import MANIFEST_FILE
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointSource, storage_errors
 from footplate_trainer.errors import CheckpointError, StorageError, UserMistake
@@ -85,3 +88,28 @@ def _store(uri: str) -> CheckpointSource:
 
 def _whole(name: str) -> str:
     return str(local_path(name).absolute()) if is_local(name) else name.rstrip("/")
+
+
+def find_pinned_checkpoint(lineage: Iterable[LineageEntry] | None, field: str) -> StepCheckpoint | None:
+    """Return the checkpoint that `lineage` pins for `field` of the spec; None where it pins none.
+
+    UserMistake if the checkpoint is missing or differs from the recorded digest, StorageError if its storage
+    does not respond.
+    """
+    entry = next((entry for entry in lineage or () if entry.field == field), None)
+    if entry is None:
+        return None
+    named = f"{field}.run {entry.run}: checkpoint {entry.uri}, which this run was given at its admission,"
+    checkpoint = open_step_directory(entry.uri)
+    if checkpoint is None:
+        raise UserMistake(
+            f"{named} is not there; mount the volume of that run under the same path, or, where the"
+            " checkpoint was removed, create this run anew with another one"
+        )
+    found = hashlib.sha256(checkpoint.read_bytes(MANIFEST_FILE)).hexdigest()
+    if entry.digest not in (None, found):
+        raise UserMistake(
+            f"{named} is another one now: its {MANIFEST_FILE} has SHA-256 {found[:12]}…, and had"
+            f" {str(entry.digest)[:12]}…; create this run anew with one of the checkpoints that are there"
+        )
+    return checkpoint

@@ -1,36 +1,100 @@
 """The checkpoint folder: lists, commits and removes step directories.
 
 All names and markers are read and written here; step.py reads the contents of one directory, and folder.py
-and source.py access the storage. Storage failures of the functions below become StorageError, which
-distinguishes a full volume from other failures.
+accesses the storage. Storage failures of the functions below become StorageError, which distinguishes a full
+volume from other failures.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
 
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.folder import Folder, ReadFolder, open_folder
+from footplate_trainer.checkpoint.folder import BucketFolder, Folder, LocalFolder, ReadFolder, open_folder
 from footplate_trainer.checkpoint.layout import (
+    MANIFEST_FILE,
     CheckpointFile,
     CheckpointRetention,
     CommitMarker,
     GenerationStart,
+    Manifest,
     StepDirectory,
     committed_directory,
 )
-from footplate_trainer.checkpoint.source import open_source
 from footplate_trainer.errors import StorageError
 from footplate_trainer.failure_reports import exception_chain
-from footplate_trainer.storage import join
+from footplate_trainer.node_cache import CachedCopy, RemoteFile, fetch, key_of, settings_from
+from footplate_trainer.storage import OBJECT_STORES, FsspecStorage, is_local, join, open_storage
+
+
+def open_source(uri: str) -> ReadFolder:
+    """Open checkpoints at any URI without connecting; ValueError for a URI of an unsupported scheme."""
+    if is_local(uri):
+        return LocalFolder(uri)
+    if urlsplit(uri).scheme in OBJECT_STORES:
+        return BucketFolder(uri)
+    return FsspecFolder(uri)
+
+
+class FsspecFolder(FsspecStorage):
+    """Checkpoint folder on any file system of fsspec, for reading only.
+
+    It may lack ranges, like many web servers: a file is copied to the node, once for all of its ranks, and
+    compared with its checksum. See docs/decisions/ADR-0037-read-from-anywhere.md.
+    """
+
+    def __init__(self, uri: str, environment: Mapping[str, str] = os.environ) -> None:
+        """Open `uri`; ValueError for an unsupported scheme."""
+        super().__init__(uri)
+        self._environment = environment
+        self._copies: dict[str, CachedCopy] = {}  # by directory: in use as long as this object lives
+
+    @contextmanager
+    def open_read(self, name: str) -> Iterator[io.BufferedReader]:
+        """Open a copy of a step directory's file; CopyDiffers if the copy does not match its manifest."""
+        directory, _, file = name.partition("/")
+        if "/" in file:  # small, and a copy has no folders in it
+            yield io.BufferedReader(io.BytesIO(self.read(name)))
+            return
+        text = self.read(f"{directory}/{MANIFEST_FILE}")
+        copy = fetch(
+            open_storage(f"{self.uri.rstrip('/')}/{directory}"),
+            key_of(text),
+            [_recorded(text, file) or RemoteFile(file, self.size(name))],
+            settings_from(self._environment),
+            int(self._environment.get("LOCAL_RANK", "0")),
+            known={MANIFEST_FILE: text},
+        )
+        self._copies[directory] = copy
+        with (copy.folder / file).open("rb") as stream:
+            yield stream
+
+
+def _recorded(text: bytes, file: str) -> RemoteFile | None:
+    """Return the manifest's record of `file`; None for a file that it does not name, or a torn manifest."""
+    try:
+        records = Manifest.model_validate_json(text, extra="ignore").files
+    except (
+        ValidationError
+    ):  # whoever reads a checkpoint has read its manifest, and says what is wrong with it
+        return None
+    return next(
+        (RemoteFile(record.file, record.bytes, record.sha256) for record in records if record.file == file),
+        None,
+    )
+
 
 Markers = Mapping[int, CommitMarker | None]
 """Commit markers by step; None: a torn one."""

@@ -11,10 +11,12 @@ import warnings
 from collections import defaultdict
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
+from pydantic import Field, NonNegativeInt, PlainSerializer, PlainValidator
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import (
@@ -32,11 +34,54 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_state
 from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
+from footplate_contracts.base import WireMessage
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import ReadFolder
-from footplate_trainer.checkpoint.index import TensorIndex, TensorSlice
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.errors import CheckpointError, StorageError
+
+
+def _dtype(name: object) -> torch.dtype:
+    found = getattr(torch, name, None) if isinstance(name, str) else None
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"this torch has no type {name}")
+    return found
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+ElementType = Annotated[torch.dtype, PlainValidator(_dtype), PlainSerializer(_name)]
+"""In JSON as torch names it: float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSlice:
+    """A rectangular part of a tensor, stored in `file` in the element order of a contiguous tensor.
+
+    An index may have a hundred thousand: pydantic fills dataclasses four times as fast as models.
+    """
+
+    file: Annotated[str, Field(pattern=r"^tensors-\d+\.bin$")]
+    start: NonNegativeInt  # bytes before its first element
+    offsets: tuple[NonNegativeInt, ...]  # of the box in the tensor
+    shape: tuple[NonNegativeInt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor, in as many slices as there were ranks with distinct parts of it."""
+
+    dtype: ElementType
+    shape: tuple[NonNegativeInt, ...]
+    slices: list[TensorSlice]
+
+
+class TensorIndex(WireMessage):
+    """Content of tensors.json: all tensors of a checkpoint by name."""
+
+    tensors: dict[str, StoredTensor]
 
 
 class TensorReader(StorageReader):

@@ -9,9 +9,13 @@ from __future__ import annotations
 import argparse
 import math
 import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import Final
 
+import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from footplate_contracts.names import Backend, ExitCode
 from footplate_contracts.v1alpha1.model import Architecture
@@ -26,14 +30,14 @@ from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.tensor_reader import load_tensors as load_tensors
 from footplate_trainer.commands import prompt_file
 from footplate_trainer.commands.local_ranks import run_local_ranks
+from footplate_trainer.data.tokenizer_json import parse_tokenizer
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.generation.request_partition import partition_requests
+from footplate_trainer.generation.requests import partition_requests
 from footplate_trainer.generation.sampler import COLDEST, SamplingRule
 from footplate_trainer.huggingface.model_end_tokens import end_token_ids
 from footplate_trainer.huggingface.saved_processors import checkpoint_processors
 from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.network_factory import build_network
-from footplate_trainer.model.text_generation import SamplingOptions, generate_tokens
 from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.mesh import Grid
@@ -198,4 +202,47 @@ def _decoder_shape(checkpoint: StepCheckpoint) -> ModelShape:
 
 
 def _tokenizer(checkpoint: StepCheckpoint) -> Tokenizer:
-    return Tokenizer.from_str(checkpoint.read_bytes(layout.TOKENIZER_FILE).decode())
+    return parse_tokenizer(checkpoint.read_bytes(layout.TOKENIZER_FILE))
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """Parameters of sampling; temperature 0 selects the most likely token."""
+
+    temperature: float = 0.8
+    top_k: int = 0  # 0: all, as a rollout does unless it is told otherwise
+    seed: int = 0
+
+
+@torch.inference_mode()
+def generate_tokens(
+    model: Decoder, prompt: list[int], tokens: int, sampling: SamplingOptions, ends: Collection[int] = ()
+) -> Iterator[int]:
+    """Yield at most `tokens` ids after `prompt`; stop before any of `ends` and at the end of the context.
+
+    A prompt longer than the context loses its beginning.
+    """
+    context = model.shape.context
+    generator = torch.Generator().manual_seed(sampling.seed)
+    fed = torch.tensor([prompt[-context:]])
+    caches = model.new_caches(batch=1, length=context)
+    for _ in range(tokens):
+        if caches[0].filled + fed.shape[1] > context:
+            return
+        logits = model(fed, caches=caches)[0, -1]
+        token = sample_token(logits, sampling, generator)
+        if token in ends:
+            return
+        yield token
+        fed = torch.tensor([[token]])
+
+
+def sample_token(logits: Tensor, sampling: SamplingOptions, generator: torch.Generator) -> int:
+    """Sample an id from `logits` [vocabulary]."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    if sampling.top_k and sampling.top_k < logits.numel():
+        least = logits.topk(sampling.top_k).values[-1]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    shares = torch.softmax(logits / sampling.temperature, dim=-1)
+    return int(torch.multinomial(shares, 1, generator=generator))

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.references import ReferenceField
 from footplate_trainer.data.layout import MANIFEST_FILE, TOKENIZER_FILE, DataFile, ShardManifest
-from footplate_trainer.errors import DataCorrupt, DataError, DataMissing
+from footplate_trainer.errors import DataCorrupt, DataError, DataMissing, UserMistake
 from footplate_trainer.storage import BucketStorage, LocalStorage, Storage, is_local, join, open_storage
 
 if TYPE_CHECKING:
@@ -172,3 +174,31 @@ def _size(storage: Storage, record: DataFile) -> int:
 def _place(storage: Storage, name: str) -> str:
     """Return the path or URI of a file, for messages."""
     return str(storage.folder / name) if isinstance(storage, LocalStorage) else join(storage.uri, name)
+
+
+def check_provenance(config: RunConfig) -> None:
+    """Raise UserMistake if the data of `config` is not what its recorded run wrote.
+
+    Does nothing for other data. Raises the errors of reading a manifest, too. Not collective.
+    """
+    entry = next((entry for entry in config.lineage or () if entry.field == ReferenceField.DATA), None)
+    if entry is None:
+        return
+    named = f"data.run {entry.run}: the data set {entry.uri}, which this run was given at its admission,"
+    remedy = "create this run anew, or name the folder as data.uri"
+    content, manifest = read_manifest(open_data_storage(entry.uri))
+    writer = manifest.generated
+    if writer is None or writer.uid != entry.uid:
+        by = "no run" if writer is None else f"run {writer.run} with uid {writer.uid}"
+        raise UserMistake(f"{named} is of {by} now, and was of uid {entry.uid}; {remedy}")
+    found = hashlib.sha256(content).hexdigest()
+    if entry.digest not in (None, found):
+        raise UserMistake(
+            f"{named} is another one now: its manifest.json has SHA-256 {found[:12]}…, and had"
+            f" {str(entry.digest)[:12]}…; {remedy}"
+        )
+
+
+def manifest_digest(uri: str) -> str:
+    """Return the SHA-256 of the manifest at `uri`, and so of its data set; raises the read errors."""
+    return hashlib.sha256(read_manifest(open_data_storage(uri))[0]).hexdigest()

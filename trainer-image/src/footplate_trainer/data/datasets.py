@@ -127,7 +127,6 @@ class SequenceDataset(Dataset):
         return self.shards.documents
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
-        """See Dataset."""
         if sample_id < 0:
             return filler_sample(self.context_length, self.shards.special.padding)
         if not self._packing.enabled:
@@ -167,7 +166,6 @@ class MaskedDataset(SequenceDataset):
         self._vocabulary = Vocabulary.of(shards.special, shards.vocabulary_size, mask)
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
-        """See Dataset."""
         if sample_id < 0:
             return super().get(sample_id)
         stretch = self.token_span(sample_id)
@@ -196,7 +194,6 @@ class SpanDataset(SequenceDataset):
         return self.plan.stretch
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
-        """See Dataset."""
         if sample_id < 0:
             return span_filler(self.plan, self._ids.pad)
         draws = uniforms(self._seed, "span", index, 2 * self.stride).reshape(2, self.stride)
@@ -212,7 +209,6 @@ class _WholeTexts(Dataset):
 
     @property
     def count_names(self) -> tuple[str, ...]:
-        """See Dataset."""
         return ("texts",)
 
     def counts(self, sample: Sample) -> tuple[int, ...]:

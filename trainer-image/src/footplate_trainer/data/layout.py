@@ -37,6 +37,18 @@ from footplate_contracts.base import Contract
 from footplate_contracts.v1alpha1.data import LossMask, OverlongPolicy
 from footplate_planning.span_corruption import SENTINELS
 
+# Name of ours first, then what well-known tokenizers call it: the first that exists is used.
+ALIASES: Final[dict[str, tuple[str, ...]]] = {
+    "pad": ("<pad>", "[PAD]", "<|pad|>"),
+    "bos": ("<bos>", "<s>", "<|begin_of_text|>"),
+    "eos": ("<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>"),
+    "unk": ("<unk>", "[UNK]"),
+    "cls": ("<cls>", "[CLS]"),
+    "sep": ("<sep>", "[SEP]"),
+    "mask": ("<mask>", "[MASK]"),
+}
+
+
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 TOKENIZER_FILE: Final = "tokenizer.json"

@@ -63,7 +63,6 @@ class Mixture(Dataset):
         return int(self._first_id[-1])
 
     def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
-        """See Dataset."""
         cycle, turn = np.divmod(indices, len(self._turns))
         chosen = self._turns[turn]
         places = cycle * self._given[chosen, -1] + self._given[chosen, turn]
@@ -76,12 +75,10 @@ class Mixture(Dataset):
         return ids
 
     def document_for_next(self, sample_id: int) -> SampleDocument | None:
-        """See Dataset."""
         source, own = self.source_of(sample_id)
         return source.document_for_next(own)
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
-        """See Dataset."""
         source, own = self.source_of(sample_id)
         return _widened(source.get(own, index), self._most)
 
@@ -103,7 +100,6 @@ class Mixture(Dataset):
         return self.sources[0].dataset.count_names
 
     def counts(self, sample: Sample) -> tuple[int, ...]:
-        """See Dataset."""
         return self.sources[0].dataset.counts(sample)
 
 

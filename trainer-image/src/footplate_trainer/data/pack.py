@@ -20,6 +20,7 @@ import numpy as np
 from footplate_trainer.data import tokenizer as tokenizers
 from footplate_trainer.data.corpus import Corpus, open_corpus
 from footplate_trainer.data.layout import (
+    ALIASES,
     MANIFEST_FILE,
     TOKENIZER_FILE,
     RecordKind,
@@ -29,7 +30,6 @@ from footplate_trainer.data.layout import (
     token_type_for,
 )
 from footplate_trainer.data.progress import Advance, progress
-from footplate_trainer.data.special_names import ALIASES
 from footplate_trainer.data.tokenizer import PackTokenizer, batch_by_size, split_text
 from footplate_trainer.data.writer import ShardWriter, new_folder, write_file
 

@@ -21,7 +21,15 @@ from footplate_trainer.data.order import Float64s, Int64s
 from footplate_trainer.data.packing import IGNORED, Sample, filler_sample
 from footplate_trainer.data.sample_shards import SampleDocument
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.model.sequence_field import ANSWER, LEARNT, PAIRS, REFERENCE, SequenceField
+from footplate_trainer.model.sequence_field import (
+    ANSWER,
+    DESIRABLE,
+    LEARNT,
+    PAIRS,
+    REFERENCE,
+    SAMPLES,
+    SequenceField,
+)
 
 MARGIN = "margin"  # among `sequence_values`: of a pair, at its chosen answer; 0 where the data has none
 
@@ -35,11 +43,9 @@ class PreferenceDataset(SampleSequences):
 
     @property
     def count_names(self) -> tuple[str, ...]:
-        """See Dataset."""
         return ("tokens", PAIRS)
 
     def counts(self, sample: Sample) -> tuple[int, ...]:
-        """See Dataset."""
         assert sample.sequences is not None
         return (*super().counts(sample), int(sample.sequences[:, SequenceField.SAMPLE].max()) + 1)
 
@@ -106,11 +112,9 @@ class OrpoDataset(PreferenceDataset):
 
     @property
     def count_names(self) -> tuple[str, ...]:
-        """See Dataset."""
         return (*super().count_names, LEARNT)
 
     def counts(self, sample: Sample) -> tuple[int, ...]:
-        """See Dataset."""
         chosen = (sample.documents >= 0) & (sample.documents % 2 == 0)
         return (*super().counts(sample), int(np.count_nonzero(chosen & (sample.labels != IGNORED))))
 
@@ -126,7 +130,6 @@ class OrpoDataset(PreferenceDataset):
         return replace(sample, token_values={ANSWER: answers})
 
     def labels(self, document: SampleDocument, side: int) -> Int64s:
-        """See PreferenceDataset."""
         if side or not self._everything:
             return answer_labels(document)
         return np.append(document.tokens[1:], IGNORED)
@@ -152,3 +155,67 @@ def pair_datasets(dataset: Dataset) -> list[PreferenceDataset]:
         return [found for source in dataset.sources for found in pair_datasets(source.dataset)]
     assert isinstance(dataset, PreferenceDataset), type(dataset)
     return [dataset]
+
+
+class RatingDataset(SampleSequences):
+    """Samples of format ratings, for KTO, in two sequences each, with its own and another's answer.
+
+    Side 1 shows the model's divergence from its reference: the prompt with the answer of the sample before it
+    in the step, the first one's with that of the last. So the step alone decides, and no layout.
+    """
+
+    def __init__(
+        self, shards: TokenShards, context_length: int, *, overlong: OverlongPolicy = OverlongPolicy.REFUSE
+    ) -> None:
+        """Open the samples; raises the errors of SampleSequences."""
+        super().__init__(shards, context_length, Packing(enabled=False), overlong=overlong)
+
+    @property
+    def count_names(self) -> tuple[str, ...]:
+        return ("tokens", SAMPLES)
+
+    def counts(self, sample: Sample) -> tuple[int, ...]:
+        """See Dataset; tokens are the labels of the rated answer."""
+        assert sample.sequences is not None
+        rated = sample.sequences[0, 0]
+        return max(0, int(rated[SequenceField.LABELS])), int(rated[SequenceField.SAMPLE] >= 0)
+
+    def document_for_next(self, sample_id: int) -> SampleDocument | None:
+        return self._document(sample_id)
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """See Dataset; a single sample has its own answer in both sequences."""
+        return self.get_with_document(
+            sample_id, index, self.document_for_next(sample_id) if sample_id >= 0 else None
+        )
+
+    def get_with_document(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
+        """See Dataset; a sequence that is too long with the other answer is cut at its end."""
+        filler = filler_sample(self.context_length, self.shards.special.padding)
+        tokens, labels = np.stack([filler.tokens] * 2), np.stack([filler.labels] * 2)
+        documents = np.stack([filler.documents] * 2)
+        sequences = np.full((2, 1, len(SequenceField)), -1, dtype=np.int32)
+        desirable = np.zeros((2, 1), dtype=np.float32)
+        if sample_id >= 0:
+            assert handed is not None, "each sample of a step hands its answer on"
+            rated = self._document(sample_id)
+            desirable[0] = rated.value or 0.0
+            for side, document in enumerate((rated, _with_answer(rated, handed, self.context_length))):
+                length = len(document.tokens)
+                tokens[side, :length], documents[side, :length] = document.tokens, 0
+                labels[side, :length] = answer_labels(document)
+                sequences[side, 0] = 0, side, document.prompt, np.count_nonzero(labels[side] != IGNORED)
+        return Sample(tokens, labels, documents, sequences=sequences, sequence_values={DESIRABLE: desirable})
+
+    def _document(self, sample_id: int) -> SampleDocument:
+        return self.samples[int(self.kept.numbers[sample_id])].documents[0]
+
+
+def _with_answer(asked: SampleDocument, other: SampleDocument, most: int) -> SampleDocument:
+    """Join the prompt of `asked` with the answer of `other`, at most `most` tokens."""
+    assert asked.learnt is not None and other.learnt is not None
+    tokens, learnt = (
+        np.concatenate((own[: asked.prompt], theirs[other.prompt :]))[:most]
+        for own, theirs in ((asked.tokens, other.tokens), (asked.learnt, other.learnt))
+    )
+    return SampleDocument(tokens, learnt, asked.prompt)

@@ -180,3 +180,19 @@ class PromptOrder:
             dataset, number = dataset.source_of(number)
         assert isinstance(dataset, PromptDataset), dataset
         return dataset.prompt(number, place)
+
+
+@dataclass(frozen=True)
+class AppendedEndTokens:
+    """End tokens of answers that a stop text ended, by the kind of prompt; None if nothing defines one.
+
+    In a conversation the chat template ends a turn; a text, which no template wrote, ends with the
+    tokenizer's end of text, or else as a turn does.
+    """
+
+    of_turn: int | None
+    of_text: int | None
+
+    def for_prompt(self, prompt: Prompt) -> int | None:
+        """Return the end token of an answer to `prompt`."""
+        return self.of_text if prompt.is_plain_text and self.of_text is not None else self.of_turn

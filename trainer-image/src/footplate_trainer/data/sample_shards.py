@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footplate_contracts.v1alpha1.data import OverlongPolicy
-from footplate_trainer.data.dtypes import OFFSET_DTYPE, PROMPT_DTYPE, token_dtype
 from footplate_trainer.data.layout import DataFile, ShardRecord, TokenType
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.shards import TokenShards, memory_map
-from footplate_trainer.data.writer import ShardWriter, write_file
+from footplate_trainer.data.writer import OFFSET_DTYPE, PROMPT_DTYPE, ShardWriter, token_dtype, write_file
 from footplate_trainer.errors import DataCorrupt
 
 Bools = NDArray[np.bool_]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import sentencepiece
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
 from sentencepiece import sentencepiece_model_pb2 as protobuf
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -92,7 +93,7 @@ def from_model(content: bytes) -> tuple[Tokenizer, Encode]:
     try:
         model.ParseFromString(content)
         processor = sentencepiece.SentencePieceProcessor(model_proto=content)
-    except Exception as error:  # noqa: BLE001 - protobuf and SentencePiece each have their own
+    except (DecodeError, RuntimeError) as error:
         raise ValueError(f"is no SentencePiece model: {error}") from None
     tokenizer = Tokenizer(_pieces(model))
     steps = _normalizer(model.normalizer_spec)

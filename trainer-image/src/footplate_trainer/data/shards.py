@@ -26,7 +26,6 @@ from footplate_trainer.data.check import (
     read_manifest,
     verify_checksum,
 )
-from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     RecordKind,
@@ -35,6 +34,7 @@ from footplate_trainer.data.layout import (
     SpecialTokenRole,
 )
 from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.writer import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
 from footplate_trainer.errors import DataCorrupt, DataError, UserMistake
 from footplate_trainer.node_cache import (
     CachedCopy,

@@ -30,9 +30,8 @@ from footplate_trainer.data.datasets import (
 )
 from footplate_trainer.data.layout import RecordKind, ShardManifest, SpecialTokenRole
 from footplate_trainer.data.mixture import Mixture, MixtureSource
-from footplate_trainer.data.preference_dataset import OrpoDataset, PreferenceDataset
+from footplate_trainer.data.preference_dataset import OrpoDataset, PreferenceDataset, RatingDataset
 from footplate_trainer.data.prompt_dataset import PromptDataset
-from footplate_trainer.data.rating_dataset import RatingDataset
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake
 

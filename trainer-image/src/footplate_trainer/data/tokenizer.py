@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from footplate_planning.span_corruption import SENTINELS
-from footplate_trainer.data.layout import SpecialIds, SpecialTokenRole
-from footplate_trainer.data.special_names import ALIASES
+from footplate_trainer.data.layout import ALIASES, SpecialIds, SpecialTokenRole
+from footplate_trainer.data.tokenizer_json import parse_tokenizer
 
 T = TypeVar("T")
 Encode = Callable[[list[str]], list[list[int]]]
@@ -189,8 +189,8 @@ def _read(path: Path) -> tuple[Tokenizer, ConversionCheck | None]:
         tokenizer, reference = read_model(path)
         return tokenizer, ConversionCheck(str(path), reference)
     try:
-        return Tokenizer.from_file(str(path)), None
-    except Exception as error:  # noqa: BLE001 - the library raises plain Exception for what it cannot parse
+        return parse_tokenizer(path.read_bytes()), None
+    except (OSError, ValueError) as error:
         raise ValueError(f"--tokenizer {path} is no tokenizer.json: {error}") from None
 
 

@@ -17,17 +17,26 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
 from footplate_trainer.data.layout import MANIFEST_FILE, DataFile, ShardManifest, ShardRecord, TokenType
 from footplate_trainer.errors import DataError, WriteInProgress
 from footplate_trainer.storage import open_storage, sync_folder
+
+OFFSET_DTYPE: Final = np.dtype("<u8")
+VALUE_DTYPE: Final = np.dtype("<f4")
+PROMPT_DTYPE: Final = np.dtype("<u4")
+
+
+def token_dtype(token_type: TokenType) -> np.dtype[np.generic]:
+    """Return the numpy type of one stored token."""
+    return np.dtype("<u2" if token_type is TokenType.UINT16 else "<u4")
+
 
 LOCK_FILE: Final = ".lock"
 
@@ -123,18 +132,16 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir(exist_ok=True)
-        with _locked(partial / LOCK_FILE, out):
-            try:
-                _clear(partial)
-                yield partial
-                sync_folder(partial)
-                partial.rename(out)
-                # Last, so that whoever waits for this lock finds the folder gone.
-                (out / LOCK_FILE).unlink()
-                sync_folder(out.parent)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
+        with _locked(partial / LOCK_FILE, out), ExitStack() as on_error:
+            on_error.callback(shutil.rmtree, partial, ignore_errors=True)
+            _clear(partial)
+            yield partial
+            sync_folder(partial)
+            partial.rename(out)
+            # Last, so that whoever waits for this lock finds the folder gone.
+            (out / LOCK_FILE).unlink()
+            sync_folder(out.parent)
+            on_error.pop_all()
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import JsonValue
-from tokenizers import Tokenizer
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.stages import STAGES
@@ -20,10 +19,11 @@ from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_planning import compatibility
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout, lookup
-from footplate_trainer.checkpoint.lineage_checkpoint import find_pinned_checkpoint
+from footplate_trainer.checkpoint.lookup import find_pinned_checkpoint
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointSource
 from footplate_trainer.checkpoint.training_state import flatten_key, key_differences
+from footplate_trainer.data.tokenizer_json import parse_tokenizer
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
 from footplate_trainer.huggingface.initial import folder_model
@@ -186,8 +186,7 @@ def check_tokenizer(found: ModelSource, ours: bytes, vocabulary: int) -> None:
 
 def _tokens(found: ModelSource, tokenizer: bytes) -> Mapping[int, str]:
     try:
-        vocabulary = Tokenizer.from_str(tokenizer.decode()).get_vocab(with_added_tokens=True)
-    except Exception as error:
-        # The library raises plain Exception for what it cannot parse.
+        vocabulary = parse_tokenizer(tokenizer).get_vocab(with_added_tokens=True)
+    except ValueError as error:
         raise found.user_mistake(f"its tokenizer.json cannot be read: {error}") from error
     return {number: token for token, number in vocabulary.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 _IN_FRONT: Final = 4
@@ -79,3 +80,13 @@ class StopRule:
         longest = max(len(text.encode()) for text in self.texts)
         text = text_of(tokens[-(longest + _IN_FRONT) :])
         return any(stop in text for stop in self.texts)
+
+
+def partition_requests(requests: Sequence[GenerationRequest], copies: int) -> list[list[GenerationRequest]]:
+    """Split requests into consecutive parts, one for each of `copies`, whose sizes differ by at most one.
+
+    An answer is the same wherever it is sampled; siblings of a prompt, which share its keys, stay together.
+    """
+    assert copies > 0
+    bounds = [len(requests) * copy // copies for copy in range(copies + 1)]
+    return [list(requests[first:end]) for first, end in pairwise(bounds)]

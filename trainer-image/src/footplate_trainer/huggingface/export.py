@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from footplate_contracts.stages import STAGES
@@ -19,6 +18,7 @@ from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.tensor_reader import load_tensors
+from footplate_trainer.data.tokenizer_json import parse_tokenizer
 from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.huggingface.adapter import with_merged_adapters, write_adapter
 from footplate_trainer.huggingface.folder import ModelFolder
@@ -86,7 +86,7 @@ def _padding(companions: SavedProcessors, tokenizer: bytes, rows: int) -> Paddin
 
     Logs a warning if transformers will read some scores at another token, or cannot score batches.
     """
-    tokens = Tokenizer.from_str(tokenizer.decode())
+    tokens = parse_tokenizer(tokenizer)
     said = (companions.token_ids().get("pad_token_id"), companions.special_tokens().get("pad_token"))
     padding = find_padding_token(said, tokens, end_token_ids(companions, tokens, rows), rows)
     if padding is None:

@@ -16,7 +16,7 @@ from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.config import model_shape
 from footplate_planning.model_overrides import apply_overrides
 from footplate_trainer.checkpoint import lookup
-from footplate_trainer.checkpoint.lineage_checkpoint import find_pinned_checkpoint
+from footplate_trainer.checkpoint.lookup import find_pinned_checkpoint
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder

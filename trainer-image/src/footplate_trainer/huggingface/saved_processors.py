@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Final
 
-from tokenizers import Tokenizer
-
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.data.chat.model_template import DEFAULT, JINJA_FILE, special_tokens_in, templates_in
+from footplate_trainer.data.tokenizer_json import parse_tokenizer
 from footplate_trainer.errors import CheckpointDamaged
 from footplate_trainer.huggingface.folder import CONFIG_FILE
 
@@ -160,7 +159,7 @@ def tokenizer_mismatch(companions: SavedProcessors, theirs: bytes | None, ours: 
     else:
         try:
             expected = _vocabulary(theirs)
-        except Exception as error:  # noqa: BLE001 - the library raises plain Exception for what it cannot parse
+        except ValueError as error:
             return f"the tokenizer.json there cannot be read: {error}"
     for token, there in sorted(expected.items(), key=itemgetter(1)):
         here = vocabulary.get(token)
@@ -170,7 +169,7 @@ def tokenizer_mismatch(companions: SavedProcessors, theirs: bytes | None, ours: 
 
 
 def _vocabulary(tokenizer: bytes) -> dict[str, int]:
-    return Tokenizer.from_str(tokenizer.decode()).get_vocab(with_added_tokens=True)
+    return parse_tokenizer(tokenizer).get_vocab(with_added_tokens=True)
 
 
 def _check(name: str, content: bytes) -> None:

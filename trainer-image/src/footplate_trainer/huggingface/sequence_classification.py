@@ -15,7 +15,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer
 
 from footplate_trainer.checkpoint.training_state import HeldOutScores
-from footplate_trainer.data.special_names import ALIASES
+from footplate_trainer.data.layout import ALIASES
 
 CLASS: Final = "ForSequenceClassification"
 _LANGUAGE_MODEL: Final = re.compile(r"(ForCausalLM|LMHeadModel)$")

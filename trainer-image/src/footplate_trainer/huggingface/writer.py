@@ -16,7 +16,7 @@ from torch import Tensor
 
 from footplate_contracts.v1alpha1.model import Model, PositionName
 from footplate_planning.config import shape_of
-from footplate_trainer.data.special_names import ALIASES
+from footplate_trainer.data.layout import ALIASES
 from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE
 from footplate_trainer.huggingface.model_config import config_of
 from footplate_trainer.huggingface.reader import json_bytes

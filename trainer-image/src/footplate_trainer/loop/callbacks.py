@@ -103,28 +103,23 @@ class Callbacks(Callback):
         self._callbacks = [callback for callback in callbacks if callback is not None]
 
     def before_data(self, step: int) -> None:
-        """See Callback."""
         for callback in self._callbacks:
             callback.before_data(step)
 
     def before_compute(self, step: int) -> StepFlags:
-        """See Callback."""
         flags = StepFlags()
         for callback in self._callbacks:
             flags |= callback.before_compute(step)
         return flags
 
     def after_step(self, step: TrainedStep) -> None:
-        """See Callback."""
         for callback in self._callbacks:
             callback.after_step(step)
 
     def after_last_step(self) -> None:
-        """See Callback."""
         for callback in self._callbacks:
             callback.after_last_step()
 
     def close(self) -> None:
-        """See Callback."""
         for callback in self._callbacks:
             callback.close()

@@ -13,8 +13,7 @@ from torch import Tensor
 from footplate_trainer.data.loader import MicroBatch
 from footplate_trainer.model.dropout import DropoutSeed
 from footplate_trainer.model.head_chunks import IGNORED
-from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.inputs import Inputs, Targets
 from footplate_trainer.parallel.context_parallel import shard_sequence
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.stage_module import MicroBatchInputs

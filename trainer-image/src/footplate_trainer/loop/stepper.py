@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from itertools import compress
+from typing import Final
 
 import torch
 import torch.distributed as dist
@@ -29,13 +30,16 @@ from footplate_trainer.optim.gradient_clipping import GradientMonitor, clip_grad
 from footplate_trainer.optim.optimizer import ShardedOptimizer
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.gradients import Gradients
-from footplate_trainer.parallel.loss_objective import ScoreCollector, gather_rows
-from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.loss_objective import gather_rows, score_collector
+from footplate_trainer.parallel.objective import Collector, GlobalBatch, Objective
 from footplate_trainer.parallel.parallel_model import ParallelModel
 from footplate_trainer.parallel.reference import Reference
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
-from footplate_trainer.parallel.value_objective import ValueCollector
+from footplate_trainer.parallel.value_objective import value_collector
 from footplate_trainer.parallel.world import DistributedContext, seed_step
+
+VALUE_NORM: Final = "value/gradient_norm"
+POLICY_LOSS: Final = "policy/loss"
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,6 @@ class Stepper:
         divisor = objective.divisor(counts).item() if counts else 1.0
         return Evaluation(loss / divisor, objective.reported_means(tally.means(tallied), counts))
 
-    @torch.no_grad()
     def scores(
         self, batch: StepBatch, asked: ScoreRequest, reference: Reference | None = None
     ) -> list[Tensor]:
@@ -198,38 +201,31 @@ class Stepper:
         In the order of Scores, 0 where no label counts; of whole rows, on all ranks that have the last
         layers, and none elsewhere. Collective.
         """
-        micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
-        collected = ScoreCollector(asked)
-        if reference is not None:
-            reference.run(micro_batches, collected)
-        else:
-            self._module.eval()
-            self._forward(micro_batches, collected)
-            self._module.train()
-        if not collected.in_order:
-            return []
-        group = self._grid.context_group
-        return [
-            gather_rows(collected.scores_for(micro.targets), group)[..., : given.tokens.shape[1]]
-            for micro, given in zip(micro_batches, batch.micro_batches, strict=True)
-        ]
+        return self._collected(batch, score_collector(asked), reference)
 
-    @torch.no_grad()
     def values(self, batch: StepBatch) -> list[Tensor]:
         """Compute the value at each position by the model, which has one output.
 
         Shaped as `scores`, of one number.
         """
+        return self._collected(batch, value_collector())
+
+    @torch.no_grad()
+    def _collected(
+        self, batch: StepBatch, collector: Collector, reference: Reference | None = None
+    ) -> list[Tensor]:
         micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
-        collected = ValueCollector()
-        self._module.eval()
-        self._forward(micro_batches, collected)
-        self._module.train()
-        if not collected.in_order:
+        if reference is not None:
+            reference.run(micro_batches, collector)
+        else:
+            self._module.eval()
+            self._forward(micro_batches, collector)
+            self._module.train()
+        if not collector.in_order:
             return []
         group = self._grid.context_group
         return [
-            gather_rows(collected.values_for(micro.targets)[None], group)[..., : given.tokens.shape[1]]
+            gather_rows(collector.numbers_for(micro.targets), group)[..., : given.tokens.shape[1]]
             for micro, given in zip(micro_batches, batch.micro_batches, strict=True)
         ]
 
@@ -282,3 +278,30 @@ class Stepper:
             rank=rank if rank < nobody else None,
             step=number - 1,
         )
+
+
+@dataclass(frozen=True)
+class PolicyValueStepper:
+    """Steps of a policy and its value model; see train.Steps.
+
+    Both share one schedule; each has its own optimizer, gradient norm and clip, and neither is updated before
+    the gradients of both are known to be finite. A step returns the policy's result, but the sum of both
+    losses.
+    """
+
+    policy: Stepper
+    value: Stepper
+    places: Callable[[int], StepBatch]  # by a step's number, from 1: what the value model learns in it
+
+    @property
+    def stopwatch(self) -> Stopwatch:
+        """The stopwatch that both steppers share."""
+        return self.policy.stopwatch
+
+    def step(self, number: int, batch: StepBatch, rate: float, flags: StepFlags) -> StepResult:
+        """See train.Steps."""
+        of_policy = self.policy.compute(number, batch, rate, flags)
+        of_value = self.value.compute(number, self.places(number), rate, StepFlags())
+        policy, value = self.policy.update(of_policy), self.value.update(of_value)
+        told = {POLICY_LOSS: policy.loss, VALUE_NORM: value.gradient_norm}
+        return replace(policy, loss=policy.loss + value.loss, means={**policy.means, **value.means, **told})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -34,3 +35,20 @@ class BlockInputs:
     rotary: tuple[Tensor, Tensor] | None = None  # tables over the positions of x
     dropout_seed: DropoutSeed | None = None
     positions: Tensor | None = None  # as in Inputs
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels and values of a micro-batch; n = b, but 2b for pairs: sequence 2i a query, 2i + 1 its positive.
+
+    A context rank has labels of some positions only; all else is of whole rows.
+    """
+
+    labels: Tensor  # int64 [n, length], IGNORED where nothing is to be predicted
+    documents: Tensor  # int32 [n, length], -1 on padding
+    values: Tensor  # fp32 [b], what a regression should give
+    real: Tensor  # bool [b], False for samples that only even out the ranks
+    positions: Tensor | None = None  # int64, those of `labels` in the row; None: all
+    sequences: Tensor | None = None  # int32 [n, D, 4], see SequenceField
+    token_values: Mapping[str, Tensor] = field(default_factory=dict)  # fp32 [n, length] each, by label
+    sequence_values: Mapping[str, Tensor] = field(default_factory=dict)  # fp32 or fp64 [n, D] each

@@ -43,8 +43,7 @@ from torch import Tensor, nn
 from footplate_contracts.v1alpha1.model import PositionName
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention import AttentionState, MultiHeadAttention
-from footplate_trainer.model.dropout import HashDropout, HashRandomModule
-from footplate_trainer.model.embedding_noise import EmbeddingNoise, document_lengths
+from footplate_trainer.model.dropout import BITS, DropoutSeed, HashDropout, HashRandomModule
 from footplate_trainer.model.inputs import Inputs, States
 from footplate_trainer.model.linear import Linear, LowRankAdapter, apply_linear
 from footplate_trainer.model.tiles import Tiles
@@ -208,3 +207,33 @@ def positions_in_documents(documents: Tensor) -> Tensor:
     begins = torch.ones_like(documents, dtype=torch.bool)
     begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
     return places - torch.where(begins, places, 0).cummax(dim=1).values
+
+
+class EmbeddingNoise(HashRandomModule):
+    """Module that adds the noise in training; the noise is drawn by hash, like dropout masks."""
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__("embedding.noise")
+        self.alpha = alpha
+
+    def forward(
+        self, x: Tensor, lengths: Tensor, seed: DropoutSeed | None, positions: Tensor | None = None
+    ) -> Tensor:
+        """Add noise to x [batch, length, hidden]; `lengths` [batch, length] of each token's document."""
+        if not (self.training and self.alpha > 0):
+            return x
+        assert seed is not None, "noise needs to know step and samples"
+        uniform = self.random_integers(x.shape, x.device, seed, positions).float() * (2.0 / (1 << BITS)) - 1.0
+        size = self.alpha / (lengths.float() * x.shape[-1]).sqrt()
+        return x + (uniform * size[..., None]).to(x.dtype)
+
+
+def document_lengths(documents: Tensor) -> Tensor:
+    """Count the row's tokens that are in each token's document: int64 [batch, length].
+
+    `documents` [batch, length] numbers the document of each token, from -1 on, below the length.
+    """
+    numbers = documents.long() + 1
+    counts = torch.zeros(len(numbers), numbers.shape[1] + 2, dtype=torch.int64, device=documents.device)
+    counts.scatter_add_(1, numbers, torch.ones_like(numbers))
+    return counts.gather(1, numbers)

@@ -97,7 +97,6 @@ class PolicyLoss(SequenceLoss):
         )
 
     def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
-        """See SequenceLoss."""
         now = policy_log_probabilities(tokens)
         old = tokens.values.get(OLD, now.detach())
         log_ratio = self._sequence_log_ratio(tokens, now, old) if self.by_sequence else now - old
@@ -113,7 +112,6 @@ class PolicyLoss(SequenceLoss):
         return (losses.double() * self._weights(tokens)).sum()
 
     def divisor(self, counts: Counts) -> Tensor:
-        """See SequenceLoss."""
         count = TOKENS if self.aggregation is Aggregation.TOKEN_MEAN else ANSWERS
         return counts[count].clamp(min=1)
 

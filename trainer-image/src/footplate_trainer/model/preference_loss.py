@@ -7,7 +7,6 @@ answer has the higher reward, ties counting as wrong, and the margin between the
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -15,7 +14,13 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from footplate_contracts.v1alpha1.preference import LogProbabilities, Preference, PreferenceLoss, Smoothing
+from footplate_contracts.v1alpha1.preference import (
+    PREFERENCE_LOSSES,
+    LogProbabilities,
+    Preference,
+    PreferenceLoss,
+    Smoothing,
+)
 from footplate_trainer.model.metric_sums import Counts
 from footplate_trainer.model.objectives.preference import (
     hinge_loss,
@@ -71,21 +76,26 @@ class _Answers:
 
 @dataclass(frozen=True)
 class PairwiseLoss(SequenceLoss):
-    """Loss of the two answers of each pair; its mean over the pairs of the step."""
+    """Loss of the two answers of each pair; its mean over the pairs of the step.
+
+    Log-ratios to the reference are compared or, without one, the means of log p.
+    """
 
     settings: Preference
     span = LossSpan.SEQUENCE
     names = _NAMES
 
     def divisor(self, counts: Counts) -> Tensor:
-        """See SequenceLoss."""
         return counts[PAIRS].clamp(min=1)
 
     def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
-        """See SequenceLoss."""
-        answers = _Answers.of(tokens)
-        compared = self.unscaled_rewards(answers, tokens)
-        rewards = require_resolved(self.settings.beta) * compared.detach()
+        answers, settings = _Answers.of(tokens), self.settings
+        if PREFERENCE_LOSSES[settings.loss].needs_reference:
+            reference = tokens.sequence_values[REFERENCE].double().flatten()
+            compared = answers.log_probabilities - reference[answers.places]
+        else:
+            compared = answers.means
+        rewards = require_resolved(settings.beta) * compared.detach()
         chosen, rejected = rewards.unbind(1)
         for name, numbers in (
             (_CHOSEN, chosen),
@@ -94,87 +104,50 @@ class PairwiseLoss(SequenceLoss):
             (_MARGIN, chosen - rejected),
         ):
             totals.tally.add(name, numbers.sum(), len(numbers))
-        return self.losses(compared, answers).sum()
-
-    @abstractmethod
-    def unscaled_rewards(self, answers: _Answers, tokens: LossInputs) -> Tensor:
-        """Return the numbers of the answers to compare: fp64 [pairs, 2]."""
-
-    @abstractmethod
-    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
-        """Return the losses, [pairs]."""
+        return _FORMULAS[settings.loss](settings, answers, compared).sum()
 
 
-@dataclass(frozen=True)
-class LogRatioLoss(PairwiseLoss):
-    """Loss of log-ratios to the reference."""
-
-    def unscaled_rewards(self, answers: _Answers, tokens: LossInputs) -> Tensor:
-        """See PairwiseLoss."""
-        return (
-            answers.log_probabilities - tokens.sequence_values[REFERENCE].double().flatten()[answers.places]
-        )
+def _sigmoid(settings: Preference, answers: _Answers, compared: Tensor) -> Tensor:
+    loss = robust_loss if settings.smoothing is Smoothing.ROBUST else sigmoid_loss
+    smoothing = require_resolved(settings.label_smoothing)
+    return loss(compared[:, 0], compared[:, 1], require_resolved(settings.beta), smoothing)
 
 
-@dataclass(frozen=True)
-class SigmoidLoss(LogRatioLoss):
-    """`sigmoid`: DPO's own loss, conservative or robust against wrong preferences."""
-
-    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
-        """See PairwiseLoss."""
-        loss = robust_loss if self.settings.smoothing is Smoothing.ROBUST else sigmoid_loss
-        smoothing = require_resolved(self.settings.label_smoothing)
-        return loss(compared[:, 0], compared[:, 1], require_resolved(self.settings.beta), smoothing)
+def _hinge(settings: Preference, answers: _Answers, compared: Tensor) -> Tensor:
+    return hinge_loss(compared[:, 0], compared[:, 1], require_resolved(settings.beta))
 
 
-@dataclass(frozen=True)
-class HingeLoss(LogRatioLoss):
-    """`hinge`: no loss beyond a margin."""
+def _ipo(settings: Preference, answers: _Answers, compared: Tensor) -> Tensor:
+    beta, (chosen, rejected) = require_resolved(settings.beta), compared.unbind(1)
+    if settings.log_probabilities is LogProbabilities.SUM:
+        return ipo_sum_loss(chosen, rejected, beta)
+    return ipo_average_loss(chosen, rejected, answers.tokens[:, 0], answers.tokens[:, 1], beta)
 
-    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
-        """See PairwiseLoss."""
-        return hinge_loss(compared[:, 0], compared[:, 1], require_resolved(self.settings.beta))
+
+def _simpo(settings: Preference, answers: _Answers, compared: Tensor) -> Tensor:
+    beta, margin = require_resolved(settings.beta), require_resolved(settings.margin)
+    return simpo_loss(compared[:, 0], compared[:, 1], beta, margin)
+
+
+def _orpo(settings: Preference, answers: _Answers, compared: Tensor) -> Tensor:
+    return orpo_loss(compared[:, 0], compared[:, 1], require_resolved(settings.beta))
+
+
+# The losses, [pairs], from the settings, both answers, and the numbers that are compared, [pairs, 2].
+_FORMULAS: Final[Mapping[PreferenceLoss, Callable[[Preference, _Answers, Tensor], Tensor]]] = {
+    PreferenceLoss.SIGMOID: _sigmoid,
+    PreferenceLoss.HINGE: _hinge,
+    PreferenceLoss.IPO: _ipo,
+    PreferenceLoss.SIMPO: _simpo,
+    PreferenceLoss.ORPO: _orpo,
+}
 
 
 @dataclass(frozen=True)
-class IpoLoss(LogRatioLoss):
-    """`ipo`: squared distance from a target margin, of means or of sums over tokens."""
-
-    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
-        """See PairwiseLoss."""
-        beta, (chosen, rejected) = require_resolved(self.settings.beta), compared.unbind(1)
-        if self.settings.log_probabilities is LogProbabilities.SUM:
-            return ipo_sum_loss(chosen, rejected, beta)
-        return ipo_average_loss(chosen, rejected, answers.tokens[:, 0], answers.tokens[:, 1], beta)
-
-
-@dataclass(frozen=True)
-class SimpoLoss(PairwiseLoss):
-    """`simpo`: loss of means of log p, without a reference."""
-
-    def unscaled_rewards(self, answers: _Answers, tokens: LossInputs) -> Tensor:
-        """See PairwiseLoss."""
-        return answers.means
-
-    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
-        """See PairwiseLoss."""
-        return simpo_loss(
-            compared[:, 0],
-            compared[:, 1],
-            require_resolved(self.settings.beta),
-            require_resolved(self.settings.margin),
-        )
-
-
-@dataclass(frozen=True)
-class OrpoLoss(SimpoLoss):
+class OrpoLoss(PairwiseLoss):
     """`orpo`: odds of the means of log p, and the likelihood of the chosen answers' trained tokens."""
 
     names = _NAMES_OF_ORPO
-
-    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
-        """See PairwiseLoss."""
-        return orpo_loss(compared[:, 0], compared[:, 1], require_resolved(self.settings.beta))
 
     def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
         """Sum the loss; see SequenceLoss. The likelihood, a mean over tokens, becomes a mean over pairs."""
@@ -201,7 +174,6 @@ class KtoLoss(SequenceLoss):
     names = (_CHOSEN, _REJECTED, "kl")
 
     def divisor(self, counts: Counts) -> Tensor:
-        """See SequenceLoss."""
         return counts[SAMPLES].clamp(min=1)
 
     def step_sums(self, tokens: LossInputs) -> Tensor:
@@ -210,7 +182,6 @@ class KtoLoss(SequenceLoss):
         return torch.stack((mismatched.sum(), mismatched.new_tensor(len(mismatched))))
 
     def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
-        """See SequenceLoss."""
         assert totals.survey is not None
         total, count = totals.survey
         divergence = kto_divergence(total / count.clamp(min=1))
@@ -230,19 +201,11 @@ class KtoLoss(SequenceLoss):
         )
 
 
-_LOSSES: Final[Mapping[PreferenceLoss, Callable[[Preference], SequenceLoss]]] = {
-    PreferenceLoss.SIGMOID: SigmoidLoss,
-    PreferenceLoss.HINGE: HingeLoss,
-    PreferenceLoss.IPO: IpoLoss,
-    PreferenceLoss.KTO: KtoLoss,
-    PreferenceLoss.ORPO: OrpoLoss,
-    PreferenceLoss.SIMPO: SimpoLoss,
-}
-
-
 def build_preference_loss(settings: Preference) -> SequenceLoss:
     """Build the loss of a resolved spec.preference."""
-    return _LOSSES[settings.loss](settings)
+    kinds: dict[PreferenceLoss, Callable[[Preference], SequenceLoss]]
+    kinds = {PreferenceLoss.KTO: KtoLoss, PreferenceLoss.ORPO: OrpoLoss}
+    return kinds.get(settings.loss, PairwiseLoss)(settings)
 
 
 def require_resolved(value: Value | None) -> Value:

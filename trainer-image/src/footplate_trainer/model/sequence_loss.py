@@ -15,9 +15,9 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.metric_sums import Counts, MetricSums
 from footplate_trainer.model.sequence_field import SequenceField
-from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.token_loss import ScoreRequest, TokenScores
 
 
@@ -121,16 +121,3 @@ class SequenceLoss(ABC):
     def divisor(self, counts: Counts) -> Tensor:
         """Return the divisor of the step's sum: at least 1."""
         return next(iter(counts.values())).clamp(min=1)
-
-
-@dataclass(frozen=True)
-class WeightedCrossEntropy(SequenceLoss):
-    """Cross-entropy weighted by the data's `weight` per token (1 without); its mean over labels."""
-
-    def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
-        """See SequenceLoss."""
-        losses = -tokens.log_probabilities
-        weights = tokens.values.get("weight")
-        if weights is not None:
-            losses = losses * weights
-        return losses.double().sum()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.inputs import Targets
 
 # What held-out scores are, as rows call it: stages that use them divide by the one, less the other.
 MEAN: Final = "score/mean"

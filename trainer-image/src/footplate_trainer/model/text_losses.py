@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.inputs import Targets
 
 
 def mean_pool(hidden: Tensor, documents: Tensor) -> Tensor:

@@ -56,10 +56,6 @@ class Tiles:
         """List the sizes for rows of `width` numbers."""
         return [size for size in self.sizes if size * width <= MOST_NUMBERS or size == self.sizes[-1]]
 
-    def smallest_size_for(self, rows: int) -> int:
-        """Return the smallest size with space for `rows`, or the largest."""
-        return min((size for size in self.sizes if size >= rows), default=self.sizes[0])
-
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return x [..., inputs] times `weight` [outputs, inputs], plus `bias` [outputs].
 

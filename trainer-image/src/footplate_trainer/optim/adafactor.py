@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.training import Optimizer
+from footplate_trainer.optim.elementwise import get_weight_decay
 from footplate_trainer.optim.gradient_clipping import square_norm
-from footplate_trainer.optim.weight_decay import get_weight_decay
 from footplate_trainer.parallel.data_parallel import dtensor_like
 from footplate_trainer.parallel.local_shard import local_shard, trained_parameters
 from footplate_trainer.parallel.partial_sums import PartialSum, complete_sums, dtensor_along, shard_groups

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.training import Optimizer, OptimizerName
-from footplate_trainer.optim.weight_decay import get_weight_decay
 from footplate_trainer.parallel.data_parallel import dtensor_like
 from footplate_trainer.parallel.local_shard import local_shard, trained_parameters
 
@@ -79,3 +78,13 @@ def _torch_optimizer(
     betas = (settings.betas[0], settings.betas[1])
     adam = rule(groups, lr=settings.learning_rate, betas=betas, eps=settings.epsilon, fused=True)
     return adam, ("exp_avg", "exp_avg_sq")
+
+
+def get_weight_decay(parameter: Tensor, settings: Optimizer) -> float:
+    """Return the weight decay of `parameter` under resolved `settings`: matrices decay, embeddings included.
+
+    Norms and biases are vectors: a norm weight has no scale to restrain, and a bias no capacity to limit.
+    Embeddings decay, as in GPT-2's, Llama's and BERT's usual recipes; a tied one is the output head as well.
+    """
+    assert settings.weight_decay is not None, "resolve() fills this in"
+    return settings.weight_decay if parameter.ndim > 1 else 0.0

@@ -1,17 +1,32 @@
-"""Batch invariance over ranks: each rank checks its own machine, and all must compute the same bits."""
+"""Batch-invariant decoding: a sequence's results have the same bits in any batch.
+
+They do not depend on anything else in the pass: other sequences, in the same row or in others, pieces of
+prompts, padding. This holds for generation and for training, so that the log-probabilities of both are equal,
+bit by bit. Each rank checks its own machine, and all must compute the same bits.
+"""
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
 import torch
+from torch import nn
 
 from footplate_trainer.errors import TrainerError
-from footplate_trainer.model.batch_invariance import make_batch_invariant
+from footplate_trainer.model.attention import MultiHeadAttention
 from footplate_trainer.model.decoder import Decoder
+from footplate_trainer.model.feed_forward import FeedForward
+from footplate_trainer.model.invariant_attention import InvariantAttention
+from footplate_trainer.model.linear import Linear, LowRankAdapter
 from footplate_trainer.model.network import TransformerNetwork
+from footplate_trainer.model.norm import RMSNorm
 from footplate_trainer.model.tile_check import InvariantTiles, NoInvariantTiles, find_invariant_tiles
 from footplate_trainer.model.tiles import Tiles
 from footplate_trainer.parallel.object_collectives import all_gather
 from footplate_trainer.parallel.world import DistributedContext
+
+NORMS: Final[tuple[type[nn.Module], ...]] = (RMSNorm, nn.LayerNorm)
 
 
 def apply_batch_invariance(
@@ -59,3 +74,19 @@ def require_equal(digests: list[dict[str, str]]) -> None:
                     f"rollout.batchInvariant: ranks {other} and {rank} compute {what} with other bits; let "
                     "all nodes be of one kind, with as many threads each, or leave batchInvariant out"
                 )
+
+
+def make_batch_invariant(network: Decoder, tiles: Tiles) -> None:
+    """Make `network` compute in `tiles`, in place; names stay. Call it before anything wraps its blocks."""
+    attention = InvariantAttention(network.shape, tiles)
+    network.tiles = tiles
+    network.attention_mask = attention.attention_mask
+    for module in network.modules():
+        if isinstance(module, Linear | LowRankAdapter):
+            module.tiles = tiles
+        elif isinstance(module, MultiHeadAttention):
+            module.attend = attention.attend
+        elif isinstance(module, FeedForward):
+            module.activation = partial(tiles.rows, module.activation)
+        elif isinstance(module, NORMS):
+            module.forward = partial(tiles.rows, module.forward)

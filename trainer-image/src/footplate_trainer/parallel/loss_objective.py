@@ -12,16 +12,16 @@ a coefficient for each of this rank's scores.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.metric_sums import Counts, MetricSums
 from footplate_trainer.model.sequence_loss import LossInputs, LossSpan, SequenceLoss, StepTotals
-from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.token_loss import (
     ScoreRequest,
     TokenScores,
@@ -30,7 +30,7 @@ from footplate_trainer.model.token_loss import (
     value_and_gradients,
 )
 from footplate_trainer.parallel.context_parallel import gather_sequence_shards
-from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.objective import Collector, GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion
 
 
@@ -42,11 +42,9 @@ class LossObjective(Objective):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """See Objective."""
         return self.sequence_loss.names
 
     def divisor(self, counts: Counts) -> Tensor:
-        """See Objective."""
         return self.sequence_loss.divisor(counts)
 
     def build_criterion(self, batch: GlobalBatch) -> Criterion:
@@ -54,7 +52,7 @@ class LossObjective(Objective):
         span, context = self.sequence_loss.span, batch.grid.context_group
         if span is LossSpan.TOKEN or (span is LossSpan.SEQUENCE and context is None):
             return _AtOnce(self.sequence_loss, StepTotals(batch.counts, batch.tally))
-        collected = ScoreCollector(self.sequence_loss.asked)
+        collected = score_collector(self.sequence_loss.asked)
         batch.run(collected)
         whole = [_Whole.of(targets, scores, context) for targets, scores in collected.in_order]
         tally = batch.tally
@@ -90,31 +88,20 @@ class LossObjective(Objective):
         return _Known(value.double(), part.dealt(torch.stack(derivatives)))
 
 
-@dataclass
-class ScoreCollector:
-    """A criterion without a loss that stores the scores of each label: for models that are not trained.
+def score_collector(asked: ScoreRequest | None = None) -> Collector:
+    """Return a collector of each label's scores, fp32 [numbers, n, length] in the order of Scores.
 
-    Run it without gradients (`evaluate` of a model's passes); only ranks that
-    have the last layers collect anything.
+    They are 0 at uncounted labels.
     """
 
-    asked: ScoreRequest = field(default_factory=ScoreRequest)
-    in_order: list[tuple[Targets, Tensor]] = field(default_factory=list)  # fp32 [numbers, n, length] each
-
-    def __call__(
-        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    def measure(
+        hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
-        """See Criterion."""
-        scores = token_scores(hidden, head, targets.labels, asked=self.asked, vocabulary=vocabulary)
-        self.in_order.append((targets, scores))
-        return hidden.new_zeros((), dtype=torch.float64)
+        return token_scores(
+            hidden, head, targets.labels, asked=asked or ScoreRequest(), vocabulary=vocabulary
+        )
 
-    def scores_for(self, targets: Targets) -> Tensor:
-        """Return one micro-batch's scores, whatever order a pipeline ran: fp32 [numbers, n, length].
-
-        In the order of Scores; 0 at uncounted labels.
-        """
-        return next(scores for other, scores in self.in_order if other is targets)
+    return Collector(measure)
 
 
 def gather_rows(numbers: Tensor, group: dist.ProcessGroup | None) -> Tensor:

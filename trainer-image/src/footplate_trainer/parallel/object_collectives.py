@@ -10,10 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch.distributed as dist
 
+from footplate_trainer.background import complete
 from footplate_trainer.errors import TrainerError
 
 Value = TypeVar("Value")
@@ -67,13 +69,8 @@ class _Work(Generic[Value]):
     def __init__(self, decide: Callable[[Callable[[int], None]], Value]) -> None:
         self.future: Future[Value] = Future()
         self.progress = 0
-        threading.Thread(target=self._run, args=(decide,), daemon=True).start()
-
-    def _run(self, decide: Callable[[Callable[[int], None]], Value]) -> None:
-        try:
-            self.future.set_result(decide(self._tell))
-        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-            self.future.set_exception(error)
+        work = partial(decide, self._tell)
+        threading.Thread(target=complete, args=(self.future, work), daemon=True).start()
 
     def _tell(self, progress: int) -> None:
         self.progress = progress

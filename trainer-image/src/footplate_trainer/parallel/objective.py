@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from footplate_trainer.model.head_chunks import VocabularyShard
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.metric_sums import Counts, MetricSums
-from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.text_losses import embedded_pairs, info_nce
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
@@ -61,6 +61,29 @@ class Objective(ABC):
         return means
 
 
+@dataclass
+class Collector:
+    """A criterion without a loss that stores numbers of each micro-batch: for models that are not trained.
+
+    Run it without gradients (`evaluate` of a model's passes); only ranks that have the last layers collect
+    anything.
+    """
+
+    measure: Criterion  # its results are stored, of whatever shape
+    in_order: list[tuple[Targets, Tensor]] = field(default_factory=list)
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        """Store the numbers of a micro-batch; see Criterion."""
+        self.in_order.append((targets, self.measure(hidden, head, targets, vocabulary=vocabulary)))
+        return hidden.new_zeros((), dtype=torch.float64)
+
+    def numbers_for(self, targets: Targets) -> Tensor:
+        """Return one micro-batch's numbers, whatever order a pipeline ran."""
+        return next(numbers for other, numbers in self.in_order if other is targets)
+
+
 @dataclass(frozen=True)
 class PerMicroBatch(Objective):
     """A loss that is the sum of its micro-batches' losses."""
@@ -68,7 +91,6 @@ class PerMicroBatch(Objective):
     criterion: Criterion
 
     def build_criterion(self, batch: GlobalBatch) -> Criterion:
-        """See Objective."""
         return self.criterion
 
 
@@ -80,15 +102,11 @@ class Contrastive(Objective):
 
     def build_criterion(self, batch: GlobalBatch) -> Criterion:
         """See Objective; runs the forward pass an extra time."""
-        seen: list[tuple[Targets, Tensor]] = []
-
-        def embed(
-            hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
-        ) -> Tensor:
-            seen.append((targets, embedded_pairs(hidden, targets)))
-            return hidden.new_zeros(())
-
-        batch.run(embed)
+        collected = Collector(
+            lambda hidden, head, targets, *, vocabulary=None: embedded_pairs(hidden, targets)
+        )
+        batch.run(collected)
+        seen = collected.in_order
         pairs = torch.stack([embedded for _, embedded in seen])  # [micro-batches, b, 2, width]
         real = torch.stack([targets.real for targets, _ in seen])
         losses, gradients = self._learn(pairs.flatten(0, 1), real.flatten())

@@ -8,24 +8,29 @@ data (docs/decisions/ADR-0005).
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import Precision
+from footplate_contracts.v1alpha1.training import ActivationCheckpointing, Precision
 from footplate_planning.config import model_shape
 from footplate_planning.topology import Topology, stage_layers
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.model.dropout import HashDropout
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.linear import make_output_require_grad
+from footplate_trainer.model.network import TransformerNetwork
 from footplate_trainer.model.network_factory import build_network
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.batch_invariance import apply_batch_invariance
-from footplate_trainer.parallel.blocks import apply_activation_checkpointing, compile_blocks
 from footplate_trainer.parallel.context_parallel import apply_context_parallel
 from footplate_trainer.parallel.data_parallel import GradientAccumulation, apply_fsdp
 from footplate_trainer.parallel.local_shard import local_shard
@@ -33,6 +38,16 @@ from footplate_trainer.parallel.mesh import Grid, make_mesh, open_grid
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModule, StageModules
 from footplate_trainer.parallel.tensor_parallel import apply_tensor_parallel
 from footplate_trainer.parallel.world import DistributedContext
+
+# What selective recomputation keeps: products of matrices and attention, which take the time.
+_KEPT = [
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+]
 
 
 class ForwardBackwardSchedule(Protocol):
@@ -171,3 +186,30 @@ def initialize(module: StageModules, seed: int, standard_deviation: float) -> No
         initialize_rows(rows, name, shard.start[0], seed, standard_deviation)
         shard.local.copy_(rows.narrow(1, shard.start[1], shard.local.shape[1]))
     module.sync_tied()
+
+
+def apply_activation_checkpointing(network: TransformerNetwork, which: ActivationCheckpointing) -> None:
+    """Make each block's backward pass recompute all its activations, or only the cheap ones.
+
+    Like compilation it wraps `forward` alone: the hooks around it, and parameter names, stay.
+    """
+    if which is ActivationCheckpointing.NONE:
+        return
+    keep = partial(create_selective_checkpoint_contexts, _KEPT)
+    chosen = {"context_fn": keep} if which is ActivationCheckpointing.SELECTIVE else {}
+    for block in network.blocks.values():
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, **chosen)
+
+
+def compile_blocks(network: TransformerNetwork) -> None:
+    """Compile each block; raise UserMistake if a CPU has no C++ compiler."""
+    if not torch.cuda.is_available() and not (shutil.which("g++") or shutil.which("clang++")):
+        raise UserMistake(
+            "training.compile needs a C++ compiler on this machine; install g++ or leave it out"
+        )
+    for block in network.blocks.values():
+        for module in block.modules():
+            # The compiler's own integers do not wrap around where a hash of 64 bits does.
+            if isinstance(module, HashDropout) and module.is_active:
+                module.draw = torch.compiler.disable(module.draw)  # type: ignore[no-untyped-call]  # torch's
+        block.forward = torch.compile(block.forward)

@@ -17,10 +17,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from footplate_trainer.model.head_chunks import VocabularyShard
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.linear import without_adapters
 from footplate_trainer.model.metric_sums import Counts
-from footplate_trainer.model.targets import Targets
-from footplate_trainer.parallel.loss_objective import ScoreCollector
+from footplate_trainer.parallel.loss_objective import score_collector
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.parallel_model import ParallelModel
@@ -80,11 +80,9 @@ class WithReference(Objective):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """See Objective."""
         return self.objective.names
 
     def divisor(self, counts: Counts) -> Tensor:
-        """See Objective."""
         return self.objective.divisor(counts)
 
     def build_criterion(self, batch: GlobalBatch) -> Criterion:
@@ -108,7 +106,7 @@ def reference_sums(
     Only ranks that have the last layers yield anything. Sums are fp64 [n, D] in the order of `sequences`, 0
     for an absent sequence, and equal on all context ranks, which share sequences. Collective.
     """
-    collected = ScoreCollector()
+    collected = score_collector()
     reference.run(micro_batches, collected)
     for targets, scores in collected.in_order:
         sums = _by_sequence(targets, scores[0])

@@ -9,7 +9,7 @@ scores.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -17,12 +17,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 from footplate_trainer.model.head_chunks import VocabularyShard
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.metric_sums import Counts, MetricSums
-from footplate_trainer.model.objectives.reward import centering_penalty, correctly_ranked_pairs, pairwise_loss
+from footplate_trainer.model.objectives.preference import (
+    centering_penalty,
+    correctly_ranked_pairs,
+    pairwise_loss,
+)
 from footplate_trainer.model.sequence_loss import pairs_in
 from footplate_trainer.model.sequence_scores import DEVIATION, MEAN, compute_sequence_scores
-from footplate_trainer.model.targets import Targets
-from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.objective import Collector, GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion
 
 _NAMES: Final = ("accuracy", "margin", "score/chosen", "score/rejected")
@@ -41,15 +45,12 @@ class RankedPairs(Objective):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """See Objective."""
         return (*_NAMES, MEAN, _SQUARES) if self.moments else _NAMES
 
     def divisor(self, counts: Counts) -> Tensor:
-        """See Objective."""
         return counts["pairs"].clamp(min=1)
 
     def build_criterion(self, batch: GlobalBatch) -> Criterion:
-        """See Objective."""
         first = batch.grid.coordinates.context == 0
         # Context ranks all know all scores of their rows: the first one's count.
         tally = batch.tally if first else MetricSums(self.names, batch.tally.sums.device)
@@ -86,29 +87,18 @@ class RankedPairs(Objective):
         ).sum()
 
 
-@dataclass
-class SequenceScoreCollector:
-    """A criterion without a loss that stores each sequence's score: for models that are not trained.
+def sequence_score_collector(context: dist.ProcessGroup | None = None) -> Collector:
+    """Return a collector of each sequence's score: fp32 [n, D], 0 for an absent sequence.
 
-    Run it without gradients (`evaluate` of a model's passes); only ranks that have the last layers collect
-    anything, and each context rank, in group `context`, has all scores of its rows.
+    Each context rank, in group `context`, has all scores of its rows.
     """
 
-    context: dist.ProcessGroup | None = None
-    in_order: list[tuple[Targets, Tensor]] = field(default_factory=list)  # fp32 [n, D] each
-
-    def __call__(
-        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    def measure(
+        hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
-        """See Criterion."""
-        self.in_order.append(
-            (targets, _of_all_ranks(compute_sequence_scores(hidden, head, targets), self.context))
-        )
-        return hidden.new_zeros((), dtype=torch.float64)
+        return _of_all_ranks(compute_sequence_scores(hidden, head, targets), context)
 
-    def scores_for(self, targets: Targets) -> Tensor:
-        """Return a micro-batch's scores, in any pipeline order: fp32 [n, D], 0 for an absent sequence."""
-        return next(scores for other, scores in self.in_order if other is targets)
+    return Collector(measure)
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 from footplate_planning.reshard import ReshardPlan, rollout_topology
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology, stage_layers
-from footplate_trainer.model.batch_invariance import make_batch_invariant as apply_tiles
 from footplate_trainer.model.decoder import Decoder
 from footplate_trainer.model.network_factory import build_network
 from footplate_trainer.parallel.batch_invariance import agreed_tiles
+from footplate_trainer.parallel.batch_invariance import make_batch_invariant as apply_tiles
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.mesh import Grid, create_groups, open_grid
 from footplate_trainer.parallel.relayout import Transfer

@@ -15,9 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from footplate_trainer.model.head_chunks import VocabularyShard
-from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.model.inputs import Inputs, Targets
 from footplate_trainer.model.network import TransformerNetwork
-from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.local_shard import local_shard, to_local
 from footplate_trainer.parallel.sequence_collectives import gather_sequence
 

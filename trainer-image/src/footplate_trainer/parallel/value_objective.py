@@ -8,19 +8,18 @@ positions of its rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.metric_sums import Counts, MetricSums
 from footplate_trainer.model.objectives.value import clipped_value_loss
-from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.loss_objective import row_positions
-from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.objective import Collector, GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion
 
 # What the data says of a place, fp32: the value there when the rollout began, and what was gained from there.
@@ -41,15 +40,12 @@ class ClippedValues(Objective):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """See Objective."""
         return (LOSS, CLIPPED)
 
     def divisor(self, counts: Counts) -> Tensor:
-        """See Objective."""
         return counts[PLACES].clamp(min=1)
 
     def build_criterion(self, batch: GlobalBatch) -> Criterion:
-        """See Objective."""
         return _Valuing(self, batch.tally)
 
     def loss(self, values: Tensor, said: Mapping[str, Tensor], tally: MetricSums) -> Tensor:
@@ -61,25 +57,15 @@ class ClippedValues(Objective):
         return self.weight * losses.sum()
 
 
-@dataclass
-class ValueCollector:
-    """A criterion without a loss that stores the value of each of this rank's positions, counted or not.
+def value_collector() -> Collector:
+    """Return a collector of the value at each of this rank's positions: fp32 [1, n, length]."""
 
-    Run it without gradients; only ranks that have the last layers collect anything.
-    """
-
-    in_order: list[tuple[Targets, Tensor]] = field(default_factory=list)  # fp32 [n, length] each
-
-    def __call__(
-        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    def measure(
+        hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
-        """See Criterion."""
-        self.in_order.append((targets, functional.linear(hidden.float(), head.float()).squeeze(-1)))
-        return hidden.new_zeros((), dtype=torch.float64)
+        return functional.linear(hidden.float(), head.float()).squeeze(-1)[None]
 
-    def values_for(self, targets: Targets) -> Tensor:
-        """Return a micro-batch's values, whatever order a pipeline ran: fp32 [n, length]."""
-        return next(values for other, values in self.in_order if other is targets)
+    return Collector(measure)
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,33 @@ is killed when its time is over. The rank accepts either a whole message of the 
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.rewards import messages
 from footplate_trainer.rewards.call_schedule import CallFailureKind
-from footplate_trainer.rewards.output_log import start_logging_lines
 from footplate_trainer.rewards.redaction import Redactor
+
+logger = logging.getLogger(__name__)
+
+LINES: Final = 1000  # of one process; a function that prints for each answer fills no disk
+LINE: Final = 500  # characters of one line
+_UNPRINTABLE: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)  # escapes of terminals, and other lines' ends
+
 
 START_SECONDS: Final = 300  # to import what the function needs; a scorer of one's own may be a large model
 _LEAVING_SECONDS: Final = 1  # from the end of its socket to that of a process
@@ -68,23 +79,22 @@ class FunctionProcess:
         """Start the process and wait until it is ready; UserMistake if its function cannot be called."""
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", _WORKER, str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=writing,
-                stderr=writing,
-                pass_fds=[theirs.fileno()],
-                env=self._environment,
-                start_new_session=True,
-            )
-        except BaseException:
-            os.close(reading)
-            ours.close()
-            raise
-        finally:
-            os.close(writing)
-            theirs.close()
+        with ExitStack() as on_error, theirs:
+            on_error.callback(os.close, reading)
+            on_error.callback(ours.close)
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", _WORKER, str(theirs.fileno()), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=writing,
+                    stderr=writing,
+                    pass_fds=[theirs.fileno()],
+                    env=self._environment,
+                    start_new_session=True,
+                )
+            finally:
+                os.close(writing)
+            on_error.pop_all()
         ours.setblocking(False)
         self._socket, self._reader = ours, messages.MessageReader()
         start_logging_lines(reading, self._reward, self._hidden)
@@ -180,3 +190,62 @@ def _how(code: int | None) -> str:
     if code >= 0:
         return f"its process ended with code {code}"
     return f"its process was ended by {signal.Signals(-code).name}"
+
+
+class OutputLines:
+    """A splitter of a byte stream into log lines."""
+
+    def __init__(self, hidden: Redactor, lines: int = LINES, longest: int = LINE) -> None:
+        self._hidden = hidden
+        self._left = lines
+        self._longest = longest
+        self._begun = b""
+        self._cut = False  # the line under way is longer than what is shown, and was shown
+
+    def feed(self, chunk: bytes) -> list[str]:
+        """Add `chunk` and return the lines to log."""
+        *whole, self._begun = (self._begun + chunk).split(b"\n")
+        lines = [] if self._cut and whole else [whole[0]] if whole else []
+        lines += whole[1:]
+        if whole:
+            self._cut = False
+        if self._cut:
+            self._begun = b""
+        elif len(self._begun) > 4 * self._longest:  # no line of so many characters is waited for
+            lines.append(self._begun)
+            self._begun, self._cut = b"", True
+        return self._told(lines)
+
+    def flush(self) -> list[str]:
+        """Return the last line, which has no line end."""
+        return self._told([self._begun] if self._begun else [])
+
+    def _told(self, lines: list[bytes]) -> list[str]:
+        texts = [self._text(line) for line in lines if line.strip()]
+        told = texts[: self._left]
+        if self._left and len(texts) >= self._left:
+            told.append("… what it prints from here on is left out")
+        self._left -= min(len(texts), self._left)
+        return told
+
+    def _text(self, line: bytes) -> str:
+        text = self._hidden.redact_text(_UNPRINTABLE.sub(" ", line.decode(errors="replace")).rstrip())
+        return text if len(text) <= self._longest else f"{text[: self._longest]}…"
+
+
+def start_logging_lines(reading: int, reward: str, hidden: Redactor) -> None:
+    """Log the lines from the file descriptor `reading` in a thread until it ends, then close it."""
+
+    def read() -> None:
+        lines = OutputLines(hidden)
+        with open(reading, "rb", buffering=0) as stream:
+            while chunk := stream.read(1 << 16):
+                _log(reward, lines.feed(chunk))
+        _log(reward, lines.flush())
+
+    threading.Thread(target=read, name=f"prints-of-{reward}", daemon=True).start()
+
+
+def _log(reward: str, lines: list[str]) -> None:
+    for line in lines:
+        logger.info("reward %s prints: %s", reward, line)

@@ -18,14 +18,16 @@ import queue
 import threading
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
 from footplate_contracts.v1alpha1.reward import RewardFunction, secret_names
-from footplate_trainer.rewards import length, number_match
+from footplate_trainer.background import complete
+from footplate_trainer.rewards import number_match
 from footplate_trainer.rewards.call_schedule import Batch, CallFailureKind, CallSchedule
-from footplate_trainer.rewards.checks import check_functions, worker_setup
-from footplate_trainer.rewards.environment import environment_of, pop_secrets
+from footplate_trainer.rewards.checks import check_functions, environment_of, pop_secrets, worker_setup
 from footplate_trainer.rewards.process import START_SECONDS, CallFailed, FunctionProcess
 from footplate_trainer.rewards.redaction import Redactor
 from footplate_trainer.rewards.reward_samples import (
@@ -113,12 +115,11 @@ class RewardFunctions:
             for index, function in enumerate(functions)
             if (set_up := worker_setup(function, index, columns)) is not None
         ]
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
             for started in [asker.start() for asker in self._askers]:
                 started.result()
-        except BaseException:
-            self.close()
-            raise
+            on_error.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -178,27 +179,24 @@ class _Asker:
 
     def _run(self) -> None:
         try:
-            try:
-                self._process.start()
-            except BaseException as error:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
-                self._started.set_exception(error)
+            complete(self._started, self._process.start)
+            if self._started.exception() is not None:
                 return
-            self._started.set_result(None)
             while (job := self._jobs.get()) is not None and not self._closing:
-                self._work(*job)
+                done: Future[None] = Future()
+                complete(done, partial(self._work, *job))
+                if (error := done.exception()) is not None:
+                    job[0].put(error)
         finally:
             self._process.end()
 
     def _work(self, asked: PendingRewards, samples: Batch) -> None:
-        try:
-            # One's own function is given many at once, as it may ask others about them at the same time;
-            # of what is built in an answer that takes for ever harms no other.
-            calls = CallSchedule(self.function.name, samples, AT_ONCE if self.function.function else 1)
-            while (batch := calls.next()) and not self._closing:
-                for sample, outcome in self._outcomes(calls, batch):
-                    asked.put(RewardResult(sample.key, self.function.name, outcome))
-        except BaseException as error:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
-            asked.put(error)
+        # A user's function gets many samples at once, as it may request others' opinions at the same time;
+        # a built-in reward gets one, so that an answer that takes for ever delays no other.
+        calls = CallSchedule(self.function.name, samples, AT_ONCE if self.function.function else 1)
+        while (batch := calls.next()) and not self._closing:
+            for sample, outcome in self._outcomes(calls, batch):
+                asked.put(RewardResult(sample.key, self.function.name, outcome))
 
     def _outcomes(self, calls: CallSchedule, batch: Batch) -> Sequence[tuple[RolloutSample, Outcome]]:
         request = [to_json(sample) for sample in batch]
@@ -216,7 +214,7 @@ class _Asker:
 def _computed(function: RewardFunction, sample: RolloutSample, max_tokens: int) -> Outcome:
     """Compute a reward that takes no time and runs no user code."""
     if function.length is not None:
-        return length.reward(len(sample.tokens), function.length.tokens, max_tokens)
+        return length_reward(len(sample.tokens), function.length.tokens, max_tokens)
     assert function.number is not None, "worker_setup knows no other"
     number = number_match.reward(
         sample.answer, sample.columns.get(function.column), function.number.delimiter
@@ -224,3 +222,14 @@ def _computed(function: RewardFunction, sample: RolloutSample, max_tokens: int) 
     if isinstance(number, str):
         return Unrewarded(f"reward {function.name}: {sample.key}: {number}")
     return number
+
+
+def length_reward(tokens: int, wanted: int | None, most: int) -> float:
+    """Return the share of `most` tokens; with `wanted`, below `most`, a penalty for a longer answer.
+
+    The penalty is 0 up to `wanted`, then falls to -1 at `most`. It is DAPO's (arXiv:2503.14476, section 3.4),
+    whose cache is `most` - `wanted`.
+    """
+    if wanted is None:
+        return tokens / most
+    return min(0.0, max(-1.0, (wanted - tokens) / (most - wanted)))

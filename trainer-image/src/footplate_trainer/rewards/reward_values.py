@@ -7,14 +7,16 @@ Any value yields a number for each sample or a reason why there is none: an unre
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 LARGEST: Final = 1e12
 """Beyond it neither a reward nor a sum of them is one: its square, which a value model's loss is, and that of
 a gradient fit fp32 with what they are multiplied by. It is REWARD_LIMIT of `model.objectives.advantages`,
 which torch is needed for."""
 
+Value = TypeVar("Value")
 _SHOWN: Final = 60  # characters of a value in a reason
 
 
@@ -32,9 +34,9 @@ def parse_rewards(answer: object, samples: int) -> list[float | str]:
     reward. Never raises because of `answer`.
     """
     try:
-        values = _as_list(answer)
-    except Exception as error:  # noqa: BLE001 - somebody else's object, asked for its items
-        return [f"its answer cannot be read as a list: {truncate(repr(error))}"] * samples
+        values = _read(_as_list, answer)
+    except _Unreadable as error:
+        return [f"its answer cannot be read as a list: {error}"] * samples
     if values is None:
         return [f"its answer is {_kind(answer)}, not a list of numbers"] * samples
     if len(values) != samples:
@@ -45,18 +47,34 @@ def parse_rewards(answer: object, samples: int) -> list[float | str]:
 def parse_reward(value: Any) -> float | str:
     """Return a finite number within LARGEST, or an error text about `value`; true is 1 and false 0."""
     try:
-        value = _as_scalar(value)
-        if value is None:
-            return "it answered None"
-        if isinstance(value, NoReward):
-            return value.reason
-        if not isinstance(value, bool | int | float):
-            return f"it answered {_kind(value)}, not a number"
+        return _read(_parse, value)
+    except _Unreadable as error:
+        return f"its answer cannot be read as a number: {error}"
+
+
+class _Unreadable(Exception):
+    """A value of a user's code raised an exception when it was read."""
+
+
+def _read(function: Callable[[Any], Value], value: object) -> Value:
+    try:
+        return function(value)
+    except Exception as error:  # noqa: BLE001 - user code: the methods of a value may raise anything
+        raise _Unreadable(truncate(repr(error))) from None
+
+
+def _parse(value: Any) -> float | str:
+    value = _as_scalar(value)
+    if value is None:
+        return "it answered None"
+    if isinstance(value, NoReward):
+        return value.reason
+    if not isinstance(value, bool | int | float):
+        return f"it answered {_kind(value)}, not a number"
+    try:
         number = float(value)
     except OverflowError:
         return f"it answered a number beyond ±{LARGEST:g}"
-    except Exception as error:  # noqa: BLE001 - somebody else's object, asked for its number
-        return f"its answer cannot be read as a number: {truncate(repr(error))}"
     if math.isnan(number):
         return "it answered NaN"
     if abs(number) > LARGEST:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -21,7 +22,6 @@ Scorer = Callable[[Sequence[SampleJson]], object]
 
 _BUILT_IN: Final = {  # imported where they are wanted: they are large
     "mathVerify": "footplate_trainer.rewards.math_equality",
-    "regularExpression": "footplate_trainer.rewards.regular_expression",
     "jsonSchema": "footplate_trainer.rewards.json_schema",
 }
 GIVEN: Final = ("prompts", "completions", "prompt_ids", "completion_ids", "texts", "ends")
@@ -51,6 +51,8 @@ def open_scorer(set_up: Mapping[str, Any]) -> Scorer:
     kind = set_up["kind"]
     if kind == "function":
         return _OwnFunction(set_up["name"], set_up["field"], set_up["columns"])
+    if kind == "regularExpression":
+        return regular_expression_scorer(set_up)
     scorer: Scorer = importlib.import_module(_BUILT_IN[kind]).build_scorer(set_up)
     return scorer
 
@@ -125,3 +127,22 @@ def _values(name: str, samples: Sequence[SampleJson]) -> list[Any]:
         case "ends":
             return [s["end"] for s in samples]
     return [value_of(s, name) for s in samples]
+
+
+def regular_expression_scorer(set_up: Mapping[str, Any]) -> Scorer:
+    """Return a scorer: 1 if `pattern` is found or, with `fullMatch`, matches all, else 0.
+
+    UserMistake if it is no pattern. The caller ends a match that takes too long.
+    """
+    try:
+        pattern = re.compile(set_up["pattern"])
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UserMistake(
+            f"{set_up['field']} {set_up['pattern']} is no regular expression: {error}"
+        ) from error
+    find = pattern.fullmatch if set_up["fullMatch"] else pattern.search
+
+    def score(samples: Sequence[SampleJson]) -> list[float]:
+        return [float(find(sample["answer"]) is not None) for sample in samples]
+
+    return score

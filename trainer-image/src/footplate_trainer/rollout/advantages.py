@@ -19,14 +19,13 @@ from footplate_trainer.model.objectives.advantages import (
     group_deviation,
     group_mean,
     leave_one_out,
+    soft_penalty,
 )
-from footplate_trainer.model.objectives.kl_coefficient import adaptive_coefficient
-from footplate_trainer.model.objectives.length_penalties import soft_penalty
+from footplate_trainer.model.objectives.kl_estimators import adaptive_coefficient
 from footplate_trainer.model.policy_loss import ESTIMATORS, OLD, REFERENCE
 from footplate_trainer.rewards.reward_samples import Outcome, SampleKey, Unrewarded
 from footplate_trainer.rewards.sums import sums_and_counts, weighted_sum
-from footplate_trainer.rollout.journal_records import SampleRecord
-from footplate_trainer.rollout.rollout_state import CollectedRollout, RolloutState
+from footplate_trainer.rollout.journal_records import CollectedRollout, RolloutState, SampleRecord
 from footplate_trainer.rollout.settings import RolloutSettings
 
 ADVANTAGES: Final[Mapping[GroupAdvantage, Callable[[Tensor, Tensor], Tensor]]] = {

@@ -14,10 +14,13 @@ import numpy as np
 
 from footplate_trainer.data import order
 from footplate_trainer.data.datasets import Dataset
+from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.packing import IGNORED, Float32s, Int32s, Sample, filler_sample
 from footplate_trainer.model.policy_loss import ANSWERS, TOKENS
 from footplate_trainer.model.sequence_field import SequenceField
+from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.rollout.settings import RolloutSettings
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,6 @@ class AnswerDataset(Dataset):
         return flat[np.argsort(lengths, kind="stable")[::-1]].reshape(places.shape)
 
     def positions_by_width(self, ids: Int64s, ranks: Sequence[Int64s]) -> Mapping[int, int]:
-        """See Dataset."""
         if self._multiple is None:
             return {}
         found = Counter[int]()
@@ -112,7 +114,6 @@ class AnswerDataset(Dataset):
         return width_of([max(1, longest)], self._width, self._multiple)
 
     def pad_to_equal_width(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        """See Dataset."""
         if self._multiple is None:
             return samples
         longest = max(int(np.count_nonzero(sample.documents >= 0)) for sample in samples)
@@ -151,11 +152,9 @@ class AnswerDataset(Dataset):
 
     @property
     def count_names(self) -> tuple[str, ...]:
-        """See Dataset."""
         return (TOKENS, ANSWERS)
 
     def counts(self, sample: Sample) -> tuple[int, ...]:
-        """See Dataset."""
         tokens = int(np.count_nonzero(sample.labels != IGNORED))
         return tokens, int(tokens > 0)
 
@@ -169,3 +168,60 @@ def _first_places(row: Sample, width: int) -> Sample:
         documents=row.documents[:width],
         token_values={name: values[:width] for name, values in row.token_values.items()},
     )
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """The shape of rows."""
+
+    context: int
+    multiple: int  # that a row's places have to be of
+    fixed: bool  # all rows of a run are of one width, the context's
+    pad: int
+    micro_batch: int
+
+
+@dataclass(frozen=True)
+class RowBatcher:
+    """A builder of loaders of answers."""
+
+    settings: RolloutSettings
+    grid: Grid
+    shape: RowShape
+    seed: int  # of the order of answers
+
+    def loader(self, answers: Mapping[int, AnswerRow], begun: int = 0) -> BatchLoader:
+        """Return a loader of `answers` by number; its first batch is that of step `begun`, from 0."""
+        epoch = begun // self.settings.updates * self.settings.epochs
+        return self._loader(answers, begun, epoch, once=False)
+
+    def once(self, answers: Mapping[int, AnswerRow], begun: int = 0) -> BatchLoader:
+        """Return a loader that has each answer once; the last batch is filled up to the common size.
+
+        For scoring any number of answers: two scores of one answer may differ in their last bits, if its
+        place in a micro-batch does.
+        """
+        # Whose batch has room for more than a rollout updates nothing with it, and begins at 0.
+        epoch = begun and begun // self.settings.updates * self.settings.epochs
+        return self._loader(answers, begun, epoch, once=True)
+
+    def _loader(self, answers: Mapping[int, AnswerRow], begun: int, epoch: int, *, once: bool) -> BatchLoader:
+        settings, shape = self.settings, self.shape
+        longest = [len(answer) for answer in answers.values()]
+        width = shape.context if shape.fixed else width_of(longest, shape.context, shape.multiple)
+        return BatchLoader(
+            AnswerDataset(
+                answers,
+                begun * settings.batch,
+                epoch,
+                width,
+                shape.pad,
+                None if shape.fixed else shape.multiple,
+                once=once,
+            ),
+            seed=self.seed,
+            global_batch_size=settings.batch,
+            micro_batch_size=shape.micro_batch,
+            data_rank=self.grid.coordinates.data,
+            data_degree=self.grid.topology.data,
+        )

@@ -35,20 +35,17 @@ from footplate_trainer.rollout.advantages import (
     reference_kl,
     resumed_kl_coefficient,
 )
-from footplate_trainer.rollout.answer_dataset import AnswerRow
-from footplate_trainer.rollout.collective_journal import flush_journals
+from footplate_trainer.rollout.answer_dataset import AnswerRow, RowBatcher
 from footplate_trainer.rollout.collector import RolloutCollector
-from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.journal import Journal, flush_journals
 from footplate_trainer.rollout.journal_keys import JournalKey, JournalKeyBuilder, Weights
-from footplate_trainer.rollout.journal_records import Float32s, SampleRecord
+from footplate_trainer.rollout.journal_records import CollectedRollout, Float32s, SampleRecord
 from footplate_trainer.rollout.reward_model import MODEL
 from footplate_trainer.rollout.reward_normalization import (
     RewardNormalizer,
     normalize_rewards,
     normalized_reward_sums,
 )
-from footplate_trainer.rollout.rollout_state import CollectedRollout
-from footplate_trainer.rollout.rows import RowBatcher
 from footplate_trainer.rollout.scores import Models, RolloutScorer, is_scored
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.rollout.unrewarded import UnrewardedAnswers

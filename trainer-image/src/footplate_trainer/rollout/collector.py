@@ -38,13 +38,17 @@ from footplate_trainer.rewards.reward_samples import (
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.advantages import complete_reward_sums, has_learning_signal, parse_outcomes
 from footplate_trainer.rollout.answer_sampler import AnswerSampler, GenerateFunction
-from footplate_trainer.rollout.collective_journal import flush_journals
 from footplate_trainer.rollout.groups import GroupPlan, find_next_prompts, select_prompts
-from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.journal import Journal, flush_journals
 from footplate_trainer.rollout.journal_keys import JournalKey
-from footplate_trainer.rollout.journal_records import Record, RewardsRecord, SampleRecord
+from footplate_trainer.rollout.journal_records import (
+    CollectedRollout,
+    Record,
+    RewardsRecord,
+    RolloutState,
+    SampleRecord,
+)
 from footplate_trainer.rollout.reward_model import MODEL, RewardModel
-from footplate_trainer.rollout.rollout_state import CollectedRollout, RolloutState
 from footplate_trainer.rollout.settings import RolloutSettings
 
 _ROUND: Final = 5.0  # seconds between two meetings of ranks, while rewards are awaited

@@ -10,7 +10,7 @@ epoch. A rollout's first index is the only state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -57,3 +57,22 @@ def select_prompts(plan: GroupPlan, first: int, teaches: Mapping[int, bool]) -> 
     good = [place for place in places if teaches[place]]
     others = [place for place in places if not teaches[place]]
     return sorted(good + others[: plan.prompts - len(good)])
+
+
+def most_rollouts(prompts: int, groups: int) -> int:
+    """Return the number of rollouts of `groups` prompts in which each of the `prompts` is used once."""
+    return -(-prompts // groups)
+
+
+def split_into_rollouts(prompts: int, groups: int, steps: int) -> Sequence[range]:
+    """Return the prompt indices of each of `steps` rollouts, `groups` each, fewer in an epoch's last.
+
+    Raises ValueError if there are too few prompts for as many rollouts.
+    """
+    most = most_rollouts(prompts, groups)
+    if steps > most:
+        raise ValueError(
+            f"training.steps {steps} asks for more rollouts than the prompts fill: {prompts}, with {groups}"
+            f" in each, fill {most}; give at most {most}"
+        )
+    return [range(first, min(first + groups, prompts)) for first in range(0, steps * groups, groups)]

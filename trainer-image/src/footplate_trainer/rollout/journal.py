@@ -16,13 +16,19 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
 from footplate_contracts.reports import GenerationId
+from footplate_trainer.background import complete
 from footplate_trainer.checkpoint.folder import Folder, LocalFolder
 from footplate_trainer.checkpoint.store import storage_errors
+from footplate_trainer.errors import TrainerError
+from footplate_trainer.parallel import object_collectives
+from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rollout import journal_records
 from footplate_trainer.rollout.journal_files import (
     FOLDER,
@@ -31,8 +37,7 @@ from footplate_trainer.rollout.journal_files import (
     rollout_folder,
 )
 from footplate_trainer.rollout.journal_keys import JournalKey
-from footplate_trainer.rollout.journal_records import Record
-from footplate_trainer.rollout.rollout_state import RolloutState, merge_records
+from footplate_trainer.rollout.journal_records import Record, RolloutState, merge_records
 from footplate_trainer.storage import sync_folder
 
 _log = logging.getLogger(__name__)
@@ -66,7 +71,7 @@ class Journal:
         self._file = JournalFile(0, generation, rank)
         self._waiting: list[Record] = []
         self._durable = threading.Condition()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._busy = self._hurry = self._ended = False
         self._step, self._key = 0, JournalKey("")
         self._writer: _Writer | None = None
@@ -118,12 +123,9 @@ class Journal:
     def _write(self) -> None:
         """Run the thread: write queued records until the end."""
         while taken := self._take():
-            error: Exception | None = None
-            try:
-                self._writer = self._writer or self._open()
-                self._writer.append(journal_records.encode_records(taken))
-            except Exception as failed:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
-                error = failed
+            done: Future[None] = Future()
+            complete(done, partial(self._append, taken))
+            error = done.exception()
             with self._durable:
                 self._busy = False
                 if error is not None:
@@ -131,6 +133,10 @@ class Journal:
                 self._durable.notify_all()
                 if error is not None:
                     self._durable.wait_for(lambda: self._ended, _AGAIN)
+
+    def _append(self, records: Sequence[Record]) -> None:
+        self._writer = self._writer or self._open()
+        self._writer.append(journal_records.encode_records(records))
 
     def _take(self) -> list[Record]:
         """Return all queued records once it is time to write; an empty list at the end."""
@@ -242,3 +248,41 @@ def delete_obsolete_journals(folder: Folder, standing: Sequence[int], updates: i
     begun = {file.step for stored in folder.list(FOLDER) if (file := JournalFile.parse(stored.name))}
     for step in find_obsolete_rollouts(sorted(begun), standing, updates):
         folder.remove(rollout_folder(step))
+
+
+def flush_journals(journal: Journal, world: DistributedContext, error: TrainerError | None = None) -> None:
+    """Flush the journal, and raise on every rank any rank's error. Collective.
+
+    A rank that raises alone would leave the others in a collective until its timeout, half an hour.
+    That is `error`, or a StorageError if a rank's journal cannot be written.
+    """
+    try:
+        journal.flush()
+    except TrainerError as failed:
+        error = error or failed
+    object_collectives.raise_first(error, world.everybody)
+
+
+def journal_batches(
+    batches: Iterable[Sequence[Record]],
+    add: Callable[[Sequence[Record]], None],
+    journal: Journal,
+    world: DistributedContext,
+    stopping: Callable[[], bool],
+) -> bool:
+    """Journal each of `batches` as it is computed, and `add` all ranks' records on every rank.
+
+    Returns False if any rank's `stopping` returned True, which is called after each batch. Collective, as
+    computing a batch may be, and all ranks have equally many. Raises StorageError, on every rank, if one
+    cannot write its journal.
+    """
+    stopped = False
+    for records in batches:
+        journal.add(records)
+        for theirs, stops in object_collectives.all_gather((list(records), stopping()), world.everybody):
+            add(theirs)
+            stopped = stopped or stops
+        if stopped:
+            break
+    flush_journals(journal, world)
+    return not stopped

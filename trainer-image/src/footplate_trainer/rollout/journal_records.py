@@ -1,4 +1,4 @@
-"""Binary format of a rollout's journal: pure.
+"""Binary format of a rollout's journal, and the state that its records restore: pure.
 
 A file is a sequence of records, each with its length and a checksum in front. A process that is killed while
 it appends leaves a torn record at the end, where reading stops; all before it counts. Numbers
@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from footplate_contracts.reports import GenerationId
 from footplate_trainer.generation.requests import EndReason
-from footplate_trainer.rewards.reward_samples import SampleKey
+from footplate_trainer.rewards.reward_samples import Outcome, SampleKey
 from footplate_trainer.rollout.journal_keys import JournalKey, reward_name, scores_name
 
 Float32s = NDArray[np.float32]
@@ -183,3 +184,64 @@ def _record(payload: bytes) -> Record:
         return RewardsRecord(key, mark, json.loads(rest))
     name, values = rest[1 : 1 + rest[0]], rest[1 + rest[0] :]
     return ScoresRecord(key, mark, name.decode(), np.frombuffer(values, "<f4"))
+
+
+@dataclass
+class RolloutState:
+    """Finished answers of one rollout, with their rewards and scores, merged from all generations' files.
+
+    Each generation, and each of its ranks, writes its own files, so a rank that was frozen and resumes
+    changes nothing that another has written. Copies of an answer may differ in their last bits, if layouts
+    do: the newest generation's counts, as others may have continued from it, and rewards and scores of
+    another copy do not.
+    """
+
+    samples: dict[SampleKey, SampleRecord] = field(default_factory=dict)
+    rewards: dict[SampleKey, dict[str, float | str]] = field(default_factory=dict)
+    scores: dict[tuple[str, SampleKey], Float32s] = field(default_factory=dict)  # by model and answer
+    unsettled: list[RewardsRecord] = field(default_factory=list)  # of `rewards`, what no file holds
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Add finished records; rewards and scores must be of known answers."""
+        for record in records:
+            if isinstance(record, SampleRecord):
+                self.samples[record.key] = record
+            elif isinstance(record, RewardsRecord):
+                self.rewards.setdefault(record.key, {}).update(record.values)
+                if not record.settled:
+                    self.unsettled.append(record)
+            else:
+                self.scores[record.name, record.key] = record.values
+
+
+@dataclass(frozen=True)
+class CollectedRollout:
+    """Answers of all ranks with their rewards, equal on every rank."""
+
+    step: int  # after which it began
+    first: int  # place of its first prompt
+    asked: int  # groups in all
+    places: Sequence[int]  # of the prompts whose groups are trained on
+    drawn: int  # answers that were drawn just now; the others are from before a restart
+    kept: RolloutState
+    sums: Mapping[SampleKey, Outcome]
+    weights: Mapping[str, float] = field(default_factory=dict)  # of each reward in the sums, by name
+
+    def keys(self, group: int) -> list[list[SampleKey]]:
+        """Return keys of the answers to train on; each inner list is a group of siblings."""
+        return [[SampleKey(self.step, place, sibling) for sibling in range(group)] for place in self.places]
+
+
+def merge_records(files: Mapping[GenerationId, Iterable[Record]]) -> RolloutState:
+    """Merge the records of each generation's files, with one copy of each answer."""
+    kept = RolloutState()
+    ordered = sorted(files, key=lambda generation: (generation.epoch, generation.number))
+    records = [record for generation in ordered for record in files[generation]]
+    kept.add(record for record in records if isinstance(record, SampleRecord))
+    marks = {key: sample.mark for key, sample in kept.samples.items()}
+    kept.add(
+        record
+        for record in records
+        if isinstance(record, RewardsRecord | ScoresRecord) and marks.get(record.key) == record.mark
+    )
+    return kept

@@ -36,22 +36,26 @@ from footplate_trainer.data.layout import (
     token_type_for,
 )
 from footplate_trainer.data.pack import SHARD_TOKENS
-from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
+from footplate_trainer.data.prompt_dataset import AppendedEndTokens, Prompt, PromptOrder
 from footplate_trainer.data.sample_shards import SampleDocument, SampleWriter, StoredSample
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.data.writer import check_free, new_folder, overwrite_remote, write_file
 from footplate_trainer.errors import StorageError, UserMistake, WriteInProgress
-from footplate_trainer.rewards.reward_samples import Outcome, SampleKey
+from footplate_trainer.generation.requests import EndReason
+from footplate_trainer.rewards.reward_samples import Outcome, SampleKey, Unrewarded
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.advantages import complete_reward_sums
-from footplate_trainer.rollout.answer_selection import is_ended_by_stop_text, select_answers
-from footplate_trainer.rollout.appended_end_tokens import AppendedEndTokens
 from footplate_trainer.rollout.journal_keys import JournalKey
-from footplate_trainer.rollout.journal_records import SampleRecord
+from footplate_trainer.rollout.journal_records import RolloutState, SampleRecord
 from footplate_trainer.rollout.reward_normalization import RewardNormalizer, normalized_reward_sums
-from footplate_trainer.rollout.rollout_state import RolloutState
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.storage import is_local, local_path, open_storage
+
+UNENDED: Final = "cut off at rollout.maxTokens, or at the end of the context"
+UNCLOSED: Final = "no token, or no room, for the end of its turn"
+UNREWARDED: Final = "no reward"
+WORSE: Final = "not among the best"
+
 
 _FIELD: Final = "rollout.output.uri"
 
@@ -280,3 +284,45 @@ def _sample(
 
 def _number(told: Outcome | str) -> float | None:
     return told if isinstance(told, float) and math.isfinite(told) else None
+
+
+@dataclass(frozen=True)
+class SelectedAnswers:
+    """Selected and dropped answers to one prompt."""
+
+    answers: list[SampleRecord]  # in the order of siblings
+    dropped: Counter[str]  # by reason
+
+
+def select_answers(
+    group: Sequence[SampleRecord], sums: Mapping[SampleKey, Outcome], best: int | None, closed: int
+) -> SelectedAnswers:
+    """Select from a `group` the answers that have an end and, if `best` is given, the `best` highest sums.
+
+    An answer that was cut off would teach to go on without an end; so would an answer ended by a stop text,
+    unless it has at most `closed` tokens, after which there is a token, and room, to end its turn. Among
+    equal sums the first sibling is selected.
+    """
+    dropped: Counter[str] = Counter()
+    stopped = [answer for answer in group if answer.reason is not EndReason.LENGTH]
+    dropped[UNENDED] += len(group) - len(stopped)
+    ended = [
+        answer for answer in stopped if not is_ended_by_stop_text(answer) or len(answer.tokens) <= closed
+    ]
+    dropped[UNCLOSED] += len(stopped) - len(ended)
+    if best is not None:
+        rated = [
+            (-told, answer.key.sibling, answer)
+            for answer in ended
+            if not isinstance(told := sums[answer.key], Unrewarded)
+        ]
+        dropped[UNREWARDED] += len(ended) - len(rated)
+        chosen = sorted(rated, key=lambda entry: entry[:2])[:best]
+        dropped[WORSE] += len(rated) - len(chosen)
+        ended = sorted((answer for *_, answer in chosen), key=lambda answer: answer.key.sibling)
+    return SelectedAnswers(ended, +dropped)
+
+
+def is_ended_by_stop_text(answer: SampleRecord) -> bool:
+    """Return whether a stop text ended the answer, so that it lacks the token that ends a turn."""
+    return answer.reason is EndReason.STOP

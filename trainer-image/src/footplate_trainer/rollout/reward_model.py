@@ -16,20 +16,16 @@ import torch
 from footplate_contracts.reports import RankPhase
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.data import order
-from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
+from footplate_trainer.data.prompt_dataset import AppendedEndTokens, Prompt, PromptOrder
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.loop.inputs import StepInputs
 from footplate_trainer.parallel.parallel_model import ParallelModel
-from footplate_trainer.parallel.reward_objective import SequenceScoreCollector
+from footplate_trainer.parallel.reward_objective import sequence_score_collector
 from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rewards.reward_samples import SampleKey
-from footplate_trainer.rollout.answer_dataset import AnswerRow
-from footplate_trainer.rollout.appended_end_tokens import AppendedEndTokens
-from footplate_trainer.rollout.collective_journal import journal_batches
-from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.journal_records import RewardsRecord, SampleRecord
-from footplate_trainer.rollout.rollout_state import RolloutState
-from footplate_trainer.rollout.rows import RowBatcher
+from footplate_trainer.rollout.answer_dataset import AnswerRow, RowBatcher
+from footplate_trainer.rollout.journal import Journal, journal_batches
+from footplate_trainer.rollout.journal_records import RewardsRecord, RolloutState, SampleRecord
 
 MODEL: Final = "model"  # what its reward is called
 
@@ -81,13 +77,13 @@ class RewardModel:
                 yield []
                 continue
             micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
-            collected = SequenceScoreCollector(grid.context_group)
+            collected = sequence_score_collector(grid.context_group)
             with torch.no_grad():
                 self.model.passes.evaluate(micro_batches, collected)
             told: list[RewardsRecord] = []
             micros = zip(batch.micro_batches, micro_batches, strict=True)
             for micro, given in micros if first and collected.in_order else ():
-                scores = collected.scores_for(given.targets)[:, 0].tolist()
+                scores = collected.numbers_for(given.targets)[:, 0].tolist()
                 for place, score in zip(micro.places.tolist(), scores, strict=True):
                     row = order.FILLER if place == order.FILLER else numbers[place]
                     if row != order.FILLER:

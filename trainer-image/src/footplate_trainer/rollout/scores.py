@@ -26,10 +26,8 @@ from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.reference import Reference
 from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rewards.reward_samples import SampleKey
-from footplate_trainer.rollout.collective_journal import journal_batches
-from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.journal_records import Float32s, ScoresRecord
-from footplate_trainer.rollout.rollout_state import CollectedRollout
+from footplate_trainer.rollout.journal import Journal, journal_batches
+from footplate_trainer.rollout.journal_records import CollectedRollout, Float32s, ScoresRecord
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.rollout.value_targets import value_position_count as places_of
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from footplate_trainer.rewards.reward_samples import Outcome, SampleKey, Unrewarded
 from footplate_trainer.rewards.sums import UnrewardedShare, reasons
-from footplate_trainer.rollout.rollout_state import CollectedRollout
+from footplate_trainer.rollout.journal_records import CollectedRollout
 
 _SHOWN: Final = 3  # rewards in a warning
 _SUM: Final = "their sum"  # where each reward is a number, and what they add up to is none

@@ -25,8 +25,7 @@ from footplate_trainer.model.policy_loss import ESTIMATORS, OLD, REFERENCE
 from footplate_trainer.parallel.value_objective import OLD_VALUE, RETURN
 from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout.advantages import Advantages
-from footplate_trainer.rollout.journal_records import Float32s
-from footplate_trainer.rollout.rollout_state import CollectedRollout
+from footplate_trainer.rollout.journal_records import CollectedRollout, Float32s
 from footplate_trainer.rollout.settings import RolloutSettings
 
 

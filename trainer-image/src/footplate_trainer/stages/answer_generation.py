@@ -30,8 +30,9 @@ from footplate_trainer.checkpoint.layout import StepDirectory
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.layout import GeneratedRecord, ShardManifest
 from footplate_trainer.data.loader import StepBatch
-from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.prompt_dataset import AppendedEndTokens, PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
+from footplate_trainer.data.tokenizer_json import parse_tokenizer
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.requests import StopRule
 from footplate_trainer.huggingface.load import WeightsOrigin
@@ -49,11 +50,11 @@ from footplate_trainer.parallel.parallel_model import ParallelModel
 from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rewards.reward_samples import SampleKey
 from footplate_trainer.rollout.advantages import Advantages, compute_advantages, parse_outcomes
+from footplate_trainer.rollout.answer_dataset import RowBatcher
 from footplate_trainer.rollout.answer_sampler import EngineSampler
-from footplate_trainer.rollout.appended_end_tokens import AppendedEndTokens
 from footplate_trainer.rollout.batches import with_normalized_rewards
 from footplate_trainer.rollout.collector import RolloutCollector
-from footplate_trainer.rollout.groups import GroupPlan
+from footplate_trainer.rollout.groups import GroupPlan, most_rollouts, split_into_rollouts
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.journal_files import FOLDER
 from footplate_trainer.rollout.journal_keys import (
@@ -63,12 +64,10 @@ from footplate_trainer.rollout.journal_keys import (
     reward_function_digests,
     sampling_digest,
 )
+from footplate_trainer.rollout.journal_records import CollectedRollout
 from footplate_trainer.rollout.output import AnswerOutput
 from footplate_trainer.rollout.reward_model import MODEL, RewardModel
-from footplate_trainer.rollout.rollout_split import most_rollouts, split_into_rollouts
-from footplate_trainer.rollout.rollout_state import CollectedRollout
 from footplate_trainer.rollout.row_samples import count_generated_tokens, select_shown_samples
-from footplate_trainer.rollout.rows import RowBatcher
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.rollout.unrewarded import UnrewardedAnswers
 from footplate_trainer.stages.critic import LoadedRewardModel, check_turn_ends, load_reward_model
@@ -208,7 +207,7 @@ def open_answer_generation(
     settings = RolloutSettings.for_generation(config).with_id_limit(shards.vocabulary_size)
     prompts = _prompts(config, shards, settings, limits)
     log_prompts(prompts, settings, world)
-    tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
+    tokenizer = parse_tokenizer(shards.tokenizer)
     companions = find_saved_processors(config, store, shards, world)
     ends = _ends(shards, companions, tokenizer, world)
     closing = AppendedEndTokens(ends.of_turn, shards.sources[0].shards.special.end)

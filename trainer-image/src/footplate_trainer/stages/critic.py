@@ -21,7 +21,7 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.layout import StepDirectory
 from footplate_trainer.checkpoint.state_tensors import AuxiliaryModel
 from footplate_trainer.checkpoint.training_state import Key, TrainingState
-from footplate_trainer.data.prompt_dataset import PromptOrder, has_rendered_prompt
+from footplate_trainer.data.prompt_dataset import AppendedEndTokens, PromptOrder, has_rendered_prompt
 from footplate_trainer.data.sample_shards import SampleShards
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
@@ -52,14 +52,12 @@ from footplate_trainer.optim.optimizer import ShardedOptimizer, build_optimizer
 from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.parallel_model import ParallelModel, build_colocated
 from footplate_trainer.parallel.world import DistributedContext
-from footplate_trainer.rollout.appended_end_tokens import AppendedEndTokens
+from footplate_trainer.rollout.answer_dataset import RowBatcher
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.journal_keys import reward_name
 from footplate_trainer.rollout.reward_model import MODEL, RewardModel
 from footplate_trainer.rollout.reward_normalization import RewardNormalizer
-from footplate_trainer.rollout.rows import RowBatcher
-from footplate_trainer.stages.start import StartPosition, get_checkpointed_state
-from footplate_trainer.stages.trained_value_model import TrainedValueModel
+from footplate_trainer.stages.start import StartPosition, TrainedValueModel, get_checkpointed_state
 
 PREFIX: Final = "value."  # of its tensors in a checkpoint
 # In a checkpoint's key: what its history stood on.

@@ -20,14 +20,12 @@ from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.callbacks.diagnostics import Diagnostics
-from footplate_trainer.callbacks.lease import LeaseCallback
-from footplate_trainer.callbacks.limits import LimitsFollower
+from footplate_trainer.callbacks.limits import LeaseCallback, LimitsFollower, SuspensionCallback
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.data.check import manifest_digest
 from footplate_trainer.data.layout import GeneratedRecord
-from footplate_trainer.data.provenance import manifest_digest
 from footplate_trainer.errors import StorageError
 from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.loop.callbacks import Callbacks
@@ -35,7 +33,7 @@ from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.parallel.object_collectives import compute_on_rank_0, compute_on_rank_0_with_progress
 from footplate_trainer.parallel.parallel_model import build_model
 from footplate_trainer.parallel.world import DistributedContext, read_environment, use_determinism
-from footplate_trainer.rollout.collective_journal import flush_journals
+from footplate_trainer.rollout.journal import flush_journals
 from footplate_trainer.rollout.output import find_written_dataset
 from footplate_trainer.stages.answer_generation import delete_journals, open_answer_generation
 from footplate_trainer.stages.critic import check_scoring_models

@@ -14,9 +14,9 @@ from footplate_contracts.stages import STAGES
 from footplate_contracts.v1alpha1.training import Loss, LossName
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.head_chunks import VocabularyShard
+from footplate_trainer.model.inputs import Targets
 from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
 from footplate_trainer.model.preference_loss import build_preference_loss
-from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.text_losses import summed_square_error
 from footplate_trainer.parallel.loss_objective import LossObjective
 from footplate_trainer.parallel.objective import Contrastive, Objective, PerMicroBatch, with_head

@@ -30,17 +30,15 @@ from footplate_trainer.callbacks.checkpoints import (
     run_config_file,
 )
 from footplate_trainer.callbacks.diagnostics import Diagnostics
-from footplate_trainer.callbacks.lease import LeaseCallback
-from footplate_trainer.callbacks.limits import LimitsFollower
+from footplate_trainer.callbacks.limits import LeaseCallback, LimitsFollower, SuspensionCallback
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.checkpoint import layout, state_tensors
 from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.memory.memory_copies import MemoryCopies
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.checkpoint.training_state import RolloutPosition, StateBuilder, TrainingState
-from footplate_trainer.data.provenance import check_provenance
+from footplate_trainer.data.check import check_provenance
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.saved_processors import SavedProcessors
 from footplate_trainer.loop.callbacks import Callbacks
@@ -57,13 +55,14 @@ from footplate_trainer.stages.process import Program, run_stage
 from footplate_trainer.stages.processor_lookup import find_saved_processors
 from footplate_trainer.stages.reference import StageReference, check_reference
 from footplate_trainer.stages.start import (
+    BuildBeside,
     StartPosition,
+    TrainedValueModel,
     load_newest_state,
     open_memory,
     open_store,
     state_writer,
 )
-from footplate_trainer.stages.trained_value_model import BuildBeside, TrainedValueModel
 
 _log = logging.getLogger(__name__)
 

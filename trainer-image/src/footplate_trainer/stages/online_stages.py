@@ -11,8 +11,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
@@ -21,16 +19,14 @@ from footplate_contracts.v1alpha1.reinforcement import ImportanceSamplingLevel, 
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.callbacks.checkpoints import DurableCheckpoints, MemoryCheckpoints, SkippedCheckpoints
 from footplate_trainer.callbacks.diagnostics import Diagnostics
-from footplate_trainer.callbacks.lease import LeaseCallback
-from footplate_trainer.callbacks.limits import LimitsFollower
+from footplate_trainer.callbacks.limits import LeaseCallback, LimitsFollower, SuspensionCallback
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.suspension import SuspensionCallback
 from footplate_trainer.checkpoint import state_tensors
 from footplate_trainer.checkpoint.store import storage_errors
+from footplate_trainer.data.tokenizer_json import parse_tokenizer
 from footplate_trainer.loop.callbacks import Callbacks
-from footplate_trainer.loop.policy_value_stepper import PolicyValueStepper
-from footplate_trainer.loop.stepper import Stepper
+from footplate_trainer.loop.stepper import PolicyValueStepper, Stepper
 from footplate_trainer.loop.training_loop import train
 from footplate_trainer.model.policy_loss import PolicyLoss
 from footplate_trainer.parallel.loss_objective import LossObjective
@@ -39,8 +35,7 @@ from footplate_trainer.parallel.value_objective import ClippedValues
 from footplate_trainer.parallel.world import DistributedContext, read_environment
 from footplate_trainer.rollout.batches import RolloutBatches
 from footplate_trainer.rollout.collector import RolloutCollector
-from footplate_trainer.rollout.rollout_metrics import RolloutMetrics
-from footplate_trainer.rollout.rollout_monitor import RolloutMonitor
+from footplate_trainer.rollout.rollout_metrics import RolloutMetrics, RolloutMonitor
 from footplate_trainer.stages.critic import (
     Critic,
     build_value,
@@ -133,7 +128,7 @@ def _reinforce(
     if isinstance(critic, Critic):
         critic.check_tokenizer(shards)
     value = _value_stepper(begun, stepper, world)
-    tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
+    tokenizer = parse_tokenizer(shards.tokenizer)
     if reward_model is not None:
         compute_on_rank_0(partial(check_turn_ends, shards, companions, tokenizer), world.background)
     ends = find_answer_end_tokens(shards, companions, tokenizer, world)

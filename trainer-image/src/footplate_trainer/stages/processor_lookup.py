@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer
-
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout
@@ -15,6 +13,7 @@ from footplate_trainer.checkpoint.durable.warm_start import iter_source_checkpoi
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.sources import RunShards
+from footplate_trainer.data.tokenizer_json import parse_tokenizer
 from footplate_trainer.errors import CheckpointDamaged
 from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import initial_checkpoint
@@ -49,7 +48,7 @@ def find_saved_processors(
         found = _find(config, store, shards.tokenizer)
         if shards.template is None:
             return found
-        tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
+        tokenizer = parse_tokenizer(shards.tokenizer)
         return with_chat_template(found, tokenizer, model_shape(config).vocabulary, shards.template)
 
     return object_collectives.compute_on_rank_0(find, world.background)

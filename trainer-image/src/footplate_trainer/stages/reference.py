@@ -320,18 +320,14 @@ class _Once(Dataset):
         return len(self._dataset)
 
     def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
-        """See Dataset."""
         return np.where(indices < len(self), indices, order.FILLER)
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
-        """See Dataset."""
         return self._dataset.get(sample_id, index)
 
     @property
     def count_names(self) -> tuple[str, ...]:
-        """See Dataset."""
         return self._dataset.count_names
 
     def counts(self, sample: Sample) -> tuple[int, ...]:
-        """See Dataset."""
         return self._dataset.counts(sample)

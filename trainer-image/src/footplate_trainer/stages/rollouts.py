@@ -28,6 +28,7 @@ from footplate_trainer.parallel.checksum import weights_checksum
 from footplate_trainer.parallel.value_objective import OLD_VALUE
 from footplate_trainer.parallel.world import DistributedContext
 from footplate_trainer.rewards.reward_functions import RewardFunctions
+from footplate_trainer.rollout.answer_dataset import RowBatcher, RowShape
 from footplate_trainer.rollout.answer_sampler import EngineSampler
 from footplate_trainer.rollout.batches import RolloutBatches
 from footplate_trainer.rollout.collector import RolloutCollector
@@ -40,7 +41,6 @@ from footplate_trainer.rollout.journal_keys import (
     scores_name,
     value_position_digest,
 )
-from footplate_trainer.rollout.rows import RowBatcher, RowShape
 from footplate_trainer.rollout.scores import POLICY, Models, RolloutScorer, ValueScorer
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.stages.critic import LoadedRewardModel

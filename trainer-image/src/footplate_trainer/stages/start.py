@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,7 @@ from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import state_tensors
 from footplate_trainer.checkpoint.durable import resume, warm_start
 from footplate_trainer.checkpoint.layout import GenerationStart, build_removal
-from footplate_trainer.checkpoint.memory.folder import MemoryFolder
-from footplate_trainer.checkpoint.memory.memory_copies import MemoryCopies
+from footplate_trainer.checkpoint.memory.memory_copies import MemoryCopies, MemoryFolder
 from footplate_trainer.checkpoint.state_tensors import AuxiliaryModel
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
@@ -43,6 +42,7 @@ from footplate_trainer.errors import CheckpointDamaged, UserMistake
 from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.optim.optimizer import ShardedOptimizer
 from footplate_trainer.parallel import object_collectives
+from footplate_trainer.parallel.parallel_model import ParallelModel
 from footplate_trainer.parallel.world import DistributedContext, device_name
 
 Known = TypeVar("Known")
@@ -305,3 +305,26 @@ def state_writer(
         key=key,
         value=None if value is None else value.model,
     )
+
+
+class TrainedValueModel(Protocol):
+    """A second trained network, built and not filled yet."""
+
+    @property
+    def model(self) -> ParallelModel:
+        """The network, over the ranks."""
+
+    @property
+    def optimizer(self) -> ShardedOptimizer:
+        """The network's optimizer."""
+
+    @property
+    def tensors(self) -> AuxiliaryModel:
+        """The network's tensors in a checkpoint."""
+
+    def load_initial_weights(self, start: StartPosition, world: DistributedContext) -> None:
+        """Set initial weights after `start` was found, and loaded if it is a checkpoint. Collective."""
+
+
+BuildBeside = Callable[[RunConfig, ParallelModel, DistributedContext], TrainedValueModel]
+"""Builds it; collective."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.data.chat.end_tokens import EndTokens, find_turn_end, resolve_end_tokens
 from footplate_trainer.data.chat.renderer import in_process_renderer
 from footplate_trainer.data.chat.template import ChatTemplate, ConversationRefused
+from footplate_trainer.huggingface.model_end_tokens import EndTokens, find_turn_end, resolve_end_tokens
 
 IDS = {"</s>": 2, "<|im_end|>": 7, "<|far|>": 100}
 CHATML = (

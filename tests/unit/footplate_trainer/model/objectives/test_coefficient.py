@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from footplate_trainer.model.objectives.kl_coefficient import adaptive_coefficient, fixed_coefficient
+from footplate_trainer.model.objectives.kl_estimators import adaptive_coefficient
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,6 @@ from footplate_trainer.model.objectives.kl_coefficient import adaptive_coefficie
 )
 def test_known_answers(divergence: float, factor: float) -> None:
     assert adaptive_coefficient(0.5, divergence, 0.1, 256, 10_000) == pytest.approx(0.5 * factor, abs=1e-12)
-
-
-def test_a_fixed_one_stays() -> None:
-    assert fixed_coefficient(0.05) == 0.05
 
 
 def test_kl_that_is_no_number_is_refused() -> None:

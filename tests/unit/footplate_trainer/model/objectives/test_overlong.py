@@ -1,14 +1,12 @@
-"""Penalties of length and of a missing end: known answers, edges."""
+"""Penalties of length: known answers, edges."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
 
-from footplate_trainer.model.objectives.length_penalties import soft_penalty, subtract_missing_end_penalty
-from tests.support.formulas import agrees, exact
+from footplate_trainer.model.objectives.advantages import soft_penalty
+from tests.support.formulas import agrees
 
 
 @pytest.mark.parametrize(
@@ -28,10 +26,3 @@ def test_the_papers_own_numbers() -> None:
 def test_a_cache_that_is_no_part_of_the_length_is_refused(cache: int) -> None:
     with pytest.raises(ValueError, match=f"cache is {cache}; with answers of up to 16 tokens it is 1 to 16"):
         soft_penalty(torch.tensor([3]), 16, cache)
-
-
-def test_a_missing_end_costs_its_penalty_and_leaves_the_score() -> None:
-    ended = torch.tensor([True, False, False])
-    agrees(subtract_missing_end_penalty(exact(0.5, 0.5, -2.0), ended, 1.0), [0.5, -0.5, -3.0], 0)
-    assert subtract_missing_end_penalty(exact(math.nan), torch.tensor([False]), 1.0).isnan().all()
-    assert subtract_missing_end_penalty(exact(), torch.tensor([], dtype=torch.bool), 1.0).shape == (0,)

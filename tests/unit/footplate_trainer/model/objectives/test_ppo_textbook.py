@@ -29,7 +29,7 @@ from footplate_trainer.model.objectives.advantages import (
     token_rewards,
 )
 from footplate_trainer.model.objectives.advantages import whiten as ours_whitened
-from footplate_trainer.model.objectives.kl_coefficient import adaptive_coefficient
+from footplate_trainer.model.objectives.kl_estimators import adaptive_coefficient
 from footplate_trainer.model.objectives.policy import clipped_policy_loss
 from footplate_trainer.model.objectives.value import clipped_value_loss
 from tests.support.formulas import agrees, exact

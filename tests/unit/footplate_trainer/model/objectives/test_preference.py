@@ -17,8 +17,8 @@ from footplate_trainer.model.objectives.preference import (
     kto_divergence,
     kto_loss,
     log_odds,
-    mismatched_answers,
     orpo_loss,
+    pairwise_loss,
     robust_loss,
     sigmoid_loss,
     simpo_loss,
@@ -104,16 +104,6 @@ def test_a_robust_loss_of_labels_that_say_nothing_is_refused(smoothing: float) -
 # -- kto ----------------------------------------------------------------------------------
 
 
-def test_kto_pairs_each_prompt_with_the_answer_before_it() -> None:
-    assert mismatched_answers(4).tolist() == [3, 0, 1, 2]
-    assert mismatched_answers(0).tolist() == []
-
-
-def test_kto_refuses_a_step_in_which_nothing_is_mismatched() -> None:
-    with pytest.raises(ValueError, match="a step of 1 sample has no mismatched pair"):
-        mismatched_answers(1)
-
-
 @pytest.mark.parametrize(
     ("log_ratios", "known"),
     [
@@ -169,6 +159,7 @@ LOSSES: list[Callable[[Tensor, Tensor], Tensor]] = [
     lambda a, b: kto_loss(a + b, torch.ones(a.shape, dtype=torch.bool), 0.0, 0.1),
     lambda a, b: orpo_loss(a, b, 0.1),
     lambda a, b: simpo_loss(a, b, 0.1, 0.5),
+    pairwise_loss,
 ]
 
 

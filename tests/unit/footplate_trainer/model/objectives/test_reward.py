@@ -6,7 +6,11 @@ import math
 
 import torch
 
-from footplate_trainer.model.objectives.reward import centering_penalty, correctly_ranked_pairs, pairwise_loss
+from footplate_trainer.model.objectives.preference import (
+    centering_penalty,
+    correctly_ranked_pairs,
+    pairwise_loss,
+)
 from tests.support.formulas import agrees, exact, has_its_gradient
 
 CHOSEN, REJECTED = exact(1.2), exact(0.4)

@@ -10,7 +10,9 @@ verification. See docs/decisions/ADR-0009-tensors-as-bytes.md and ADR-0010-json-
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,12 +22,42 @@ from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem
 
-from footplate_trainer.checkpoint.durable.write_throttle import WriteThrottle
 from footplate_trainer.checkpoint.folder import Folder
-from footplate_trainer.checkpoint.index import StoredTensor, TensorIndex, TensorSlice
 from footplate_trainer.checkpoint.layout import CheckpointFile, tensor_file
-from footplate_trainer.checkpoint.tensor_reader import bytes_of
+from footplate_trainer.checkpoint.tensor_reader import StoredTensor, TensorIndex, TensorSlice, bytes_of
 from footplate_trainer.parallel import object_collectives
+
+REST: Final = 3.0  # x the CPU time worked, so that at most a quarter of a core is taken
+SMALLEST: Final = 0.002  # CPU seconds worked that are worth a rest
+
+
+class WriteThrottle:
+    """Rate limiter of one checkpoint's writes; constructed in the thread that writes.
+
+    Where the step uses all cores, a thread that writes at full speed makes it take twice as long. Only CPU
+    time counts: waiting for a disk or a bucket slows nothing down.
+    """
+
+    def __init__(
+        self,
+        hurry: threading.Event,
+        clock: Callable[[], float] = time.thread_time,
+        rest: Callable[[float], object] | None = None,
+    ) -> None:
+        """Start the clock; `rest` sleeps for at most so many seconds, by default until `hurry` is set."""
+        self._hurry = hurry
+        self._clock = clock
+        self._rest = rest or hurry.wait
+        self._since = clock()
+
+    def piece_done(self) -> None:
+        """Sleep after a piece was written."""
+        worked = self._clock() - self._since
+        if worked < SMALLEST or self._hurry.is_set():
+            return
+        self._rest(worked * REST)
+        self._since = self._clock()
+
 
 _PIECE: Final = 4 << 20  # bytes written without a rest
 

@@ -26,7 +26,7 @@ from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.background import OneInFlight
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.durable.plan import TensorPlan
+from footplate_trainer.checkpoint.durable.plan import TensorPlan, WriteThrottle
 from footplate_trainer.checkpoint.durable.retry import (
     RETRY_SECONDS,
     RetryAction,
@@ -34,7 +34,6 @@ from footplate_trainer.checkpoint.durable.retry import (
     WaitReason,
     retry_delay,
 )
-from footplate_trainer.checkpoint.durable.write_throttle import WriteThrottle
 from footplate_trainer.checkpoint.layout import (
     CheckpointFile,
     CheckpointRetention,

@@ -6,29 +6,138 @@ interleave with those of training or of durable checkpoints.
 
 from __future__ import annotations
 
+import json
+import os
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from footplate_contracts.base import Contract
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.background import OneInFlight
 from footplate_trainer.checkpoint.layout import GenerationStart
-from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
-from footplate_trainer.checkpoint.memory.folder import MemoryFolder
-from footplate_trainer.checkpoint.memory.layout import (
-    ShardHeader,
-    fill_tensors_from_file,
-    pack_into,
-    padded_header_size,
-)
+from footplate_trainer.checkpoint.memory.copies import KEPT, CopyShard, MemoryCopy, newest_complete, transfers
 from footplate_trainer.checkpoint.training_state import TrainingState
 from footplate_trainer.parallel import object_collectives
 from footplate_trainer.parallel.world import DistributedContext
+
+_ALIGNMENT: Final = 64  # bytes
+_LENGTH: Final = 8  # bytes of the header's length, little-endian
+
+
+class TensorSpan(Contract):
+    """Position of one tensor's part in a file."""
+
+    name: str
+    shape: list[int]
+    dtype: str
+    start: int  # bytes behind the header
+
+
+class ShardHeader(Contract):
+    """JSON header of a shard's file: eight bytes of length, this header, and all tensors' parts, aligned."""
+
+    state: TrainingState
+    spans: list[TensorSpan]
+
+    @classmethod
+    def of(cls, state: TrainingState, tensors: Mapping[str, Tensor]) -> tuple[ShardHeader, int]:
+        """Build the header for the local parts `tensors`; also return the bytes that they take after it."""
+        spans, end = [], 0
+        for name, tensor in tensors.items():
+            spans.append(TensorSpan(name=name, shape=list(tensor.shape), dtype=str(tensor.dtype), start=end))
+            end += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
+        return cls(state=state, spans=spans), end
+
+
+def pack_into(
+    blob: Tensor, header: bytes, spans: Sequence[TensorSpan], tensors: Mapping[str, Tensor]
+) -> None:
+    """Fill `blob` [uint8] with a complete file."""
+    opening = len(header).to_bytes(_LENGTH, "little") + header
+    blob[: len(opening)].copy_(torch.frombuffer(bytearray(opening), dtype=torch.uint8))
+    for span in spans:
+        _view(blob, padded_header_size(header), span, tensors[span.name]).copy_(tensors[span.name])
+
+
+def fill_tensors_from_file(blob: Tensor, tensors: Mapping[str, Tensor]) -> TrainingState:
+    """Fill the local parts `tensors` from a complete file; ValueError when it has other tensors."""
+    length = int.from_bytes(bytes(blob[:_LENGTH].tolist()), "little")
+    content = bytes(blob[_LENGTH : _LENGTH + length].numpy())
+    header = ShardHeader.from_json(json.loads(content))
+    expected, _ = ShardHeader.of(header.state, tensors)
+    if expected.spans != header.spans:
+        raise ValueError("the copy in memory is of another model, optimizer or layout")
+    for span in header.spans:
+        tensors[span.name].copy_(_view(blob, padded_header_size(content), span, tensors[span.name]))
+    return header.state
+
+
+def padded_header_size(header: bytes) -> int:
+    """Return the bytes before the first tensor."""
+    return -(-(_LENGTH + len(header)) // _ALIGNMENT) * _ALIGNMENT
+
+
+def _view(blob: Tensor, origin: int, span: TensorSpan, like: Tensor) -> Tensor:
+    start = origin + span.start
+    return blob[start : start + like.nbytes].view(like.dtype).view(like.shape)
+
+
+class MemoryFolder:
+    """Shard files in /dev/shm; several ranks and generations use the folder, one file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def shards(self) -> list[CopyShard]:
+        """List all complete shards."""
+        found = (CopyShard.parse(path.name) for path in self.folder.iterdir())
+        return sorted(shard for shard in found if shard is not None)
+
+    def allocate(self, size: int) -> tuple[Path, Tensor]:
+        """Allocate and map a file of `size` bytes with a temporary name; OSError when there is no space."""
+        path = self.folder / f".{uuid.uuid4().hex}"
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)  # else a full /dev/shm kills with SIGBUS
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        return path, _mapped(path)
+
+    def publish(self, path: Path, shard: CopyShard) -> None:
+        """Rename a filled file to its final name."""
+        path.replace(self.folder / shard.name)
+
+    def open(self, shard: CopyShard) -> Tensor:
+        """Map a complete file [uint8]."""
+        return _mapped(self.folder / shard.name)
+
+    def delete_older(self, rank: int) -> None:
+        """Delete all but the newest few shards of one rank."""
+        mine = [shard for shard in self.shards() if shard.rank == rank]
+        for shard in mine[:-KEPT]:
+            (self.folder / shard.name).unlink(missing_ok=True)
+
+    def delete_others(self, copy: MemoryCopy | None) -> None:
+        """Delete all shards of other copies, and incomplete files."""
+        for path in self.folder.iterdir():
+            shard = CopyShard.parse(path.name)
+            if shard is None or shard.copy != copy:
+                path.unlink(missing_ok=True)
+
+
+def _mapped(path: Path) -> Tensor:
+    return torch.from_file(str(path), shared=True, size=path.stat().st_size, dtype=torch.uint8)
 
 
 @dataclass(frozen=True)

@@ -146,3 +146,17 @@ def leave_one_out(rewards: Tensor, counted: Tensor) -> Tensor:
     """
     number = (counted & countable_mask(rewards)).sum(1, keepdim=True)
     return group_mean(rewards, counted) * number / (number - 1).clamp(min=1)
+
+
+def soft_penalty(lengths: Tensor, longest: int, cache: int) -> Tensor:
+    """Compute `overlong` (Yu et al. 2025, DAPO, eq. 13), a term of the score: fp64, as `lengths`, -1 to 0.
+
+    0 up to `longest - cache` tokens, from there on (longest - cache - length) / cache, and -1 beyond
+    `longest`.
+
+    Raises:
+        ValueError: `cache` is not within 1 and `longest`.
+    """
+    if not 1 <= cache <= longest:
+        raise ValueError(f"cache is {cache}; with answers of up to {longest} tokens it is 1 to {longest}")
+    return ((longest - cache - lengths.double()) / cache).clamp(-1, 0)

@@ -75,20 +75,6 @@ def ipo_average_loss(
     return ipo_sum_loss(chosen, rejected, beta)
 
 
-def mismatched_answers(samples: int) -> Tensor:
-    """Return the sample whose answer KTO pairs with each sample's prompt, in step order: int64 [samples].
-
-    Prompt i gets the answer of sample i - 1, the first one that of the last: of the whole optimizer step, so
-    it depends on no layout and no micro-batch. TRL does the same within a micro-batch.
-
-    Raises:
-        ValueError: there is one sample, whose own answer would be the mismatched one.
-    """
-    if samples == 1:
-        raise ValueError("a step of 1 sample has no mismatched pair; kto needs a global batch of 2 or more")
-    return torch.arange(samples).roll(1)
-
-
 def kto_divergence(log_ratios: Tensor) -> Tensor:
     """Compute `kl` of `kto`: max(0, mean of the step's mismatched log-ratios), without gradient: scalar.
 
@@ -145,3 +131,29 @@ def simpo_loss(chosen: Tensor, rejected: Tensor, beta: float, gamma: float) -> T
     the paper's is 2 to 2.5.
     """
     return -logsigmoid(beta * (chosen - rejected) - gamma)
+
+
+def pairwise_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) -> Tensor:
+    """Compute -log sigma(chosen - rejected - margin) (Bradley and Terry 1952): [pairs].
+
+    A margin (Touvron et al. 2023) comes from the data, one for each pair, or is 0 for all: the packing
+    refuses a data set in which only some rows have one, as TRL does. The margin of a pair with several raters
+    is the mean of their differences.
+    """
+    return -logsigmoid(chosen - rejected - margin)
+
+
+def centering_penalty(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """Compute (chosen + rejected)^2, whose weighted mean over pairs keeps scores near 0: [pairs].
+
+    Eisenstein et al. 2023; TRL's `center_rewards_coefficient` multiplies the same.
+    """
+    return (chosen + rejected).square()
+
+
+def correctly_ranked_pairs(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """Return which pairs' chosen answers have the higher score, for `accuracy`: bool.
+
+    A tie is wrong, as in TRL.
+    """
+    return chosen > rejected
