@@ -44,7 +44,7 @@ async def test_pods_that_die_young_are_followed_after_seconds(world: Simulation,
         world.nodes.end_container(newest, 137)
         await world.until(lambda newest=newest: newest not in map(_name, world.live_workers()), 5)
         await world.until(lambda: len(world.live_workers()) == 2, 30)
-    assert world.status["incarnation"] == 5
+    assert world.status["internal"]["incarnation"] == 5
     await world.until(lambda: world.phase == "Succeeded", 200)
 
 

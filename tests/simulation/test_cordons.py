@@ -315,7 +315,7 @@ async def test_a_drain_meets_the_cordon_that_it_begins_with(world: Simulation) -
     first = world.status["attempts"][0]
     assert (first["cause"], first["reason"], first["lostSteps"]) == ("Preempted", "EvictionByEvictionAPI", 0)
     assert repeated(world) == 0 and world.status["restarts"] == 1
-    assert world.status["incarnation"] == 1, "one substitute was made"
+    assert world.status["internal"]["incarnation"] == 1, "one substitute was made"
 
 
 @simulated(nodes=6)

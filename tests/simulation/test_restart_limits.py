@@ -24,7 +24,7 @@ async def kill_ranks(world: Simulation, times: int, every: float) -> None:
 def counted(world: Simulation) -> dict[str, int]:
     """Failures that restart limits count, by cause."""
     totals: dict[str, int] = {}
-    for part in world.status["recentFailures"]:
+    for part in world.status["internal"]["recentFailures"]:
         for cause, number in part["failures"].items():
             totals[cause] = totals.get(cause, 0) + number
     return totals

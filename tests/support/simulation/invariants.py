@@ -216,7 +216,7 @@ class Witness:
                 yield _SILENT, "the coordinator did not answer"
             return
         state = coordinator.service.coordinator.view()
-        listed = world.status.get("failuresSeen", "") or "0.0"
+        listed = world.status.get("internal", {}).get("failuresSeen", "") or "0.0"
         counted = tuple(int(part) for part in listed.split("."))
         for failure in state.failures:
             if (state.epoch, failure.number) > counted:

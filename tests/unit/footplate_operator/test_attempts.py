@@ -292,9 +292,9 @@ def test_a_status_fits_whatever_happened(letter: str) -> None:
     assert len(fit(status).attempts) == ATTEMPT_LIMIT
     counts = dict.fromkeys(Cause, 1_000)
     recent = [RecentFailures(hour=attempt.start, failures=counts)] * RECENT_LIMIT
-    whole = fit(status.model_copy(update={"recent_failures": recent}))
+    whole = fit(status.update_internal(recent_failures=recent))
     assert bytes_of(whole) <= STATUS_LIMIT
-    assert whole.recent_failures == recent and whole.attempts
+    assert whole.internal.recent_failures == recent and whole.attempts
     kept = [
         RetainedCheckpointStatus(
             step=10**15 - n, generation=f"{10**15}.{n}", digest="a" * 64, validation_loss=1 / 3
@@ -308,7 +308,7 @@ def test_a_status_fits_whatever_happened(letter: str) -> None:
     checkpoint = CheckpointStatus(
         latest_step=kept[0].step, uri="u" * 1088, last_committed_time=attempt.start, kept=kept, promoted=marks
     )
-    full = fit(status.model_copy(update={"recent_failures": recent, "checkpoint": checkpoint}))
+    full = fit(status.model_copy(update={"checkpoint": checkpoint}).update_internal(recent_failures=recent))
     assert bytes_of(full) <= STATUS_LIMIT
     assert full.checkpoint is not None and full.checkpoint.promoted == marks
     assert full.checkpoint.kept == kept[:MOST_PROMOTED], "those that bear a mark, the newest among them"

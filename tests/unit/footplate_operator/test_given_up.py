@@ -6,7 +6,7 @@ import pytest
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.reports import DroppedTelemetry
-from footplate_contracts.v1alpha1.status import TelemetryStatus
+from footplate_contracts.v1alpha1.status import InternalStatus, TelemetryStatus, TrainingRunStatus
 from footplate_operator.trainingrun.status.dropped_telemetry import count_dropped
 from tests.support.operator_world import running
 
@@ -36,15 +36,20 @@ SILENT = CoordinatorState.empty()
 def test_counts_of_all_coordinators_are_added(
     states: list[CoordinatorState], totals: tuple[int, int] | None
 ) -> None:
-    status: TelemetryStatus | None = None
+    status = TrainingRunStatus()
     for state in states:
         status = count_dropped(status, state)
-    assert (status and (status.refused, status.overflowed)) == totals
+    counts = status.telemetry
+    assert (counts and (counts.refused, counts.overflowed)) == totals
 
 
 def test_what_cannot_be_read_counts_from_zero() -> None:
-    status = count_dropped(TelemetryStatus(refused=1, seen="?"), told(1, 2, 0))
-    assert status is not None and (status.refused, status.seen) == (3, "1.2.0")
+    before = TrainingRunStatus(
+        telemetry=TelemetryStatus(refused=1), internal=InternalStatus(telemetry_seen="?")
+    )
+    status = count_dropped(before, told(1, 2, 0))
+    assert status.telemetry is not None and status.telemetry.refused == 3
+    assert status.internal.telemetry_seen == "1.2.0"
 
 
 async def test_a_status_goes_on_counting_when_operator_and_coordinator_are_others() -> None:
@@ -53,7 +58,7 @@ async def test_a_status_goes_on_counting_when_operator_and_coordinator_are_other
     await world.live(2)
     world.start_operator()
     await world.live(2)
-    assert world.status["telemetry"] == {"refused": 2, "overflowed": 1, "seen": "1.2.1"}
+    assert world.status["telemetry"] == {"refused": 2, "overflowed": 1}
     world.end_pod("tiny-c1", 1)
     await world.live(20, until=lambda: world.coordinator().epoch == 2)
     world.coordinator().given_up = DroppedTelemetry(refused=1)

@@ -31,7 +31,7 @@ async def test_a_lost_worker_is_replaced_at_once(harm: Any, phase: str) -> None:
     await world.live(30, until=lambda: world.status["restarts"] == 1 and world.phase == "Running")
     status = world.status
     assert status["failures"] == {"NodeLost": 1}
-    assert status["incarnation"] == 1
+    assert status["internal"]["incarnation"] == 1
     assert [attempt.get("cause") for attempt in status["attempts"]] == ["NodeLost", None]
     assert status["attempts"][1]["generation"] == "1.2"
     assert "tiny-w0-0" in world.workers("Running"), "the other worker is not touched"

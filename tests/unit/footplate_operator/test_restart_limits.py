@@ -35,7 +35,7 @@ def interrupt(world: World, *causes: Cause, every: float = 60.0, start: int | No
 def counted(world: World) -> dict[str, int]:
     """Failures that restart limits count, by cause."""
     totals: dict[str, int] = {}
-    for part in world.status["recentFailures"]:
+    for part in world.status["internal"]["recentFailures"]:
         for cause, number in part["failures"].items():
             totals[cause] = totals.get(cause, 0) + number
     return totals

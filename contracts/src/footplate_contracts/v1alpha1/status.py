@@ -217,11 +217,6 @@ class TelemetryStatus(ApiModel):
 
     refused: Whole = Field(0, description="that the API will never take")
     overflowed: Whole = Field(0, description="that a worker had no room for, while nobody took them")
-    seen: Annotated[str, Field(max_length=64)] = Field(
-        "",
-        description="<epoch>.<refused>.<overflowed> as the last coordinator told them, so that none counts"
-        " twice",
-    )
 
 
 class DeviceTime(ApiModel):
@@ -264,6 +259,33 @@ class CostStatus(ApiModel):
     until: Time | None = Field(None, description="up to when it is counted")
 
 
+class InternalStatus(ApiModel):
+    """Bookkeeping from which the next leader goes on, so that nothing counts twice or is named again."""
+
+    incarnation: Whole = Field(
+        0, description="newest incarnation of any worker; a substitute gets the next, so that no name returns"
+    )
+    failures_seen: Annotated[str, Field(max_length=64)] = Field(
+        "", description="<epoch>.<number> of the newest failure counted"
+    )
+    failures_seen_by_cause: Annotated[dict[str, Whole], Field(max_length=16)] = Field(
+        {}, description="of that epoch's coordinator, up to that number"
+    )
+    recent_failures: Annotated[list[RecentFailures], Field(max_length=RECENT_LIMIT)] | None = Field(
+        None,
+        description="those of `status.failures` that restart limits count: since the third-newest durable"
+        " checkpoint, and of this hour and the 24 before it at least",
+    )
+    telemetry_seen: Annotated[str, Field(max_length=64)] = Field(
+        "", description="<epoch>.<refused>.<overflowed> of `status.telemetry` by the newest coordinator"
+    )
+    phase_unobserved_seconds: float = Field(
+        0.0,
+        description="seconds of a phase with a deadline that do not count: no operator was there to see, or"
+        " the clocks of two differ by them",
+    )
+
+
 class TrainingRunStatus(ApiModel):
     """Status of a run, written by the operator alone."""
 
@@ -281,11 +303,6 @@ class TrainingRunStatus(ApiModel):
     )
     failures: Annotated[dict[str, Whole], Field(max_length=16)] = Field(
         {}, description="interruptions by cause, in all"
-    )
-    recent_failures: Annotated[list[RecentFailures], Field(max_length=RECENT_LIMIT)] | None = Field(
-        None,
-        description="those of `failures` that restart limits count: since the third-newest durable"
-        " checkpoint, and of this hour and the 24 before it at least",
     )
     restarts: Whole = Field(0, description="interruptions in all, beyond the attempts that are listed")
     lineage: Annotated[list[LineageEntry], Field(max_length=len(ReferenceField))] | None = Field(
@@ -313,23 +330,16 @@ class TrainingRunStatus(ApiModel):
     start_time: Time | None = Field(None, description="when it was admitted")
     completion_time: Time | None = Field(None, description="when it ended")
     last_transition_time: Time | None = Field(None, description="since when the phase is what it is")
-    phase_unobserved_seconds: float = Field(
-        0.0,
-        description="seconds of a phase with a deadline that do not count: no operator was there to see, or"
-        " the clocks of two differ by them",
-    )
     written_by: Annotated[str, Field(max_length=128)] = Field(
         "", description="release of the operator that wrote this status"
     )
-    failures_seen: Annotated[str, Field(max_length=64)] = Field(
-        "", description="<epoch>.<number> of the newest failure counted, so that none counts twice"
+    internal: InternalStatus = Field(
+        InternalStatus(), description="the operator's bookkeeping: its fields may change with any release"
     )
-    failures_seen_by_cause: Annotated[dict[str, Whole], Field(max_length=16)] = Field(
-        {}, description="of that epoch's coordinator, up to that number"
-    )
-    incarnation: Whole = Field(
-        0, description="newest incarnation of any worker; a substitute gets the next, so that no name returns"
-    )
+
+    def update_internal(self, **fields: object) -> TrainingRunStatus:
+        """Return this status with other `fields` of `internal`, by their Python names."""
+        return self.model_copy(update={"internal": self.internal.model_copy(update=fields)})
 
     @model_validator(mode="before")
     @classmethod

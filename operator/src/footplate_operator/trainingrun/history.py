@@ -94,9 +94,9 @@ def history_of(run: Run, seen: TrainingRunStatus, now: datetime) -> History:
         stepped=reached > 0,
         attempts=tuple(status.attempts),
         failures=status.failures,
-        recent=tuple(status.recent_failures or ()),
+        recent=tuple(status.internal.recent_failures or ()),
         restarts=status.restarts,
-        incarnation=status.incarnation,
+        incarnation=status.internal.incarnation,
         trained=status.world.generation if status.world else "",
     )
 

@@ -127,7 +127,7 @@ class RunCache:
         if self.found is None:
             status = run.status
             self.found = FirstObservation(
-                status.last_transition_time, run.last_status_time, status.phase_unobserved_seconds
+                status.last_transition_time, run.last_status_time, status.internal.phase_unobserved_seconds
             )
 
     def unobserved_of(self, run: Run, now: datetime) -> timedelta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from footplate_contracts.names import (
@@ -128,11 +129,11 @@ def _status(situation: RunAssessment, may_start: bool) -> tuple[TrainingRunStatu
         "revision": situation.revision.name(run.name),
         "lineage": situation.revision.frozen.config.lineage,
     }
-    if may_start:
-        decided["incarnation"] = gang.counter
     if gang.new_epoch:
         decided["coordinator"] = next_coordinator(situation)
     said = _conditions(situation, phase, may_start)
+    if may_start:
+        situation = replace(situation, seen=situation.seen.update_internal(incarnation=gang.counter))
     return situation.report(phase, said, history, **decided), phase
 
 

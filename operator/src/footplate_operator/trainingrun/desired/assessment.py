@@ -57,12 +57,10 @@ class RunAssessment:
         so_far = {
             "attempts": list(history.attempts),
             "failures": dict(history.failures),
-            "recent_failures": list(
-                failure_window.prune_failures(history.recent, history.checkpoint_steps, self.now)
-            ),
             "restarts": history.restarts,
         }
-        after = self.seen.model_copy(update=so_far | decided)
+        recent = failure_window.prune_failures(history.recent, history.checkpoint_steps, self.now)
+        after = self.seen.model_copy(update=so_far | decided).update_internal(recent_failures=list(recent))
         if after.checkpoint is not None:
             message = f"step {after.checkpoint.latest_step} is durable"
             saved = NewCondition(ConditionType.CHECKPOINTED, True, Reason.CHECKPOINT_COMMITTED, message)
@@ -90,8 +88,8 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> R
             run, gone=gang.gone, domains=observed.packing.domains if observed.packing is not None else None
         ),
         now=now,
-        seen=told.model_copy(
-            update={"failures_seen": failed.counted, "failures_seen_by_cause": dict(failed.counted_by_cause)}
+        seen=told.update_internal(
+            failures_seen=failed.counted, failures_seen_by_cause=dict(failed.counted_by_cause)
         ),
         history=history,
         interrupted=bool(failed.new) or (before.open is not None and not gang.workers.steady),

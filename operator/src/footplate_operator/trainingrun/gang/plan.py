@@ -147,7 +147,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     observed, packing = seen.with_pods(taken), seen.packing
     slots = Slots(
         nodes=compute.nodes,
-        counter=status.incarnation,
+        counter=status.internal.incarnation,
         launched=bool(status.attempts) and status.attempts[-1].end is None,
         fresh=not status.attempts,
         taken=max((pod.incarnation for pod in seen.predecessors if pod.role != Role.COORDINATOR), default=-1),
@@ -215,7 +215,7 @@ class Slots:
     """Facts about the gang's slots, beside their pods."""
 
     nodes: int  # how many there are
-    counter: int  # `status.incarnation`
+    counter: int  # `status.internal.incarnation`
     launched: bool  # an attempt is open: a missing pod is a loss, not a beginning
     fresh: bool  # no worker was ever made
     taken: int = -1  # the highest incarnation of a pod that a deleted run of the same name has left

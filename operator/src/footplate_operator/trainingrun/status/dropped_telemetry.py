@@ -6,13 +6,13 @@ Each coordinator counts from zero. Its successor goes on where the agents report
 from __future__ import annotations
 
 from footplate_contracts.coordinator_state import CoordinatorState
-from footplate_contracts.v1alpha1.status import TelemetryStatus
+from footplate_contracts.v1alpha1.status import TelemetryStatus, TrainingRunStatus
 
 
-def count_dropped(before: TelemetryStatus | None, state: CoordinatorState) -> TelemetryStatus | None:
-    """Return the status's counts, which only grow, plus those of `state`; None while nothing is lost."""
-    known = before or TelemetryStatus()
-    epoch, refused, overflowed = _seen(known.seen)
+def count_dropped(before: TrainingRunStatus, state: CoordinatorState) -> TrainingRunStatus:
+    """Return the status with its counts, which only grow, plus those of `state`; absent if nothing is lost."""
+    known = before.telemetry or TelemetryStatus()
+    epoch, refused, overflowed = _seen(before.internal.telemetry_seen)
     told = state.given_up
     if not state.is_received or state.epoch < epoch:
         return before
@@ -21,10 +21,11 @@ def count_dropped(before: TelemetryStatus | None, state: CoordinatorState) -> Te
     more_refused, more_overflowed = max(0, told.refused - refused), max(0, told.overflowed - overflowed)
     if not more_refused and not more_overflowed:
         return before
-    return TelemetryStatus(
-        refused=known.refused + more_refused,
-        overflowed=known.overflowed + more_overflowed,
-        seen=f"{state.epoch}.{refused + more_refused}.{overflowed + more_overflowed}",
+    counts = TelemetryStatus(
+        refused=known.refused + more_refused, overflowed=known.overflowed + more_overflowed
+    )
+    return before.model_copy(update={"telemetry": counts}).update_internal(
+        telemetry_seen=f"{state.epoch}.{refused + more_refused}.{overflowed + more_overflowed}"
     )
 
 

@@ -58,8 +58,8 @@ class FailureUpdate:
 
     new: tuple[RunFailure, ...]  # the coordinator's first, as it knows why; then pods that are gone
     explanations: tuple[RunFailure, ...]  # what Kubernetes came to say of ends that are known already
-    counted: str  # `status.failuresSeen` with those that are new
-    counted_by_cause: Mapping[str, int] = field(default_factory=dict)  # `status.failuresSeenByCause`
+    counted: str  # `internal.failuresSeen` with those that are new
+    counted_by_cause: Mapping[str, int] = field(default_factory=dict)  # `internal.failuresSeenByCause`
     # Older than those in `new`, by cause, where there were more than a coordinator lists.
     unlisted: Mapping[Cause, int] = field(default_factory=dict)
 
@@ -77,8 +77,9 @@ def find_new_failures(
         lost: workers whose loss may have ended a generation.
         workers: all worker pods.
     """
-    epoch, number = _newest(run.status.failures_seen)
-    by_cause: Mapping[str, int] = run.status.failures_seen_by_cause
+    known = run.status.internal
+    epoch, number = _newest(known.failures_seen)
+    by_cause: Mapping[str, int] = known.failures_seen_by_cause
     unlisted: Mapping[Cause, int] = {}
     fresh = [failure for failure in state.failures if (state.epoch, failure.number) > (epoch, number)]
     fresh.sort(key=lambda failure: failure.number)

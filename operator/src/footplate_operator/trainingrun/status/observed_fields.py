@@ -42,7 +42,7 @@ def update_status(
         serving: that coordinator, if there is one.
         parallelism: the parallelism that ranks were started with.
     """
-    before = run.status
+    before = dropped_telemetry.count_dropped(run.status, state)
     return before.model_copy(
         update={
             "progress": _progress(before, state, now),
@@ -50,7 +50,6 @@ def update_status(
             "checkpoint": checkpoints(run, state.checkpoint, state.checkpoint_steps),
             "world": _world(before, state, parallelism),
             "coordinator": _coordinator(run, serving, pods.coordinators),
-            "telemetry": dropped_telemetry.count_dropped(before.telemetry, state),
             "replicas": _replicas(pods),
             "conditions": update_conditions(run, pods, now),
         }
@@ -62,12 +61,12 @@ def update_ended_status(run: Run, observed: Observed, now: datetime) -> Training
 
     A coordinator may report a checkpoint long after its step: that step was known while it was written.
     """
-    before, state = run.status, observed.coordinator
+    state = observed.coordinator
+    before = dropped_telemetry.count_dropped(run.status, state)
     gone_on = state.progress.step > (before.progress.step if before.progress else 0)
     update: dict[str, object] = {
         "replicas": _replicas(observed),
         "conditions": update_conditions(run, observed, now),
-        "telemetry": dropped_telemetry.count_dropped(before.telemetry, state),
         "checkpoint": checkpoints(run),  # marks come and go
         "progress": _at_nothing(before.progress),
         "data": _data(before, state),

@@ -70,14 +70,13 @@ def report(
             update={
                 "phase": phase,
                 "last_transition_time": before.last_transition_time if same else format_time(now),
-                "phase_unobserved_seconds": _unobserved(run, phase) if same else 0.0,
                 "observed_generation": run.generation,
                 "conditions": conditions.merge(seen.conditions, said, run.generation, now),
                 "wall_seconds": time,
                 "goodput": wall_time.goodput(time),
                 "selector": selector(run.uid, Role.WORKER),
             }
-        )
+        ).update_internal(phase_unobserved_seconds=_unobserved(run, phase) if same else 0.0)
     )
 
 
