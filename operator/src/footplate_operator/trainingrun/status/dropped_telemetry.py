@@ -10,7 +10,7 @@ from footplate_contracts.v1alpha1.status import TelemetryStatus, TrainingRunStat
 
 
 def count_dropped(before: TrainingRunStatus, state: CoordinatorState) -> TrainingRunStatus:
-    """Return the status with its counts, which only grow, plus those of `state`; absent if nothing is lost."""
+    """Return the status with the counts of `state` added, which only grow; absent if nothing is lost."""
     known = before.telemetry or TelemetryStatus()
     epoch, refused, overflowed = _seen(before.internal.telemetry_seen)
     told = state.given_up
