@@ -181,7 +181,7 @@ def usage_record() -> Schema:
             _column("Kind", ".spec.owner.kind"),
             _column("Namespace", ".spec.owner.namespace"),
             _column("Owner", ".spec.owner.name"),
-            _column("Over", ".spec.over", "boolean"),
+            _column("Completed", ".spec.completed", "boolean"),
             _column("Age", ".metadata.creationTimestamp", "date"),
         ],
         subresources={},

@@ -126,7 +126,7 @@ def reinforced(folder: Path, begun: Trained, *, smoke: bool = False) -> Trained:
         "initFrom": {"uri": str(begun.folder)},
         "model": {"contextLength": CONTEXT},
         "data": {"uri": str(folder / "shards" / "asked")},
-        "rollout": {"maxTokens": LONGEST, "group": 4, "samples": samples},
+        "rollout": {"maxTokens": LONGEST, "numGenerations": 4, "generationBatchSize": samples},
         "reward": {"functions": [{"name": "right", "number": {"delimiter": MARK}}]},
         "reinforcement": {"preset": "grpo"},
         "training": training(2 if smoke else STEPS, samples, RATE) | {"optimizer": optimizer},

@@ -69,7 +69,7 @@ def trainers(folder: Path, *, ends: bool) -> dict[str, Trainer]:
     ours = {
         "stage": "grpo",
         "data": packed(folder, "prompts", rows, "prompts"),
-        "rollout": {"maxTokens": ANSWER, "group": GROUP},
+        "rollout": {"maxTokens": ANSWER, "numGenerations": GROUP},
         "reinforcement": {"preset": "grpo"},
         "reward": {"functions": [{"name": "word", "regularExpression": {"pattern": WORD}}]},
     }

@@ -32,7 +32,7 @@ BAR: Final = 1.0  # seconds beside `load`
 LOAD: Final = PARTS.index("load")
 RUN: Final = (
     # Long ones of a model that hardly learns, as an agent tells once a second what is finished.
-    "rollout={maxTokens: 64, group: 4, samples: 2048}",
+    "rollout={maxTokens: 64, numGenerations: 4, generationBatchSize: 2048}",
     "training.optimizer.learningRate=1e-12",
     "training.globalBatchSize=2048",
     "training.microBatchSize=32",

@@ -47,7 +47,7 @@ STOP: Final = "[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]"
 GRPO: Final = (
     "stage=grpo",
     f"model.contextLength={CONTEXT}",
-    f"rollout={{maxTokens: 24, group: {GROUP}, stop: {STOP}}}",
+    f"rollout={{maxTokens: 24, numGenerations: {GROUP}, stop: {STOP}}}",
     "reward.functions=[{name: short, length: {tokens: 4}}, {name: long, weight: 0, length: {}}]",
     "training.schedule={name: constant}",
 )
@@ -308,7 +308,8 @@ def generate_config(shards: Path, folder: Path, *more: str) -> RunConfig:
     stated = (
         "stage=generate",
         f"model.contextLength={CONTEXT}",
-        f"rollout={{maxTokens: 24, group: {GROUP}, samples: 16, stop: {STOP}, {output}}}",
+        f"rollout={{maxTokens: 24, numGenerations: {GROUP}, generationBatchSize: 16, stop: {STOP},"
+        f" {output}}}",
         "training.steps=3",
     )
     return tiny_config(shards, folder, (*stated, *more))

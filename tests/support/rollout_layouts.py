@@ -37,7 +37,7 @@ _COMMON: Final = (
     f"checkpoint.everySteps={STEPS}",
     "training.optimizer={name: sgd, learningRate: 0.2}",
 )
-_GRPO: Final = ("rollout.samples=16", "reinforcement={epochs: 2, preset: dapo}")
+_GRPO: Final = ("rollout.generationBatchSize=16", "reinforcement={numIterations: 2, preset: dapo}")
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class RolloutLayouts:
         ppo = (
             "stage=ppo",
             "model.contextLength=128",
-            f"rollout={{maxTokens: 24, samples: 16, stop: {STOP}}}",
-            "reinforcement={epochs: 2, missingEosPenalty: 0.5, kl: {target: 0.01, horizon: 100}}",
+            f"rollout={{maxTokens: 24, generationBatchSize: 16, stop: {STOP}}}",
+            "reinforcement={numIterations: 2, missingEosPenalty: 0.5, kl: {target: 0.01, horizon: 100}}",
             f"reward={{uri: {self._judge}, functions: {functions}}}",
             "training.schedule={name: constant}",
         )

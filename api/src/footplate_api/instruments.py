@@ -133,7 +133,7 @@ class ApiMetrics:
             self.objects_skipped.labels(kind)
         self.usage_records_taken = self._counter(
             "footplate_api_usage_records_taken",
-            "UsageRecords that were over, and were deleted from Kubernetes once they were stored.",
+            "Completed UsageRecords that were deleted from Kubernetes once they were stored.",
         )
 
 

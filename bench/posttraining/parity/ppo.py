@@ -183,7 +183,7 @@ def compared(
     source = in_the_order_of([{"prompt": prompt} for prompt in PROMPTS], folder / "prompts.jsonl")
     shards = pack_conversations(source, folder / "shards", folders["policy"], format=RecordKind.PROMPTS)
     asked = {
-        "epochs": EPOCHS,
+        "numIterations": EPOCHS,
         "value": {"uri": str(folders["value"])},
         "reference": {"uri": str(folders["reference"])},
         **case.asked,
@@ -193,7 +193,7 @@ def compared(
         f"initFrom={{uri: {folders['policy']}}}",
         "model={contextLength: 256}",
         f"data.seed={SEED}",
-        f"rollout={{maxTokens: {MISSING}, samples: {EPISODES}}}",
+        f"rollout={{maxTokens: {MISSING}, generationBatchSize: {EPISODES}}}",
         f"reinforcement={json.dumps(asked)}",
         "reward.functions=[{name: given, length: {}}]",
         f"training.steps={STEPS}",

@@ -35,8 +35,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "grpo": "{kl: {coefficient: 0.1}}",
     "grpo-batch-deviation": "{groupAdvantage: batchDeviation}",
     "dapo": "{preset: dapo, dynamicSampling: {enabled: false}}",
-    "dr-grpo-twice": "{preset: dr_grpo, epochs: 2}",
-    "gspo-twice": "{preset: gspo, epochs: 2}",
+    "dr-grpo-twice": "{preset: dr_grpo, numIterations: 2}",
+    "gspo-twice": "{preset: gspo, numIterations: 2}",
 }
 NAMES: Final = tuple(f"{kind}-{optimizer}" for kind in SETTINGS for optimizer in OPTIMIZERS)
 
@@ -63,7 +63,7 @@ def compared(
         f"initFrom={{uri: {model}}}",
         f"model={{contextLength: {CONTEXT}}}",
         f"data.seed={SEED}",
-        f"rollout={{maxTokens: 16, group: {GROUP}, samples: {_SAMPLES}}}",
+        f"rollout={{maxTokens: 16, numGenerations: {GROUP}, generationBatchSize: {_SAMPLES}}}",
         f"reinforcement={SETTINGS[kind]}",
         "reward.functions=[{name: given, length: {}}]",
         f"training.steps={len(told.losses)}",

@@ -195,7 +195,7 @@ def resolve_rollout_sections(spec: TrainingRunSpec) -> RolloutSections:
         return RolloutSections(
             reward=spec.reward and resolve_reward(spec.reward),
             reinforcement=None,
-            rollout=resolve_rollout(spec.rollout, spec.training.global_batch_size, group=1),
+            rollout=resolve_rollout(spec.rollout, spec.training.global_batch_size, num_generations=1),
         )
     if not rules.reinforces or spec.rollout is None:
         return RolloutSections(reward=spec.reward, reinforcement=spec.reinforcement, rollout=spec.rollout)
@@ -203,7 +203,7 @@ def resolve_rollout_sections(spec: TrainingRunSpec) -> RolloutSections:
         return RolloutSections(
             reward=resolve_reward(spec.reward or Reward(), RewardNormalization.HELD_OUT),
             reinforcement=resolve_ppo(spec.reinforcement or Reinforcement()),
-            rollout=resolve_rollout(spec.rollout, spec.training.global_batch_size, group=1),
+            rollout=resolve_rollout(spec.rollout, spec.training.global_batch_size, num_generations=1),
         )
     rollout = resolve_rollout(spec.rollout, spec.training.global_batch_size)
     return RolloutSections(

@@ -45,7 +45,7 @@ def plan_rollout(
     plan assumes that each fills the context together with its answer.
     """
     topology = rollout_topology(ranks, rollout.parallelism)
-    answers = -(-(rollout.samples or global_batch_size) // topology.data)
+    answers = -(-(rollout.generation_batch_size or global_batch_size) // topology.data)
     weights = [number_bytes * local_counts(shape, topology, stage).all for stage in range(topology.pipeline)]
     most, short = None, None
     if left is not None and rollout.cache_tokens is None:

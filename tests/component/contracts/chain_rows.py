@@ -38,9 +38,9 @@ CHAINS = (
     ),
     Row(
         "mark-of-a-step",
-        {"initFrom": {"run": {"name": "base", "checkpoint": "7", "mark": "good"}}},
-        "spec.initFrom.run.mark: Forbidden: mark names one of the promoted checkpoints, and checkpoint is 7;"
-        " remove it",
+        {"initFrom": {"run": {"name": "base", "checkpoint": "7", "promotedName": "good"}}},
+        "spec.initFrom.run.promotedName: Forbidden: promotedName names one of the promoted checkpoints, and"
+        " checkpoint is 7; remove it",
     ),
     Row(
         "answers-for-another-stage",

@@ -31,15 +31,15 @@ GENERATE: tuple[Row, ...] = (
     ),
     _generate(
         "best-of-what-nothing-rewards",
-        {"rollout.group": 4, "rollout.output.best": 2},
+        {"rollout.numGenerations": 4, "rollout.output.best": 2},
         "rollout.output.best: Invalid value: best 2 keeps a prompt's best answers, and nothing rewards them;"
         " state reward, or remove best",
     ),
     _generate(
         "more-best-than-answers",
-        {"rollout.group": 4, "rollout.output.best": 5, "reward.functions": _REWARDS},
-        "rollout.output.best: Invalid value: best 5 is more than the 4 answers to a prompt that rollout.group"
-        " asks for; lower it",
+        {"rollout.numGenerations": 4, "rollout.output.best": 5, "reward.functions": _REWARDS},
+        "rollout.output.best: Invalid value: best 5 is more than the 4 answers to a prompt that"
+        " rollout.numGenerations asks for; lower it",
     ),
     _generate(
         "rewards-that-nothing-gives",
@@ -67,9 +67,9 @@ GENERATE: tuple[Row, ...] = (
     ),
     _generate(
         "groups-that-do-not-divide-a-rollout",
-        {"rollout.group": 5},
-        "rollout.samples: Invalid value: samples 8 is not a multiple of group 5; each prompt of a rollout"
-        " has all answers of its group",
+        {"rollout.numGenerations": 5},
+        "rollout.generationBatchSize: Invalid value: generationBatchSize 8 is not a multiple of"
+        " numGenerations 5; each prompt of a rollout has all answers of its group",
     ),
     _generate(
         "answers-as-long-as-the-context",
@@ -79,9 +79,9 @@ GENERATE: tuple[Row, ...] = (
     ),
     _generate(
         "siblings-that-are-equal",
-        {"rollout.group": 2, "rollout.sampling": {"temperature": 0.0}},
+        {"rollout.numGenerations": 2, "rollout.sampling": {"temperature": 0.0}},
         "rollout.sampling.temperature: Invalid value: temperature 0 draws the same answer 2 times, as"
-        " rollout.group asks; give one above 0, or group 1",
+        " rollout.numGenerations asks; give one above 0, or numGenerations 1",
     ),
     _generate(
         "several-folders-of-prompts",

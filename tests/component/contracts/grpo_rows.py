@@ -70,8 +70,8 @@ GRPO: tuple[Row, ...] = (
     _grpo(
         "groups-that-do-not-divide-the-batch",
         {"training.globalBatchSize": 12, "training.microBatchSize": 1},
-        "rollout.samples: Invalid value: samples 12 is not a multiple of group 8; each prompt of a rollout"
-        " has all answers of its group",
+        "rollout.generationBatchSize: Invalid value: generationBatchSize 12 is not a multiple of"
+        " numGenerations 8; each prompt of a rollout has all answers of its group",
     ),
     *(
         _forbidden(
@@ -88,14 +88,15 @@ GRPO: tuple[Row, ...] = (
     ),
     _grpo(
         "of-single-answers",
-        {"rollout.group": 1},
-        "rollout.group: Invalid value: group 1 compares an answer with nothing; give at least 2",
+        {"rollout.numGenerations": 1},
+        "rollout.numGenerations: Invalid value: numGenerations 1 compares an answer with nothing; give at"
+        " least 2",
     ),
     _grpo(
         "steps-that-do-not-divide-a-rollout",
-        {"rollout.samples": 24, "training.globalBatchSize": 16, "training.microBatchSize": 1},
-        "rollout.samples: Invalid value: samples 24 x epochs 1 cannot be cut into steps of globalBatchSize 16"
-        " answers; change one of them",
+        {"rollout.generationBatchSize": 24, "training.globalBatchSize": 16, "training.microBatchSize": 1},
+        "rollout.generationBatchSize: Invalid value: generationBatchSize 24 x numIterations 1 cannot be cut"
+        " into steps of globalBatchSize 16 answers; change one of them",
     ),
     _grpo(
         "answers-as-long-as-the-context",

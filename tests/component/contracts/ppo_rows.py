@@ -94,14 +94,15 @@ PPO: tuple[Row, ...] = (
     ),
     _ppo(
         "steps-that-do-not-divide-a-rollout",
-        {"rollout.samples": 9, "training.globalBatchSize": 8, "training.microBatchSize": 1},
-        "rollout.samples: Invalid value: samples 9 x epochs 4 cannot be cut into steps of globalBatchSize 8"
-        " answers; change one of them",
+        {"rollout.generationBatchSize": 9, "training.globalBatchSize": 8, "training.microBatchSize": 1},
+        "rollout.generationBatchSize: Invalid value: generationBatchSize 9 x numIterations 4 cannot be cut"
+        " into steps of globalBatchSize 8 answers; change one of them",
     ),
     _ppo(
         "steps-of-more-answers-than-a-rollout-has",
-        {"rollout.samples": 4, "training.globalBatchSize": 8, "training.microBatchSize": 1},
-        "rollout.samples: Invalid value: samples 4 are fewer than the globalBatchSize 8 answers of a step,"
-        " which would have an answer several times; raise samples, or lower globalBatchSize",
+        {"rollout.generationBatchSize": 4, "training.globalBatchSize": 8, "training.microBatchSize": 1},
+        "rollout.generationBatchSize: Invalid value: generationBatchSize 4 is less than the globalBatchSize 8"
+        " answers of a step, which would have an answer several times; raise it, or lower"
+        " globalBatchSize",
     ),
 )

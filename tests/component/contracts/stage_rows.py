@@ -45,9 +45,9 @@ def _frozen(path: str) -> Iterator[Row]:
         ),
         (
             "run-mark",
-            {"run": {"name": "other", "mark": "good"}},
-            "run.mark: Forbidden: mark names one of the promoted checkpoints, and checkpoint is latest;"
-            " remove it",
+            {"run": {"name": "other", "promotedName": "good"}},
+            "run.promotedName: Forbidden: promotedName names one of the promoted checkpoints, and checkpoint"
+            " is latest; remove it",
         ),
     ):
         first, section = _within(path, dict(model))
@@ -281,9 +281,9 @@ STAGES: tuple[Row, ...] = (
     ),
     _row(
         "rollout",
-        {"maxTokens": 16, "samples": 12, "group": 8},
-        "samples: Invalid value: samples 12 is not a multiple of group 8; each prompt of a rollout has all"
-        " answers of its group",
+        {"maxTokens": 16, "generationBatchSize": 12, "numGenerations": 8},
+        "generationBatchSize: Invalid value: generationBatchSize 12 is not a multiple of numGenerations 8;"
+        " each prompt of a rollout has all answers of its group",
     ),
     _row(
         "rollout",

@@ -16,7 +16,7 @@ REFUSAL = "records of usage are written by the operator and taken away once they
 
 def test_the_operator_writes_it_and_the_api_takes_it_away(kubectl: Kubectl) -> None:
     kubectl("create", "-f", "-", *OPERATOR, stdin=json.dumps(usage_manifest("noted")))
-    kubectl("patch", "usagerecord", "noted", "--type=merge", '--patch={"spec":{"over":true}}', *OPERATOR)
+    kubectl("patch", "usagerecord", "noted", "--type=merge", '--patch={"spec":{"completed":true}}', *OPERATOR)
     kubectl("delete", "usagerecord", "noted", *AS_API)
 
 
@@ -30,6 +30,6 @@ def test_nobody_else_writes_it(kubectl: Kubectl, who: tuple[str, ...]) -> None:
 
 def test_nobody_else_changes_or_deletes_it(kubectl: Kubectl) -> None:
     kubectl("create", "-f", "-", *OPERATOR, stdin=json.dumps(usage_manifest("standing")))
-    patch = ("patch", "usagerecord", "standing", "--type=merge", '--patch={"spec":{"over":true}}')
+    patch = ("patch", "usagerecord", "standing", "--type=merge", '--patch={"spec":{"completed":true}}')
     for change in (patch, ("delete", "usagerecord", "standing")):
         assert f"standing: {REFUSAL}ada" in kubectl.run(*change, *ADMINISTRATOR).stderr

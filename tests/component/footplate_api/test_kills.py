@@ -94,7 +94,7 @@ class Operator:
         name = f"{ended.owner.uid}-0"
         self.records.put(name, record([replace(ended, end=EndTime(RUNNING, ended.start))]))
         await asyncio.sleep(self.chance.uniform(0, 0.04))
-        self.records.put(name, record([ended], over=True))
+        self.records.put(name, record([ended], completed=True))
 
 
 @dataclass

@@ -258,7 +258,7 @@ async def test_what_costs_follow_from_is_read_and_written_with_no_more_than_the_
 ) -> None:
     """A price is entered for who may, and a record of a run that never was goes once it is stored."""
     profile = {"spec": {"backend": "gloo"}, **of_kind("ComputeProfile", "small")}
-    usage = {"spec": record([pod()], over=True), **of_kind("UsageRecord", "uid-gpt-0")}
+    usage = {"spec": record([pod()], completed=True), **of_kind("UsageRecord", "uid-gpt-0")}
     apply(installation.server, installation.folder, [profile, usage])
     flags = ("--verb=update,list", "--resource=computeprofiles.footplate.dev")
     kubectl(installation.server, "create", "clusterrole", "pricing", *flags)

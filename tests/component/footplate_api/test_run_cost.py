@@ -245,7 +245,7 @@ async def test_a_price_by_a_clock_that_is_ahead_is_in_total_and_months_alike(clo
 
 async def test_a_run_that_came_and_went_unseen_has_its_cost(clocked: Api) -> None:
     await enter(clocked.context.database, "h100", price(10))
-    await put(clocked.cluster, "uid-gpt-0", record([pod()], over=True))
+    await put(clocked.cluster, "uid-gpt-0", record([pod()], completed=True))
 
     async def status() -> int:
         return (await clocked.client.get(COST)).status_code

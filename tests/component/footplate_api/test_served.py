@@ -123,8 +123,8 @@ async def test_a_cluster_that_was_set_back_is_taken_over_in_all_places(database:
 
 async def test_usage_of_runs_elsewhere_is_left_to_whom_it_belongs(database: Database) -> None:
     cluster = FakeCluster()
-    await cluster.put_object(Resource.USAGE, "theirs", record([pod()], over=True), {})
-    await cluster.put_object(Resource.USAGE, "ours", record([pod()], over=True), {})
+    await cluster.put_object(Resource.USAGE, "theirs", record([pod()], completed=True), {})
+    await cluster.put_object(Resource.USAGE, "ours", record([pod()], completed=True), {})
     assert RUN.namespace == "research"
     async with followed(database, cluster, TWO) as health:
         await eventually(_known(health, "UsageRecords"), bool)
@@ -139,7 +139,7 @@ async def test_usage_of_runs_elsewhere_is_left_to_whom_it_belongs(database: Data
 
 async def test_one_installation_of_several_keeps_what_the_cluster_has_once(sqlite_url: str) -> None:
     cluster, other = FakeCluster(), NamespaceScope(TEAMS[:1], cluster=False)
-    over = node_record([node(end=EndTime(TOLD, T0 + 60))], over=True)
+    over = node_record([node(end=EndTime(TOLD, T0 + 60))], completed=True)
     async with serving(sqlite_url, cluster, served=other) as api:
         await cluster.put_object(Resource.USAGE, "node-1", over, {})
         asked = {"profile": "small", "dollarsPerNodeHour": "0.1"}

@@ -89,14 +89,14 @@ async def test_a_record_goes_once_it_is_over_and_its_run_is_gone(database: Datab
     await mirror(database, cluster).list()
     running = replace(pod(), end=EndTime(RUNNING, T0 + 60))
     await put(cluster, "uid-gpt-0", record([running]))
-    await put(cluster, "uid-gpt-1", record([pod("p2")], over=True))
+    await put(cluster, "uid-gpt-1", record([pod("p2")], completed=True))
     await watcher.list()
     assert records(cluster) == ["uid-gpt-0", "uid-gpt-1"]  # the operator reckons from them
     await cluster.remove("research", "gpt")
     await mirror(database, cluster).list()
     await watcher.list()
     assert records(cluster) == ["uid-gpt-0"]  # a pod of it may still hold its node
-    await put(cluster, "uid-gpt-0", record([pod()], over=True))
+    await put(cluster, "uid-gpt-0", record([pod()], completed=True))
     await watcher.list()
     assert records(cluster) == []
     assert await stored(database) == {"p1": pod(), "p2": pod("p2")}
@@ -116,7 +116,7 @@ async def test_of_a_run_that_was_never_seen_kubernetes_is_asked(
     cluster = FakeCluster()
     if standing:
         await cluster.put("research", "gpt", metadata=standing)
-    await put(cluster, "uid-gpt-0", record([pod()], over=True))
+    await put(cluster, "uid-gpt-0", record([pod()], completed=True))
     await follower(UsageReflector, database, cluster).list()
     assert records(cluster) == left
 
@@ -124,7 +124,7 @@ async def test_of_a_run_that_was_never_seen_kubernetes_is_asked(
 async def test_a_record_of_nodes_goes_when_it_is_over(database: Database) -> None:
     cluster = FakeCluster()
     gone = node(end=EndTime(TOLD, T0 + HOUR))
-    await put(cluster, "node-n1", node_record([gone], over=True))
+    await put(cluster, "node-n1", node_record([gone], completed=True))
     await put(cluster, "node-n2", node_record([node("n2")]))
     await follower(UsageReflector, database, cluster).list()
     assert records(cluster) == ["node-n2"]
@@ -150,7 +150,7 @@ async def test_a_record_goes_only_after_the_commit(
 ) -> None:
     cluster = Reluctant(database)
     watcher = follower(UsageReflector, database, cluster)
-    await put(cluster, "uid-gpt-0", record([pod()], over=True))
+    await put(cluster, "uid-gpt-0", record([pod()], completed=True))
     with monkeypatch.context() as patch:
         patch.setattr(database, "write", _refuses)
         with pytest.raises(DatabaseUnavailable):
@@ -182,11 +182,11 @@ async def test_a_record_that_cannot_be_deleted_keeps_no_other_from_being_stored(
     cluster = Refusing(page_size=1)
     cluster.trouble = trouble
     for number in range(3):
-        await put(cluster, f"uid-{number}", record([pod(f"p{number}")], over=True))
+        await put(cluster, f"uid-{number}", record([pod(f"p{number}")], completed=True))
     watcher = follower(UsageReflector, database, cluster)
     await watcher.list()
     assert set(await stored(database)) == {"p0", "p1", "p2"}
-    late = await put(cluster, "uid-3", record([pod("p3")], over=True))
+    late = await put(cluster, "uid-3", record([pod("p3")], completed=True))
     await watcher.apply([WatchEvent(EventType.ADDED, late)])
     assert "p3" in await stored(database) and len(records(cluster)) == 4
     assert f"UsageRecords that are over stay for now: {trouble.detail}" in caplog.text
@@ -199,13 +199,13 @@ class Changing(FakeCluster):
     """An operator writes a record just before it is deleted."""
 
     async def delete_record(self, name: str, uid: str, resource_version: str) -> None:
-        await self.put_object(Resource.USAGE, name, record([pod(), pod("p2")], over=True))
+        await self.put_object(Resource.USAGE, name, record([pod(), pod("p2")], completed=True))
         await super().delete_record(name, uid, resource_version)
 
 
 async def test_a_record_that_has_changed_meanwhile_stays(database: Database) -> None:
     cluster = Changing()
-    await put(cluster, "uid-gpt-0", record([pod()], over=True))
+    await put(cluster, "uid-gpt-0", record([pod()], completed=True))
     await follower(UsageReflector, database, cluster).list()
     assert records(cluster) == ["uid-gpt-0"]
 
@@ -224,7 +224,7 @@ async def test_what_cannot_be_read_is_skipped_and_said_once(
 ) -> None:
     cluster = FakeCluster()
     watcher = follower(UsageReflector, database, cluster)
-    bad = record([pod("p2")], over=True)
+    bad = record([pod("p2")], completed=True)
     bad["pods"]["p2"] |= wrong
     await put(cluster, "bad", bad)
     await put(cluster, "uid-gpt-0", record([pod()]))

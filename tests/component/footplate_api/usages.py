@@ -23,20 +23,22 @@ from tests.component.footplate_api.mirrors import Clock
 from tests.support.usage_worlds import DAY, H100, T0
 
 
-def record(pods: Iterable[PodAllocation], over: bool = False) -> dict[str, Any]:
+def record(pods: Iterable[PodAllocation], completed: bool = False) -> dict[str, Any]:
     """The spec of a UsageRecord of one owner's pods."""
     those = list(pods)
     [owner] = {known.owner for known in those}
     return UsageRecordSpec(
         owner=owner_of(owner),
         pods={known.uid: build_pod_entry(known) for known in those},
-        over=over,
+        completed=completed,
     ).to_json()
 
 
-def node_record(nodes: Iterable[NodeLifetime], over: bool = False) -> dict[str, Any]:
+def node_record(nodes: Iterable[NodeLifetime], completed: bool = False) -> dict[str, Any]:
     """The spec of a UsageRecord of Nodes."""
-    return UsageRecordSpec(nodes={known.uid: build_node_entry(known) for known in nodes}, over=over).to_json()
+    return UsageRecordSpec(
+        nodes={known.uid: build_node_entry(known) for known in nodes}, completed=completed
+    ).to_json()
 
 
 def price(dollars: float, since: int = T0 - DAY, goods: Sku = H100, **changed: Any) -> dict[str, Any]:

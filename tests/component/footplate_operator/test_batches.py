@@ -123,6 +123,6 @@ def test_a_batch_has_the_bill_of_its_jobs_pods(operator: Process, api: Api) -> N
     for name in pods:
         api.end(name)
     record = f"{uid}-0"
-    wait_for(lambda: (api.get(USAGE_RECORD, record) or {})["spec"].get("over"), "its record is over")
+    wait_for(lambda: (api.get(USAGE_RECORD, record) or {})["spec"].get("completed"), "its record is over")
     assert entries(api, uid)[pods[1]].end is not None, "also of the pod whose end nobody reported"
     assert operator.said("forbidden") == 0 and "Traceback" not in operator.log.read_text()

@@ -61,7 +61,9 @@ def test_usage_outlives_operator_pods_and_run(
         wait_for(lambda: "cost" in api.status("tiny"), "the run says what it has cost")
         wait_for(lambda: record(api, f"node-{machine_uid}"), "its node is recorded, which another task does")
         api("delete", "trun", "tiny", "--wait=false")
-        wait_for(lambda: (record(api, f"{uid}-0") or UsageRecordSpec()).over, "nothing is added any more")
+        wait_for(
+            lambda: (record(api, f"{uid}-0") or UsageRecordSpec()).completed, "nothing is added any more"
+        )
         assert second.said("forbidden") == 0 and "Traceback" not in second.log.read_text()
     used = entries(api, uid)
     assert {name: used[name].start for name in WORKERS} == starts

@@ -227,10 +227,10 @@ def _usage_is_over(api: Api) -> None:
     """A record that nobody takes, for longer than they are kept."""
     name = api.names(USAGE_RECORD)[0]
     record = api.get(USAGE_RECORD, name) or {}
-    over = {"footplate.dev/over-since": "2026-01-01T00:00:00Z"}
+    over = {"footplate.dev/completed-since": "2026-01-01T00:00:00Z"}
     metadata = {"name": "late", "labels": record["metadata"]["labels"], "annotations": over}
     kind = {"apiVersion": USAGE_RECORD.api_version, "kind": USAGE_RECORD.name}
-    api.apply({**kind, "metadata": metadata, "spec": {**record["spec"], "over": True}})
+    api.apply({**kind, "metadata": metadata, "spec": {**record["spec"], "completed": True}})
 
 
 def _ends(api: Api, operator: Process) -> None:

@@ -27,7 +27,7 @@ from tests.support.tiny import read_rows
 # The longest text of the model that stands in for the pages' own, and what takes hours on their hardware.
 _SMALLER: Final = ("model.contextLength=256", "training.schedule={}")
 _EIGHT: Final = "training.globalBatchSize=8"
-_SHORT: Final = f"rollout={{maxTokens: 16, group: 4, samples: 16, stop: {STOP}"
+_SHORT: Final = f"rollout={{maxTokens: 16, numGenerations: 4, generationBatchSize: 16, stop: {STOP}"
 
 
 def page(name: str, folder: Path) -> Page:

@@ -106,9 +106,9 @@ def _sampling(manifest: Json, stage: Stage) -> Json:
         {"name": "letters", "function": function, "timeoutSeconds": COURSES[stage].timeout},
     ]
     # Of a rollout of grpo a part has to be done: on a quiet machine it lasts a second with long answers.
-    rollout: Json = {"maxTokens": 320, "group": 1, "samples": 16, "stop": ["a", "b"]}
+    rollout: Json = {"maxTokens": 320, "numGenerations": 1, "generationBatchSize": 16, "stop": ["a", "b"]}
     if stage is Stage.GRPO:
-        rollout = {"maxTokens": 1408, "group": 4, "samples": 16}
+        rollout = {"maxTokens": 1408, "numGenerations": 4, "generationBatchSize": 16}
     for path, value in (
         ("stage", stage.value),
         ("model.vocabularySize", 384),
@@ -121,6 +121,6 @@ def _sampling(manifest: Json, stage: Stage) -> Json:
     ):
         manifest = changed(manifest, path, value)
     if stage is Stage.PPO:
-        learning = {"epochs": 1, "value": {"fromPolicy": True}, "missingEosPenalty": 0.5}
+        learning = {"numIterations": 1, "value": {"fromPolicy": True}, "missingEosPenalty": 0.5}
         manifest = changed(manifest, "reinforcement", learning)
     return manifest

@@ -64,8 +64,8 @@ def test_each_stage_of_cells_is_a_run_with_a_rollout_in_the_middle(stage: Stage,
     course = COURSES[stage]
     assert course.every <= course.first < course.steps - course.every
     if stage is not Stage.PRETRAIN:
-        assert config.rollout is not None and config.rollout.samples is not None
-        updates = config.rollout.samples // config.training.global_batch_size
+        assert config.rollout is not None and config.rollout.generation_batch_size is not None
+        updates = config.rollout.generation_batch_size // config.training.global_batch_size
         assert course.first % updates == 0, "a rollout begins after the step from which on it is hit"
         assert course.every % updates, "a checkpoint stands in the middle of one"
 

@@ -41,8 +41,8 @@ BOTH = [{"name": "a", "step": 10, "directory": "step-10.e1g1"}, {"name": "b", "s
 
 def next_run(checkpoint: str = "latest", name: str = "next", **spec: Any) -> Run:
     named = {"name": "base", "checkpoint": checkpoint}
-    mark = spec.pop("mark", None)
-    given = {"initFrom": {"run": named | ({"mark": mark} if mark else {})}, **spec}
+    promoted_name = spec.pop("promotedName", None)
+    given = {"initFrom": {"run": named | ({"promotedName": promoted_name} if promoted_name else {})}, **spec}
     return seen(name, given)
 
 
@@ -262,7 +262,7 @@ def test_each_field_takes_what_its_stage_gives(spec: dict[str, Any], stage: str,
 
 
 def test_one_of_several_marks_is_named() -> None:
-    found = answer(next_run("promoted", mark="a"), base("Succeeded", SAVED | {"promoted": BOTH}))
+    found = answer(next_run("promoted", promotedName="a"), base("Succeeded", SAVED | {"promoted": BOTH}))
     assert isinstance(found, LineageEntry) and found.step == 10
 
 

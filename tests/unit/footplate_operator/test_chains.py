@@ -115,7 +115,7 @@ async def test_a_run_waits_for_the_end_of_another_without_a_pod_and_begins_with_
 
 async def test_a_run_that_answers_waits_for_its_reward_model_and_has_it_kept() -> None:
     world = await running(stage="reward")
-    rollout = {"maxTokens": 8, "group": 4, "output": {"uri": "/shared/answers", "best": 1}}
+    rollout = {"maxTokens": 8, "numGenerations": 4, "output": {"uri": "/shared/answers", "best": 1}}
     judge = {"run": {"name": NAME, "checkpoint": "20"}, "weight": 2}
     put(world, "next", stage="generate", initFrom={"uri": "/models/base"}, rollout=rollout, reward=judge)
     await world.live(120, until=lambda: "lineage" in status(world, "next"))

@@ -9,7 +9,7 @@ from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.scope import Scope
 from footplate_operator.tariff.tariffs import PRICE_ENTRY
-from footplate_operator.usage.writes import USAGE_RECORD, build_over_patch
+from footplate_operator.usage.writes import USAGE_RECORD, build_completed_patch
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import profile_manifest
 from tests.support.operator_world import World
@@ -57,7 +57,7 @@ class Guarded(FakeCluster):
 async def test_records_elsewhere_that_may_not_be_deleted_keep_the_sweep_from_nothing() -> None:
     books = await books_of(ELSEWHERE, Guarded)
     body = copied(books.cluster.objects[USAGE_RECORD, "theirs-0"])
-    told = build_over_patch(NOON)
+    told = build_completed_patch(NOON)
     for number in range(20):
         about = {"labels": body["metadata"]["labels"], "name": f"theirs-{number}", **told["metadata"]}
         books.cluster.put({**body, "metadata": about, "spec": {**body["spec"], **told["spec"]}})

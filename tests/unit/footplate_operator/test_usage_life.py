@@ -164,7 +164,7 @@ async def test_a_deleted_run_leaves_what_it_used() -> None:
     await world.live(60)
     assert not world.cluster.all(POD) and len(recorded(world)) == 3
     assert all(pod.end for pod in recorded(world))
-    assert all(body["spec"]["over"] for body in world.cluster.all(USAGE_RECORD))
+    assert all(body["spec"]["completed"] for body in world.cluster.all(USAGE_RECORD))
 
 
 async def test_a_pod_that_outlives_its_run_is_in_what_that_says_at_last() -> None:

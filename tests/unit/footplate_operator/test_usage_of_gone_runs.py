@@ -7,7 +7,7 @@ from footplate_operator.errors import RequestForbidden
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.tracker import UNTOLD_SECONDS
-from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD
+from footplate_operator.usage.writes import COMPLETED_SINCE, USAGE_RECORD
 from tests.support.operator_fakes import NAME
 from tests.support.pod_usage import NOON, Bookkeeping, begun, node
 
@@ -24,13 +24,13 @@ async def test_pods_outlive_their_run_and_are_noted_to_their_end() -> None:
     books.cluster.bury(TRAINING_RUN, NAME)
     books.keeper.observe_owner(books.owner, gone=True)
     await tended(books)
-    assert not books.records()["uid-1-0"].over
+    assert not books.records()["uid-1-0"].completed
     books.end("w0")
     body = books.cluster.objects[POD, "w0"]
     books.cluster.bury(POD, "w0")
     books.hear(body, gone=True)
     await tended(books)
-    assert books.pods()["w0"].end == "2026-01-31T12:01:00Z" and books.records()["uid-1-0"].over
+    assert books.pods()["w0"].end == "2026-01-31T12:01:00Z" and books.records()["uid-1-0"].completed
     assert not books.keeper.kept
 
 
@@ -48,7 +48,7 @@ async def test_what_a_run_left_that_went_while_nobody_looked_is_found() -> None:
     await tended(books)
     assert (books.pods()["w0"].end, books.pods()["w0"].estimated) == (NOON, True)
     assert (books.pods()["c1"].end, books.pods()["c1"].estimated) == ("2026-01-31T12:00:30Z", False)
-    assert books.records()["uid-1-0"].over
+    assert books.records()["uid-1-0"].completed
 
 
 async def test_a_run_that_is_there_is_left_to_whoever_decides_about_it() -> None:
@@ -58,7 +58,7 @@ async def test_a_run_that_is_there_is_left_to_whoever_decides_about_it() -> None
     books.begin()
     await books.sweeper.sweep()
     await tended(books)
-    assert not books.records()["uid-1-0"].over and not books.keeper.kept
+    assert not books.records()["uid-1-0"].completed and not books.keeper.kept
 
 
 async def test_runs_of_another_installation_are_left_alone() -> None:
@@ -67,7 +67,7 @@ async def test_runs_of_another_installation_are_left_alone() -> None:
     books.cluster.refuse["get", TRAINING_RUN] = RequestForbidden("another namespace", 403)
     await books.sweeper.sweep()
     await tended(books)
-    assert not books.keeper.kept and not books.records()["uid-1-0"].over
+    assert not books.keeper.kept and not books.records()["uid-1-0"].completed
     assert books.pods()["w0"].end is None
 
 
@@ -105,7 +105,7 @@ async def test_what_is_over_goes_once_nobody_has_taken_it_for_a_week() -> None:
     books.cluster.bury(TRAINING_RUN, NAME)
     books.keeper.observe_owner(books.owner, gone=True)
     await tended(books)
-    since = books.cluster.objects[USAGE_RECORD, "uid-1-0"]["metadata"]["annotations"][OVER_SINCE]
+    since = books.cluster.objects[USAGE_RECORD, "uid-1-0"]["metadata"]["annotations"][COMPLETED_SINCE]
     assert since == "2026-01-31T12:01:00Z"
     books.clock.advance(7 * DAY - 1)
     await books.sweeper.sweep()
@@ -139,13 +139,13 @@ async def test_a_run_that_has_ended_and_whose_deletion_nobody_told_is_found() ->
     books.clock.advance(UNTOLD_SECONDS)
     await books.sweeper.sweep()
     await tended(books)
-    assert not books.records()["uid-1-0"].over and not books.keeper.kept, "it is there"
+    assert not books.records()["uid-1-0"].completed and not books.keeper.kept, "it is there"
     books.cluster.bury(TRAINING_RUN, NAME)
     for seconds, over in ((UNTOLD_SECONDS - 61, False), (1, True)):
         books.clock.advance(seconds)
         await books.sweeper.sweep()
         await tended(books, 0)
-        assert books.records()["uid-1-0"].over == over
+        assert books.records()["uid-1-0"].completed == over
     assert not books.keeper.kept
 
 
@@ -159,4 +159,4 @@ async def test_a_run_that_nobody_may_see_any_more_is_taken_to_be_there() -> None
     books.cluster.refuse["get", TRAINING_RUN] = RequestForbidden("not a namespace of ours any more", 403)
     await books.sweeper.sweep()
     await tended(books)
-    assert not books.records()["uid-1-0"].over and not books.keeper.kept
+    assert not books.records()["uid-1-0"].completed and not books.keeper.kept

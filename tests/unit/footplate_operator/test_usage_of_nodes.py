@@ -287,7 +287,7 @@ async def test_a_node_is_over_once_no_run_is_left_that_had_pods_there() -> None:
         await books.note()
         await books.keeper.write_due()
         await books.sweeper.sweep()
-        assert not books.records()[name].over
+        assert not books.records()[name].completed
         books.begin()  # its share of that Node is to be known still
     usage = await books.note()
     assert usage is not None and [known.devices for known in usage.nodes] == [8]
@@ -296,7 +296,7 @@ async def test_a_node_is_over_once_no_run_is_left_that_had_pods_there() -> None:
     books.keeper.observe_owner(books.owner, gone=True)
     await books.keeper.write_due()
     await books.sweeper.sweep()
-    assert books.records()[name].over
+    assert books.records()[name].completed
 
 
 @pytest.mark.parametrize("refused", [False, True])
@@ -309,7 +309,7 @@ async def test_no_node_is_over_before_its_end_is_written(refused: bool) -> None:
     states: list[tuple[bool, bool]] = []
     books.cluster.watches.append(
         lambda event, body: states.extend(
-            (bool(body["spec"].get("over")), "end" in entry) for entry in body["spec"]["nodes"].values()
+            (bool(body["spec"].get("completed")), "end" in entry) for entry in body["spec"]["nodes"].values()
         )
     )
     if refused:

@@ -247,7 +247,7 @@ async def test_a_run_of_which_a_record_was_taken_too_early_is_over_all_the_same(
     books.begin()
     await books.sweeper.sweep()
     await books.keeper.write_due()
-    assert books.records()["uid-1-1"].over
+    assert books.records()["uid-1-1"].completed
 
 
 async def test_the_last_record_is_the_first_to_be_over() -> None:
@@ -257,7 +257,7 @@ async def test_the_last_record_is_the_first_to_be_over() -> None:
     over: list[str] = []
     books.cluster.watches.append(
         lambda event, body: (
-            over.append(body["metadata"]["name"]) if body.get("spec", {}).get("over") else None
+            over.append(body["metadata"]["name"]) if body.get("spec", {}).get("completed") else None
         )
     )
     books.keeper.observe_owner(books.owner, gone=True)
@@ -302,14 +302,14 @@ async def test_a_record_that_cannot_be_read_stops_nobody(
     for _ in range(3):
         await books.sweeper.sweep()
         await books.keeper.write_due()
-    assert "uid-1-0" not in {name for name, record in _readable(books).items() if not record["over"]}
+    assert "uid-1-0" not in {name for name, record in _readable(books).items() if not record["completed"]}
     assert len([line for line in caplog.records if line.levelname == "WARNING"]) == 1
 
 
 def _readable(books: Bookkeeping) -> dict[str, Json]:
     own = books.cluster.all(USAGE_RECORD)
     return {
-        body["metadata"]["name"]: {"over": body["spec"].get("over", False)}
+        body["metadata"]["name"]: {"completed": body["spec"].get("completed", False)}
         for body in own
         if body["metadata"]["name"] != "a-spoiled-0"
     }

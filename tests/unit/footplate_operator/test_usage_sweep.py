@@ -12,7 +12,7 @@ import pytest
 from footplate_operator.errors import ClusterError, NotFound
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.usage.sweep import RECORDS_A_PAGE
-from footplate_operator.usage.writes import USAGE_RECORD, build_over_patch
+from footplate_operator.usage.writes import USAGE_RECORD, build_completed_patch
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.pod_usage import NOON, Bookkeeping, begun, node
 
@@ -57,7 +57,7 @@ async def test_no_more_than_a_page_is_held_at_once() -> None:
     for number in range(2 * RECORDS_A_PAGE):
         name = f"other-{number}"
         spec = {**body["spec"], "owner": {**body["spec"]["owner"], "name": name, "uid": name}}
-        told = build_over_patch(NOON) if number % 2 else {"metadata": {}, "spec": {}}
+        told = build_completed_patch(NOON) if number % 2 else {"metadata": {}, "spec": {}}
         metadata = {"labels": body["metadata"]["labels"], "name": f"{name}-0", **told["metadata"]}
         cluster.put({**body, "metadata": metadata, "spec": {**spec, **told["spec"]}})
     books.clock.advance(8 * 86_400)
@@ -73,7 +73,7 @@ async def test_a_record_that_was_taken_meanwhile_stops_nothing() -> None:
     books.end("w0")
     await books.note()
     [body] = books.cluster.all(USAGE_RECORD)
-    books.cluster.objects[USAGE_RECORD, "uid-1-0"] = {**body, "spec": {**body["spec"], "over": True}}
+    books.cluster.objects[USAGE_RECORD, "uid-1-0"] = {**body, "spec": {**body["spec"], "completed": True}}
     books.cluster.refuse["merge", USAGE_RECORD] = NotFound("taken", 404)
     await books.sweeper.sweep()
     assert books.cluster.calls[-1] == "merge UsageRecord"
@@ -103,7 +103,7 @@ async def overdue(records: int) -> tuple[Bookkeeping, Refusing]:
     assert isinstance(books.cluster, Refusing)
     body = copied(books.cluster.objects[USAGE_RECORD, "uid-1-0"])
     for number in range(records):
-        told = build_over_patch(NOON)
+        told = build_completed_patch(NOON)
         name = f"r{number:02}"
         metadata = {"labels": body["metadata"]["labels"], "name": name, **told["metadata"]}
         books.cluster.put({**body, "metadata": metadata, "spec": {**body["spec"], **told["spec"]}})

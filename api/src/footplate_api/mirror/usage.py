@@ -62,7 +62,9 @@ class UsageReflector(ObjectReflector):
 
     served: NamespaceScope = field(default_factory=NamespaceScope)
     unreadable: set[str] = field(default_factory=set, init=False)  # uids
-    over: dict[str, FinishedRecord] = field(default_factory=dict, init=False)  # by uid: not taken away yet
+    completed: dict[str, FinishedRecord] = field(
+        default_factory=dict, init=False
+    )  # by uid: not taken away yet
 
     async def store(self, manifests: Sequence[Manifest]) -> None:
         manifests = [manifest for manifest in manifests if self._is_ours(manifest)]
@@ -86,12 +88,15 @@ class UsageReflector(ObjectReflector):
         self.unreadable &= self.taken.keys()
 
     def on_stored(self, manifests: Sequence[Manifest]) -> None:
-        over = (FinishedRecord.of(manifest) for manifest in manifests if self._is_over(manifest))
-        self.over.update((record.uid, record) for record in over)
+        completed = (FinishedRecord.of(manifest) for manifest in manifests if self._is_completed(manifest))
+        self.completed.update((record.uid, record) for record in completed)
 
     async def clean_up(self) -> None:
-        over, self.over = list(self.over.values()), {}  # what stays is noted again with the next list
-        if not over:
+        completed, self.completed = (
+            list(self.completed.values()),
+            {},
+        )  # what stays is noted again with the next list
+        if not completed:
             return
         turns = asyncio.Semaphore(DELETED_AT_ONCE)
         troubles: list[ApiError] = []
@@ -107,18 +112,20 @@ class UsageReflector(ObjectReflector):
                     troubles.append(error)
 
         try:
-            known = await self._known_runs(over)
-            await asyncio.gather(*map(take_away, over))
+            known = await self._known_runs(completed)
+            await asyncio.gather(*map(take_away, completed))
         except ApiError as error:
             troubles.append(error)
         if troubles:
-            log.warning("UsageRecords that are over stay for now: %s", troubles[0].detail)
+            log.warning("completed UsageRecords stay for now: %s", troubles[0].detail)
             self.metrics.mirror_failures.inc()
 
-    def _is_over(self, manifest: Manifest) -> bool:
+    def _is_completed(self, manifest: Manifest) -> bool:
         uid = manifest["metadata"]["uid"]
-        over = tolerant_json.mapping(manifest, "spec").get("over") is True and uid not in self.unreadable
-        return over and self._is_ours(manifest) and (bool(_owner(manifest)) or self.served.cluster)
+        completed = (
+            tolerant_json.mapping(manifest, "spec").get("completed") is True and uid not in self.unreadable
+        )
+        return completed and self._is_ours(manifest) and (bool(_owner(manifest)) or self.served.cluster)
 
     def _is_ours(self, manifest: Manifest) -> bool:
         """Return whether the record is of a run served here, or of Nodes, which every installation stores."""
@@ -137,7 +144,7 @@ class UsageReflector(ObjectReflector):
         """Return whether the record's owner is no longer in the cluster; False for an unknown kind."""
         owner = record.owner
         if not owner:
-            return True  # it is of Nodes, and those are gone when it is over
+            return True  # it is of Nodes, and those are gone when it is completed
         if owner.get("kind") != RUN:
             return False
         mirrored = known.get(owner["uid"])

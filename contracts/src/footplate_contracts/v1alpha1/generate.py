@@ -13,7 +13,7 @@ _ONLY: Final = "self.stage != 'generate'"
 _ARCHITECTURE: Final = architecture_of("self.model")
 _ROLLOUT: Final = f"{_ONLY} || !has(self.rollout)"
 _BEST: Final = f"{_ROLLOUT} || !has(self.rollout.output) || !has(self.rollout.output.best)"
-_GROUP: Final = "(has(self.rollout.group) ? self.rollout.group : 1)"
+_NUM_GENERATIONS: Final = "(has(self.rollout.numGenerations) ? self.rollout.numGenerations : 1)"
 
 GENERATE_RULES: Final = (
     required_rule(
@@ -46,9 +46,9 @@ GENERATE_RULES: Final = (
         field="rollout.output.best",
     ),
     Rule(
-        f"{_BEST} || self.rollout.output.best <= {_GROUP}",
-        f"best {{self.rollout.output.best}} is more than the {{{_GROUP}}} answers to a prompt that"
-        " rollout.group asks for; lower it",
+        f"{_BEST} || self.rollout.output.best <= {_NUM_GENERATIONS}",
+        f"best {{self.rollout.output.best}} is more than the {{{_NUM_GENERATIONS}}} answers to a prompt that"
+        " rollout.numGenerations asks for; lower it",
         field="rollout.output.best",
     ),
     Rule(
@@ -58,10 +58,10 @@ GENERATE_RULES: Final = (
         field="stage",
     ),
     Rule(
-        f"{_ROLLOUT} || {SAMPLES} % {_GROUP} == 0",
-        f"samples {{{SAMPLES}}} is not a multiple of group {{{_GROUP}}}; each prompt of a rollout has all"
-        " answers of its group",
-        field="rollout.samples",
+        f"{_ROLLOUT} || {SAMPLES} % {_NUM_GENERATIONS} == 0",
+        f"generationBatchSize {{{SAMPLES}}} is not a multiple of numGenerations {{{_NUM_GENERATIONS}}}; each"
+        " prompt of a rollout has all answers of its group",
+        field="rollout.generationBatchSize",
     ),
     Rule(
         f"{_ROLLOUT} || !has(self.model) || self.rollout.maxTokens < self.model.contextLength",
@@ -70,9 +70,9 @@ GENERATE_RULES: Final = (
         field="rollout.maxTokens",
     ),
     Rule(
-        f"{_ROLLOUT} || {_GROUP} == 1 || self.rollout.sampling.temperature > 0.0",
-        f"temperature 0 draws the same answer {{{_GROUP}}} times, as rollout.group asks; give one above 0, or"
-        " group 1",
+        f"{_ROLLOUT} || {_NUM_GENERATIONS} == 1 || self.rollout.sampling.temperature > 0.0",
+        f"temperature 0 draws the same answer {{{_NUM_GENERATIONS}}} times, as rollout.numGenerations asks;"
+        " give one above 0, or numGenerations 1",
         field="rollout.sampling.temperature",
     ),
     forbidden_rule(

@@ -15,9 +15,11 @@ _ARCHITECTURE: Final = architecture_of("self.model")
 _LEARNING: Final = f"{_ONLY} || !has(self.reinforcement)"
 _ROLLOUT: Final = f"{_ONLY} || !has(self.rollout)"
 _LEARNING_GRPO: Final = f"{_GRPO} || !has(self.reinforcement)"
-_GROUP: Final = "(has(self.rollout.group) ? self.rollout.group : (self.stage == 'grpo' ? 8 : 1))"
-_EPOCHS: Final = (
-    "(has(self.reinforcement) && has(self.reinforcement.epochs) ? self.reinforcement.epochs"
+_NUM_GENERATIONS: Final = (
+    "(has(self.rollout.numGenerations) ? self.rollout.numGenerations : (self.stage == 'grpo' ? 8 : 1))"
+)
+_ITERATIONS: Final = (
+    "(has(self.reinforcement) && has(self.reinforcement.numIterations) ? self.reinforcement.numIterations"
     " : (self.stage == 'grpo' ? 1 : 4))"
 )
 _COEFFICIENT: Final = (
@@ -54,27 +56,28 @@ GRPO_RULES: Final = (
         field="stage",
     ),
     Rule(
-        f"{_ROLLOUT} || {SAMPLES} % {_GROUP} == 0",
-        f"samples {{{SAMPLES}}} is not a multiple of group {{{_GROUP}}}; each prompt of a rollout has all"
-        " answers of its group",
-        field="rollout.samples",
+        f"{_ROLLOUT} || {SAMPLES} % {_NUM_GENERATIONS} == 0",
+        f"generationBatchSize {{{SAMPLES}}} is not a multiple of numGenerations {{{_NUM_GENERATIONS}}}; each"
+        " prompt of a rollout has all answers of its group",
+        field="rollout.generationBatchSize",
     ),
     Rule(
-        f"{_GRPO} || !has(self.rollout) || {_GROUP} > 1",
-        "group 1 compares an answer with nothing; give at least 2",
-        field="rollout.group",
+        f"{_GRPO} || !has(self.rollout) || {_NUM_GENERATIONS} > 1",
+        "numGenerations 1 compares an answer with nothing; give at least 2",
+        field="rollout.numGenerations",
     ),
     Rule(
-        f"{_ROLLOUT} || ({SAMPLES} * {_EPOCHS}) % self.training.globalBatchSize == 0",
-        f"samples {{{SAMPLES}}} x epochs {{{_EPOCHS}}} cannot be cut into steps of globalBatchSize"
-        " {self.training.globalBatchSize} answers; change one of them",
-        field="rollout.samples",
+        f"{_ROLLOUT} || ({SAMPLES} * {_ITERATIONS}) % self.training.globalBatchSize == 0",
+        f"generationBatchSize {{{SAMPLES}}} x numIterations {{{_ITERATIONS}}} cannot be cut into steps of"
+        " globalBatchSize {self.training.globalBatchSize} answers; change one of them",
+        field="rollout.generationBatchSize",
     ),
     Rule(
         f"{_ROLLOUT} || {SAMPLES} >= self.training.globalBatchSize",
-        f"samples {{{SAMPLES}}} are fewer than the globalBatchSize {{self.training.globalBatchSize}} answers"
-        " of a step, which would have an answer several times; raise samples, or lower globalBatchSize",
-        field="rollout.samples",
+        f"generationBatchSize {{{SAMPLES}}} is less than the globalBatchSize"
+        f" {{self.training.globalBatchSize}} answers of a step, which would have an answer several times;"
+        " raise it, or lower globalBatchSize",
+        field="rollout.generationBatchSize",
     ),
     Rule(
         f"{_ROLLOUT} || !has(self.model) || self.rollout.maxTokens < self.model.contextLength",
@@ -139,7 +142,7 @@ GRPO_RULES: Final = (
     Rule(
         f"{_LEARNING} || !has(self.reinforcement.kl.target) || !has(self.rollout)"
         f" || {SAMPLES} < 5 * (has(self.reinforcement.kl.horizon) ? self.reinforcement.kl.horizon : 10000)",
-        f"kl.horizon must be more than a fifth of the {{{SAMPLES}}} samples of a rollout, or one rollout"
+        f"kl.horizon must be more than a fifth of the {{{SAMPLES}}} answers of a rollout, or one rollout"
         " could take all of kl.coefficient; raise it",
         field="reinforcement.kl.horizon",
     ),

@@ -23,7 +23,7 @@ from footplate_contracts.v1alpha1.reinforcement import (
 from footplate_contracts.v1alpha1.reward import Reward, RewardNormalization
 from footplate_contracts.v1alpha1.rollout import Rollout
 
-GROUP: Final = 8
+NUM_GENERATIONS: Final = 8
 LOW: Final = 0.2
 UNREWARDED: Final = 0.1
 
@@ -73,7 +73,7 @@ def resolve_ppo(stated: Reinforcement) -> Reinforcement:
     )  # in a loss k1 moves nothing
     return stated.model_copy(
         update={
-            "epochs": stated.epochs or 4,
+            "num_iterations": stated.num_iterations or 4,
             "clip": Clip(low=low, high=low if clip.high is None else clip.high, dual=clip.dual),
             "importance_sampling_level": ImportanceSamplingLevel.TOKEN,
             "aggregation": stated.aggregation or Aggregation.TOKEN_MEAN,
@@ -104,7 +104,7 @@ def resolve_reinforcement(stated: Reinforcement, max_tokens: int) -> Reinforceme
     return stated.model_copy(
         update={
             "preset": preset,
-            "epochs": stated.epochs or 1,
+            "num_iterations": stated.num_iterations or 1,
             "clip": Clip(low=low, high=high, dual=clip.dual),
             "importance_sampling_level": stated.importance_sampling_level or chosen.importance_sampling_level,
             "aggregation": stated.aggregation or chosen.aggregation,
@@ -122,10 +122,15 @@ def resolve_reinforcement(stated: Reinforcement, max_tokens: int) -> Reinforceme
     )
 
 
-def resolve_rollout(stated: Rollout, global_batch_size: int, group: int = GROUP) -> Rollout:
-    """Fill in the defaults; `group` is that of the stage."""
+def resolve_rollout(
+    stated: Rollout, global_batch_size: int, num_generations: int = NUM_GENERATIONS
+) -> Rollout:
+    """Fill in the defaults; `num_generations` is that of the stage."""
     return stated.model_copy(
-        update={"samples": stated.samples or global_batch_size, "group": stated.group or group}
+        update={
+            "generation_batch_size": stated.generation_batch_size or global_batch_size,
+            "num_generations": stated.num_generations or num_generations,
+        }
     )
 
 

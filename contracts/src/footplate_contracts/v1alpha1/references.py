@@ -40,7 +40,9 @@ class RunReference(ApiModel):
     checkpoint: Annotated[str, Field(min_length=1, max_length=16)] = Field(
         "latest", description="latest, best by its validation loss, promoted, or a step"
     )
-    mark: Label | None = Field(None, description="of promoted: the name of its mark; default: the only one")
+    promoted_name: Label | None = Field(
+        None, description="of promoted: the name of its mark; default: the only one"
+    )
 
     rules: ClassVar = (
         Rule(
@@ -50,9 +52,10 @@ class RunReference(ApiModel):
             field="checkpoint",
         ),
         forbidden_rule(
-            "!has(self.mark) || self.checkpoint == 'promoted'",
-            "mark names one of the promoted checkpoints, and checkpoint is {self.checkpoint}; remove it",
-            field="mark",
+            "!has(self.promotedName) || self.checkpoint == 'promoted'",
+            "promotedName names one of the promoted checkpoints, and checkpoint is {self.checkpoint}; remove"
+            " it",
+            field="promotedName",
         ),
     )
 

@@ -154,10 +154,10 @@ class DynamicSampling(ApiModel):
 
 
 class Reinforcement(ApiModel):
-    """Policy optimisation; a rollout has epochs x rollout.samples / training.globalBatchSize steps."""
+    """Policy optimisation; steps of a rollout: numIterations x generationBatchSize / globalBatchSize."""
 
     preset: Preset | None = Field(None, description="of grpo; default: grpo")
-    epochs: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+    num_iterations: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="how often each answer is trained on; default: 4 with ppo, 1 with grpo"
     )
     clip: Clip = Clip()

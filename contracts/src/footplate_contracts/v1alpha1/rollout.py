@@ -10,7 +10,10 @@ from footplate_contracts.rules import Rule
 from footplate_contracts.v1alpha1.types import ApiModel, Count, Probability, Uri, hostless_file_rule
 
 # Of a spec that has the section: how many answers a rollout has.
-SAMPLES: Final = "(has(self.rollout.samples) ? self.rollout.samples : self.training.globalBatchSize)"
+SAMPLES: Final = (
+    "(has(self.rollout.generationBatchSize) ? self.rollout.generationBatchSize"
+    " : self.training.globalBatchSize)"
+)
 _Degree = Annotated[int, Field(ge=1, le=1024)]
 
 
@@ -59,11 +62,11 @@ class RolloutOutput(ApiModel):
 class Rollout(ApiModel):
     """Answers to prompts; all answers of a rollout are generated with the same weights."""
 
-    samples: Count | None = Field(
+    generation_batch_size: Count | None = Field(
         None,
         description="answers of one rollout; default: training.globalBatchSize, the least of grpo and ppo",
     )
-    group: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
+    num_generations: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
         None, description="answers to each prompt of a rollout; default: 8 with grpo, otherwise 1"
     )
     max_tokens: Count = Field(description="of an answer, its end among them")
@@ -85,9 +88,10 @@ class Rollout(ApiModel):
 
     rules: ClassVar = (
         Rule(
-            "!has(self.samples) || !has(self.group) || self.samples % self.group == 0",
-            "samples {self.samples} is not a multiple of group {self.group}; each prompt of a rollout has all"
-            " answers of its group",
-            field="samples",
+            "!has(self.generationBatchSize) || !has(self.numGenerations) || self.generationBatchSize %"
+            " self.numGenerations == 0",
+            "generationBatchSize {self.generationBatchSize} is not a multiple of numGenerations"
+            " {self.numGenerations}; each prompt of a rollout has all answers of its group",
+            field="generationBatchSize",
         ),
     )

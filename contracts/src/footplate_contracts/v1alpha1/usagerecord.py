@@ -90,7 +90,7 @@ class UsageRecordSpec(ApiModel):
     owner: UsageOwner | None = Field(None, description="whose pods they are; absent: they are Nodes")
     pods: Annotated[dict[Uid, PodUsage], Field(max_length=PODS_LIMIT)] = Field({}, description="by uid")
     nodes: Annotated[dict[Uid, NodeUsage], Field(max_length=PODS_LIMIT)] = Field({}, description="by uid")
-    over: bool = Field(False, description="its owner has ended and all of it too: nothing will be added")
+    completed: bool = Field(False, description="its owner has ended and all of it too: nothing will be added")
 
     rules: ClassVar = (
         required_rule(

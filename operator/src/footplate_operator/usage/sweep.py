@@ -1,6 +1,6 @@
 """Periodic sweep of all UsageRecords, for owners and Nodes whose deletion nobody saw.
 
-Records that are over are for the API to fetch, which deletes them. Where it does not, they are deleted after
+Completed records are for the API to fetch, which deletes them. Where it does not, they are deleted after
 a while.
 
 There may be tens of thousands of records, of up to a quarter of a megabyte. They are read page by page, and
@@ -27,7 +27,7 @@ from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.scope import Scope
 from footplate_operator.usage.tracker import LOOK_SECONDS, UNSEEN_SECONDS, UsageTracker
-from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD, build_over_patch
+from footplate_operator.usage.writes import COMPLETED_SINCE, USAGE_RECORD, build_completed_patch
 
 FIRST_SECONDS: Final = 60  # all owners, pods and Nodes have been told of by then
 SWEEP_SECONDS: Final = 3600  # what goes while this replica leads is told
@@ -44,7 +44,7 @@ class _Found:
 
     needed: set[str] = field(default_factory=set)  # uids of Nodes of owners that are there
     names: dict[str, str] = field(default_factory=dict)  # of Nodes that have a record, by uid
-    unsaid: list[str] = field(default_factory=list)  # names of records that are over since nobody says when
+    unsaid: list[str] = field(default_factory=list)  # names of completed records without a time
     late: list[tuple[str, str]] = field(default_factory=list)  # name and uid of those that nobody took
     elsewhere: list[tuple[str, str]] = field(default_factory=list)  # of these, those of other scopes
     quiet: dict[str, Owner] = field(default_factory=dict)  # of whom nothing was told for long, by uid
@@ -69,7 +69,7 @@ class _Failures:
 
 @dataclass(eq=False)
 class Sweeper:
-    """Sweeper of all records; over ones that the API has not fetched are deleted after `kept_for`.
+    """Sweeper of all records; completed ones that the API has not fetched are deleted after `kept_for`.
 
     Records of runs outside our `scope` belong to another installation, unless nothing reports any longer that
     their pods run.
@@ -114,28 +114,28 @@ class Sweeper:
         for name, uid in found.elsewhere:
             await failures.over(self._take_away(name, uid))
         for name in found.unsaid:
-            await failures.over(self._say_over(name))
+            await failures.over(self._mark_completed(name))
         if broken_off is not None:
             raise broken_off  # the next list has the fewer records; what follows needs a whole one
         found.needed |= {pod.node for kept in self.keeper.kept.values() for pod in kept.records.pods.values()}
         for uid in await self.keeper.nodes.list_deletable(found.names, found.needed):
-            await failures.over(self._say_over(f"node-{uid}"))
+            await failures.over(self._mark_completed(f"node-{uid}"))
         for owner in found.quiet.values():
             await failures.over(self.keeper.check_owner(owner))
 
     def _look_at(self, body: Json, found: _Found) -> None:
         try:
-            over_for = self._over_for(body)
+            completed_for = self._completed_for(body)
             record = UsageRecordSpec.from_any_release(body.get("spec") or {})
         except ValueError as error:
             self._say_unreadable(body, error)
             return
         metadata = body["metadata"]
         ours = record.owner is None or record.owner.namespace in self.scope
-        if record.over:
-            if over_for is None and ours:
+        if record.completed:
+            if completed_for is None and ours:
                 found.unsaid.append(metadata["name"])
-            elif over_for is not None and over_for >= self.kept_for.total_seconds():
+            elif completed_for is not None and completed_for >= self.kept_for.total_seconds():
                 (found.late if ours else found.elsewhere).append((metadata["name"], metadata["uid"]))
         elif not ours and self._is_told_of(record):
             return
@@ -156,9 +156,9 @@ class Sweeper:
         )
         return self.keeper.second() - max(seen, default=0) < UNSEEN_SECONDS
 
-    def _over_for(self, body: Json) -> int | None:
-        """Return the seconds since the record was marked as over; None without a time."""
-        since = (body["metadata"].get("annotations") or {}).get(OVER_SINCE)
+    def _completed_for(self, body: Json) -> int | None:
+        """Return the seconds since the record was marked as completed; None without a time."""
+        since = (body["metadata"].get("annotations") or {}).get(COMPLETED_SINCE)
         return None if since is None else self.keeper.second() - parse_time(since)
 
     def _say_unreadable(self, body: Json, error: ValueError) -> None:
@@ -173,8 +173,8 @@ class Sweeper:
         with suppress(RequestForbidden):  # it is another installation's, which lets nobody else
             await self.cluster.delete(USAGE_RECORD, "", name, uid)
 
-    async def _say_over(self, name: str) -> None:
+    async def _mark_completed(self, name: str) -> None:
         with suppress(NotFound):  # somebody has taken it meanwhile
             await self.cluster.merge(
-                USAGE_RECORD, "", name, build_over_patch(format_time(self.keeper.second()))
+                USAGE_RECORD, "", name, build_completed_patch(format_time(self.keeper.second()))
             )

@@ -38,7 +38,7 @@ from footplate_operator.usage.owner_usage import OwnerUsage
 from footplate_operator.usage.pod_observation import PodObservation, observe_pod
 from footplate_operator.usage.pods import PodProfile, end_by_evidence, update_usage
 from footplate_operator.usage.records import OwnerMismatch
-from footplate_operator.usage.writes import USAGE_RECORD, build_over_patch
+from footplate_operator.usage.writes import USAGE_RECORD, build_completed_patch
 
 LEAST_SECONDS: Final = 60.0  # between two notes that pods of one owner go on
 OWNERS_PER_SECOND: Final = 10.0
@@ -333,7 +333,7 @@ class UsageTracker:
         """
         if kept.gone:
             for number in reversed(kept.records.numbers):
-                said = build_over_patch(format_time(self.second()))
+                said = build_completed_patch(format_time(self.second()))
                 with suppress(NotFound):
                     await self.cluster.merge(USAGE_RECORD, "", kept.records.name(number), said)
         if kept.followed or kept.heard:

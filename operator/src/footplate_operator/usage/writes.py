@@ -11,7 +11,7 @@ from footplate_ledger.usage import PodAllocation
 from footplate_operator.runtime.kinds import Json, Kind
 
 USAGE_RECORD: Final = Kind(API_VERSION, "UsageRecord", "usagerecords", namespaced=False)
-OVER_SINCE: Final = f"{GROUP}/over-since"  # annotation
+COMPLETED_SINCE: Final = f"{GROUP}/completed-since"  # annotation
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class RecordWrite:
         }
 
 
-def build_over_patch(since: str) -> Json:
-    """Return the patch that marks a record as over: nothing will be added."""
-    return {"metadata": {"annotations": {OVER_SINCE: since}}, "spec": {"over": True}}
+def build_completed_patch(since: str) -> Json:
+    """Return the patch that marks a record as completed: nothing will be added."""
+    return {"metadata": {"annotations": {COMPLETED_SINCE: since}}, "spec": {"completed": True}}
 
 
 def build_merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:

@@ -35,7 +35,11 @@ def test_the_run_of_the_page_is_one(tmp_path: Path) -> None:
     file.write_text(re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.M | re.S)[0])
     config = read_run(file).config(World())
     assert config.rollout is not None and config.reinforcement is not None
-    updates = config.rollout.samples * config.reinforcement.epochs / config.training.global_batch_size
+    updates = (
+        config.rollout.generation_batch_size
+        * config.reinforcement.num_iterations
+        / config.training.global_batch_size
+    )
     assert updates == 4, "as the page says"
 
 
@@ -60,7 +64,7 @@ def test_rows_have_the_names_of_the_page_and_no_others(tmp_path: Path) -> None:
         pack_prompts(tmp_path),
         tmp_path,
         "training.steps=2",
-        f"rollout={{maxTokens: 24, group: {GROUP}, samples: 16, stop: {STOP}}}",
+        f"rollout={{maxTokens: 24, numGenerations: {GROUP}, generationBatchSize: 16, stop: {STOP}}}",
         "reinforcement={kl: {coefficient: 0.1, target: 0.5}}",
     )
     end: Reinforced = run_ranks(reinforce, 1, FakeAgent(), config)[0]

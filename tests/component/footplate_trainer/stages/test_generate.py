@@ -348,7 +348,7 @@ def test_an_answer_to_a_text_ends_as_texts_do(tmp_path: Path) -> None:
             id="more-steps-than-prompts",
         ),
         pytest.param(
-            (*SHORT, "rollout.samples=4", "training.steps=2"),
+            (*SHORT, "rollout.generationBatchSize=4", "training.steps=2"),
             "no answer remains for",
             id="answers-that-never-end",
             marks=pytest.mark.long,

@@ -64,7 +64,7 @@ def config_of(root: Path, folder: Path, *more: str) -> RunConfig:
         "stage=generate",
         f"initFrom={{uri: {root / 'policy'}}}",
         "model={contextLength: 128}",
-        f"rollout={{maxTokens: 24, group: {GROUP}, samples: 16, stop: {STOP}}}",
+        f"rollout={{maxTokens: 24, numGenerations: {GROUP}, generationBatchSize: 16, stop: {STOP}}}",
         f"rollout.output={{uri: {folder / 'answers'}}}",
         f"reward={{uri: {root / 'judge'}, weight: {WEIGHT}, functions: [{function}]}}",
         "training.steps=3",
@@ -223,8 +223,8 @@ def test_a_start_that_finds_its_answers_needs_no_model(
         pytest.param(
             1,
             (
-                "rollout.group=2",
-                "rollout.samples=6",
+                "rollout.numGenerations=2",
+                "rollout.generationBatchSize=6",
                 "training.globalBatchSize=8",
                 "training.microBatchSize=4",
             ),
@@ -233,8 +233,8 @@ def test_a_start_that_finds_its_answers_needs_no_model(
         pytest.param(
             2,
             (
-                "rollout.group=1",
-                "rollout.samples=1",
+                "rollout.numGenerations=1",
+                "rollout.generationBatchSize=1",
                 "training.globalBatchSize=4",
                 "training.microBatchSize=1",
                 "parallelism={pipeline: 2}",

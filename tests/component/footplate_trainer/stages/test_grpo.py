@@ -37,8 +37,8 @@ from tests.support.training import FakeAgent
 STEPS: Final = 8
 REWARDS: Final = Path(wrong.__file__).parent  # whose modules processes of functions import
 TWICE: Final = (
-    "rollout.samples=16",
-    "reinforcement={epochs: 2, preset: dapo}",
+    "rollout.generationBatchSize=16",
+    "reinforcement={numIterations: 2, preset: dapo}",
     f"training.steps={STEPS}",
     "checkpoint.everySteps=1",
     "checkpoint.keepLast=1",
@@ -180,7 +180,12 @@ def test_no_reward_is_asked_twice_for_an_answer_that_it_has_rewarded(
     functions = (
         "[{name: short, length: {tokens: 4}}, {name: noted, weight: 0, function: {name: 'wrong:tallies'}}]"
     )
-    settings = ("rollout.samples=16", "reinforcement.epochs=2", "training.steps=4", "checkpoint.everySteps=1")
+    settings = (
+        "rollout.generationBatchSize=16",
+        "reinforcement.numIterations=2",
+        "training.steps=4",
+        "checkpoint.everySteps=1",
+    )
     config = grpo_config(pack_prompts(tmp_path), tmp_path / "run", *settings, f"reward.functions={functions}")
     environment, asked = {"PYTHONPATH": str(REWARDS)}, tmp_path / "asked"
     with pytest.raises(AssertionError, match="ended without an answer"):
@@ -195,7 +200,7 @@ def test_no_reward_is_asked_twice_for_an_answer_that_it_has_rewarded(
 
 def test_a_run_that_goes_on_with_another_coefficient_learns_with_it(prompts: Path, tmp_path: Path) -> None:
     """Of a KL without a target, from the next step on: here within a rollout."""
-    often = ("reinforcement.epochs=3", "training.steps=3")
+    often = ("reinforcement.numIterations=3", "training.steps=3")
     first, second = (
         grpo_config(prompts, tmp_path, *often, f"reinforcement.kl.coefficient={stated}")
         for stated in (0.02, 0.5)
@@ -214,8 +219,8 @@ def test_a_run_that_goes_on_with_another_coefficient_learns_with_it(prompts: Pat
 def test_a_log_probability_is_computed_once_where_a_rollout_is_no_multiple_of_steps(tmp_path: Path) -> None:
     """Three steps of two epochs of 12 answers, of which the second begins within a step."""
     settings = (
-        "rollout.samples=12",
-        "reinforcement.epochs=2",
+        "rollout.generationBatchSize=12",
+        "reinforcement.numIterations=2",
         "training.steps=3",
         "training.schedule={name: constant}",
     )

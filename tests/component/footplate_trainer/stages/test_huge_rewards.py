@@ -16,7 +16,7 @@ STAGES = {
     "grpo": ("reinforcement.preset=dr_grpo",),  # which divides advantages by no deviation
     "ppo": (
         "stage=ppo",
-        "rollout={maxTokens: 24, samples: 8}",
+        "rollout={maxTokens: 24, generationBatchSize: 8}",
         "reinforcement={whitening: false, value: {fromPolicy: true}}",
     ),
 }

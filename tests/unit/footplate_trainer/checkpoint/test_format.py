@@ -169,8 +169,8 @@ def test_a_run_goes_on_from_what_a_later_release_has_added_to(folder: Path) -> N
 
 LEARNING = {
     "stage": "grpo",
-    "rollout": '{"maxTokens": 4, "samples": 16, "group": 4}',
-    "reinforcement": '{"epochs": 2}',
+    "rollout": '{"maxTokens": 4, "generationBatchSize": 16, "numGenerations": 4}',
+    "reinforcement": '{"numIterations": 2}',
     "reward.functions": '[{"name": "short", "length": {}}]',
 }
 
@@ -179,13 +179,23 @@ LEARNING = {
     ("section", "now", "refused"),
     [
         pytest.param(
-            "rollout", '{"maxTokens": 4, "samples": 32, "group": 4}', "rollout.samples is 32", id="samples"
+            "rollout",
+            '{"maxTokens": 4, "generationBatchSize": 32, "numGenerations": 4}',
+            "rollout.generationBatchSize is 32",
+            id="samples",
         ),
         pytest.param(
-            "rollout", '{"maxTokens": 4, "samples": 16, "group": 2}', "rollout.group is 2", id="group"
+            "rollout",
+            '{"maxTokens": 4, "generationBatchSize": 16, "numGenerations": 2}',
+            "rollout.numGenerations is 2",
+            id="group",
         ),
-        pytest.param("reinforcement", '{"epochs": 1}', "reinforcement.epochs is 1", id="epochs"),
-        pytest.param("rollout", '{"maxTokens": 9, "samples": 16, "group": 4}', None, id="longest"),
+        pytest.param(
+            "reinforcement", '{"numIterations": 1}', "reinforcement.numIterations is 1", id="epochs"
+        ),
+        pytest.param(
+            "rollout", '{"maxTokens": 9, "generationBatchSize": 16, "numGenerations": 4}', None, id="longest"
+        ),
     ],
 )
 def test_rollouts_begin_where_they_did(section: str, now: str, refused: str | None, tmp_path: Path) -> None:

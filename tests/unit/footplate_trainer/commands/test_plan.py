@@ -189,7 +189,7 @@ def test_a_frozen_reference_is_counted_and_adapters_need_none() -> None:
 def test_a_rollout_is_planned_beside_the_step() -> None:
     rollout = Rollout(
         max_tokens=1024,
-        samples=2048,
+        generation_batch_size=2048,
         parallelism=RolloutParallelism(tensor=8, pipeline=4),
         cache_tokens=100_000,
     )
@@ -230,7 +230,9 @@ def test_without_a_bound_a_rollout_keeps_keys_of_all_that_is_under_way() -> None
 
 
 def test_keys_and_values_of_a_rollout_fit_into_what_memory_is_left() -> None:
-    config = resolved(()).model_copy(update={"rollout": Rollout(max_tokens=8, samples=1024 * 8)})
+    config = resolved(()).model_copy(
+        update={"rollout": Rollout(max_tokens=8, generation_batch_size=1024 * 8)}
+    )
     whole = build_plan(config, 1024, "cuda").rollout
     assert whole is not None and not whole.short
     held = max(row.memory.resident for row in build_plan(config, 1024, "cuda").ranks) + max(whole.weights)

@@ -124,7 +124,7 @@ def test_a_reward_model_is_one_wherever_it_stands(tmp_path: Path) -> None:
 
 
 def test_what_is_frozen_has_no_share_in_the_layout_of_a_rollout() -> None:
-    rollout = "rollout={maxTokens: 8, group: 2, parallelism: {tensor: 2}}"
+    rollout = "rollout={maxTokens: 8, numGenerations: 2, parallelism: {tensor: 2}}"
     asked = run("stage=grpo", rollout, "reward={functions: [{name: short, length: {}}]}")
     config = frozen_config(found("model.attentionHeads=1", "model.keyValueHeads=1"), asked, 2)
     assert (config.model.attention_heads, config.rollout) == (1, None)

@@ -218,7 +218,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
 
 
 def test_what_two_rules_find_is_told_once(read: Read) -> None:
-    grpo = ("stage=grpo", "rollout={maxTokens: 8, samples: 10, group: 4}", "training.globalBatchSize=10")
+    grpo = (
+        "stage=grpo",
+        "rollout={maxTokens: 8, generationBatchSize: 10, numGenerations: 4}",
+        "training.globalBatchSize=10",
+    )
     with pytest.raises(InvalidManifest) as refusal:
         read(GOOD, *grpo, "reward.functions=[{name: short, length: {}}]")
-    assert sum("not a multiple of group 4" in problem for problem in refusal.value.problems) == 1
+    assert sum("not a multiple of numGenerations 4" in problem for problem in refusal.value.problems) == 1

@@ -19,7 +19,7 @@ from tests.support.tiny import VOCABULARY, tiny_config
 BASE = (
     "stage=grpo",
     "model.contextLength=128",
-    "rollout={maxTokens: 24, group: 4}",
+    "rollout={maxTokens: 24, numGenerations: 4}",
     "reward.functions=[{name: short, length: {tokens: 4}}, {name: right, number: {}}]",
 )
 ANOTHER_MARK = "[{name: short, length: {tokens: 4}}, {name: right, number: {delimiter: 'Answer:'}}]"
@@ -44,9 +44,9 @@ def keys(
     [
         "training.steps=99",
         "training.optimizer={name: sgd, learningRate: 0.5}",
-        "reinforcement={epochs: 2, clip: {low: 0.1}}",
+        "reinforcement={numIterations: 2, clip: {low: 0.1}}",
         "reward.maxMissingRewardRatio=0.5",
-        "rollout.samples=16",
+        "rollout.generationBatchSize=16",
         f"reward.functions={WEIGHED}",
         "parallelism={tensor: 2}",
         "reinforcement={kl: {coefficient: 0.1}, reference: {uri: /elsewhere}}",

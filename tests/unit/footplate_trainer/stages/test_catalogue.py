@@ -17,7 +17,10 @@ from tests.support.tiny import tiny_config
 NEEDS = {  # beside what every run does
     Stage.PPO: ["rollout={maxTokens: 16}", "reward.uri=/models/judge"],
     Stage.GENERATE: ["rollout={maxTokens: 16, output: {uri: /answers}}"],
-    Stage.GRPO: ["rollout={maxTokens: 16, group: 2}", "reward.functions=[{name: short, length: {}}]"],
+    Stage.GRPO: [
+        "rollout={maxTokens: 16, numGenerations: 2}",
+        "reward.functions=[{name: short, length: {}}]",
+    ],
 }
 EXAMPLE = Path(__file__).parents[4] / "examples" / "tiny-decoder.yaml"
 

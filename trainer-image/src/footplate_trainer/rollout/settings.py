@@ -70,16 +70,18 @@ class RolloutSettings:
         """Build from a resolved config that has the sections."""
         rollout, learning, reward = config.rollout, config.reinforcement, config.reward
         assert rollout is not None and learning is not None and reward is not None
-        assert rollout.samples is not None and rollout.group is not None, "resolve() fills these in"
-        assert learning.epochs is not None
+        assert rollout.generation_batch_size is not None and rollout.num_generations is not None, (
+            "resolve() fills these in"
+        )
+        assert learning.num_iterations is not None
         assert reward.max_missing_reward_ratio is not None
         dynamic = learning.dynamic_sampling
         rounds = dynamic.max_rounds if dynamic is not None and dynamic.enabled else 0
         return cls(
-            groups=GroupPlan(rollout.samples // rollout.group, rounds),
-            group=rollout.group,
+            groups=GroupPlan(rollout.generation_batch_size // rollout.num_generations, rounds),
+            group=rollout.num_generations,
             batch=config.training.global_batch_size,
-            epochs=learning.epochs,
+            epochs=learning.num_iterations,
             max_tokens=rollout.max_tokens,
             seed=config.training.seed,
             rule=_rule_of(rollout.sampling),
@@ -99,11 +101,13 @@ class RolloutSettings:
         """Build from a resolved config whose rollouts are only stored, one a step, and train nothing."""
         rollout, reward = config.rollout, config.reward
         assert rollout is not None
-        assert rollout.samples is not None and rollout.group is not None, "resolve() fills these in"
+        assert rollout.generation_batch_size is not None and rollout.num_generations is not None, (
+            "resolve() fills these in"
+        )
         return cls(
-            groups=GroupPlan(rollout.samples // rollout.group),
-            group=rollout.group,
-            batch=rollout.samples,
+            groups=GroupPlan(rollout.generation_batch_size // rollout.num_generations),
+            group=rollout.num_generations,
+            batch=rollout.generation_batch_size,
             epochs=1,
             max_tokens=rollout.max_tokens,
             seed=config.training.seed,

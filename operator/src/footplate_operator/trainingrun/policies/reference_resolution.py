@@ -95,7 +95,7 @@ class _Search:
         self._run = run
         self._field = field
         self._asked = reference.checkpoint
-        self._mark = reference.mark
+        self._promoted_name = reference.promoted_name
         self._other = other
         self._known = other.status.checkpoint
 
@@ -131,7 +131,7 @@ class _Search:
         marks = [
             mark
             for mark in (self._known.promoted if self._known else None) or ()
-            if self._mark in (None, mark.name)
+            if self._promoted_name in (None, mark.name)
         ]
         if not marks:
             return self._waiting("mark one of its checkpoints (spec.checkpoint.promoted)")
@@ -184,8 +184,8 @@ class _Search:
             which += " checkpoint at the end"
         elif self._asked != "promoted":
             which = f"checkpoint of step {self._asked}"
-        elif self._mark is not None:
-            which += f" {self._mark}"
+        elif self._promoted_name is not None:
+            which += f" {self._promoted_name}"
         more = f"; {remedy}" if remedy else ""
         return _waits(
             f"waits for the {which} of run {self._other.name}, which is {_state(self._other)}{more}"
@@ -276,7 +276,7 @@ def wanted_steps(reference: Reference, other: Run) -> set[int]:
     if reference.checkpoint != "promoted":
         return {int(reference.checkpoint)}
     marks = other.spec.checkpoint.promoted or ()
-    named = {mark.step for mark in marks if reference.mark in (None, mark.name)}
+    named = {mark.step for mark in marks if reference.promoted_name in (None, mark.name)}
     return named if len(named) == 1 else set()
 
 

@@ -32,9 +32,9 @@ _FIXED: Final = (
     "training.seed",
     "training.globalBatchSize",
     "training.optimizer.name",
-    "rollout.samples",
-    "rollout.group",
-    "reinforcement.epochs",
+    "rollout.generationBatchSize",
+    "rollout.numGenerations",
+    "reinforcement.numIterations",
 )
 
 
