@@ -141,7 +141,7 @@ async def serve(chosen: ApiSettings, kubeconfig: Path | None) -> None:
     kubernetes = await kubernetes_http.connect(kubeconfig, chosen.in_pod)
     try:
         database = Database(chosen.database_url)
-        served = NamespaceScope(chosen.watch_namespaces, chosen.cluster_duties)
+        served = NamespaceScope(chosen.watch_namespaces, chosen.cluster_scoped)
         context = AppContext(
             database,
             kubernetes,

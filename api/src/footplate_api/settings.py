@@ -159,7 +159,7 @@ class ApiSettings(OidcSettings):
         RateLimits.telemetry.burst, ge=1, le=10**6, description="a number of at least 1"
     )
     watch_namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()  # empty: all
-    cluster_duties: bool = Field(True, description="true or false")  # one of several installations has them
+    cluster_scoped: bool = Field(True, description="true or false")  # one of several installations has them
     metrics_public: bool = Field(False, description="true or false")
     docs_public: bool = Field(False, description="true or false")
     revision: str | None = None  # git revision of the build, for /version

@@ -146,7 +146,7 @@ async def operate(own: Settings, kinds: Mapping[ControllerType, NewController]) 
         api = ApiAccess(own.api_url, own.api_token_file, bundle)
         keys = Keyring(fenced, own.keys)
         owners = [controller.kind for controller in kinds]
-        usage = UsageRecorder(fenced, now, owners, timedelta(days=own.usage_days), own.scope)
+        usage = UsageRecorder(fenced, now, owners, timedelta(days=own.usage_retention_days), own.scope)
         shared = partial(Services, fenced, now, api=api, scope=own.scope, usage=usage, credentials=keys)
         served = [await _serve(new, shared, metrics, own, stack) for new in kinds.values()]
         watched = [kind for own_kind in served for kind in own_kind.watched]

@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Scope:
-    """Namespaces of the runs, none meaning all, and whether cluster-scoped duties are included.
+    """Namespaces of the runs, none meaning all, and whether cluster-scoped objects are included.
 
     >>> "team-a" in Scope(), "team-a" in Scope(("team-b",))
     (True, False)

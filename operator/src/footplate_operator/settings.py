@@ -60,19 +60,21 @@ class Settings(InstallationSettings):
     network_policies: bool = Field(
         False, description="true or false"
     )  # of runs that are admitted from now on
-    cluster_duties: bool = Field(True, description="true or false")  # one of several installations has them
+    cluster_scoped: bool = Field(True, description="true or false")  # one of several installations has them
     pod_name: str = ""
     in_pod: Annotated[bool, BeforeValidator(bool)] = Field(False, validation_alias="KUBERNETES_SERVICE_HOST")
     identity: str = Field(default_factory=_usual_identity)
     metrics_port: int = Field(8080, description="a whole number")
     workers: int = Field(8, description="a whole number")  # runs reconciled at the same time
     resync_seconds: float = Field(300.0, description="a number")
-    usage_days: float = Field(7.0, ge=0.0, description="a number, 0 or more")  # that records wait for the API
+    usage_retention_days: float = Field(
+        7.0, ge=0.0, description="a number, 0 or more"
+    )  # that records wait for the API
 
     @property
     def scope(self) -> Scope:
         """The scope of this installation."""
-        return Scope(self.watch_namespaces, self.cluster_duties, self.namespace)
+        return Scope(self.watch_namespaces, self.cluster_scoped, self.namespace)
 
     @property
     def manages_certificates(self) -> bool:

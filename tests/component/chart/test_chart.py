@@ -106,7 +106,7 @@ def test_watched_namespaces_narrow_whose_usage_nobody_else_writes() -> None:
     narrowed = ("--set", "operator.watchNamespaces={research,demo}")
     [found] = conditions(*narrowed)
     assert found.endswith(".spec.?owner.?namespace.orValue('') in ['research','demo','']"), "Nodes, too"
-    [found] = conditions(*narrowed, "--set", "clusterDuties=false")
+    [found] = conditions(*narrowed, "--set", "clusterScoped.enabled=false")
     assert found.endswith(".spec.?owner.?namespace.orValue('') in ['research','demo']")
 
 
@@ -150,10 +150,10 @@ def test_what_the_operator_is_told() -> None:
         "FOOTPLATE_LOG_LEVEL": "INFO",
         "FOOTPLATE_LOG_FORMAT": "logfmt",
         "FOOTPLATE_WATCH_NAMESPACES": "",
-        "FOOTPLATE_CLUSTER_DUTIES": "true",
+        "FOOTPLATE_CLUSTER_SCOPED": "true",
         "FOOTPLATE_KEYS_NAME": "footplate-run-key",
         "FOOTPLATE_NETWORK_POLICIES": "true",
-        "FOOTPLATE_USAGE_DAYS": "7",
+        "FOOTPLATE_USAGE_RETENTION_DAYS": "7",
         "FOOTPLATE_TRAINER_IMAGE": "localhost/footplate/trainer:dev",
         "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",
         "FOOTPLATE_IMAGE_PULL_POLICY": "IfNotPresent",
@@ -266,7 +266,7 @@ def test_what_the_api_is_told() -> None:
         "FOOTPLATE_METRICS_PUBLIC": "false",
         "FOOTPLATE_DOCS_PUBLIC": "false",
         "FOOTPLATE_WATCH_NAMESPACES": "",
-        "FOOTPLATE_CLUSTER_DUTIES": "true",
+        "FOOTPLATE_CLUSTER_SCOPED": "true",
         "FOOTPLATE_LOG_LEVEL": "DEBUG",
         "FOOTPLATE_LOG_FORMAT": "logfmt",
     }
@@ -339,9 +339,9 @@ def test_nothing_holds_up_an_uninstall() -> None:
         pytest.param("api.tls.existingSecret=My Secret", "at '/api/tls/existingSecret'", id="certificate"),
         pytest.param("api.logLevel=loud", "at '/api/logLevel'", id="log-level"),
         pytest.param(
-            "clusterDuties=false",
-            "clusterDuties is false, but operator.watchNamespaces is empty",
-            id="duties-of-nobody",
+            "clusterScoped.enabled=false",
+            "clusterScoped.enabled is false, but operator.watchNamespaces is empty",
+            id="cluster-scoped-nowhere",
         ),
         pytest.param(
             "metrics.podMonitor.enabled=true",

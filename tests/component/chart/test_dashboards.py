@@ -52,7 +52,8 @@ def test_a_sidecar_with_other_habits_finds_them_too() -> None:
     [
         pytest.param(("--set=metrics.dashboards.enabled=false",), id="not-wanted"),
         pytest.param(
-            ("--set=clusterDuties=false", "--set=operator.watchNamespaces={other}"), id="of-another-release"
+            ("--set=clusterScoped.enabled=false", "--set=operator.watchNamespaces={other}"),
+            id="of-another-release",
         ),
         pytest.param(("--set=metrics.dashboards=null",), id="values-of-an-earlier-release"),
     ],

@@ -14,7 +14,7 @@ from tests.support.golden import as_yaml, assert_golden
 FORMS: Final = {
     "cluster": (),
     "namespaces": ("--set=operator.watchNamespaces={research,demo}",),
-    "without-duties": ("--set=operator.watchNamespaces={demo},clusterDuties=false",),
+    "not-cluster-scoped": ("--set=operator.watchNamespaces={demo},clusterScoped.enabled=false",),
     "without-options": ("--set=operator.watchNodes=false,operator.handOver=false",),
     "all-options": (
         "--set=operator.handOver=true,api.tls.existingSecret=certificate,api.tls.caConfigMap=authority",

@@ -29,7 +29,7 @@ def test_definitions_are_those_of_the_contracts_and_stay(keep: str, policy: str 
     assert {noted["footplate.dev/written-by"] for noted in annotations} == {VERSION}
 
 
-def test_a_release_without_the_clusters_duties_has_nothing_of_the_whole_cluster() -> None:
+def test_a_release_that_is_not_cluster_scoped_has_nothing_of_the_whole_cluster() -> None:
     def of_the_cluster(*flags: str) -> set[str]:
         kinds = {"CustomResourceDefinition", "ComputeProfile", "PriceEntry", "CarbonIntensity"}
         given = ("--set=operator.watchNamespaces={demo}", f"--set-json=prices={PRICES}")
@@ -37,7 +37,7 @@ def test_a_release_without_the_clusters_duties_has_nothing_of_the_whole_cluster(
 
     assert of_the_cluster() == {"CustomResourceDefinition", "ComputeProfile", "PriceEntry"}
     assert of_the_cluster("--set=crds.enabled=false") == {"ComputeProfile", "PriceEntry"}
-    assert of_the_cluster("--set=clusterDuties=false") == set()
+    assert of_the_cluster("--set=clusterScoped.enabled=false") == set()
 
 
 def test_profiles_are_added_changed_and_left_out() -> None:

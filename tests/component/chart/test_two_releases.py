@@ -56,11 +56,11 @@ class Cluster:
         return done.stderr if done.returncode else ""
 
 
-def narrowed(*namespaces: str, duties: bool = True) -> tuple[str, ...]:
+def narrowed(*namespaces: str, cluster_scoped: bool = True) -> tuple[str, ...]:
     """Flags of a release that serves these."""
     return (
         f"--set-json=operator.watchNamespaces={json.dumps(namespaces)}",
-        f"--set=clusterDuties={json.dumps(duties)}",
+        f"--set=clusterScoped.enabled={json.dumps(cluster_scoped)}",
     )
 
 
@@ -69,7 +69,7 @@ REFUSED: Final[list[tuple[str, str, tuple[str, ...], str]]] = [
     (
         "b",
         B,
-        narrowed("team-b", "team-a", duties=False),
+        narrowed("team-b", "team-a", cluster_scoped=False),
         "operator.watchNamespaces of release b in namespace footplate-b is [team-b team-a], and release"
         " footplate in namespace footplate-system serves [team-a]: two operators would act upon the",
     ),
@@ -84,18 +84,18 @@ REFUSED: Final[list[tuple[str, str, tuple[str, ...], str]]] = [
         "b",
         B,
         narrowed("team-b"),
-        "clusterDuties is true, but release footplate in namespace footplate-system keeps",
+        "clusterScoped.enabled is true, but release footplate in namespace footplate-system keeps",
     ),
     (
         "b",
         A,
-        narrowed("team-b", duties=False),
+        narrowed("team-b", cluster_scoped=False),
         "release footplate in namespace footplate-system is there already: give release b a namespace",
     ),
     (
         "footplate",
         B,
-        narrowed("team-b", duties=False),
+        narrowed("team-b", cluster_scoped=False),
         "release footplate in namespace footplate-system has this name, and objects of the whole",
     ),
 ]
@@ -103,7 +103,7 @@ REFUSED: Final[list[tuple[str, str, tuple[str, ...], str]]] = [
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """One with release `footplate` for team-a, which has the cluster's duties."""
+    """One with release `footplate` for team-a, which has the cluster-scoped objects."""
     with helm_cluster(tmp_path / "server") as releases:
         for name in ("team-a", "team-b"):
             releases.kubectl("create", "namespace", name)
@@ -112,7 +112,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def _each_serves_its_own(cluster: Cluster) -> None:
-    cluster.releases.done("install", "b", ".", *narrowed("team-b", duties=False), QUICK, namespace=B)
+    cluster.releases.done("install", "b", ".", *narrowed("team-b", cluster_scoped=False), QUICK, namespace=B)
     # Its own policies are no other release's.
     cluster.releases.done("upgrade", "footplate", ".", *narrowed("team-a"), QUICK, namespace=A)
     cluster.kubectl("create", "--filename=-", stdin=json.dumps(profile_manifest("small")))

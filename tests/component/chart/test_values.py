@@ -59,7 +59,7 @@ GIVEN: Final = {
     **{f"api.tls.certManager.issuerRef.{name}": ISSUED for name in ("name", "kind", "group")},
     "api.tls.certManager.enabled": ISSUED[1:],
     "api.tls.caConfigMap": ("api.tls.existingSecret=mine",),
-    "clusterDuties": ('operator.watchNamespaces=["other"]',),
+    "clusterScoped.enabled": ('operator.watchNamespaces=["other"]',),
     "metrics.serviceMonitor.tokenSecret.name": (MONITORED,),
     "metrics.serviceMonitor.tokenSecret.key": (
         MONITORED,

@@ -150,7 +150,7 @@ GRPO: tuple[Row, ...] = (
     _grpo(
         "short-horizon",
         {"reinforcement.kl": {"target": 0.5, "coefficient": 0.1, "horizon": 1}},
-        "reinforcement.kl.horizon: Invalid value: kl.horizon must be more than a fifth of the 8 samples of a"
+        "reinforcement.kl.horizon: Invalid value: kl.horizon must be more than a fifth of the 8 answers of a"
         " rollout, or one rollout could take all of kl.coefficient; raise it",
     ),
     _grpo(

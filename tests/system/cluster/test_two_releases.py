@@ -38,7 +38,7 @@ def second_release(kube: Kube) -> Iterator[None]:
         kube.helm(*first, narrowed(EAST), *VALUES)
         kube.helm(
             *("install", SECOND, CHART, *own, "--create-namespace"),
-            *(narrowed(WEST), "--set=clusterDuties=false", *VALUES),
+            *(narrowed(WEST), "--set=clusterScoped.enabled=false", *VALUES),
         )
         yield
     finally:
@@ -78,4 +78,4 @@ def test_each_trains_the_runs_of_its_namespace_and_an_overlapping_third_is_refus
         with pytest.raises(
             DemoError, match=r"release third .* is \[footplate-west more\], and release second"
         ):
-            kube.helm(*overlapping, "--create-namespace", "--set=clusterDuties=false")
+            kube.helm(*overlapping, "--create-namespace", "--set=clusterScoped.enabled=false")

@@ -44,7 +44,7 @@ def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
         "telemetry_rate_per_second": 20.0,
         "telemetry_rate_burst": 100,
         "watch_namespaces": (),
-        "cluster_duties": True,
+        "cluster_scoped": True,
         "metrics_public": False,
         "docs_public": False,
         "oidc_issuer": None,

@@ -54,8 +54,8 @@ IMAGES = {"FOOTPLATE_TRAINER_IMAGE": "t:1", "FOOTPLATE_COORDINATOR_IMAGE": "c:1"
             id="pull-policy",
         ),
         pytest.param(
-            {**IMAGES, "FOOTPLATE_USAGE_DAYS": "-1"},
-            "FOOTPLATE_USAGE_DAYS is '-1'; a number, 0 or more is right",
+            {**IMAGES, "FOOTPLATE_USAGE_RETENTION_DAYS": "-1"},
+            "FOOTPLATE_USAGE_RETENTION_DAYS is '-1'; a number, 0 or more is right",
             id="days",
         ),
         pytest.param(

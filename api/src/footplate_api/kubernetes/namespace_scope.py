@@ -34,8 +34,8 @@ class NamespaceScope:
         """Raise PriceBookNotOwned if another installation of the cluster owns the price book."""
         if not self.cluster:
             raise PriceBookNotOwned(
-                "another installation of Footplate in this cluster keeps the price book (clusterDuties):"
-                " enter the price there, or create a PriceEntry"
+                "another installation of Footplate in this cluster keeps the price book"
+                " (clusterScoped.enabled): enter the price there, or create a PriceEntry"
             )
 
     def check(self, namespace: str) -> None:
