@@ -139,8 +139,9 @@ def right(folder: Path, run: Trained, items: Sequence[Item], temperature: float 
     name = run.checkpoints.parent.name
     prompts = write_rows(folder / f"{name}-prompts.jsonl", ({"prompt": item.prompt} for item in items))
     answers = folder / f"{name}-answers-{temperature}.jsonl"
-    command("generate", run.checkpoints, "--prompts", prompts, "--out", answers, "--tokens", LONGEST,
-            "--temperature", temperature, "--top-k", 0, "--answers", DRAWS if temperature else 1)  # fmt: skip
+    command("generate", run.checkpoints, "--prompts", prompts, "--output", answers,
+            "--max-new-tokens", LONGEST, "--temperature", temperature, "--top-k", 0,
+            "--num-return-sequences", DRAWS if temperature else 1)  # fmt: skip
     counted = [0] * len(items)
     for row in map(json.loads, answers.read_text().rstrip("\n").split("\n")):
         place = row["line"] - 1

@@ -140,8 +140,8 @@ def answers(folder: Path, checkpoints: Path, name: str, prompts: Sequence[str], 
     """Those of the model of `checkpoints`."""
     asked = write_rows(folder / "held-out.jsonl", ({"prompt": prompt} for prompt in prompts))
     file = folder / f"{name}.jsonl"
-    command("generate", checkpoints, "--prompts", asked, "--out", file, "--temperature", 1,
-            "--top-k", 0, "--tokens", LONGEST)  # fmt: skip
+    command("generate", checkpoints, "--prompts", asked, "--output", file, "--temperature", 1,
+            "--top-k", 0, "--max-new-tokens", LONGEST)  # fmt: skip
     told = [json.loads(line) for line in file.read_text().rstrip("\n").split("\n")]
     tokenizer = Tokenizer.from_file(str(judge.writer / "tokenizer.json"))
     answered = [

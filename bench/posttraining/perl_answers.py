@@ -193,8 +193,8 @@ def our_answers(folder: Path, run: Trained, held_out: Sequence[Talk], room: int)
         folder / "asked-tokens.jsonl", ({"tokens": prompt_of(tokenizer, row)} for row in held_out)
     )
     file = folder / "answers.jsonl"
-    command("generate", run.checkpoints, "--prompts", asked, "--out", file, "--temperature", 0,
-            "--tokens", room)  # fmt: skip
+    command("generate", run.checkpoints, "--prompts", asked, "--output", file, "--temperature", 0,
+            "--max-new-tokens", room)  # fmt: skip
     return [json.loads(line)["tokens"] for line in file.read_text().rstrip("\n").split("\n")]
 
 

@@ -142,7 +142,7 @@ def sample(kube: Kube) -> str:
         "generate",
         f"/shared/checkpoints/{RUN}",
         PROMPT,
-        "--tokens",
+        "--max-new-tokens",
         "48",
         "--seed",
         "1",

@@ -117,7 +117,7 @@ def test_torchrun_trains_and_a_single_process_goes_on_and_generates(shards: Path
     assert rows[4]["memoryBytes"] > 50e6
     assert "mfu" not in rows[4]  # nobody knows the peak of this CPU
 
-    sampled = ("generate", str(tmp_path / "checkpoints"), "abc", "--tokens", "5", "--seed", "1")
+    sampled = ("generate", str(tmp_path / "checkpoints"), "abc", "--max-new-tokens", "5", "--seed", "1")
     first, second = (run_ranks(footplate_trainer, 1, *sampled)[0] for _ in range(2))
     assert first == second
     assert (first[0], first[2]) == (0, "")
@@ -125,7 +125,16 @@ def test_torchrun_trains_and_a_single_process_goes_on_and_generates(shards: Path
 
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
     prompts.write_text('{"prompt": "abc"}\n')
-    together = ("--prompts", str(prompts), "--out", str(out), "--answers", "2", "--tokens", "5")
+    together = (
+        "--prompts",
+        str(prompts),
+        "--output",
+        str(out),
+        "--num-return-sequences",
+        "2",
+        "--max-new-tokens",
+        "5",
+    )
     code, stdout, stderr = run_ranks(
         footplate_trainer, 1, "generate", str(tmp_path / "checkpoints"), *together
     )[0]

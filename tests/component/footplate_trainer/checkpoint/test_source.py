@@ -85,7 +85,7 @@ def test_commands_read_a_web_server(
         ("inspect", web.address),
         ("verify", web.address),
         ("verify", f"{web.address}/step-4.e0g0"),
-        ("generate", f"{web.address}/step-4.e0g0", "abc", "--tokens", "3"),
+        ("generate", f"{web.address}/step-4.e0g0", "abc", "--max-new-tokens", "3"),
         ("export", web.address, str(tmp_path / "out")),
     ):
         assert main(command) == ExitCode.SUCCESS, capsys.readouterr().err

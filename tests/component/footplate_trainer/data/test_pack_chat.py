@@ -92,7 +92,7 @@ def test_a_file_of_a_web_server_is_read_and_its_bad_row_named(
     )
     assert pack(*told) == ExitCode.CONFIG
     assert f"{web}/rows.jsonl:6 is no JSON" in capfd.readouterr().err
-    assert pack(*told, "--bad-rows", "drop") == ExitCode.SUCCESS
+    assert pack(*told, "--invalid-rows", "drop") == ExitCode.SUCCESS
     assert "  dropped: 1 (not JSON)" in capfd.readouterr().out
     samples = SampleShards(TokenShards.open(str(tmp_path / "out")))
     assert samples[4].columns == {"prompt": TALKS[4][:1], "answer": "x"}

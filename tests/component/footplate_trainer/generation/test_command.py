@@ -28,7 +28,16 @@ def checkpoint(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asked(checkpoint: Path, folder: Path, name: str, *more: str) -> tuple[str, ...]:
     prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": line}) + "\n" for line in LINES))
-    together = ("--prompts", str(prompts), "--out", str(folder / name), "--answers", "3", "--tokens", "9")
+    together = (
+        "--prompts",
+        str(prompts),
+        "--output",
+        str(folder / name),
+        "--num-return-sequences",
+        "3",
+        "--max-new-tokens",
+        "9",
+    )
     return ("generate", str(checkpoint), *together, *more)
 
 
@@ -78,7 +87,7 @@ def test_what_a_rank_finds_wrong_is_told_once(
     checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # 16 places of two layers, two heads of eight columns, keys and values: 4,096 bytes of fp32.
-    little = ("--ranks", "2", "--cache-bytes", "4100", "--tokens", "30")
+    little = ("--ranks", "2", "--cache-bytes", "4100", "--max-new-tokens", "30")
 
     assert main(asked(checkpoint, tmp_path, "out", *little)) == ExitCode.CONFIG
 

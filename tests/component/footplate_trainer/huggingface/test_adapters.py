@@ -168,7 +168,10 @@ def test_every_familys_adapters_are_written_merged_and_alone(
 
 
 def test_text_is_generated_with_the_adapters(tuned: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(("generate", str(tuned / "checkpoints"), "abc", "--tokens", "3", "--temperature", "0")) == 0
+    assert (
+        main(("generate", str(tuned / "checkpoints"), "abc", "--max-new-tokens", "3", "--temperature", "0"))
+        == 0
+    )
     assert capsys.readouterr().out.startswith("abc")
 
 

@@ -156,7 +156,10 @@ def test_adapters_alone_chat_as_the_folder_does(
 def test_generating_stops_at_the_second_end_too(
     folder: Path, begun: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(("generate", str(begun), TEXT, "--temperature", "0", "--tokens", "10")) == ExitCode.SUCCESS
+    assert (
+        main(("generate", str(begun), TEXT, "--temperature", "0", "--max-new-tokens", "10"))
+        == ExitCode.SUCCESS
+    )
 
     tokenizer, added = AutoTokenizer.from_pretrained(folder), greedy(folder, plain(folder))
     assert len(added) == 3, "transformers shows the end"

@@ -45,7 +45,7 @@ def asked(folder: Path, lines: list[str], *more: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("text", nargs="?")
     for name, kind, default in (
-        ("tokens", int, 6),
+        ("max-new-tokens", int, 6),
         ("temperature", float, 0),
         ("top-k", int, 0),
         ("seed", int, 1),
@@ -54,7 +54,7 @@ def asked(folder: Path, lines: list[str], *more: str) -> argparse.Namespace:
     prompt_file.add_arguments(parser)
     prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(f"{line}\n" for line in lines))
-    return parser.parse_args(["--prompts", str(prompts), "--out", str(folder / "out.jsonl"), *more])
+    return parser.parse_args(["--prompts", str(prompts), "--output", str(folder / "out.jsonl"), *more])
 
 
 def written(
@@ -66,11 +66,13 @@ def written(
     )
     room = prompt_file.engine_limits(asked, asked.requests, model.shape, Topology())
     prompt_file.write_answers(asked, [prompt_file.generate_answers(model, asked, asked.requests, room)])
-    return [json.loads(line) for line in Path(arguments.out).read_text().splitlines()]
+    return [json.loads(line) for line in Path(arguments.output).read_text().splitlines()]
 
 
 def test_each_prompt_gets_its_answers_in_order(model: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    arguments = asked(tmp_path, ['{"prompt": "w7 w8"}', '{"tokens": [9], "id": 3}'], "--answers", "2")
+    arguments = asked(
+        tmp_path, ['{"prompt": "w7 w8"}', '{"tokens": [9], "id": 3}'], "--num-return-sequences", "2"
+    )
 
     rows = written(model, tokenizer, arguments)
 
@@ -114,7 +116,7 @@ def test_an_answer_ends_at_a_token_or_a_text_that_its_text_does_not_show(
 
 def test_little_memory_gives_the_same(model: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
     lines = [json.dumps({"tokens": [number, 1, 2]}) for number in range(8)]
-    more = ("--answers", "2", "--temperature", "1", "--tokens", "10")
+    more = ("--num-return-sequences", "2", "--temperature", "1", "--max-new-tokens", "10")
 
     rows = written(model, tokenizer, asked(tmp_path, lines, *more))
 
@@ -138,7 +140,7 @@ def test_little_memory_gives_the_same(model: Decoder, tokenizer: Tokenizer, tmp_
         ),
         pytest.param(
             '{"tokens": [1]}',
-            ("--cache-bytes", "8192", "--tokens", "17"),
+            ("--cache-bytes", "8192", "--max-new-tokens", "17"),
             r"prompts.jsonl:1: .* the cache has 1 \(--cache-bytes 8192\)",
             id="little-memory",
         ),
@@ -146,12 +148,17 @@ def test_little_memory_gives_the_same(model: Decoder, tokenizer: Tokenizer, tmp_
             '{"tokens": [1]}', ("--cache-bytes", "9"), "--cache-bytes 9 is less than", id="no-memory"
         ),
         pytest.param(
-            '{"tokens": [1]}', ("--answers", "0"), "--answers 0 must be at least 1", id="no-answers"
+            '{"tokens": [1]}',
+            ("--num-return-sequences", "0"),
+            "--num-return-sequences 0 must be at least 1",
+            id="no-answers",
         ),
         pytest.param('{"tokens": [1]}', ("--top-p", "2"), "topP is 2; it must be above 0", id="rule"),
         pytest.param('{"tokens": [1]}', ("--stop", ""), "would end every answer", id="stop"),
         pytest.param('{"tokens": [1]}', ("text",), "and no text beside it", id="text-too"),
-        pytest.param('{"tokens": [1]}', ("--out", "/nowhere/x"), "/nowhere/x: cannot be written", id="out"),
+        pytest.param(
+            '{"tokens": [1]}', ("--output", "/nowhere/x"), "/nowhere/x: cannot be written", id="out"
+        ),
         pytest.param('{"tokens": [1]}', ("--prompts", "/nowhere/x"), "/nowhere/x: cannot be read", id="file"),
     ],
 )
@@ -168,7 +175,7 @@ def test_a_mistake_names_its_place(
 def test_what_is_drawn_from_by_default_is_what_a_rollout_draws_from(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     generate.add_arguments(parser)
-    alike = ["checkpoint", "--prompts", "prompts.jsonl", "--out", "out.jsonl", "--temperature", "1"]
+    alike = ["checkpoint", "--prompts", "prompts.jsonl", "--output", "out.jsonl", "--temperature", "1"]
     rollout = RolloutSettings.for_generation(complete_config(generate_config(tmp_path, tmp_path), None))
     assert prompt_file.sampling_rule(parser.parse_args(alike)) == rollout.rule
 

@@ -117,7 +117,8 @@ def test_what_is_not_used_need_not_be_there_and_padding_is_no_end(
         pytest.param(
             masked,
             "mask",
-            r"mlm needs a token for mask, and .* --reserve mask \(--special mask=TOKEN where it has one\)",
+            r"mlm needs a token for mask, and .* --reserve mask"
+            r" \(--special-token mask=TOKEN where it has one\)",
             id="mask",
         ),
         pytest.param(span, "pad", "data.masking span needs a token for pad", id="start-of-a-decoder"),

@@ -87,7 +87,7 @@ def test_a_brought_tokenizer_is_as_large_as_it_is(text: Path, tmp_path: Path) ->
     tokenizer = brought(tmp_path, "<|endoftext|>", "<|im_end|>")
     manifest = pack([str(text)], tmp_path / "one", tokenizer=tokenizer)
     assert (manifest.vocabulary_size, manifest.special_ids) == (258, SpecialIds(eos=256))
-    options = ["--special", "eos=<|im_end|>", "--reserve", "mask", "--reserve", "eos"]
+    options = ["--special-token", "eos=<|im_end|>", "--reserve", "mask", "--reserve", "eos"]
     assert run_with([text, tmp_path / "two", "--tokenizer", tokenizer, *options]) == ExitCode.SUCCESS
     shards = TokenShards.open(str(tmp_path / "two"))
     assert (shards.vocabulary_size, shards.special) == (259, SpecialIds(eos=257, mask=258))
@@ -102,7 +102,7 @@ def test_a_tokenizer_without_an_end_is_refused_unless_one_is_named_or_added(
     tokenizer = brought(tmp_path, "<|im_end|>")
     with pytest.raises(
         ValueError,
-        match=r"no token that ends a text, as <eos>, </s>.* --special eos=TOKEN, or .* --reserve eos",
+        match=r"no token that ends a text, as <eos>, </s>.* --special-token eos=TOKEN, or .* --reserve eos",
     ):
         pack([str(text)], tmp_path / "out", tokenizer=tokenizer)
     assert (
@@ -118,7 +118,7 @@ def test_a_tokenizer_without_an_end_is_refused_unless_one_is_named_or_added(
 @pytest.mark.parametrize("option", ["sentinels=x", "eos=", "eos", "end=x"])
 def test_what_names_no_token_of_a_role_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        run_with(["text", "out", "--special", option])
+        run_with(["text", "out", "--special-token", option])
     assert f"{option!r} is no ROLE=TOKEN with one of pad, bos, eos, unk" in capsys.readouterr().err
 
 
@@ -127,9 +127,9 @@ def test_a_learned_tokenizer_wants_a_size_and_nothing_else(
 ) -> None:
     assert run_with([text, tmp_path / "out"]) == ExitCode.CONFIG
     assert "--vocabulary-size is missing: " in capsys.readouterr().err
-    for option in ("--special=eos=x", "--reserve=eos"):
+    for option in ("--special-token=eos=x", "--reserve=eos"):
         assert run_with([text, tmp_path / "out", "--vocabulary-size=400", option]) == ExitCode.CONFIG
-        assert "--reserve and --special are for a --tokenizer; a learned one" in capsys.readouterr().err
+        assert "--reserve and --special-token are for a --tokenizer; a learned one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

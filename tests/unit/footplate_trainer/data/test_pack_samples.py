@@ -103,13 +103,13 @@ UNANSWERED = {"messages": [user("Hi")]}
     ],
 )
 def test_a_bad_row_ends_the_work_and_is_named(row: Any, says: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"{says}.*; or drop such rows with --bad-rows drop"):
+    with pytest.raises(ValueError, match=f"{says}.*; or drop such rows with --invalid-rows drop"):
         packed(tmp_path, [TALKS[0], row, TALKS[1]])
     assert not (tmp_path / "out").exists()
 
 
 def test_bad_rows_can_be_dropped_and_are_counted_by_reason(tmp_path: Path) -> None:
-    manifest = packed(tmp_path, [TALKS[0], BROKEN, UNANSWERED, UNANSWERED, TALKS[1]], drop_bad_rows=True)
+    manifest = packed(tmp_path, [TALKS[0], BROKEN, UNANSWERED, UNANSWERED, TALKS[1]], drop_invalid_rows=True)
     assert manifest.samples is not None
     assert manifest.samples.dropped == {"not JSON": 1, "order": 2}
     assert (manifest.documents, manifest.sources[0].skipped) == (2, 3)
@@ -148,12 +148,14 @@ def test_a_long_sample_is_refused_with_its_length(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"rows.jsonl:2 gives \d+ tokens, more than --context-length 200; raise it"
     ):
-        packed(tmp_path, [TALKS[1], LONG], context_length=200, drop_bad_rows=True)
+        packed(tmp_path, [TALKS[1], LONG], context_length=200, drop_invalid_rows=True)
 
 
 def test_nothing_that_is_kept_is_told_with_its_reasons(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no sample in .*: 1 longer than the context, 1 not JSON"):
-        packed(tmp_path, [LONG, BROKEN], context_length=9, overlong=OverlongPolicy.DROP, drop_bad_rows=True)
+        packed(
+            tmp_path, [LONG, BROKEN], context_length=9, overlong=OverlongPolicy.DROP, drop_invalid_rows=True
+        )
 
 
 def test_the_first_samples_are_shown(tmp_path: Path) -> None:
@@ -252,7 +254,7 @@ def test_a_text_needs_to_know_what_ends_it(tmp_path: Path) -> None:
     (model / "tokenizer.json").write_text(tokenizer.replace("<|endoftext|>", "<|other|>"))
     texts = write_rows(tmp_path / "texts.jsonl", [{"prompt": "2+2=", "completion": "4"}])
     with pytest.raises(
-        ValueError, match=r"model names no end of text; give --special eos=TOKEN, or messages"
+        ValueError, match=r"model names no end of text; give --special-token eos=TOKEN, or messages"
     ):
         pack_samples([texts], tmp_path / "out", SampleOptions(RecordKind.CHAT, model))
     options = SampleOptions(RecordKind.CHAT, model, special={SpecialTokenRole.EOS: "<|im_end|>"})

@@ -139,7 +139,7 @@ def test_a_role_may_be_a_token_of_another_name(tmp_path: Path) -> None:
     ready = load(path, reserve=[SpecialTokenRole.PAD, SpecialTokenRole.EOS], named=chat)
     assert ready.special == SpecialIds(unk=0, eos=1, pad=1)
     assert (ready.vocabulary_size, ready.special.all()) == (3, [1, 0])
-    with pytest.raises(ValueError, match=r"--special pad=<fill>: .*t\.json has no such token"):
+    with pytest.raises(ValueError, match=r"--special-token pad=<fill>: .*t\.json has no such token"):
         load(path, named={SpecialTokenRole.PAD: "<fill>"})
 
 

@@ -18,9 +18,9 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "mask": None,
     "context_length": None,
     "overlong": OverlongPolicy.REFUSE,
-    "bad_rows": "refuse",
+    "invalid_rows": "refuse",
     "ignore": [],
-    "texts": "as-they-are",
+    "text_format": "standard",
     "split": TRAIN,
     "config": None,
     "date": None,
@@ -69,9 +69,9 @@ def _add_what_is_learnt(parser: argparse.ArgumentParser) -> None:
 def _add_what_is_read(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("rows of these")
     group.add_argument(
-        "--bad-rows",
+        "--invalid-rows",
         choices=["refuse", "drop"],
-        default=_DEFAULTS["bad_rows"],
+        default=_DEFAULTS["invalid_rows"],
         help="what becomes of rows that are no sample; drop: they are counted (default %(default)s)",
     )
     group.add_argument(
@@ -82,9 +82,9 @@ def _add_what_is_read(parser: argparse.ArgumentParser) -> None:
         help="pass over a field of rows or messages; may be given again",
     )
     group.add_argument(
-        "--texts",
-        choices=["as-they-are", "as-turns"],
-        default=_DEFAULTS["texts"],
+        "--text-format",
+        choices=["standard", "conversational"],
+        default=_DEFAULTS["text_format"],
         help="whether a prompt or completion that is a text is a turn of a user or the assistant; by default "
         "no template is applied to it",
     )
@@ -123,14 +123,14 @@ def pack_conversations(arguments: argparse.Namespace, out: Path) -> ShardManifes
         format=arguments.format,
         tokenizer=arguments.tokenizer,
         vocabulary_size=arguments.vocabulary_size,
-        special=dict(arguments.special),
+        special=dict(arguments.special_token),
         chat_template=arguments.chat_template,
         mask=arguments.mask,
         context_length=arguments.context_length,
         overlong=arguments.overlong,
-        drop_bad_rows=arguments.bad_rows == "drop",
+        drop_invalid_rows=arguments.invalid_rows == "drop",
         ignored=arguments.ignore,
-        texts_are_turns=arguments.texts == "as-turns",
+        texts_are_turns=arguments.text_format == "conversational",
         split=arguments.split,
         config=arguments.config,
         include=arguments.include,

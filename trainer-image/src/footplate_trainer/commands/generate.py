@@ -56,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `footplate-trainer generate`."""
     parser.add_argument("checkpoint", help="a run's checkpoint folder, or one step directory in it")
     parser.add_argument("text", nargs="?", help="what the model goes on from")
-    parser.add_argument("--tokens", type=int, default=64, help="how many to add (default %(default)s)")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=64, help="how many to add (default %(default)s)"
+    )
     parser.add_argument(
         "--temperature",
         type=float,
@@ -133,7 +135,7 @@ def _go_on(checkpoint: StepCheckpoint, arguments: argparse.Namespace) -> None:
         raise UserMistake("the text holds no token to go on from; give at least one character")
     sampling = SamplingOptions(arguments.temperature, arguments.top_k, arguments.seed)
     ends = end_token_ids(checkpoint_processors(checkpoint), tokenizer, model.shape.vocabulary)
-    added = list(generate_tokens(model, prompt, arguments.tokens, sampling, ends))
+    added = list(generate_tokens(model, prompt, arguments.max_new_tokens, sampling, ends))
     print(tokenizer.decode(prompt + added))
 
 
@@ -157,8 +159,8 @@ def _degrees(arguments: argparse.Namespace) -> RolloutParallelism:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise UserMistake for numbers out of range, and for an invalid text."""
-    if arguments.tokens < 1 or arguments.top_k < 0:
-        raise UserMistake("--tokens must be at least 1, --top-k at least 0")
+    if arguments.max_new_tokens < 1 or arguments.top_k < 0:
+        raise UserMistake("--max-new-tokens must be at least 1, --top-k at least 0")
     temperature = arguments.temperature
     if temperature != 0 and not COLDEST <= temperature < math.inf:
         raise UserMistake(f"--temperature {temperature:g} must be 0, or a number from {COLDEST:g} on")

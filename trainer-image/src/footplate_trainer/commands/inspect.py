@@ -71,7 +71,7 @@ class Inspection(Contract):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `footplate-trainer inspect`."""
     parser.add_argument("checkpoint", help="a run's checkpoint folder (its newest step), or a step directory")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument("-o", dest="output", choices=("text", "json"), default="text")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:

@@ -86,7 +86,7 @@ def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
         "a model's folder with a tokenizer.json",
     )
     parser.add_argument(
-        "--special",
+        "--special-token",
         type=_named,
         action="append",
         default=[],
@@ -140,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
         reserve=list(SpecialTokenRole)
         if ALL in arguments.reserve
         else [SpecialTokenRole(role) for role in arguments.reserve],
-        named=dict(arguments.special),
+        named=dict(arguments.special_token),
         kind=arguments.tokenizer_kind,
         include=arguments.include,
         shard_tokens=arguments.shard_tokens,

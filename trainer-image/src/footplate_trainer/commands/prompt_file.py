@@ -1,4 +1,4 @@
-"""`footplate-trainer generate CHECKPOINT --prompts FILE --out FILE`: answers to all prompts of a file.
+"""`footplate-trainer generate CHECKPOINT --prompts FILE --output FILE`: answers to all prompts of a file.
 
 Each line of the file is a JSON object with a `prompt`, a text, or with its `tokens`. Each output line is an
 answer, in the order of the prompts: its text and its tokens, their log-probabilities, and the reason for its
@@ -43,8 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for a file of prompts to those for a single text."""
     group = parser.add_argument_group("answers to a file of prompts")
     group.add_argument("--prompts", metavar="FILE", help='JSON lines with a "prompt" or its "tokens"')
-    group.add_argument("--out", metavar="FILE", help="where the answers go, one a line")
-    group.add_argument("--answers", type=int, default=1, help="to each prompt (default %(default)s)")
+    group.add_argument("--output", metavar="FILE", help="where the answers go, one a line")
+    group.add_argument(
+        "--num-return-sequences", type=int, default=1, help="to each prompt (default %(default)s)"
+    )
     group.add_argument("--top-p", type=float, default=1.0, help="the fewest tokens that have this share")
     group.add_argument("--min-p", type=float, default=0.0, help="none below this share of the likeliest one")
     group.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: fewer repetitions")
@@ -58,10 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def sampling_rule(arguments: argparse.Namespace) -> SamplingRule:
     """Return the sampling rule; UserMistake for invalid arguments."""
-    if arguments.text is not None or arguments.out is None:
-        raise UserMistake("--prompts FILE takes --out FILE for the answers, and no text beside it")
-    if arguments.answers < 1:
-        raise UserMistake(f"--answers {arguments.answers} must be at least 1")
+    if arguments.text is not None or arguments.output is None:
+        raise UserMistake("--prompts FILE takes --output FILE for the answers, and no text beside it")
+    if arguments.num_return_sequences < 1:
+        raise UserMistake(f"--num-return-sequences {arguments.num_return_sequences} must be at least 1")
     if "" in arguments.stop:
         raise UserMistake("--stop '' would end every answer; give a text or leave it out")
     try:
@@ -114,9 +116,9 @@ class PromptFileJob:
     def requests(self) -> list[GenerationRequest]:
         """All requests, by prompt and number of the answer."""
         return [
-            GenerationRequest(number, sibling, tokens, self.arguments.tokens)
+            GenerationRequest(number, sibling, tokens, self.arguments.max_new_tokens)
             for number, tokens in enumerate(self.prompts)
-            for sibling in range(self.arguments.answers)
+            for sibling in range(self.arguments.num_return_sequences)
         ]
 
     @property
@@ -175,7 +177,7 @@ def write_answers(asked: PromptFileJob, parts: Sequence[CopyAnswers]) -> str:
         (answer for part in parts for answer in part.answers),
         key=lambda answer: (answer.request.prompt, answer.request.sibling),
     )
-    out = asked.arguments.out
+    out = asked.arguments.output
     _write(Path(out), (_row(asked.tokenizer, asked.stop, answer) for answer in found))
     return (
         f"{len(found)} answers to {len(asked.prompts)} prompts in {out}: "
@@ -245,4 +247,4 @@ def _write(out: Path, rows: Iterable[dict[str, Any]]) -> None:
         partial.rename(out)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise UserMistake(f"--out {out}: cannot be written: {error.strerror}") from error
+        raise UserMistake(f"--output {out}: cannot be written: {error.strerror}") from error

@@ -79,7 +79,7 @@ def pack(
         raise ValueError(f"--shard-tokens {shard_tokens} must be at least 1")
     if tokenizer is None and (reserve or named):
         raise ValueError(
-            "--reserve and --special are for a --tokenizer; a learned one has all special tokens"
+            "--reserve and --special-token are for a --tokenizer; a learned one has all special tokens"
         )
     corpus = open_corpus(inputs, include, shard_format)
     with new_folder(out) as folder:
@@ -129,7 +129,7 @@ def _end_of(tokens: PackTokenizer, path: Path | None) -> int:
         known = ", ".join((*ALIASES[SpecialTokenRole.EOS], *ALIASES[SpecialTokenRole.SEP]))
         raise ValueError(
             f"--tokenizer {path} has no token that ends a text, as {known} would; name it with "
-            "--special eos=TOKEN, or add one with --reserve eos"
+            "--special-token eos=TOKEN, or add one with --reserve eos"
         )
     return tokens.special.end
 

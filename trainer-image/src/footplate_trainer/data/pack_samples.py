@@ -64,7 +64,7 @@ class SampleOptions:
     mask: LossMask | None = None
     context_length: int | None = None
     overlong: OverlongPolicy = OverlongPolicy.REFUSE
-    drop_bad_rows: bool = False
+    drop_invalid_rows: bool = False
     ignored: Sequence[str] = ()
     texts_are_turns: bool = False
     split: str = TRAIN
@@ -241,8 +241,8 @@ def _samples(
         for row, made in maker.make(batch):
             sample = _fitted(row, made, options, tally) if isinstance(made, StoredSample) else made
             if isinstance(sample, BadRow):
-                if not (options.drop_bad_rows or sample.reason in (_TOO_LONG, "nothing learnt")):
-                    raise ValueError(f"{row.place} {sample}; or drop such rows with --bad-rows drop")
+                if not (options.drop_invalid_rows or sample.reason in (_TOO_LONG, "nothing learnt")):
+                    raise ValueError(f"{row.place} {sample}; or drop such rows with --invalid-rows drop")
                 tally.dropped[sample.reason] += 1
             else:
                 yield row, sample

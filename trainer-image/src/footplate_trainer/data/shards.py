@@ -148,7 +148,9 @@ class TokenShards:
         ids = self.special.of(role)
         if not ids:
             otherwise = (
-                "" if role is SpecialTokenRole.SENTINELS else f" (--special {role}=TOKEN where it has one)"
+                ""
+                if role is SpecialTokenRole.SENTINELS
+                else f" (--special-token {role}=TOKEN where it has one)"
             )
             raise UserMistake(
                 f"{field} needs {_CALLED[role]}, and the tokenizer of the shards in {self.uri} has none; "

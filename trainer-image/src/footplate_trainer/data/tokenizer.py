@@ -160,7 +160,7 @@ def load(
     known = tokenizer.get_vocab(with_added_tokens=True)
     for role, name in named.items():
         if name not in known:
-            raise ValueError(f"--special {role}={name}: {path} has no such token")
+            raise ValueError(f"--special-token {role}={name}: {path} has no such token")
     named = {role: name for role, name in said.items() if name in known} | dict(named)
     wanted = [
         names for role in SpecialTokenRole if role in reserve and role not in named for names in _names(role)

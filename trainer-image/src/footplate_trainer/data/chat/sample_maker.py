@@ -255,7 +255,7 @@ class SampleMaker:
             return SampleDocument(ids, None, len(ids))
         if self.end_of_text.id is None:
             raise ValueError(
-                f"{self.end_of_text.name} names no end of text; give --special eos=TOKEN, or messages"
+                f"{self.end_of_text.name} names no end of text; give --special-token eos=TOKEN, or messages"
             )
         start = 0 if self.mask is LossMask.ALL else len(text.prompt)
         learnt = tokens.within(start, len(tokens.text))
