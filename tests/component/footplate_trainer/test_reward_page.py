@@ -34,7 +34,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
                 (tmp_path / "run.yaml").write_text(content)
                 assert yaml.safe_load(content)["spec"]["stage"] == "reward"
             case "sh":
-                for line in content.splitlines():
+                for line in content.replace("\\\n", "").splitlines():
                     page.run(line, _SMALLER if " train " in line else ())
             case "python":
                 exec(compile(content, page.name, "exec"), said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,6 +65,12 @@ def bounded(node: dict[str, Any]) -> bool:
     if kind == "object":
         return "properties" in node or "maxProperties" in node
     return kind in ("integer", "number", "boolean")
+
+
+@files
+def test_a_definition_is_small(file: str) -> None:
+    """Keep a client-side apply possible, whose annotation has at most 256 KiB."""
+    assert len(json.dumps(DEFINITIONS[file])) <= 180_000
 
 
 @files
