@@ -67,9 +67,8 @@ class Settings(InstallationSettings):
     metrics_port: int = Field(8080, description="a whole number")
     workers: int = Field(8, description="a whole number")  # runs reconciled at the same time
     resync_seconds: float = Field(300.0, description="a number")
-    usage_retention_days: float = Field(
-        7.0, ge=0.0, description="a number, 0 or more"
-    )  # that records wait for the API
+    # For how long records wait for the API.
+    usage_retention_days: float = Field(7.0, ge=0.0, description="a number, 0 or more")
 
     @property
     def scope(self) -> Scope:

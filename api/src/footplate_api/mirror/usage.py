@@ -62,9 +62,8 @@ class UsageReflector(ObjectReflector):
 
     served: NamespaceScope = field(default_factory=NamespaceScope)
     unreadable: set[str] = field(default_factory=set, init=False)  # uids
-    completed: dict[str, FinishedRecord] = field(
-        default_factory=dict, init=False
-    )  # by uid: not taken away yet
+    # By uid: not deleted yet.
+    completed: dict[str, FinishedRecord] = field(default_factory=dict, init=False)
 
     async def store(self, manifests: Sequence[Manifest]) -> None:
         manifests = [manifest for manifest in manifests if self._is_ours(manifest)]
@@ -92,10 +91,8 @@ class UsageReflector(ObjectReflector):
         self.completed.update((record.uid, record) for record in completed)
 
     async def clean_up(self) -> None:
-        completed, self.completed = (
-            list(self.completed.values()),
-            {},
-        )  # what stays is noted again with the next list
+        # The next list adds again what stays.
+        completed, self.completed = list(self.completed.values()), {}
         if not completed:
             return
         turns = asyncio.Semaphore(DELETED_AT_ONCE)
