@@ -194,6 +194,20 @@ def test_definitions_that_somebody_else_has_applied_are_taken_over(cluster: Helm
     cluster.done("upgrade", "footplate", ".", QUICK)
 
 
+def test_a_development_versions_definitions_are_refused(cluster: HelmCluster) -> None:
+    """Objects of commits before 0.1.0 have another schema, so the chart says what to remove."""
+    cluster.done("install", "footplate", ".", QUICK)
+    schema = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/internal"
+    cluster.kubectl("patch", "crd", RUNS, "--type=json", "-p", json.dumps([{"op": "remove", "path": schema}]))
+    refused = cluster.helm("upgrade", "footplate", ".", QUICK)
+    assert f"CustomResourceDefinition {RUNS} of this cluster: written by a development version" in refused.stderr
+    _, command = refused.stderr.strip().split("kubectl ")
+    cluster.kubectl(*command.split())
+    assert command.split()[2:] == sorted(KINDS) and crds(cluster) == {}
+    cluster.done("upgrade", "footplate", ".", QUICK)
+    assert crds(cluster).keys() == KINDS
+
+
 def test_one_upgrade_follows_the_previous_release(cluster: HelmCluster, previous: str) -> None:
     cluster.done("install", "footplate", previous, QUICK)
     begin_a_run(cluster)
