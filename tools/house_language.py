@@ -1,4 +1,4 @@
-"""House rules on language: how docstrings begin, and which names modules, classes and functions may have.
+"""House rules on language: docstrings' first words, names of modules, classes and functions, words of texts.
 
 The lists are in `language.toml`. CONTRIBUTING says what the rules are for.
 """
@@ -9,7 +9,7 @@ import ast
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
@@ -59,8 +59,10 @@ class Lists:
         compounds: terms of the field that have such a part.
         participles: module names that say what happens and not what is there.
         private_words: parts of names that no other project has, in lower case.
+        text_words: words and phrases that no string literal of several words may have, in lower case.
         shared_classes: reasons why several classes bear a name.
         allowed_openings: docstrings by distribution that may still break the rules on their first word.
+        allowed_texts: texts by distribution that may still have refused words.
     """
 
     openings: frozenset[str]
@@ -69,19 +71,17 @@ class Lists:
     compounds: frozenset[str]
     participles: frozenset[str]
     private_words: frozenset[str]
+    text_words: frozenset[str]
     shared_classes: Mapping[str, str]
     allowed_openings: Mapping[str, int]
+    allowed_texts: Mapping[str, int]
 
     @classmethod
     def load(cls, path: Path = LISTS) -> Lists:
         """Read the lists of `path`."""
         table: dict[str, Any] = tomllib.loads(path.read_text())
-        words = ("openings", "third_person", "vague_classes", "compounds", "participles", "private_words")
-        return cls(
-            **{name: frozenset(table[name]) for name in words},
-            shared_classes=table["shared_classes"],
-            allowed_openings=table["allowed_openings"],
-        )
+        words = {name: frozenset(value) for name, value in table.items() if isinstance(value, list)}
+        return cls(**(table | words))
 
 
 def definitions(module: ast.Module) -> Iterator[_Definition]:
@@ -102,20 +102,64 @@ def bad_openings(files: Sequence[Source], lists: Lists) -> Iterator[str]:
             word = match.group(1).lower() if match else ""
             is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             if word in lists.openings or (is_function and word in lists.third_person):
-                yield f"{file.path}:{getattr(node, 'lineno', 1)}: a docstring begins with {word!r}"
+                line = getattr(node, "lineno", 1)
+                yield f"{file.path}:{line}: a docstring begins with {word!r}, no verb or noun"
 
 
 def openings(files: Sequence[Source], lists: Lists) -> Iterator[str]:
     """Docstrings beyond the number that a distribution is allowed, and numbers that are to be lowered."""
+    return _beyond(bad_openings(files, lists), "allowed_openings", lists.allowed_openings)
+
+
+def texts(files: Sequence[Source], lists: Lists) -> Iterator[str]:
+    """Texts with refused words, by the same count."""
+    return _beyond(bad_texts(files, lists), "allowed_texts", lists.allowed_texts)
+
+
+def bad_texts(files: Sequence[Source], lists: Lists) -> Iterator[str]:
+    """String literals of several words, docstrings apart, that have a refused word."""
+    words = "|".join(sorted(lists.text_words))
+    refused = re.compile(rf"(?<![\w./{{-])(?:{words})(?![\w=(}}-])", re.IGNORECASE)
+    for file in _product(files):
+        for line, text in _literals(file.module):
+            match = refused.search(text) if " " in text.strip() else None
+            if match:
+                yield f"{file.path}:{line}: a text has {match.group()!r}; name actor, verb and noun"
+
+
+def _literals(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each string literal that is no statement of its own."""
+    inner = {part for node in ast.walk(module) for part in _parts_of(node)}
+    for node in ast.walk(module):
+        if node in inner:
+            continue
+        match node:
+            case ast.Constant(value=str(text)):
+                yield node.lineno, text
+            case ast.JoinedStr(values=values):
+                texts = (part.value if isinstance(part, ast.Constant) else "{}" for part in values)
+                yield node.lineno, "".join(map(str, texts))
+
+
+def _parts_of(node: ast.AST) -> Sequence[ast.AST]:
+    match node:
+        case ast.JoinedStr(values=values):
+            return values
+        case ast.Expr(value=value):
+            return [value]
+    return ()
+
+
+def _beyond(breaches: Iterable[str], table: str, allowed: Mapping[str, int]) -> Iterator[str]:
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for breach in bad_openings(files, lists):
+    for breach in breaches:
         found[breach.partition("/")[0]].append(breach)
     for distribution in PRODUCT:
-        breaches, allowed = found[distribution], lists.allowed_openings.get(distribution, 0)
-        if len(breaches) > allowed:
-            yield from (f"{breach}; begin with an imperative verb or a noun phrase" for breach in breaches)
-        elif len(breaches) < allowed:
-            yield f"tools/language.toml: allowed_openings.{distribution}: lower {allowed} to {len(breaches)}"
+        count, most = len(found[distribution]), allowed.get(distribution, 0)
+        if count > most:
+            yield from found[distribution]
+        elif count < most:
+            yield f"tools/language.toml: {table}.{distribution}: lower {most} to {count}"
 
 
 def private_names(files: Sequence[Source], lists: Lists) -> Iterator[str]:
@@ -186,4 +230,4 @@ def _product(files: Sequence[Source]) -> Iterator[Source]:
             yield file
 
 
-LANGUAGE_RULES: Final = (openings, private_names, shared_classes, stage_names)
+LANGUAGE_RULES: Final = (openings, texts, private_names, shared_classes, stage_names)

@@ -10,7 +10,7 @@ import pytest
 from tools import house_language as language
 from tools.house import Source
 
-LISTS = replace(language.Lists.load(), shared_classes={}, allowed_openings={})
+LISTS = replace(language.Lists.load(), shared_classes={}, allowed_openings={}, allowed_texts={})
 
 
 def source(path: str, text: str) -> Source:
@@ -36,6 +36,12 @@ def source(path: str, text: str) -> Source:
             language.openings, "api/a.py", 'class A:\n    def f(self):\n        """How."""', 1, id="method"
         ),
         pytest.param(language.openings, "tests/a.py", '"""What it is."""', 0, id="no-product"),
+        pytest.param(language.texts, "api/a.py", 'A = "nobody was asked"', 1, id="text"),
+        pytest.param(language.texts, "api/a.py", 'A = f"{x} was told {x}"', 1, id="formatted-text"),
+        pytest.param(language.texts, "api/a.py", 'A = "one" " of which"', 1, id="text-in-two-pieces"),
+        pytest.param(language.texts, "api/a.py", 'A = "rollout.stop: needs a tokenizer"', 0, id="plain-text"),
+        pytest.param(language.texts, "api/a.py", 'A = "ask"', 0, id="one-word"),
+        pytest.param(language.texts, "api/a.py", 'def f():\n    """Return all asked."""', 0, id="docstring"),
         pytest.param(language.private_names, "api/appraising.py", "", 1, id="module-named-by-a-participle"),
         pytest.param(language.private_names, "api/goods_list.py", "", 1, id="module-with-a-private-word"),
         pytest.param(
