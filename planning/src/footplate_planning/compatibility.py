@@ -63,38 +63,37 @@ SHARDINGS = {
 _SPLIT_BACKWARD = (Feature.INTERLEAVED_ZERO_BUBBLE, Feature.ZBV)
 REFUSED: dict[frozenset[Feature], str] = {
     frozenset((Feature.CONTEXT, Feature.ENCODER_DECODER)): (
-        "the bias on its scores depends on distances in whole sequences"
+        "its relative bias depends on distances in whole sequences"
     ),
     frozenset((Feature.CONTEXT, Feature.ATTENTION_DROPOUT)): (
         "it needs all attention weights at once, which context parallelism never builds"
     ),
     **{
         frozenset((schedule, Feature.ENCODER_DECODER)): (
-            "one table of biases serves many blocks, and a zero-bubble schedule cannot take its backward "
-            "pass apart"
+            "its blocks share a relative bias, whose backward pass a zero-bubble schedule cannot split"
         )
         for schedule in _SPLIT_BACKWARD
     },
     **{
         frozenset((schedule, Feature.ACTIVATION_CHECKPOINTING)): (
-            "a zero-bubble schedule computes the gradients of inputs and of weights at different times, and "
-            "what is computed again is gone after the first"
+            "a zero-bubble schedule computes the gradients of inputs and of weights at different times, and"
+            " recomputed activations are freed after the first"
         )
         for schedule in _SPLIT_BACKWARD
     },
     **{
         frozenset((schedule, Feature.COMPILE)): (
-            "a zero-bubble schedule takes the backward pass apart, which a compiled one does not allow"
+            "a zero-bubble schedule splits the backward pass, which a compiled model does not allow"
         )
         for schedule in _SPLIT_BACKWARD
     },
     frozenset((Feature.CONTEXT, Feature.BATCH_INVARIANT)): (
-        "the ranks that share a sequence add its attention up in an order of their own"
+        "the ranks that share a sequence sum its attention in an order of their own"
     ),
-    frozenset((Feature.COMPILE, Feature.BATCH_INVARIANT)): "a compiler joins what tiles keep apart",
+    frozenset((Feature.COMPILE, Feature.BATCH_INVARIANT)): "a compiler fuses tiles that must stay separate",
     frozenset((Feature.ENCODER_DECODER, Feature.BATCH_INVARIANT)): "only a decoder generates",
     frozenset((Feature.ATTENTION_DROPOUT, Feature.BATCH_INVARIANT)): (
-        "training would drop what generation does not"
+        "training would use dropout and generation would not"
     ),
 }
 """Pairs that do not work, and the reason."""
@@ -153,11 +152,11 @@ def find_rollout_problems(
     found = []
     if world_size % (tensor * pipeline):
         found.append(
-            f"{world_size} ranks cannot be divided into copies of {of}tensor {tensor} x {of}pipeline "
-            f"{pipeline} = {tensor * pipeline}; give degrees that divide them"
+            f"{world_size} ranks cannot be divided into copies of {of}tensor {tensor} x {of}pipeline"
+            f" {pipeline} = {tensor * pipeline}; use degrees that divide them"
         )
     if shape.architecture is not Architecture.DECODER:
-        found.append(f"model.architecture {shape.architecture} generates nothing; only a decoder does")
+        found.append(f"model.architecture {shape.architecture} cannot generate; use decoder")
     found += _matrices(shape, tensor, f"{of}tensor")
     if shape.blocks < pipeline:
         found.append(
@@ -180,17 +179,17 @@ def _rollout(config: RunConfig, shape: ModelShape, topology: Topology) -> Iterat
     for name, rate in rates.items():
         if config.rollout.batch_invariant and rate > 0:
             yield (
-                f"model.{name} {rate} does not go with rollout.batchInvariant: training would drop what "
-                "generation does not; set it to 0, or leave batchInvariant out"
+                f"model.{name} {rate} does not work with rollout.batchInvariant: training would use dropout"
+                " and generation would not; set it to 0, or remove batchInvariant"
             )
 
 
 def _tensor(config: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
     ranks, size = topology.tensor, shape.vocabulary
     if size % ranks:
-        remedy = f"{-(-size // ranks) * ranks} would be"
+        remedy = f"use {-(-size // ranks) * ranks}"
         if config.init_from is not None:
-            remedy += ", which model.resizeTokenEmbeddings lets that of initFrom grow to"
+            remedy += ", with model.resizeTokenEmbeddings to enlarge that of initFrom"
         yield f"model.vocabularySize {size} is not a multiple of parallelism.tensor {ranks}; {remedy}"
     yield from _matrices(shape, ranks, "parallelism.tensor")
 
@@ -200,7 +199,7 @@ def _matrices(shape: ModelShape, ranks: int, field: str) -> Iterator[str]:
     for name, size in (("attentionHeads", shape.heads), ("feedForwardSize", shape.feed_forward)):
         if size % ranks:
             above = -(-size // ranks) * ranks
-            yield f"model.{name} {size} is not a multiple of {field} {ranks}; {above} would be"
+            yield f"model.{name} {size} is not a multiple of {field} {ranks}; use {above}"
     heads = shape.key_value_heads
     if heads % ranks and ranks % heads:
         yield f"model.keyValueHeads {heads} and {field} {ranks}: one must be a multiple of the other"
@@ -212,8 +211,8 @@ def _context(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[st
         pieces *= 2  # a piece of each end
     if shape.context % pieces:
         yield (
-            f"model.contextLength {shape.context} cannot be cut into {pieces} equal pieces, as context "
-            f"{topology.context} x tensor {topology.tensor} want it; give a multiple of {pieces}"
+            f"model.contextLength {shape.context} cannot be split into {pieces} equal pieces for context"
+            f" {topology.context} x tensor {topology.tensor}; use a multiple of {pieces}"
         )
 
 
@@ -231,8 +230,8 @@ def _micro_batches(config: RunConfig, _: ModelShape, topology: Topology) -> Iter
     wanted = schedule_problem(topology, count)
     if wanted is not None:
         yield (
-            f"globalBatchSize {training.global_batch_size} / microBatchSize {training.micro_batch_size} over "
-            f"{topology.data} data-parallel ranks gives {count} micro-batches, and {wanted}"
+            f"globalBatchSize {training.global_batch_size} / microBatchSize {training.micro_batch_size} over"
+            f" {topology.data} data-parallel ranks makes {count} micro-batches, and {wanted}"
         )
 
 
@@ -244,20 +243,18 @@ def _adapter(config: RunConfig, shape: ModelShape, _: Topology) -> Iterator[str]
         if not any(is_target(name, pattern) for name in layers):
             names = dict.fromkeys(name.rpartition(".")[2] for name in layers)
             yield (
-                f"model.adapter.targetModules: no linear layer is called {pattern}; there are "
-                f"{', '.join(names)}, in full {next(iter(layers))} and so on"
+                f"model.adapter.targetModules: no linear layer matches {pattern}; names are"
+                f" {', '.join(names)}, in full such as {next(iter(layers))}"
             )
     adapted, rank = shape.adapted_layers(), shape.adapter.rank
     if adapted and rank > (most := min(min(sizes) for sizes in adapted.values())):
         name, (inputs, outputs) = next(item for item in adapted.items() if min(item[1]) == most)
         yield (
-            f"model.adapter.rank {rank} is above the smaller side of {name}, which has {inputs} inputs and "
-            f"{outputs} outputs; give at most {most}"
+            f"model.adapter.rank {rank} is above the smaller side of {name}, which has {inputs} inputs and"
+            f" {outputs} outputs; use at most {most}"
         )
     if "head" in adapted and config.training.loss.name == LossName.CONTRASTIVE:
-        yield (
-            "model.adapter.targetModules: head has no part in the loss contrastive, so nothing would train it"
-        )
+        yield "model.adapter.targetModules: loss contrastive does not use head, so nothing would train it"
 
 
 _CHECKS: tuple[Callable[[RunConfig, ModelShape, Topology], Iterator[str]], ...] = (

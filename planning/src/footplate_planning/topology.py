@@ -51,8 +51,8 @@ class Topology:
         one_copy = parallelism.tensor * parallelism.pipeline * parallelism.context
         if world_size < 1 or world_size % one_copy:
             raise ValueError(
-                f"{world_size} ranks cannot be divided into slices of tensor {parallelism.tensor} x pipeline "
-                f"{parallelism.pipeline} x context {parallelism.context} = {one_copy}; give a multiple"
+                f"{world_size} ranks cannot be divided into slices of tensor {parallelism.tensor} x pipeline"
+                f" {parallelism.pipeline} x context {parallelism.context} = {one_copy}; use a multiple"
             )
         data = world_size // one_copy
         if parallelism.sharding is Sharding.HYBRID and data % parallelism.replicas:

@@ -40,7 +40,7 @@ def test_a_run_of_one_rank_has_no_problem(config: RunConfig) -> None:
             "parallelism",
             {"tensor": 8},
             8,
-            "model.attentionHeads 4 is not a multiple of parallelism.tensor 8; 8 would be",
+            "model.attentionHeads 4 is not a multiple of parallelism.tensor 8; use 8",
             id="heads",
         ),
         pytest.param(
@@ -54,8 +54,8 @@ def test_a_run_of_one_rank_has_no_problem(config: RunConfig) -> None:
             "model",
             {"context_length": 36},
             8,
-            "model.contextLength 36 cannot be cut into 8 equal pieces, as context 4 x tensor 2 want it;"
-            " give a multiple of 8",
+            "model.contextLength 36 cannot be split into 8 equal pieces for context 4 x tensor 2;"
+            " use a multiple of 8",
             id="sequence",
         ),
         pytest.param(
@@ -70,7 +70,7 @@ def test_a_run_of_one_rank_has_no_problem(config: RunConfig) -> None:
             "training",
             {"micro_batch_size": 8},
             2,
-            "globalBatchSize 8 / microBatchSize 8 over 1 data-parallel ranks gives 1 micro-batches,"
+            "globalBatchSize 8 / microBatchSize 8 over 1 data-parallel ranks makes 1 micro-batches,"
             " and 1F1B needs at least as many as pipeline 2",
             id="micro-batches",
         ),
@@ -91,10 +91,10 @@ def test_what_cannot_work_is_told_with_its_numbers(
 @pytest.mark.parametrize(
     ("init_from", "remedy"),
     [
-        pytest.param(None, "260 would be", id="of-ones-own"),
+        pytest.param(None, "use 260", id="of-ones-own"),
         pytest.param(
             InitFrom(uri="/models/one"),
-            "260 would be, which model.resizeTokenEmbeddings lets that of initFrom grow to",
+            "use 260, with model.resizeTokenEmbeddings to enlarge that of initFrom",
             id="of-a-folder",
         ),
     ],
@@ -115,14 +115,14 @@ def test_a_vocabulary_that_cannot_be_cut_is_told_how_it_could(
     [
         pytest.param(
             Adapter(alpha=1.0, target_modules=["query", "q_proj"]),
-            "model.adapter.targetModules: no linear layer is called q_proj; there are query, key, value,"
-            " output, gate, up, down, head, in full blocks.0.attention.query and so on",
+            "model.adapter.targetModules: no linear layer matches q_proj; names are query, key, value,"
+            " output, gate, up, down, head, in full such as blocks.0.attention.query",
             id="unknown-layer",
         ),
         pytest.param(
             Adapter(alpha=1.0, rank=17),
             "model.adapter.rank 17 is above the smaller side of blocks.0.attention.key, which has 32 inputs"
-            " and 16 outputs; give at most 16",
+            " and 16 outputs; use at most 16",
             id="rank",
         ),
     ],
@@ -139,7 +139,7 @@ def test_an_adapter_of_a_head_without_use_is_refused(config: RunConfig) -> None:
 
     (problem,) = find_problems(changed(config, "training", loss=Loss(name="contrastive")), 1)
 
-    assert problem.startswith("model.adapter.targetModules: head has no part in the loss contrastive")
+    assert problem.startswith("model.adapter.targetModules: loss contrastive does not use head")
 
 
 @pytest.mark.parametrize("schedule", ["Interleaved1F1B", "InterleavedZeroBubble"])
@@ -150,7 +150,7 @@ def test_interleaved_schedules_want_whole_rounds(config: RunConfig, schedule: st
     (problem,) = find_problems(config, 2)
 
     assert problem.endswith(
-        "gives 5 micro-batches, and " + schedule + " needs a multiple of its 2 rounds of 2"
+        "makes 5 micro-batches, and " + schedule + " needs a multiple of its 2 rounds of 2"
     )
 
 
@@ -174,14 +174,14 @@ def test_a_pair_that_does_not_work_is_refused_with_the_reason(config: RunConfig,
         pytest.param(
             6,
             {"tensor": 2, "pipeline": 2},
-            "6 ranks cannot be divided into copies of rollout.parallelism.tensor 2 x "
-            "rollout.parallelism.pipeline 2 = 4; give degrees that divide them",
+            "6 ranks cannot be divided into copies of rollout.parallelism.tensor 2 x"
+            " rollout.parallelism.pipeline 2 = 4; use degrees that divide them",
             id="ranks",
         ),
         pytest.param(
             8,
             {"tensor": 8},
-            "model.attentionHeads 4 is not a multiple of rollout.parallelism.tensor 8; 8 would be",
+            "model.attentionHeads 4 is not a multiple of rollout.parallelism.tensor 8; use 8",
             id="heads",
         ),
         pytest.param(
@@ -222,7 +222,7 @@ def test_a_vocabulary_need_not_divide_a_rollout(config: RunConfig) -> None:
 def test_only_a_decoder_generates(config: RunConfig) -> None:
     shape = replace(model_shape(config), architecture=Architecture.ENCODER)
     (problem,) = find_rollout_problems(shape, RolloutParallelism(), 1)
-    assert "only a decoder does" in problem
+    assert "cannot generate; use decoder" in problem
 
 
 INVARIANT = Rollout(max_tokens=8, batch_invariant=True)
@@ -241,13 +241,13 @@ INVARIANT = Rollout(max_tokens=8, batch_invariant=True)
         pytest.param(
             "model",
             {"dropout": Dropout(hidden=0.1)},
-            "model.dropout.hidden 0.1 does not go with rollout.batchInvariant",
+            "model.dropout.hidden 0.1 does not work with rollout.batchInvariant",
             id="dropout",
         ),
         pytest.param(
             "model",
             {"adapter": Adapter(alpha=1.0, dropout=0.2)},
-            "model.adapter.dropout 0.2 does not go with rollout.batchInvariant",
+            "model.adapter.dropout 0.2 does not work with rollout.batchInvariant",
             id="dropout-of-adapters",
         ),
     ],

@@ -61,7 +61,7 @@ def test_neighbours_in_rank_differ_in_tensor_first() -> None:
     ("world_size", "fields", "message"),
     [
         pytest.param(0, {}, "0 ranks cannot be divided", id="nobody"),
-        pytest.param(6, {"tensor": 2, "pipeline": 2}, "6 ranks .* = 4; give a multiple", id="slices"),
+        pytest.param(6, {"tensor": 2, "pipeline": 2}, "6 ranks .* = 4; use a multiple", id="slices"),
         pytest.param(
             6,
             {"sharding": "hybrid", "replicas": 4},
