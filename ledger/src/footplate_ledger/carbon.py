@@ -143,12 +143,12 @@ def find_yearly_intensity(place: GridLocation) -> SourcedIntensity:
     country = _mean_of_country(zone_key(place.zone))
     if country is not None:
         return country
-    instead = f"; nothing is known of zone {place.zone!r}" if place.zone else ""
+    instead = f"; no data for zone {place.zone!r}" if place.zone else ""
     if place.provider in CLOUDS:
         of_region = _mean_of_region(place.provider, place.region)
         if of_region is not None:
             return replace(of_region, source=of_region.source + instead)
-        instead += f"; nothing is known of {place.provider} region {place.region!r}" if place.region else ""
+        instead += f"; no data for {place.provider} region {place.region!r}" if place.region else ""
     world = load_intensity_table()["world"]
     source = f"world {world['year']}: {world['source']}{instead}"
     return SourcedIntensity(Intensity(Fraction(world["grams"])), IntensitySource.WORLD, source)

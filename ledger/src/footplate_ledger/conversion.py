@@ -56,7 +56,7 @@ def parse_time(text: str) -> int:
     """
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:
-        raise ValueError(f"{text!r} names no time zone; write it as 2026-11-28T12:00:00Z")
+        raise ValueError(f"{text!r} has no time zone; write it as 2026-11-28T12:00:00Z")
     return unix_second(found)
 
 

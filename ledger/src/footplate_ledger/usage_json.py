@@ -27,7 +27,7 @@ def encode(used: PodAllocation | NodeLifetime) -> str:
     text = json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
     text.encode()
     if _NUL in text and any("\0" in part for part in _texts(plain)):
-        raise ValueError("a text has a character that no database takes")
+        raise ValueError("a text has a character that databases do not accept")
     return text
 
 

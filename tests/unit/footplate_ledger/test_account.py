@@ -285,5 +285,5 @@ def test_series_of_one_zone_are_joined() -> None:
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
-    with pytest.raises(ValueError, match="names no time zone"):
+    with pytest.raises(ValueError, match="has no time zone"):
         parse_time("2026-01-01T00:00:00")

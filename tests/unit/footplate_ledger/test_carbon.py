@@ -292,7 +292,7 @@ def test_the_table_has_regions_alone_and_the_country_of_each(cloud: str) -> None
             "aws",
             "eu-atlantis-1",
             "475",
-            "nothing is known of aws region 'eu-atlantis-1'",
+            "no data for aws region 'eu-atlantis-1'",
             id="no-such-region",
         ),
     ],
