@@ -97,7 +97,7 @@ def _readable(given: Any, read: ValidatorFunctionWrapHandler) -> Any:
 
 
 IF_READABLE = WrapValidator(_readable)
-"""For an optional field whose sender must be heard whatever is wrong with it: None then."""
+"""For an optional field whose invalid value must not invalidate the message: None instead."""
 
 
 def first_error(error: ValidationError) -> str:

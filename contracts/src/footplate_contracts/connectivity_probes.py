@@ -24,7 +24,7 @@ class Peer(WireMessage):
 class ConnectivityProbe(WireMessage):
     """Request to an agent to connect to its peers and report those that it does not reach."""
 
-    number: int = Field(ge=1, description="of the round of questions, counts up within one epoch")
+    number: int = Field(ge=1, description="number of the probe round, ascending within an epoch")
     peers: list[Peer]
 
 
@@ -33,4 +33,4 @@ class ConnectivityProbeResult(WireMessage):
 
     epoch: int
     number: int
-    unreached: list[ShortText] = Field(default_factory=list, description="names of their pods")
+    unreached: list[ShortText] = Field(default_factory=list, description="pod names of unreachable peers")

@@ -24,31 +24,31 @@ class Progress(WireMessage):
     tokens: int = 0
     loss: float | None = None
     step_seconds: float | None = Field(
-        default=None, description="median of the recent steps, and what of rollouts and scoring falls to each"
+        default=None, description="median over recent steps, with their shares of rollouts and scoring"
     )
     time: float | None = None
-    saving: bool = Field(default=False, description="all ranks have waited for a checkpoint for seconds")
+    saving: bool = Field(default=False, description="true if all ranks have waited seconds for a checkpoint")
     phase: Annotated[RankPhase | None, read_unknown_as(RankPhase.VALIDATION)] = Field(
-        default=None, description="rollout or scoring, while any rank is at it; else absent"
+        default=None, description="rollout or scoring while any rank is in it; else absent"
     )
-    finished: int | None = Field(default=None, description="in that phase: tokens, or samples scored")
+    finished: int | None = Field(default=None, description="tokens generated or samples scored in that phase")
     data: Annotated[DataDigest | None, IF_READABLE] = Field(
-        default=None, description="of the shards it reads"
+        default=None, description="digest of the token shards that the run reads"
     )
     answers: Annotated[Digest | None, IF_READABLE] = Field(
-        default=None, description="of manifest.json of the data set that it wrote"
+        default=None, description="SHA-256 of manifest.json of the data set that the run wrote"
     )
 
 
 class NumberedFailure(WireMessage):
     """A failure with its number in the coordinator's list."""
 
-    number: int = Field(ge=1, description="counts up within one epoch")
+    number: int = Field(ge=1, description="number of the failure, ascending within an epoch")
     failure: FailureReport
     agent: AgentIdentity
     generation: GenerationId | None = None
     checkpoint_step: int | None = Field(
-        default=None, description="of the newest durable checkpoint when it was listed"
+        default=None, description="step of the newest durable checkpoint when the failure was listed"
     )
 
 
@@ -66,7 +66,7 @@ class MissedAgent(WireMessage):
 
     agent: AgentIdentity
     verdict: Annotated[Verdict, read_unknown_as(Verdict.SUSPECT)]  # which Kubernetes has to confirm
-    seconds: float = Field(description="since its last word")
+    seconds: float = Field(description="seconds since its last message")
 
 
 class UnreachablePair(WireMessage):
@@ -97,49 +97,54 @@ class CoordinatorState(WireMessage):
     epoch: int
     state: Annotated[RunState, read_unknown_as(RunState.LOADING)]  # nobody need act upon that
     directives: Directives | None = Field(
-        default=None, description="as it was told last; absent: an earlier one, which takes none"
+        default=None, description="newest directives; absent from earlier releases, which accept none"
     )
     knows: list[str] = Field(
         default_factory=list,
         max_length=64,
-        description="paths of LATER_DIRECTIVES that it acts upon",
+        description="supported paths of LATER_DIRECTIVES",
     )
     refusals: Refusals = Field(
-        default_factory=dict, max_length=256, description="so that what was in force before stays in force"
+        default_factory=dict,
+        max_length=256,
+        description="reasons by field, whose previous value stays in force",
     )
     generation: GenerationId | None = None
     members: Annotated[list[Member], FailFast()] = Field(default_factory=list, max_length=MOST_PODS)
     missing: Annotated[list[int], FailFast()] = Field(
-        default_factory=list, max_length=MOST_PODS, description="worker indices not heard of"
+        default_factory=list, max_length=MOST_PODS, description="worker indices that have sent no message"
     )
     missed: Annotated[list[MissedAgent], FailFast()] = Field(
-        default_factory=list, max_length=MOST_PODS, description="whatever ended a generation"
+        default_factory=list, max_length=MOST_PODS, description="missed agents, whatever ended the generation"
     )
     unreachable: list[UnreachablePair] = Field(default_factory=list, max_length=32)
     waiting: Annotated[list[AgentIdentity], FailFast()] = Field(
         default_factory=list,
         max_length=MOST_PODS,
-        description="ready for the next generation, and not in this one",
+        description="agents ready for the next generation that are not in the current one",
     )
     progress: Progress = Field(default_factory=Progress)
-    start_step: int | None = Field(default=None, description="step the generation started from")
-    unheard: bool = Field(default=False, description="ranks may have trained further than anybody told")
+    start_step: int | None = Field(default=None, description="step from which the generation started")
+    unheard: bool = Field(default=False, description="true if ranks may be further than they reported")
     checkpoint: CheckpointRecord | None = None
     checkpoint_steps: list[int] = Field(
-        default_factory=list, max_length=32, description="of the last three that became durable, ascending"
+        default_factory=list,
+        max_length=32,
+        description="steps of the last three to become durable, ascending",
     )
     failures: list[NumberedFailure] = Field(default_factory=list, max_length=32)
     failures_by_cause: dict[str, int] = Field(
         default_factory=dict,
         max_length=256,  # far more causes than there are: a newer release may have others
-        description="of all numbers so far; an earlier coordinator does not count them",
+        description="failures by cause up to the newest number; empty from earlier releases",
     )
     telemetry_backlog: int = 0
     given_up: DroppedTelemetry = Field(default_factory=DroppedTelemetry)
     energy: list[ListedEnergy] = Field(
         default_factory=list,
         max_length=MOST_PODS,
-        description="of each pod that measures, also of those that ended last; more of it is no new version",
+        description="energy of each measured pod, including the last to end; an increase alone is no new"
+        " version",
     )
 
     @classmethod

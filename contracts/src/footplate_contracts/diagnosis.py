@@ -28,7 +28,7 @@ class DiagnosisRequest(WireMessage):
 class Diagnosis(DiagnosisRequest):
     """A request with its number in the coordinator's list."""
 
-    number: int = Field(ge=1, description="counts up within one epoch")
+    number: int = Field(ge=1, description="number of the request, ascending within an epoch")
 
 
 def _if_known(diagnosis: Any) -> Any:

@@ -86,7 +86,7 @@ class Limits(WireMessage):
 
     steps: Annotated[int, Since("0.1.0")] = Field(ge=1)
     every_steps: Annotated[int, Since("0.1.0"), SpecField("checkpoint", "every_steps")] = Field(
-        ge=1, description="between checkpoints"
+        ge=1, description="steps between checkpoints"
     )
     keep_last: Annotated[int, Since("0.1.0"), SpecField("checkpoint", "keep_last")] = Field(ge=1)
     keep_every_steps: Annotated[int | None, Since("0.1.0"), SpecField("checkpoint", "keep_every_steps")] = (
@@ -95,7 +95,7 @@ class Limits(WireMessage):
     kept_steps: Annotated[list[int] | None, Since("0.1.0")] = Field(
         default=None,
         max_length=MOST_KEPT,
-        description="checkpoints that stay whatever their age; absent: none",
+        description="steps of checkpoints to keep regardless of age; absent: none",
     )
 
 
@@ -134,8 +134,8 @@ def promoted_steps(checkpoint: Checkpoint) -> list[int] | None:
 class NumberedLimits(Limits):
     """Limits as ranks receive them; the newer of two counts."""
 
-    epoch: int = Field(default=0, description="of the coordinator that tells; 0: as the RunConfig says")
-    number: int = Field(default=0, description="counts up within one epoch")
+    epoch: int = Field(default=0, description="epoch of the sending coordinator; 0: values of the RunConfig")
+    number: int = Field(default=0, description="number of the limits, ascending within an epoch")
 
     def is_newer_than(self, other: NumberedLimits) -> bool:
         """Return whether these were sent after `other`."""
@@ -147,30 +147,30 @@ class GoneWorker(WireMessage):
 
     index: int = Field(ge=0)
     incarnation: int = Field(ge=0)
-    ended: bool = Field(default=False, description="its containers have ended, as their kubelet said")
+    ended: bool = Field(default=False, description="true if the kubelet reported that its containers ended")
 
 
 class Directives(WireMessage):
     """Desired state of the gang; idempotent. A field that is absent changes nothing."""
 
     nodes: Annotated[int, Since("0.1.0")] = Field(
-        ge=1, description="so many train from the next checkpoint on"
+        ge=1, description="worker pods that train from the next checkpoint on"
     )
     min_nodes: Annotated[int | None, Since("0.1.0")] = Field(
-        default=None, ge=1, description="so few go on where some are lost; absent: as many as nodes"
+        default=None, ge=1, description="worker pods that suffice after a loss; absent: as many as nodes"
     )
-    hang: Annotated[HangTimeouts | None, Since("0.1.0")] = Field(default=None, description="in force at once")
+    hang: Annotated[HangTimeouts | None, Since("0.1.0")] = Field(default=None, description="applied at once")
     limits: Annotated[Limits | None, Since("0.1.0")] = Field(
-        default=None, description="in force after a step that all ranks agree upon"
+        default=None, description="limits that apply after a step that all ranks agree on"
     )
     command: Annotated[Command, Since("0.1.0"), read_unknown_as(Command.NONE)] = Command.NONE
     gone: Annotated[list[GoneWorker] | None, Since("0.1.0")] = Field(
-        default=None, max_length=MOST_PODS, description="of the agents that are missed; absent: none"
+        default=None, max_length=MOST_PODS, description="missed agents confirmed as gone; absent: none"
     )
     domains: Annotated[dict[str, Annotated[str, Field(max_length=63)]] | None, Since("0.1.0")] = Field(
         default=None,
         max_length=MOST_PODS,
-        description="topology domain by node, of the nodes of the gang's pods: ranks of one copy of the model"
+        description="topology domain of each node that has pods of the gang: ranks of one copy of the model"
         " share a domain; absent: ranks follow slots",
     )
 
@@ -199,7 +199,7 @@ def _later(part: type[BaseModel], prefix: str) -> Iterator[LaterDirective]:
     for name, field in part.model_fields.items():
         releases = [metadata.release for metadata in field.metadata if isinstance(metadata, Since)]
         if len(releases) != 1:
-            raise TypeError(f"{part.__name__}.{name}: states no release; annotate it with Since(VERSION)")
+            raise TypeError(f"{part.__name__}.{name}: has no release; annotate it with Since(VERSION)")
         path = f"{prefix}{name}"
         if releases[0] != FIRST_RELEASE:
             yield LaterDirective(path, _spec_path(part, name))

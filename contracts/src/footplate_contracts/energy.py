@@ -31,9 +31,9 @@ class PodEnergy(WireMessage):
     """
 
     pod_uid: str = Field(min_length=1)
-    millijoules: Whole = Field(description="consumed in the seconds below, rounded down")
-    counter_seconds: Whole = Field(description="for which the devices' own energy counters tell it")
-    power_seconds: Whole = Field(description="for which it is their power between two samples")
+    millijoules: Whole = Field(description="energy used in the seconds below, mJ, rounded down")
+    counter_seconds: Whole = Field(description="device-seconds measured by the devices' own energy counters")
+    power_seconds: Whole = Field(description="device-seconds measured by power samples")
 
     def merge(self, other: Self) -> Self:
         """Merge two reports of the pod, in whatever order they came: the larger of each sum."""

@@ -33,4 +33,4 @@ def _mistake(settings: type[BaseModel], error: ValidationError) -> str:
     )
     variable = place if place != name else f"{PREFIX}{name.upper()}"
     given = "not set" if first["type"] == "missing" else repr(first["input"])
-    return f"{variable} is {given}; {settings.model_fields[name].description} is right"
+    return f"{variable} is {given}; must be {settings.model_fields[name].description}"

@@ -49,7 +49,7 @@ MISCONFIGURED_NODES: Final = {
     ),
     r"ibv_modify_qp failed with (error )?(\d+ )?(No such device|Invalid argument)": (
         "set NCCL_IB_HCA and NCCL_IB_GID_INDEX in the profile's network.nccl to ports of one fabric;"
-        " show_gids lists those of a pod"
+        " show_gids lists a pod's ports"
     ),
     r"peer access is not supported": (
         "turn PCIe ACS and the IOMMU off on the node, or set NCCL_P2P_DISABLE in the profile's network.nccl"

@@ -55,7 +55,7 @@ def format_of(environment: Mapping[str, str], default: LogFormat = LogFormat.LOG
     try:
         return LogFormat(text) if text else default
     except ValueError:
-        raise ValueError(f"{Env.LOG_FORMAT} is {text!r}; one of {', '.join(LogFormat)} is right") from None
+        raise ValueError(f"{Env.LOG_FORMAT} is {text!r}; must be one of {', '.join(LogFormat)}") from None
 
 
 def set_process_fields(**about: object) -> None:

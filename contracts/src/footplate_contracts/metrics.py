@@ -42,11 +42,13 @@ class MetricExport:
     value: str = ""  # of the gauge's label
 
 
-_SPEED: Final = GaugeFamily("tokens_per_second", "Valid tokens a second, of the newest step.")
-_PARTS: Final = GaugeFamily("step_breakdown_seconds", "What the newest step spent its time on.", label="part")
+_SPEED: Final = GaugeFamily("tokens_per_second", "Valid tokens per second in the newest step.")
+_PARTS: Final = GaugeFamily(
+    "step_breakdown_seconds", "Seconds of the newest step by what they were spent on.", label="part"
+)
 _MFU: Final = GaugeFamily(
     "mfu_ratio",
-    "Model FLOPs over the peak of the devices, by what counts as a FLOP of attention.",
+    "Model FLOPs over the devices' peak, by convention for attention FLOPs.",
     label="convention",
 )
 
@@ -61,22 +63,26 @@ class StepMetrics(WireMessage):
     step: int
     time: float = Field(description="seconds since the Unix epoch")
     loss: Annotated[float, MetricExport("training/loss")] = Field(
-        description="mean over the global batch's valid tokens, before the update"
+        description="mean loss per valid token of the global batch, before the update"
     )
     gradient_norm: Annotated[
         float,
         MetricExport(
-            "training/gradient_norm", GaugeFamily("gradient_norm", "Before clipping, of the newest step.")
+            "training/gradient_norm",
+            GaugeFamily("gradient_norm", "Gradient norm of the newest step before clipping."),
         ),
-    ] = Field(description="global, before clipping")
+    ] = Field(description="global gradient norm before clipping")
     learning_rate: Annotated[
-        float, MetricExport("training/learning_rate", GaugeFamily("learning_rate", "Of the newest step."))
+        float,
+        MetricExport(
+            "training/learning_rate", GaugeFamily("learning_rate", "Learning rate of the newest step.")
+        ),
     ]
     tokens: Annotated[
         int, MetricExport("training/tokens", GaugeFamily("tokens", "Valid tokens trained on."))
     ] = Field(description="valid tokens since step 0")
     tokens_per_second: Annotated[float, MetricExport("speed/tokens_per_second", _SPEED)] = Field(
-        description="valid tokens of the step, by its seconds without rollout and scoring"
+        description="valid tokens of the step per second, without rollout and scoring"
     )
     sample_digest: str = Field(
         max_length=64,
@@ -85,53 +91,55 @@ class StepMetrics(WireMessage):
     )
     step_seconds: Annotated[
         float | None,
-        MetricExport("seconds/step", GaugeFamily("step_seconds", "From row to row of the history.")),
-    ] = Field(default=None, description="since the row before")
+        MetricExport(
+            "seconds/step", GaugeFamily("step_seconds", "Seconds between the newest two rows of the history.")
+        ),
+    ] = Field(default=None, description="seconds since the previous row")
     data_seconds: Annotated[float | None, MetricExport("seconds/data", _PARTS, "data")] = Field(
-        default=None, description="of these, waiting for data"
+        default=None, description="seconds of the step spent waiting for data"
     )
     compute_seconds: Annotated[float | None, MetricExport("seconds/compute", _PARTS, "compute")] = Field(
-        default=None, description="forward and backward, with the collectives that lie in them"
+        default=None, description="forward and backward pass, with the collectives inside them"
     )
     communication_seconds: Annotated[
         float | None, MetricExport("seconds/communication", _PARTS, "communication")
     ] = Field(
-        default=None, description="waiting for all ranks at the step's end; absent where it cannot be told"
+        default=None, description="waiting for all ranks at the step's end; absent where not measurable"
     )
     optimizer_seconds: Annotated[float | None, MetricExport("seconds/optimizer", _PARTS, "optimizer")] = (
-        Field(default=None, description="clipping and update")
+        Field(default=None, description="clipping and optimizer update")
     )
     checkpoint_seconds: Annotated[float | None, MetricExport("seconds/checkpoint", _PARTS, "checkpoint")] = (
-        Field(default=None, description="blocked by a checkpoint")
+        Field(default=None, description="training blocked by a checkpoint")
     )
     validation_seconds: Annotated[float | None, MetricExport("seconds/validation", _PARTS, "validation")] = (
         Field(default=None, description="computing the validation loss")
     )
     rollout_seconds: Annotated[float | None, MetricExport("seconds/rollout", _PARTS, "rollout")] = Field(
-        default=None, description="sampling, in the step that a rollout precedes"
+        default=None, description="sampling in the rollout before this step"
     )
     scoring_seconds: Annotated[float | None, MetricExport("seconds/scoring", _PARTS, "scoring")] = Field(
         default=None, description="scoring the samples of that rollout"
     )
     mfu: Annotated[float | None, MetricExport("speed/mfu", _MFU, "full")] = Field(
-        default=None, description="model FLOPs utilisation, a ratio; full attention, as PaLM counts"
+        default=None, description="model FLOPs utilization (ratio), full attention, as PaLM counts"
     )
     mfu_causal: Annotated[float | None, MetricExport("speed/mfu_causal", _MFU, "causal")] = Field(
-        default=None, description="model FLOPs utilisation, a ratio; causal half, as Megatron counts"
+        default=None, description="model FLOPs utilization (ratio), causal attention, as Megatron counts"
     )
     memory_bytes: Annotated[
-        int | None, MetricExport("memory/bytes", GaugeFamily("memory_bytes", "Peak of rank 0."))
-    ] = Field(default=None, description="peak of rank 0: device, or resident on CPU")
+        int | None, MetricExport("memory/bytes", GaugeFamily("memory_bytes", "Peak memory of rank 0."))
+    ] = Field(default=None, description="peak memory of rank 0: device memory, or resident memory on CPU")
     validation_loss: Annotated[float | None, MetricExport("validation/loss")] = Field(
-        default=None, description="token mean over the held-out batches, after this step's update"
+        default=None, description="loss per token of the held-out batches after this step's update"
     )
     checkpoints_left_out: Annotated[
         int | None,
         MetricExport(
             "checkpoints/left_out",
-            GaugeFamily("checkpoints_skipped", "That could not be written, since the last durable one."),
+            GaugeFamily("checkpoints_skipped", "Checkpoints not written since the last durable one."),
         ),
-    ] = Field(default=None, description="since the last durable one, as storage failed; absent where none")
+    ] = Field(default=None, description="skipped on write errors since the last durable one; absent if none")
     values: dict[Annotated[str, Field(max_length=63)], float] | None = Field(
         default=None,
         max_length=VALUES,
@@ -163,7 +171,7 @@ def values_error(values: Mapping[str, float]) -> str | None:
                 " letter"
             )
         if name in _ALIASES:
-            return f"{name!r} is a column of every row; another name is free"
+            return f"{name!r} is a column of every row; use another name"
     return None
 
 

@@ -22,11 +22,11 @@ class AgentIdentity(WireMessage):
     """Identity of an agent: the slot in the gang and the process that fills it now."""
 
     index: int = Field(ge=0, description="worker index, the slot")
-    incarnation: int = Field(ge=0, description="grows with every new pod of that slot")
+    incarnation: int = Field(ge=0, description="number of the slot's pod, ascending")
     pod_name: ShortText
     pod_uid: str = Field(default="", max_length=64)
     node_name: ShortText = ""
-    address: ShortText = Field(description="IP under which other members reach this agent")
+    address: ShortText = Field(description="IP address for the other members")
     local_world_size: int = Field(
         ge=1, validation_alias="slots", serialization_alias="slots", description="ranks this agent starts"
     )
@@ -48,7 +48,7 @@ class JoinRequest(WireMessage):
     agent: AgentIdentity
     store_port: int = Field(description="port of the TCPStore that this agent would host")
     last_generation: GenerationId | None = None
-    failure: FailureReport | None = Field(default=None, description="why the last one ended here")
+    failure: FailureReport | None = Field(default=None, description="failure that ended the last generation")
 
 
 class LeaveRequest(AgentIdentity):
@@ -71,9 +71,9 @@ class SealedGeneration(WireMessage):
 
     generation: GenerationId
     members: list[Member]
-    world_size: int = Field(description="ranks in all")
+    world_size: int = Field(description="total number of ranks")
     limits: NumberedLimits | None = Field(
-        default=None, description="that hold now; absent in one that an earlier coordinator sealed"
+        default=None, description="current limits; absent in generations sealed by an earlier release"
     )
 
     @cached_property
@@ -89,27 +89,27 @@ class Heartbeat(WireMessage):
     generation: GenerationId | None = None
     members: list[Member] = Field(
         default_factory=list,
-        description="the sealed generation as this agent knows it, for a coordinator that was replaced",
+        description="sealed generation as this agent knows it, for a replacement coordinator",
     )
     ranks: list[RankReport] = Field(default_factory=list)
-    total_steps: int | None = Field(default=None, description="the step that the ranks here end with")
+    total_steps: int | None = Field(default=None, description="total number of steps for this agent's ranks")
     outbox: list[TelemetryItem] = Field(default_factory=list)
     outbox_oldest: int = Field(
-        default=0, description="sequence of the oldest item kept; all before it are durable, or overflowed"
+        default=0, description="sequence of the oldest item kept; earlier ones are durable or overflowed"
     )
     overflowed: int = Field(
-        default=0, description="items that the outbox had no room for and nobody else had, since it began"
+        default=0, description="items that did not fit and no coordinator had received, since its start"
     )
     overflowed_told: int = Field(
-        default=0, description="of these, how many a coordinator had answered to: no other counts them again"
+        default=0, description="overflowed items already counted by a coordinator, not to be counted again"
     )
     failure: FailureReport | None = None
-    finished: bool = Field(default=False, description="all ranks here ended with success")
-    suspended: bool = Field(default=False, description="all ranks here ended after the commanded checkpoint")
+    finished: bool = Field(default=False, description="true if all its ranks succeeded")
+    suspended: bool = Field(default=False, description="true if its ranks ended after a commanded save")
     leaving: bool = Field(
-        default=False, description="this agent was told to end, and waits until what its ranks did is saved"
+        default=False, description="true if this agent must end and waits until its ranks' work is saved"
     )
-    probed: ConnectivityProbeResult | None = Field(default=None, description="the newest")
+    probed: ConnectivityProbeResult | None = Field(default=None, description="newest probe result")
     energy: ReadableEnergy = Field(default=None, description="absent where no device is measured")
 
 
@@ -117,16 +117,16 @@ class HeartbeatResponse(WireMessage):
     """Response to a heartbeat: the coordinator's state and commands for the agent."""
 
     epoch: int
-    generation: GenerationId | None = Field(default=None, description="newest sealed or adopted")
-    rendezvous_open: bool = Field(default=False, description="stop ranks and join again")
-    evicted: bool = Field(default=False, description="a newer incarnation has this slot: end")
-    closed: bool = Field(default=False, description="the run is over: end with success")
+    generation: GenerationId | None = Field(default=None, description="newest generation, sealed or adopted")
+    rendezvous_open: bool = Field(default=False, description="true: stop the ranks and join again")
+    evicted: bool = Field(default=False, description="true: a newer incarnation has this slot; end")
+    closed: bool = Field(default=False, description="true: the run is over; end successfully")
     command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE
     limits: NumberedLimits | None = None
-    diagnosis: KnownDiagnosis = Field(default=None, description="the newest one")
-    probe: ConnectivityProbe | None = Field(default=None, description="absent once it is answered")
-    received: int = Field(default=0, description="outbox items up to here need not be sent again")
-    acknowledged: int = Field(default=0, description="outbox items up to here are durable")
+    diagnosis: KnownDiagnosis = Field(default=None, description="newest request for a diagnosis")
+    probe: ConnectivityProbe | None = Field(default=None, description="probe to answer; absent once answered")
+    received: int = Field(default=0, description="sequence up to which items need not be sent again")
+    acknowledged: int = Field(default=0, description="sequence up to which outbox items are durable")
 
 
 class GrantRequest(WireMessage):

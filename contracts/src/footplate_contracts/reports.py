@@ -61,22 +61,22 @@ class RankReport(WireMessage):
 
     rank: int
     local_rank: int
-    step: int = Field(description="last finished optimizer step; the start step before the first")
+    step: int = Field(description="last finished optimizer step; before the first, the start step")
     phase: Annotated[RankPhase, read_unknown_as(RankPhase.VALIDATION)]  # it may stand still in that
     step_seconds: float | None = Field(
-        default=None, description="of the step that it has just finished, without rollout and scoring"
+        default=None, description="seconds of the step just finished, without rollout and scoring"
     )
-    total_steps: int | None = Field(default=None, description="the step that this rank ends with")
+    total_steps: int | None = Field(default=None, description="total number of steps for this rank")
     progress: int | None = Field(
         default=None,
-        description="what it has finished in this phase: tokens of a rollout, samples scored; else absent",
+        description="tokens generated or samples scored in this phase; otherwise absent",
     )
     data: Annotated[DataDigest | None, IF_READABLE] = Field(
-        default=None, description="of the shards that it reads; absent until they are open"
+        default=None, description="digest of the token shards that it reads; absent until they are open"
     )
     answers: Annotated[Digest | None, IF_READABLE] = Field(
         default=None,
-        description="of manifest.json of the data set that the run wrote, as stage generate does",
+        description="SHA-256 of manifest.json of the data set that the run wrote, in stage generate",
     )
 
 
@@ -84,34 +84,34 @@ class RetainedCheckpoint(WireMessage):
     """A durable checkpoint that retention leaves."""
 
     step: int
-    generation: GenerationId = Field(description="that committed it")
+    generation: GenerationId = Field(description="generation that committed it")
     digest: Digest | None = Field(
-        default=None, description="of its manifest; absent where an earlier trainer wrote it"
+        default=None, description="digest of its manifest; absent if an earlier release wrote it"
     )
-    validation_loss: float | None = Field(default=None, description="of its weights, where it was taken")
+    validation_loss: float | None = Field(default=None, description="loss of its weights, where measured")
 
 
 class CheckpointRecord(WireMessage):
     """A checkpoint that is durable: its commit marker exists."""
 
     step: int
-    uri: str = Field(max_length=CHECKPOINT_URI_LIMIT, description="the committed directory")
+    uri: str = Field(max_length=CHECKPOINT_URI_LIMIT, description="committed directory")
     time: float
     bytes: int = 0
     seconds_blocked: float = 0.0
     seconds_total: float = 0.0
     generation: GenerationId | None = Field(
         default=None,
-        description="that committed it, or began with it where an earlier run had later generations; absent"
-        " in a record of an earlier trainer",
+        description="generation that committed it, or that began with it where an earlier run had later"
+        " generations; absent in records of earlier releases",
     )
     digest: Annotated[Digest | None, IF_READABLE] = None
-    validation_loss: float | None = Field(default=None, description="of its weights, where it was taken")
+    validation_loss: float | None = Field(default=None, description="loss of its weights, where measured")
     standing: Annotated[list[RetainedCheckpoint] | None, IF_READABLE] = Field(
         default=None,
         max_length=MOST_STANDING,
-        description="those that retention leaves, this one among them, newest first; the best and those that"
-        " are kept by their steps in any case",
+        description="checkpoints that retention keeps, newest first, including this one; always with the"
+        " best and those kept by step",
     )
 
 
@@ -119,17 +119,17 @@ class CheckpointRemoval(WireMessage):
     """A checkpoint that was durable: retention removed it, or a reader found it damaged."""
 
     step: int
-    generation: GenerationId = Field(description="that had committed it")
+    generation: GenerationId = Field(description="generation that had committed it")
     time: float = Field(description="seconds since the Unix epoch")
 
 
 class TelemetryItem(WireMessage):
     """Entry of an agent's outbox: a row, a checkpoint or a removal, or none if it cannot be read."""
 
-    sequence: int = Field(ge=1, description="counts up within one incarnation of an agent")
-    generation: GenerationId | None = Field(default=None, description="the one that computed it")
+    sequence: int = Field(ge=1, description="number of the entry, ascending within an agent's incarnation")
+    generation: GenerationId | None = Field(default=None, description="generation that computed it")
     metrics: Annotated[StepMetrics | None, IF_READABLE] = None
-    samples: ShownSamples = Field(default=None, description="of the row's step")
+    samples: ShownSamples = Field(default=None, description="samples of the row's step")
     checkpoint: Annotated[CheckpointRecord | None, IF_READABLE] = None
     removal: Annotated[CheckpointRemoval | None, IF_READABLE] = None
 
@@ -142,8 +142,8 @@ class TelemetryItem(WireMessage):
 class DroppedTelemetry(WireMessage):
     """Numbers of telemetry entries that will never be in the history, since the coordinator began."""
 
-    refused: int = Field(default=0, description="that the API will never take")
-    overflowed: int = Field(default=0, description="that an outbox had no room for")
+    refused: int = Field(default=0, description="entries that the API rejects for good")
+    overflowed: int = Field(default=0, description="entries that did not fit into an outbox")
 
 
 class TelemetryBatch(WireMessage):
@@ -154,7 +154,7 @@ class TelemetryBatch(WireMessage):
     """
 
     run_uid: str
-    epoch: int = Field(description="of the coordinator that sends")
+    epoch: int = Field(description="epoch of the sending coordinator")
     # What is wrong with one entry is said once: a sender that got one wrong has them all wrong.
     rows: Annotated[list[GenerationRow], FailFast()] = Field(default_factory=list, max_length=5000)
     checkpoints: Annotated[list[CheckpointRecord], FailFast()] = Field(default_factory=list, max_length=1000)
@@ -167,7 +167,7 @@ class GenerationRow(WireMessage):
 
     generation: GenerationId
     metrics: StepMetrics
-    samples: ShownSamples = Field(default=None, description="some of the step's")
+    samples: ShownSamples = Field(default=None, description="some samples of the step")
 
 
 class TelemetryReceipt(WireMessage):
@@ -176,5 +176,5 @@ class TelemetryReceipt(WireMessage):
     rows: int
     checkpoints: int
     gather_seconds: float | None = Field(
-        default=None, description="how long to gather before the next batch; absent: as the sender likes"
+        default=None, description="seconds to collect entries before the next batch; absent: up to the sender"
     )

@@ -61,11 +61,11 @@ class World(Contract):
     """Size and backend of the gang that the coordinator gathers. Ignored by a run without a cluster."""
 
     nodes: int = Field(1, ge=1)
-    min_nodes: int | None = Field(None, description="absent: as many as nodes")
-    max_nodes: int | None = Field(None, description="absent: as many as nodes")
+    min_nodes: int | None = Field(None, description="smallest number of nodes; absent: nodes")
+    max_nodes: int | None = Field(None, description="largest number of nodes; absent: nodes")
     processes_per_node: int = Field(1, ge=1)
     backend: Backend = Backend.GLOO
-    peak_tflops: PeakTflops | None = Field(None, description="of one device, as the profile states it")
+    peak_tflops: PeakTflops | None = Field(None, description="peak of one device, from the profile")
 
 
 class RunConfig(Contract):
@@ -88,9 +88,9 @@ class RunConfig(Contract):
     resume_from: ResumeFrom | None = None
     telemetry: Telemetry | None = None
     lineage: list[LineageEntry] | None = Field(
-        None, description="what other runs gave, of which the folders stand where the spec names the runs"
+        None, description="artifacts of other runs, whose folders replace the names of the runs in the spec"
     )
-    hang: Hang | None = Field(None, description="what the coordinator holds to be one, beside its defaults")
+    hang: Hang | None = Field(None, description="hang timeouts of the coordinator, beside its defaults")
 
     def digest(self) -> str:
         """Return the hex SHA-256 of the canonical JSON: equal configs, equal digests."""
@@ -127,7 +127,7 @@ def resolve_steps(training: Training, context_length: int) -> int:
     if training.steps is not None:
         return training.steps
     if training.tokens is None:
-        raise ValueError("the length of the training is missing; state training.steps or training.tokens")
+        raise ValueError("the length of the training is missing; set training.steps or training.tokens")
     return -(-training.tokens // (training.global_batch_size * context_length))
 
 

@@ -75,24 +75,24 @@ class SampleEnd(StrEnum):
 class LoggedSample(WireMessage):
     """A prompt and an answer to it, with its rewards; values that a stage does not have are absent."""
 
-    prompt: int = Field(ge=0, le=LARGEST, description="its number in the data, in each epoch the same")
-    sibling: int = Field(0, ge=0, le=LARGEST, description="which of the answers to this prompt")
+    prompt: int = Field(ge=0, le=LARGEST, description="number of the prompt in the data, in any epoch")
+    sibling: int = Field(0, ge=0, le=LARGEST, description="number of the answer among those to this prompt")
     prompt_text: Annotated[str, AfterValidator(partial(sanitize_text, most=PROMPT_CHARACTERS))] = Field(
-        description="at most 1,000 characters, control characters as signs; ' […] ' where more stood"
+        description="at most 1,000 characters; control characters as symbols, ' […] ' for an omission"
     )
     answer_text: Annotated[str, AfterValidator(partial(sanitize_text, most=ANSWER_CHARACTERS))] = Field(
-        description="likewise, at most 2,000 characters"
+        description="at most 2,000 characters, likewise"
     )
-    tokens: int = Field(ge=0, le=LARGEST, description="of the answer, its end among them")
+    tokens: int = Field(ge=0, le=LARGEST, description="tokens of the answer, including its end")
     end: Annotated[SampleEnd | None, IF_READABLE] = Field(
-        default=None, description="why it has no more tokens; absent where nobody drew them"
+        default=None, description="reason that it ended; absent if it was not sampled"
     )
     rewards: Annotated[dict[str, float], AfterValidator(_named)] = Field(
-        default_factory=dict, max_length=REWARDS, description="what each reward gave, by its name, unweighted"
+        default_factory=dict, max_length=REWARDS, description="unweighted rewards by name"
     )
-    reward: float | None = Field(default=None, description="their weighted sum")
+    reward: float | None = Field(default=None, description="weighted sum of the rewards")
     advantage: float | None = Field(
-        default=None, description="mean over its tokens, as the step learnt from it"
+        default=None, description="mean advantage over its tokens, as used in the step"
     )
 
 

@@ -15,20 +15,20 @@ CHAINS = (
     Row(
         "weights-of-a-folder-and-a-run",
         {"initFrom": {"uri": "/models/one", "run": {"name": "base"}}},
-        "spec.initFrom.uri: Invalid value: uri /models/one and run base are both given; the weights come"
-        " from one of them",
+        "spec.initFrom.uri: Invalid value: uri /models/one and run base are both set; the weights can come"
+        " from only one of them",
     ),
     Row(
         "weights-from-two",
         {"initFrom": {"uri": "/models/one"}, "resumeFrom": {"uri": "/shared/checkpoints/other"}},
-        "spec.initFrom: Invalid value: initFrom /models/one and resumeFrom are both given;"
-        " the weights come from one of them",
+        "spec.initFrom: Invalid value: initFrom /models/one and resumeFrom are both set; the weights can"
+        " come from only one of them",
     ),
     Row(
         "weights-of-a-run-and-a-warm-start",
         {"initFrom": {"run": {"name": "base"}}, "resumeFrom": {"uri": "/shared/checkpoints/other"}},
-        "spec.initFrom: Invalid value: initFrom base and resumeFrom are both given; the weights come from"
-        " one of them",
+        "spec.initFrom: Invalid value: initFrom base and resumeFrom are both set; the weights can come from"
+        " only one of them",
     ),
     Row(
         "weights-of-another-checkpoint",
@@ -39,8 +39,8 @@ CHAINS = (
     Row(
         "mark-of-a-step",
         {"initFrom": {"run": {"name": "base", "checkpoint": "7", "promotedName": "good"}}},
-        "spec.initFrom.run.promotedName: Forbidden: promotedName names one of the promoted checkpoints, and"
-        " checkpoint is 7; remove it",
+        "spec.initFrom.run.promotedName: Forbidden: promotedName is for checkpoint promoted, and checkpoint"
+        " is 7; remove it",
     ),
     Row(
         "answers-for-another-stage",
@@ -50,8 +50,7 @@ CHAINS = (
     Row(
         "answers-beside-folders",
         {"data.run": {"name": "answers"}, "data.uri": "/shared/data"},
-        "spec.data.run: Invalid value: run answers and folders are both given; its answers are all the data"
-        " there is",
+        "spec.data.run: Invalid value: run answers is set together with uri or sources; use one of them",
     ),
     *(
         Row(

@@ -22,72 +22,73 @@ GENERATE: tuple[Row, ...] = (
     Row(
         "generate-without-rollout",
         {"stage": "generate"},
-        "spec.rollout: Required value: rollout is required: how the answers of stage generate are drawn",
+        "spec.rollout: Required value: rollout is required: settings for the answers of stage generate",
     ),
     Row(
         "generate-without-output",
         {"stage": "generate", "rollout.maxTokens": 16},
-        "spec.rollout.output: Required value: output is required: where stage generate leaves its answers",
+        "spec.rollout.output: Required value: output is required: the folder for the answers of stage"
+        " generate",
     ),
     _generate(
         "best-of-what-nothing-rewards",
         {"rollout.numGenerations": 4, "rollout.output.best": 2},
-        "rollout.output.best: Invalid value: best 2 keeps a prompt's best answers, and nothing rewards them;"
-        " state reward, or remove best",
+        "rollout.output.best: Invalid value: best 2 needs rewards to compare a prompt's answers; set"
+        " reward, or remove best",
     ),
     _generate(
         "more-best-than-answers",
         {"rollout.numGenerations": 4, "rollout.output.best": 5, "reward.functions": _REWARDS},
-        "rollout.output.best: Invalid value: best 5 is more than the 4 answers to a prompt that"
-        " rollout.numGenerations asks for; lower it",
+        "rollout.output.best: Invalid value: best 5 is above the 4 answers per prompt of"
+        " rollout.numGenerations; lower it",
     ),
     _generate(
         "rewards-that-nothing-gives",
         {"reward": {}},
-        "reward: Required value: reward says nothing that rewards the answers of stage generate; state a"
-        " reward model (uri or run), functions, or both, or remove it",
+        "reward: Required value: reward is empty in stage generate; set a reward model (uri or run),"
+        " functions, or both, or remove it",
     ),
     _generate(
         "a-reward-model-and-a-function-of-one-name",
         {"reward": {"run": {"name": "judge"}, "functions": [{"name": "model", "length": {}}]}},
-        "reward.functions: Invalid value: a function is called model, as the reward model is; give it another"
-        " name",
+        "reward.functions: Invalid value: a function has the name model, which is the reward model's;"
+        " rename it",
     ),
     _generate(
         "a-reward-that-follows-rollouts",
         {"reward": {"uri": "/models/judge", "normalization": "running"}},
-        "reward.normalization: Forbidden: normalization running would judge the first answers by another mean"
-        " and deviation than the last ones of one data set; use heldOut or none",
+        "reward.normalization: Forbidden: normalization running would score the first and last answers of a"
+        " data set with different means; use heldOut or none",
     ),
     _generate(
         "from-an-encoder",
         {"model.architecture": "encoder"},
-        "stage: Invalid value: stage generate draws from decoders, and model.architecture is encoder; change"
+        "stage: Invalid value: stage generate needs a decoder, and model.architecture is encoder; change"
         " one of them",
     ),
     _generate(
         "groups-that-do-not-divide-a-rollout",
         {"rollout.numGenerations": 5},
         "rollout.generationBatchSize: Invalid value: generationBatchSize 8 is not a multiple of"
-        " numGenerations 5; each prompt of a rollout has all answers of its group",
+        " numGenerations 5; each prompt of a rollout gets numGenerations answers",
     ),
     _generate(
         "answers-as-long-as-the-context",
         {"rollout.maxTokens": 4096, "model.contextLength": 4096},
-        "rollout.maxTokens: Invalid value: maxTokens 4096 leaves a prompt no room in model.contextLength"
-        " 4096; lower it",
+        "rollout.maxTokens: Invalid value: maxTokens 4096 leaves no room for a prompt in"
+        " model.contextLength 4096; lower it",
     ),
     _generate(
         "siblings-that-are-equal",
         {"rollout.numGenerations": 2, "rollout.sampling": {"temperature": 0.0}},
-        "rollout.sampling.temperature: Invalid value: temperature 0 draws the same answer 2 times, as"
-        " rollout.numGenerations asks; give one above 0, or numGenerations 1",
+        "rollout.sampling.temperature: Invalid value: temperature 0 generates the same answer 2 times for"
+        " rollout.numGenerations; set it above 0, or use numGenerations 1",
     ),
     _generate(
         "several-folders-of-prompts",
         {"data.uri": ABSENT, "data.sources": [{"name": "a", "uri": "/a"}, {"name": "b", "uri": "/b"}]},
-        "data.sources: Forbidden: data.sources take turns by their weights, and stage generate asks each"
-        " prompt once; pack the prompts into one folder, and name it in data.uri",
+        "data.sources: Forbidden: data.sources mixes folders by weight, and stage generate answers each"
+        " prompt once; pack the prompts into one folder, and set data.uri to it",
     ),
     _forbidden("rollout.batchInvariant", True, f"batchInvariant {UNSUPPORTED}"),
     _forbidden(
@@ -99,8 +100,7 @@ GENERATE: tuple[Row, ...] = (
     _forbidden(
         "resumeFrom",
         {"uri": "/other"},
-        "resumeFrom goes on with training, and stage generate trains nothing: initFrom names the weights that"
-        " answer",
+        "resumeFrom continues training, which stage generate does not do (initFrom sets its weights)",
     ),
     _forbidden(
         "data.masking",
@@ -110,16 +110,16 @@ GENERATE: tuple[Row, ...] = (
     _forbidden(
         "training.loss",
         {"name": "mse"},
-        "stage generate minimises nothing, and training.loss says what",
+        "stage generate has no loss, and training.loss sets one",
     ),
     _forbidden(
         "validation",
         {"uri": "/held-out", "everySteps": 1},
-        "stage generate has no loss on held-out prompts, which validation asks for",
+        "stage generate has no loss on held-out prompts for validation",
     ),
     _forbidden(
         "reinforcement",
         {},
-        "reinforcement is a section of stage ppo and grpo, and stage is generate",
+        "reinforcement is for stages ppo and grpo, and stage is generate",
     ),
 )

@@ -28,14 +28,14 @@ GRPO: tuple[Row, ...] = (
     Row(
         "grpo-without-rollout",
         {"stage": "grpo", "reward.functions": [{"name": "short", "length": {}}]},
-        "spec.rollout: Required value: rollout is required: how the answers are drawn that stage grpo learns"
+        "spec.rollout: Required value: rollout is required: settings for the answers that stage grpo learns"
         " from",
     ),
     Row(
         "grpo-without-rewards",
         {"stage": "grpo", "rollout.maxTokens": 16},
-        "spec.reward: Required value: reward is required: stage grpo learns what a reward model (uri or"
-        " run), functions, or both say of its answers",
+        "spec.reward: Required value: reward is required: stage grpo needs a reward model (uri or run),"
+        " functions, or both to score its answers",
     ),
     _grpo(
         "functions-that-outlast-a-hang",
@@ -45,8 +45,8 @@ GRPO: tuple[Row, ...] = (
             ]
         },
         "reward.functions: Invalid value: timeoutSeconds 360 of judge may pass 10 times before an answer is"
-        " told, and ranks that tell none for resilience.hang.scoringSeconds 3600 are taken to hang; lower"
-        " timeoutSeconds, or set scoringSeconds above 3600",
+        " scored, and ranks without a scored answer for resilience.hang.scoringSeconds 3600 count as"
+        " hanging; lower timeoutSeconds, or set scoringSeconds above 3600",
     ),
     _grpo(
         "what-is-built-in-outlasts-a-hang",
@@ -58,8 +58,8 @@ GRPO: tuple[Row, ...] = (
             "resilience.hang.scoringSeconds": 90,
         },
         "reward.functions: Invalid value: timeoutSeconds 90 of equal may pass 1 times before an answer is"
-        " told, and ranks that tell none for resilience.hang.scoringSeconds 90 are taken to hang; lower"
-        " timeoutSeconds, or set scoringSeconds above 90",
+        " scored, and ranks without a scored answer for resilience.hang.scoringSeconds 90 count as hanging;"
+        " lower timeoutSeconds, or set scoringSeconds above 90",
     ),
     _grpo(
         "of-an-encoder",
@@ -71,14 +71,14 @@ GRPO: tuple[Row, ...] = (
         "groups-that-do-not-divide-the-batch",
         {"training.globalBatchSize": 12, "training.microBatchSize": 1},
         "rollout.generationBatchSize: Invalid value: generationBatchSize 12 is not a multiple of"
-        " numGenerations 8; each prompt of a rollout has all answers of its group",
+        " numGenerations 8; each prompt of a rollout gets numGenerations answers",
     ),
     *(
         _forbidden(
             f"model.{field}",
             value,
-            "stage grpo compares its model with itself as it answered, when nothing is dropped, and"
-            f" model.{told} is 0.1; remove it",
+            f"stage grpo compares its model with the generating one, which uses no dropout, and model.{told}"
+            " is 0.1; remove it",
             blamed=f"model.{told}",
         )
         for field, value, told in (
@@ -89,40 +89,40 @@ GRPO: tuple[Row, ...] = (
     _grpo(
         "of-single-answers",
         {"rollout.numGenerations": 1},
-        "rollout.numGenerations: Invalid value: numGenerations 1 compares an answer with nothing; give at"
-        " least 2",
+        "rollout.numGenerations: Invalid value: numGenerations 1 leaves no other answer to compare with;"
+        " use at least 2",
     ),
     _grpo(
         "steps-that-do-not-divide-a-rollout",
         {"rollout.generationBatchSize": 24, "training.globalBatchSize": 16, "training.microBatchSize": 1},
-        "rollout.generationBatchSize: Invalid value: generationBatchSize 24 x numIterations 1 cannot be cut"
-        " into steps of globalBatchSize 16 answers; change one of them",
+        "rollout.generationBatchSize: Invalid value: generationBatchSize 24 x numIterations 1 cannot be"
+        " split into steps of globalBatchSize 16 answers; change one of them",
     ),
     _grpo(
         "answers-as-long-as-the-context",
         {"rollout.maxTokens": 4096, "model.contextLength": 4096},
-        "rollout.maxTokens: Invalid value: maxTokens 4096 leaves a prompt no room in model.contextLength"
-        " 4096; lower it",
+        "rollout.maxTokens: Invalid value: maxTokens 4096 leaves no room for a prompt in"
+        " model.contextLength 4096; lower it",
     ),
     _grpo(
         "without-chance",
         {"rollout.sampling": {"temperature": 0.0}},
-        "rollout.sampling.temperature: Invalid value: temperature 0 draws the same answer for all of a group;"
-        " give one above 0",
+        "rollout.sampling.temperature: Invalid value: temperature 0 generates the same answer for a whole"
+        " group; set it above 0",
     ),
     *(
         _grpo(
             f"reward-whose-name-is-no-row's-{kind}",
             {"reward.functions": [{"name": name, "length": {}}]},
-            f"reward.functions[0].name: Invalid value: name {name} must be at most 55 letters, digits and"
-            " _ . / -; rows call it rewards/name",
+            f"reward.functions[0].name: Invalid value: name {name} must be at most 55 letters, digits and _"
+            " . / -; it becomes rewards/NAME in metrics",
         )
         for kind, name in (("blank", "my reward"), ("length", "n" * 56))
     ),
     _forbidden(
         "rollout.output",
         {"uri": "/answers"},
-        "output is where stage generate leaves its answers, and stage is grpo; remove it",
+        "output is for stage generate, and stage is grpo; remove it",
     ),
     *(
         _forbidden(
@@ -139,41 +139,42 @@ GRPO: tuple[Row, ...] = (
     _forbidden(
         "reinforcement.kl.placement",
         "reward",
-        "kl.placement reward is of stage ppo, and stage is grpo; use loss",
+        "kl.placement reward is for stage ppo, and stage is grpo; use loss",
     ),
     _grpo(
         "target-of-no-coefficient",
         {"reinforcement.kl.target": 0.5},
-        "reinforcement.kl.target: Invalid value: kl.target moves kl.coefficient, which is 0; state one above"
-        " 0, or remove target",
+        "reinforcement.kl.target: Invalid value: kl.target scales kl.coefficient, which is 0; set that"
+        " above 0, or remove target",
     ),
     _grpo(
         "short-horizon",
         {"reinforcement.kl": {"target": 0.5, "coefficient": 0.1, "horizon": 1}},
-        "reinforcement.kl.horizon: Invalid value: kl.horizon must be more than a fifth of the 8 answers of a"
-        " rollout, or one rollout could take all of kl.coefficient; raise it",
+        "reinforcement.kl.horizon: Invalid value: kl.horizon must be more than a fifth of the 8 answers of"
+        " a rollout, or one rollout could reduce kl.coefficient to 0; raise it",
     ),
     _grpo(
         "reference-of-no-coefficient",
         {"reinforcement.reference": {"uri": "/models/one"}},
-        "reinforcement.reference: Invalid value: reference is what kl.coefficient keeps the model near, and"
-        " that is 0; state one above 0, or remove reference",
+        "reinforcement.reference: Invalid value: reference has no effect while kl.coefficient is 0; set"
+        " that above 0, or remove reference",
     ),
     _forbidden(
         "reinforcement.reference.precomputed",
         True,
-        "reference.precomputed is of stage dpo: nobody knows beforehand what a model answers; remove it",
+        "reference.precomputed is for stage dpo, since a trained model's answers are not known in advance;"
+        " remove it",
     ),
     _forbidden(
         "reinforcement.kl.estimator",
         "k1",
-        "kl.estimator k1 has no gradient in expectation where the KL is a part of the loss; use k2 or k3",
+        "kl.estimator k1 has no gradient in expectation when the KL is part of the loss; use k2 or k3",
     ),
     _grpo(
         "two-rewards-of-one-name",
         {"reward": {"uri": "/models/judge", "functions": [{"name": "model", "length": {}}]}},
-        "reward.functions: Invalid value: a function is called model, as the reward model is; give it another"
-        " name",
+        "reward.functions: Invalid value: a function has the name model, which is the reward model's;"
+        " rename it",
     ),
     _forbidden(
         "reward.centering",
@@ -188,11 +189,11 @@ GRPO: tuple[Row, ...] = (
     _forbidden(
         "training.loss",
         {"name": "mse"},
-        "stage grpo minimises what reinforcement says, and training.loss says something else; remove it",
+        "stage grpo uses the loss of reinforcement, and training.loss sets another; remove it",
     ),
     _forbidden(
         "validation",
         {"everySteps": 10, "uri": "/data/held-out"},
-        "stage grpo has no loss on held-out prompts, which validation asks for; remove it",
+        "stage grpo has no loss on held-out prompts for validation; remove it",
     ),
 )

@@ -8,8 +8,8 @@ LAYOUT: tuple[Row, ...] = (
     Row(
         "replicas-of-nothing",
         {"parallelism.replicas": 2},
-        "spec.parallelism.replicas: Invalid value: replicas 2 has a meaning with sharding hybrid only,"
-        " not with full",
+        "spec.parallelism.replicas: Invalid value: replicas 2 needs sharding hybrid, not full; change"
+        " one of them",
     ),
     Row(
         "virtual-stages-without-pipeline",
@@ -57,8 +57,8 @@ LAYOUT: tuple[Row, ...] = (
     Row(
         "sequence-not-dividing",
         {"parallelism": {"tensor": 2, "context": 4}, "compute.nodes": 4, "model.contextLength": 60},
-        "spec.model.contextLength: Invalid value: contextLength 60 cannot be cut into the equal pieces that"
-        " context 4 x tensor 2 want; give a multiple of 8",
+        "spec.model.contextLength: Invalid value: contextLength 60 cannot be split into equal pieces for"
+        " context 4 x tensor 2; use a multiple of 8",
     ),
     Row(
         "fewer-layers-than-stages",
@@ -69,14 +69,15 @@ LAYOUT: tuple[Row, ...] = (
     Row(
         "context-of-two-chains",
         {"parallelism.context": 2, "model.family": "t5"},
-        "spec.parallelism.context: Invalid value: parallelism.context 2 does not suit an encoder-decoder,"
-        " whose relative bias depends on distances in whole sequences; use 1",
+        "spec.parallelism.context: Invalid value: parallelism.context 2 does not work with an"
+        " encoder-decoder, whose relative bias depends on distances in whole sequences; use 1",
     ),
     Row(
         "context-and-dropped-weights",
         {"parallelism.context": 2, "model.dropout.attention": 0.5},
-        "spec.model.dropout.attention: Invalid value: parallelism.context 2 leaves no rank all weights of a"
-        " query, from which dropout.attention 0.5 would drop; use context 1, or drop none",
+        "spec.model.dropout.attention: Invalid value: parallelism.context 2 leaves no rank with all"
+        " attention weights of a query, to which dropout.attention 0.5 applies; use context 1, or set it to"
+        " 0",
     ),
     Row(
         "zero-bubble-of-two-chains",
@@ -85,8 +86,8 @@ LAYOUT: tuple[Row, ...] = (
             "model.family": "t5",
             "model.layers": 4,
         },
-        "spec.parallelism.pipelineSchedule: Invalid value: pipelineSchedule ZBV cannot take apart the"
-        " gradients of an encoder-decoder, whose relative bias serves many blocks; use GPipe, 1F1B or"
+        "spec.parallelism.pipelineSchedule: Invalid value: pipelineSchedule ZBV cannot split the backward"
+        " pass of an encoder-decoder, whose blocks share a relative bias; use GPipe, 1F1B or"
         " Interleaved1F1B",
     ),
 )

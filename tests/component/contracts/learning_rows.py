@@ -46,14 +46,14 @@ LEARNING: tuple[Row, ...] = (
     Row(
         "nesterov-without-momentum",
         {"training.optimizer.name": "sgd", "training.optimizer.nesterov": True},
-        "spec.training.optimizer.nesterov: Invalid value: nesterov needs a momentum above 0; "
-        "state momentum, or remove nesterov",
+        "spec.training.optimizer.nesterov: Invalid value: nesterov needs a momentum above 0; set momentum,"
+        " or remove nesterov",
     ),
     Row(
         "beta-of-one",
         {"training.optimizer.betas": [0.9, 1.0]},
-        "spec.training.optimizer.betas: Invalid value: betas 0.9 and 1 must be below 1: "
-        "a moment of decay 1 never moves",
+        "spec.training.optimizer.betas: Invalid value: betas 0.9 and 1 must be below 1: at 1 a moment never"
+        " changes",
     ),
     Row(
         "decay-share-with-cosine",
@@ -74,7 +74,7 @@ LEARNING: tuple[Row, ...] = (
     Row(
         "adapter-of-full-rank",
         {"model.adapter": {"rank": 200}},
-        "spec.model.adapter.rank: Invalid value: adapter.rank 200 is above hiddenSize 64; matrices of a"
-        " lower rank are what saves memory",
+        "spec.model.adapter.rank: Invalid value: adapter.rank 200 is above hiddenSize 64; lower it, since"
+        " only low ranks save memory",
     ),
 )

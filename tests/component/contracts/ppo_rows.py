@@ -26,26 +26,26 @@ PPO: tuple[Row, ...] = (
     Row(
         "ppo-without-rollout",
         {"stage": "ppo", "reward.uri": "/models/judge"},
-        "spec.rollout: Required value: rollout is required: how the answers are drawn that stage ppo learns"
+        "spec.rollout: Required value: rollout is required: settings for the answers that stage ppo learns"
         " from",
     ),
     Row(
         "ppo-without-rewards",
         {"stage": "ppo", "rollout.maxTokens": 16},
-        "spec.reward: Required value: reward is required: stage ppo learns what a reward model (uri or"
-        " run), functions, or both say of its answers",
+        "spec.reward: Required value: reward is required: stage ppo needs a reward model (uri or run),"
+        " functions, or both to score its answers",
     ),
     Row(
         "ppo-without-value-model",
         {"stage": "ppo", "rollout.maxTokens": 16, "reward.functions": [{"name": "short", "length": {}}]},
-        "spec.reinforcement.value: Required value: reinforcement.value is required where no reward model is"
-        " there to begin the value model with; state its fromPolicy, its uri or its run",
+        "spec.reinforcement.value: Required value: reinforcement.value is required without a reward model,"
+        " from which the value model would start; set its fromPolicy, uri or run",
     ),
     _ppo(
         "two-rewards-of-one-name",
         {"reward.functions": [{"name": "model", "length": {}}]},
-        "reward.functions: Invalid value: a function is called model, as the reward model is; give it another"
-        " name",
+        "reward.functions: Invalid value: a function has the name model, which is the reward model's;"
+        " rename it",
     ),
     Row(
         "ppo-a-run-and-a-function-of-one-name",
@@ -55,14 +55,14 @@ PPO: tuple[Row, ...] = (
             "reward.run": {"name": "judge"},
             "reward.functions": [{"name": "model", "length": {}}],
         },
-        "spec.reward.functions: Invalid value: a function is called model, as the reward model is; give it"
-        " another name",
+        "spec.reward.functions: Invalid value: a function has the name model, which is the reward model's;"
+        " rename it",
     ),
     _ppo(
         "value-of-a-warm-start",
         {"reinforcement.value": {"fromPolicy": True}, "resumeFrom": {"uri": "/runs/other"}},
-        "reinforcement.value.fromPolicy: Forbidden: value.fromPolicy with resumeFrom is not supported by this"
-        " release; begin with initFrom, or name value.uri",
+        "reinforcement.value.fromPolicy: Forbidden: value.fromPolicy with resumeFrom is not supported by"
+        " this release; start with initFrom, or set value.uri",
     ),
     *(
         _forbidden(
@@ -73,14 +73,14 @@ PPO: tuple[Row, ...] = (
     _ppo(
         "k1-in-the-loss",
         {"reinforcement.kl": {"estimator": "k1", "placement": "loss"}},
-        "reinforcement.kl.estimator: Forbidden: kl.estimator k1 has no gradient in expectation where the KL"
-        " is a part of the loss; use k2 or k3",
+        "reinforcement.kl.estimator: Forbidden: kl.estimator k1 has no gradient in expectation when the KL"
+        " is part of the loss; use k2 or k3",
     ),
     _forbidden(
         "reinforcement.importanceSamplingLevel",
         "sequence",
-        "importanceSamplingLevel sequence is of stage grpo: with values each token has its own advantage; use"
-        " token",
+        "importanceSamplingLevel sequence is for stage grpo: with values each token has its own advantage;"
+        " use token",
     ),
     _forbidden(
         "reward.centering",
@@ -90,19 +90,18 @@ PPO: tuple[Row, ...] = (
     _forbidden(
         "validation",
         {"everySteps": 10, "uri": "/data/held-out"},
-        "stage ppo has no loss on held-out prompts, which validation asks for; remove it",
+        "stage ppo has no loss on held-out prompts for validation; remove it",
     ),
     _ppo(
         "steps-that-do-not-divide-a-rollout",
         {"rollout.generationBatchSize": 9, "training.globalBatchSize": 8, "training.microBatchSize": 1},
-        "rollout.generationBatchSize: Invalid value: generationBatchSize 9 x numIterations 4 cannot be cut"
-        " into steps of globalBatchSize 8 answers; change one of them",
+        "rollout.generationBatchSize: Invalid value: generationBatchSize 9 x numIterations 4 cannot be"
+        " split into steps of globalBatchSize 8 answers; change one of them",
     ),
     _ppo(
         "steps-of-more-answers-than-a-rollout-has",
         {"rollout.generationBatchSize": 4, "training.globalBatchSize": 8, "training.microBatchSize": 1},
-        "rollout.generationBatchSize: Invalid value: generationBatchSize 4 is less than the globalBatchSize 8"
-        " answers of a step, which would have an answer several times; raise it, or lower"
-        " globalBatchSize",
+        "rollout.generationBatchSize: Invalid value: generationBatchSize 4 is below the globalBatchSize 8"
+        " answers of a step, which would repeat answers; raise it, or lower globalBatchSize",
     ),
 )

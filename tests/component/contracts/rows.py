@@ -59,7 +59,7 @@ CREATION: tuple[Row, ...] = (
     Row(
         "budget-of-nothing",
         {"budget": {"onExceeded": "Warn"}},
-        "spec.budget.dollars: Required value: a budget limits dollars or carbonKilograms; state one of them",
+        "spec.budget.dollars: Required value: a budget limits dollars or carbonKilograms; set one of them",
     ),
     Row(
         "no-dollars",
@@ -104,20 +104,20 @@ CREATION: tuple[Row, ...] = (
     Row(
         "span-for-a-decoder",
         {"data.masking": {"name": "span"}},
-        "spec.data.masking: Invalid value: masking span is for model.architecture encoder-decoder, and not"
-        " for decoder; change one of them, or remove masking",
+        "spec.data.masking: Invalid value: masking span is for model.architecture encoder-decoder, not for"
+        " decoder; change one of them, or remove masking",
     ),
     Row(
         "data-uri-and-sources",
         {"data.sources": [{"name": "a", "uri": "/a"}]},
-        "spec.data.sources: Invalid value: uri /shared/data/python-docs and sources are both given;"
-        " a mixture names all its folders in sources",
+        "spec.data.sources: Invalid value: uri /shared/data/python-docs and sources are both set; list all"
+        " folders of a mixture in sources",
     ),
     Row(
         "sources-of-one-name",
         {"data.uri": ABSENT, "data.sources": [{"name": "a", "uri": "/a"}, {"name": "a", "uri": "/b"}]},
-        "spec.data.sources: Invalid value: two sources have one name;"
-        " the name decides a source's order and tells its samples apart",
+        "spec.data.sources: Invalid value: two sources have the same name; sources need distinct names, for"
+        " their order and in metrics",
     ),
     Row(
         "source-without-weight",
@@ -127,13 +127,13 @@ CREATION: tuple[Row, ...] = (
     Row(
         "mlm-for-a-decoder",
         {"data.masking": {"name": "mlm"}},
-        "spec.data.masking: Invalid value: masking mlm is for model.architecture encoder, and not for"
-        " decoder; change one of them, or remove masking",
+        "spec.data.masking: Invalid value: masking mlm is for model.architecture encoder, not for decoder;"
+        " change one of them, or remove masking",
     ),
     Row(
         "everything-hidden",
         {"data.masking": {"name": "mlm", "probability": 1}},
-        "spec.data.masking.probability: Invalid value: probability must lie between 0 and 1, not at 1",
+        "spec.data.masking.probability: Invalid value: probability must be above 0 and below 1, not 1",
     ),
     *(
         Row(
@@ -160,8 +160,7 @@ CREATION: tuple[Row, ...] = (
         "growing-from-nothing",
         {"model.resizeTokenEmbeddings": True},
         "spec.model.resizeTokenEmbeddings: Invalid value: resizeTokenEmbeddings adds rows to the embeddings"
-        " of initFrom,"
-        " and there is none; remove it",
+        " of initFrom, which is not set; remove it",
     ),
     Row(
         "growing-to-nothing",
@@ -171,7 +170,7 @@ CREATION: tuple[Row, ...] = (
             "model.vocabularySize": ABSENT,
         },
         "spec.model.vocabularySize: Required value: vocabularySize is required with resizeTokenEmbeddings:"
-        " how many rows there should be",
+        " the new number of rows",
     ),
     # -- parts of a model that do not fit together
     *(
@@ -185,31 +184,32 @@ CREATION: tuple[Row, ...] = (
     Row(
         "family-of-another-architecture",
         {"model.family": "gpt2", "model.architecture": "encoder"},
-        "spec.model.architecture: Invalid value: family gpt2 is no encoder; leave one of the two out",
+        "spec.model.architecture: Invalid value: family gpt2 is not of architecture encoder; remove one of"
+        " them",
     ),
     Row(
         "rotary-encoder",
         {"model.family": "bert", "model.position.name": "rope"},
-        "spec.model.position.name: Invalid value: position.name rope does not suit architecture encoder;"
-        " leave it out",
+        "spec.model.position.name: Invalid value: position.name rope does not work with architecture"
+        " encoder; remove it",
     ),
     Row(
         "learned-encoder-decoder",
         {"model.family": "t5", "model.position.name": "learned"},
-        "spec.model.position.name: Invalid value: position.name learned does not suit architecture"
-        " encoder-decoder; leave it out",
+        "spec.model.position.name: Invalid value: position.name learned does not work with architecture"
+        " encoder-decoder; remove it",
     ),
     Row(
         "relative-decoder",
         {"model.position.name": "relative"},
-        "spec.model.position.name: Invalid value: position.name relative does not suit architecture decoder;"
-        " use rope or learned",
+        "spec.model.position.name: Invalid value: position.name relative does not work with architecture"
+        " decoder; use rope or learned",
     ),
     Row(
         "stretched-learned-positions",
         {"model.family": "gpt2", "model.position.scaling": {"factor": 8}},
-        "spec.model.position.scaling: Invalid value: position.scaling stretches rotary frequencies, and"
-        " there are none; remove it",
+        "spec.model.position.scaling: Invalid value: position.scaling scales rotary frequencies, and the"
+        " model has none; remove it",
     ),
     Row(
         "stretching-turned-around",
@@ -226,26 +226,26 @@ CREATION: tuple[Row, ...] = (
     Row(
         "window-of-an-encoder",
         {"model.family": "bert", "model.attention.slidingWindow": 64},
-        "spec.model.attention.slidingWindow: Invalid value: attention.slidingWindow does not suit"
+        "spec.model.attention.slidingWindow: Invalid value: attention.slidingWindow does not work with"
         " architecture encoder; remove it",
     ),
     Row(
         "second-chain-of-a-decoder",
         {"model.decoderLayers": 2},
-        "spec.model.decoderLayers: Invalid value: decoderLayers does not suit architecture decoder;"
+        "spec.model.decoderLayers: Invalid value: decoderLayers does not work with architecture decoder;"
         " remove it",
     ),
     Row(
         "token-types-of-a-decoder",
         {"model.tokenTypes": 2},
-        "spec.model.tokenTypes: Invalid value: tokenTypes does not suit architecture decoder; remove it",
+        "spec.model.tokenTypes: Invalid value: tokenTypes does not work with architecture decoder; remove it",
     ),
     # -- numbers that do not fit together
     Row(
         "heads-not-dividing",
         {"model.hiddenSize": 66},
-        "spec.model.hiddenSize: Invalid value: hiddenSize 66 is not a multiple of attentionHeads 4;"
-        " change one of them, or state headSize",
+        "spec.model.hiddenSize: Invalid value: hiddenSize 66 is not a multiple of attentionHeads 4; change"
+        " one of them, or set headSize",
     ),
     Row(
         "key-value-heads-not-dividing",
@@ -280,25 +280,24 @@ CREATION: tuple[Row, ...] = (
     Row(
         "tokens-and-steps",
         {"training.tokens": 10240},
-        "spec.training.tokens: Invalid value: tokens 10240 and steps 20 are both given;"
-        " state the length once, by either",
+        "spec.training.tokens: Invalid value: tokens 10240 and steps 20 are both set; set one of them",
     ),
     Row(
         "no-length",
         {"training.steps": ABSENT},
-        "spec.training.steps: Required value: the length of the training is missing; state steps or tokens",
+        "spec.training.steps: Required value: the length of the training is missing; set steps or tokens",
     ),
     Row(
         "warmup-beyond-steps",
         {"training.schedule.warmupSteps": 21},
-        "spec.training.schedule.warmupSteps: Invalid value: warmupSteps 21 lies beyond the end of the"
-        " training at steps 20; lower it",
+        "spec.training.schedule.warmupSteps: Invalid value: warmupSteps 21 is beyond the end of training at"
+        " steps 20; lower it",
     ),
     Row(
         "warmup-beyond-tokens",
         {"training.steps": ABSENT, "training.tokens": 1025, "training.schedule.warmupSteps": 4},
-        "spec.training.schedule.warmupSteps: Invalid value: warmupSteps 4 lies beyond the end of the training"
-        " at tokens 1025, which are 3 steps; lower it",
+        "spec.training.schedule.warmupSteps: Invalid value: warmupSteps 4 is beyond the end of training at"
+        " tokens 1025, which are 3 steps; lower it",
     ),
     Row(
         "no-learning",
@@ -318,8 +317,7 @@ CREATION: tuple[Row, ...] = (
     Row(
         "min-above-max",
         {"compute.minNodes": 3, "compute.maxNodes": 1},
-        "spec.compute.minNodes: Invalid value: minNodes 3 is above maxNodes 1;"
-        " the smaller number comes first",
+        "spec.compute.minNodes: Invalid value: minNodes 3 is above maxNodes 1; lower it, or raise maxNodes",
     ),
     Row(
         "pack-and-spread",

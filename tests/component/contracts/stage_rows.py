@@ -35,8 +35,8 @@ def _frozen(path: str) -> Iterator[Row]:
         (
             "uri-and-run",
             {"uri": "/models/one", "run": {"name": "other"}},
-            "uri: Invalid value: uri /models/one and run other are both given; the weights come from one of"
-            " them",
+            "uri: Invalid value: uri /models/one and run other are both set; the weights can come from only"
+            " one of them",
         ),
         (
             "run-checkpoint",
@@ -46,8 +46,8 @@ def _frozen(path: str) -> Iterator[Row]:
         (
             "run-mark",
             {"run": {"name": "other", "promotedName": "good"}},
-            "run.promotedName: Forbidden: promotedName names one of the promoted checkpoints, and checkpoint"
-            " is latest; remove it",
+            "run.promotedName: Forbidden: promotedName is for checkpoint promoted, and checkpoint is"
+            " latest; remove it",
         ),
     ):
         first, section = _within(path, dict(model))
@@ -90,7 +90,7 @@ STAGES: tuple[Row, ...] = (
         Row(
             f"reward.{field}-of-reward",
             {"stage": "reward", "reward": {"uri": "/models/one", field: value}},
-            f"spec.reward.{field}: Forbidden: reward.{field} is of stages that reward answers, and stage is"
+            f"spec.reward.{field}: Forbidden: reward.{field} is for stages that reward answers, and stage is"
             " reward; remove it",
         )
         for field, value in (
@@ -112,8 +112,8 @@ STAGES: tuple[Row, ...] = (
         Row(
             f"reward-by-{field}",
             {"stage": "reward", "training.loss": {field: value}},
-            "spec.training.loss: Forbidden: stage reward compares scores, and training.loss is of tokens;"
-            " remove it",
+            "spec.training.loss: Forbidden: stage reward compares scores, and training.loss is a loss of"
+            " tokens; remove it",
         )
         for field, value in (("name", "mse"), ("zLoss", 0.1), ("labelSmoothing", 0.1))
     ),
@@ -126,8 +126,8 @@ STAGES: tuple[Row, ...] = (
     Row(
         "reward-with-masking",
         {"stage": "reward", "data.masking": {"name": "mlm"}},
-        "spec.data.masking: Forbidden: stage reward learns from samples as they were packed, and data.masking"
-        " hides parts of text; remove it",
+        "spec.data.masking: Forbidden: stage reward uses samples as packed, and data.masking hides parts of"
+        " text; remove it",
     ),
     Row(
         "dpo-with-noise",
@@ -138,14 +138,14 @@ STAGES: tuple[Row, ...] = (
     Row(
         "dpo-with-a-mask",
         {"stage": "dpo", "data.mask": "all"},
-        "spec.data.mask: Forbidden: of stage dpo, data.mask says which tokens of chosen answers loss orpo"
-        " makes likelier: all, or completion, as packed; remove data.mask all",
+        "spec.data.mask: Forbidden: in stage dpo, data.mask is for loss orpo only: all, or completion as"
+        " packed; remove data.mask all",
     ),
     Row(
         "dpo-of-cut-answers",
         {"stage": "dpo", "data.overlong": "cut"},
-        "spec.data.overlong: Forbidden: data.overlong cut is of stage sft: an answer that is compared is not"
-        " cut; use refuse or drop",
+        "spec.data.overlong: Forbidden: data.overlong cut is for stage sft, since compared answers must be"
+        " whole; use refuse or drop",
     ),
     Row(
         "dpo-of-an-encoder",
@@ -156,14 +156,14 @@ STAGES: tuple[Row, ...] = (
     Row(
         "dpo-by-another-loss",
         {"stage": "dpo", "training.loss": {"name": "mse"}},
-        "spec.training.loss: Forbidden: stage dpo learns from samples as they were packed, by crossEntropy,"
-        " and training.loss is mse; remove it",
+        "spec.training.loss: Forbidden: stage dpo uses samples as packed, with crossEntropy, and"
+        " training.loss is mse; remove it",
     ),
     Row(
         "kto-computed-beforehand",
         {"stage": "dpo", "preference": {"loss": "kto", "reference": {"precomputed": True}}},
-        "spec.preference.reference.precomputed: Forbidden: precomputed does not go with loss kto: whose"
-        " answer stands behind whose prompt is another thing in each epoch; remove it",
+        "spec.preference.reference.precomputed: Forbidden: precomputed does not work with loss kto, which"
+        " pairs prompts and answers differently in each epoch; remove it",
     ),
     Row(
         "kto-of-one",
@@ -173,14 +173,14 @@ STAGES: tuple[Row, ...] = (
             "training.globalBatchSize": 1,
             "training.microBatchSize": 1,
         },
-        "spec.training.globalBatchSize: Invalid value: globalBatchSize 1 leaves no other sample whose"
-        " answer loss kto could put behind a prompt; give 2 or more",
+        "spec.training.globalBatchSize: Invalid value: globalBatchSize 1 has no second sample for the"
+        " mismatched answers of loss kto; use 2 or more",
     ),
     Row(
         "reinforcement-of-pretrain",
         {"reinforcement": {}},
-        "spec.reinforcement: Forbidden: reinforcement is a section of stage ppo and grpo, and stage is"
-        " pretrain; remove it",
+        "spec.reinforcement: Forbidden: reinforcement is for stages ppo and grpo, and stage is pretrain;"
+        " remove it",
     ),
     *GRPO,
     *PPO,
@@ -194,20 +194,20 @@ STAGES: tuple[Row, ...] = (
     Row(
         "sft-with-masking",
         {"stage": "sft", "data.masking": {"name": "mlm"}},
-        "spec.data.masking: Forbidden: stage sft learns from samples as they were packed, and data.masking"
-        " hides parts of text; remove it",
+        "spec.data.masking: Forbidden: stage sft uses samples as packed, and data.masking hides parts of"
+        " text; remove it",
     ),
     Row(
         "sft-across-samples",
         {"stage": "sft", "data.packing": {"crossDocumentAttention": True}},
-        "spec.data.packing: Forbidden: stage sft learns from samples as they were packed, each of which sees"
-        " itself alone; remove data.packing.crossDocumentAttention",
+        "spec.data.packing: Forbidden: stage sft uses samples as packed, which must not attend to each"
+        " other; remove data.packing.crossDocumentAttention",
     ),
     Row(
         "sft-by-another-loss",
         {"stage": "sft", "training.loss": {"name": "mse"}},
-        "spec.training.loss: Forbidden: stage sft learns from samples as they were packed, by crossEntropy,"
-        " and training.loss is mse; remove it",
+        "spec.training.loss: Forbidden: stage sft uses samples as packed, with crossEntropy, and"
+        " training.loss is mse; remove it",
     ),
     *(
         row
@@ -219,15 +219,15 @@ STAGES: tuple[Row, ...] = (
     _row(
         "preference",
         {"labelSmoothing": 0.5},
-        "labelSmoothing: Invalid value: labelSmoothing must be below 0.5, not 0.5: more would turn"
-        " preferences round",
+        "labelSmoothing: Invalid value: labelSmoothing must be below 0.5, not 0.5: more would reverse"
+        " preferences",
         "preference-half-smoothed",
     ),
     *(
         _row(
             "reward",
             {field: value},
-            f"{field}: Forbidden: {field} is of the reward model, and neither uri nor run names one;"
+            f"{field}: Forbidden: {field} belongs to the reward model, and neither uri nor run is set;"
             " remove it",
         )
         for field, value in (("weight", 2.0), ("normalization", "running"))
@@ -235,13 +235,13 @@ STAGES: tuple[Row, ...] = (
     _row(
         "reward",
         {"functions": [{"name": "a", "length": {}}, {"name": "a", "mathVerify": {}}]},
-        "functions: Invalid value: two functions have one name; metrics tell them apart by it",
+        "functions: Invalid value: two functions have the same name; metrics need distinct names",
     ),
     *(
         _row(
             "reward",
             {"functions": [{"name": "a", **kinds}]},
-            "functions[0].name: Invalid value: reward a must state exactly one of function, number,"
+            "functions[0].name: Invalid value: reward a must set exactly one of function, number,"
             " mathVerify, regularExpression, jsonSchema, length",
             f"reward-of-{len(kinds)}-kinds",
         )
@@ -265,25 +265,25 @@ STAGES: tuple[Row, ...] = (
     _row(
         "reinforcement",
         {"kl": {"horizon": 100}},
-        "kl.horizon: Invalid value: horizon is of target, which is absent; state target, or remove it",
+        "kl.horizon: Invalid value: horizon needs target, which is absent; set target, or remove it",
     ),
     _row(
         "reinforcement",
         {"kl": {"target": 0.1, "coefficient": 0.0}},
-        "kl.coefficient: Invalid value: coefficient 0 stays 0 by whatever it is multiplied; state one above"
-        " 0, or remove target",
+        "kl.coefficient: Invalid value: coefficient 0 stays 0 when target scales it; set it above 0, or"
+        " remove target",
     ),
     _row(
         "reinforcement",
         {"value": {"fromPolicy": True, "uri": "/models/one"}},
-        "value.fromPolicy: Invalid value: fromPolicy and a folder or a run are both given; the weights come"
-        " from one of them",
+        "value.fromPolicy: Invalid value: fromPolicy and uri or run are both set; the weights can come from"
+        " only one of them",
     ),
     _row(
         "rollout",
         {"maxTokens": 16, "generationBatchSize": 12, "numGenerations": 8},
         "generationBatchSize: Invalid value: generationBatchSize 12 is not a multiple of numGenerations 8;"
-        " each prompt of a rollout has all answers of its group",
+        " each prompt of a rollout gets numGenerations answers",
     ),
     _row(
         "rollout",

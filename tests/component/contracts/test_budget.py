@@ -34,7 +34,7 @@ def spender(kubectl: Kubectl) -> Iterator[str]:
         pytest.param(
             {"dollars": 12.25},
             [
-                "spec.budget.dollars: Invalid value: budget.dollars 12.25 lies below what is spent, 12.5;"
+                "spec.budget.dollars: Invalid value: budget.dollars 12.25 is below the amount spent, 12.5;"
                 " raise it, or remove it"
             ],
             id="dollars",
@@ -42,7 +42,7 @@ def spender(kubectl: Kubectl) -> Iterator[str]:
         pytest.param(
             {"dollars": None, "carbonKilograms": 4},
             [
-                "spec.budget.carbonKilograms: Invalid value: budget.carbonKilograms 4 lies below what is"
+                "spec.budget.carbonKilograms: Invalid value: budget.carbonKilograms 4 is below the amount"
                 " spent, 4.25; raise it, or remove it"
             ],
             id="carbon",
@@ -59,7 +59,7 @@ def test_a_first_budget_is_not_below_what_is_spent_either(kubectl: Kubectl) -> N
     kubectl("create", "-f", "-", stdin=json.dumps(run_manifest(name="unlimited")))
     assert kubectl.write_status("unlimited", {"cost": SPENT}, AS_OPERATOR).returncode == 0
     (said,) = kubectl.change_refusal("unlimited", {"spec": {"budget": {"dollars": 1}}})
-    assert "budget.dollars 1 lies below what is spent, 12.5" in said
+    assert "budget.dollars 1 is below the amount spent, 12.5" in said
     kubectl("delete", "trainingrun", "unlimited")
 
 

@@ -72,7 +72,7 @@ def test_wait_returns_once_the_condition_holds(kubectl: Kubectl, kind: str, phas
         pytest.param("trun.spec.training", "Length, batch and optimisation", id="part"),
         pytest.param("trun.spec.compute.processesPerNode", "default: the profile's", id="field"),
         pytest.param("cprof.spec.gpu.peakTflops", "Dense peak of one device, TFLOP/s", id="profile"),
-        pytest.param("nrec.spec", "it wins over counted faults", id="record"),
+        pytest.param("nrec.spec", "it overrides counted faults", id="record"),
     ],
 )
 def test_explain(kubectl: Kubectl, path: str, says: str) -> None:

@@ -106,7 +106,7 @@ def test_nobody_changes_or_deletes_it(kubectl: Kubectl, entry: str) -> None:
     change = ("patch", "priceentry", entry, "--type=merge", "--patch")
     for patch in ({"dollarsPerNodeHour": 1}, {"effectiveTo": "2036-01-01T00:00:00Z"}):
         done = kubectl.run(*change, json.dumps({"spec": patch}), *OPERATOR)
-        assert "an entry cannot be changed; write another that supersedes it" in done.stderr
+        assert "an entry cannot be changed; create another that supersedes it" in done.stderr
     for who in (ADMINISTRATOR, OPERATOR, AS_API):
         done = kubectl.run("delete", "priceentry", entry, *who)
         assert f"{entry}: an entry is never taken back: write one that supersedes it" in done.stderr

@@ -27,7 +27,7 @@ OTHER_CLAIM = {"name": "nics", "resourceClaimTemplateName": "four-nics"}
 ROWS = {
     "nccl-without-gpu": (
         {"backend": "nccl"},
-        "spec.gpu: Required value: backend nccl needs gpu; state it, or use backend gloo",
+        "spec.gpu: Required value: backend nccl needs gpu; set it, or use backend gloo",
     ),
     "two-ranks-on-one-gpu": (
         {"gpu": GPU, "processesPerNode": 4},
@@ -36,8 +36,8 @@ ROWS = {
     ),
     "rdma-is-the-gpu": (
         {"gpu": GPU, "processesPerNode": 8, "network": {"rdma": {"resource": "nvidia.com/gpu", "count": 8}}},
-        "spec.network.rdma.resource: Invalid value: network.rdma.resource nvidia.com/gpu is that of the GPUs;"
-        " name what the RDMA device plugin announces",
+        "spec.network.rdma.resource: Invalid value: network.rdma.resource nvidia.com/gpu is the GPUs'"
+        " resource; set that of the RDMA device plugin",
     ),
     "another-product-selected": (
         {
@@ -45,13 +45,13 @@ ROWS = {
             "processesPerNode": 8,
             "scheduling": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"}},
         },
-        "spec.gpu.product: Invalid value: gpu.product any is not what scheduling.nodeSelector asks for,"
-        " NVIDIA-L4; change one of them",
+        "spec.gpu.product: Invalid value: gpu.product any differs from the product in"
+        " scheduling.nodeSelector, NVIDIA-L4; change one of them",
     ),
     "claim-without-a-name": (
         {"gpu": {**GPU, "resourceClaim": "gpus"}, "processesPerNode": 8, "resourceClaims": [OTHER_CLAIM]},
-        "spec.gpu.resourceClaim: Invalid value: gpu.resourceClaim gpus is no name in resourceClaims; add that"
-        " claim there",
+        "spec.gpu.resourceClaim: Invalid value: gpu.resourceClaim gpus is missing from resourceClaims; add"
+        " that claim there",
     ),
     "host-network-of-restricted": (
         {"backend": "gloo", "network": {"hostNetwork": True}},
@@ -66,7 +66,7 @@ ROWS = {
     "root-of-restricted": (
         {"backend": "gloo", "securityContext": {"runAsUser": 0}},
         "spec.securityContext.runAsUser: Invalid value: securityContext.runAsUser 0 is root, which"
-        " securityProfile restricted refuses; use another id, or securityProfile baseline",
+        " securityProfile restricted forbids; use another id, or securityProfile baseline",
     ),
     "pack-and-spread": (
         {
@@ -83,8 +83,8 @@ ROWS = {
             "backend": "gloo",
             "scheduling": {"placement": {"pack": {"topologyKey": "example.com/rack"}}, "topologyKey": "zone"},
         },
-        "spec.scheduling.topologyKey: Forbidden: topologyKey zone spreads workers, as placement.spread does;"
-        " remove it where placement is stated",
+        "spec.scheduling.topologyKey: Forbidden: topologyKey zone spreads workers, as placement.spread"
+        " does; remove it when placement is set",
     ),
 }
 

@@ -96,13 +96,13 @@ def test_the_rest_may_change_any_time(
     [
         pytest.param(
             {"training.steps": 11},
-            "spec.training.steps: Invalid value: training.steps 11 lies below the progress so far, 12;"
-            " raise it",
+            "spec.training.steps: Invalid value: training.steps 11 is below the progress so far, 12; raise"
+            " it",
             id="steps",
         ),
         pytest.param(
             {"training.steps": ABSENT, "training.tokens": 6143},
-            "spec.training.tokens: Invalid value: training.tokens 6143 lies below the progress so far, 6144;"
+            "spec.training.tokens: Invalid value: training.tokens 6143 is below the progress so far, 6144;"
             " raise it",
             id="tokens",
         ),

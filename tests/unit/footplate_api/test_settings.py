@@ -144,9 +144,9 @@ def test_urls_get_an_asynchronous_driver(told: Tell, given: str, used: str) -> N
         pytest.param("FOOTPLATE_API_PORT", "65536", "not '65536'", id="port-too-large"),
         pytest.param("FOOTPLATE_DATABASE_SIZE", "2 GB", "such as 2Gi, not '2 GB'", id="size"),
         pytest.param(
-            "FOOTPLATE_RETENTION_ROWS_PER_RUN", "10", "a number of at least 1000 is right", id="rows"
+            "FOOTPLATE_RETENTION_ROWS_PER_RUN", "10", "must be a number of at least 1000", id="rows"
         ),
-        pytest.param("FOOTPLATE_RETENTION_KEPT_DAYS", "nan", "a number of days is right", id="days"),
+        pytest.param("FOOTPLATE_RETENTION_KEPT_DAYS", "nan", "must be a number of days", id="days"),
         pytest.param("FOOTPLATE_BODY_SECONDS", "0", "a number of seconds", id="body"),
         pytest.param("FOOTPLATE_RATE_PER_SECOND", "0", "a number of requests", id="rate"),
         pytest.param("FOOTPLATE_RATE_BURST", "0", "a number of at least 1", id="burst"),
@@ -161,7 +161,7 @@ def test_urls_get_an_asynchronous_driver(told: Tell, given: str, used: str) -> N
         pytest.param("FOOTPLATE_OIDC_ISSUER", "https://a/?b", "without query", id="with-a-query"),
         pytest.param("FOOTPLATE_OIDC_ISSUER", "issuer", "a URL that begins", id="no-issuer-url"),
         pytest.param(
-            "FOOTPLATE_LOG_FORMAT", "xml", "is 'xml'; one of logfmt, json, text is right", id="log-format"
+            "FOOTPLATE_LOG_FORMAT", "xml", "is 'xml'; must be one of logfmt, json, text", id="log-format"
         ),
     ],
 )

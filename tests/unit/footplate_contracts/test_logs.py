@@ -113,5 +113,5 @@ def test_the_environment_chooses_the_format() -> None:
     assert logs.format_of({}) is LogFormat.LOGFMT
     assert logs.format_of({}, LogFormat.TEXT) is LogFormat.TEXT
     assert logs.format_of({"FOOTPLATE_LOG_FORMAT": "json"}, LogFormat.TEXT) is LogFormat.JSON
-    with pytest.raises(ValueError, match="FOOTPLATE_LOG_FORMAT is 'xml'; one of logfmt, json, text is right"):
+    with pytest.raises(ValueError, match="FOOTPLATE_LOG_FORMAT is 'xml'; must be one of logfmt, json, text"):
         logs.format_of({"FOOTPLATE_LOG_FORMAT": "xml"})

@@ -80,7 +80,7 @@ def test_a_field_that_states_no_release_is_refused() -> None:
     class Whole(Directives):
         limits: Annotated[Nameless | None, Since("0.1.0")] = None
 
-    with pytest.raises(TypeError, match=r"Nameless\.log_every_steps: states no release"):
+    with pytest.raises(TypeError, match=r"Nameless\.log_every_steps: has no release"):
         later_directives(Whole)
 
 

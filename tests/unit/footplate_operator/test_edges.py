@@ -40,27 +40,27 @@ IMAGES = {"FOOTPLATE_TRAINER_IMAGE": "t:1", "FOOTPLATE_COORDINATOR_IMAGE": "c:1"
         pytest.param({}, "FOOTPLATE_TRAINER_IMAGE is not set", id="no-image"),
         pytest.param(
             {**IMAGES, "FOOTPLATE_METRICS_PORT": "http"},
-            "FOOTPLATE_METRICS_PORT is 'http'; a whole number is right",
+            "FOOTPLATE_METRICS_PORT is 'http'; must be a whole number",
             id="port",
         ),
         pytest.param(
             {**IMAGES, "FOOTPLATE_LOG_FORMAT": "xml"},
-            "FOOTPLATE_LOG_FORMAT is 'xml'; one of logfmt, json, text is right",
+            "FOOTPLATE_LOG_FORMAT is 'xml'; must be one of logfmt, json, text",
             id="log-format",
         ),
         pytest.param(
             {**IMAGES, "FOOTPLATE_IMAGE_PULL_POLICY": "Sometimes"},
-            "FOOTPLATE_IMAGE_PULL_POLICY is 'Sometimes'; one of Always, IfNotPresent, Never is right",
+            "FOOTPLATE_IMAGE_PULL_POLICY is 'Sometimes'; must be one of Always, IfNotPresent, Never",
             id="pull-policy",
         ),
         pytest.param(
             {**IMAGES, "FOOTPLATE_USAGE_RETENTION_DAYS": "-1"},
-            "FOOTPLATE_USAGE_RETENTION_DAYS is '-1'; a number, 0 or more is right",
+            "FOOTPLATE_USAGE_RETENTION_DAYS is '-1'; must be a number, 0 or more",
             id="days",
         ),
         pytest.param(
             {**IMAGES, "FOOTPLATE_LOG_LEVEL": "loud"},
-            "FOOTPLATE_LOG_LEVEL is 'LOUD'; one of DEBUG, INFO, WARNING, ERROR, CRITICAL is right",
+            "FOOTPLATE_LOG_LEVEL is 'LOUD'; must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL",
             id="log-level",
         ),
     ],

@@ -13,19 +13,20 @@ LINES = reference().splitlines()
     "line",
     [
         pytest.param(
-            "| `queue` | string, at most 63 |  | *later:* a Kueue LocalQueue |", id="without-behaviour-yet"
+            "| `queue` | string, at most 63 |  | *later:* name of a Kueue LocalQueue |",
+            id="without-behaviour-yet",
         ),
         pytest.param(
             '| `securityProfile` | `restricted`, `baseline`, `privileged` | `"restricted"` | '
-            "*now: use restricted.* of no effect: the profile's securityProfile holds |",
+            "*now: use restricted.* no effect; the profile's securityProfile applies |",
             id="of-which-some-has-behaviour",
         ),
         pytest.param(
-            "| `globalBatchSize` | integer, 1 to 1,000,000,000 | required | sequences of one optimizer step,"
-            " whatever the number of processes |",
+            "| `globalBatchSize` | integer, 1 to 1,000,000,000 | required | sequences per optimizer step,"
+            " regardless of the number of processes |",
             id="required-and-bounded",
         ),
-        pytest.param("| `sources` | list, at most 64 |  | a mixture of folders, instead of uri |", id="list"),
+        pytest.param("| `sources` | list, at most 64 |  | mixture of folders, instead of uri |", id="list"),
         pytest.param("### spec.trainer.env[]", id="objects-of-a-list-have-a-table"),
     ],
 )

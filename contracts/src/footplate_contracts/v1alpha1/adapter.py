@@ -21,11 +21,11 @@ class Adapter(ApiModel):
     """Low-rank adapters: W x becomes W x + alpha / rank B A x in some linear layers; all else is frozen."""
 
     name: AdapterName = AdapterName.LORA
-    rank: Annotated[int, Field(ge=1, le=65_536)] = Field(8, description="rows of A, columns of B")
+    rank: Annotated[int, Field(ge=1, le=65_536)] = Field(8, description="rows of A and columns of B")
     alpha: Annotated[float, Field(ge=0.0, le=1e6)] | None = Field(
-        None, description="the adapter's part counts alpha / rank; default: rank"
+        None, description="scale: the adapter's output is multiplied by alpha / rank; default: rank"
     )
-    dropout: Probability = Field(0.0, description="of what the adapters read")
+    dropout: Probability = Field(0.0, description="dropout probability of the adapters' inputs")
     target_modules: (
         Annotated[
             list[Annotated[str, Field(min_length=1, max_length=253)]], Field(min_length=1, max_length=64)
@@ -33,8 +33,8 @@ class Adapter(ApiModel):
         | None
     ) = Field(
         None,
-        description="linear layers that get one, by the end of their names, as query or attention.output;"
-        " * stands for any text; default: all that are in blocks",
+        description="linear layers with an adapter, by the end of their names, such as query or"
+        " attention.output; * matches any text; default: all layers in blocks",
     )
 
     rules: ClassVar = (

@@ -23,20 +23,20 @@ class OnExceeded(StrEnum):
 class Budget(ApiModel):
     """Limits of a run's cost: the first one spent counts; an absent amount is not limited."""
 
-    dollars: Allowed | None = Field(None, description="as status.cost.dollars counts them")
+    dollars: Allowed | None = Field(None, description="limit of status.cost.dollars")
     carbon_kilograms: Allowed | None = Field(
-        None, description="CO2 equivalent, as status.cost.carbonKilograms counts it"
+        None, description="limit of status.cost.carbonKilograms, CO2 equivalent"
     )
     on_exceeded: OnExceeded = Field(
         OnExceeded.SUSPEND,
-        description="Suspend: save a checkpoint and give all pods back until the budget is raised; Warn: a"
-        " condition and an Event, no more",
+        description="Suspend: save a checkpoint and release all pods until the budget is raised; Warn: only"
+        " set a condition and emit an Event",
     )
 
     rules: ClassVar = (
         required_rule(
             "has(self.dollars) || has(self.carbonKilograms)",
-            "a budget limits dollars or carbonKilograms; state one of them",
+            "a budget limits dollars or carbonKilograms; set one of them",
             field="dollars",
         ),
         *(
@@ -62,7 +62,7 @@ def _not_below_what_is_spent(amount: str) -> Rule:
     unknown = f"!has(self.status) || !has(self.status.cost) || !has({spent})"
     return Rule(
         f"!({stated}) || {same} || {unknown} || {budget} >= {spent}",
-        f"budget.{amount} {{{budget}}} lies below what is spent, {{{spent}}}; raise it, or remove it",
+        f"budget.{amount} {{{budget}}} is below the amount spent, {{{spent}}}; raise it, or remove it",
         field=f"spec.budget.{amount}",
     )
 

@@ -30,19 +30,17 @@ class Compute(ApiModel):
 
     profile: Name = Field(description="name of a ComputeProfile")
     processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        None, description="ranks in each worker pod; default: the profile's"
+        None, description="ranks per worker pod; default: the profile's"
     )
-    nodes: Nodes = Field(1, description="worker pods, one a node; `kubectl scale` changes it")
+    nodes: Nodes = Field(1, description="worker pods, one per node; `kubectl scale` changes it")
     min_nodes: Nodes | None = Field(
-        None, description="so few go on where lost ones are not replaced; default: nodes"
+        None, description="fewest nodes to continue with if lost ones are not replaced; default: nodes"
     )
-    max_nodes: Nodes | None = Field(
-        None, description="nodes is not raised above this; default: no such limit"
-    )
+    max_nodes: Nodes | None = Field(None, description="upper limit of nodes; default: none")
     spares: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="idle worker pods that take the places of lost ones at once"
+        0, description="idle worker pods that replace lost ones at once"
     )
-    placement: Placement | None = Field(None, description="in place of the profile's, which has to allow it")
+    placement: Placement | None = Field(None, description="overrides the profile's, if that allows it")
 
     rules: ClassVar = (
         Rule(
@@ -57,7 +55,7 @@ class Compute(ApiModel):
         ),
         Rule(
             f"!{_CROSSED}",
-            "minNodes {self.minNodes} is above maxNodes {self.maxNodes}; the smaller number comes first",
+            "minNodes {self.minNodes} is above maxNodes {self.maxNodes}; lower it, or raise maxNodes",
             field="minNodes",
         ),
     )
@@ -77,7 +75,7 @@ def _checkpoint_folder(field: str) -> Rule:
 class MemoryCheckpoint(ApiModel):
     """Copies in the memory of the node and of a partner."""
 
-    every_steps: Count = Field(description="how often")
+    every_steps: Count = Field(description="steps between copies")
 
 
 class Promotion(ApiModel):
@@ -85,31 +83,31 @@ class Promotion(ApiModel):
 
     list_key: ClassVar = "name"
 
-    name: Label = Field(description="of the mark")
-    step: Whole = Field(description="of the checkpoint")
+    name: Label = Field(description="name of the mark")
+    step: Whole = Field(description="step of the checkpoint")
 
 
 class Checkpoint(ApiModel):
     """Location and interval of durable checkpoints."""
 
-    uri: Uri = Field(description="folder of this run alone")
-    every_steps: Count = Field(500, description="how often; may change while the run trains")
+    uri: Uri = Field(description="folder for this run only")
+    every_steps: Count = Field(500, description="steps between checkpoints; may change while the run trains")
     keep_last: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        3, description="so many stay; may change while the run trains"
+        3, description="number of newest checkpoints to keep; may change while the run trains"
     )
     keep_every_steps: Count | None = Field(
-        None, description="these are kept beyond keepLast; may change while the run trains"
+        None, description="steps between checkpoints to keep beyond keepLast; may change while the run trains"
     )
     promoted: Annotated[list[Promotion], Field(max_length=MOST_PROMOTED)] | None = Field(
-        None, description="checkpoints that are kept, and known by a name; may change at any time"
+        None, description="checkpoints to keep under a name; may change at any time"
     )
-    asynchronous: bool = Field(True, description="write while training goes on")
+    asynchronous: bool = Field(True, description="true: write while training continues")
     retry_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(
-        None, description="what fails is tried again for so long while training goes on; default: 3600"
+        None, description="retry time of failed writes while training continues; default: 3600"
     )
     memory: MemoryCheckpoint | None = None
     emergency_deadline_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
-        60, description="what a suspension, and a worker that is told to end, waits for its checkpoint"
+        60, description="seconds that a suspended run, and a worker that must end, wait for a checkpoint"
     )
 
     rules: ClassVar = (_checkpoint_folder("uri"),)
@@ -118,7 +116,7 @@ class Checkpoint(ApiModel):
 class ResumeFrom(ApiModel):
     """A warm start from another run's checkpoint: its weights, and its optimizer state where that fits."""
 
-    uri: Uri = Field(description="the other run's checkpoint.uri, or where a copy of that folder lies")
-    step: Whole | None = Field(None, description="default: the newest")
+    uri: Uri = Field(description="the other run's checkpoint.uri, or the location of a copy of that folder")
+    step: Whole | None = Field(None, description="step of the checkpoint; default: the newest")
 
     rules: ClassVar = (hostless_file_rule("uri"),)

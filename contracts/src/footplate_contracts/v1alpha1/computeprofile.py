@@ -21,31 +21,31 @@ Dollars = Annotated[float, Field(ge=0.0, le=1e6)]
 class PeakTflops(ApiModel):
     """Dense peak of one device, TFLOP/s."""
 
-    bf16: Amount = Field(description="dense, without sparsity")
-    fp32: Amount = Field(description="dense")
+    bf16: Amount = Field(description="dense bf16 peak, without sparsity")
+    fp32: Amount = Field(description="dense fp32 peak")
 
 
 class Gpu(ApiModel):
     """The accelerators of one node."""
 
-    resource: Name = Field("nvidia.com/gpu", description="extended resource that the device plugin announces")
-    count: Annotated[int, Field(ge=1, le=64)] = Field(description="devices of one node")
-    product: Label = Field(description="name of the device, as nvidia.com/gpu.product has it")
+    resource: Name = Field("nvidia.com/gpu", description="extended resource of the device plugin")
+    count: Annotated[int, Field(ge=1, le=64)] = Field(description="devices per node")
+    product: Label = Field(description="product name of the device, as in the label nvidia.com/gpu.product")
     memory_gib: Annotated[float, Field(ge=0.0, le=1e6, alias="memoryGiB")] = Field(
         description="memory of one device, GiB"
     )
     peak_tflops: PeakTflops
     tdp_watts: Amount = Field(description="thermal design power of one device, W")
     resource_claim: Label | None = Field(
-        None, description="name in resourceClaims of the claim that brings the devices, in place of resource"
+        None, description="name in resourceClaims of the claim for the devices, instead of resource"
     )
 
 
 class Rdma(ApiModel):
     """The extended resource of the RDMA device plugin."""
 
-    resource: Name = Field(description="extended resource that the RDMA device plugin announces")
-    count: Annotated[int, Field(ge=1, le=64)] = Field(description="how many of it a worker asks for")
+    resource: Name = Field(description="extended resource of the RDMA device plugin")
+    count: Annotated[int, Field(ge=1, le=64)] = Field(description="number that a worker requests")
 
 
 class Network(ApiModel):
@@ -53,14 +53,14 @@ class Network(ApiModel):
 
     rdma: Rdma | None = None
     interfaces: Annotated[str, Field(max_length=256)] = Field(
-        "", description="NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME; empty: the library's choice"
+        "", description="value of NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME; empty: the library's choice"
     )
-    nccl: StringMap = Field(default_factory=dict, description="further NCCL_* variables")
+    nccl: StringMap = Field(default_factory=dict, description="additional NCCL_* variables")
     shared_memory_gib: Annotated[float, Field(ge=0.0, le=1e5, alias="sharedMemoryGiB")] = Field(
         1.0, description="size of /dev/shm, GiB"
     )
     host_network: bool | None = Field(
-        None, description="workers use the node's network; needs securityProfile privileged"
+        None, description="true: workers use the node's network; needs securityProfile privileged"
     )
 
 
@@ -75,10 +75,10 @@ class Capacity(StrEnum):
 class Price(ApiModel):
     """Dollars of one node."""
 
-    dollars_per_node_hour: Dollars = Field(description="dollars of one node for one hour")
+    dollars_per_node_hour: Dollars = Field(description="dollars per node and hour")
     capacity: Capacity = Capacity.ON_DEMAND
     effective_from: Time | None = Field(
-        None, description="since when this is the price; default: since it was stated"
+        None, description="time from which the price applies; default: when it was set"
     )
 
 
@@ -90,14 +90,14 @@ class EnergyConversion(ApiModel):
     )
     carbon_zone: Annotated[str, Field(max_length=16)] = Field(
         "",
-        description="country by ISO 3166 alpha-3, such as FRA, or the zone of a CarbonIntensity,"
-        " without regard to case",
+        description="country code by ISO 3166 alpha-3, such as FRA, or the zone of a CarbonIntensity;"
+        " case-insensitive",
     )
     grams_per_kilowatt_hour: Amount | None = Field(
-        None, description="carbon intensity, g/kWh; wins over carbonZone"
+        None, description="carbon intensity, g/kWh; overrides carbonZone"
     )
     node_watts: Amount | None = Field(
-        None, description="what a node draws beside its devices, W; absent: devices only are counted"
+        None, description="power of a node without its devices, W; absent: only devices are counted"
     )
 
 
@@ -110,11 +110,11 @@ class TaintEffect(StrEnum):
 
 
 class DisruptionTaint(ApiModel):
-    """Taints of a Node that have this key and, where they are stated, this value and this effect."""
+    """Taints of a Node that have this key and, if set, this value and effect."""
 
-    key: Annotated[str, Field(min_length=1, max_length=316)] = Field(description="as in a Node")
-    value: Annotated[str, Field(max_length=63)] | None = Field(None, description="default: any")
-    effect: TaintEffect | None = Field(None, description="default: any")
+    key: Annotated[str, Field(min_length=1, max_length=316)] = Field(description="key of the taint")
+    value: Annotated[str, Field(max_length=63)] | None = Field(None, description="its value; default: any")
+    effect: TaintEffect | None = Field(None, description="its effect; default: any")
 
 
 # Who sets them, and where that is written: docs/decisions/ADR-0054. None of a kind of capacity is among
@@ -138,27 +138,27 @@ def _usual_disruption_taints() -> list[DisruptionTaint]:
 
 
 class Scheduling(ApiModel):
-    """Selection of such nodes."""
+    """Selection of the profile's nodes."""
 
-    node_selector: StringMap = Field({}, description="labels of such nodes")
+    node_selector: StringMap = Field({}, description="labels of the profile's nodes")
     tolerations: Annotated[list[Passthrough], Field(max_length=32)] = Field([], description="as in a pod")
     topology_key: Annotated[str, Field(max_length=316)] = Field(
-        HOSTNAME, description="workers of one run are spread over this key"
+        HOSTNAME, description="node label over which the workers of a run are spread"
     )
-    placement: Placement | None = Field(None, description="instead of topologyKey: pack or spread")
-    priority_class_name: Name | None = Field(None, description="default of the run's priorityClassName")
-    scheduler_name: Name | None = Field(None, description="of workers, as in a pod")
+    placement: Placement | None = Field(None, description="pack or spread, instead of topologyKey")
+    priority_class_name: Name | None = Field(None, description="default for the run's priorityClassName")
+    scheduler_name: Name | None = Field(None, description="scheduler of workers, as in a pod")
     disruption_taints: Annotated[list[DisruptionTaint], Field(max_length=32)] = Field(
         default_factory=_usual_disruption_taints,
-        description="taints that announce a node's end: runs save and leave it, unless tolerations name them."
-        " A cordon is node.kubernetes.io/unschedulable: workers leave once a substitute waits",
+        description="taints that announce a node's end: runs save and leave it, unless tolerations match. A"
+        " cordon is node.kubernetes.io/unschedulable: workers leave once a substitute waits",
     )
 
     rules: ClassVar = (
         forbidden_rule(
             f"!has(self.placement) || self.topologyKey == '{HOSTNAME}'",
-            "topologyKey {self.topologyKey} spreads workers, as placement.spread does; remove it where"
-            " placement is stated",
+            "topologyKey {self.topologyKey} spreads workers, as placement.spread does; remove it when"
+            " placement is set",
             field="topologyKey",
         ),
     )
@@ -191,9 +191,9 @@ class ResourceClaim(ApiModel):
 
     list_key: ClassVar = "name"
 
-    name: Label = Field(description="its name in the pod")
+    name: Label = Field(description="name of the claim in the pod")
     resource_claim_template_name: Name = Field(
-        description="a ResourceClaimTemplate of the run's namespace, from which each pod gets a claim"
+        description="name of a ResourceClaimTemplate in the run's namespace; each pod gets a claim from it"
     )
 
 
@@ -233,35 +233,35 @@ class ComputeProfileSpec(ApiModel):
     gpu: Gpu | None = None
     network: Network = Network()
     processes_per_node: Annotated[int, Field(ge=1, le=64)] = Field(
-        1, description="ranks in a worker pod; with GPUs, one for each"
+        1, description="ranks per worker pod; with GPUs, one per GPU"
     )
     backend: Backend = Backend.NCCL
     resources: Passthrough = Field(
-        default_factory=dict, description="requests and limits of a worker beside GPUs and RDMA"
+        default_factory=dict, description="requests and limits of a worker, without GPUs and RDMA"
     )
     price: Price | None = None
     energy: EnergyConversion | None = None
     scheduling: Scheduling = Scheduling()
     resource_claims: Annotated[list[ResourceClaim], Field(max_length=16)] | None = Field(
-        None, description="devices of dynamic resource allocation, which the trainer container uses"
+        None, description="claims for devices (dynamic resource allocation) of the trainer container"
     )
     security_context: SecurityContext | None = Field(
         None, description="ids of all pods of a run; default: 1000 for all; {}: the platform's choice"
     )
     security_profile: SecurityProfile | None = Field(
-        None, description="Pod Security standard that workers keep to; default: restricted"
+        None, description="Pod Security standard for workers; default: restricted"
     )
     capabilities: Annotated[list[Capability], Field(max_length=16)] | None = Field(
         None, description="added to the trainer container, such as IPC_LOCK; needs securityProfile privileged"
     )
-    runtime_class_name: Name | None = Field(None, description="of workers, as in a pod")
-    pod_labels: StringMap | None = Field(None, description="further labels of workers")
+    runtime_class_name: Name | None = Field(None, description="runtime class of workers, as in a pod")
+    pod_labels: StringMap | None = Field(None, description="additional labels of workers")
     pod_annotations: (
         Annotated[dict[str, Annotated[str, Field(max_length=8192)]], Field(max_length=64)] | None
-    ) = Field(None, description="further annotations of workers, such as those of Multus")
+    ) = Field(None, description="additional annotations of workers, such as Multus networks")
     overridable: Annotated[list[Overridable], Field(max_length=len(Overridable))] | None = Field(
         None,
-        description="fields that a run of this profile may state; any other is refused. Default:"
+        description="fields that a run with this profile may set; others are rejected. Default:"
         f" {', '.join(USUALLY_OVERRIDABLE)}",
     )
     pod_template: PodTemplate | None = Field(
@@ -271,7 +271,7 @@ class ComputeProfileSpec(ApiModel):
     rules: ClassVar = (
         required_rule(
             "self.backend != 'nccl' || has(self.gpu)",
-            "backend nccl needs gpu; state it, or use backend gloo",
+            "backend nccl needs gpu; set it, or use backend gloo",
             field="gpu",
         ),
         Rule(
@@ -282,20 +282,20 @@ class ComputeProfileSpec(ApiModel):
         ),
         Rule(
             "!has(self.gpu) || !has(self.network.rdma) || self.network.rdma.resource != self.gpu.resource",
-            "network.rdma.resource {self.network.rdma.resource} is that of the GPUs; name what the RDMA"
-            " device plugin announces",
+            "network.rdma.resource {self.network.rdma.resource} is the GPUs' resource; set that of the RDMA"
+            " device plugin",
             field="network.rdma.resource",
         ),
         Rule(
             f"!has(self.gpu) || {_PRODUCT_ASKED} == self.gpu.product",
-            "gpu.product {self.gpu.product} is not what scheduling.nodeSelector asks for,"
+            "gpu.product {self.gpu.product} differs from the product in scheduling.nodeSelector,"
             f" {{{_PRODUCT_ASKED}}}; change one of them",
             field="gpu.product",
         ),
         Rule(
             "!has(self.gpu) || !has(self.gpu.resourceClaim) || (has(self.resourceClaims)"
             " && self.resourceClaims.exists(claim, claim.name == self.gpu.resourceClaim))",
-            "gpu.resourceClaim {self.gpu.resourceClaim} is no name in resourceClaims; add that claim there",
+            "gpu.resourceClaim {self.gpu.resourceClaim} is missing from resourceClaims; add that claim there",
             field="gpu.resourceClaim",
         ),
         Rule(
@@ -312,7 +312,7 @@ class ComputeProfileSpec(ApiModel):
         Rule(
             "!has(self.securityContext) || !has(self.securityContext.runAsUser)"
             f" || self.securityContext.runAsUser != 0 || ({_SAID_PROFILE}) != 'restricted'",
-            "securityContext.runAsUser 0 is root, which securityProfile restricted refuses; use another id,"
+            "securityContext.runAsUser 0 is root, which securityProfile restricted forbids; use another id,"
             " or securityProfile baseline",
             field="securityContext.runAsUser",
         ),

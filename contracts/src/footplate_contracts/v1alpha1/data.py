@@ -15,11 +15,9 @@ from footplate_contracts.v1alpha1.types import ApiModel, Count, Label, Probabili
 class Source(ApiModel):
     """Part of a mixture."""
 
-    name: Label = Field(description="how metrics call it")
-    uri: Uri = Field(description="a folder of shards")
-    weight: Annotated[float, Field(ge=0.0, le=1e6)] = Field(
-        1.0, description="share of the samples, relative to the others"
-    )
+    name: Label = Field(description="name of the source in metrics")
+    uri: Uri = Field(description="folder of shards")
+    weight: Annotated[float, Field(ge=0.0, le=1e6)] = Field(1.0, description="relative share of the samples")
 
     rules: ClassVar = (positive("weight"), hostless_file_rule("uri"))
 
@@ -27,7 +25,7 @@ class Source(ApiModel):
 class Tokenizer(ApiModel):
     """A tokenizer other than the one beside the shards."""
 
-    uri: Uri = Field(description="a folder with tokenizer.json")
+    uri: Uri = Field(description="folder with tokenizer.json")
 
     rules: ClassVar = (hostless_file_rule("uri"),)
 
@@ -35,9 +33,9 @@ class Tokenizer(ApiModel):
 class Packing(ApiModel):
     """Documents in one sequence."""
 
-    enabled: bool = Field(True, description="documents share sequences; false: one document a sequence")
+    enabled: bool = Field(True, description="true: documents share sequences; false: one per sequence")
     cross_document_attention: bool = Field(
-        False, description="a token may look into the documents before its own"
+        False, description="true: tokens attend to earlier documents of their sequence"
     )
 
 
@@ -52,15 +50,15 @@ class Masking(ApiModel):
     """Corruption for encoders (mlm) and encoder-decoders (span)."""
 
     name: MaskingName = Field(description="mlm: BERT's masked tokens; span: T5's spans and sentinels")
-    probability: Probability = Field(0.15, description="share of tokens that is hidden")
+    probability: Probability = Field(0.15, description="share of tokens to hide")
     mean_span_length: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
-        3.0, description="tokens of a hidden span on average; span only"
+        3.0, description="mean tokens per hidden span; span only"
     )
 
     rules: ClassVar = (
         Rule(
             "self.probability > 0.0 && self.probability < 1.0",
-            "probability must lie between 0 and 1, not at {self.probability}",
+            "probability must be above 0 and below 1, not {self.probability}",
             field="probability",
         ),
     )
@@ -85,18 +83,18 @@ class OverlongPolicy(StrEnum):
 class Data(ApiModel):
     """Token shards, as `footplate-trainer pack` writes them."""
 
-    uri: Uri | None = Field(None, description="the folder that footplate-trainer pack wrote")
+    uri: Uri | None = Field(None, description="folder that footplate-trainer pack wrote")
     sources: Annotated[list[Source], Field(min_length=1, max_length=64)] | None = Field(
-        None, description="a mixture of folders, instead of uri"
+        None, description="mixture of folders, instead of uri"
     )
     run: GenerateRunReference | None = Field(
-        None, description="answers that another run generated, instead of uri"
+        None, description="run whose generated answers are the data, instead of uri"
     )
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = Field(
-        0, description="decides the order of the samples, whatever the number of processes"
+        0, description="seed of the sample order, which does not depend on the number of processes"
     )
     tokenizer: Tokenizer | None = Field(
-        None, description="kept with checkpoints instead of the one beside the shards"
+        None, description="tokenizer to keep with checkpoints instead of the one beside the shards"
     )
     packing: Packing = Packing()
     masking: Masking | None = Field(
@@ -104,13 +102,13 @@ class Data(ApiModel):
     )
     mask: LossMask | None = Field(
         None,
-        description="of sft: tokens that are learnt, as packed or all; of dpo with loss orpo: tokens of"
-        " chosen answers that are made likelier; default: as packed",
+        description="sft: tokens that count in the loss, all or as packed; dpo with loss orpo: tokens of"
+        " chosen answers to make likelier; default: as packed",
     )
     overlong: OverlongPolicy | None = Field(
         None,
-        description="of sft, reward and dpo: samples above model.contextLength are refused, dropped, or, of"
-        " sft, cut behind their last whole turn that fits; default: refuse",
+        description="sft, reward and dpo: what happens to samples longer than model.contextLength: refuse,"
+        " drop, or, sft only, cut after the last whole turn that fits; default: refuse",
     )
 
     rules: ClassVar = (
@@ -121,17 +119,17 @@ class Data(ApiModel):
         ),
         Rule(
             "!has(self.uri) || !has(self.sources)",
-            "uri {self.uri} and sources are both given; a mixture names all its folders in sources",
+            "uri {self.uri} and sources are both set; list all folders of a mixture in sources",
             field="sources",
         ),
         Rule(
             "!has(self.run) || (!has(self.uri) && !has(self.sources))",
-            "run {self.run.name} and folders are both given; its answers are all the data there is",
+            "run {self.run.name} is set together with uri or sources; use one of them",
             field="run",
         ),
         Rule(
             "!has(self.sources) || self.sources.all(a, self.sources.exists_one(b, b.name == a.name))",
-            "two sources have one name; the name decides a source's order and tells its samples apart",
+            "two sources have the same name; sources need distinct names, for their order and in metrics",
             field="sources",
         ),
         hostless_file_rule("uri"),
@@ -141,8 +139,8 @@ class Data(ApiModel):
 class Validation(ApiModel):
     """Loss on held-out shards while training."""
 
-    every_steps: Count = Field(description="how often")
-    uri: Uri = Field(description="a folder of held-out shards")
-    batches: Count = Field(50, description="global batches each time, the same ones; or all that there are")
+    every_steps: Count = Field(description="steps between validations")
+    uri: Uri = Field(description="folder of held-out shards")
+    batches: Count = Field(50, description="global batches per validation, always the same ones")
 
     rules: ClassVar = (hostless_file_rule("uri"),)

@@ -18,61 +18,60 @@ _NUM_GENERATIONS: Final = "(has(self.rollout.numGenerations) ? self.rollout.numG
 GENERATE_RULES: Final = (
     required_rule(
         f"{_ONLY} || has(self.rollout)",
-        "rollout is required: how the answers of stage generate are drawn",
+        "rollout is required: settings for the answers of stage generate",
         field="rollout",
     ),
     required_rule(
         f"{_ROLLOUT} || has(self.rollout.output)",
-        "output is required: where stage generate leaves its answers",
+        "output is required: the folder for the answers of stage generate",
         field="rollout.output",
     ),
     required_rule(
         f"{_ONLY} || !has(self.reward) || has(self.reward.functions) || {NAMES_A_MODEL}",
-        "reward says nothing that rewards the answers of stage generate; state a reward model (uri or run),"
-        " functions, or both, or remove it",
+        "reward is empty in stage generate; set a reward model (uri or run), functions, or both, or remove"
+        " it",
         field="reward",
     ),
     forbidden_rule(
         f"{_ONLY} || !has(self.reward) || !has(self.reward.normalization)"
         " || self.reward.normalization != 'running'",
-        "normalization running would judge the first answers by another mean and deviation than the last ones"
-        " of one data set; use heldOut or none",
+        "normalization running would score the first and last answers of a data set with different means;"
+        " use heldOut or none",
         field="reward.normalization",
     ),
     Rule(
         f"{_BEST} || has(self.reward)",
-        "best {self.rollout.output.best} keeps a prompt's best answers, and nothing rewards them; state"
-        " reward, or remove best",
+        "best {self.rollout.output.best} needs rewards to compare a prompt's answers; set reward, or remove"
+        " best",
         field="rollout.output.best",
     ),
     Rule(
         f"{_BEST} || self.rollout.output.best <= {_NUM_GENERATIONS}",
-        f"best {{self.rollout.output.best}} is more than the {{{_NUM_GENERATIONS}}} answers to a prompt that"
-        " rollout.numGenerations asks for; lower it",
+        f"best {{self.rollout.output.best}} is above the {{{_NUM_GENERATIONS}}} answers per prompt of"
+        " rollout.numGenerations; lower it",
         field="rollout.output.best",
     ),
     Rule(
         f"{_ONLY} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
-        f"stage generate draws from decoders, and model.architecture is {{{_ARCHITECTURE}}}; change one of"
-        " them",
+        f"stage generate needs a decoder, and model.architecture is {{{_ARCHITECTURE}}}; change one of them",
         field="stage",
     ),
     Rule(
         f"{_ROLLOUT} || {SAMPLES} % {_NUM_GENERATIONS} == 0",
         f"generationBatchSize {{{SAMPLES}}} is not a multiple of numGenerations {{{_NUM_GENERATIONS}}}; each"
-        " prompt of a rollout has all answers of its group",
+        " prompt of a rollout gets numGenerations answers",
         field="rollout.generationBatchSize",
     ),
     Rule(
         f"{_ROLLOUT} || !has(self.model) || self.rollout.maxTokens < self.model.contextLength",
-        "maxTokens {self.rollout.maxTokens} leaves a prompt no room in model.contextLength"
+        "maxTokens {self.rollout.maxTokens} leaves no room for a prompt in model.contextLength"
         " {self.model.contextLength}; lower it",
         field="rollout.maxTokens",
     ),
     Rule(
         f"{_ROLLOUT} || {_NUM_GENERATIONS} == 1 || self.rollout.sampling.temperature > 0.0",
-        f"temperature 0 draws the same answer {{{_NUM_GENERATIONS}}} times, as rollout.numGenerations asks;"
-        " give one above 0, or numGenerations 1",
+        f"temperature 0 generates the same answer {{{_NUM_GENERATIONS}}} times for rollout.numGenerations;"
+        " set it above 0, or use numGenerations 1",
         field="rollout.sampling.temperature",
     ),
     forbidden_rule(
@@ -82,8 +81,8 @@ GENERATE_RULES: Final = (
     ),
     forbidden_rule(
         f"{_ONLY} || !has(self.data.sources)",
-        "data.sources take turns by their weights, and stage generate asks each prompt once; pack the prompts"
-        " into one folder, and name it in data.uri",
+        "data.sources mixes folders by weight, and stage generate answers each prompt once; pack the"
+        " prompts into one folder, and set data.uri to it",
         field="data.sources",
     ),
     *(
@@ -97,8 +96,7 @@ GENERATE_RULES: Final = (
             (
                 "resumeFrom",
                 "!has(self.resumeFrom)",
-                "resumeFrom goes on with training, and stage generate trains nothing: initFrom names the"
-                " weights that answer",
+                "resumeFrom continues training, which stage generate does not do (initFrom sets its weights)",
             ),
             (
                 "data.masking",
@@ -109,12 +107,12 @@ GENERATE_RULES: Final = (
                 "training.loss",
                 "self.training.loss.name == 'crossEntropy' && self.training.loss.labelSmoothing == 0.0"
                 " && self.training.loss.zLoss == 0.0",
-                "stage generate minimises nothing, and training.loss says what",
+                "stage generate has no loss, and training.loss sets one",
             ),
             (
                 "validation",
                 "!has(self.validation)",
-                "stage generate has no loss on held-out prompts, which validation asks for",
+                "stage generate has no loss on held-out prompts for validation",
             ),
         )
     ),

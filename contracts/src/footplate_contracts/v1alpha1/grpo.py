@@ -35,18 +35,18 @@ _OF_PPO: Final = ("scorePosition", "gamma", "gaeLambda", "whitening", "missingEo
 GRPO_RULES: Final = (
     forbidden_rule(
         "!has(self.reinforcement) || self.stage in ['ppo', 'grpo']",
-        "reinforcement is a section of stage ppo and grpo, and stage is {self.stage}; remove it",
+        "reinforcement is for stages ppo and grpo, and stage is {self.stage}; remove it",
         field="reinforcement",
     ),
     required_rule(
         f"{_ONLY} || has(self.rollout)",
-        "rollout is required: how the answers are drawn that stage {self.stage} learns from",
+        "rollout is required: settings for the answers that stage {self.stage} learns from",
         field="rollout",
     ),
     required_rule(
         f"{_ONLY} || (has(self.reward) && (has(self.reward.functions) || {NAMES_A_MODEL}))",
-        "reward is required: stage {self.stage} learns what a reward model (uri or run), functions, or both"
-        " say of its answers",
+        "reward is required: stage {self.stage} needs a reward model (uri or run), functions, or both to"
+        " score its answers",
         field="reward",
     ),
     Rule(
@@ -58,48 +58,47 @@ GRPO_RULES: Final = (
     Rule(
         f"{_ROLLOUT} || {SAMPLES} % {_NUM_GENERATIONS} == 0",
         f"generationBatchSize {{{SAMPLES}}} is not a multiple of numGenerations {{{_NUM_GENERATIONS}}}; each"
-        " prompt of a rollout has all answers of its group",
+        " prompt of a rollout gets numGenerations answers",
         field="rollout.generationBatchSize",
     ),
     Rule(
         f"{_GRPO} || !has(self.rollout) || {_NUM_GENERATIONS} > 1",
-        "numGenerations 1 compares an answer with nothing; give at least 2",
+        "numGenerations 1 leaves no other answer to compare with; use at least 2",
         field="rollout.numGenerations",
     ),
     Rule(
         f"{_ROLLOUT} || ({SAMPLES} * {_ITERATIONS}) % self.training.globalBatchSize == 0",
-        f"generationBatchSize {{{SAMPLES}}} x numIterations {{{_ITERATIONS}}} cannot be cut into steps of"
+        f"generationBatchSize {{{SAMPLES}}} x numIterations {{{_ITERATIONS}}} cannot be split into steps of"
         " globalBatchSize {self.training.globalBatchSize} answers; change one of them",
         field="rollout.generationBatchSize",
     ),
     Rule(
         f"{_ROLLOUT} || {SAMPLES} >= self.training.globalBatchSize",
-        f"generationBatchSize {{{SAMPLES}}} is less than the globalBatchSize"
-        f" {{self.training.globalBatchSize}} answers of a step, which would have an answer several times;"
-        " raise it, or lower globalBatchSize",
+        f"generationBatchSize {{{SAMPLES}}} is below the globalBatchSize {{self.training.globalBatchSize}}"
+        " answers of a step, which would repeat answers; raise it, or lower globalBatchSize",
         field="rollout.generationBatchSize",
     ),
     Rule(
         f"{_ROLLOUT} || !has(self.model) || self.rollout.maxTokens < self.model.contextLength",
-        "maxTokens {self.rollout.maxTokens} leaves a prompt no room in model.contextLength"
+        "maxTokens {self.rollout.maxTokens} leaves no room for a prompt in model.contextLength"
         " {self.model.contextLength}; lower it",
         field="rollout.maxTokens",
     ),
     Rule(
         f"{_ROLLOUT} || self.rollout.sampling.temperature > 0.0",
-        "temperature 0 draws the same answer for all of a group; give one above 0",
+        "temperature 0 generates the same answer for a whole group; set it above 0",
         field="rollout.sampling.temperature",
     ),
     forbidden_rule(
         f"{_ROLLOUT} || !has(self.rollout.output)",
-        "output is where stage generate leaves its answers, and stage is {self.stage}; remove it",
+        "output is for stage generate, and stage is {self.stage}; remove it",
         field="rollout.output",
     ),
     *(
         forbidden_rule(
             f"{_ONLY} || !has(self.model) || {guard}self.model.{field} == 0.0",
-            f"stage {{self.stage}} compares its model with itself as it answered, when nothing is dropped,"
-            f" and model.{field} is {{self.model.{field}}}; remove it",
+            "stage {self.stage} compares its model with the generating one, which uses no dropout, and"
+            f" model.{field} is {{self.model.{field}}}; remove it",
             field=f"model.{field}",
         )
         for field, guard in (
@@ -125,36 +124,36 @@ GRPO_RULES: Final = (
     forbidden_rule(
         f"{_LEARNING_GRPO} || !has(self.reinforcement.kl.placement)"
         " || self.reinforcement.kl.placement == 'loss'",
-        "kl.placement {self.reinforcement.kl.placement} is of stage ppo, and stage is grpo; use loss",
+        "kl.placement {self.reinforcement.kl.placement} is for stage ppo, and stage is grpo; use loss",
         field="reinforcement.kl.placement",
     ),
     forbidden_rule(
         f"{_LEARNING} || !has(self.reinforcement.kl.estimator) || self.reinforcement.kl.estimator != 'k1'"
         f" || {_PLACEMENT} != 'loss'",
-        "kl.estimator k1 has no gradient in expectation where the KL is a part of the loss; use k2 or k3",
+        "kl.estimator k1 has no gradient in expectation when the KL is part of the loss; use k2 or k3",
         field="reinforcement.kl.estimator",
     ),
     Rule(
         f"{_LEARNING} || !has(self.reinforcement.kl.target) || {_COEFFICIENT} > 0.0",
-        "kl.target moves kl.coefficient, which is 0; state one above 0, or remove target",
+        "kl.target scales kl.coefficient, which is 0; set that above 0, or remove target",
         field="reinforcement.kl.target",
     ),
     Rule(
         f"{_LEARNING} || !has(self.reinforcement.kl.target) || !has(self.rollout)"
         f" || {SAMPLES} < 5 * (has(self.reinforcement.kl.horizon) ? self.reinforcement.kl.horizon : 10000)",
         f"kl.horizon must be more than a fifth of the {{{SAMPLES}}} answers of a rollout, or one rollout"
-        " could take all of kl.coefficient; raise it",
+        " could reduce kl.coefficient to 0; raise it",
         field="reinforcement.kl.horizon",
     ),
     Rule(
         f"{_LEARNING} || !has(self.reinforcement.reference) || {_COEFFICIENT} > 0.0",
-        "reference is what kl.coefficient keeps the model near, and that is 0; state one above 0, or remove"
-        " reference",
+        "reference has no effect while kl.coefficient is 0; set that above 0, or remove reference",
         field="reinforcement.reference",
     ),
     forbidden_rule(
         f"{_LEARNING} || !has(self.reinforcement.reference) || !self.reinforcement.reference.precomputed",
-        "reference.precomputed is of stage dpo: nobody knows beforehand what a model answers; remove it",
+        "reference.precomputed is for stage dpo, since a trained model's answers are not known in advance;"
+        " remove it",
         field="reinforcement.reference.precomputed",
     ),
     forbidden_rule(
@@ -178,12 +177,12 @@ GRPO_RULES: Final = (
                 "training.loss",
                 "self.training.loss.name == 'crossEntropy' && self.training.loss.labelSmoothing == 0.0"
                 " && self.training.loss.zLoss == 0.0",
-                "minimises what reinforcement says, and training.loss says something else",
+                "uses the loss of reinforcement, and training.loss sets another",
             ),
             (
                 "validation",
                 "!has(self.validation)",
-                "has no loss on held-out prompts, which validation asks for",
+                "has no loss on held-out prompts for validation",
             ),
         )
     ),

@@ -46,9 +46,9 @@ class NormName(StrEnum):
 class Norm(ApiModel):
     """Normalisation of each sub-layer."""
 
-    name: NormName | None = Field(None, description="default: the family's")
+    name: NormName | None = Field(None, description="kind of normalization; default: the family's")
     epsilon: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
-        None, description="added to the mean square before the root; default: the family's"
+        None, description="number added to the mean square before the root; default: the family's"
     )
 
 
@@ -65,9 +65,9 @@ class Activation(StrEnum):
 class Bias(ApiModel):
     """Biases of linear layers; default: the family's."""
 
-    query_key_value: bool | None = Field(None, description="in the projections to queries, keys and values")
-    output: bool | None = Field(None, description="in attention's output projection")
-    feed_forward: bool | None = Field(None, description="in the feed-forward matrices")
+    query_key_value: bool | None = Field(None, description="biases of the query, key and value projections")
+    output: bool | None = Field(None, description="bias of attention's output projection")
+    feed_forward: bool | None = Field(None, description="biases of the feed-forward matrices")
 
 
 class PositionName(StrEnum):
@@ -88,15 +88,15 @@ class RopeScaling(ApiModel):
     """Stretching of rotary frequencies beyond the trained context: short waves stay, long ones slow down."""
 
     name: RopeScalingName = RopeScalingName.LLAMA3
-    factor: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(description="new context over trained context")
+    factor: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(description="new over trained context length")
     low_frequency_factor: Annotated[float, Field(ge=0.001, le=1000.0)] = Field(
-        1.0, description="waves that fit less often into the original context are slowed by factor"
+        1.0, description="frequencies with fewer waves in the original context are divided by factor"
     )
     high_frequency_factor: Annotated[float, Field(ge=0.001, le=1000.0)] = Field(
-        4.0, description="waves that fit more often into it stay as they are"
+        4.0, description="frequencies with more waves in it stay unchanged"
     )
     original_context_length: Annotated[int, Field(ge=1, le=16_777_216)] = Field(
-        8192, description="tokens of a sequence before the stretching"
+        8192, description="tokens of a sequence before the scaling"
     )
 
     rules: ClassVar = (
@@ -112,16 +112,16 @@ class RopeScaling(ApiModel):
 class Position(ApiModel):
     """Position encoding."""
 
-    name: PositionName | None = Field(None, description="default: the family's")
+    name: PositionName | None = Field(None, description="kind of position encoding; default: the family's")
     theta: Annotated[float, Field(ge=1.0, le=1e9)] = Field(
         10000.0, description="base of the rotary frequencies"
     )
-    scaling: RopeScaling | None = Field(None, description="of rotary frequencies")
+    scaling: RopeScaling | None = Field(None, description="scaling of rotary frequencies")
     buckets: Annotated[int, Field(ge=4, le=1024)] = Field(
-        32, description="relative: rows of the table of distances; a multiple of 4"
+        32, description="relative: number of distance buckets; a multiple of 4"
     )
     max_distance: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
-        128, description="relative: tokens beyond which all distances are one"
+        128, description="relative: distance in tokens beyond which all share one bucket"
     )
 
     rules: ClassVar = (
@@ -146,19 +146,19 @@ class Attention(ApiModel):
 
     backend: AttentionBackend = Field(
         AttentionBackend.AUTO,
-        description="sdpa: torch's fused kernels, as does auto; eager: all scores at once, to compare with",
+        description="sdpa and auto: torch's fused kernels; eager: all scores at once, for comparisons",
     )
     sliding_window: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
-        None, description="tokens that a token sees, itself among them; decoders only"
+        None, description="tokens that a token attends to, including itself; decoders only"
     )
 
 
 class Dropout(ApiModel):
     """Probabilities of dropping; what is dropped depends on training.seed, not on the layout."""
 
-    hidden: Probability = Field(0.0, description="after each sub-layer")
-    attention: Probability = Field(0.0, description="of attention weights")
-    embedding: Probability = Field(0.0, description="of token embeddings")
+    hidden: Probability = Field(0.0, description="dropout after each sub-layer")
+    attention: Probability = Field(0.0, description="dropout of attention weights")
+    embedding: Probability = Field(0.0, description="dropout of token embeddings")
 
     rules: ClassVar = tuple(
         Rule(f"self.{field} < 1.0", f"{field} must be below 1, not {{self.{field}}}", field=field)
@@ -183,10 +183,10 @@ class InitFrom(ApiModel):
 
     uri: Uri | None = Field(
         None,
-        description="a folder with config.json and *.safetensors, or of a run's checkpoint, wherever data may"
-        " lie",
+        description="folder with config.json and *.safetensors, or a run's checkpoint folder, anywhere data"
+        " may be stored",
     )
-    run: RunReference | None = Field(None, description="a checkpoint of another run, instead of uri")
+    run: RunReference | None = Field(None, description="checkpoint of another run, instead of uri")
     format: InitFormat = InitFormat.HUGGING_FACE
 
     rules: ClassVar = (
@@ -199,7 +199,7 @@ class InitFrom(ApiModel):
         ),
         Rule(
             "!has(self.uri) || !has(self.run)",
-            "uri {self.uri} and run {self.run.name} are both given; the weights come from one of them",
+            "uri {self.uri} and run {self.run.name} are both set; the weights can come from only one of them",
             field="uri",
         ),
     )
@@ -208,7 +208,7 @@ class InitFrom(ApiModel):
     def place(self) -> str:
         """Folder of the weights; ValueError for another run that was not resolved to a checkpoint."""
         if self.uri is None:
-            raise ValueError("initFrom names no folder")
+            raise ValueError("initFrom has no folder")
         return self.uri
 
 
@@ -237,7 +237,7 @@ def _suits(what: str, absent: str, remedy: str, *architectures: str) -> Rule:
     suited = ", ".join(f"'{architecture}'" for architecture in architectures)
     return Rule(
         f"{absent} || {_ARCHITECTURE} in [{suited}]",
-        f"{what} does not suit architecture {{{_ARCHITECTURE}}}; {remedy}",
+        f"{what} does not work with architecture {{{_ARCHITECTURE}}}; {remedy}",
         field=field,
     )
 
@@ -256,51 +256,51 @@ class Model(ApiModel):
     )
     layers: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,
-        description="transformer blocks; of an encoder-decoder, the encoder's; required without initFrom",
+        description="transformer blocks, or the encoder's in an encoder-decoder; required without initFrom",
     )
     decoder_layers: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None, description="of an encoder-decoder; default: layers"
+        None, description="number of the decoder's blocks in an encoder-decoder; default: layers"
     )
     hidden_size: Annotated[int, Field(ge=1, le=131_072)] | None = Field(
         None, description="width of the residual stream; required without initFrom"
     )
     feed_forward_size: Annotated[int, Field(ge=1, le=1_048_576)] | None = Field(
         None,
-        description="default: 4 x hiddenSize; with a gate, 8/3 of it, rounded up to a multiple of 32",
+        description="width; default: 4 x hiddenSize; with a gate, 8/3 of it, rounded up to a multiple of 32",
     )
     attention_heads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None, description="query heads of a layer; required without initFrom"
+        None, description="query heads per layer; required without initFrom"
     )
     key_value_heads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None, description="default: attentionHeads; 1 is multi-query, between is grouped-query attention"
+        None, description="1 is multi-query, more grouped-query attention; default: attentionHeads"
     )
     head_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
-        None, description="default: hiddenSize / attentionHeads"
+        None, description="width of a head; default: hiddenSize / attentionHeads"
     )
     vocabulary_size: Annotated[int, Field(ge=2, le=16_777_216)] | None = Field(
-        None, description="token ids, at least those of the data; required without initFrom"
+        None, description="number of token ids, at least the data's; required without initFrom"
     )
     resize_token_embeddings: bool | None = Field(
         None,
-        description="vocabularySize may be larger than that of initFrom: the rows that are added to its"
-        " embedding, and to a head of its own, begin as the mean of the others",
+        description="true: vocabularySize may exceed that of initFrom; new rows of the embedding, and of an"
+        " untied head, start as the mean of the others",
     )
     context_length: Annotated[int, Field(ge=1, le=16_777_216)] = Field(description="tokens of a sequence")
     tied_embeddings: bool | None = Field(
-        None, description="input and output embedding are one matrix; default: the family's"
+        None, description="true: input and output embedding share one matrix; default: the family's"
     )
     token_types: Annotated[int, Field(ge=0, le=1024)] | None = Field(
-        None, description="kinds of segments that an encoder tells apart; default: the family's"
+        None, description="number of segment types of an encoder; default: the family's"
     )
     norm: Norm = Norm()
-    activation: Activation | None = Field(None, description="default: the family's")
+    activation: Activation | None = Field(None, description="feed-forward activation; default: the family's")
     bias: Bias = Bias()
     position: Position = Position()
     attention: Attention = Attention()
     dropout: Dropout = Dropout()
     initialization: Initialization = Initialization()
     adapter: Adapter | None = Field(
-        None, description="train low-rank matrices beside linear layers, and nothing else"
+        None, description="low-rank matrices beside linear layers, which alone are trained"
     )
 
     rules: ClassVar = (
@@ -309,14 +309,14 @@ class Model(ApiModel):
             " || (self.family == 'bert' ? self.architecture == 'encoder'"
             " : self.family == 't5' ? self.architecture == 'encoder-decoder'"
             " : self.architecture == 'decoder')",
-            "family {has(self.family) ? self.family : ''} is no"
-            " {has(self.architecture) ? self.architecture : ''}; leave one of the two out",
+            "family {has(self.family) ? self.family : ''} is not of architecture"
+            " {has(self.architecture) ? self.architecture : ''}; remove one of them",
             field="architecture",
         ),
         Rule(
             f"!{_SIZED} || has(self.headSize) || self.hiddenSize % self.attentionHeads == 0",
-            "hiddenSize {self.hiddenSize} is not a multiple of attentionHeads {self.attentionHeads};"
-            " change one of them, or state headSize",
+            "hiddenSize {self.hiddenSize} is not a multiple of attentionHeads {self.attentionHeads}; change"
+            " one of them, or set headSize",
             field="hiddenSize",
         ),
         Rule(
@@ -335,23 +335,23 @@ class Model(ApiModel):
             " change hiddenSize, attentionHeads or headSize",
             field="hiddenSize",
         ),
-        _position("rope", "leave it out", "decoder"),
-        _position("learned", "leave it out", "decoder", "encoder"),
+        _position("rope", "remove it", "decoder"),
+        _position("learned", "remove it", "decoder", "encoder"),
         _position("relative", "use rope or learned", "encoder-decoder"),
         Rule(
             f"!has(self.position.scaling) || {_ROPES}",
-            "position.scaling stretches rotary frequencies, and there are none; remove it",
+            "position.scaling scales rotary frequencies, and the model has none; remove it",
             field="position.scaling",
         ),
         Rule(
             "!has(self.adapter) || !has(self.hiddenSize) || self.adapter.rank <= self.hiddenSize",
             "adapter.rank {has(self.adapter) ? self.adapter.rank : 0} is above hiddenSize"
-            " {has(self.hiddenSize) ? self.hiddenSize : 0}; matrices of a lower rank are what saves memory",
+            " {has(self.hiddenSize) ? self.hiddenSize : 0}; lower it, since only low ranks save memory",
             field="adapter.rank",
         ),
         required_rule(
             "!has(self.resizeTokenEmbeddings) || !self.resizeTokenEmbeddings || has(self.vocabularySize)",
-            "vocabularySize is required with resizeTokenEmbeddings: how many rows there should be",
+            "vocabularySize is required with resizeTokenEmbeddings: the new number of rows",
             field="vocabularySize",
         ),
         _suits("attention.slidingWindow", "!has(self.attention.slidingWindow)", "remove it", "decoder"),

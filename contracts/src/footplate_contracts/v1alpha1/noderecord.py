@@ -11,31 +11,31 @@ from footplate_contracts.v1alpha1.types import ApiModel, Text, Time
 
 
 class NodeRecordSpec(ApiModel):
-    """The administrator's decision; it wins over counted faults."""
+    """The administrator's decision; it overrides counted faults."""
 
-    exclude: bool = Field(False, description="true: no worker of any run is placed here")
+    exclude: bool = Field(False, description="true: no run places workers here")
 
 
 class NodeFault(ApiModel):
     """A fault that counts against this node."""
 
-    time: Time = Field(description="when")
+    time: Time = Field(description="time of the fault")
     cause: Cause
     run: Annotated[str, Field(max_length=320)] = Field(description="<namespace>/<name> of the run")
-    evidence: Text = Field("", description="what was seen")
+    evidence: Text = Field("", description="description of the fault")
 
 
 class PreflightVerdict(ApiModel):
     """Result of the node's last check."""
 
-    time: Time = Field(description="when")
-    passed: bool = Field(description="whether the node may be used")
-    message: Text = Field("", description="what was found")
+    time: Time = Field(description="time of the check")
+    passed: bool = Field(description="true: the node may be used")
+    message: Text = Field("", description="result of the check")
 
 
 class NodeRecordStatus(ApiModel):
     """State of a node, written by the operator alone."""
 
-    strikes: Annotated[list[NodeFault], Field(max_length=32)] = Field([], description="the newest ones")
-    excluded_until: Time | None = Field(None, description="no worker is placed here before then")
+    strikes: Annotated[list[NodeFault], Field(max_length=32)] = Field([], description="newest faults")
+    excluded_until: Time | None = Field(None, description="time before which no worker is placed here")
     preflight: PreflightVerdict | None = None

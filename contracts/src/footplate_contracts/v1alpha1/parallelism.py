@@ -45,23 +45,21 @@ class Parallelism(ApiModel):
 
     tensor: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share each matrix")
     pipeline: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share the layers")
-    virtual_stages: Annotated[int, Field(ge=1, le=64)] = Field(
-        1, description="pieces of the pipeline on each rank"
-    )
+    virtual_stages: Annotated[int, Field(ge=1, le=64)] = Field(1, description="pipeline stages per rank")
     context: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share each sequence")
     sharding: Sharding = Sharding.FULL
-    replicas: Annotated[int, Field(ge=1, le=65_536)] = Field(1, description="groups of hybrid sharding")
+    replicas: Annotated[int, Field(ge=1, le=65_536)] = Field(1, description="replicas in hybrid sharding")
     pipeline_schedule: PipelineSchedule = PipelineSchedule.ONE_FORWARD_ONE_BACKWARD
     offload: Offload = Field(
         Offload.NONE,
-        description="cpu: shards of parameters, gradients and optimizer state stay in the host's memory,"
-        " where the optimizer runs",
+        description="cpu: shards of parameters, gradients and optimizer state stay in host memory, where"
+        " the optimizer runs",
     )
 
     rules: ClassVar = (
         Rule(
             "self.replicas == 1 || self.sharding == 'hybrid'",
-            "replicas {self.replicas} has a meaning with sharding hybrid only, not with {self.sharding}",
+            "replicas {self.replicas} needs sharding hybrid, not {self.sharding}; change one of them",
             field="replicas",
         ),
         Rule(

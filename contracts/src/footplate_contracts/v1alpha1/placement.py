@@ -17,28 +17,28 @@ class PackPlacement(ApiModel):
     """A single domain of a Node label for the workers of a run."""
 
     topology_key: TopologyKey = Field(
-        description="label of Nodes whose value names their domain, such as a rack or nvidia.com/gpu.clique"
+        description="Node label whose value identifies a domain, such as a rack or nvidia.com/gpu.clique"
     )
     required: bool = Field(
         False,
-        description="true: workers, substitutes and spares use one domain only, and the run waits until it"
-        " has room for all; false: they prefer one",
+        description="true: all workers, substitutes and spares use one domain, and the run waits until one"
+        " has room for all; false: they prefer one domain",
     )
 
 
 class Spread(ApiModel):
     """Domains of a Node label over which the workers of a run are spread as evenly as there is room."""
 
-    topology_key: TopologyKey = Field(description="label of Nodes whose value names their domain")
+    topology_key: TopologyKey = Field(description="Node label whose value identifies a domain")
 
 
 class Placement(ApiModel):
     """Position of a run's workers relative to each other."""
 
     pack: PackPlacement | None = Field(
-        None, description="into one domain; ranks that share a tensor or a pipeline share a domain"
+        None, description="one domain for all workers; ranks that share a tensor or a pipeline share a domain"
     )
-    spread: Spread | None = Field(None, description="over domains")
+    spread: Spread | None = Field(None, description="even distribution over domains")
 
     rules: ClassVar = (
         forbidden_rule(

@@ -28,9 +28,9 @@ class LocalObjectReference(ApiModel):
 class EnvVar(ApiModel):
     """Environment variable, as in a pod; `valueFrom` is passed through."""
 
-    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="its name")
-    value: Annotated[str, Field(max_length=32_768)] | None = Field(None, description="its value")
-    value_from: Passthrough | None = Field(None, description="as in a pod")
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="name of the variable")
+    value: Annotated[str, Field(max_length=32_768)] | None = Field(None, description="value of the variable")
+    value_from: Passthrough | None = Field(None, description="source of the value, as in a pod")
 
 
 class SecurityProfile(StrEnum):
@@ -45,15 +45,15 @@ GroupId = Annotated[int, Field(ge=0, le=2_147_483_647)]
 
 
 class SecurityContext(ApiModel):
-    """User and group ids of a run's pods; ids that are not stated are the platform's choice."""
+    """User and group ids of a run's pods; ids that are not set are the platform's choice."""
 
     run_as_user: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = Field(
         None, description="user id of all containers"
     )
     run_as_group: GroupId | None = Field(None, description="primary group id of all containers")
-    fs_group: GroupId | None = Field(None, description="group that owns the files of most volumes")
+    fs_group: GroupId | None = Field(None, description="group that owns the files of most volume types")
     supplemental_groups: Annotated[list[GroupId], Field(max_length=32)] | None = Field(
-        None, description="further group ids, such as those of NFS"
+        None, description="additional group ids, such as for NFS"
     )
 
 
@@ -61,40 +61,40 @@ class Trainer(ApiModel):
     """Image, environment and volumes of worker pods."""
 
     image: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
-        None, description="default: the trainer image of the installation"
+        None, description="image of the trainer container; default: the installation's trainer image"
     )
     image_pull_policy: PullPolicy | None = None
     image_pull_secrets: Annotated[list[LocalObjectReference], Field(max_length=16)] = Field(
-        [], description="as in a pod; none: those of the installation"
+        [], description="pull secrets, as in a pod; empty: the installation's"
     )
     command: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=64)] | None = Field(
-        None, description="a program other than the trainer"
+        None, description="program to run instead of the trainer"
     )
     args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=256)] | None = Field(
-        None, description="its arguments"
+        None, description="arguments of the program"
     )
-    env: Annotated[list[EnvVar], Field(max_length=256)] = Field([], description="further variables")
+    env: Annotated[list[EnvVar], Field(max_length=256)] = Field([], description="additional variables")
     env_from: Annotated[list[Passthrough], Field(max_length=64)] = Field([], description="as in a pod")
     volumes: Annotated[list[Passthrough], Field(max_length=64)] = Field(
-        [], description="as in a pod: where data and checkpoints lie"
+        [], description="volumes, as in a pod, for data and checkpoints"
     )
     volume_mounts: Annotated[list[Passthrough], Field(max_length=64)] = Field([], description="as in a pod")
-    resources: Passthrough | None = Field(None, description="beside what the profile asks for")
+    resources: Passthrough | None = Field(None, description="resources beyond the profile's")
     service_account_name: Name | None = Field(
-        None, description="default: none; worker pods get no token, unless a volume of theirs brings one"
+        None, description="default: none; worker pods get no token, unless from one of their volumes"
     )
-    pod_labels: StringMap = Field({}, description="further labels")
-    pod_annotations: StringMap = Field({}, description="further annotations")
+    pod_labels: StringMap = Field({}, description="additional labels")
+    pod_annotations: StringMap = Field({}, description="additional annotations")
     security_profile: SecurityProfile = Field(
-        SecurityProfile.RESTRICTED, description="of no effect: the profile's securityProfile holds"
+        SecurityProfile.RESTRICTED, description="no effect; the profile's securityProfile applies"
     )
-    security_context: SecurityContext | None = Field(None, description="in place of the profile's")
+    security_context: SecurityContext | None = Field(None, description="replaces the profile's")
     tolerations: Annotated[list[Passthrough], Field(max_length=32)] | None = Field(
-        None, description="beside the profile's"
+        None, description="tolerations beyond the profile's"
     )
-    node_selector: StringMap | None = Field(None, description="beside the profile's; wins over it")
-    runtime_class_name: Name | None = Field(None, description="in place of the profile's")
-    scheduler_name: Name | None = Field(None, description="in place of the profile's")
+    node_selector: StringMap | None = Field(None, description="node labels beyond the profile's; override it")
+    runtime_class_name: Name | None = Field(None, description="replaces the profile's")
+    scheduler_name: Name | None = Field(None, description="replaces the profile's")
 
     rules: ClassVar = (
         unsupported_field("command"),

@@ -44,9 +44,9 @@ _METADATA: Final = {
 }
 _LISTS: Final = {
     "containers": _named(
-        "merged by name: trainer, or sidecars", 8, env=_named("of trainer: merged by name", 128)
+        "merged by name: trainer or sidecars", 8, env=_named("environment of trainer, merged by name", 128)
     ),
-    "initContainers": _named("appended; those of restartPolicy Always are sidecars", 8),
+    "initContainers": _named("appended; with restartPolicy Always they are sidecars", 8),
     "volumes": _named("appended", 32),
 }
 _SPEC: Final = {**_OPEN, "description": "as in a pod", "properties": _LISTS}

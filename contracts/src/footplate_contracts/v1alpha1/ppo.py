@@ -22,13 +22,13 @@ _OF_GRPO: Final = ("preset", "groupAdvantage", "dynamicSampling", "overlongToken
 PPO_RULES: Final = (
     required_rule(
         f"{_REWARD} || {NAMES_A_MODEL} || {_FROM_POLICY} || {_ELSEWHERE}",
-        "reinforcement.value is required where no reward model is there to begin the value model with; state"
-        " its fromPolicy, its uri or its run",
+        "reinforcement.value is required without a reward model, from which the value model would start;"
+        " set its fromPolicy, uri or run",
         field="reinforcement.value",
     ),
     forbidden_rule(
         f"{_ONLY} || !{_FROM_POLICY} || !has(self.resumeFrom)",
-        "value.fromPolicy with resumeFrom is not supported by this release; begin with initFrom, or name"
+        "value.fromPolicy with resumeFrom is not supported by this release; start with initFrom, or set"
         " value.uri",
         field="reinforcement.value.fromPolicy",
     ),
@@ -43,9 +43,8 @@ PPO_RULES: Final = (
     forbidden_rule(
         f"{_LEARNING} || !has(self.reinforcement.importanceSamplingLevel) ||"
         " self.reinforcement.importanceSamplingLevel == 'token'",
-        "importanceSamplingLevel {self.reinforcement.importanceSamplingLevel} is of stage grpo: with values"
-        " each token has its own advantage;"
-        " use token",
+        "importanceSamplingLevel {self.reinforcement.importanceSamplingLevel} is for stage grpo: with"
+        " values each token has its own advantage; use token",
         field="reinforcement.importanceSamplingLevel",
     ),
 )

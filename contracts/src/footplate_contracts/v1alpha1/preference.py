@@ -78,34 +78,34 @@ class Preference(ApiModel):
     loss: PreferenceLoss = PreferenceLoss.SIGMOID
     beta: _Weight | None = Field(
         None,
-        description="how near the reference the model stays; of orpo: weight of the odds; default: 0.1, and 2"
-        " with simpo",
+        description="strength of the pull towards the reference; orpo: weight of the odds ratio; default:"
+        " 0.1, and 2 with simpo",
     )
     label_smoothing: Annotated[float, Field(ge=0.0, le=0.5)] | None = Field(
-        None, description="of sigmoid: probability that a preference is the wrong way round; default: 0"
+        None, description="sigmoid: probability that a preference is swapped; default: 0"
     )
     smoothing: Smoothing | None = Field(
         None,
-        description="of sigmoid: conservative: the mean of both losses; robust: the unbiased estimate of the"
-        " loss without wrong preferences; default: conservative",
+        description="sigmoid: conservative: mean of the losses of both orders; robust: unbiased estimate of"
+        " the loss without swapped preferences; default: conservative",
     )
     log_probabilities: LogProbabilities | None = Field(
-        None, description="of ipo: average divides those of an answer by its length; default: average"
+        None, description="ipo: average divides an answer's log-probabilities by its length; default: average"
     )
     margin: Annotated[float, Field(ge=0.0, le=1000.0)] | None = Field(
-        None, description="of simpo: by how much the better answer should lead; default: 0.5"
+        None, description="simpo: target margin of the chosen answer; default: 0.5"
     )
-    desirable_weight: _Weight | None = Field(None, description="of kto: of liked answers; default: 1")
-    undesirable_weight: _Weight | None = Field(None, description="of kto: of disliked answers; default: 1")
+    desirable_weight: _Weight | None = Field(None, description="kto: weight of good answers; default: 1")
+    undesirable_weight: _Weight | None = Field(None, description="kto: weight of bad answers; default: 1")
     reference: ReferenceModel | None = Field(
-        None, description="the model to stay near; orpo and simpo have none; default: the starting weights"
+        None, description="reference model; not for orpo and simpo; default: the starting weights"
     )
 
     rules: ClassVar = (
         Rule("!has(self.beta) || self.beta > 0.0", "beta must be above 0, not {self.beta}", field="beta"),
         Rule(
             "!has(self.labelSmoothing) || self.labelSmoothing < 0.5",
-            "labelSmoothing must be below 0.5, not {self.labelSmoothing}: more would turn preferences round",
+            "labelSmoothing must be below 0.5, not {self.labelSmoothing}: more would reverse preferences",
             field="labelSmoothing",
         ),
         allowed_when("labelSmoothing", "loss", PreferenceLoss.SIGMOID),
@@ -124,8 +124,8 @@ class Preference(ApiModel):
         ),
         forbidden_rule(
             "self.loss != 'kto' || !has(self.reference) || !self.reference.precomputed",
-            "precomputed does not go with loss kto: whose answer stands behind whose prompt is another thing"
-            " in each epoch; remove it",
+            "precomputed does not work with loss kto, which pairs prompts and answers differently in each"
+            " epoch; remove it",
             field="reference.precomputed",
         ),
     )

@@ -22,22 +22,22 @@ class PriceEntrySpec(ApiModel):
     """Price of an hour of a node."""
 
     profile: Name = Field(description="ComputeProfile of the nodes")
-    capacity: Capacity = Field(Capacity.ON_DEMAND, description="how they are bought")
-    provider: Annotated[str, Field(max_length=63)] = Field("", description="for people, such as aws")
+    capacity: Capacity = Field(Capacity.ON_DEMAND, description="terms of purchase of the nodes")
+    provider: Annotated[str, Field(max_length=63)] = Field("", description="informative, such as aws")
     region: Annotated[str, Field(max_length=63)] = Field(
-        "", description="topology.kubernetes.io/region; empty: those that have no entry of their own"
+        "", description="topology.kubernetes.io/region; empty: all regions without an entry of their own"
     )
-    dollars_per_node_hour: Dollars = Field(description="dollars of one node for one hour")
-    effective_from: Time = Field(description="the first second in which it holds")
-    effective_to: Time | None = Field(None, description="the first second in which it does not any more")
-    source: Annotated[str, Field(max_length=253)] = Field("", description="where the price is from")
-    created_by: Annotated[str, Field(max_length=253)] = Field("", description="who wrote it")
+    dollars_per_node_hour: Dollars = Field(description="dollars per node and hour")
+    effective_from: Time = Field(description="first second to which the price applies")
+    effective_to: Time | None = Field(None, description="first second to which the price no longer applies")
+    source: Annotated[str, Field(max_length=253)] = Field("", description="origin of the price")
+    created_by: Annotated[str, Field(max_length=253)] = Field("", description="author of the entry")
     supersedes: Annotated[str, Field(max_length=253)] = Field(
-        "", description="name of the entry that this one takes the place of, as if that had never been"
+        "", description="name of the entry that this one replaces, from its beginning"
     )
 
     rules: ClassVar = (
-        Rule("self == oldSelf", "an entry cannot be changed; write another that supersedes it"),
+        Rule("self == oldSelf", "an entry cannot be changed; create another that supersedes it"),
         Rule(
             "!has(self.effectiveTo) || timestamp(self.effectiveFrom) < timestamp(self.effectiveTo)",
             "effectiveTo {self.effectiveTo} must be later than effectiveFrom {self.effectiveFrom}",

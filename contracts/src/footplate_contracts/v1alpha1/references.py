@@ -36,13 +36,11 @@ class ReferenceField(StrEnum):
 class RunReference(ApiModel):
     """A checkpoint of another run of the same namespace."""
 
-    name: Name = Field(description="of the other run")
+    name: Name = Field(description="name of the other run")
     checkpoint: Annotated[str, Field(min_length=1, max_length=16)] = Field(
-        "latest", description="latest, best by its validation loss, promoted, or a step"
+        "latest", description="latest, best (lowest validation loss), promoted, or a step"
     )
-    promoted_name: Label | None = Field(
-        None, description="of promoted: the name of its mark; default: the only one"
-    )
+    promoted_name: Label | None = Field(None, description="promoted: name of the mark; default: the only one")
 
     rules: ClassVar = (
         Rule(
@@ -53,8 +51,7 @@ class RunReference(ApiModel):
         ),
         forbidden_rule(
             "!has(self.promotedName) || self.checkpoint == 'promoted'",
-            "promotedName names one of the promoted checkpoints, and checkpoint is {self.checkpoint}; remove"
-            " it",
+            "promotedName is for checkpoint promoted, and checkpoint is {self.checkpoint}; remove it",
             field="promotedName",
         ),
     )
@@ -63,7 +60,7 @@ class RunReference(ApiModel):
 class GenerateRunReference(ApiModel):
     """Another run of the same namespace, of stage generate."""
 
-    name: Name = Field(description="of the other run, whose rollout.output.uri is learnt from")
+    name: Name = Field(description="name of the other run, whose rollout.output.uri has the data")
 
 
 class LineageEntry(ApiModel):
@@ -71,13 +68,13 @@ class LineageEntry(ApiModel):
 
     list_key: ClassVar = "field"
 
-    field: Label = Field(description="of the spec, which names the other run")
-    run: Name = Field(description="its name")
-    uid: Annotated[str, Field(max_length=64)] = Field(description="its metadata.uid")
-    step: Whole | None = Field(None, description="of its checkpoint; absent where it gave data")
-    uri: CheckpointUri = Field(description="the directory")
+    field: Label = Field(description="field of the spec that names the other run")
+    run: Name = Field(description="name of the other run")
+    uid: Annotated[str, Field(max_length=64)] = Field(description="metadata.uid of the other run")
+    step: Whole | None = Field(None, description="step of its checkpoint; absent for data")
+    uri: CheckpointUri = Field(description="directory of the artifact")
     digest: Digest | None = Field(
-        None, description="SHA-256 of its manifest.json; absent where nobody told it"
+        None, description="SHA-256 of its manifest.json; absent if the other run did not report it"
     )
 
 
@@ -86,34 +83,34 @@ class DependentRun(ApiModel):
 
     list_key: ClassVar = "name"
 
-    name: Name = Field(description="its name")
-    uid: Annotated[str, Field(max_length=64)] = Field(description="its metadata.uid")
+    name: Name = Field(description="name of the run")
+    uid: Annotated[str, Field(max_length=64)] = Field(description="metadata.uid of the run")
     steps: Annotated[list[Whole], Field(max_length=len(ReferenceField))] = Field(
-        [], description="whose checkpoints are kept for it; none while it is not known which"
+        [], description="steps of the checkpoints kept for it; empty until they are known"
     )
 
 
 class FrozenModel(ApiModel):
-    """A model that is computed and not trained."""
+    """A model that is evaluated and not trained."""
 
-    uri: Uri | None = Field(None, description="a folder of weights, or a run's checkpoint.uri")
-    run: RunReference | None = Field(None, description="a checkpoint of another run, instead of uri")
+    uri: Uri | None = Field(None, description="folder of weights, or a run's checkpoint.uri")
+    run: RunReference | None = Field(None, description="checkpoint of another run, instead of uri")
 
     rules: ClassVar[tuple[Rule, ...]] = (
         hostless_file_rule("uri"),
         Rule(
             "!has(self.uri) || !has(self.run)",
-            "uri {self.uri} and run {self.run.name} are both given; the weights come from one of them",
+            "uri {self.uri} and run {self.run.name} are both set; the weights can come from only one of them",
             field="uri",
         ),
     )
 
 
 class ReferenceModel(FrozenModel):
-    """The model that a trained one stays near; by default, the weights that training starts from."""
+    """Reference model that limits changes of the trained one; by default, the starting weights."""
 
     precomputed: bool = Field(
         False,
-        description="its log-probabilities are computed before training and kept with the digests of data and"
-        " weights, so that no step holds the model",
+        description="true: its log-probabilities are computed before training and stored under the digests"
+        " of data and weights, so that the model needs no memory while training",
     )

@@ -20,7 +20,7 @@ _Distance = Annotated[float, Field(ge=0.0, le=1000.0)]
 
 
 class Preset(StrEnum):
-    """Named sets of choices of stage grpo; each choice may be stated beside them."""
+    """Named sets of choices of stage grpo; each choice may also be set by itself."""
 
     GRPO = "grpo"
     DAPO = "dapo"
@@ -78,11 +78,11 @@ class KlPlacement(StrEnum):
 class Clip(ApiModel):
     """Bounds of the ratio to the sampler."""
 
-    low: Probability | None = Field(None, description="below 1; default: 0.2")
-    high: _Distance | None = Field(None, description="above 1; default: low, and 0.28 with dapo")
+    low: Probability | None = Field(None, description="1 less the lower bound; default: 0.2")
+    high: _Distance | None = Field(None, description="upper bound less 1; default: low, and 0.28 with dapo")
     dual: Annotated[float, Field(ge=1.0, le=1e6)] | None = Field(
         None,
-        description="with a negative advantage the ratio counts no more than this; default: without limit",
+        description="upper limit of the ratio for negative advantages; default: no limit",
     )
 
 
@@ -91,20 +91,20 @@ class KlPenalty(ApiModel):
 
     coefficient: _Weight | None = Field(
         None,
-        description="its weight; where a target is given, at the start; default: 0.05 with ppo, 0 with grpo",
+        description="weight, or initial weight with a target; default: 0.05 with ppo, 0 with grpo",
     )
     estimator: KlEstimator | None = Field(
         None,
-        description="k1: x, in rewards only; k2: x squared / 2; k3: exp(-x) - 1 + x; default: k1 in rewards,"
-        " k3 in the loss",
+        description="estimate from x: k1: x, in rewards only; k2: x squared / 2; k3: exp(-x) - 1 + x;"
+        " default: k1 in rewards, k3 in the loss",
     )
     placement: KlPlacement | None = Field(None, description="default: reward with ppo, loss with grpo")
     target: _Distance | None = Field(
         None,
-        description="the coefficient is multiplied by 1 + clip(KL / target - 1, -0.2, 0.2) x answers"
-        " / horizon after each rollout; default: the coefficient is fixed",
+        description="target of KL: after each rollout the coefficient is multiplied by 1 + clip(KL / target"
+        " - 1, -0.2, 0.2) x answers / horizon; default: a fixed coefficient",
     )
-    horizon: Count | None = Field(None, description="of target, in answers; default: 10000")
+    horizon: Count | None = Field(None, description="horizon of target, in answers; default: 10000")
 
     rules: ClassVar = (
         Rule(
@@ -114,31 +114,31 @@ class KlPenalty(ApiModel):
         ),
         Rule(
             "!has(self.horizon) || has(self.target)",
-            "horizon is of target, which is absent; state target, or remove it",
+            "horizon needs target, which is absent; set target, or remove it",
             field="horizon",
         ),
         Rule(
             "!has(self.target) || !has(self.coefficient) || self.coefficient > 0.0",
-            "coefficient 0 stays 0 by whatever it is multiplied; state one above 0, or remove target",
+            "coefficient 0 stays 0 when target scales it; set it above 0, or remove target",
             field="coefficient",
         ),
     )
 
 
 class ValueModel(FrozenModel):
-    """Value model of ppo: what an answer is still worth after each token; default: from the reward model."""
+    """Value model of ppo: expected remaining reward after each token; default: from the reward model."""
 
     from_policy: bool = Field(
-        False, description="true: the starting weights of the model that is trained, with a new head"
+        False, description="true: start from the trained model's starting weights, with a new head"
     )
-    weight: _Weight = Field(0.1, description="of its loss")
-    clip: _Distance = Field(0.2, description="how far a value may move from what it was at the rollout")
+    weight: _Weight = Field(0.1, description="weight of the value loss")
+    clip: _Distance = Field(0.2, description="largest change of a value since the rollout")
 
     rules: ClassVar = (
         *FrozenModel.rules,
         Rule(
             "!self.fromPolicy || (!has(self.uri) && !has(self.run))",
-            "fromPolicy and a folder or a run are both given; the weights come from one of them",
+            "fromPolicy and uri or run are both set; the weights can come from only one of them",
             field="fromPolicy",
         ),
     )
@@ -147,22 +147,22 @@ class ValueModel(FrozenModel):
 class DynamicSampling(ApiModel):
     """Replacement of groups whose rewards are all the same, which teach nothing."""
 
-    enabled: bool = Field(True, description="whether")
+    enabled: bool = Field(True, description="true: replace such groups")
     max_rounds: Annotated[int, Field(ge=1, le=1000)] = Field(
-        10, description="so often at most; then the rollout is trained on as it is"
+        10, description="largest number of rounds; the rollout is then trained on as it is"
     )
 
 
 class Reinforcement(ApiModel):
     """Policy optimisation; steps of a rollout: numIterations x generationBatchSize / globalBatchSize."""
 
-    preset: Preset | None = Field(None, description="of grpo; default: grpo")
+    preset: Preset | None = Field(None, description="grpo: named set of choices; default: grpo")
     num_iterations: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        None, description="how often each answer is trained on; default: 4 with ppo, 1 with grpo"
+        None, description="number of times that each answer is trained on; default: 4 with ppo, 1 with grpo"
     )
     clip: Clip = Clip()
     importance_sampling_level: ImportanceSamplingLevel | None = Field(
-        None, description="default: token, and sequence with gspo"
+        None, description="unit of the ratio to the sampler; default: token, and sequence with gspo"
     )
     aggregation: Aggregation | None = Field(
         None,
@@ -172,30 +172,30 @@ class Reinforcement(ApiModel):
     )
     kl: KlPenalty = KlPenalty()
     reference: ReferenceModel | None = Field(
-        None, description="from which KL is measured; default: the starting weights"
+        None, description="model to which KL is measured; default: the starting weights"
     )
     group_advantage: GroupAdvantage | None = Field(
         None,
-        description="of grpo: groupMean: reward less the group's mean; groupDeviation and batchDeviation:"
-        " that, divided by a deviation; leaveOneOut: less the mean of the others; default: the preset's",
+        description="grpo: groupMean: reward less the group's mean; groupDeviation and batchDeviation:"
+        " divided by a deviation, too; leaveOneOut: less the mean of the others; default: the preset's",
     )
-    dynamic_sampling: DynamicSampling | None = Field(None, description="of grpo; default: with dapo only")
+    dynamic_sampling: DynamicSampling | None = Field(None, description="grpo only; default: with dapo only")
     overlong_tokens: Count | None = Field(
         None,
-        description="of grpo: rewards fall by up to 1 over the last so many tokens before rollout.maxTokens;"
+        description="grpo: number of tokens before rollout.maxTokens over which rewards fall by up to 1;"
         " default: a fifth of it with dapo, otherwise none",
     )
     score_position: ScorePosition | None = Field(
-        None, description="of ppo: the last token, or one place behind it; default: lastToken"
+        None, description="ppo: place of the score: the last token, or one place after it; default: lastToken"
     )
-    gamma: Probability | None = Field(None, description="of ppo: discount of rewards; default: 1")
+    gamma: Probability | None = Field(None, description="ppo: discount of rewards; default: 1")
     gae_lambda: Probability | None = Field(
-        None, description="of ppo: lambda of generalised advantage estimation; default: 0.95"
+        None, description="ppo: lambda of generalized advantage estimation; default: 0.95"
     )
     whitening: bool | None = Field(
-        None, description="of ppo: advantages of a rollout get mean 0 and deviation 1; default: true"
+        None, description="ppo: normalize a rollout's advantages to mean 0, deviation 1; default: true"
     )
     missing_eos_penalty: _Distance | None = Field(
-        None, description="of ppo: what the score of an answer without an end is lowered by; default: 0"
+        None, description="ppo: amount subtracted from the score of an answer without an end; default: 0"
     )
     value: ValueModel | None = None

@@ -27,40 +27,40 @@ class Hang(ApiModel):
     """
 
     factor: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
-        3.0, description="times the 99th percentile of step time"
+        3.0, description="multiple of the 99th percentile of step time"
     )
-    floor_seconds: Seconds = Field(60, description="and at least so long")
+    floor_seconds: Seconds = Field(60, description="lower limit of the bound, in seconds")
     loading_seconds: _Bound = Field(
-        1800, description="while a rank starts, joins the others, loads the model and opens the data"
+        1800, description="limit while a rank starts, joins the others, loads the model and opens the data"
     )
     first_step_seconds: _Bound = Field(
-        1800, description="while a rank has not finished its first step, which may compile"
+        1800, description="limit until a rank finishes its first step, which may compile"
     )
     checkpoint_seconds: _Bound = Field(
-        1800, description="while training waits for a checkpoint, for a diagnosis, or for ranks to end"
+        1800, description="limit while training waits for a checkpoint, for a diagnosis, or for ranks to end"
     )
-    validation_seconds: _Bound = Field(3600, description="while a rank validates")
+    validation_seconds: _Bound = Field(3600, description="limit while a rank validates")
     # Not filled in by the API server: an operator of an earlier release, which reads what it wrote, knows
     # neither. What is absent is filled in by whoever looks for a hang (HangTimeouts.seconds).
     rollout_seconds: _Bound | None = Field(
-        None, description=f"while ranks sample, and no rank finishes a token; absent: {ROLLOUT_SECONDS}"
+        None, description=f"limit while ranks sample and no rank finishes a token; absent: {ROLLOUT_SECONDS}"
     )
     scoring_seconds: _Bound | None = Field(
-        None, description=f"while ranks score samples, and no rank finishes one; absent: {SCORING_SECONDS}"
+        None, description=f"limit while ranks score samples and none is finished; absent: {SCORING_SECONDS}"
     )
 
 
 class Straggler(ApiModel):
     """Threshold of a slow rank: above ratio x median for so many steps."""
 
-    ratio: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(1.5, description="over the median of all ranks")
-    steps: Count = Field(20, description="for so long")
+    ratio: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(1.5, description="times all ranks' median")
+    steps: Count = Field(20, description="number of such steps")
 
 
 class Preflight(ApiModel):
     """Node checks before the first step."""
 
-    enabled: bool = Field(False, description="whether")
+    enabled: bool = Field(False, description="true: check nodes")
 
 
 _CAUSES = [cause.value for cause in Cause]
@@ -72,31 +72,31 @@ class Resilience(ApiModel):
     restart_limits: Annotated[dict[str, Annotated[int, Field(ge=0, le=1_000_000)]], Field(max_length=16)] = (
         Field(
             default_factory=dict,
-            description="restarts allowed by cause of failure, beside the defaults (docs/failures.md)",
+            description="restarts allowed by cause of failure; overrides the defaults in docs/failures.md",
         )
     )
     startup_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
-        1200, description="from the moment all workers are bound to nodes to the first step"
+        1200, description="seconds from the binding of all workers to nodes to the first step"
     )
     gather_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
         1800,
-        description="for which a gang holds nodes while some of its workers have none; then it releases them"
-        " and tries again when there is room. At most 60 s before the first step and after a lost turn",
+        description="seconds to hold nodes while some workers have none; the run then releases them and"
+        " retries when there is room. At most 60 s before the first step and after a lost turn",
     )
     hang: Hang | None = Field(
-        None, description="when ranks that stand still are restarted; default: as below"
+        None, description="bounds after which hanging ranks are restarted; default: its fields' defaults"
     )
     straggler: Straggler | None = None
     preflight: Preflight | None = None
     exclude_nodes: Annotated[list[Label], Field(max_length=256)] = Field(
-        [], description="names of nodes to keep away from"
+        [], description="names of nodes that get no workers"
     )
 
     rules: ClassVar = (
         Rule(
             f"self.restartLimits.all(cause, cause in {_CAUSES})",
-            f"restartLimits has no cause {{self.restartLimits.filter(cause, !(cause in {_CAUSES}))}};"
-            f" causes are {', '.join(Cause)}",
+            f"restartLimits has no cause {{self.restartLimits.filter(cause, !(cause in {_CAUSES}))}}; causes"
+            f" are {', '.join(Cause)}",
             field="restartLimits",
         ),
         unsupported_field("straggler"),

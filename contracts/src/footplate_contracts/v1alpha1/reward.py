@@ -21,7 +21,7 @@ class UserFunction(ApiModel):
 
     name: Annotated[str, Field(min_length=3, max_length=256)] = Field(description="package.module:function")
     secrets: Annotated[list[Name], Field(max_length=16)] = Field(
-        [], description="environment variables from Secrets that it needs, and nobody else gets"
+        [], description="environment variables from Secrets, for this function only"
     )
 
     rules: ClassVar = (
@@ -37,37 +37,37 @@ class NumberMatch(ApiModel):
     """Reward 1 where the last number behind a delimiter equals the reference answer's, otherwise 0."""
 
     delimiter: Annotated[str, Field(min_length=1, max_length=64)] = Field(
-        "####", description="text before it"
+        "####", description="text before the number"
     )
 
 
 class MathVerify(ApiModel):
-    """Reward 1 where the answer and the reference are one in mathematics, otherwise 0."""
+    """Reward 1 where the answer mathematically equals the reference, otherwise 0."""
 
 
 class RegularExpression(ApiModel):
-    """Reward 1 where it is found in the answer, otherwise 0."""
+    """Reward 1 where the answer has a match, otherwise 0."""
 
-    pattern: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="as Python writes one")
+    pattern: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="in Python's syntax")
     full_match: bool = Field(False, description="true: the whole answer must match")
 
 
 class JsonSchema(ApiModel):
-    """Reward 1 where the answer is JSON that its schema allows, otherwise 0."""
+    """Reward 1 where the answer is valid JSON under the schema, otherwise 0."""
 
-    text: Annotated[str, Field(min_length=2, max_length=16_384)] = Field(description="the schema, as JSON")
+    text: Annotated[str, Field(min_length=2, max_length=16_384)] = Field(description="JSON schema, as text")
 
 
 class LengthReward(ApiModel):
-    """Length of an answer, as a share of rollout.maxTokens; or a penalty beyond the wanted length."""
+    """Length of an answer, as a share of rollout.maxTokens; or a penalty beyond tokens."""
 
-    tokens: Count | None = Field(None, description="0 up to here, then falling to -1 at rollout.maxTokens")
+    tokens: Count | None = Field(None, description="0 up to this length, falling to -1 at rollout.maxTokens")
 
 
 class ProgramTests(ApiModel):
     """The share of its tests that a program passes."""
 
-    column: Name = Field("tests", description="of the prompts, which holds them")
+    column: Name = Field("tests", description="column of the prompts with the tests")
 
 
 _KINDS: Final = (
@@ -82,13 +82,13 @@ _KINDS: Final = (
 
 
 class RewardFunction(ApiModel):
-    """A reward; exactly one kind is stated."""
+    """A reward of exactly one kind."""
 
-    name: Label = Field(description="how metrics call it")
-    weight: _Weight = Field(1.0, description="in the sum of rewards; 0: it is reported, and no more")
-    column: Name = Field("answer", description="of the prompts, which holds the reference answer")
+    name: Label = Field(description="name of the reward in metrics")
+    weight: _Weight = Field(1.0, description="weight in the sum of rewards; 0: reported only")
+    column: Name = Field("answer", description="column of the prompts with the reference answer")
     timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
-        60, description="for the answers that it is asked about at once"
+        60, description="time limit for a call, which scores several answers"
     )
     function: UserFunction | None = None
     number: NumberMatch | None = None
@@ -101,12 +101,13 @@ class RewardFunction(ApiModel):
     rules: ClassVar = (
         Rule(
             f"[{', '.join(f'has(self.{kind})' for kind in _KINDS)}].exists_one(stated, stated)",
-            f"reward {{self.name}} must state exactly one of {', '.join(_KINDS[:-1])}",
+            f"reward {{self.name}} must set exactly one of {', '.join(_KINDS[:-1])}",
             field="name",
         ),
         Rule(
             "self.name.matches('^[A-Za-z0-9_./-]{1,55}$')",
-            "name {self.name} must be at most 55 letters, digits and _ . / -; rows call it rewards/name",
+            "name {self.name} must be at most 55 letters, digits and _ . / -; it becomes rewards/NAME in"
+            " metrics",
             field="name",
         ),
         unsupported_field("programTests"),
@@ -124,24 +125,24 @@ class RewardNormalization(StrEnum):
 class Reward(FrozenModel):
     """The reward model, a run of stage reward or a folder with one label, and functions beside it."""
 
-    weight: _Weight | None = Field(None, description="of the reward model in the sum; default: 1")
+    weight: _Weight | None = Field(None, description="weight of the reward model in the sum; default: 1")
     normalization: RewardNormalization | None = Field(
         None,
-        description="of the reward model's scores, by a mean and a deviation. heldOut: of the held-out pairs"
-        " that it was validated on; running: of all answers that were trained on so far; default: heldOut"
-        " with ppo, else none",
+        description="source of the mean and deviation by which the reward model's scores are normalized."
+        " heldOut: the held-out pairs of its validation; running: all answers trained on so far; default:"
+        " heldOut with ppo, else none",
     )
     functions: Annotated[list[RewardFunction], Field(min_length=1, max_length=16)] | None = Field(
-        None, description="rewards that are computed by functions"
+        None, description="rewards computed by functions"
     )
     max_missing_reward_ratio: Probability | None = Field(
         None,
-        description="share of a rollout's samples that may stay without a reward; beyond it the run fails;"
-        " default: 0.1",
+        description="share of a rollout's samples that may lack a reward; above it the run fails; default:"
+        " 0.1",
     )
     centering: Annotated[float, Field(ge=0.0, le=1e6)] | None = Field(
         None,
-        description="of stage reward: weight of the squared sum of both answers' scores, which keeps their"
+        description="stage reward: weight of the squared sum of both answers' scores, which keeps their"
         " mean near 0; default: 0",
     )
 
@@ -150,14 +151,14 @@ class Reward(FrozenModel):
         *(
             forbidden_rule(
                 f"!has(self.{field}) || has(self.uri) || has(self.run)",
-                f"{field} is of the reward model, and neither uri nor run names one; remove it",
+                f"{field} belongs to the reward model, and neither uri nor run is set; remove it",
                 field=field,
             )
             for field in ("weight", "normalization")
         ),
         Rule(
             "!has(self.functions) || self.functions.all(a, self.functions.exists_one(b, b.name == a.name))",
-            "two functions have one name; metrics tell them apart by it",
+            "two functions have the same name; metrics need distinct names",
             field="functions",
         ),
     )
@@ -184,7 +185,7 @@ REWARD_RULES: Final = (
     *(
         forbidden_rule(
             f"self.stage != 'reward' || !has(self.reward) || !has(self.reward.{field})",
-            f"reward.{field} is of stages that reward answers, and stage is reward; remove it",
+            f"reward.{field} is for stages that reward answers, and stage is reward; remove it",
             field=f"reward.{field}",
         )
         for field in _OF_ROLLOUTS
@@ -192,21 +193,21 @@ REWARD_RULES: Final = (
     Rule(
         f"!has(self.reward) || !{NAMES_A_MODEL} || !has(self.reward.functions)"
         " || !self.reward.functions.exists(a, a.name == 'model')",
-        "a function is called model, as the reward model is; give it another name",
+        "a function has the name model, which is the reward model's; rename it",
         field="reward.functions",
     ),
     Rule(
         f"!has(self.reward) || !has(self.reward.functions) || {_SLOW}.size() == 0",
         f"timeoutSeconds {{{_SLOW}[0].timeoutSeconds}} of {{{_SLOW}[0].name}} may pass"
-        f" {{{_SLOW}.map(f, {_CALLS})[0]}} times before an answer is told, and ranks that tell none for"
-        f" resilience.hang.scoringSeconds {{{_HANG}}} are taken to hang; lower timeoutSeconds, or set"
-        f" scoringSeconds above {{{_SLOW}.map(f, f.timeoutSeconds * {_CALLS})[0]}}",
+        f" {{{_SLOW}.map(f, {_CALLS})[0]}} times before an answer is scored, and ranks without a scored"
+        f" answer for resilience.hang.scoringSeconds {{{_HANG}}} count as hanging; lower timeoutSeconds, or"
+        f" set scoringSeconds above {{{_SLOW}.map(f, f.timeoutSeconds * {_CALLS})[0]}}",
         field="reward.functions",
     ),
     forbidden_rule(
         "self.stage != 'reward' || self.training.loss.name == 'crossEntropy'"
         " && self.training.loss.labelSmoothing == 0.0 && self.training.loss.zLoss == 0.0",
-        "stage reward compares scores, and training.loss is of tokens; remove it",
+        "stage reward compares scores, and training.loss is a loss of tokens; remove it",
         field="training.loss",
     ),
     Rule(

@@ -25,22 +25,22 @@ class RolloutParallelism(ApiModel):
 
 
 class Sampling(ApiModel):
-    """Distribution of the next token; values that are not stated leave the model's."""
+    """Distribution of the next token; fields that are not set keep the model's."""
 
     temperature: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
-        1.0, description="what logits are divided by; 0: the likeliest token"
+        1.0, description="divisor of the logits; 0: always the likeliest token"
     )
     top_k: Annotated[int, Field(ge=1, le=16_777_216)] | None = Field(
-        None, description="so many of the likeliest tokens"
+        None, description="number of likeliest tokens to sample from"
     )
     top_p: Probability | None = Field(
-        None, description="the fewest of the likeliest tokens with so much probability together"
+        None, description="probability mass of the likeliest tokens to sample from"
     )
     min_p: Probability | None = Field(
-        None, description="tokens with at least this share of the likeliest one's probability"
+        None, description="smallest probability to sample, relative to the likeliest token's"
     )
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100.0)] | None = Field(
-        None, description="what positive logits of tokens are divided by that stand there already"
+        None, description="divisor of the positive logits of tokens that already occurred"
     )
 
     rules: ClassVar = (
@@ -51,9 +51,9 @@ class Sampling(ApiModel):
 class RolloutOutput(ApiModel):
     """Output of stage generate."""
 
-    uri: Uri = Field(description="a folder for shards, as footplate-trainer pack writes them")
+    uri: Uri = Field(description="folder for shards, as footplate-trainer pack writes them")
     best: Count | None = Field(
-        None, description="so many of a prompt's answers stay, by their reward; default: all"
+        None, description="number of answers per prompt to keep, by reward; default: all"
     )
 
     rules: ClassVar = (hostless_file_rule("uri"),)
@@ -64,34 +64,34 @@ class Rollout(ApiModel):
 
     generation_batch_size: Count | None = Field(
         None,
-        description="answers of one rollout; default: training.globalBatchSize, the least of grpo and ppo",
+        description="answers per rollout; default, and minimum of grpo and ppo: training.globalBatchSize",
     )
     num_generations: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
-        None, description="answers to each prompt of a rollout; default: 8 with grpo, otherwise 1"
+        None, description="answers per prompt in a rollout; default: 8 with grpo, otherwise 1"
     )
-    max_tokens: Count = Field(description="of an answer, its end among them")
+    max_tokens: Count = Field(description="largest number of tokens of an answer, including its end")
     stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)] = Field(
-        [], description="texts that end an answer, beside the model's own ends of text"
+        [], description="texts that end an answer, besides the model's own end tokens"
     )
     sampling: Sampling = Sampling()
     parallelism: RolloutParallelism = RolloutParallelism()
     batch_invariant: bool = Field(
         False,
-        description="log-probabilities are bitwise the same in any batch, and those that training recomputes",
+        description="log-probabilities are bitwise identical in any batch and when training recomputes them",
     )
     cache_tokens: Count | None = Field(
         None,
-        description="tokens whose keys and values a rank holds; default: what answers in flight need, within"
-        " the device's memory",
+        description="tokens whose keys and values a rank caches; default: enough for the answers in flight,"
+        " within device memory",
     )
-    output: RolloutOutput | None = Field(None, description="of stage generate")
+    output: RolloutOutput | None = Field(None, description="output of stage generate")
 
     rules: ClassVar = (
         Rule(
             "!has(self.generationBatchSize) || !has(self.numGenerations) || self.generationBatchSize %"
             " self.numGenerations == 0",
             "generationBatchSize {self.generationBatchSize} is not a multiple of numGenerations"
-            " {self.numGenerations}; each prompt of a rollout has all answers of its group",
+            " {self.numGenerations}; each prompt of a rollout gets numGenerations answers",
             field="generationBatchSize",
         ),
     )

@@ -40,40 +40,38 @@ class Condition(ApiModel):
 
     list_key: ClassVar = "type"
 
-    type: Annotated[str, Field(max_length=64)] = Field(description="what is stated")
+    type: Annotated[str, Field(max_length=64)] = Field(description="type of the condition")
     status: Annotated[str, Field(pattern="^(True|False|Unknown)$", max_length=7)] = Field(
         description="True, False or Unknown"
     )
-    observed_generation: Whole | None = Field(None, description="of the spec that it was stated of")
-    last_transition_time: Time = Field(description="since when")
-    reason: Annotated[str, Field(min_length=1, max_length=64)] = Field(description="one word")
-    message: Text = Field("", description="for a person")
+    observed_generation: Whole | None = Field(None, description="generation of the spec it describes")
+    last_transition_time: Time = Field(description="time of the last change of status")
+    reason: Annotated[str, Field(min_length=1, max_length=64)] = Field(description="CamelCase reason")
+    message: Text = Field("", description="explanation for people")
 
 
 class ProgressStatus(ApiModel):
     """Progress of the training."""
 
     step: Whole = Field(0, description="last finished optimizer step")
-    total_steps: Whole = Field(0, description="steps in all")
+    total_steps: Whole = Field(0, description="total number of steps")
     tokens: Whole = Field(0, description="tokens trained on")
-    loss: float | None = Field(None, description="of that step")
-    percentage: Annotated[float, Field(ge=0.0, le=100.0)] = Field(0.0, description="of the steps")
-    estimated_remaining_seconds: Whole | None = Field(None, description="at the present speed")
-    phase: Label | None = Field(None, description="rollout or scoring, while any rank is at it; else absent")
-    completed_items: Whole | None = Field(
-        None, description="of that phase: tokens sampled, or samples scored"
-    )
-    last_updated_time: Time | None = Field(None, description="when this was seen")
+    loss: float | None = Field(None, description="loss of that step")
+    percentage: Annotated[float, Field(ge=0.0, le=100.0)] = Field(0.0, description="percentage of the steps")
+    estimated_remaining_seconds: Whole | None = Field(None, description="estimate at the current speed")
+    phase: Label | None = Field(None, description="rollout or scoring while any rank is in it; else absent")
+    completed_items: Whole | None = Field(None, description="tokens sampled or samples scored in that phase")
+    last_updated_time: Time | None = Field(None, description="time of the observation")
 
 
 class DataLineage(ApiModel):
     """Data that the run read and wrote, as its ranks reported."""
 
     digest: DataDigest | None = Field(
-        None, description="of the shards that it reads: equal for equal tokens, wherever they lie"
+        None, description="digest of the shards read: equal for equal tokens, wherever stored"
     )
     answers: Digest | None = Field(
-        None, description="of stage generate: SHA-256 of manifest.json in rollout.output.uri, once it stands"
+        None, description="stage generate: SHA-256 of manifest.json in rollout.output.uri, once written"
     )
 
 
@@ -81,21 +79,21 @@ class WorldStatus(ApiModel):
     """The generation that trains, or trained last."""
 
     nodes: Whole = Field(0, description="worker pods")
-    ranks: Whole = Field(0, description="processes")
+    ranks: Whole = Field(0, description="ranks")
     generation: Annotated[str, Field(max_length=32)] = Field("", description="<epoch>.<number>")
     tensor: Whole = Field(1, description="ranks that share each matrix")
     pipeline: Whole = Field(1, description="ranks that share the layers")
     data: Whole = Field(1, description="ranks that share the batch")
-    spares: Whole = Field(0, description="spare pods that are ready to take a place")
+    spares: Whole = Field(0, description="spare pods that are ready to replace a worker")
 
 
 class RetainedCheckpointStatus(ApiModel):
     """A durable checkpoint that retention leaves."""
 
-    step: Whole = Field(description="its step")
+    step: Whole = Field(description="step of the checkpoint")
     generation: Annotated[str, Field(max_length=32)] = Field(description="<epoch>.<number> that committed it")
-    digest: Digest | None = Field(None, description="SHA-256 of its manifest.json, and so of all of it")
-    validation_loss: float | None = Field(None, description="of its weights, if it was taken at that step")
+    digest: Digest | None = Field(None, description="SHA-256 of its manifest.json, which covers all of it")
+    validation_loss: float | None = Field(None, description="loss of its weights, if measured at that step")
 
     @property
     def directory(self) -> str:
@@ -109,32 +107,32 @@ class PromotedCheckpoint(ApiModel):
 
     list_key: ClassVar = "name"
 
-    name: Label = Field(description="of the mark")
-    step: Whole = Field(description="of the checkpoint")
+    name: Label = Field(description="name of the mark")
+    step: Whole = Field(description="step of the checkpoint")
     directory: Annotated[str, Field(max_length=DIRECTORY_LIMIT)] | None = Field(
-        None, description="its directory in checkpoint.uri; absent: it is not among the checkpoints kept"
+        None, description="directory in checkpoint.uri; absent: the checkpoint is not among those kept"
     )
-    digest: Digest | None = Field(None, description="SHA-256 of its manifest.json, and so of all of it")
+    digest: Digest | None = Field(None, description="SHA-256 of its manifest.json, which covers all of it")
 
 
 class CheckpointStatus(ApiModel):
     """The newest durable checkpoint, and the others that retention leaves."""
 
-    latest_step: Whole = Field(description="its step")
-    uri: CheckpointUri = Field(description="its folder")
-    last_committed_time: Time = Field(description="when it was complete")
-    durable: bool = Field(True, description="whether it outlives the nodes")
+    latest_step: Whole = Field(description="step of the checkpoint")
+    uri: CheckpointUri = Field(description="folder of the checkpoint")
+    last_committed_time: Time = Field(description="time of its completion")
+    durable: bool = Field(True, description="true: it survives the loss of the nodes")
     recent_steps: Annotated[list[Whole], Field(max_length=3)] = Field(
         [],
-        description="the last three durable ones, ascending: restart limits count at least since the first",
+        description="last three durable ones, ascending: restart limits count at least since the first",
     )
     kept: Annotated[list[RetainedCheckpointStatus], Field(max_length=MOST_STANDING)] | None = Field(
         None,
-        description="those that retention left, newest first; absent where an earlier trainer does not say",
+        description="checkpoints that retention kept, newest first; absent from earlier trainers",
     )
-    best_step: Whole | None = Field(None, description="of those kept, with the lowest validation loss")
+    best_step: Whole | None = Field(None, description="step of the one with the lowest validation loss")
     promoted: Annotated[list[PromotedCheckpoint], Field(max_length=MOST_PROMOTED)] | None = Field(
-        None, description="checkpoints that bear a mark"
+        None, description="checkpoints with a mark"
     )
 
 
@@ -145,59 +143,59 @@ def _cause(cause: object) -> object:
 class Attempt(ApiModel):
     """A period of training between two interruptions."""
 
-    number: Whole = Field(description="from 1")
-    start: Time = Field(description="when")
-    end: Time | None = Field(None, description="when; absent while it goes on")
+    number: Whole = Field(description="number of the attempt, from 1")
+    start: Time = Field(description="time of its start")
+    end: Time | None = Field(None, description="time of its end; absent while it runs")
     nodes: Whole = Field(0, description="worker pods")
     incarnation: Whole | None = Field(
-        None, description="newest incarnation of any worker when it began; its own pods have later ones"
+        None, description="newest incarnation of any worker at its start; its own pods have later ones"
     )
     generation: Annotated[str, Field(max_length=32)] = Field(
-        "", description="<epoch>.<number> that trained in it; what ended one generation is one interruption"
+        "", description="<epoch>.<number> that trained; the end of a generation is one interruption"
     )
-    start_step: Whole = Field(0, description="where it began")
-    end_step: Whole | None = Field(None, description="where it ended")
+    start_step: Whole = Field(0, description="first step")
+    end_step: Whole | None = Field(None, description="last step")
     cause: Annotated[Cause | None, BeforeValidator(_cause)] = None
-    reason: Annotated[str, Field(max_length=64)] = Field("", description="why it ended, in one word")
-    node: Annotated[str, Field(max_length=253)] = Field("", description="the node to blame")
+    reason: Annotated[str, Field(max_length=64)] = Field("", description="reason of its end, in CamelCase")
+    node: Annotated[str, Field(max_length=253)] = Field("", description="node that caused its end")
     rank: Whole | None = Field(None, description="the first rank that failed")
-    exit_code: int | None = Field(None, description="of that rank")
-    message: Text = Field("", description="for a person")
-    lost_steps: Whole = Field(0, description="steps to be trained again")
+    exit_code: int | None = Field(None, description="exit code of that rank")
+    message: Text = Field("", description="explanation for people")
+    lost_steps: Whole = Field(0, description="steps that must be repeated")
 
 
 class RecentFailures(ApiModel):
     """Failures of one hour before one checkpoint, which still count against restart limits."""
 
-    hour: Time = Field(description="that they happened in, by its beginning")
-    checkpoint_step: Whole = Field(0, description="of the newest durable checkpoint then; 0: there was none")
-    failures: Annotated[dict[str, Whole], Field(max_length=16)] = Field(description="how many, by cause")
+    hour: Time = Field(description="hour of the failures, by its beginning")
+    checkpoint_step: Whole = Field(0, description="step of the newest durable checkpoint then; 0: none")
+    failures: Annotated[dict[str, Whole], Field(max_length=16)] = Field(description="failures by cause")
 
 
 class CoordinatorStatus(ApiModel):
     """The coordinator pod; the API trusts a token of this pod only."""
 
-    pod_name: Name = Field(description="its name")
-    pod_uid: Annotated[str, Field(max_length=64, alias="podUID")] = Field("", description="its uid")
-    address: Annotated[str, Field(max_length=64)] = Field("", description="its IP")
-    epoch: Whole = Field(0, description="grows with every new pod")
+    pod_name: Name = Field(description="name of the pod")
+    pod_uid: Annotated[str, Field(max_length=64, alias="podUID")] = Field("", description="uid of the pod")
+    address: Annotated[str, Field(max_length=64)] = Field("", description="IP address of the pod")
+    epoch: Whole = Field(0, description="number that rises with each new pod")
 
 
 class GatheringStatus(ApiModel):
     """Wait of a run for nodes; absent once every worker is bound to one."""
 
-    since: Time = Field(description="since when the run has waited")
-    turn_time: Time | None = Field(None, description="when its pods were created; absent while it has none")
-    released_time: Time | None = Field(None, description="when it deleted such pods last")
+    since: Time = Field(description="time since which the run has waited")
+    turn_time: Time | None = Field(None, description="time of its pods' creation; absent while it has none")
+    released_time: Time | None = Field(None, description="time at which it last deleted such pods")
     lost_turns: Whole = Field(0, description="turns that ended before all its workers were bound")
 
 
 class NodeStatus(ApiModel):
     """A node with strikes or a bad verdict."""
 
-    name: Label = Field(description="the node")
-    strikes: Whole = Field(0, description="faults held against it")
-    message: Text = Field("", description="the latest")
+    name: Label = Field(description="name of the node")
+    strikes: Whole = Field(0, description="faults counted against it")
+    message: Text = Field("", description="latest fault")
 
 
 class TimeStatus(ApiModel):
@@ -206,83 +204,83 @@ class TimeStatus(ApiModel):
     queued: Duration = Field(0.0, description="waiting for admission")
     starting: Duration = Field(0.0, description="pods, rendezvous, loading")
     productive: Duration = Field(0.0, description="steps that counted")
-    checkpointing: Duration = Field(0.0, description="standing still for a checkpoint")
-    recomputed: Duration = Field(0.0, description="steps that had been trained before")
-    restarting: Duration = Field(0.0, description="after faults")
-    suspended: Duration = Field(0.0, description="at the word of a person or queue")
+    checkpointing: Duration = Field(0.0, description="training blocked by a checkpoint")
+    recomputed: Duration = Field(0.0, description="steps repeated after an interruption")
+    restarting: Duration = Field(0.0, description="recovery after faults")
+    suspended: Duration = Field(0.0, description="suspended by a user or a queue")
 
 
 class TelemetryStatus(ApiModel):
     """Entries that will never be in the run's history: rows, and records of checkpoints."""
 
-    refused: Whole = Field(0, description="that the API will never take")
-    overflowed: Whole = Field(0, description="that a worker had no room for, while nobody took them")
+    refused: Whole = Field(0, description="entries that the API rejects for good")
+    overflowed: Whole = Field(0, description="entries that did not fit into a worker's outbox")
 
 
 class DeviceTime(ApiModel):
     """Time of the devices of all pods by activity, in device-seconds."""
 
     productive: Duration = Field(0.0, description="steps that counted")
-    checkpointing: Duration = Field(0.0, description="standing still for a checkpoint")
-    recomputed: Duration = Field(0.0, description="steps that had been trained before")
+    checkpointing: Duration = Field(0.0, description="training blocked by a checkpoint")
+    recomputed: Duration = Field(0.0, description="steps repeated after an interruption")
     starting: Duration = Field(0.0, description="pods, rendezvous, loading")
-    restarting: Duration = Field(0.0, description="after faults")
-    waiting: Duration = Field(0.0, description="held while the run stands, and spares")
+    restarting: Duration = Field(0.0, description="recovery after faults")
+    waiting: Duration = Field(0.0, description="devices held without training, and spares")
 
 
 class EnergyByMethod(ApiModel):
-    """Joules, with those of cooling (PUE), by the method that found them."""
+    """Joules, including cooling (PUE), by measuring method."""
 
-    counter: Duration = Field(0.0, description="by the devices' energy counters")
-    power: Duration = Field(0.0, description="by samples of the devices' power")
-    rated: Duration = Field(0.0, description="by rated power: of devices, and of the rest of nodes")
+    counter: Duration = Field(0.0, description="measured by the devices' energy counters")
+    power: Duration = Field(0.0, description="measured by power samples of the devices")
+    rated: Duration = Field(0.0, description="estimated from rated power of devices and rest of nodes")
 
 
 class CostStatus(ApiModel):
     """Cost of the run so far; unknown amounts are absent, and never 0."""
 
-    dollars: Duration | None = Field(None, description="nodes x hours x price, of what has a price")
-    kilowatt_hours: Duration | None = Field(None, description="energy, with that of cooling (PUE)")
-    joules: EnergyByMethod | None = Field(None, description="the same energy, by how it was found")
-    carbon_kilograms: Duration | None = Field(None, description="CO2 equivalent, where it was consumed")
+    dollars: Duration | None = Field(None, description="nodes x hours x price, for node time with a price")
+    kilowatt_hours: Duration | None = Field(None, description="energy, including cooling (PUE)")
+    joules: EnergyByMethod | None = Field(None, description="the same energy by method")
+    carbon_kilograms: Duration | None = Field(None, description="CO2 equivalent at the place of consumption")
     method: Annotated[str, Field(max_length=64)] = Field(
-        "", description="how energy was found: shares of counter, power, rated, unknown"
+        "", description="methods behind the energy: shares of counter, power, rated, unknown"
     )
-    devices_only: bool = Field(False, description="the rest of the nodes is not in the energy")
+    devices_only: bool = Field(False, description="true: energy excludes the rest of the nodes")
     carbon_source: Annotated[str, Field(max_length=64)] = Field(
-        "", description="shares of profile, series, zone, world"
+        "", description="sources of the carbon intensity: shares of profile, series, zone, world"
     )
-    node_seconds: Duration = Field(0.0, description="that its pods have held")
-    unpriced_node_seconds: Duration = Field(0.0, description="of them, without a price")
-    estimated_node_seconds: Duration = Field(0.0, description="of them, of pods that nobody saw end")
-    device_seconds: DeviceTime | None = Field(None, description="absent where no pod holds a device")
-    until: Time | None = Field(None, description="up to when it is counted")
+    node_seconds: Duration = Field(0.0, description="node time held by the run's pods")
+    unpriced_node_seconds: Duration = Field(0.0, description="node time without a price")
+    estimated_node_seconds: Duration = Field(0.0, description="node time of pods whose end was not observed")
+    device_seconds: DeviceTime | None = Field(None, description="absent if no pod holds a device")
+    until: Time | None = Field(None, description="end of the time that the amounts cover")
 
 
 class InternalStatus(ApiModel):
-    """Bookkeeping from which the next leader goes on, so that nothing counts twice or is named again."""
+    """Bookkeeping from which the next leader continues, so that nothing counts or is named twice."""
 
     incarnation: Whole = Field(
-        0, description="newest incarnation of any worker; a substitute gets the next, so that no name returns"
+        0, description="newest incarnation of any worker; substitutes get new ones and new names"
     )
     failures_seen: Annotated[str, Field(max_length=64)] = Field(
-        "", description="<epoch>.<number> of the newest failure counted"
+        "", description="newest failure counted, <epoch>.<number>"
     )
     failures_seen_by_cause: Annotated[dict[str, Whole], Field(max_length=16)] = Field(
-        {}, description="of that epoch's coordinator, up to that number"
+        {}, description="failures by cause of that epoch's coordinator, up to that number"
     )
     recent_failures: Annotated[list[RecentFailures], Field(max_length=RECENT_LIMIT)] | None = Field(
         None,
-        description="those of `status.failures` that restart limits count: since the third-newest durable"
-        " checkpoint, and of this hour and the 24 before it at least",
+        description="part of `status.failures` that restart limits count: since the third-newest durable"
+        " checkpoint, and at least of this hour and the 24 before",
     )
     telemetry_seen: Annotated[str, Field(max_length=64)] = Field(
-        "", description="<epoch>.<refused>.<overflowed> of `status.telemetry` by the newest coordinator"
+        "", description="<epoch>.<refused>.<overflowed> of the newest coordinator"
     )
     phase_unobserved_seconds: float = Field(
         0.0,
-        description="seconds of a phase with a deadline that do not count: no operator was there to see, or"
-        " the clocks of two differ by them",
+        description="seconds of a phase with a deadline that do not count, because no operator observed"
+        " them or two clocks differ by them",
     )
 
 
@@ -290,26 +288,26 @@ class TrainingRunStatus(ApiModel):
     """Status of a run, written by the operator alone."""
 
     phase: Phase | None = None  # of those that a newer release added: the nearest
-    observed_generation: Whole | None = Field(None, description="of the spec that was acted upon")
+    observed_generation: Whole | None = Field(None, description="generation of the spec last acted on")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        [], description="what holds, as metav1.Condition; Complete, Failed and Suspended as those of a Job"
+        [], description="conditions, as metav1.Condition; Complete, Failed and Suspended as in a Job"
     )
     progress: ProgressStatus | None = None
     data: DataLineage | None = None
     world: WorldStatus | None = None
     checkpoint: CheckpointStatus | None = None
     attempts: Annotated[list[Attempt], Field(max_length=ATTEMPT_LIMIT)] = Field(
-        [], description="the newest ones"
+        [], description="newest attempts"
     )
     failures: Annotated[dict[str, Whole], Field(max_length=16)] = Field(
-        {}, description="interruptions by cause, in all"
+        {}, description="all interruptions by cause"
     )
-    restarts: Whole = Field(0, description="interruptions in all, beyond the attempts that are listed")
+    restarts: Whole = Field(0, description="number of all interruptions, also before the attempts listed")
     lineage: Annotated[list[LineageEntry], Field(max_length=len(ReferenceField))] | None = Field(
-        None, description="what other runs that the spec names gave to this one; absent until all is resolved"
+        None, description="artifacts of other runs that the spec names; absent until all are resolved"
     )
     followers: Annotated[list[DependentRun], Field(max_length=MOST_FOLLOWERS)] | None = Field(
-        None, description="runs that wait for checkpoints of this one, or stand on them"
+        None, description="runs that wait for checkpoints of this one, or use them"
     )
     coordinator: CoordinatorStatus | None = None
     gathering: GatheringStatus | None = None
@@ -320,21 +318,21 @@ class TrainingRunStatus(ApiModel):
     goodput: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
         None, description="productive share of the wall time since admission"
     )
-    telemetry: TelemetryStatus | None = Field(None, description="absent while nothing is given up")
+    telemetry: TelemetryStatus | None = Field(None, description="telemetry lost; absent if none")
     cost: CostStatus | None = None
-    revision: Annotated[str, Field(max_length=253)] = Field("", description="ControllerRevision in force")
-    replicas: Whole = Field(0, description="worker pods that exist, for the scale subresource")
+    revision: Annotated[str, Field(max_length=253)] = Field("", description="current ControllerRevision")
+    replicas: Whole = Field(0, description="existing worker pods, for the scale subresource")
     selector: Annotated[str, Field(max_length=512)] = Field(
-        "", description="labels of the worker pods, for the scale subresource"
+        "", description="label selector of the worker pods, for the scale subresource"
     )
-    start_time: Time | None = Field(None, description="when it was admitted")
-    completion_time: Time | None = Field(None, description="when it ended")
-    last_transition_time: Time | None = Field(None, description="since when the phase is what it is")
+    start_time: Time | None = Field(None, description="time of admission")
+    completion_time: Time | None = Field(None, description="time of its end")
+    last_transition_time: Time | None = Field(None, description="time of the last change of phase")
     written_by: Annotated[str, Field(max_length=128)] = Field(
         "", description="release of the operator that wrote this status"
     )
     internal: InternalStatus = Field(
-        InternalStatus(), description="the operator's bookkeeping: its fields may change with any release"
+        InternalStatus(), description="operator's bookkeeping, whose fields may change with any release"
     )
 
     def update_internal(self, **fields: object) -> TrainingRunStatus:

@@ -19,8 +19,8 @@ class SinkName(StrEnum):
 class Sink(ApiModel):
     """A further destination of every metric row."""
 
-    name: SinkName = Field(description="who reads it")
-    uri: Uri = Field(description="a folder of this run alone")
+    name: SinkName = Field(description="program that reads the sink")
+    uri: Uri = Field(description="folder for this run only")
 
     rules: ClassVar = (local_path_rule("uri"),)
 
@@ -28,4 +28,4 @@ class Sink(ApiModel):
 class Telemetry(ApiModel):
     """Sinks of metrics beside the API."""
 
-    sinks: Annotated[list[Sink], Field(max_length=8)] = Field([], description="further sinks of metrics")
+    sinks: Annotated[list[Sink], Field(max_length=8)] = Field([], description="destinations of metrics")

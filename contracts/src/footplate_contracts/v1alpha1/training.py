@@ -12,7 +12,7 @@ from footplate_contracts.v1alpha1.types import ApiModel, Count, Probability, Who
 
 
 class Stage(StrEnum):
-    """Stage of a model's life cycle that this run is."""
+    """Stage of the model's life cycle."""
 
     PRETRAIN = "pretrain"
     SFT = "sft"
@@ -37,13 +37,13 @@ class Loss(ApiModel):
     name: Annotated[str, Field(min_length=1, max_length=256)] = Field(
         "crossEntropy", description="crossEntropy, mse, contrastive, or package.module:function"
     )
-    label_smoothing: Probability = Field(0.0, description="probability mass spread over all tokens")
+    label_smoothing: Probability = Field(0.0, description="probability mass to spread over all tokens")
     z_loss: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.0, description="weight of the squared log-normaliser"
     )
 
     temperature: Annotated[float, Field(ge=0.0, le=1000.0)] | None = Field(
-        None, description="of contrastive: what cosines are divided by; 0.05 unless given"
+        None, description="contrastive: divisor of cosine similarities; default: 0.05"
     )
 
     rules: ClassVar = (
@@ -89,17 +89,17 @@ class Optimizer(ApiModel):
     name: OptimizerName = OptimizerName.ADAMW
     learning_rate: Annotated[float, Field(ge=0.0, le=1000.0)] = Field(description="peak, after warm-up")
     betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] | None = Field(
-        None, description="decay of Adam's first and second moment; 0.9 and 0.95 unless given"
+        None, description="decay rates of Adam's first and second moment; default: 0.9 and 0.95"
     )
     epsilon: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
-        None, description="added to the root of Adam's second moment; 1e-8 unless given"
+        None, description="number added to the root of Adam's second moment; default: 1e-8"
     )
-    momentum: Probability | None = Field(None, description="of sgd; 0 unless given")
-    nesterov: bool | None = Field(None, description="momentum of sgd that looks ahead; false unless given")
+    momentum: Probability | None = Field(None, description="sgd: momentum; default: 0")
+    nesterov: bool | None = Field(None, description="sgd: true: Nesterov momentum; default: false")
     weight_decay: Annotated[float, Field(ge=0.0, le=100.0)] | None = Field(
         None,
-        description="decoupled from the gradient with adamw and adafactor, added to it with sgd and adam;"
-        " 0.1 with adamw unless given, otherwise 0",
+        description="weight decay, decoupled from the gradient with adamw and adafactor, added to it with"
+        " sgd and adam; default: 0.1 with adamw, otherwise 0",
     )
 
     rules: ClassVar = (
@@ -110,12 +110,12 @@ class Optimizer(ApiModel):
         allowed_when("nesterov", "name", OptimizerName.SGD),
         Rule(
             "!has(self.betas) || self.betas.all(beta, beta < 1.0)",
-            "betas {self.betas[0]} and {self.betas[1]} must be below 1: a moment of decay 1 never moves",
+            "betas {self.betas[0]} and {self.betas[1]} must be below 1: at 1 a moment never changes",
             field="betas",
         ),
         Rule(
             "!has(self.nesterov) || !self.nesterov || (has(self.momentum) && self.momentum > 0.0)",
-            "nesterov needs a momentum above 0; state momentum, or remove nesterov",
+            "nesterov needs a momentum above 0; set momentum, or remove nesterov",
             field="nesterov",
         ),
     )
@@ -134,10 +134,10 @@ class Schedule(ApiModel):
     """Linear warm-up, then the named shape down to minimumRatio of the peak."""
 
     name: ScheduleName = ScheduleName.COSINE
-    warmup_steps: Whole = Field(0, description="steps of linear rise from 0")
-    minimum_ratio: Probability = Field(0.1, description="end of the decay, as a share of the peak")
+    warmup_steps: Whole = Field(0, description="steps of the linear rise from 0")
+    minimum_ratio: Probability = Field(0.1, description="final learning rate, as a share of the peak")
     decay_share: Probability | None = Field(
-        None, description="of wsd: the part of all steps that the decay at the end takes; 0.2 unless given"
+        None, description="wsd: share of all steps in the final decay; default: 0.2"
     )
 
     rules: ClassVar = (
@@ -157,7 +157,7 @@ class Precision(StrEnum):
 
 
 class ActivationCheckpointing(StrEnum):
-    """Activations that are computed again in the backward pass."""
+    """Activations to recompute in the backward pass."""
 
     NONE = "none"
     SELECTIVE = "selective"
@@ -168,13 +168,13 @@ class Training(ApiModel):
     """Length, batch and optimisation; batch sizes in sequences."""
 
     tokens: Annotated[int, Field(ge=1, le=1_000_000_000_000_000)] | None = Field(
-        None, description="length in tokens, or"
+        None, description="length in tokens, instead of steps; may change while the run trains"
     )
     steps: Count | None = Field(
-        None, description="length in optimizer steps; either may change while the run trains"
+        None, description="length in optimizer steps; may change while the run trains"
     )
     global_batch_size: Count = Field(
-        description="sequences of one optimizer step, whatever the number of processes"
+        description="sequences per optimizer step, regardless of the number of processes"
     )
     micro_batch_size: Count = Field(1, description="sequences that a process computes at once")
     loss: Loss = Loss()
@@ -183,27 +183,27 @@ class Training(ApiModel):
     gradient_clip_norm: Annotated[float, Field(ge=0.0, le=1e9)] = Field(1.0, description="0: no clipping")
     precision: Precision = Precision.FP32
     activation_checkpointing: ActivationCheckpointing = ActivationCheckpointing.NONE
-    compile: bool = Field(False, description="through torch.compile")
-    log_every_steps: Count = Field(10, description="how often a step is written to the log")
+    compile: bool = Field(False, description="true: use torch.compile")
+    log_every_steps: Count = Field(10, description="steps between log lines")
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = Field(
-        0, description="decides initial weights and dropout"
+        0, description="seed of initial weights and dropout"
     )
-    deterministic: bool = Field(False, description="deterministic kernels only; slower")
+    deterministic: bool = Field(False, description="true: deterministic kernels only; slower")
     neftune: Annotated[float, Field(ge=0.0, le=1000.0)] | None = Field(
         None,
-        description="of stage sft: alpha of the noise on embeddings, which is uniform within alpha / root of"
-        " (the document's length x hiddenSize); default: none",
+        description="stage sft: alpha of uniform noise on embeddings, within alpha / root of (the"
+        " document's length x hiddenSize); default: no noise",
     )
 
     rules: ClassVar = (
         Rule(
             "!has(self.tokens) || !has(self.steps)",
-            "tokens {self.tokens} and steps {self.steps} are both given; state the length once, by either",
+            "tokens {self.tokens} and steps {self.steps} are both set; set one of them",
             field="tokens",
         ),
         required_rule(
             "has(self.tokens) || has(self.steps)",
-            "the length of the training is missing; state steps or tokens",
+            "the length of the training is missing; set steps or tokens",
             field="steps",
         ),
         Rule(
@@ -214,8 +214,8 @@ class Training(ApiModel):
         ),
         Rule(
             "!has(self.steps) || self.schedule.warmupSteps <= self.steps",
-            "warmupSteps {self.schedule.warmupSteps} lies beyond the end of the training at"
-            " steps {self.steps}; lower it",
+            "warmupSteps {self.schedule.warmupSteps} is beyond the end of training at steps {self.steps};"
+            " lower it",
             field="schedule.warmupSteps",
         ),
     )

@@ -121,15 +121,15 @@ class TrainingRunSpec(ApiModel):
     resilience: Resilience = Resilience()
     trainer: Trainer = Trainer()
     telemetry: Telemetry | None = None
-    budget: Budget | None = Field(None, description="what it may cost; absent: no limit")
-    queue: Label | None = Field(None, description="a Kueue LocalQueue")
-    priority_class_name: Name | None = Field(None, description="as in a pod")
-    suspend: bool = Field(False, description="true: save a checkpoint, then give all pods back")
-    pod_retention_seconds: Seconds = Field(3600, description="how long ended pods stay for their logs")
+    budget: Budget | None = Field(None, description="cost limits; absent: none")
+    queue: Label | None = Field(None, description="name of a Kueue LocalQueue")
+    priority_class_name: Name | None = Field(None, description="priority class, as in a pod")
+    suspend: bool = Field(False, description="true: save a checkpoint, then release all pods")
+    pod_retention_seconds: Seconds = Field(3600, description="how long ended pods keep their logs")
     ttl_seconds_after_finished: Seconds | None = Field(
         None,
-        description="delete the run itself so long after its end, as a Job's does, once the API has its final"
-        " status",
+        description="seconds after its end at which the run is deleted, as a Job is, once the API has"
+        " stored its final status",
     )
 
     rules: ClassVar = (
@@ -145,13 +145,14 @@ class TrainingRunSpec(ApiModel):
         ),
         Rule(
             "!has(self.initFrom) || !has(self.resumeFrom)",
-            f"initFrom {{{_INIT_FROM}}} and resumeFrom are both given; the weights come from one of them",
+            f"initFrom {{{_INIT_FROM}}} and resumeFrom are both set; the weights can come from only one of"
+            " them",
             field="initFrom",
         ),
         Rule(
             "!has(self.model) || !has(self.model.resizeTokenEmbeddings) || !self.model.resizeTokenEmbeddings"
             " || has(self.initFrom)",
-            "resizeTokenEmbeddings adds rows to the embeddings of initFrom, and there is none; remove it",
+            "resizeTokenEmbeddings adds rows to the embeddings of initFrom, which is not set; remove it",
             field="model.resizeTokenEmbeddings",
         ),
         *(
@@ -169,20 +170,20 @@ class TrainingRunSpec(ApiModel):
         forbidden_rule(
             "self.stage != 'dpo' || !has(self.data.mask)"
             " || (has(self.preference) && self.preference.loss == 'orpo' && self.data.mask != 'assistant')",
-            "of stage dpo, data.mask says which tokens of chosen answers loss orpo makes likelier: all, or"
-            " completion, as packed; remove data.mask {self.data.mask}",
+            "in stage dpo, data.mask is for loss orpo only: all, or completion as packed; remove data.mask"
+            " {self.data.mask}",
             field="data.mask",
         ),
         Rule(
             "self.stage != 'dpo' || !has(self.preference) || self.preference.loss != 'kto'"
             " || self.training.globalBatchSize > 1",
-            "globalBatchSize {self.training.globalBatchSize} leaves no other sample whose answer loss kto"
-            " could put behind a prompt; give 2 or more",
+            "globalBatchSize {self.training.globalBatchSize} has no second sample for the mismatched"
+            " answers of loss kto; use 2 or more",
             field="training.globalBatchSize",
         ),
         forbidden_rule(
             "self.stage != 'dpo' || !has(self.data.overlong) || self.data.overlong != 'cut'",
-            "data.overlong cut is of stage sft: an answer that is compared is not cut; use refuse or drop",
+            "data.overlong cut is for stage sft, since compared answers must be whole; use refuse or drop",
             field="data.overlong",
         ),
         Rule(
@@ -194,7 +195,7 @@ class TrainingRunSpec(ApiModel):
         *(
             forbidden_rule(
                 f"{_NO_CONVERSATIONS} || {right}",
-                f"stage {{self.stage}} learns from samples as they were packed, {but}",
+                f"stage {{self.stage}} uses samples as packed, {but}",
                 field=field,
             )
             for field, right, but in (
@@ -206,14 +207,14 @@ class TrainingRunSpec(ApiModel):
                 (
                     "data.packing",
                     "!self.data.packing.crossDocumentAttention",
-                    "each of which sees itself alone; remove data.packing.crossDocumentAttention",
+                    "which must not attend to each other; remove data.packing.crossDocumentAttention",
                 ),
             )
         ),
         forbidden_rule(
             "!(self.stage in ['sft', 'dpo']) || self.training.loss.name == 'crossEntropy'",
-            "stage {self.stage} learns from samples as they were packed, by crossEntropy, and"
-            " training.loss is {self.training.loss.name}; remove it",
+            "stage {self.stage} uses samples as packed, with crossEntropy, and training.loss is"
+            " {self.training.loss.name}; remove it",
             field="training.loss",
         ),
         *REWARD_RULES,
@@ -252,28 +253,28 @@ class TrainingRunSpec(ApiModel):
         ),
         Rule(
             f"!has(self.model) || self.model.contextLength % ({_SEQUENCE_PIECES}) == 0",
-            "contextLength {self.model.contextLength} cannot be cut into the equal pieces that context"
-            f" {{self.parallelism.context}} x tensor {{{_TENSOR}}} want; give a multiple of"
-            f" {{{_SEQUENCE_PIECES}}}",
+            "contextLength {self.model.contextLength} cannot be split into equal pieces for context"
+            f" {{self.parallelism.context}} x tensor {{{_TENSOR}}}; use a multiple of {{{_SEQUENCE_PIECES}}}",
             field="model.contextLength",
         ),
         Rule(
             f"self.parallelism.context == 1 || !has(self.model) || {_ARCHITECTURE} != 'encoder-decoder'",
-            "parallelism.context {self.parallelism.context} does not suit an encoder-decoder, whose relative"
-            " bias depends on distances in whole sequences; use 1",
+            "parallelism.context {self.parallelism.context} does not work with an encoder-decoder, whose"
+            " relative bias depends on distances in whole sequences; use 1",
             field="parallelism.context",
         ),
         Rule(
             "!(self.parallelism.pipelineSchedule in ['ZBV', 'InterleavedZeroBubble']) || !has(self.model)"
             f" || {_ARCHITECTURE} != 'encoder-decoder'",
-            "pipelineSchedule {self.parallelism.pipelineSchedule} cannot take apart the gradients of an"
-            " encoder-decoder, whose relative bias serves many blocks; use GPipe, 1F1B or Interleaved1F1B",
+            "pipelineSchedule {self.parallelism.pipelineSchedule} cannot split the backward pass of an"
+            " encoder-decoder, whose blocks share a relative bias; use GPipe, 1F1B or Interleaved1F1B",
             field="parallelism.pipelineSchedule",
         ),
         Rule(
             "self.parallelism.context == 1 || !has(self.model) || self.model.dropout.attention == 0.0",
-            "parallelism.context {self.parallelism.context} leaves no rank all weights of a query, from which"
-            " dropout.attention {self.model.dropout.attention} would drop; use context 1, or drop none",
+            "parallelism.context {self.parallelism.context} leaves no rank with all attention weights of a"
+            " query, to which dropout.attention {self.model.dropout.attention} applies; use context 1, or"
+            " set it to 0",
             field="model.dropout.attention",
         ),
         Rule(
@@ -285,16 +286,16 @@ class TrainingRunSpec(ApiModel):
         Rule(
             "!has(self.training.tokens) || !has(self.model)"
             f" || self.training.schedule.warmupSteps <= {_STEPS}",
-            "warmupSteps {self.training.schedule.warmupSteps} lies beyond the end of the training at"
-            f" tokens {{self.training.tokens}}, which are {{{_STEPS}}} steps; lower it",
+            "warmupSteps {self.training.schedule.warmupSteps} is beyond the end of training at tokens"
+            f" {{self.training.tokens}}, which are {{{_STEPS}}} steps; lower it",
             field="training.schedule.warmupSteps",
         ),
         *(
             Rule(
                 f"!has(self.data.masking) || self.data.masking.name != '{masking}'"
                 f" || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == '{architecture}'",
-                f"masking {masking} is for model.architecture {architecture}, and not for"
-                f" {{{_ARCHITECTURE}}}; change one of them, or remove masking",
+                f"masking {masking} is for model.architecture {architecture}, not for {{{_ARCHITECTURE}}};"
+                " change one of them, or remove masking",
                 field="data.masking",
             )
             for masking, architecture in (("mlm", "encoder"), ("span", "encoder-decoder"))
@@ -344,7 +345,7 @@ class TrainingRun(ApiModel):
                 f"{_same_length(length)} || !has(self.spec.training.{length})"
                 " || !has(self.status) || !has(self.status.progress)"
                 f" || self.spec.training.{length} >= self.status.progress.{done}",
-                f"training.{length} {{self.spec.training.{length}}} lies below the progress so far,"
+                f"training.{length} {{self.spec.training.{length}}} is below the progress so far,"
                 f" {{self.status.progress.{done}}}; raise it",
                 field=f"spec.training.{length}",
             )

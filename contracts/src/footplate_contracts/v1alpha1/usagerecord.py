@@ -23,7 +23,7 @@ _Short = Annotated[str, Field(max_length=253)]
 class UsageOwner(ApiModel):
     """The object that owns the pods."""
 
-    kind: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="such as TrainingRun")
+    kind: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="kind, such as TrainingRun")
     namespace: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="its namespace")
     name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="its name")
     uid: Uid = Field(description="its uid")
@@ -32,70 +32,72 @@ class UsageOwner(ApiModel):
 class UsageInterval(ApiModel):
     """A priced quantity over a time: half-open, whole seconds, UTC."""
 
-    profile: _Short = Field("", description="ComputeProfile; empty: none fits")
-    capacity: Capacity = Field(Capacity.ON_DEMAND, description="how the node was bought")
+    profile: _Short = Field("", description="ComputeProfile of the node; empty: no profile matches")
+    capacity: Capacity = Field(Capacity.ON_DEMAND, description="terms of purchase of the node")
     region: _Short = Field("", description="topology.kubernetes.io/region of the Node")
-    provider: _Short = Field("", description="the scheme of the Node's providerID, such as aws")
-    devices: Whole = Field(0, description="accelerators")
+    provider: _Short = Field("", description="scheme of the Node's providerID, such as aws")
+    devices: Whole = Field(0, description="number of accelerators")
     millicores: Whole = Field(0, description="CPU, in thousandths of a core")
-    start: Time = Field(description="the first second")
-    end: Time | None = Field(None, description="the first second after it; absent while it goes on")
-    seen: Time | None = Field(None, description="when it was last seen to go on; absent once it has ended")
-    estimated: bool = Field(False, description="nobody saw it end: the last evidence counts")
+    start: Time = Field(description="first second of the interval")
+    end: Time | None = Field(None, description="first second after the interval; absent while it is open")
+    seen: Time | None = Field(None, description="time last seen open; absent once the interval has ended")
+    estimated: bool = Field(False, description="true: the end was not observed; it is the last evidence")
 
 
 class PowerRating(ApiModel):
-    """The node's power by its profile when the pod was created; absent is unknown."""
+    """The node's power by its profile when the pod was created; absent values are unknown."""
 
     device_watts: Amount | None = Field(None, description="rated power of one device (TDP)")
-    node_watts: Amount | None = Field(None, description="of the node beside its devices")
+    node_watts: Amount | None = Field(None, description="power of the node without its devices")
     power_usage_effectiveness: Annotated[float, Field(ge=1.0, le=10.0)] = Field(
         1.0, description="the data centre's total power over the computers' power"
     )
-    grams_per_kilowatt_hour: Amount | None = Field(None, description="carbon intensity that it states")
-    carbon_zone: Annotated[str, Field(max_length=16)] = Field("", description="zone of the grid")
+    grams_per_kilowatt_hour: Amount | None = Field(None, description="carbon intensity in the profile")
+    carbon_zone: Annotated[str, Field(max_length=16)] = Field("", description="zone of the power grid")
 
 
 class EnergyUsed(ApiModel):
     """Sums since the pod began, as its agent measured them; they only grow."""
 
-    millijoules: Whole = Field(0, description="of all its devices")
-    counter_seconds: Whole = Field(0, description="of a device, known by its energy counter")
-    power_seconds: Whole = Field(0, description="of a device, known by its power")
+    millijoules: Whole = Field(0, description="energy of all its devices")
+    counter_seconds: Whole = Field(0, description="device-seconds measured by energy counters")
+    power_seconds: Whole = Field(0, description="device-seconds measured by power samples")
 
 
 class PodUsage(UsageInterval):
     """Usage of one pod on its node, from its binding until its containers had ended."""
 
-    name: _Short = Field("", description="of the pod")
-    role: Role = Field(description="what it is in its run")
-    attempt: Whole = Field(0, description="of the run, in which it began")
+    name: _Short = Field("", description="name of the pod")
+    role: Role = Field(description="role of the pod in its run")
+    attempt: Whole = Field(0, description="number of the run's attempt in which it started")
     node: Annotated[str, Field(min_length=1, max_length=253)] = Field(
-        description="uid of the Node, or its name where Nodes cannot be seen"
+        description="uid of the Node, or its name if the operator cannot read Nodes"
     )
-    node_devices: Whole = Field(0, description="accelerators of such a node, by the profile; 0: not known")
-    rating: PowerRating | None = Field(None, description="absent: no profile says anything")
-    energy: EnergyUsed | None = Field(None, description="absent: nobody measured it")
+    node_devices: Whole = Field(0, description="accelerators of such a node by its profile; 0: unknown")
+    rating: PowerRating | None = Field(
+        None, description="node's power by its profile; absent if none has any"
+    )
+    energy: EnergyUsed | None = Field(None, description="measured energy; absent when not measured")
 
 
 class NodeUsage(UsageInterval):
     """Lifetime of one Node, from its creation until it was gone."""
 
-    name: _Short = Field(description="of the Node")
+    name: _Short = Field(description="name of the Node")
 
 
 class UsageRecordSpec(ApiModel):
     """Usage of an owner's pods, or of Nodes; entries that have ended do not change."""
 
-    owner: UsageOwner | None = Field(None, description="whose pods they are; absent: they are Nodes")
+    owner: UsageOwner | None = Field(None, description="owner of the pods; absent for Nodes")
     pods: Annotated[dict[Uid, PodUsage], Field(max_length=PODS_LIMIT)] = Field({}, description="by uid")
     nodes: Annotated[dict[Uid, NodeUsage], Field(max_length=PODS_LIMIT)] = Field({}, description="by uid")
-    completed: bool = Field(False, description="its owner has ended and all of it too: nothing will be added")
+    completed: bool = Field(False, description="true: owner and entries have ended; none will be added")
 
     rules: ClassVar = (
         required_rule(
             "has(self.owner) || self.pods.size() == 0",
-            "owner is required where there are pods: say whose they are",
+            "owner is required where there are pods: set the object that owns them",
             field="owner",
         ),
     )

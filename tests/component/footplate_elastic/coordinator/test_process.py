@@ -123,8 +123,8 @@ def test_it_ends_when_told(gang: Gang) -> None:
     ("variable", "value", "says"),
     [
         pytest.param(Env.RUN_CONFIG, "/no/such/file", "cannot be read", id="no config"),
-        pytest.param(Env.COORDINATOR_PORT, "many", "a whole number is right", id="port"),
-        pytest.param(Env.RUN_TOKEN_FILE, "/no/token", "a file that exists is right", id="token"),
+        pytest.param(Env.COORDINATOR_PORT, "many", "must be a whole number", id="port"),
+        pytest.param(Env.RUN_TOKEN_FILE, "/no/token", "must be a file that exists", id="token"),
         pytest.param(Env.TLS_CERTIFICATE_FILE, __file__, "go together", id="certificate without key"),
     ],
 )

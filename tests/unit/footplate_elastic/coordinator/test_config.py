@@ -103,11 +103,11 @@ def test_wrong_directives_are_named(told: Tell, tmp_path: Path, directives: str,
     ("variables", "says"),
     [
         pytest.param({Env.RUN_CONFIG: "/nowhere"}, "RUN_CONFIG is /nowhere, which cannot .*", id="run"),
-        pytest.param({Env.COORDINATOR_PORT: "https"}, "PORT is 'https'; a whole number is right", id="port"),
+        pytest.param({Env.COORDINATOR_PORT: "https"}, "PORT is 'https'; must be a whole number", id="port"),
         pytest.param(
-            {Env.LOG_FORMAT: "xml"}, "is 'xml'; one of logfmt, json, text is right", id="log-format"
+            {Env.LOG_FORMAT: "xml"}, "is 'xml'; must be one of logfmt, json, text", id="log-format"
         ),
-        pytest.param({Env.TLS_KEY_FILE: "/none"}, "FILE is '/none'; a file that exists is right", id="key"),
+        pytest.param({Env.TLS_KEY_FILE: "/none"}, "FILE is '/none'; must be a file that exists", id="key"),
         pytest.param({Env.TLS_KEY_FILE: __file__}, "go together, only one is set", id="no-certificate"),
     ],
 )
