@@ -213,7 +213,7 @@ async def test_a_folder_that_is_missing_is_counted_and_said(
         assert found["last_success_timestamp_seconds"] == 0
         assert (await api.client.get("/readyz")).status_code == 200
     [line] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert line.startswith("no back-up was made: ") and str(tmp_path / "nowhere") in line
+    assert line.startswith("the back-up failed: ") and str(tmp_path / "nowhere") in line
 
 
 async def test_without_a_plan_nothing_is_shown(sqlite_url: str) -> None:

@@ -34,17 +34,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="Environment: FOOTPLATE_DATABASE_URL, FOOTPLATE_BACKUP_FOLDER, FOOTPLATE_BACKUP_KEEP.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("make", help="one more back-up, while the API runs or not; then the oldest go")
-    verbs.add_parser("list", help="those that are there, the newest first")
-    checked = verbs.add_parser("verify", help="whether a back-up is whole, and its schema")
-    restored = verbs.add_parser("restore", help="put a back-up in the database's place; the API must not run")
+    verbs.add_parser("make", help="create a back-up, also while the API runs, and delete the oldest ones")
+    verbs.add_parser("list", help="list the back-ups, newest first")
+    checked = verbs.add_parser("verify", help="check a back-up for damage and print its schema")
+    restored = verbs.add_parser("restore", help="replace the database by a back-up; the API must not run")
     for parser_of_verb in (checked, restored):
-        parser_of_verb.add_argument("file", help="its name in FOOTPLATE_BACKUP_FOLDER, or a path")
-    restored.add_argument("--replace", action="store_true", help="a database that is there is kept beside")
+        parser_of_verb.add_argument("file", help="name of the back-up in FOOTPLATE_BACKUP_FOLDER, or a path")
+    restored.add_argument("--replace", action="store_true", help="rename an existing database first")
     restored.add_argument(
         "--once",
         action="store_true",
-        help="not if that one was restored already, as a pod may start twice; nothing if FILE is empty",
+        help="do nothing if FILE is empty or was restored already, as a pod may start twice",
     )
     return parser.parse_args(argv)
 
@@ -52,14 +52,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _database(settings: ApiSettings) -> Path:
     """Return the SQLite file; raises ValueError if the URL names none."""
     if settings.database_file is None:
-        raise ValueError("FOOTPLATE_DATABASE_URL names no SQLite file, of which alone this makes back-ups")
+        raise ValueError("FOOTPLATE_DATABASE_URL names no SQLite file; other databases have no back-ups here")
     return settings.database_file
 
 
 def _plan(settings: ApiSettings) -> BackupPlan:
     """Return the settings; raises ValueError if no folder is set, or the database is no file."""
     if settings.backups is None:
-        raise ValueError("FOOTPLATE_BACKUP_FOLDER is not set: name the folder of the back-ups")
+        raise ValueError("FOOTPLATE_BACKUP_FOLDER is not set; set it to the folder of the back-ups")
     return settings.backups
 
 
@@ -71,7 +71,7 @@ def _named(settings: ApiSettings, file: str) -> Path:
         return found
     there = list_backups(found.parent) if found.parent.is_dir() else []
     raise UnusableDatabaseFile(
-        f"{found} is not there; {found.parent} has: {', '.join(there) or 'no back-up'}"
+        f"{found} does not exist; {found.parent} has: {', '.join(there) or 'no back-up'}"
     )
 
 
@@ -88,7 +88,7 @@ def _make(settings: ApiSettings) -> str:
 def _list(settings: ApiSettings) -> str:
     folder = _plan(settings).folder
     found = [folder / name for name in list_backups(folder)]
-    return "\n".join(f"{file.name}  {file.stat().st_size} bytes" for file in found) or "no back-up is there"
+    return "\n".join(f"{file.name}  {file.stat().st_size} bytes" for file in found) or "no back-up exists"
 
 
 def _restore(settings: ApiSettings, file: str, replace: bool, once: bool) -> str:
@@ -100,15 +100,15 @@ def _restore(settings: ApiSettings, file: str, replace: bool, once: bool) -> str
     database.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(settings.database_url):
         if once and restoration.was_restored(database, file):
-            return f"{file} was restored before, and is not again: empty api.backup.restoreFrom"
+            return f"{file} was restored before and is not restored again: clear api.backup.restoreFrom"
         found = _named(settings, file)
         done = restoration.restore(
             found, database, list_revisions(scripts()), datetime.now(UTC), replace=replace
         )
         if once:
             restoration.record_restore(database, file)
-    kept = f"; what was there is {done.kept}" if done.kept is not None else ""
-    return f"{database} is {found} now, schema {done.revision}{kept}"
+    kept = f"; the previous database is now {done.kept}" if done.kept is not None else ""
+    return f"{database} was restored from {found}, schema {done.revision}{kept}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,9 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(_list(settings))
             case "verify":
                 found = _named(settings, chosen.file)
-                print(f"{found} is whole, schema {verify(found)}")
+                print(f"{found} is intact, schema {verify(found)}")
             case _ if chosen.once and not chosen.file:
-                print("no back-up is named: nothing is restored")
+                print("FILE is empty: nothing is restored")
             case _:
                 print(_restore(settings, chosen.file, chosen.replace, chosen.once))
     except ValueError as error:

@@ -67,7 +67,7 @@ def _made(database: Path, folder: Path, keep: int, moment: datetime, copied: Cal
         copied()
         revision = verify(partial)
         if revision != expected:
-            raise UnusableDatabaseFile(f"{partial} has the schema {revision}, and {database} had {expected}")
+            raise UnusableDatabaseFile(f"{partial} has the schema {revision}, but {database} had {expected}")
         size = partial.stat().st_size
         partial.rename(file)
     finally:

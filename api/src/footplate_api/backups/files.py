@@ -33,4 +33,4 @@ def require_space(folder: Path, size: int, remedy: str) -> None:
     """Raise InsufficientSpace if the volume of `folder` has less than `size` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise InsufficientSpace(f"{folder} has {free} bytes free, and {size} are needed: {remedy}")
+        raise InsufficientSpace(f"{folder} has {free} bytes free, but {size} are needed: {remedy}")

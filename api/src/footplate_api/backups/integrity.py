@@ -23,7 +23,7 @@ def check_not_in_use(file: Path) -> None:
     log = file.with_name(file.name + "-wal")
     if log.exists():
         raise UnusableDatabaseFile(
-            f"{file} is a database in use: {log.name} beside it holds what it does not"
+            f"{file} is a database in use: {log.name} beside it has changes that it lacks"
         )
 
 
@@ -42,9 +42,9 @@ def verify(file: Path) -> str:
             [found] = connection.execute("PRAGMA integrity_check(1)").fetchone()
             revision = revision_of(connection)
     except sqlite3.DatabaseError as error:
-        raise UnusableDatabaseFile(f"{file} is damaged, or no database: {error}") from None
+        raise UnusableDatabaseFile(f"{file} is damaged or not a database: {error}") from None
     if found != "ok":
         raise UnusableDatabaseFile(f"{file} is damaged: {found}")
     if revision is None:
-        raise UnusableDatabaseFile(f"{file} is no database of Footplate: it has no schema of it")
+        raise UnusableDatabaseFile(f"{file} is not a database of Footplate: it lacks the schema")
     return revision

@@ -26,7 +26,7 @@ _LOG, _SHARED = "-wal", "-shm"
 _NEW: Final = ".restoring"
 _MARK: Final = ".restored"  # holds the name of the back-up that was asked for once
 _MARGIN: Final = 1 << 20
-_ROOM: Final = "what is there is kept beside; delete what an earlier restore kept (*.before-*), or enlarge it"
+_ROOM: Final = "a restore keeps the current database; delete earlier ones (*.before-*), or enlarge the volume"
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ def restore(
     """
     if database.exists() and not replace:
         raise RestoreRefused(
-            f"{database} is there already: with --replace it is kept beside under another name, and the"
-            " back-up takes its place"
+            f"{database} exists already: pass --replace to rename it and put the back-up in its place"
         )
     require_space(database.parent, file.stat().st_size + _MARGIN, _ROOM)
     new = database.with_name(database.name + _NEW)
@@ -68,7 +67,7 @@ def restore(
             )
         if revision not in known and revision != _revision_there(database):
             raise RestoreRefused(
-                f"{file} has the schema {revision} of a newer release, and this one knows those up to"
+                f"{file} has the schema {revision} of a newer release, and this release knows schemas up to"
                 f" {max(known)}: restore it with the image of that release, or an older back-up"
             )
         kept = _keep(database, moment)

@@ -67,7 +67,7 @@ def size_of(database: Path) -> int:
 def _opened(database: Path) -> sqlite3.Connection:
     """Open the database without creating a missing file; raises UnusableDatabaseFile if there is none."""
     if not database.is_file():
-        raise UnusableDatabaseFile(f"{database} is not there, or no file")
+        raise UnusableDatabaseFile(f"{database} does not exist or is not a file")
     address = f"{database.resolve().as_uri()}?mode=rw"
     return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
@@ -89,8 +89,8 @@ def _watch(
             os.fdatasync(descriptor)
         if remaining and (left := free(folder)) < room // _LEFT:
             raise InsufficientSpace(
-                f"{folder} has {left} bytes free, of {room} when the copy began: it was given up, or the"
-                " database would have none left; enlarge that volume"
+                f"{folder} has {left} bytes free, of {room} when the copy began: the copy was aborted to"
+                " leave space for the database; enlarge that volume"
             )
 
     return stepped

@@ -61,7 +61,7 @@ class BackupTask:
             self.metrics.free_bytes.set(shutil.disk_usage(folder).free)
             self.metrics.bytes.set((folder / found).stat().st_size if found else 0)
         except OSError as error:
-            log.warning("the folder of back-ups cannot be looked at", extra=log_fields(error=error))
+            log.warning("the folder of back-ups cannot be read", extra=log_fields(error=error))
             return None
         newest = names.moment_of(found) if found else None
         self.metrics.last_success.set(newest.timestamp() if newest else 0)
@@ -85,12 +85,12 @@ class BackupTask:
                 child.kill()
                 await child.wait()
         if child.returncode == 0:
-            log.info("a back-up was made: %s", said.decode(errors="replace").strip())
+            log.info("created a back-up: %s", said.decode(errors="replace").strip())
             return True
         self.metrics.failures.inc()
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        why = last.removeprefix("footplate-api: ") or f"its process ended with {child.returncode}"
-        log.error("no back-up was made: %s", why)
+        why = last.removeprefix("footplate-api: ") or f"its process exited with code {child.returncode}"
+        log.error("the back-up failed: %s", why)
         return False
 
 
