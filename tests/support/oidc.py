@@ -174,10 +174,10 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 # -- tokens that nobody may be let in with ---------------------------------------------------------
 
 
-NOBODY: Final = "is not valid here"  # Kubernetes' word: the token does not say that it is the issuer's
-UNREADABLE: Final = "no JSON Web Token that can be read"
+NOBODY: Final = "is not valid: it has"  # Kubernetes' word: the token does not say that it is the issuer's
+UNREADABLE: Final = "is not a valid JSON Web Token"
 ALGORITHM: Final = "one of these algorithms: RS256, ES256"
-SIGNATURE: Final = "signature is not"
+SIGNATURE: Final = "signature does not match"
 UNPUBLISHED: Final = "does not publish"
 NUMBER: Final = "must be a number of seconds since 1970"
 
@@ -261,16 +261,16 @@ ELSEWHERE: Final = "http://127.0.0.1:9/keys"
 
 HOSTILE: Final[dict[str, tuple[Make, str]]] = {
     "expired": (lambda issuer, now: claiming(exp=int(now) - 61)(issuer, now), "exp has passed"),
-    "not yet valid": (lambda issuer, now: claiming(nbf=int(now) + 61)(issuer, now), "nbf is still to come"),
-    "of the future": (lambda issuer, now: claiming(iat=int(now) + 61)(issuer, now), "iat is still to come"),
+    "not yet valid": (lambda issuer, now: claiming(nbf=int(now) + 61)(issuer, now), "nbf is in the future"),
+    "of the future": (lambda issuer, now: claiming(iat=int(now) + 61)(issuer, now), "iat is in the future"),
     "of a foreign issuer": (claiming(iss="https://elsewhere.example.com"), NOBODY),
     "of an issuer with a slash": (lambda i, now: claiming(iss=f"{i.url}/")(i, now), NOBODY),
     "of two issuers": (lambda i, now: claiming(iss=[i.url, "https://b"])(i, now), NOBODY),
     "of no issuer": (claiming(iss=None), NOBODY),
     "for another audience": (claiming(aud="another"), "aud does not name this API"),
     "for other audiences": (claiming(aud=["another", "third"]), "aud does not name this API"),
-    "for no audience": (claiming(aud=None), "aud must be a text"),
-    "for a number": (claiming(aud=[1]), "aud must be a text"),
+    "for no audience": (claiming(aud=None), "aud must be a string"),
+    "for a number": (claiming(aud=[1]), "aud must be a string"),
     "for nobody": (claiming(aud=[]), "aud does not name this API"),
     "HS256 by the public key": (symmetric, ALGORITHM),
     "none": (unsigned("none"), ALGORITHM),
@@ -320,17 +320,20 @@ HOSTILE: Final[dict[str, tuple[Make, str]]] = {
     "exp as null": (ending("null"), "exp is missing"),
     "no exp": (claiming(exp=None), "exp is missing"),
     "nbf as a text": (claiming(nbf="soon"), "nbf must be a number"),
-    "nobody's name": (claiming(sub=None), "sub must be a text"),
-    "a name that is empty": (claiming(sub=""), "sub must be a text"),
-    "a name that is a number": (claiming(sub=0), "sub must be a text"),
-    "a name that is an object": (claiming(sub={"name": "root"}), "sub must be a text"),
+    "nobody's name": (claiming(sub=None), "sub must be a string"),
+    "a name that is empty": (claiming(sub=""), "sub must be a string"),
+    "a name that is a number": (claiming(sub=0), "sub must be a string"),
+    "a name that is an object": (claiming(sub={"name": "root"}), "sub must be a string"),
     "a group of Kubernetes": (
         claiming(groups=["a", "system:masters"]),
-        "groups names what begins with system:",
+        "groups has a name with the reserved prefix system:",
     ),
-    "groups that are no texts": (claiming(groups=[["a"]]), "groups must be a text or a list"),
-    "a claim that is required and not there": (claiming(tenant=None), "tenant is not what"),
-    "a claim that is required to be another": (claiming(tenant="another"), "tenant is not what"),
+    "groups that are no texts": (claiming(groups=[["a"]]), "groups must be a string or a list"),
+    "a claim that is required and not there": (claiming(tenant=None), "tenant does not have the required"),
+    "a claim that is required to be another": (
+        claiming(tenant="another"),
+        "tenant does not have the required",
+    ),
     "too long": (
         lambda issuer, now: claiming(pad="a" * LONGEST)(issuer, now),
         f"at most {LONGEST} characters",

@@ -84,7 +84,7 @@ async def test_who_calls_too_often_is_told_when_to_come_back_before_a_body_is_re
         refused = await api.client.post(RUNS, content=body())
         assert refused.status_code == 429 and refused.headers["retry-after"] == "2"
         assert refused.json()["type"] == "urn:footplate:problem:too-many-requests"
-        assert "admin may send 0.5 such requests a second" in refused.json()["detail"]
+        assert "admin may send 0.5 such requests per second" in refused.json()["detail"]
         sent = [(await api.client.post(f"{RUN}/telemetry")).status_code for _ in range(2)]
         sent += [(await api.client.post(f"{RUN}/telemetry", content=body())).status_code]
         assert sent[2] == 429 and 429 not in sent[:2]

@@ -243,7 +243,7 @@ async def test_a_token_for_the_api_server_does_for_components_alone() -> None:
     reviewer = FakeReviewer()
     reviewer.add("scraper", Caller("prometheus"), within(), audience="kubernetes")
     door = authentication(reviewer)
-    with pytest.raises(Unauthenticated, match="not meant for the audience footplate-api"):
+    with pytest.raises(Unauthenticated, match="not for the audience footplate-api"):
         await door.authenticate("Bearer scraper")
     assert (await door.authenticate("Bearer scraper", of_a_component=True)).username == "prometheus"
 

@@ -46,7 +46,7 @@ class Source:
         self.times += 1
         await self.answers.wait()
         if self.away:
-            raise IssuerUnavailable("The OIDC issuer does not give its keys (Fake).")
+            raise IssuerUnavailable("The OIDC issuer does not return its keys (Fake).")
         return self.publisher.usable()
 
 
@@ -143,9 +143,15 @@ def test_who_is_named(given: Mapping[str, Any], said: Mapping[str, Any], name: s
 @pytest.mark.parametrize(
     ("given", "said", "says"),
     [
-        pytest.param({"username_prefix": ""}, {"sub": "system:admin"}, "sub names what", id="system-user"),
-        pytest.param({"username_prefix": "sys"}, {"sub": "tem:admin"}, "sub names what", id="in-two-parts"),
-        pytest.param({"groups_prefix": "sys"}, {"groups": "tem:masters"}, "groups names what", id="a-group"),
+        pytest.param(
+            {"username_prefix": ""}, {"sub": "system:admin"}, "sub has a name with the", id="system-user"
+        ),
+        pytest.param(
+            {"username_prefix": "sys"}, {"sub": "tem:admin"}, "sub has a name with the", id="in-two-parts"
+        ),
+        pytest.param(
+            {"groups_prefix": "sys"}, {"groups": "tem:masters"}, "groups has a name with the", id="a-group"
+        ),
         pytest.param(
             {"username_claim": "email"},
             {"email": "a@b.c", "email_verified": False},
@@ -158,7 +164,7 @@ def test_who_is_named(given: Mapping[str, Any], said: Mapping[str, Any], name: s
             "email_verified is not true",
             id="verified-as-a-text",
         ),
-        pytest.param({"username_claim": "email"}, {}, "email must be a text", id="no-email"),
+        pytest.param({"username_claim": "email"}, {}, "email must be a string", id="no-email"),
     ],
 )
 def test_who_is_not(given: Mapping[str, Any], said: Mapping[str, Any], says: str) -> None:

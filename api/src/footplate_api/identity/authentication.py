@@ -26,8 +26,8 @@ WAITING: Final = 200  # each holds 33 KB meanwhile; of a fleet that nobody knows
 WAIT_SECONDS: Final = 5.0
 _REFUSAL: Final = refusals(
     TooManyTokens,
-    slow="Kubernetes is slow to review tokens; send this one later.",
-    full="{} tokens wait to be reviewed already; send this one later.",
+    slow="Kubernetes is slow to review tokens; retry later.",
+    full="{} tokens wait for their review already; retry later.",
 )
 _TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*", re.ASCII)
 _SCHEME: Final = "bearer"
@@ -81,7 +81,7 @@ class Authentication:
         if found is None:
             meant = " or ".join(self._audiences)
             raise Unauthenticated.refused(
-                f"The bearer token is not valid here: it has ended, or is not meant for the audience {meant}."
+                f"The bearer token is not valid: it has expired, or is not for the audience {meant}."
             )
         return found
 

@@ -36,5 +36,5 @@ def _header(scope: Scope) -> str | None:
     """Return the header Authorization; raises Unauthenticated for several, as none is the right one."""
     found = [value for name, value in scope["headers"] if name == b"authorization"]
     if len(found) > 1:
-        raise Unauthenticated("The request has several headers Authorization: send one.")
+        raise Unauthenticated("The request has several Authorization headers: send one.")
     return found[0].decode("latin-1") if found else None

@@ -104,8 +104,8 @@ class RateLimitMiddleware:
             rate, wait = self._rates.requests, self._requests.take(caller.username)
         if wait > 0.0:
             raise TooManyRequests.wait(
-                f"{caller.username} may send {rate.per_second:g} such requests a second, and {rate.burst} at"
-                " once after a pause; this one was not looked at.",
+                f"{caller.username} may send {rate.per_second:g} such requests per second, in bursts of at"
+                f" most {rate.burst}; this one was not processed.",
                 wait,
             )
 

@@ -19,11 +19,11 @@ _EVERYBODY: Final = "system:authenticated"  # Kubernetes adds it to whoever it k
 
 def caller_from_claims(claims: Mapping[str, Any], oidc: OidcConfig, now: float) -> Caller:
     """Return the caller in `claims` `now`, in seconds since 1970; raises Unauthenticated with the cause."""
-    _hold(claims.get("iss") == oidc.issuer, "iss is not the issuer that is believed here")
+    _hold(claims.get("iss") == oidc.issuer, "iss is not the configured issuer")
     _hold(bool(set(_texts(claims, "aud")) & set(oidc.audiences)), "aud does not name this API")
     _holds_now(claims, now)
     for name, value in oidc.required:
-        _hold(claims.get(name) == value, f"{name} is not what this API requires")
+        _hold(claims.get(name) == value, f"{name} does not have the required value")
     return Caller(_username(claims, oidc), groups=(*_groups(claims, oidc), _EVERYBODY))
 
 
@@ -33,13 +33,13 @@ def _holds_now(claims: Mapping[str, Any], now: float) -> None:
     _hold(ends is not None and now < ends + LEEWAY_SECONDS, "exp has passed")
     for name in ("nbf", "iat"):
         begins = _moment(claims, name)
-        _hold(begins is None or begins - LEEWAY_SECONDS <= now, f"{name} is still to come")
+        _hold(begins is None or begins - LEEWAY_SECONDS <= now, f"{name} is in the future")
 
 
 def _username(claims: Mapping[str, Any], oidc: OidcConfig) -> str:
     name = claims.get(oidc.username_claim)
     if not isinstance(name, str) or not name:
-        raise _wrong(f"{oidc.username_claim} must be a text, which names the user")
+        raise _wrong(f"{oidc.username_claim} must be a string that names the user")
     if oidc.username_claim == "email":
         _hold(claims.get("email_verified", True) is True, "email_verified is not true")
     return _allowed(f"{oidc.username_prefix}{name}", oidc.username_claim)
@@ -53,7 +53,7 @@ def _groups(claims: Mapping[str, Any], oidc: OidcConfig) -> tuple[str, ...]:
 
 
 def _allowed(name: str, claim: str) -> str:
-    _hold(not name.startswith(OF_KUBERNETES), f"{claim} names what begins with {OF_KUBERNETES}")
+    _hold(not name.startswith(OF_KUBERNETES), f"{claim} has a name with the reserved prefix {OF_KUBERNETES}")
     return name
 
 
@@ -62,7 +62,7 @@ def _texts(claims: Mapping[str, Any], name: str) -> tuple[str, ...]:
     said = claims.get(name)
     texts = said if isinstance(said, list) else [said]
     if not all(isinstance(text, str) for text in texts):
-        raise _wrong(f"{name} must be a text or a list of texts")
+        raise _wrong(f"{name} must be a string or a list of strings")
     return tuple(texts)
 
 
@@ -82,4 +82,4 @@ def _hold(right: bool, wrong: str) -> None:
 
 
 def _wrong(what: str) -> Unauthenticated:
-    return Unauthenticated.refused(f"The token is not taken: its claim {what}.")
+    return Unauthenticated.refused(f"The token is refused: its claim {what}.")

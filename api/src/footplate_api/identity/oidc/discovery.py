@@ -38,9 +38,9 @@ class OidcDiscovery:
                 return parse_jwks(await _fetched(session, await self._place(session)))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = type(error).__name__
-            raise IssuerUnavailable(f"The OIDC issuer does not give its keys ({reason}).") from error
+            raise IssuerUnavailable(f"The OIDC issuer does not return its keys ({reason}).") from error
         except ValueError as error:
-            raise IssuerUnavailable(f"The OIDC issuer cannot be believed: {error}.") from error
+            raise IssuerUnavailable(f"The OIDC issuer cannot be trusted: {error}.") from error
 
     async def _place(self, session: aiohttp.ClientSession) -> str:
         said = await _fetched(session, f"{self._issuer.rstrip('/')}{_WELL_KNOWN}")
@@ -48,7 +48,7 @@ class OidcDiscovery:
             raise ValueError("its discovery document names another issuer")
         place = said.get("jwks_uri")
         if not isinstance(place, str) or not is_safe_url(place):
-            raise ValueError("its discovery document names no jwks_uri that begins with https://")
+            raise ValueError("its discovery document has no jwks_uri that begins with https://")
         return place
 
     def _session(self) -> aiohttp.ClientSession:
@@ -72,7 +72,7 @@ async def _fetched(session: aiohttp.ClientSession, url: str) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise ValueError("it answered with no JSON") from None
+        raise ValueError("it did not answer with JSON") from None
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:

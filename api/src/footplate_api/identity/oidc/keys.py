@@ -37,10 +37,10 @@ def parse_jwks(document: Any) -> tuple[JsonWebKey, ...]:
     """
     found = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(found, list):
-        raise ValueError("its keys are no JWK set")
+        raise ValueError("its keys are not a JWK set")
     keys = tuple(key for key in map(_key, found[:MOST]) if key is not None)
     if not keys:
-        raise ValueError("none of its keys can have signed a token")
+        raise ValueError("none of its keys can sign tokens")
     return keys
 
 

@@ -43,11 +43,11 @@ class OidcSettings(BaseSettings):
         if self.oidc_issuer is None:
             given = {"AUDIENCES": self.oidc_audiences, "GROUPS_CLAIM": self.oidc_groups_claim}
             for name, value in given.items():
-                _hold(not value, name, value, "to be left out without FOOTPLATE_OIDC_ISSUER")
+                _hold(not value, name, value, "unset without FOOTPLATE_OIDC_ISSUER")
             return None
         issuer = _issuer(self.oidc_issuer)
         audiences = _split(self.oidc_audiences)
-        _hold(bool(audiences), "AUDIENCES", self.oidc_audiences, "the client ids that tokens are for")
+        _hold(bool(audiences), "AUDIENCES", self.oidc_audiences, "client ids, separated by commas")
         algorithms = _split(self.oidc_algorithms)
         known = bool(algorithms) and set(algorithms) <= set(ALGORITHMS)
         _hold(known, "ALGORITHMS", self.oidc_algorithms, f"one or more of {', '.join(ALGORITHMS)}")
@@ -55,7 +55,7 @@ class OidcSettings(BaseSettings):
             ("USERNAME_PREFIX", self.oidc_username_prefix),
             ("GROUPS_PREFIX", self.oidc_groups_prefix),
         ):
-            _hold(not prefix.startswith(OF_KUBERNETES), name, prefix, f"no prefix of {OF_KUBERNETES}")
+            _hold(not prefix.startswith(OF_KUBERNETES), name, prefix, f"a prefix other than {OF_KUBERNETES}")
         return OidcConfig(
             issuer,
             audiences,

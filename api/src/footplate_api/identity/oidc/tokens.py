@@ -20,7 +20,7 @@ from footplate_api.errors import Unauthenticated
 from footplate_api.identity.oidc.keys import JsonWebKey
 
 _JWS: Final = PyJWS(options={"enforce_minimum_key_length": True})
-_UNREADABLE: Final = "The bearer token is no JSON Web Token that can be read."
+_UNREADABLE: Final = "The bearer token is not a valid JSON Web Token."
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def parse_header(token: str, algorithms: Sequence[str]) -> Header:
     """Return the algorithm and key in the header of `token`; raises Unauthenticated if it is not accepted."""
     said = _object(_decoded(token.partition(".")[0]))
     if "crit" in said or "b64" in said:
-        raise Unauthenticated.refused("The token's header has extensions (crit), which are not taken here.")
+        raise Unauthenticated.refused("The token's header has extensions (crit), which are not supported.")
     algorithm, key = said.get("alg"), said.get("kid")
     if not isinstance(algorithm, str) or algorithm not in algorithms:
         raise Unauthenticated.refused(
@@ -54,7 +54,7 @@ def verify_signature(token: str, keys: Iterable[JsonWebKey], algorithm: str) -> 
         except (PyJWTError, ValueError):
             continue
         return _object(payload)
-    raise Unauthenticated.refused("The token's signature is not that of the key which it names.")
+    raise Unauthenticated.refused("The token's signature does not match the key that its header names.")
 
 
 def _decoded(segment: str) -> bytes:
@@ -81,9 +81,9 @@ def _object(data: bytes) -> dict[str, Any]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name comes twice")
+        raise ValueError("duplicate name")
     return found
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a number in JSON")
