@@ -43,7 +43,9 @@ class ApiMetrics:
         self._gauge = partial(Gauge, registry=self.registry)
         self._counter = partial(Counter, registry=self.registry)
         build = self._gauge(
-            "footplate_api_build_info", "1, with what this API was built from.", ("version", "revision")
+            "footplate_api_build_info",
+            "Always 1; labels are version and revision.",
+            ("version", "revision"),
         )
         build.labels(version("footplate-api"), os.environ.get(Env.REVISION, "")).set(1)
         self._of_requests()
@@ -57,32 +59,32 @@ class ApiMetrics:
         )
         self.request_seconds = Histogram(
             "footplate_api_request_duration_seconds",
-            "Time from request to the end of the answer.",
+            "Time from the request to the end of the response.",
             ("method", "route"),
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.in_flight = self._gauge(
             "footplate_api_requests_in_flight",
-            "Requests that are being answered, streams and slow bodies included.",
+            "Requests in progress, streams and slow bodies included.",
         )
         self.http_connections = self._gauge(
             "footplate_api_connections",
-            "Connections without a request in progress: new, with half a request's head, or idle.",
+            "Connections without a request in progress: new, with incomplete headers, or idle.",
             ("state",),
         )
         self.closed_connections = self._counter(
             "footplate_api_closed_connections",
-            "Connections closed as no request came in time (slow), or others needed their room (crowded).",
+            "Connections closed because no request arrived in time (slow) or a limit was exceeded (crowded).",
             ("reason",),
         )
         self.loop_lag = self._gauge(
             "footplate_api_loop_lag_seconds",
-            "The longest time in the last minute or two in which the API did nothing at all.",
+            "Longest lag of the event loop in the last minute or two.",
         )
         self.audit_refusals_left_out = self._counter(
             "footplate_api_audit_refusals_dropped",
-            "Writes that were refused and not noted in the audit: their callers had too many.",
+            "Refused writes left out of the audit log, as their callers had too many.",
         )
 
     def _of_telemetry(self) -> None:
@@ -92,41 +94,41 @@ class ApiMetrics:
         )
         self.ingest_waiting = self._gauge(
             "footplate_api_ingest_waiting_deliveries",
-            "Batches of telemetry that are read, and wait to be committed.",
+            "Telemetry batches that were read and wait for their commit.",
         )
 
     def _of_the_database(self) -> None:
         self.connections = self._gauge(
             "footplate_api_database_connections",
-            "Connections to the database, of readers and writers, by whether somebody has them.",
+            "Database connections of readers and writers, in use or idle.",
             ("state",),
         )
-        self.database_bytes = self._gauge("footplate_api_database_bytes", "What the database takes.")
+        self.database_bytes = self._gauge("footplate_api_database_bytes", "Size of the database.")
         self.database_free_bytes = self._gauge(
             "footplate_api_database_free_bytes",
-            "Room that the database has left; absent where nobody knows, as of a server without a limit.",
+            "Free space of the database; absent when unknown, as for a server without a limit.",
             ("limit",),
         )
         self.database_full = self._gauge(
             "footplate_api_database_full",
-            "1 while the database has no room for what is to be stored; it can be read all the same.",
+            "1 while the database has no space for writes; reads still work.",
         )
         self.database_crowded = self._gauge(
-            "footplate_api_database_over_quota", "1 while deleting rows makes no room."
+            "footplate_api_database_over_quota", "1 while data other than metric rows exceeds the quota."
         )
 
     def _of_the_mirror(self) -> None:
-        self.mirror_events = self._counter("footplate_api_mirror_events", "Changes of TrainingRuns seen.")
+        self.mirror_events = self._counter("footplate_api_mirror_events", "Changes of TrainingRuns.")
         self.mirror_failures = self._counter(
-            "footplate_api_mirror_failures", "Lists and watches that failed, or could not be stored."
+            "footplate_api_mirror_failures", "Lists and watches that failed or could not be stored."
         )
         self.mirror_last_event = self._gauge(
             "footplate_api_mirror_last_event_timestamp_seconds",
-            "When Kubernetes was last heard of, bookmarks and ends of watches included.",
+            "Time of the last response from Kubernetes, bookmarks and ends of watches included.",
         )
         self.objects_skipped = self._counter(
             "footplate_api_objects_skipped",
-            "Objects of what costs follow from that could not be read, each once for every change of it.",
+            "Unreadable objects that costs depend on, counted once per change of each object.",
             ("kind",),
         )
         for kind in sorted(OF_COSTS):
@@ -144,15 +146,13 @@ class BackupMetrics:
         gauge = partial(Gauge, registry=registry)
         self.last_success = gauge(
             "footplate_api_backup_last_success_timestamp_seconds",
-            "When the newest back-up was made, that is there and was verified; 0 while there is none.",
+            "Time of the newest verified back-up that still exists; 0 without one.",
         )
         self.failures = Counter(
-            "footplate_api_backup_failures", "Back-ups that were due, but not made.", registry=registry
+            "footplate_api_backup_failures", "Scheduled back-ups that failed.", registry=registry
         )
-        self.bytes = gauge("footplate_api_backup_bytes", "What the newest back-up takes.")
-        self.free_bytes = gauge(
-            "footplate_api_backup_free_bytes", "Room that the volume of back-ups has left."
-        )
+        self.bytes = gauge("footplate_api_backup_bytes", "Size of the newest back-up.")
+        self.free_bytes = gauge("footplate_api_backup_free_bytes", "Free space on the volume of back-ups.")
 
 
 NO_LIST: Final = "no list of runs has been read yet"

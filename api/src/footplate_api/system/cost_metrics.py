@@ -124,9 +124,9 @@ def _of_costs(counters: SpendingCounters | None) -> Iterator[str]:
         counters.held, counters.idle, "", "_total", "since this replica began to export", "counter"
     )
     yield from _amounts(month.held, month.idle, "month_to_date_", "", "in this calendar month (UTC)", "gauge")
-    yield head("footplate_costs_dropped", "Pairs of namespace and profile that have no sample of costs.")
+    yield head("footplate_costs_dropped", "Pairs of namespace and profile without a sample of costs.")
     yield f"footplate_costs_dropped {number(max(0, len(counters.held) - GROUPS))}\n"
-    yield head("footplate_costs_counted_timestamp_seconds", "Up to when costs of the month are counted.")
+    yield head("footplate_costs_counted_timestamp_seconds", "Time up to which costs are counted.")
     yield f"footplate_costs_counted_timestamp_seconds {number(month.until)}\n"
 
 
@@ -141,19 +141,19 @@ def _amounts(
     groups = sorted(held.items(), key=lambda group: (-(group[1].dollars or 0.0), group[0]))
     shown = [(_labels(*group), amounts) for group, amounts in sorted(groups[:GROUPS], key=itemgetter(0))]
     for name, what, member in (
-        ("cost_dollars", "cost", 0),
-        ("energy_joules", "consumed", 1),
-        ("carbon_grams", "emitted, as CO2 equivalent,", 2),
+        ("cost_dollars", "Cost", 0),
+        ("energy_joules", "Energy", 1),
+        ("carbon_grams", "CO2 equivalent", 2),
     ):
         yield from _samples(
             f"footplate_{prefix}{name}{suffix}",
-            f"What pods of runs have {what} {period}, by namespace and profile.",
+            f"{what} of runs' pods {period}, by namespace and profile.",
             kind,
             [(labels, _members(amounts)[member]) for labels, amounts in shown],
         )
     yield from _samples(
         f"footplate_{prefix}idle_dollars{suffix}",
-        f"What unallocated nodes have cost {period}, by profile.",
+        f"Cost of unallocated nodes {period}, by profile.",
         kind,
         [(f'{{profile="{escaped(name)}"}}', amounts.dollars) for name, amounts in sorted(idle.items())],
     )
@@ -176,11 +176,11 @@ def _of_pods(pods: Pods | None) -> Iterator[str]:
     if pods is None:
         return
     yield head(
-        "footplate_run_membership_info", "1; a pod that a run has, to join with what others say of pods."
+        "footplate_run_membership_info", "Always 1; a pod of a run, to join with other metrics of pods."
     )
     for labels in _distinct(pods.shown):
         yield f"footplate_run_membership_info{labels} 1.0\n"
-    yield head("footplate_run_pods_dropped", "Pods of runs that are not told of, for want of room.")
+    yield head("footplate_run_pods_dropped", "Pods of runs without a sample, beyond the limit.")
     yield f"footplate_run_pods_dropped {number(pods.left_out)}\n"
 
 

@@ -143,69 +143,67 @@ def _families_of_rows() -> Iterator[RunMetricFamily]:
 
 RUNS: Final = (
     RunMetricFamily("footplate_run_step", "Last finished step.", {"step": ""}),
-    RunMetricFamily("footplate_run_loss", "Loss of that step.", {"loss": ""}),
-    RunMetricFamily("footplate_run_status", "1, with the phase that the run is in.", {"phase": ""}),
+    RunMetricFamily("footplate_run_loss", "Loss of the last finished step.", {"loss": ""}),
+    RunMetricFamily("footplate_run_status", "Always 1; a label has the run's phase.", {"phase": ""}),
     RunMetricFamily(
         "footplate_run_telemetry_dropped_total",
-        "Entries of telemetry that the history will never have: refused, or without room in an outbox.",
+        "Telemetry entries missing in the history: refused by the API, or dropped from a full outbox.",
         {name: f',reason="{name}"' for name in ("refused", "overflowed")},
         type="counter",
     ),
-    RunMetricFamily("footplate_run_progress_ratio", "Steps done of all steps.", {"progress_ratio": ""}),
+    RunMetricFamily("footplate_run_progress_ratio", "Finished share of all steps.", {"progress_ratio": ""}),
     RunMetricFamily(
         "footplate_run_estimated_end_timestamp_seconds",
-        "When its steps will be done at the speed that it had.",
+        "Estimated end of its last step at the speed so far.",
         {"estimated_end": ""},
     ),
     RunMetricFamily(
         "footplate_run_last_step_timestamp_seconds",
-        "When the newest row of its history was written.",
+        "Time of the newest row in its history.",
         {"newest_time": ""},
     ),
     RunMetricFamily(
         "footplate_run_last_sample_timestamp_seconds",
-        "When its ranks were seen last to get on in a rollout, or in scoring; of a run that is at it.",
+        "Time of its last progress in a rollout or in scoring; absent outside of them.",
         {"last_sample": ""},
     ),
     RunMetricFamily(
         "footplate_run_last_checkpoint_timestamp_seconds",
-        "When its newest durable checkpoint was complete.",
+        "Completion time of its newest durable checkpoint.",
         {"last_checkpoint": ""},
     ),
     RunMetricFamily(
         "footplate_run_checkpoint_seconds_total",
-        "How long it has stood still for checkpoints.",
+        "Time in which checkpoints blocked training.",
         {"checkpointing": ""},
         type="counter",
     ),
     RunMetricFamily(
         "footplate_run_goodput_ratio",
-        "Productive share of the time since it was admitted.",
+        "Productive share of the time since admission.",
         {"goodput_ratio": ""},
     ),
-    RunMetricFamily(
-        "footplate_run_restarts_total", "Interruptions in all.", {"restarts": ""}, type="counter"
-    ),
+    RunMetricFamily("footplate_run_restarts_total", "Total interruptions.", {"restarts": ""}, type="counter"),
     RunMetricFamily(
         "footplate_run_last_failure_timestamp_seconds",
-        "When it was last interrupted, by cause; of causes that its listed attempts have.",
+        "Time of its last interruption by each cause among its listed attempts.",
         {"last_failures": ""},
     ),
     RunMetricFamily(
         "footplate_run_cost_dollars_total",
-        "What it has cost, of what has a price.",
+        "Cost of its priced node time.",
         {"dollars": ""},
         type="counter",
     ),
     RunMetricFamily(
         "footplate_run_energy_joules_total",
-        "What it has consumed, by how that was found.",
+        "Energy consumption, by method of measurement.",
         {name: f',method="{name}"' for name in METHODS},
         type="counter",
     ),
     RunMetricFamily(
         "footplate_run_carbon_grams_total",
-        "What that has emitted, CO2 equivalent.",
+        "Emissions of that energy as CO2 equivalent.",
         {"grams": ""},
         type="counter",
     ),
@@ -266,7 +264,7 @@ def _lines(place: int, labels: str, values: tuple[Value, ...]) -> str:
 
 def exposition(shown: ScrapedRuns | None) -> str:
     """Format all metrics of runs; None where another replica exports them."""
-    help_text = "1 on the one replica that exports the gauges of runs."
+    help_text = "1 on the one replica that exports the metrics of runs, else 0."
     exports = head("footplate_api_exports_runs", help_text) + (
         f"footplate_api_exports_runs {number(shown is not None)}\n"
     )
@@ -274,10 +272,10 @@ def exposition(shown: ScrapedRuns | None) -> str:
 
 
 def _parts(shown: ScrapedRuns) -> Iterator[str]:
-    yield head("footplate_runs", "Runs that Kubernetes has, by phase.")
+    yield head("footplate_runs", "Runs in Kubernetes, by phase.")
     for phase, count in sorted((phase or "", count) for phase, count in shown.phases.items()):
         yield f'footplate_runs{{phase="{escaped(phase)}"}} {number(count)}\n'
-    yield head("footplate_runs_dropped", "Runs that should have gauges and have none, for want of room.")
+    yield head("footplate_runs_dropped", "Runs without gauges, beyond the limit.")
     yield f"footplate_runs_dropped {number(shown.left_out)}\n"
     for place, family in enumerate(RUNS):
         yield head(family.name, family.help, family.type)

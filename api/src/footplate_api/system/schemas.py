@@ -17,9 +17,9 @@ class Readiness(Schema):
     """Readiness, which needs only the database: without Kubernetes the history is still served."""
 
     status: str = "ok"
-    database: str = Field("ok", description="ok, or full: it is read, and nothing can be stored")
-    kubernetes: str = Field(description="ok, or degraded: the mirror may be behind, creating may fail")
-    detail: str | None = Field(None, description="what is wrong with either")
+    database: str = Field("ok", description="ok, or full: reads work, writes fail")
+    kubernetes: str = Field(description="ok, or degraded: data may be outdated, creating may fail")
+    detail: str | None = Field(None, description="problem of the database or Kubernetes")
 
 
 class Version(Schema):
@@ -27,4 +27,4 @@ class Version(Schema):
 
     api: str
     contracts: str
-    revision: str | None = Field(description="git revision of the build, where known")
+    revision: str | None = Field(description="git revision of the build, if known")
