@@ -76,11 +76,11 @@ ROUTERS: Final = tuple(
     )
 )  # all that is served
 _TAGS: Sequence[dict[str, str]] = (
-    {"name": "runs", "description": "TrainingRuns: created in Kubernetes, remembered here for good."},
-    {"name": "metrics", "description": "Metric history, one row a step, and samples of steps."},
+    {"name": "runs", "description": "TrainingRuns: created in Kubernetes, stored here permanently."},
+    {"name": "metrics", "description": "Metric history, one row per step, and samples of steps."},
     {"name": "checkpoints", "description": "Durable checkpoints."},
-    {"name": "costs", "description": "Dollars, energy and carbon, and what they are reckoned by."},
-    {"name": "audit", "description": "Who asked for which write, and what came of it."},
+    {"name": "costs", "description": "Dollars, energy and carbon, and the prices and profiles behind them."},
+    {"name": "audit", "description": "Writes through this API, with their callers and results."},
     {"name": "system", "description": "Probes, versions, Prometheus metrics."},
 )
 
@@ -121,7 +121,7 @@ def create_app(context: AppContext) -> FastAPI:
     app = _Application(
         title="Footplate",
         summary="History, metrics and REST access for TrainingRuns",
-        description="Errors are problem+json (RFC 9457) with the wrong field, its value and what is right.",
+        description="Errors are problem+json (RFC 9457) with the wrong field, its value and what it must be.",
         version=version("footplate-api"),
         openapi_tags=list(_TAGS),
         # As they are: FastAPI would make each of an included router anew when it is asked for first.

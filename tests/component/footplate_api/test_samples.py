@@ -170,7 +170,7 @@ async def test_texts_are_cut_and_made_fit_whoever_sent_them(api: Api) -> None:
 async def test_a_step_is_asked_for_or_a_page(api: Api) -> None:
     await created(api)
     answer = await api.client.get(f"{GPT}/samples", params={"step": 1, "cursor": "3"})
-    assert answer.status_code == 422 and "cursor=3 must be absent where step=1 is given" in answer.text
+    assert answer.status_code == 422 and "cursor=3 must be absent with step=1" in answer.text
 
 
 @pytest.mark.any_database

@@ -20,23 +20,23 @@ class AttemptQuery(PageQuery):
 class AttemptRecord(Schema):
     """Training between two interruptions, as the run's status reported it."""
 
-    number: int = Field(description="from 1")
+    number: int = Field(description="number of the attempt, from 1")
     start: datetime | None
-    end: datetime | None = Field(description="null while it goes on, or where nobody was told")
-    nodes: int = Field(description="worker pods")
-    incarnation: int | None = Field(description="newest incarnation of any worker when it began")
-    generation: str = Field(description="<epoch>.<number> that trained in it")
+    end: datetime | None = Field(description="null while the attempt runs, or if no end was reported")
+    nodes: int = Field(description="number of worker pods")
+    incarnation: int | None = Field(description="newest incarnation of any worker at the start")
+    generation: str = Field(description="<epoch>.<number> that trained in the attempt")
     start_step: int
     end_step: int | None
     cause: str | None = Field(
-        description="why it ended; a newer operator may know causes that this one does not"
+        description="cause of the end; a newer operator may report causes that this API does not know"
     )
     reason: str
-    node: str = Field(description="the node to blame")
-    rank: int | None = Field(description="the first rank that failed")
-    exit_code: int | None = Field(description="of that rank")
+    node: str = Field(description="name of the node at fault")
+    rank: int | None = Field(description="first rank that failed")
+    exit_code: int | None = Field(description="exit code of that rank")
     message: str
-    lost_steps: int = Field(description="steps to be trained again")
+    lost_steps: int = Field(description="number of steps to train again")
 
 
 class AttemptHole(Schema):
@@ -52,7 +52,7 @@ class AttemptList(Schema):
     run_uid: str
     items: list[AttemptRecord]
     holes: list[AttemptHole] = Field(
-        description="of the whole run: a status holds the newest twenty attempts, and more than that came to"
-        " pass between two looks"
+        description="gaps in the attempts of the whole run: a status lists only the newest twenty, and more"
+        " ended between two updates of it"
     )
     next_cursor: str | None = Field(description="null on the last page")

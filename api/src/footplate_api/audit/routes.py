@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1", tags=["audit"], **ROUTER)
 
 @router.get(
     "/audit",
-    summary="Who asked for which write, newest first",
+    summary="Audit log of writes, newest first",
     dependencies=[require_right("list", everywhere=True)],
     responses=raises(DatabaseUnavailable),
 )

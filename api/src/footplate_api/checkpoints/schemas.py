@@ -15,20 +15,20 @@ class CheckpointQuery(PageQuery):
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
     limit: int = Field(100, ge=1, le=1000)
-    removed: bool = Field(False, description="also those that retention has removed since")
+    removed: bool = Field(False, description="also checkpoints that retention removed")
 
 
 class CheckpointItem(Schema):
     """A committed checkpoint."""
 
     step: int
-    uri: str = Field(description="the committed directory; empty where only its removal was told")
+    uri: str = Field(description="committed directory; empty if only its removal was reported")
     committed_at: datetime
     bytes: int
     seconds_blocked: float
     seconds_total: float
-    generation: str | None = Field(description="<epoch>.<number> that committed it; null where unknown")
-    removed_at: datetime | None = Field(description="when retention removed it; null while it is there")
+    generation: str | None = Field(description="<epoch>.<number> that committed it; null if unknown")
+    removed_at: datetime | None = Field(description="time when retention removed it; null while it exists")
 
 
 class CheckpointList(Schema):

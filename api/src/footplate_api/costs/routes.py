@@ -33,7 +33,7 @@ router = APIRouter(prefix="/v1", tags=["costs"], **ROUTER)
 
 @router.get(
     "/namespaces/{namespace}/runs/{name}/cost",
-    summary="What a run has cost",
+    summary="Cost of a run",
     response_model=RunCost,
     dependencies=[require_right("get", named=True)],
     responses=raises(RunNotFound, DatabaseUnavailable, CostsBusy),
@@ -48,8 +48,8 @@ async def read_run_cost(
 ) -> Response:
     """Return dollars, energy and carbon of a run, by attempt and, with `pods=true`, by pod.
 
-    The numbers are those of the run's `status.cost`, computed from the stored usage: also for a run that is
-    gone from Kubernetes, or that came and went while this API was down.
+    The numbers are those of the run's `status.cost`, computed from the stored usage: also for a run that
+    was deleted from Kubernetes, or that was created and deleted while this API was down.
     """
     body = await costs.get_run_cost(namespace, name, query, unix_second(context.now()), caller.username)
     return Response(body, media_type="application/json")
@@ -72,7 +72,7 @@ async def list_costs(
 ) -> Response:
     """List the costs of the runs that the caller may list, in any namespace.
 
-    With `idle=true&formerNamespaces=true` all rows together are what the nodes cost, to the nano-dollar
+    With `idle=true&formerNamespaces=true` the rows add up to the cost of the nodes, to the nano-dollar
     before they are rounded.
     """
     asked = service.resolve_query(query, context.now())

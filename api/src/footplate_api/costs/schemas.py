@@ -22,26 +22,26 @@ class CostQuery(QueryParameters):
         Dimension.NAMESPACE.value,
         max_length=1000,
         pattern=r"^[^\x00]+$",
-        description=f"one or several of {_NAMES} and `label:KEY`, separated by commas; `owner` is who asked"
-        " for the run here",
+        description=f"one or more of {_NAMES} and `label:KEY`, separated by commas; `owner` is the user who"
+        " created the run through this API",
     )
     since: Counted | None = Field(
-        None, alias="from", description="the first second; default: the beginning of the month of `to`"
+        None, alias="from", description="first second; default: the start of the month of `to`"
     )
-    until: Counted | None = Field(None, alias="to", description="the first second after; default: now")
+    until: Counted | None = Field(None, alias="to", description="end, exclusive; default: now")
     step: str | None = Field(
         None,
         max_length=20,
         pattern=r"^[^\x00]+$",
-        description="`hour`, `day`, `week`, `month`, or seconds; default: all of the time is one",
+        description="`hour`, `day`, `week`, `month`, or seconds; default: one step for the whole window",
     )
     idle: bool = Field(
-        False, description="also what nobody held of nodes; for who may list the runs of all namespaces"
+        False, description="also unallocated node time; requires the right to list the runs of all namespaces"
     )
     share_idle: bool = Field(
         False,
-        description="share what nobody held out among those who held such nodes meanwhile, by how much each"
-        " held; rows of kind `idle` are what is left; for who may list the runs of all namespaces",
+        description="distribute unallocated node time over the groups that used such nodes meanwhile, by use;"
+        " rows of kind `idle` are the rest; requires the right to list the runs of all namespaces",
     )
     former_namespaces: FormerNamespaces = False
 
@@ -51,32 +51,34 @@ class RunCostQuery(QueryParameters):
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
-    pods: bool = Field(False, description="also each pod, of 10,000 at most")
+    pods: bool = Field(False, description="also the cost of each pod, for at most 10,000 pods")
 
 
 class CostRow(Schema):
     """Cost of one group in one part of time; null means unknown, not zero."""
 
     kind: CostKind = Field(
-        description="what runs held; `idle`: what nobody held; `adjustment`, `idleAdjustment`: what prices"
-        " that were written after a month had ended changed about it"
+        description="`usage`: node time of runs; `idle`: unallocated node time; `adjustment`,"
+        " `idleAdjustment`: changes of a closed month's cost by prices that were written after its end"
     )
     since: Moment = Field(serialization_alias="from")
     until: Moment = Field(serialization_alias="to")
-    at: Moment | None = Field(description="when an adjustment was written")
-    group: dict[str, str | None] = Field(description="by the dimensions that were asked for")
-    dollars: float | None = Field(description="of what has a price; four decimal places")
+    at: Moment | None = Field(description="time when the adjustment was written")
+    group: dict[str, str | None] = Field(description="values of the requested dimensions")
+    dollars: float | None = Field(description="cost of priced node time; four decimal places")
     kilowatt_hours: float | None
-    carbon_kilograms: float | None = Field(description="CO2 equivalent, where it was consumed")
-    node_seconds: float | None = Field(description="of whole nodes")
-    unpriced_node_seconds: float | None = Field(description="of them, without a price")
-    estimated_node_seconds: float | None = Field(description="of them, of pods that nobody saw end")
-    device_seconds: int | None
-    coordinator_dollars: float | None = Field(description="of `dollars`, for coordinators")
-    idle_dollars: float | None = Field(
-        description="beside `dollars`: its share of what nobody held, where `shareIdle` asks for it"
+    carbon_kilograms: float | None = Field(description="CO2 equivalent at the place of consumption")
+    node_seconds: float | None = Field(description="seconds of whole nodes")
+    unpriced_node_seconds: float | None = Field(description="part of `nodeSeconds` without a price")
+    estimated_node_seconds: float | None = Field(
+        description="part of `nodeSeconds` of pods with an estimated end"
     )
-    idle_node_seconds: float | None = Field(description="of whole nodes, for which `idleDollars` are")
+    device_seconds: int | None
+    coordinator_dollars: float | None = Field(description="part of `dollars` for coordinators")
+    idle_dollars: float | None = Field(
+        description="share of idle cost, not part of `dollars`; null without `shareIdle`"
+    )
+    idle_node_seconds: float | None = Field(description="seconds of whole nodes that `idleDollars` covers")
 
 
 class CostTable(Schema):
@@ -84,7 +86,7 @@ class CostTable(Schema):
 
     since: Moment = Field(serialization_alias="from")
     until: Moment = Field(serialization_alias="to")
-    counted_until: Moment = Field(description="what goes on is counted up to this second")
+    counted_until: Moment = Field(description="time up to which running pods are counted")
     group_by: list[str]
     step: str | None
     rows: list[CostRow]
@@ -105,13 +107,13 @@ class Amounts(Schema):
     kilowatt_hours: float | None
     joules: Joules | None
     carbon_kilograms: float | None
-    method: str = Field(description="how energy was found: shares of counter, power, rated, unknown")
-    devices_only: bool = Field(description="the rest of the nodes is not in the energy")
-    carbon_source: str = Field(description="shares of profile, series, zone, world")
+    method: str = Field(description="methods of measuring energy: shares of counter, power, rated, unknown")
+    devices_only: bool = Field(description="true if energy excludes the rest of the nodes")
+    carbon_source: str = Field(description="sources of intensity: shares of profile, series, zone, world")
     node_seconds: float
     unpriced_node_seconds: float
     estimated_node_seconds: float
-    held_device_seconds: float = Field(description="seconds of a device that the pods held")
+    held_device_seconds: float = Field(description="device-seconds allocated to the pods")
 
 
 class DeviceSeconds(Schema):
@@ -138,10 +140,10 @@ class PodCost(Amounts):
     name: str
     role: str
     attempt: int
-    node: str = Field(description="uid of the Node, or its name where nobody could see Nodes")
+    node: str = Field(description="uid of the Node, or its name if Nodes were not readable")
     start: Moment
-    end: Moment | None = Field(description="null while it goes on")
-    estimated: bool = Field(description="nobody saw it end: the last evidence counts")
+    end: Moment | None = Field(description="null while the pod runs")
+    estimated: bool = Field(description="true if its end was not observed: the last evidence counts")
 
 
 class MonthCost(Schema):
@@ -149,7 +151,7 @@ class MonthCost(Schema):
 
     since: Moment = Field(serialization_alias="from")
     until: Moment = Field(serialization_alias="to")
-    dollars: float | None = Field(description="null: nobody had said a price")
+    dollars: float | None = Field(description="null without a price")
 
 
 class CostAdjustment(Schema):
@@ -175,19 +177,19 @@ class RunCost(Schema):
     namespace: str
     name: str
     uid: str
-    counted_until: Moment = Field(description="what goes on is counted up to this second")
-    total: Amounts = Field(description="of all its pods")
-    coordinator: Amounts = Field(description="of it, of coordinators: they cost only what has a price")
-    device_seconds: DeviceSeconds | None = Field(description="null where the operator has not told it")
+    counted_until: Moment = Field(description="time up to which running pods are counted")
+    total: Amounts = Field(description="amounts of all pods")
+    coordinator: Amounts = Field(description="part of `total` for coordinators, only what has a price")
+    device_seconds: DeviceSeconds | None = Field(description="null if the operator has not reported it")
     attempts: list[AttemptCost]
-    pods: list[PodCost] | None = Field(description="null unless asked for")
+    pods: list[PodCost] | None = Field(description="null unless requested")
     months: list[MonthCost]
     adjustments: list[CostAdjustment]
-    tokens: int = Field(description="that the run has trained")
+    tokens: int = Field(description="tokens that the run has trained on")
     per_million_tokens: Ratio | None = Field(description="null before the first token")
     checkpoints: int = Field(
-        description="durable ones, those that are removed included; of more than 10,000 the newest"
+        description="durable checkpoints, removed ones included; at most the newest 10,000"
     )
     per_checkpoint: Ratio | None = Field(
-        description="null before the first one, and from 10,000 on, as older ones are forgotten"
+        description="null before the first checkpoint, and from 10,000 on, as older ones are not counted"
     )

@@ -14,7 +14,7 @@ from footplate_api.serialization.schemas import QueryParameters
 class CreateOptions(QueryParameters):
     """Query parameter for a dry run; a misspelt name is refused, so that nothing is created by mistake."""
 
-    dry_run: bool = Field(False, description="only ask what would come of it: nothing is created")
+    dry_run: bool = Field(False, description="return the object as it would be, without creating it")
 
 
 Creating = Annotated[CreateOptions, Query()]

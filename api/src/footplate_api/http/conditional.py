@@ -15,10 +15,10 @@ from footplate_api.http.openapi import Responses
 from footplate_api.serialization.schemas import Schema
 
 IfNoneMatch = Annotated[
-    str | None, Header(max_length=8192, description="tags of what the caller has; `*` for anything")
+    str | None, Header(max_length=8192, description="ETags of responses that the caller has; `*` for any")
 ]
 _TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
-_HEADERS: Final = {"ETag": {"description": "for If-None-Match", "schema": {"type": "string"}}}
+_HEADERS: Final = {"ETag": {"description": "value for If-None-Match", "schema": {"type": "string"}}}
 
 
 def etag_response(answer: Schema | bytes, if_none_match: str | None) -> Response:
@@ -44,5 +44,5 @@ def has(if_none_match: str, tag: str) -> bool:
 def with_etag_responses(responses: Responses) -> Responses:
     """Return a route's `responses` with the ETag header and the 304."""
     found: dict[str, Any] = responses.get(200, {})
-    unchanged = {"description": "The caller has it: it named its tag", "headers": _HEADERS}
+    unchanged = {"description": "Not modified: If-None-Match has the current ETag", "headers": _HEADERS}
     return {**responses, 200: {**found, "headers": {**found.get("headers", {}), **_HEADERS}}, 304: unchanged}

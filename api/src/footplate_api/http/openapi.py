@@ -38,15 +38,15 @@ ROUTER: Final[dict[str, Any]] = {"generate_unique_id_function": attrgetter("name
 _SCHEMAS: Final = "#/components/schemas/"
 _PROBLEM: Final = f"{_SCHEMAS}Problem"
 _RETRY_AFTER: Final = {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 0}}
-_ALLOW: Final = {"description": "the methods that the path has", "schema": {"type": "string"}}
+_ALLOW: Final = {"description": "allowed methods of the path", "schema": {"type": "string"}}
 _BEARER: Final = "bearer"
 _SCHEME: Final = {
     "type": "http",
     "scheme": "bearer",
-    "description": "of Kubernetes, for an audience of this API, or of the OIDC issuer that it was told",
+    "description": "token of Kubernetes for an audience of this API, or of the configured OIDC issuer",
 }
 _SINCE: Final = {
-    "description": "only while Kubernetes is not heard of: since when what changes there is not known here",
+    "description": "time of the last news from Kubernetes; absent while the API follows its changes",
     "schema": {"type": "string", "examples": ["2026-01-31T12:00:00+00:00", "unknown"]},
 }
 # FastAPI's own answer to what is invalid: ours has another form.

@@ -24,8 +24,8 @@ class ProblemField(BaseModel):
     """Wrong field of a request."""
 
     field: str = Field(examples=["body.rows[3].metrics.loss"])
-    value: str | None = Field(None, description="what was given, cut after 200 characters")
-    message: str = Field(description="what would be right")
+    value: str | None = Field(None, description="value of the request, cut after 200 characters")
+    message: str = Field(description="what the value must be")
 
 
 class Problem(BaseModel):
@@ -34,8 +34,8 @@ class Problem(BaseModel):
     type: str = Field(examples=["urn:footplate:problem:run-not-found"])
     title: str
     status: int
-    detail: str = Field(description="a sentence for a person")
-    requestId: str = Field(description="also in the log and in the header X-Request-Id")
+    detail: str = Field(description="human-readable explanation")
+    requestId: str = Field(description="id of the request, as in the log and in the header X-Request-Id")
     errors: list[ProblemField] = Field([], max_length=MOST_FIELDS)
 
 

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["runs"
 
 @router.get(
     "/lineage",
-    summary="What a run stands on, and what stands on it",
+    summary="Ancestors and descendants of a run",
     dependencies=[require_right("list")],
     responses=raises(RunNotFound, DatabaseUnavailable),
 )

@@ -22,14 +22,14 @@ class LineageQuery(QueryParameters):
 class LineageReference(Schema):
     """Reference from one run to another: resolved once, when the run was admitted."""
 
-    depth: int = Field(description="references between it and the run that was asked for; 1 is its own")
-    run_uid: str = Field(description="of the run that names the other")
-    field: str = Field(description="of its spec: initFrom, reward, preference.reference, data, ...")
-    uid: str = Field(description="of the run that is named")
+    depth: int = Field(description="number of references to the requested run, from 1")
+    run_uid: str = Field(description="uid of the referring run")
+    field: str = Field(description="field of its spec: initFrom, reward, preference.reference, data, ...")
+    uid: str = Field(description="uid of the referenced run")
     name: str
-    step: int | None = Field(description="of its checkpoint; null where it gave data")
-    uri: str = Field(description="the directory")
-    digest: str | None = Field(description="SHA-256 of its manifest, and so of all of it; null where unknown")
+    step: int | None = Field(description="step of the referenced checkpoint; null for data")
+    uri: str = Field(description="referenced directory")
+    digest: str | None = Field(description="SHA-256 of its manifest, and so of its content; null if unknown")
 
 
 class LineageRun(Schema):
@@ -38,25 +38,23 @@ class LineageRun(Schema):
     uid: str
     name: str
     stage: str | None
-    phase: str | None = Field(description="as it was seen last; null also of a run that was never seen")
-    deleted_at: datetime | None = Field(description="when it was noticed that Kubernetes has it no more")
-    data: list[str] = Field(description="where the data sets lie that its spec names")
+    phase: str | None = Field(description="last known phase; null also for an unknown run")
+    deleted_at: datetime | None = Field(description="time when the API noticed its deletion")
+    data: list[str] = Field(description="locations of the data sets in its spec")
     data_digest: str | None = Field(
-        description="of the shards that its ranks read, equal for equal tokens wherever they lie; null until"
-        " they told it"
+        description="digest of the shards that its ranks read, equal for equal tokens at any location; null"
+        " until the ranks report it"
     )
-    path: str | None = Field(
-        description="of this API, for all that is known of it; null of a run that was never seen"
-    )
+    path: str | None = Field(description="path of the run in this API; null for a run that the API never saw")
 
 
 class RunLineage(Schema):
     """Ancestors and descendants of a run; deleted runs appear as the API last saw them."""
 
     run_uid: str
-    ancestors: list[LineageReference] = Field(description="upwards, the nearest first")
-    descendants: list[LineageReference] = Field(description="downwards, the nearest first")
-    runs: list[LineageRun] = Field(description="each once, the one that was asked for first")
+    ancestors: list[LineageReference] = Field(description="references to ancestors, nearest first")
+    descendants: list[LineageReference] = Field(description="references by descendants, nearest first")
+    runs: list[LineageRun] = Field(description="each run once, the requested run first")
     truncated: bool = Field(
-        description=f"there is more: beyond {MOST} references in a direction, or {DEPTH} from run to run"
+        description=f"true if there are more than {MOST} references in a direction or {DEPTH} from run to run"
     )

@@ -63,17 +63,17 @@ class MetricQuery(QueryParameters):
         None,
         ge=1,
         le=LARGEST,
-        description="only multiples of it and the last; default: what fits into `limit`",
+        description="stride: only its multiples and the last step; default: what fits into `limit`",
     )
     names: list[ColumnName] | None = Field(
         None,
-        description="columns, and names of further numbers, separated by commas; default: all",
+        description="names of columns and of `values`, separated by commas; default: all",
         examples=["loss,time"],
     )
-    limit: int = Field(DEFAULT_ROWS, ge=10, le=MOST_ROWS, description="most rows of one answer")
+    limit: int = Field(DEFAULT_ROWS, ge=10, le=MOST_ROWS, description="maximum number of rows in a response")
     cursor: StepCursor | None = None
     superseded: bool = Field(
-        False, description="instead, the rows that are no history any more: of a future that was given up"
+        False, description="return only the rows that training discarded when it restarted from a checkpoint"
     )
 
     @field_validator("names", mode="before")
@@ -89,7 +89,7 @@ class MetricQuery(QueryParameters):
         if self.to_step is not None and self.to_step < self.from_step:
             raise ValueError(f"to={self.to_step} must be at least from={self.from_step}")
         if self.superseded and self.every is not None:
-            raise ValueError(f"every={self.every} must be absent: superseded rows are shown one by one")
+            raise ValueError(f"every={self.every} must be absent: superseded rows are not thinned")
         return self
 
     def page(self) -> MetricQuery:
@@ -106,23 +106,23 @@ class Hole(Schema):
     """Steps that were trained and have no row: it was lost before the API had stored it."""
 
     from_step: int = Field(alias="from")
-    to_step: int = Field(alias="to", description="inclusive")
+    to_step: int = Field(alias="to", description="last step, inclusive")
 
 
 class HistoryPart(Schema):
     """Columns of equal length, in order of steps; a column that was not requested is absent.
 
-    From `stepSeconds` on, null stands for what a step did not measure, and a column
+    From `stepSeconds` on, null is a value that a step did not measure, and a column
     that no step has measured is absent too.
 
     NaN and infinities are the strings "NaN", "Infinity", "-Infinity".
     """
 
     run_uid: str
-    every: int = Field(description="the stride that was used")
-    next_cursor: str | None = Field(None, description="absent on the last page")
+    every: int = Field(description="stride of the rows")
+    next_cursor: str | None = Field(None, description="cursor of the next page; absent on the last page")
     holes: list[Hole] | None = Field(
-        None, description="at most 100 of the asked part, whatever the page; absent where there is none"
+        None, description="at most 100 gaps in the requested range, equal on all pages; absent without gaps"
     )
     step: list[int]
 
@@ -146,6 +146,6 @@ MetricHistory: Final = create_model(
     **_FIELDS,
     values=(
         dict[str, list[Number | None]] | None,
-        Field(None, description="the further numbers by name; null where a step has none of that name"),
+        Field(None, description="further numbers by name; null if a step has none of that name"),
     ),
 )

@@ -11,11 +11,11 @@ _TEXTS: Final[dict[str, Any]] = {"type": "object", "additionalProperties": {"typ
 _NAME: Final = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 _METADATA: Final[dict[str, Any]] = {
     "type": "object",
-    "description": "As any object of Kubernetes has it; `name` or `generateName` is needed.",
+    "description": "Metadata of a Kubernetes object; `name` or `generateName` is required.",
     "properties": {
         "name": {"type": "string", "minLength": 1, "maxLength": 253, "pattern": _NAME},
-        "generateName": {"type": "string", "maxLength": 253, "description": "the beginning of a name"},
-        "namespace": {"type": "string", "description": "absent, or that of the path"},
+        "generateName": {"type": "string", "maxLength": 253, "description": "prefix of a generated name"},
+        "namespace": {"type": "string", "description": "absent, or the namespace in the path"},
         "labels": _TEXTS,
         "annotations": _TEXTS,
     },

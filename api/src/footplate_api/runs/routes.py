@@ -62,8 +62,8 @@ Visible = Annotated[NamespaceFilter, Depends(_visible)]
 IdempotencyKey = Annotated[
     str | None,
     idempotency_key(
-        "a text that only this request has: sent again with it within 24 hours, it creates no second run and"
-        " is answered as it was"
+        "unique key of the request: a repeated request with it within 24 hours creates no second run and"
+        " gets the first response"
     ),
 ]
 
@@ -110,7 +110,7 @@ _OF_A_RUN = (
     "read_run_cost",
 )
 _ITS_NAMESPACE = {"namespace": "$response.body#/items/0/namespace"}
-_PREVIEW: Responses = {200: {"model": RunPreview, "description": "The run as it would be: of `dryRun`"}}
+_PREVIEW: Responses = {200: {"model": RunPreview, "description": "Run as it would be created, for `dryRun`"}}
 
 
 @router.post(
@@ -182,7 +182,7 @@ async def get_run(
     session: Reading,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Return the live run of this name, else the newest deleted one; `uid` picks a certain one."""
+    """Return the live run of this name, else the newest deleted one; `uid` selects a run."""
     found = await service.detail(session, namespace, name, query.uid, query.former_namespaces)
     return conditional.etag_response(found, if_none_match)
 
@@ -200,6 +200,6 @@ async def delete_run(
 ) -> None:
     """Delete the TrainingRun in Kubernetes; its history stays here.
 
-    With `uid`, a younger run of the same name is left alone (409).
+    With `uid`, a newer run of the same name is not deleted (409).
     """
     await writer.delete_run(namespace, name, query.uid)

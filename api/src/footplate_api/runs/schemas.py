@@ -78,25 +78,25 @@ class RunQuery(QueryParameters):
     stage: Stage | None = Field(None, description="only runs of this stage")
     profile: _Property | None = Field(None, description="only runs with this `spec.compute.profile`")
     queue: _Property | None = Field(None, description="only runs with this `spec.queue`")
-    requested_by: _Property | None = Field(None, description="only runs that this user asked for here")
+    requested_by: _Property | None = Field(None, description="only runs that this user created here")
     label_selector: Annotated[str, AfterValidator(_selector)] | None = Field(
         None,
         max_length=2000,
-        description="only runs with such labels, as `kubectl get -l` takes it: `team=a,tier notin (x,y)`",
+        description="only runs with these labels, as for `kubectl get -l`: `team=a,tier notin (x,y)`",
     )
-    created_from: Instant | None = Field(None, description="only runs made then or later")
-    created_to: Instant | None = Field(None, description="only runs made before")
-    ended_from: Instant | None = Field(None, description="only runs that ended then or later")
-    ended_to: Instant | None = Field(None, description="only runs that ended before")
-    include_deleted: bool = Field(False, description="also runs that Kubernetes has no more")
+    created_from: Instant | None = Field(None, description="only runs created at this time or later")
+    created_to: Instant | None = Field(None, description="only runs created before this time")
+    ended_from: Instant | None = Field(None, description="only runs that ended at this time or later")
+    ended_to: Instant | None = Field(None, description="only runs that ended before this time")
+    include_deleted: bool = Field(False, description="also runs that were deleted from Kubernetes")
     former_namespaces: FormerNamespaces = False
     sort: RunSort = Field(
         RunSort.NEWEST,
-        description="the order; runs that have not ended come where those would that end after all others",
+        description="sort order; unfinished runs sort as if they ended after all others",
     )
-    limit: int = Field(50, ge=1, le=500, description="runs a page")
+    limit: int = Field(50, ge=1, le=500, description="runs per page")
     cursor: str | None = Field(
-        None, max_length=LONGEST, description="nextCursor of the page before, of the same query"
+        None, max_length=LONGEST, description="nextCursor of the previous page of the same query"
     )
 
     def filters_json(self) -> str:
@@ -122,7 +122,7 @@ class RunSummary(Schema):
     uid: str
     namespace: str
     namespace_uid: str | None = Field(
-        description="uid of the namespace that it was made in; null where that was never seen"
+        description="uid of the run's namespace; null if the API never saw the namespace"
     )
     name: str
     stage: str | None
@@ -133,14 +133,14 @@ class RunSummary(Schema):
     loss: float | None
     created_at: datetime
     ended_at: datetime | None = Field(
-        description="when it came to its end or was deleted; null while it has not. Of a run that was found"
-        " missing, the last sign of its life"
+        description="time when the run ended or was deleted; null before. For a run that was found missing,"
+        " its last sign of life"
     )
     end_estimated: Annotated[bool, BeforeValidator(bool)] = Field(
-        description="endedAt is only the last sign of its life"
+        description="true if endedAt is only the last sign of life"
     )
     deleted_at: datetime | None = Field(
-        description="when it was noticed that Kubernetes has it no more; it may have ended long before"
+        description="time when the API noticed its deletion from Kubernetes; it may have ended long before"
     )
 
 
@@ -149,7 +149,7 @@ class RunDetail(RunSummary):
 
     generation: int
     resource_version: int
-    seen_at: datetime = Field(description="when the mirror last stored a change")
+    seen_at: datetime = Field(description="time when the API last stored a change")
     labels: dict[str, str]
     annotations: dict[str, str]
     spec: dict[str, Any]
@@ -166,16 +166,16 @@ class RunList(Schema):
 class HourlyEstimate(Schema):
     """Estimated cost of each hour with all nodes, spares included; null is unknown."""
 
-    nodes: int | None = Field(description="that are held: workers and spares")
-    dollars: float | None = Field(description="by the price in force")
+    nodes: int | None = Field(description="allocated nodes: workers and spares")
+    dollars: float | None = Field(description="cost at the current price")
     kilowatt_hours: float | None = Field(
-        description="of the devices at their rated power, and of the rest of the nodes where the profile"
+        description="energy of the devices at their rated power, and of the rest of the nodes if the profile"
         " states it, times the data centre's PUE"
     )
     carbon_kilograms: float | None
-    devices_only: bool | None = Field(description="the rest of the nodes is not in the energy")
+    devices_only: bool | None = Field(description="true if energy excludes the rest of the nodes")
     carbon_rank: IntensitySource | None = Field(
-        description="where the intensity is from: the profile, a series, the mean of a zone, of the world"
+        description="source of the carbon intensity: the profile, a series, the mean of a zone, of the world"
     )
     carbon_source: str | None
 
@@ -187,5 +187,5 @@ class RunPreview(Schema):
     name: str
     labels: dict[str, str]
     annotations: dict[str, str]
-    spec: dict[str, Any] = Field(description="with all defaults")
+    spec: dict[str, Any] = Field(description="spec with all defaults")
     hourly: HourlyEstimate

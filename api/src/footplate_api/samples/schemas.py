@@ -23,17 +23,17 @@ class SampleQuery(PageQuery):
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
-    step: Step | None = Field(None, description="of this step alone; default: the newest that have samples")
+    step: Step | None = Field(None, description="only of this step; default: the newest steps with samples")
     prompt: int | None = Field(
-        None, ge=0, le=LARGEST, description="only answers to the prompt of this number"
+        None, ge=0, le=LARGEST, description="only answers to the prompt with this number"
     )
-    limit: int = Field(1, ge=1, le=MOST_STEPS, description="most steps of one answer")
+    limit: int = Field(1, ge=1, le=MOST_STEPS, description="maximum number of steps in a response")
 
     @model_validator(mode="after")
     def one_way(self) -> SampleQuery:
         """Refuse `cursor` together with `step`, as a single step has no pages."""
         if self.step is not None and self.cursor is not None:
-            raise ValueError(f"cursor={self.cursor} must be absent where step={self.step} is given")
+            raise ValueError(f"cursor={self.cursor} must be absent with step={self.step}")
         return self
 
 
@@ -44,23 +44,23 @@ class SampleItem(Schema):
     client that displays it must escape it.
     """
 
-    prompt: int = Field(description="its number in the run's data, in each epoch the same")
-    sibling: int = Field(description="which of the answers to this prompt")
+    prompt: int = Field(description="number of the prompt in the run's data, the same in each epoch")
+    sibling: int = Field(description="number of the answer among those to the prompt")
     prompt_text: str
     answer_text: str
-    tokens: int = Field(description="of the answer, its end among them")
-    end: str | None = Field(description="end, stop or length; null where nobody drew them")
-    rewards: dict[str, Number] = Field(description="what each reward gave, unweighted")
-    reward: Number | None = Field(description="their weighted sum; null where there is none")
-    advantage: Number | None = Field(description="as the step learnt from it; null where there is none")
+    tokens: int = Field(description="tokens of the answer, end token included")
+    end: str | None = Field(description="end, stop or length; null if the answer was not generated")
+    rewards: dict[str, Number] = Field(description="unweighted value of each reward")
+    reward: Number | None = Field(description="weighted sum of the rewards; null without rewards")
+    advantage: Number | None = Field(description="advantage that the step trained with; null without one")
 
 
 class StepSamples(Schema):
     """Samples of a step."""
 
     step: int
-    generation: str = Field(description="<epoch>.<number> that trained it")
-    samples: list[SampleItem] = Field(description=f"at most {MOST}, in the order in which they are shown")
+    generation: str = Field(description="<epoch>.<number> that trained the step")
+    samples: list[SampleItem] = Field(description=f"at most {MOST} samples, in display order")
 
 
 class SampleList(Schema):

@@ -22,15 +22,13 @@ LARGEST: Final = 2**63 - 1  # what a column for whole numbers holds
 Namespace = Annotated[str, Field(max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 RunName = Annotated[str, Field(max_length=253, pattern="^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
 Uid = Annotated[
-    str, Field(max_length=64, pattern="^[-0-9A-Za-z]+$", description="a certain run of this name")
+    str, Field(max_length=64, pattern="^[-0-9A-Za-z]+$", description="uid of one of the runs with this name")
 ]
-FormerNamespaces = Annotated[
-    bool, Field(description="also runs of earlier namespaces that had this name and were deleted")
-]
+FormerNamespaces = Annotated[bool, Field(description="also runs of deleted namespaces with this name")]
 Step = Annotated[int, Field(ge=0, le=LARGEST)]
 StepCursor = Annotated[
     str,
-    Field(pattern="^(0|[1-9][0-9]{0,17})$", description="nextCursor of the page before"),
+    Field(pattern="^(0|[1-9][0-9]{0,17})$", description="nextCursor of the previous page"),
 ]
 """Number of the step or attempt at which a page ends, or a page of a history begins."""
 

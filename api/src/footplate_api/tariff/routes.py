@@ -40,8 +40,7 @@ LIMIT: Final = 64 * 1024  # bytes of a price
 IdempotencyKey = Annotated[
     str | None,
     idempotency_key(
-        "a text that only this request has: sent again with it, it enters no second price and is answered"
-        " with the first"
+        "unique key of the request: a repeated request with it creates no second price and returns the first"
     ),
 ]
 
@@ -71,14 +70,14 @@ async def _keeps_the_book(context: Contextual) -> None:
 
 router = APIRouter(prefix="/v1", tags=["costs"], **ROUTER)
 
-_PREVIEW: Responses = {200: {"model": PriceItem, "description": "The entry as it would be: of `dryRun`"}}
+_PREVIEW: Responses = {200: {"model": PriceItem, "description": "Entry as it would be created, for `dryRun`"}}
 
 
 @router.post(
     "/prices",
     status_code=status.HTTP_201_CREATED,
     response_model=PriceItem,
-    summary="Enter a price into the book",
+    summary="Create a price",
     dependencies=[require_right("update", PROFILES, everywhere=True), Depends(_keeps_the_book)],
     openapi_extra=bodies.openapi_request_body(PriceSubmission),
     responses=raises(
@@ -101,7 +100,7 @@ async def create_price(answer: Annotated[Response, Depends(_enter)]) -> Response
 
 @router.get(
     "/prices",
-    summary="The price book",
+    summary="List of prices",
     dependencies=[require_right("list", PROFILES, everywhere=True)],
     responses=raises(DatabaseUnavailable),
 )
@@ -112,7 +111,7 @@ async def list_prices(query: Annotated[PriceQuery, Query()], session: Reading) -
 
 @router.get(
     "/profiles",
-    summary="What nodes of each profile cost, draw and emit",
+    summary="Prices, power and carbon intensity of all profiles",
     dependencies=[require_right("list", PROFILES, everywhere=True)],
     responses=raises(DatabaseUnavailable),
 )
@@ -127,7 +126,7 @@ async def list_profiles(
 
 @router.get(
     "/profiles/{name}",
-    summary="What nodes of a profile cost, draw and emit",
+    summary="Prices, power and carbon intensity of a profile",
     dependencies=[require_right("get", PROFILES, named=True, everywhere=True)],
     responses=raises(ProfileNotFound, DatabaseUnavailable),
 )

@@ -25,7 +25,7 @@ _FIRST, _LAST = 1970, 9998  # years
 
 def _in_time(moment: datetime) -> datetime:
     if not _FIRST <= moment.year <= _LAST:
-        raise ValueError(f"must be in the years {_FIRST} to {_LAST}")
+        raise ValueError(f"must be between the years {_FIRST} and {_LAST}")
     return moment
 
 
@@ -44,34 +44,32 @@ class PriceSubmission(Schema):
 
     profile: Name = Field(description="ComputeProfile of the nodes")
     capacity: Capacity | None = Field(
-        None, description="how they are bought; default: as the entry says that is superseded, else OnDemand"
+        None, description="how the nodes are bought; default: as in the superseded entry, else OnDemand"
     )
-    provider: _Short = Field("", description="for people, such as aws")
+    provider: _Short = Field("", description="informational, such as aws")
     region: _Short | None = Field(
         None,
-        description="topology.kubernetes.io/region; empty: those that have no entry of their own; default: as"
-        " the entry says that is superseded, else empty",
+        description="topology.kubernetes.io/region; empty: regions without an entry of their own; default:"
+        " as in the superseded entry, else empty",
     )
     dollars_per_node_hour: Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9)] = Field(
-        description="of one node for one hour; at most nine decimal places"
+        description="price of one node for one hour; at most nine decimal places"
     )
-    effective_from: Counted | None = Field(
-        None, description="the first second in which it holds; default: now"
-    )
+    effective_from: Counted | None = Field(None, description="first second in force; default: now")
     effective_to: Counted | None = Field(
-        None, description="the first second in which it does not any more; default: until a later one begins"
+        None, description="first second not in force; default: until a later one begins"
     )
-    source: _Long = Field("", description="where the price is from")
+    source: _Long = Field("", description="source of the price")
     supersedes: Name | None = Field(
-        None, description="id of the entry that this one takes the place of, as if that had never been"
+        None, description="id of the entry that this one replaces from its beginning"
     )
 
 
 class PriceQuery(QueryParameters):
     """Filters of a list of prices."""
 
-    profile: Name | None = Field(None, description="only of this ComputeProfile")
-    at: Counted | None = Field(None, description="only what is in force in this second")
+    profile: Name | None = Field(None, description="only entries of this ComputeProfile")
+    at: Counted | None = Field(None, description="only entries in force in this second")
 
 
 class PriceItem(Schema):
@@ -84,12 +82,12 @@ class PriceItem(Schema):
     region: str
     dollars_per_node_hour: float
     effective_from: Moment
-    effective_to: Moment | None = Field(description="null: until a later one begins")
+    effective_to: Moment | None = Field(description="null: until a later entry begins")
     source: str
     created_by: str
     created_at: Moment
     supersedes: str | None
-    superseded_by: str | None = Field(description="by which it never was")
+    superseded_by: str | None = Field(description="id of the entry that replaces this one from its beginning")
 
 
 class PriceList(Schema):
@@ -105,7 +103,7 @@ class CarbonItem(Schema):
     region: str
     grams_per_kilowatt_hour: float
     rank: IntensitySource = Field(
-        description="where it is from: the profile, a series, the mean of a zone, of the world"
+        description="source of the intensity: the profile, a series, the mean of a zone, of the world"
     )
     source: str
 
@@ -123,15 +121,15 @@ class ProfileItem(Schema):
     """Prices, power and carbon intensity of a profile's nodes; null is unknown."""
 
     name: str
-    product: str | None = Field(description="of its devices; null: it has none")
+    product: str | None = Field(description="product name of the devices; null without devices")
     devices: int
     device_watts: float | None = Field(description="rated power of one device (TDP)")
     node_watts: float | None = Field(
-        description="of the node beside its devices; null: they alone are counted"
+        description="power of a node without its devices; null: energy counts the devices only"
     )
     power_usage_effectiveness: float
-    prices: list[PriceItem] = Field(description="in force now, by capacity and region")
-    carbon: list[CarbonItem] = Field(description="now, for each place in which there are nodes of it")
+    prices: list[PriceItem] = Field(description="prices in force now, by capacity and region")
+    carbon: list[CarbonItem] = Field(description="current carbon intensity at each location of such nodes")
     nodes: list[NodesItem]
 
 

@@ -70,6 +70,6 @@ async def ingest_telemetry(
     """Store metric rows under (run uid, generation, step), checkpoints under (run uid, step), idempotently.
 
     Only the run's coordinator may send it, by the token of its pod; no other right permits it.
-    The API sends the receipt once everything is durable; it states how long to gather before the next batch.
+    The API sends the receipt once everything is durable; it states how long to wait before the next batch.
     """
     return await ingest.receive(sender, body)
