@@ -51,9 +51,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         " FOOTPLATE_TLS_CERTIFICATE_FILE, FOOTPLATE_TLS_KEY_FILE,"
         " FOOTPLATE_REVISION, FOOTPLATE_LOG_LEVEL, FOOTPLATE_LOG_FORMAT.",
     )
-    parser.add_argument("--host", help="address to bind; default all of them in a pod, 127.0.0.1 elsewhere")
-    parser.add_argument("--port", type=settings.port, help=f"default {settings.DEFAULT_PORT}")
-    parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own cluster, else kubectl's")
+    parser.add_argument("--host", help="address to bind; default: all addresses in a pod, else 127.0.0.1")
+    parser.add_argument("--port", type=settings.port, help=f"TCP port; default: {settings.DEFAULT_PORT}")
+    parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own, else kubectl's kubeconfig")
     levels = get_args(settings.LogLevel)
     parser.add_argument("--log-level", choices=levels, help="default: FOOTPLATE_LOG_LEVEL, else INFO")
     return parser.parse_args(argv)

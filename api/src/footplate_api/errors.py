@@ -20,9 +20,9 @@ class FieldError:
 
 
 class ApiError(Exception):
-    """Unexpected error; base class of all others.
+    """Unexpected error.
 
-    `detail` is a sentence for a person.
+    Base class of all others; `detail` is a sentence for a person.
     """
 
     status: int = 500  # of the answer
@@ -70,7 +70,7 @@ class Forbidden(ApiError, status=403, title="Forbidden"):
 
 
 class NotItsCoordinator(Forbidden, title="Not the run's coordinator"):
-    """Telemetry of a run from another pod than the one that coordinates it, or did.
+    """Telemetry from a pod that neither is nor was the run's coordinator.
 
     The operator may not have reported yet that the caller is this pod: a true coordinator sends again.
     """
@@ -106,7 +106,7 @@ class ProfileNotFound(ApiError, status=404, title="Profile not found"):
 
 
 class NamespaceNotServed(ApiError, status=404, title="Namespace not served"):
-    """Namespace outside those that the installation serves."""
+    """Namespace that the installation does not serve."""
 
 
 class PriceBookNotOwned(ApiError, status=409, title="Price book not owned"):
@@ -114,7 +114,7 @@ class PriceBookNotOwned(ApiError, status=409, title="Price book not owned"):
 
 
 class RunMismatch(ApiError, status=409, title="Run mismatch"):
-    """Batch of another run than the one that its sender coordinates."""
+    """Batch of a run that its sender does not coordinate."""
 
 
 class ClusterRefused(ApiError, title="Refused by Kubernetes"):
@@ -131,11 +131,11 @@ class InstallationLacksRights(ApiError, status=502, title="Installation lacks ri
 
 
 class ClusterUnavailable(ApiError, status=503, title="Kubernetes unavailable", retry_after=5):
-    """Kubernetes API server out of reach, or answering with a request to retry later."""
+    """Kubernetes API server out of reach, or too busy to answer."""
 
 
 class TooManyTokens(ClusterUnavailable, title="Too many unknown tokens"):
-    """More unknown tokens at once than the API asks Kubernetes to review."""
+    """More unknown tokens at once than the API sends to Kubernetes for review."""
 
 
 class IssuerUnavailable(ApiError, status=503, title="Issuer unavailable", retry_after=5):
@@ -154,11 +154,11 @@ class TooBusy(ApiError, status=429, title="Too much telemetry at once", retry_af
     """More telemetry than the API can store; it did not read this batch."""
 
 
-class CostsBusy(ApiError, status=503, title="Too many questions about costs", retry_after=5):
+class CostsBusy(ApiError, status=503, title="Too many cost queries", retry_after=5):
     """More cost queries at once than the API computes."""
 
 
-class HistoriesBusy(ApiError, status=503, title="Too many questions for histories", retry_after=5):
+class HistoriesBusy(ApiError, status=503, title="Too many history queries", retry_after=5):
     """More metric histories requested at once than the API builds."""
 
 

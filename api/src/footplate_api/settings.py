@@ -63,7 +63,7 @@ def _for_asyncpg(rest: str) -> str:
     for name, _, _ in parameters:
         if name not in _PARAMETERS:
             known = ", ".join(sorted(_PARAMETERS))
-            raise ValueError(f"FOOTPLATE_DATABASE_URL has the parameter {name[:40]!r}; there are: {known}")
+            raise ValueError(f"FOOTPLATE_DATABASE_URL has the parameter {name[:40]!r}; allowed are: {known}")
     renamed = "&".join(f"{'ssl' if name == 'sslmode' else name}={value}" for name, _, value in parameters)
     return f"{place}{separator}{renamed}"
 
@@ -123,10 +123,10 @@ class ApiSettings(OidcSettings):
     tls_certificate_file: Path | None = Field(None, validation_alias=Env.TLS_CERTIFICATE_FILE)
     tls_key_file: Path | None = Field(None, validation_alias=Env.TLS_KEY_FILE)
     tls_look_seconds: float = Field(
-        LOOK_SECONDS, gt=0, le=3600, description="a number of seconds, of which an hour has 3600"
+        LOOK_SECONDS, gt=0, le=3600, description="a number of seconds above 0, at most 3600"
     )
     database_size: Annotated[int | None, BeforeValidator(_bytes)] = Field(
-        None, description="a quantity such as 2Gi: what the database may take"
+        None, description="a quantity such as 2Gi, the size limit of the database"
     )
     backup_folder: Path | None = None  # None: no back-ups are made
     backup_schedule: Annotated[CronSchedule, NoDecode, BeforeValidator(_schedule)] = BackupPlan.schedule
@@ -145,15 +145,15 @@ class ApiSettings(OidcSettings):
         RetentionLimits.kept / _DAY, ge=0, le=1e5, description="a number of days"
     )
     body_seconds: float = Field(
-        BodyTimeout.seconds, gt=0, le=3600, description="a number of seconds, of which an hour has 3600"
+        BodyTimeout.seconds, gt=0, le=3600, description="a number of seconds above 0, at most 3600"
     )
     token_audiences: str = Field(API_AUDIENCE, description="names separated by commas")
     rate_per_second: float = Field(
-        RateLimits.requests.per_second, gt=0, le=1e6, description="a number of requests of one caller"
+        RateLimits.requests.per_second, gt=0, le=1e6, description="a number of requests per caller"
     )
     rate_burst: int = Field(RateLimits.requests.burst, ge=1, le=10**6, description="a number of at least 1")
     telemetry_rate_per_second: float = Field(
-        RateLimits.telemetry.per_second, gt=0, le=1e6, description="a number of batches of one coordinator"
+        RateLimits.telemetry.per_second, gt=0, le=1e6, description="a number of batches per coordinator"
     )
     telemetry_rate_burst: int = Field(
         RateLimits.telemetry.burst, ge=1, le=10**6, description="a number of at least 1"
@@ -180,13 +180,12 @@ class ApiSettings(OidcSettings):
         both = f"{Env.TLS_CERTIFICATE_FILE} and {Env.TLS_KEY_FILE}"
         if certificate is not None or key is not None:
             missing = Env.TLS_KEY_FILE if key is None else Env.TLS_CERTIFICATE_FILE
-            raise ValueError(f"{both} go together, and {missing} is not set")
+            raise ValueError(f"{both} must be set together, and {missing} is not set")
         if self.in_pod:
-            raise ValueError(f"in a pod it serves with TLS only: {both} must be set, as the chart sets them")
+            raise ValueError(f"in a pod the API requires TLS: set {both}, as the chart does")
         if not is_loopback(self.api_host):
             raise ValueError(
-                f"without TLS it serves on the loopback only, not on FOOTPLATE_API_HOST {self.api_host!r}:"
-                f" set {both}, or 127.0.0.1"
+                f"FOOTPLATE_API_HOST {self.api_host!r} requires TLS: set {both}, or set it to 127.0.0.1"
             )
         return None
 
@@ -206,8 +205,8 @@ class ApiSettings(OidcSettings):
             return None
         if self.database_file is None:
             raise ValueError(
-                "FOOTPLATE_BACKUP_FOLDER is set, but FOOTPLATE_DATABASE_URL names no SQLite file: of"
-                " PostgreSQL pg_dump makes back-ups, or the snapshots of whoever runs it"
+                "FOOTPLATE_BACKUP_FOLDER is set, but FOOTPLATE_DATABASE_URL names no SQLite file: back up"
+                " PostgreSQL with pg_dump, or with snapshots of its server"
             )
         return BackupPlan(self.backup_folder, self.backup_schedule, self.backup_keep)
 

@@ -119,7 +119,7 @@ def test_a_head_that_does_not_come_in_time_is_told_so(
     limit = ConnectionLimit(100, 100, seconds=0.3, size=1_000_000)
     assert closed(play(tmp_path, {ConnectionState.HALF_SENT: limit}, scenario), "slow") == 3
     assert [record.message for record in caplog.records if "closed" in record.message] == [
-        "closed a connection (slow); a metric counts those that follow"
+        "closed a connection (slow); footplate_api_closed_connections_total counts all"
     ], "a line a minute"
 
 

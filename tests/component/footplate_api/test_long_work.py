@@ -62,10 +62,10 @@ async def test_so_many_histories_wait_for_their_turn_and_the_others_are_told_to_
         first = asyncio.create_task(history(api))
         await eventually(lambda: asyncio.sleep(0, turns.waiting), lambda waiting: waiting == 1)
         answer = await api.client.get(f"{GPT}/metrics")
-        assert (answer.status_code, answer.json()["title"]) == (503, "Too many questions for histories")
+        assert (answer.status_code, answer.json()["title"]) == (503, "Too many history queries")
         assert answer.headers["Retry-After"] == "5"
         turns.most, turns.seconds = 2, 0.0
-        assert "Others take long" in (await api.client.get(f"{GPT}/metrics")).json()["detail"]
+        assert "Other history queries take long" in (await api.client.get(f"{GPT}/metrics")).json()["detail"]
     assert (await first)["step"] == [] and turns.waiting == 0
 
 

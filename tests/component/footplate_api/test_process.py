@@ -149,7 +149,7 @@ async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:
     ("url", "says"),
     [
         pytest.param("sqlite:///", "names no file", id="no-file"),
-        pytest.param("sqlite:////proc/none/footplate.db", "/proc/none cannot be made", id="no-folder"),
+        pytest.param("sqlite:////proc/none/footplate.db", "/proc/none cannot be created", id="no-folder"),
     ],
 )
 def test_a_database_that_cannot_be_is_a_sentence(tmp_path: Path, url: str, says: str) -> None:
@@ -184,7 +184,7 @@ async def test_a_second_process_on_the_same_file_ends_with_a_sentence(
             for folder in ("data", "link"):
                 code, said = once(tmp_path, other, f"sqlite:///{tmp_path}/{folder}/footplate.db")
                 assert code == ExitCode.CONFIG and "Traceback" not in said
-                assert f"{tmp_path}/data/footplate.db is written by another process" in said
+                assert f"{tmp_path}/data/footplate.db is in use by another process" in said
                 assert f"pid {first.pid} on {socket.gethostname()}" in said
             assert await ready(probe)
         first.send_signal(signal.SIGKILL)
@@ -202,7 +202,7 @@ def test_a_migration_that_fails_ends_the_process_with_a_sentence(tmp_path: Path)
     assert code == ExitCode.USER_ERROR
     last = said.splitlines()[-1]
     assert last.startswith("footplate-api: the database cannot be migrated: OperationalError: ")
-    assert "table checkpoints already exists" in last and last.endswith("; it is as it was before")
+    assert "table checkpoints already exists" in last and last.endswith("; it is unchanged")
 
 
 async def test_a_process_that_waits_for_its_database_ends_well_on_sigterm(tmp_path: Path) -> None:

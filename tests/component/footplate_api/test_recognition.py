@@ -53,7 +53,7 @@ async def test_an_answer_without_sense_is_waited_out(database: Database) -> None
 
     health = MirrorHealth()
     await verify_cluster(Confused(), database, health, chance=lambda: 0.0)
-    assert health.failure == "The mirror cannot begin (KeyError)."
+    assert health.failure == "The mirror cannot start (KeyError)."
 
 
 async def test_nothing_of_another_cluster_is_mirrored_and_no_run_deleted(

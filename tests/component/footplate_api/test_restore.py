@@ -116,7 +116,7 @@ def test_a_newer_schema_that_this_release_works_with_already_is_taken(backup: Pa
 
 
 def test_not_without_a_word(backup: Path, database: Path) -> None:
-    with pytest.raises(RestoreRefused, match="is there already: with --replace"):
+    with pytest.raises(RestoreRefused, match="exists already: pass --replace"):
         restoration.restore(backup, database, KNOWN, NOW)
     assert said(database) == "now"
 
@@ -134,7 +134,7 @@ def test_a_damaged_back_up_replaces_nothing(backup: Path, database: Path) -> Non
 def test_without_room_all_stays(backup: Path, database: Path) -> None:
     with backup.open("r+b") as file:
         file.truncate(1 << 43)  # of which a file system keeps nothing
-    with pytest.raises(InsufficientSpace, match=r"bytes free, and \d+ are needed"):
+    with pytest.raises(InsufficientSpace, match=r"bytes free, but \d+ are needed"):
         restored(backup, database)
     assert said(database) == "now"
 
@@ -163,7 +163,7 @@ async def test_once_is_once_until_nobody_asks_any_more(
 ) -> None:
     ask = ["restore", backup.name, "--replace", "--once"]
     assert main(ask) == main(ask) == ExitCode.SUCCESS
-    assert "was restored before, and is not again" in capsys.readouterr().out
+    assert "was restored before and is not restored again" in capsys.readouterr().out
     database = tmp_path / "data" / "footplate.db"
     assert not list(database.parent.glob("*.before-*"))
 
@@ -173,7 +173,7 @@ async def test_once_is_once_until_nobody_asks_any_more(
             async with client(port) as probe:
                 await eventually(lambda: ready(probe), bool, seconds=60)
                 assert main(ask) == ExitCode.CONFIG
-                assert "is written by another process" in capsys.readouterr().err
+                assert "is in use by another process" in capsys.readouterr().err
             process.terminate()
             process.wait(30)
 
@@ -182,7 +182,7 @@ async def test_once_is_once_until_nobody_asks_any_more(
     assert "is not again" in capsys.readouterr().out
     await life()
     main(ask)
-    assert "what was there is" in capsys.readouterr().out
+    assert "the previous database is now" in capsys.readouterr().out
     assert said(database) == "then"
 
 
@@ -190,7 +190,7 @@ def test_without_a_name_a_pod_goes_on_with_what_it_has(
     tmp_path: Path, backup: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["restore", "", "--replace", "--once"]) == ExitCode.SUCCESS
-    assert capsys.readouterr().out == "no back-up is named: nothing is restored\n"
+    assert capsys.readouterr().out == "FILE is empty: nothing is restored\n"
     assert not (tmp_path / "data" / "footplate.db").exists()
     assert main(["restore", "", "--replace"]) == ExitCode.USER_ERROR
     assert "is not there" in capsys.readouterr().err
@@ -204,4 +204,4 @@ def test_a_name_that_is_none_tells_those_there_are(
     assert main(["list"]) == main(["verify", backup.name]) == ExitCode.SUCCESS
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith(f"{backup.name}  ") and int(shown[0].split()[1]) > FILLED
-    assert shown[1] == f"{backup} is whole, schema {max(KNOWN)}"
+    assert shown[1] == f"{backup} is intact, schema {max(KNOWN)}"

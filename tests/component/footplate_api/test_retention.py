@@ -109,7 +109,7 @@ async def test_no_row_is_deleted_for_what_is_none(api: Api, caplog: pytest.LogCa
         said.append(retention.metrics.registry.get_sample_value("footplate_api_database_over_quota"))
     assert (await history(api))["step"] == list(range(1, 1001))
     assert said == [1.0, 1.0, 0.0]
-    words = [line.levelname for line in caplog.records if "what is no metric row" in line.message]
+    words = [line.levelname for line in caplog.records if "data other than metric rows" in line.message]
     assert words == ["WARNING", "INFO"]
 
 

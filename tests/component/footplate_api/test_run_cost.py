@@ -111,7 +111,7 @@ async def test_the_pods_of_a_run_are_told_up_to_so_many(clocked: Api) -> None:
     assert answer.status_code == 422
     [wrong] = answer.json()["errors"]
     assert (wrong["field"], wrong["value"]) == ("query.pods", "true")
-    assert wrong["message"].startswith("must be false for a run that has had 4 pods")
+    assert wrong["message"].startswith("must be false for a run with 4 pods")
     assert (await cost(clocked))["total"]["nodeSeconds"] == HOUR
 
 
@@ -185,10 +185,10 @@ async def test_so_many_wait_for_their_turn_and_the_others_are_told_to_come_back(
         await eventually(lambda: asyncio.sleep(0, turns.waiting), lambda waiting: waiting == 1)
         for path in (COST, "/v1/costs"):
             answer = await clocked.client.get(path)
-            assert (answer.status_code, answer.json()["title"]) == (503, "Too many questions about costs")
+            assert (answer.status_code, answer.json()["title"]) == (503, "Too many cost queries")
             assert answer.headers["Retry-After"] == "5"
         turns.most, turns.seconds = 2, 0.0
-        assert "Others take long" in (await clocked.client.get(COST)).json()["detail"]
+        assert "Other cost queries take long" in (await clocked.client.get(COST)).json()["detail"]
     assert (await first).status_code == 200 and turns.waiting == 0
 
 

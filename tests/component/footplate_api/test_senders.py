@@ -103,7 +103,7 @@ async def test_who_coordinates_and_who_did_may_send_what_they_know(api: Api) -> 
         answer = await post(api, of_pod(pod), batch(uid, [row(epoch, (epoch, 1))]))
         assert answer.status_code == status, answer.text
     assert [error["field"] for error in answer.json()["errors"]] == ["body.epoch"]
-    assert "at most that of the pod that sends it, 1" in answer.json()["detail"]
+    assert "at most the epoch of the sending pod, 1" in answer.json()["detail"]
 
 
 async def test_a_token_that_the_kubelet_renewed_is_the_same_pods(api: Api) -> None:

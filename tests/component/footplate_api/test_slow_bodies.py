@@ -81,7 +81,7 @@ async def test_a_body_that_stops_is_a_408(sqlite_url: str, path: str) -> None:
         status, headers, problem = await answer(reader)
     assert (status, problem["status"], problem["type"]) == (408, 408, "urn:footplate:problem:http-error")
     assert "content-type: application/problem+json" in headers and "connection: close" in headers
-    assert "9 bytes of the body came, and then too little for 0.2 seconds" in problem["detail"]
+    assert "the body is too slow: 9 bytes arrived, then too few for 0.2 seconds" in problem["detail"]
 
 
 async def test_a_body_that_trickles_is_a_408(sqlite_url: str) -> None:
@@ -142,7 +142,7 @@ async def test_a_sender_with_too_much_under_way_is_told_to_come_back(sqlite_url:
         await eventually(lambda: asyncio.sleep(0, len(api.admission.beginning)), OF_ONE_SENDER.__eq__)
         answer = await api.client.post(f"{GPT}/telemetry", json=batch("uid-gpt"), headers=SENDER)
         assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
-        assert "4 batches of this sender are under way" in answer.json()["detail"]
+        assert "4 batches of this sender are in progress" in answer.json()["detail"]
 
 
 async def test_a_sender_that_goes_away_as_its_body_is_read_leaves_its_room(sqlite_url: str) -> None:

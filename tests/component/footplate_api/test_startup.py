@@ -61,7 +61,7 @@ async def readiness(api: Api) -> tuple[int, dict[str, Any]]:
 
 
 def migrating(answer: tuple[int, dict[str, Any]]) -> bool:
-    return answer[0] == 503 and "is being migrated" in answer[1]["detail"]
+    return answer[0] == 503 and "migration of the database, in this" in answer[1]["detail"]
 
 
 async def ready(api: Api) -> None:
@@ -79,7 +79,7 @@ async def test_probes_are_answered_while_a_migration_lasts(empty_url: str, tmp_p
         assert answer.headers["content-type"] == "application/problem+json"
         problem = answer.json()
         assert problem["type"] == "urn:footplate:problem:starting"
-        assert "The database is being migrated" in problem["detail"] and " s now" in problem["detail"]
+        assert "The migration of the database," in problem["detail"] and " s so far" in problem["detail"]
         sent = await api.client.post(f"{RUNS}/gpt/telemetry", json=batch("uid", [row(1)]))
         others = [sent, *[await api.client.get(path) for path in (RUNS, "/metrics", "/no/such/page")]]
         assert {(other.status_code, other.headers["retry-after"]) for other in others} == {(503, "5")}
@@ -134,7 +134,7 @@ async def test_a_migration_whose_process_is_killed_ends_the_start(empty_url: str
     (tmp_path / "enough").touch()
     async with starting(empty_url, FakeCluster(), killed) as api:
         await asyncio.wait_for(api.context.startup.wait(), 30)
-        assert "ended with exit code -9; it is as it was" in str(api.context.startup.failure)
+        assert "exited with code -9; it is unchanged" in str(api.context.startup.failure)
     async with starting(empty_url, FakeCluster()) as api:
         await ready(api)
 
@@ -185,7 +185,7 @@ async def test_a_database_that_is_away_at_the_start_is_waited_for(postgres: Serv
         async with starting(url, FakeCluster()) as api:
             status, problem = await readiness(api)
             assert (status, problem["title"]) == (503, "Starting")
-            assert "The database does not answer, and is asked again" in problem["detail"]
+            assert "The database does not answer yet" in problem["detail"]
             assert (await api.client.get("/healthz")).status_code == 200
             postgres.start()
             await ready(api)

@@ -175,10 +175,10 @@ async def test_it_ends_at_once_although_somebody_keeps_a_connection_and_does_not
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        pytest.param({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, "in a pod it serves with TLS only", id="pod"),
+        pytest.param({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, "in a pod the API requires TLS", id="pod"),
         pytest.param(
             {"FOOTPLATE_TLS_CERTIFICATE_FILE": "/none/a", "FOOTPLATE_TLS_KEY_FILE": "/none/b"},
-            "/none/a and /none/b hold no certificate with its key: [Errno 2] No such file",
+            "/none/a and /none/b hold no certificate with a matching key: [Errno 2] No such file",
             id="no-files",
         ),
     ],

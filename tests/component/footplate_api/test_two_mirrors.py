@@ -213,7 +213,7 @@ async def test_no_list_goes_on_beside_a_watch_of_the_time_that_is_no_more(databa
     await watching.list()
     await restored(database, cluster)
     for _ in range(2):
-        with pytest.raises(ListExpired, match="since the watch was begun"):
+        with pytest.raises(ListExpired, match="to an older state after the watch began"):
             await watching.list()
         await mirror(database, cluster).list()  # begins a new timeline
 

@@ -189,7 +189,7 @@ async def test_a_record_that_cannot_be_deleted_keeps_no_other_from_being_stored(
     late = await put(cluster, "uid-3", record([pod("p3")], completed=True))
     await watcher.apply([WatchEvent(EventType.ADDED, late)])
     assert "p3" in await stored(database) and len(records(cluster)) == 4
-    assert f"completed UsageRecords stay for now: {trouble.detail}" in caplog.text
+    assert f"completed UsageRecords are not deleted yet: {trouble.detail}" in caplog.text
     cluster.trouble = None
     await watcher.list()
     assert records(cluster) == []

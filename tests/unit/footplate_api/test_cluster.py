@@ -70,7 +70,7 @@ def forbidden(message: str) -> str:
             "verb delete",
             id="the-role-is-gone",
         ),
-        pytest.param("Forbidden", "more than its ClusterRole", id="a-text-without-a-reason"),
+        pytest.param("Forbidden", "does not allow its request", id="a-text-without-a-reason"),
     ],
 )
 def test_what_the_apis_account_may_not_do_is_its_installations_fault(message: str, lacks: str) -> None:

@@ -81,7 +81,7 @@ def test_an_answer_has_so_many_steps_and_no_more() -> None:
     "asked", ["", "namespace,", "label:", "label:a/b/c", "Namespace", ",".join("abcdefg")]
 )
 def test_a_dimension_that_there_is_not_is_named(asked: str) -> None:
-    with pytest.raises(Invalid, match=r"query\.groupBy: must be one or several of namespace, queue, profile"):
+    with pytest.raises(Invalid, match=r"query\.groupBy: must be one or more of namespace, queue, profile"):
         grouping.parse_grouping(asked)
 
 
@@ -133,7 +133,7 @@ def test_a_price_that_is_taken_back_lowers_a_closed_month(right: str, shown: lis
 
 
 def test_there_are_not_too_many_rows() -> None:
-    with pytest.raises(Invalid, match=r"query\.groupBy: must make at most 0 rows: name fewer dimensions"):
+    with pytest.raises(Invalid, match=r"query\.groupBy: must give at most 0 rows: use fewer dimensions"):
         told(Interval(T0, T0 + DAY), [], T0 + DAY, most=0)
 
 
@@ -158,7 +158,7 @@ def test_a_question_of_too_many_rows_takes_no_memory_before_it_is_refused() -> N
     window = Interval(T0, T0 + 1000 * HOUR)
     assert len(many(20, window, "hour")) == rows.MOST
     tracemalloc.start()
-    right = "must make at most 20000 rows: name fewer dimensions, a longer step or a shorter time"
+    right = "must give at most 20000 rows: use fewer dimensions, a longer step or a shorter time"
     with pytest.raises(Invalid, match=f"query.groupBy: {right}, not 20001"):
         many(200, window, "hour")
     _, peak = tracemalloc.get_traced_memory()
@@ -169,7 +169,7 @@ def test_a_question_of_too_many_rows_takes_no_memory_before_it_is_refused() -> N
 
 def test_months_of_one_row_are_counted_too() -> None:
     window = Interval(at("2016-11-15"), at("2026-11-15"))
-    with pytest.raises(Invalid, match=r"at most 30000 rows of a month: .* or a shorter time, not 30001"):
+    with pytest.raises(Invalid, match=r"at most 30000 monthly rows: .* or a shorter time, not 30001"):
         many(rows.MOST_TALLIES // 121 + 1, window, None)
 
 

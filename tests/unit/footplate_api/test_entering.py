@@ -46,18 +46,20 @@ def test_what_contradicts_nothing(entry: PriceBookEntry) -> None:
 @pytest.mark.parametrize(
     ("entry", "field", "says"),
     [
-        pytest.param(asked(300), "effectiveFrom", "from which later holds", id="with-another"),
-        pytest.param(asked(200), "effectiveFrom", "or supersedes later", id="into-a-later-one"),
-        pytest.param(asked(0, 101), "effectiveFrom", "from which standing holds", id="a-second-too-long"),
+        pytest.param(asked(300), "effectiveFrom", "when later begins", id="with-another"),
+        pytest.param(asked(200), "effectiveFrom", "or set supersedes to later", id="into-a-later-one"),
+        pytest.param(asked(0, 101), "effectiveFrom", "when standing begins", id="a-second-too-long"),
         pytest.param(asked(100, supersedes="later"), "effectiveFrom", "standing", id="in-the-place-of-one"),
-        pytest.param(asked(400, supersedes="none"), "supersedes", "an entry of the book", id="of-nothing"),
+        pytest.param(
+            asked(400, supersedes="none"), "supersedes", "an entry of the price book", id="of-nothing"
+        ),
         pytest.param(
             asked(400, goods=Sku("a100"), supersedes="later"),
             "supersedes",
-            "of the same profile: that one is of",
+            "of the same profile: this one is of",
             id="of-another-profile",
         ),
-        pytest.param(asked(400, supersedes="old"), "supersedes", "standing superseded it", id="again"),
+        pytest.param(asked(400, supersedes="old"), "supersedes", "standing supersedes this one", id="again"),
         pytest.param(
             replace(asked(400), source="ComputeProfile h100"), "source", "of a profile's price", id="as-if"
         ),

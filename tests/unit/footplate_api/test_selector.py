@@ -58,7 +58,7 @@ def test_what_a_selector_asks(text: str, requirements: list[Requirement]) -> Non
         pytest.param("!a=b", "found '=', expected: ',' or 'end of string'", id="not-and-equals"),
         pytest.param(
             "a>5",
-            "unable to parse requirement: found '>', expected: in, notin, =, ==, !=: no order is kept here",
+            "unable to parse requirement: found '>', expected: in, notin, =, ==, !=: no order is supported",
             id="order",
         ),
     ],

@@ -79,14 +79,22 @@ def test_in_clear_it_serves_this_machine(told: Tell, host: str) -> None:
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
-        pytest.param({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, "in a pod it serves with TLS only", id="pod"),
-        pytest.param({"FOOTPLATE_API_HOST": "0.0.0.0"}, "not on FOOTPLATE_API_HOST '0.0.0.0'", id="anywhere"),
-        pytest.param({"FOOTPLATE_API_HOST": "::"}, "not on FOOTPLATE_API_HOST '::'", id="anywhere-by-ipv6"),
-        pytest.param({"FOOTPLATE_API_HOST": "::"}, "not on FOOTPLATE_API_HOST '::'", id="anywhere-6"),
-        pytest.param({"FOOTPLATE_API_HOST": "api.example"}, "not on FOOTPLATE_API_HOST", id="name"),
+        pytest.param({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, "in a pod the API requires TLS", id="pod"),
+        pytest.param(
+            {"FOOTPLATE_API_HOST": "0.0.0.0"}, "FOOTPLATE_API_HOST '0.0.0.0' requires TLS", id="anywhere"
+        ),
+        pytest.param(
+            {"FOOTPLATE_API_HOST": "::"}, "FOOTPLATE_API_HOST '::' requires TLS", id="anywhere-by-ipv6"
+        ),
+        pytest.param({"FOOTPLATE_API_HOST": "::"}, "FOOTPLATE_API_HOST '::' requires TLS", id="anywhere-6"),
+        pytest.param(
+            {"FOOTPLATE_API_HOST": "api.example"}, "FOOTPLATE_API_HOST 'api.example' requires TLS", id="name"
+        ),
         *(
             pytest.param(
-                {name: "/x", "FOOTPLATE_API_HOST": "0.0.0.0"}, "go together, and FOOTPLATE_TLS_", id=name
+                {name: "/x", "FOOTPLATE_API_HOST": "0.0.0.0"},
+                "set together, and FOOTPLATE_TLS_",
+                id=name,
             )
             for name in CERTIFICATE
         ),
@@ -151,9 +159,7 @@ def test_urls_get_an_asynchronous_driver(told: Tell, given: str, used: str) -> N
         pytest.param("FOOTPLATE_RATE_PER_SECOND", "0", "a number of requests", id="rate"),
         pytest.param("FOOTPLATE_RATE_BURST", "0", "a number of at least 1", id="burst"),
         pytest.param("FOOTPLATE_TELEMETRY_RATE_PER_SECOND", "inf", "a number of batches", id="batches"),
-        pytest.param(
-            "FOOTPLATE_OIDC_AUDIENCES", "a", "left out without FOOTPLATE_OIDC_ISSUER", id="no-issuer"
-        ),
+        pytest.param("FOOTPLATE_OIDC_AUDIENCES", "a", "unset without FOOTPLATE_OIDC_ISSUER", id="no-issuer"),
         pytest.param(
             "FOOTPLATE_OIDC_ISSUER", "http://a.example.com", "begins with https://", id="plain-http"
         ),
@@ -187,12 +193,12 @@ ISSUER = {"FOOTPLATE_OIDC_ISSUER": "https://login.example.com", "FOOTPLATE_OIDC_
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        pytest.param("AUDIENCES", "", "the client ids that tokens are for, not ''", id="no-audience"),
+        pytest.param("AUDIENCES", "", "client ids, separated by commas, not ''", id="no-audience"),
         pytest.param("ALGORITHMS", "RS256,none", "one or more of RS256,", id="none"),
         pytest.param("ALGORITHMS", "HS256", "one or more of RS256,", id="symmetric"),
         pytest.param("ALGORITHMS", ",", "one or more of RS256,", id="no-algorithm"),
-        pytest.param("USERNAME_PREFIX", "system:", "no prefix of system:", id="username"),
-        pytest.param("GROUPS_PREFIX", "system:a", "no prefix of system:", id="groups"),
+        pytest.param("USERNAME_PREFIX", "system:", "a prefix other than system:", id="username"),
+        pytest.param("GROUPS_PREFIX", "system:a", "a prefix other than system:", id="groups"),
         pytest.param("REQUIRED_CLAIMS", "hd", "claim=value", id="required"),
     ],
 )

@@ -28,14 +28,14 @@ def test_the_stage_is_said_and_since_when() -> None:
     startup = Startup(clock)
     clock.now += 12
     assert said(startup) == (
-        "The database does not answer, and is asked again, for 12 s now; nothing else is served before."
+        "The database does not answer yet (12 s so far); only /healthz and /version are served."
     )
     startup.enter(StartupStage.MIGRATING)
     clock.now += 600
     startup.enter(StartupStage.MIGRATING)  # it still does
-    assert "is being migrated" in said(startup) and "for 600 s now" in said(startup)
+    assert "migration of the database, in this" in said(startup) and "(600 s so far)" in said(startup)
     startup.enter(StartupStage.CONNECTING)
-    assert "for 0 s now" in said(startup)
+    assert "(0 s so far)" in said(startup)
 
 
 def test_everything_is_served_in_the_end() -> None:

@@ -77,4 +77,4 @@ class Auditor:
             async with self._database.write() as session:
                 await repository.add_result(session, result)
         except DatabaseUnavailable as error:  # what is done is done: its caller is told so
-            log.warning("audit entry %d: its result %d is not noted: %s", entry_id, outcome.status, error)
+            log.warning("audit entry %d: its result %d was not stored: %s", entry_id, outcome.status, error)

@@ -40,7 +40,7 @@ def decode(cursor: str, query: str) -> AuditPosition:
         if digest != _digest(said, query) or not 0 <= place.id <= LARGEST:
             raise ValueError("of another query")
     except (ValueError, OverflowError) as error:
-        message = "must be the nextCursor of the page before, with the same filters"
+        message = "must be the nextCursor of the previous page, with the same filters"
         raise Invalid.field("query.cursor", cursor, message) from error
     return place
 

@@ -124,7 +124,7 @@ class CoordinatorAuthorizer:
 def refusal(namespace: str, name: str) -> NotItsCoordinator:
     """Return the error for everyone but this run's coordinator, whether there is one or not."""
     return NotItsCoordinator(
-        f"Telemetry of the run {namespace}/{name} is taken from the pod of its coordinator alone."
+        f"Only the pod of its coordinator may send telemetry of the run {namespace}/{name}."
     )
 
 

@@ -26,7 +26,7 @@ class Dimension(StrEnum):
     OWNER = "owner"
 
 
-_RIGHT: Final = f"must be one or several of {', '.join(Dimension)} and label:KEY, separated by commas"
+_RIGHT: Final = f"must be one or more of {', '.join(Dimension)} and label:KEY, separated by commas"
 _PROPERTIES: Final = {Dimension.QUEUE: RunProperty.QUEUE, Dimension.OWNER: RunProperty.REQUESTED_BY}
 _OF_NODES: Final = (Dimension.PROFILE, Dimension.CAPACITY)
 Group = tuple[str | None, ...]
@@ -79,5 +79,5 @@ def parse_grouping(text: str) -> Grouping:
         if not known:
             raise Invalid.field("query.groupBy", name, _RIGHT)
     if len(set(names)) != len(names) or len(names) > MOST:
-        raise Invalid.field("query.groupBy", text, f"must name each dimension once, {MOST} at most")
+        raise Invalid.field("query.groupBy", text, f"must name each dimension once, and at most {MOST}")
     return Grouping(names)

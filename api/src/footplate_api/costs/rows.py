@@ -87,9 +87,7 @@ class BoundedCostSums(Found):
             self._cells.add((self._step[at], key))
             _check(len(self._cells), self._most)
         if len(self) == MOST_TALLIES:
-            right = (
-                f"must make at most {MOST_TALLIES} rows of a month: name fewer dimensions or a shorter time"
-            )
+            right = f"must give at most {MOST_TALLIES} monthly rows: use fewer dimensions or a shorter time"
             raise Invalid.field("query.groupBy", len(self) + 1, right)
         made = self[place] = CostSum()
         return made
@@ -138,7 +136,7 @@ def build_rows(
 
 def _check(count: int, most: int) -> None:
     if count > most:
-        message = f"must make at most {most} rows: name fewer dimensions, a longer step or a shorter time"
+        message = f"must give at most {most} rows: use fewer dimensions, a longer step or a shorter time"
         raise Invalid.field("query.groupBy", count, message)
 
 

@@ -44,8 +44,8 @@ OF_ONE_CALLER: Final = 2  # of these
 WAIT_SECONDS: Final = 20.0  # for its turn
 _REFUSAL: Final = refusals(
     CostsBusy,
-    slow="Others take long to be told their costs; ask this again later.",
-    full="{} questions about costs wait already; ask this one again later.",
+    slow="Other cost queries take long; retry later.",
+    full="{} cost queries wait already; retry later.",
 )
 _KEPT_AT_ONCE: Final = 5000
 _PODS_AT_ONCE: Final = 500
@@ -123,10 +123,7 @@ class CostService:
         """Return all pods of a run, from the first to the last; raises Invalid for too many."""
         count = await repository.count_of(session, uid)
         if count > self.most_pods:
-            right = (
-                f"must be false for a run that has had {count} pods: an answer tells each of {self.most_pods}"
-                " at most"
-            )
+            right = f"must be false for a run with {count} pods: a response lists at most {self.most_pods}"
             raise Invalid.field("query.pods", True, right)
         found: list[PodAllocation] = []
         after = FIRST

@@ -24,7 +24,7 @@ _WEEK: Final = 7 * _DAY
 _MONDAY: Final = 4 * _DAY  # 1970 began on a Thursday
 _REGULAR: Final = {"hour": (_HOUR, 0), "day": (_DAY, 0), "week": (_WEEK, _MONDAY)}
 _SHORTEST: Final = 60
-_RIGHT: Final = f"must be hour, day, week, month or a whole number of seconds from {_SHORTEST} on"
+_RIGHT: Final = f"must be hour, day, week, month or a whole number of seconds, at least {_SHORTEST}"
 
 
 def split_window(window: Interval, step: str | None) -> list[Interval]:
@@ -35,7 +35,7 @@ def split_window(window: Interval, step: str | None) -> list[Interval]:
     found: list[Interval] = []
     for part in [window] if step is None else _parts(window, step):
         if len(found) == MOST:
-            raise Invalid.field("query.step", step, f"must be longer: an answer has at most {MOST} steps")
+            raise Invalid.field("query.step", step, f"must be longer: a response has at most {MOST} steps")
         found.append(part)
     return found
 

@@ -25,7 +25,7 @@ class CronSchedule:
 
     def __post_init__(self) -> None:
         if len(self.text.split()) != _FIELDS:
-            raise ValueError(f"it has {len(self.text.split())} fields, where a schedule has {_FIELDS}")
+            raise ValueError(f"it has {len(self.text.split())} fields; a schedule has {_FIELDS}")
         self.after(_ANY_DAY)
 
     def after(self, moment: datetime) -> datetime:
@@ -36,7 +36,7 @@ class CronSchedule:
         except CronSimError as error:
             raise ValueError(str(error)) from None
         if found is None:
-            raise ValueError("it never comes to pass")
+            raise ValueError("it matches no time")
         return found
 
 

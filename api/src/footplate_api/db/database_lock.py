@@ -54,14 +54,14 @@ def _locked(file: Path, beside: Path) -> int:
         holder = os.pread(descriptor, _LONGEST, 0).decode(errors="replace").strip()
         os.close(descriptor)
         raise ValueError(
-            f"FOOTPLATE_DATABASE_URL: {file} is written by another process ({holder or 'unknown'}), and a"
-            " SQLite file has one writer; end that one first, or use PostgreSQL for several replicas"
+            f"FOOTPLATE_DATABASE_URL: {file} is in use by another process ({holder or 'unknown'}), and a"
+            " SQLite file has one writer; stop that process first, or use PostgreSQL for several replicas"
         ) from None
     except OSError as error:
         os.close(descriptor)
         raise ValueError(
-            f"FOOTPLATE_DATABASE_URL: {beside} cannot be locked ({error.strerror}), so nothing keeps a second"
-            " process from the file; name one on a volume whose file system has locks, or use PostgreSQL"
+            f"FOOTPLATE_DATABASE_URL: {beside} cannot be locked ({error.strerror}) against a second process;"
+            " name a file on a volume whose file system supports locks, or use PostgreSQL"
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

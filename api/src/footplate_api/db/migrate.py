@@ -99,7 +99,7 @@ def _upgrade(connection: Connection, revision: str, folder: Path | None) -> None
     current = MigrationContext.configure(connection).get_current_revision()
     check_supported(current, known, connection.engine.url)
     if current is not None and current not in known:
-        log.warning("the schema %s is a newer release's; it is left as it is", current)
+        log.warning("the schema %s is of a newer release; it stays unchanged", current)
         return
     command.upgrade(config, revision)
 
@@ -107,7 +107,7 @@ def _upgrade(connection: Connection, revision: str, folder: Path | None) -> None
 def main(argv: list[str] | None = None) -> int:
     """Migrate the database; return 1 if that failed, for the reason reported on stdout."""
     parser = argparse.ArgumentParser(prog="python -m footplate_api.db.migrate", description=__doc__)
-    parser.add_argument("--scripts", type=Path, default=scripts(), help="folder of the migrations")
+    parser.add_argument("--scripts", type=Path, default=scripts(), help="folder of the migration scripts")
     chosen = parser.parse_args(argv)
     logs.configure("footplate_api", log_format=logs.format_of(os.environ))
     threading.Thread(target=_end_with_parent, daemon=True).start()

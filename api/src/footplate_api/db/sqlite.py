@@ -62,7 +62,7 @@ class _Connection(sqlite3.Connection):
 def engines(url: URL) -> tuple[AsyncEngine, AsyncEngine, AsyncEngine]:
     """Return engines for readers, quick readers and writers; raises ValueError for an impossible file."""
     if not url.database:
-        raise ValueError("FOOTPLATE_DATABASE_URL names no file; sqlite:////data/footplate.db is such a URL")
+        raise ValueError("FOOTPLATE_DATABASE_URL names no file; a valid URL is sqlite:////data/footplate.db")
     _make(Path(url.database).parent)
     readers, quick = _engine(url, READERS, "BEGIN"), _engine(url, QUICK_READERS, "BEGIN")
     return readers, quick, _engine(url, 1, "BEGIN IMMEDIATE")
@@ -86,8 +86,8 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(
-            f"FOOTPLATE_DATABASE_URL: the folder {folder} cannot be made ({error.strerror}); name a file on a"
-            " volume that this program may write to"
+            f"FOOTPLATE_DATABASE_URL: the folder {folder} cannot be created ({error.strerror}); name a file"
+            " on a volume that this program may write to"
         ) from None
 
 

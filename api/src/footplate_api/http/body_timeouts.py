@@ -89,7 +89,7 @@ class BodyDeadline:
         return self._patience.deadline(self._began, self._last, self._received - self._before)
 
     def _too_slow(self) -> HttpError:
-        said = f"{self._received} bytes of the body came, and then too little {self._why}"
+        said = f"the body is too slow: {self._received} bytes arrived, then too few {self._why}"
         error = HttpError(said, status=408)
         error.headers = {"Connection": "close"}  # the rest may come yet, and would be taken for a request
         return error

@@ -68,19 +68,19 @@ class Certificate:
         except (OSError, ValueError) as error:
             said = self._says(error)
             if (said, text) != self._refused:
-                _log.warning("%s; the certificate before is served with on", said)
+                _log.warning("%s; the API continues with the previous certificate", said)
             self._refused = (said, text)
             return False
         self._refused = None
         if text == self._loaded:
             return False
         self._loaded = text
-        _log.info("serving with the certificate that %s holds now", self.files.certificate)
+        _log.info("the API uses the new certificate in %s", self.files.certificate)
         return True
 
     def _says(self, error: Exception) -> str:
         both = f"{self.files.certificate} and {self.files.key}"
-        return f"{both} hold no certificate with its key: {error}"
+        return f"{both} hold no certificate with a matching key: {error}"
 
 
 def _tried(text: bytes) -> ssl.SSLContext:
@@ -101,7 +101,7 @@ def _load(context: ssl.SSLContext, text: bytes) -> None:
 
 
 def _nobody_types_one() -> str:
-    raise ValueError("the key is encrypted, and nobody is there to type its password")
+    raise ValueError("the key is encrypted; it must have no password")
 
 
 @contextmanager

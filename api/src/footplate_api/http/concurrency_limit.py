@@ -62,7 +62,7 @@ class ConcurrencyLimit:
         waiting = Counter(self._waiting.values())
         own = waiting[caller]
         if own >= self.of_one:
-            said = f"{own} such requests of {caller} wait already; send the next once one is answered."
+            said = f"{own} such requests of {caller} wait already; retry when one of them has a response."
             raise TooManyRequests.wait(said, 1.0)
         if self.waiting < self.most:
             return

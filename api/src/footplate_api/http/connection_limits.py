@@ -134,4 +134,4 @@ class ConnectionLimits:
         self._closed[reason].inc()
         if self._loop.time() - self._reported_at >= REPORT_SECONDS:
             self._reported_at = self._loop.time()
-            log.warning("closed a connection (%s); a metric counts those that follow", reason)
+            log.warning("closed a connection (%s); footplate_api_closed_connections_total counts all", reason)

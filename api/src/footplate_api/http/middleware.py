@@ -71,7 +71,7 @@ class RequestEdge:
             return
         if not isinstance(error, ApiError):
             log.exception("%s %s failed", scope["method"], scope["path"])
-            error = ApiError("Something went wrong here; the log has it under this request id.")
+            error = ApiError("Unexpected error; the log of the API has its traceback under this request id.")
         await problem_response(error, tracker.request_id)(scope, receive, tracker.send)
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:

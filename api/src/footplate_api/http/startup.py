@@ -22,9 +22,9 @@ SERVED: Final = frozenset({"/healthz", "/version"})  # whatever the database is
 class StartupStage(StrEnum):
     """Start-up stages, each a sentence without its full stop."""
 
-    CONNECTING = "The database does not answer, and is asked again"
-    MIGRATING = "The database is being migrated, by this process or by another one that it waits for"
-    FAILED = "The migration of the database failed, and the process ends"
+    CONNECTING = "The database does not answer yet"
+    MIGRATING = "The migration of the database, in this or another process, is in progress"
+    FAILED = "The migration of the database failed, and the process exits"
 
 
 class Startup:
@@ -57,7 +57,7 @@ class Startup:
         """Raise Starting until the process is ready."""
         if self._stage is not None:
             seconds = round(self._elapsed() - self._since)
-            raise Starting(f"{self._stage}, for {seconds} s now; nothing else is served before.")
+            raise Starting(f"{self._stage} ({seconds} s so far); only /healthz and /version are served.")
 
     async def wait(self) -> None:
         """Wait until the process is ready, or its start failed."""

@@ -322,7 +322,7 @@ def _lacks(message: str) -> str:
     """Return a sentence on the right that the API's role lacks, without the name of its account."""
     found = _LACKING.search(message)
     if found is None:
-        return "Kubernetes was asked for more than its ClusterRole allows this installation of Footplate."
+        return "The ClusterRole of this installation of Footplate does not allow its request to Kubernetes."
     resource = f"{found['resource']}.{found['group']}" if found["group"] else found["resource"]
     place = "the whole cluster" if found["namespace"] is None else f'the namespace "{found["namespace"]}"'
     return (

@@ -34,8 +34,8 @@ class NamespaceScope:
         """Raise PriceBookNotOwned if another installation of the cluster owns the price book."""
         if not self.cluster:
             raise PriceBookNotOwned(
-                "another installation of Footplate in this cluster keeps the price book"
-                " (clusterScoped.enabled): enter the price there, or create a PriceEntry"
+                "another installation of Footplate in this cluster owns the price book"
+                " (clusterScoped.enabled): send the price there, or create a PriceEntry"
             )
 
     def check(self, namespace: str) -> None:
@@ -43,6 +43,6 @@ class NamespaceScope:
         if namespace not in self:
             named = ", ".join(self.namespaces)
             raise NamespaceNotServed(
-                f"namespace: this installation of Footplate serves the namespaces {named}, and not"
-                f" {namespace!r}: nobody would act upon a run there"
+                f"namespace: this installation of Footplate serves the namespaces {named}, not {namespace!r}:"
+                " no operator would start a run there"
             )

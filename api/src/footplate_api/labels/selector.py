@@ -176,7 +176,7 @@ class _Parser:
     def _comparison(self, key: str) -> Requirement:
         found = self._take(operator=True)
         if found.kind in (_Kind.GREATER, _Kind.LESS):
-            raise ValueError(f"found '{found.text}', expected: in, notin, =, ==, !=: no order is kept here")
+            raise ValueError(f"found '{found.text}', expected: in, notin, =, ==, !=: no order is supported")
         if found.kind not in _OPERATORS:
             raise ValueError(f"found '{found.text}', expected: {_BINARY}")
         several = found.kind in (_Kind.IN, _Kind.NOT_IN)

@@ -33,8 +33,8 @@ OF_ONE_CALLER: Final = 48  # of these
 WAIT_SECONDS: Final = 20.0  # for its turn
 _REFUSAL: Final = refusals(
     HistoriesBusy,
-    slow="Others take long to be told their histories; ask for this one again later.",
-    full="{} questions for histories wait already; ask this one again later.",
+    slow="Other history queries take long; retry later.",
+    full="{} history queries wait already; retry later.",
 )
 _HOLES: Final = 100  # of one answer
 _ROWS_A_SECOND: Final = 10_000  # beyond the usual ones, of a database that is busy

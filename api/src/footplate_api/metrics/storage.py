@@ -85,7 +85,7 @@ async def _with_room(
         together = held.get(delivery.run_uid, 0) + new
         if new and together > GENERATIONS_HELD:
             found[place] = Invalid.field(
-                "body.rows", f"{new} new generations", f"must be of at most {GENERATIONS_HELD} in a run"
+                "body.rows", f"{new} new generations", f"must have at most {GENERATIONS_HELD} per run"
             )
         elif new:
             held[delivery.run_uid] = together

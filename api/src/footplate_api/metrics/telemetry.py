@@ -139,7 +139,7 @@ def validate_batch(batch: TelemetryBatch) -> None:
     generations = {(row.generation.epoch, row.generation.number) for row in batch.rows}
     if len(generations) > GENERATIONS_AT_ONCE:
         said = f"rows of {len(generations)} generations"
-        raise Invalid.field("body.rows", said, f"must be rows of at most {GENERATIONS_AT_ONCE}")
+        raise Invalid.field("body.rows", said, f"must be of at most {GENERATIONS_AT_ONCE} generations")
     for index, record in enumerate(batch.checkpoints):
         _check_checkpoint(f"body.checkpoints[{index}]", record, batch.epoch)
     for index, removal in enumerate(batch.removals):
@@ -164,7 +164,7 @@ def _check_row(place: str, row: GenerationRow, epoch: int) -> None:
 def _check_generation(place: str, generation: GenerationId, epoch: int) -> None:
     """Raise Invalid for a bad number, or an epoch after the sender's, which would bar all true rows."""
     if generation.epoch > epoch:
-        raise Invalid.field(f"{place}.epoch", generation.epoch, f"must be at most the sender's own, {epoch}")
+        raise Invalid.field(f"{place}.epoch", generation.epoch, f"must be at most the sender's, {epoch}")
     if not 0 <= generation.number <= LARGEST:
         _whole(f"{place}.number", generation.number)
 
@@ -176,7 +176,7 @@ def _check_checkpoint(place: str, record: CheckpointRecord, epoch: int) -> None:
     if record.generation is not None:
         _check_generation(f"{place}.generation", record.generation, epoch)
     elif (committed := committing_generation(record)) is not None and committed[0] > epoch:
-        raise Invalid.field(f"{place}.uri", record.uri[:100], f"must be of an epoch of at most {epoch}")
+        raise Invalid.field(f"{place}.uri", record.uri[:100], f"must have an epoch of at most {epoch}")
     _finite(f"{place}.time", record.time)
     _finite(f"{place}.secondsBlocked", record.seconds_blocked)
     _finite(f"{place}.secondsTotal", record.seconds_total)

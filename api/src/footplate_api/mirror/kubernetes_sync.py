@@ -79,13 +79,13 @@ async def verify_cluster(
         if isinstance(error, ApiError):
             log.warning("%s", error.detail)
         if not isinstance(error, DatabaseUnavailable):
-            unknown = f"The mirror cannot begin ({type(error).__name__})."
+            unknown = f"The mirror cannot start ({type(error).__name__})."
             health.set_run_trouble(error.detail if isinstance(error, ApiError) else unknown)
         failures += 1
         await asyncio.sleep(retry_delay(failures, chance()))
     if noted != here:
         raise AnotherCluster(
-            f"The database holds the history of another cluster: of the one whose namespace kube-system has"
-            f" the uid {noted!r}, while this one's has {here!r}. Give this cluster a database of its own"
-            " (FOOTPLATE_DATABASE_URL), or let the API reach the cluster that this one belongs to."
+            f"The database holds the history of another cluster, whose namespace kube-system has the uid"
+            f" {noted!r}; here it is {here!r}. Set FOOTPLATE_DATABASE_URL to a database for this cluster, or"
+            " connect the API to the cluster of this database."
         )

@@ -138,7 +138,7 @@ class RunMirror(Reflector):
         version = int(page.resource_version)
         set_back = version < before.newest_version
         if self.is_watching and (set_back or before.timeline != self.timeline):
-            raise ListExpired("the cluster was set back since the watch was begun")
+            raise ListExpired("the cluster was reset to an older state after the watch began")
         self.timeline = before.timeline
         if set_back:
             await self._set_back(before, version)
@@ -165,19 +165,19 @@ class RunMirror(Reflector):
     async def _set_back(self, before: installation.MirrorPosition, version: int) -> None:
         async with self.database.write(WORK_SECONDS) as session:  # of all there ever were
             if not await installation.begin_timeline(session, before.timeline, version):
-                raise ListExpired("another replica found the cluster set back")
+                raise ListExpired("another replica found the cluster reset to an older state")
             await repository.reset_versions(session, version)
             await attempts.forget_versions(session, version)
         self.timeline = before.timeline + 1
         log.warning(
-            "the cluster was set back from version %d to %d: its list is taken over whole",
+            "the cluster was reset from resource version %d to %d: storing its whole list",
             before.newest_version,
             version,
         )
 
     async def _reach(self, session: WriteSession, version: int) -> None:
         if not await installation.advance(session, version, self.timeline):
-            raise ListExpired("the cluster was set back since the last list")
+            raise ListExpired("the cluster was reset to an older state after the last list")
 
     async def _news(self, page: ListPage, version: int) -> Sequence[Manifest]:
         """Return the items of a page that the table does not show in the list's version."""

@@ -114,7 +114,7 @@ class UsageReflector(ObjectReflector):
         except ApiError as error:
             troubles.append(error)
         if troubles:
-            log.warning("completed UsageRecords stay for now: %s", troubles[0].detail)
+            log.warning("completed UsageRecords are not deleted yet: %s", troubles[0].detail)
             self.metrics.mirror_failures.inc()
 
     def _is_completed(self, manifest: Manifest) -> bool:

@@ -25,7 +25,7 @@ def check_json(place: str, value: Any) -> None:
 def _check(path: list[str | int], value: Any) -> None:
     if len(path) > DEEPEST:
         raise Invalid(
-            f"{_place(path)[:100]}… lies deeper than {DEEPEST} levels; a TrainingRun has no such field"
+            f"{_place(path)[:100]}… is nested deeper than {DEEPEST} levels; a TrainingRun has no such field"
         )
     if isinstance(value, dict):
         for key, member in value.items():
@@ -55,6 +55,4 @@ def _text(path: list[str | int], text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Invalid.field(
-            _place(path), text[:100], "must be text without half of a surrogate pair"
-        ) from None
+        raise Invalid.field(_place(path), text[:100], "must be text without lone surrogates") from None

@@ -56,7 +56,7 @@ class RateLimitedLists:
         wait = self.requests.take(username, requests) if requests >= 1.0 else 0.0
         if wait > 0.0:
             raise TooManyRequests.wait(
-                f"labelSelector: looks at {labels} labels of {runs} runs, as {requests:.0f} requests would:"
-                f" {username} has sent too many; require one label by = or in alone, or wait.",
+                f"labelSelector: reads {labels} labels of {runs} runs, as {requests:.0f} requests would, too"
+                f" many for {username}; require one label by = or in alone, or wait.",
                 wait,
             )

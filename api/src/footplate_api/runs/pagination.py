@@ -41,7 +41,7 @@ def decode(cursor: str, query: str, sort: RunSort) -> CursorPosition:
         values = json.loads(said)
         return CursorPosition(tuple(_value(*pair) for pair in zip(columns, values, strict=True)))
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        message = "must be the nextCursor of the page before, with the same path, filters and sort"
+        message = "must be the nextCursor of the previous page, with the same path, filters and sort"
         raise Invalid.field("query.cursor", cursor[:100], message) from error
 
 

@@ -44,8 +44,8 @@ from footplate_ledger.intervals import unix_second
 
 CONFLICT: Final = 409
 _OWN_ANNOTATIONS: Final = {
-    REQUESTED_BY_ANNOTATION: "the name of its caller",
-    ASKED_UNDER: "under which key a run was asked for",
+    REQUESTED_BY_ANNOTATION: "the name of the caller",
+    ASKED_UNDER: "the idempotency key of the request",
 }
 
 
@@ -104,7 +104,7 @@ async def submit_once(
     async with database.write() as session:
         known = await idempotency_keys.reserve(session, asking, now())
         if known.request != asking.request:
-            message = "must be another one than that of a request for another run within the last 24 hours"
+            message = "must differ from the key of a request for another run within the last 24 hours"
             raise Invalid(f"header.{HEADER}: {message}", [FieldError(f"header.{HEADER}", None, message)])
         if known.answer is not None:
             return known.answer

@@ -57,7 +57,7 @@ def check(asked: PriceBookEntry, book: Sequence[PriceBookEntry]) -> None:
     """Raise Invalid if `asked` contradicts the book, or claims a profile as its source."""
     if asked.source.startswith(OF_A_PROFILE):
         said = (
-            f"must not begin with {OF_A_PROFILE!r}: that is for what the operator makes of a profile's price"
+            f"must not begin with {OF_A_PROFILE!r}, which is for the operator's entries of a profile's price"
         )
         raise Invalid.field("body.source", asked.source, said)
     superseded = corrections(book)
@@ -70,8 +70,8 @@ def check(asked: PriceBookEntry, book: Sequence[PriceBookEntry]) -> None:
             raise Invalid.field(
                 "body.effectiveFrom",
                 format_time(asked.effective_from),
-                f"must be later than {begins}, from which {known.id} holds, or effectiveTo at most that,"
-                f" or supersedes {known.id}",
+                f"must be later than {begins}, when {known.id} begins; or set effectiveTo to at most that,"
+                f" or set supersedes to {known.id}",
             )
 
 
@@ -84,11 +84,11 @@ def _check_superseded(
     wrong = next((known for known in book if known.id == asked.supersedes), None)
     said = ""
     if wrong is None:
-        said = "must be the id of an entry of the book"
+        said = "must be the id of an entry of the price book"
     elif wrong.goods.profile != asked.goods.profile:
-        said = f"must be an entry of the same profile: that one is of {wrong.goods.profile}"
+        said = f"must be an entry of the same profile: this one is of {wrong.goods.profile}"
     elif wrong.id in superseded:
-        said = f"must be an entry that stands: {superseded[wrong.id].id} superseded it"
+        said = f"must be an entry in force: {superseded[wrong.id].id} supersedes this one"
     if said:
         raise Invalid.field("body.supersedes", asked.supersedes, said)
 

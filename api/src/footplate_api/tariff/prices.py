@@ -109,7 +109,7 @@ async def _standing(
         found, username, price_rules.annotation_value(asked, username, key)
     ):
         return found
-    message = "must be another one than that of a request for another price"
+    message = "must differ from the key of a request for another price"
     raise Invalid(f"header.{HEADER}: {message}", [FieldError(f"header.{HEADER}", None, message)])
 
 

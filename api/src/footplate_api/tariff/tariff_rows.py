@@ -110,4 +110,4 @@ def _check(row: Mapping[str, Any]) -> None:
     for text in texts:
         text.encode()
         if "\0" in text or "\\u0000" in text:
-            raise ValueError("a text has a character that no database takes")
+            raise ValueError("a string has a NUL character, which databases refuse")

@@ -101,8 +101,8 @@ async def _upgrade(database: Database, scripts: Path, startup: Startup) -> None:
             last.unavailable
         )
     if code:
-        raise _failure(last.failed or f"the process that does so ended with exit code {code}")
+        raise _failure(last.failed or f"the migration process exited with code {code}")
 
 
 def _failure(why: str) -> MigrationFailed:
-    return MigrationFailed(f"the database cannot be migrated: {why}; it is as it was before")
+    return MigrationFailed(f"the database cannot be migrated: {why}; it is unchanged")

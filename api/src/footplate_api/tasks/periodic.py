@@ -50,5 +50,5 @@ class Periodic:
 
         error = await attempt(look, self.name)
         if isinstance(error, ApiError):
-            log.log(self.level, "%s waits: %s", self.name, error.detail)
+            log.log(self.level, "%s is delayed: %s", self.name, error.detail)
         return self.seconds if pause is None else pause

@@ -112,12 +112,12 @@ class RetentionTask:
         """Log once that the rest of the database is too large, and once that it no longer is."""
         if room.is_over_quota and not self._crowded:
             log.warning(
-                "of %d bytes of room %d are taken by what is no metric row: rows are not deleted for that",
+                "of %d bytes, data other than metric rows takes %d: no rows are deleted for that",
                 room.whole,
                 room.others,
             )
         elif self._crowded and not room.is_over_quota:
-            log.info("what is no metric row leaves room for rows again")
+            log.info("data other than metric rows leaves space for metric rows again")
         self._crowded = room.is_over_quota
         self.metrics.database_crowded.set(room.is_over_quota)
 

@@ -159,7 +159,7 @@ class Ingest:
         """Store deliveries one by one, so that one that cannot be stored does not fail the others."""
         if len(some) == 1:
             log.error("telemetry of %s failed", some[0].delivery.run_uid, exc_info=error)
-            self._settle(some, [ApiError("Something went wrong here; the log has it.")])
+            self._settle(some, [ApiError("Unexpected error; the log of the API has its traceback.")])
             return
         for waiting in some:
             await self._commit([waiting])
@@ -227,5 +227,5 @@ def check(sender: CoordinatorPod, delivery: ParsedBatch) -> None:
         )
     if delivery.epoch > sender.epoch:
         raise Invalid.field(
-            "body.epoch", delivery.epoch, f"must be at most that of the pod that sends it, {sender.epoch}"
+            "body.epoch", delivery.epoch, f"must be at most the epoch of the sending pod, {sender.epoch}"
         )

@@ -29,7 +29,7 @@ class PenaltyBox:
         """Raise TooBusy if `name` is in the penalty box; put it there if the block raises a 408."""
         left = self._until.get(name, 0.0) - self._clock()
         if left > 0.0:
-            error = TooBusy("The body of a batch of this sender did not come; send this one again later.")
+            error = TooBusy("An earlier batch of this sender timed out; send this one again later.")
             error.retry_after = math.ceil(left)
             raise error
         try:

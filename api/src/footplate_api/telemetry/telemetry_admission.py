@@ -52,8 +52,8 @@ LATE_SECONDS: Final = 30.0  # for which a sender whose long body did not come ha
 WAIT_SECONDS: Final = 10.0  # for a turn, and for room; a coordinator waits for an answer for thirty
 _refusal: Final = refusals(
     TooBusy,
-    slow="Batches are stored too slowly; send this one again later.",
-    full="{} batches wait already; send this one again later.",
+    slow="Batches are stored too slowly; send this batch again later.",
+    full="{} batches wait already; send this batch again later.",
 )
 
 
@@ -255,4 +255,4 @@ async def _gathered(arrival: BodyDeadline, receive: Receive) -> Message:
 
 
 def _too_many() -> TooBusy:
-    return TooBusy(f"{OF_ONE_SENDER} batches of this sender are under way; send this one again later.")
+    return TooBusy(f"{OF_ONE_SENDER} batches of this sender are in progress; send this batch again later.")
