@@ -135,7 +135,7 @@ def test_a_database_that_is_damaged_has_no_back_up(database: Path, folder: Path)
 
 
 def test_no_database_no_back_up(folder: Path) -> None:
-    with pytest.raises(BackupFailed, match=r"nothing\.db is not there"):
+    with pytest.raises(BackupFailed, match=r"nothing\.db does not exist"):
         made(folder / "nothing.db", folder)
     assert os.listdir(folder) == ["nothing.db.backup.lock"]
 
@@ -143,7 +143,7 @@ def test_no_database_no_back_up(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "says"),
     [
-        pytest.param(b"", "no schema", id="empty"),
+        pytest.param(b"", "lacks the schema", id="empty"),
         pytest.param(b"no database at all " * 400, "not a database", id="another-file"),
     ],
 )

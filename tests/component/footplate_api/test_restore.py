@@ -179,7 +179,7 @@ async def test_once_is_once_until_nobody_asks_any_more(
 
     await life(FOOTPLATE_RESTORE_FROM=backup.name)
     main(ask)
-    assert "is not again" in capsys.readouterr().out
+    assert "is not restored again" in capsys.readouterr().out
     await life()
     main(ask)
     assert "the previous database is now" in capsys.readouterr().out
@@ -193,7 +193,7 @@ def test_without_a_name_a_pod_goes_on_with_what_it_has(
     assert capsys.readouterr().out == "FILE is empty: nothing is restored\n"
     assert not (tmp_path / "data" / "footplate.db").exists()
     assert main(["restore", "", "--replace"]) == ExitCode.USER_ERROR
-    assert "is not there" in capsys.readouterr().err
+    assert "is not an existing file" in capsys.readouterr().err
 
 
 def test_a_name_that_is_none_tells_those_there_are(

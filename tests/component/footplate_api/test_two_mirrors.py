@@ -196,7 +196,7 @@ async def test_what_was_heard_before_the_cluster_was_set_back_is_written_no_more
     await lagging.list()
     await restored(database, cluster)
     await mirror(database, cluster).list()
-    with pytest.raises(ListExpired, match="set back"):
+    with pytest.raises(ListExpired, match="reset to an older state"):
         await lagging.apply([event(EventType.MODIFIED, 500)])
     await lagging.list()
     assert await step_of(database, "gpt") == 2

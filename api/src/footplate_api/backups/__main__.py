@@ -71,7 +71,7 @@ def _named(settings: ApiSettings, file: str) -> Path:
         return found
     there = list_backups(found.parent) if found.parent.is_dir() else []
     raise UnusableDatabaseFile(
-        f"{found} does not exist; {found.parent} has: {', '.join(there) or 'no back-up'}"
+        f"{found} is not an existing file; {found.parent} has: {', '.join(there) or 'no back-up'}"
     )
 
 
