@@ -312,7 +312,7 @@ async def test_a_body_that_is_hurried_after_a_long_silence_is_given_up_at_once()
     await asyncio.sleep(HURRIED_SECONDS + 1.0)
     arrival.shorten()
     arrival.shorten()
-    with pytest.raises(ApiError, match="too little while others waited"):
+    with pytest.raises(ApiError, match="too few while others waited"):
         await waiting
     assert seconds() == pytest.approx(HURRIED_SECONDS + 1.0)
 
@@ -322,7 +322,7 @@ async def test_a_body_that_was_hurried_is_waited_for_as_long_as_others_once_its_
     arrival = BodyDeadline(PATIENCE)
     arrival.shorten()
     arrival.restart()
-    with pytest.raises(ApiError, match=f"too little for {PATIENCE.seconds:g} seconds"):
+    with pytest.raises(ApiError, match=f"too few for {PATIENCE.seconds:g} seconds"):
         await arrival.wait_for(never())
     assert seconds() == pytest.approx(PATIENCE.seconds)
 

@@ -43,7 +43,7 @@ async def test_it_goes_on_after_every_error(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.INFO):
         assert await _looks([None, DatabaseUnavailable("gone"), KeyError("x"), None], 0.0, logging.INFO) == 4
     expected, other = caplog.records
-    assert (expected.levelname, expected.getMessage()) == ("INFO", "sweeping waits: gone")
+    assert (expected.levelname, expected.getMessage()) == ("INFO", "sweeping is delayed: gone")
     assert (other.levelname, other.getMessage()) == ("ERROR", "sweeping failed")
     assert other.exc_info is not None
 
