@@ -94,7 +94,7 @@ def measure(runs: Runs, fault: Callable[[], float], substitute: bool) -> dict[st
         if not loaded or not rows:
             return None
         here = [
-            line.time for line in coordinator if re.search(' is here"', line.text) and line.time > opened.time
+            line.time for line in coordinator if re.search(' joined"', line.text) and line.time > opened.time
         ]
         complete = min(max([opened.time, *here]), sealed.time) if substitute else opened.time
         said = [line.time for lines in workers for line in lines if READY in line.text]

@@ -25,7 +25,7 @@ def test_a_rank_that_stands_still_restarts_in_place(runs: Runs, name: str, undis
     assert (status["failures"], status["restarts"]) == ({"Hang": 1}, 1)
     told = status["attempts"][0]
     assert (told["cause"], told["reason"]) == ("Hang", "ProgressDeadlineExceeded")
-    assert "no rank has got any further for" in told["message"]
+    assert "no rank has made progress for" in told["message"]
     log = runs.kube.kubectl("logs", other, "-n", runs.namespace)
     assert all(f"[rank {rank}] Thread 0x" in log for rank in (2, 3))
     assert "footplate_trainer/loop/" in log

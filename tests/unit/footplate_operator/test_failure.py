@@ -30,7 +30,7 @@ def seen(cause: Cause, reason: str, message: str) -> RunFailure:
 
 
 KILLED = seen(Cause.COMMUNICATION, Reason.RANK_KILLED, "rank 3 was killed by signal 9")
-STUCK = seen(Cause.HANG, Reason.PROGRESS_DEADLINE_EXCEEDED, "no rank has got any further for 60 s")
+STUCK = seen(Cause.HANG, Reason.PROGRESS_DEADLINE_EXCEEDED, "no rank has made progress for 60 s")
 BUG = seen(Cause.USER_ERROR, Reason.PYTHON_ERROR, "ValueError: bad batch 17 at 0x7f00")
 
 

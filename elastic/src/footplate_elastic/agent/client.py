@@ -143,10 +143,10 @@ class Connection:
             raise Unreachable(repr(error)) from None
         if len(content) > ANSWER_BYTES:
             self._give_up(address)  # the rest of it would be taken for the next answer
-            raise Unreachable(f"the answer should be at most {ANSWER_BYTES} bytes, and is longer")
+            raise Unreachable(f"the response is longer than {ANSWER_BYTES} bytes")
         if response.length:  # a read of at most so many bytes does not say that the other side ended early
             self._give_up(address)
-            raise Unreachable(f"the answer ended {response.length} bytes early")
+            raise Unreachable(f"the response ended {response.length} bytes early")
         return CoordinatorResponse(response.status, content)
 
     def post(self, path: str, message: WireMessage, timeout: float) -> CoordinatorResponse:
@@ -208,7 +208,7 @@ class Connection:
         response = self._http.getresponse()
         self._epoch = int(response.headers.get(EPOCH_HEADER, "0"))
         if not self._directory.accept_answer(address, self._epoch):
-            raise Unreachable(f"{address} is a coordinator that was replaced")
+            raise Unreachable(f"the coordinator at {address} was replaced")
         return response
 
     def _give_up(self, address: str) -> None:

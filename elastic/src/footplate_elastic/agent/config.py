@@ -43,7 +43,7 @@ def from_environment(environment: Mapping[str, str]) -> AgentConfig:
     host = environment.get(Env.COORDINATOR_HOST, "")
     hint = environment.get(Env.COORDINATOR_ADDRESS, "")
     if not host and not hint:
-        raise ValueError(f"{Env.COORDINATOR_HOST} is unset; the coordinator's DNS name is right")
+        raise ValueError(f"{Env.COORDINATOR_HOST} is not set; set it to the coordinator's DNS name")
     index = whole_number(environment, Env.WORKER_INDEX, 0)
     incarnation = whole_number(environment, Env.WORKER_INCARNATION, 0)
     identity = AgentIdentity(

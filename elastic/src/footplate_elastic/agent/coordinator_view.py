@@ -121,7 +121,7 @@ def parse_join_response(answer: CoordinatorResponse, agent: AgentIdentity) -> Se
     if answer.status == 409 and reason == wire.AgentRefusal.CLOSED.value:
         raise RunOver("the run is over")
     if answer.status != 202:
-        _log.error("the coordinator refuses our join: %d %s", answer.status, reason)
+        _log.error("the coordinator rejects our join: %d %s", answer.status, reason)
     return None
 
 
@@ -138,7 +138,7 @@ def is_commit_granted(answer: CoordinatorResponse, step: int) -> bool:
     """Return whether `answer`, which has status 200, permits the commit of the checkpoint at `step`."""
     grant = Grant.model_validate_json(answer.body)
     if not grant.granted:
-        _log.warning("no commit of step %d: %s", step, grant.reason)
+        _log.warning("step %d was not committed: %s", step, grant.reason)
     return grant.granted
 
 

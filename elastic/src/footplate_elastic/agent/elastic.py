@@ -110,7 +110,7 @@ class FootplateAgent(LocalElasticAgent):
         if self._session.may_leave:
             raise Terminated
         if not self._asked_to_save:
-            _log.info("told to end: all save first")
+            _log.info("received SIGTERM: all ranks save first")
             self._session.notify(urgent=True)
             self._asked_to_save = True
 

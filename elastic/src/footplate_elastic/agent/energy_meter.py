@@ -66,7 +66,7 @@ class EnergyMeter:
                 seen = True
                 if shown.millijoules is not None or shown.milliwatts is not None:
                     self._known.setdefault(uuid, DeviceEnergy()).add_reading(int(self._clock()), shown)
-            trouble = "" if seen else "no device of which the pod has the whole is shown"
+            trouble = "" if seen else "the pod has no whole device"
         except LibraryMissing:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a driver's library raises, the ranks go on

@@ -81,7 +81,11 @@ def oom_kills(files: Sequence[Path] = MEMORY_EVENTS) -> int:
 def _guess(rank: int, code: int, tail: str, out_of_memory: bool) -> tuple[Cause, Reason, str]:
     killed = _KILLED.get(code)
     if killed is signal.SIGKILL and out_of_memory:
-        return Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, f"rank {rank} was killed by the kernel for memory"
+        return (
+            Cause.OUT_OF_MEMORY,
+            Reason.OUT_OF_MEMORY,
+            f"rank {rank} was killed by the kernel: out of memory",
+        )
     if killed is not None:
         # Somebody else's doing: an infrastructure fault, which must not spend the user's retries.
         return Cause.COMMUNICATION, Reason.RANK_KILLED, f"rank {rank} was killed by signal {killed.value}"

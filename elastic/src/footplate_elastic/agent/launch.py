@@ -149,10 +149,10 @@ class Launch:
             _log.error("%s", failure.message)
             code = _code_of(failure)
         except Terminated:
-            _log.info("told to end")
+            _log.info("stopped by SIGTERM")
             code = SIGTERM_EXIT
         except Exception:  # noqa: BLE001 - the edge of the process: the others need not wait for us
-            _log.exception("the agent itself has failed")
+            _log.exception("the agent failed")
             code = int(ExitCode.USER_ERROR)
         farewell = threading.Thread(target=self._say_goodbye, args=[failure, code])
         farewell.start()
@@ -226,7 +226,7 @@ class Launch:
         if code in (ExitCode.SUCCESS, ExitCode.SUSPENDED) and not self.session.flush_telemetry(
             timing.HAND_OVER
         ):
-            _log.warning("the coordinator did not take all telemetry in %.0f s", timing.HAND_OVER)
+            _log.warning("the coordinator did not accept all telemetry in %.0f s", timing.HAND_OVER)
         if failure is not None:
             self.session.send_failure(failure, timing.HEARING)
         self.session.leave()

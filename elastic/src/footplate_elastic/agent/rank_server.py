@@ -140,7 +140,7 @@ class RankServer:
                     else:
                         self._dispatch(channel, generation, message)
                 except (ValueError, TypeError, KeyError) as error:  # what follows may be right
-                    _log.warning("a rank says what cannot be read; that is passed over: %r", error)
+                    _log.warning("ignoring an unreadable message of a rank: %r", error)
         except OSError as error:
             _log.warning("a rank's connection broke: %r", error)
         finally:

@@ -212,7 +212,7 @@ class Session:
             try:
                 connection.post(wire.LEAVE, farewell, timing.FAREWELL)
             except Unreachable as error:
-                _log.warning("the coordinator does not hear that we leave: %s", error)
+                _log.warning("could not report the leave to the coordinator: %s", error)
 
     # -- threads -----------------------------------------------------------------------
 
@@ -267,7 +267,7 @@ class Session:
             return False
         if answer.status != 200:
             _log.error(
-                "the coordinator refuses our heartbeat: %d %s", answer.status, get_refusal_reason(answer)
+                "the coordinator rejects our heartbeat: %d %s", answer.status, get_refusal_reason(answer)
             )
             pauses.pause(self._ending)
             return False

@@ -63,7 +63,7 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
     await site.start()
     _log.info("listening on port %d (%s)", config.port, "https" if config.certificate else "http")
     if not config.token:
-        _log.warning("%s is unset: everybody is let in", Env.RUN_TOKEN_FILE)
+        _log.warning("%s is not set: requests need no token", Env.RUN_TOKEN_FILE)
     tasks = [asyncio.create_task(service.keep_time())]
     if shipper is not None:
         tasks.append(asyncio.create_task(shipper.run()))
@@ -152,7 +152,7 @@ def _nobody() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="coordinator", description=__doc__)
-    parser.add_argument("--bind", default=None, help="address to listen on (all of them)")
+    parser.add_argument("--bind", default=None, help="address to listen on (default: all)")
     return parser.parse_args()
 
 

@@ -15,7 +15,7 @@ from footplate_contracts.names import Reason
 from footplate_contracts.rendezvous import AgentIdentity, SealedGeneration
 from footplate_contracts.reports import GenerationId
 
-TOLD_TO_END: Final = "it was told to end"  # why an agent is gone
+TOLD_TO_END: Final = "it received a stop request"  # why an agent is gone
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ def log_message(action: Action) -> tuple[int, str]:
         case GenerationAdopted(sealed):
             return logging.INFO, f"adopted the running generation {sealed.generation}"
         case AgentArrived(agent):
-            return logging.INFO, f"{agent.pod_name} is here"
+            return logging.INFO, f"{agent.pod_name} joined"
         case AgentLeaving(agent):
-            return logging.INFO, f"{agent.pod_name} was told to end: all save first"
+            return logging.INFO, f"{agent.pod_name} received a stop request: all ranks save first"
         case AgentEvicted(agent):
             return logging.INFO, f"evicted {agent.pod_name}: a newer incarnation has its slot"
         case SparePromoted(spare, agent):
@@ -131,7 +131,7 @@ def log_message(action: Action) -> tuple[int, str]:
         case MemberLost(agent, _, _, why):
             return logging.WARNING, f"{agent.pod_name} is lost: {why}"
         case AgentUnreachable(agent, why):
-            return logging.WARNING, f"{agent.pod_name} should have another place: {why}"
+            return logging.WARNING, f"{agent.pod_name} should move to another node: {why}"
         case NumberedFailure(agent=agent, failure=failure):
             return logging.WARNING, f"{agent.pod_name} reports {failure.cause}: {failure.message}"
         case RunClosed(outcome):

@@ -61,9 +61,7 @@ class CoordinatorConfig(BaseSettings):
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
         if (self.certificate is None) != (self.key is None):
-            raise ValueError(
-                f"{Env.TLS_CERTIFICATE_FILE} and {Env.TLS_KEY_FILE} go together, only one is set"
-            )
+            raise ValueError(f"{Env.TLS_CERTIFICATE_FILE} and {Env.TLS_KEY_FILE}: set both or neither")
         return self
 
     @property

@@ -142,7 +142,7 @@ class Coordinator:
         number = self.diagnosis.number + 1 if self.diagnosis else 1
         self.diagnosis = Diagnosis(kind=request.kind, steps=request.steps, number=number)
         self.version += 1
-        _log.info("ranks are asked for %s number %d", request.kind, number)
+        _log.info("requesting %s number %d from the ranks", request.kind, number)
         return self.diagnosis
 
     def tick(self, now: float) -> None:
@@ -307,7 +307,7 @@ class Coordinator:
         action = self.watchdog.check(now)
         if action is WatchdogAction.DUMP:
             _log.warning(
-                "no rank has got any further for %.0f s: stacks follow", self.watchdog.stalled_seconds(now)
+                "no rank has made progress for %.0f s: stacks follow", self.watchdog.stalled_seconds(now)
             )
             self.diagnose(DiagnosisRequest(kind=DiagnosisKind.STACKS))
         elif action is WatchdogAction.RESTART:

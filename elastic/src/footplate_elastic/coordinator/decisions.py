@@ -36,7 +36,7 @@ from footplate_elastic.coordinator.spares import promote
 from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.coordinator.timing import hold_seconds
 
-SAVED: Final = f"{TOLD_TO_END}, after all had saved"
+SAVED: Final = f"{TOLD_TO_END}, and left after all ranks had saved"
 
 
 def advance(state: Membership, now: float) -> list[Action]:
@@ -198,12 +198,12 @@ def _finish(state: Membership, now: float) -> list[Action]:
     more = get_extended_end(state, slots) if finished else 0
     if more:
         # The ranks had ended when they were told: they go on from their last checkpoint.
-        why = f"the run goes on to step {more}"
+        why = f"the run continues to step {more}"
         return [*open_generation(state, now, why), *advance(state, now)]
     if not finished and state.command is not Command.CHECKPOINT_AND_EXIT:
         leaving = [slot.agent for slot in slots if slot.leaving]
         lost = [MemberLost(agent, state.generation, Reason.POD_DELETED, SAVED) for agent in leaving]
-        why = "all have saved what they did" if leaving else "the suspension was taken back"
+        why = "all ranks have saved" if leaving else "the suspension was withdrawn"
         return [*lost, *open_generation(state, now, why), *advance(state, now)]
     return _close(state, RunState.FINISHED if finished else RunState.SUSPENDED)
 

@@ -59,7 +59,7 @@ def hang_report(
         if behind.phase in _FINISHED and behind.progress is not None:
             who += f", with {behind.progress} {_FINISHED[behind.phase]} finished"
     allowed = watchdog.get_limit()
-    still = f"no rank has got any further for {watchdog.stalled_seconds(now):.0f} s"
+    still = f"no rank has made progress for {watchdog.stalled_seconds(now):.0f} s"
     report = FailureReport(
         cause=Cause.HANG,
         reason=Reason.PROGRESS_DEADLINE_EXCEEDED,

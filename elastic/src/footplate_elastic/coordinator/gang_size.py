@@ -27,8 +27,8 @@ def describe_refusal(nodes: int, min_nodes: int | None, legal_sizes: LegalSizes)
     nearest = sorted(sorted(near, key=lambda count: abs(count - nodes))[:_SHOWN])
     shown = ", ".join(map(str, nearest)) or "none"
     return (
-        f"compute.nodes: no number of nodes from {min_nodes or nodes} to {nodes} suits spec.parallelism;"
-        f" of the numbers near it, these do: {shown}"
+        f"compute.nodes: no number of nodes from {min_nodes or nodes} to {nodes} fits spec.parallelism;"
+        f" the nearest that fit: {shown}"
     )
 
 

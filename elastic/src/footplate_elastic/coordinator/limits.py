@@ -15,8 +15,8 @@ def find_length_refusal(asked: Limits, reached: int) -> str:
     if asked.steps >= reached:
         return ""
     return (
-        f"a training of {asked.steps} steps would end before step {reached}, which is trained already; "
-        "what was asked for before holds; raise training.steps or training.tokens"
+        f"a training of {asked.steps} steps would end before step {reached}, which is already trained; "
+        "the previous limit holds; raise training.steps or training.tokens"
     )
 
 
@@ -24,7 +24,7 @@ def find_late_refusal(asked: Limits, last: int) -> str:
     """Return why a run that has ended with step `last` cannot go on; empty where it need not."""
     if asked.steps == last:
         return ""
-    return f"the run has ended with step {last}, before it was asked for {asked.steps} steps"
+    return f"the run ended with step {last}, before the request for {asked.steps} steps arrived"
 
 
 def renew_limits(before: NumberedLimits | None, asked: Limits, steps: int, epoch: int) -> NumberedLimits:

@@ -51,7 +51,7 @@ def handle_message(
     """
     if agent.local_world_size != state.local_world_size:
         raise ValueError(
-            f"slots is {agent.local_world_size}, but this run has {state.local_world_size} ranks a node"
+            f"slots is {agent.local_world_size}, but this run has {state.local_world_size} ranks per node"
         )
     if state.superseded:
         return AgentRefusal.SUPERSEDED, []
@@ -85,7 +85,7 @@ def handle_join(
     if refusal is not None:
         return refusal, actions
     slot = state.slot_of(request.agent)
-    assert slot is not None, "it was just heard"
+    assert slot is not None, "its heartbeat just arrived"
     if is_answered_by(state.sealed, request) and state.rendezvous is Rendezvous.SEALED:
         return None, actions  # its answer was lost on the way
     if _overtaken(slot.waiting, request):
@@ -120,7 +120,7 @@ def handle_heartbeat(
     if state.rendezvous is Rendezvous.UNDECIDED:
         _claim(state, word)
     slot = state.slot_of(word.agent)
-    assert slot is not None, "it was just heard"
+    assert slot is not None, "its heartbeat just arrived"
     current = state.rendezvous is Rendezvous.SEALED and word.generation == state.generation
     if current and member_of(state.sealed, word.agent) is not None:
         _progress(state, word)
@@ -159,7 +159,7 @@ def handle_connect(
     refusal, actions = handle_message(state, agent, now)
     if refusal is None:
         slot = state.slot_of(agent)
-        assert slot is not None, "it was just heard"
+        assert slot is not None, "its heartbeat just arrived"
         slot.connections += 1
         slot.disconnected = None
     return refusal, actions
@@ -262,9 +262,7 @@ def _leaves(state: Membership, slot: Slot, now: float) -> list[Action]:
 def _replace(state: Membership, old: Slot, agent: AgentIdentity, now: float) -> list[Action]:
     state.evicted += 1
     actions: list[Action] = [AgentEvicted(old.agent)]
-    actions += mark_lost(
-        state, old, now, Reason.AGENT_LOST, f"incarnation {agent.incarnation} took its place"
-    )
+    actions += mark_lost(state, old, now, Reason.AGENT_LOST, f"incarnation {agent.incarnation} replaced it")
     state.claims.pop(agent.index, None)
     state.slots[agent.index] = Slot(agent, now)
     return [*actions, AgentArrived(agent)]

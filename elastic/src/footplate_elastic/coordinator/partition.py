@@ -131,7 +131,7 @@ def _judge(state: Membership, here: Mapping[str, Slot]) -> list[Action]:
     for slot in examined:
         pod = slot.agent.pod_name
         if pod in going and not slot.unreachable:
-            slot.unreachable, slot.lost = True, f"it does not reach {_names(_cut_from(state, pod))}"
+            slot.unreachable, slot.lost = True, f"it cannot reach {_names(_cut_from(state, pod))}"
             actions.append(AgentUnreachable(slot.agent, slot.lost))
     free = {pod: slot for pod, slot in here.items() if pod not in going}
     actions += _taken_back(state, free, staying)
@@ -143,10 +143,10 @@ def _explain(state: Membership, gone: Sequence[AgentIdentity]) -> list[Action]:
     found = _agents(state)
     if not found or state.generation is None:
         return []
-    said = [f"{_name(lower)} and {_name(higher)} do not reach each other" for lower, higher in found[:_SHOWN]]
+    said = [f"{_name(lower)} and {_name(higher)} cannot reach each other" for lower, higher in found[:_SHOWN]]
     whose = [agent for agent in gone if not agent.is_spare]
     if whose:
-        said.append(f"{_names(whose)} should have another place")
+        said.append(f"{_names(whose)} should move to another node")
     return [*state.failures.list_partition(state.generation, whose[0] if whose else None, "; ".join(said))]
 
 

@@ -81,12 +81,12 @@ class TelemetryDestination:
                 raise
             [bundle] = self._trust  # its ConfigMap is deleted with the run, and the last rows are still here
         if self.authorities is not None and not bundle.strip():
-            raise ValueError(f"{self.authorities} is empty, which should hold who vouches for the API")
+            raise ValueError(f"{self.authorities} is empty; it must hold the API's CA certificate")
         if bundle not in self._trust:
             try:
                 context = ssl.create_default_context(cadata=bundle.decode() or None)
             except (ssl.SSLError, UnicodeDecodeError) as error:
-                raise ValueError(f"{self.authorities} holds no certificates in PEM: {error}") from None
+                raise ValueError(f"{self.authorities} holds no PEM certificates: {error}") from None
             self._trust.clear()
             self._trust[bundle] = context
         return self._trust[bundle]
@@ -98,7 +98,7 @@ def _content(path: Path) -> str:
     except OSError:
         return ""
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} should hold a token, and is no UTF-8: {error.reason}") from None
+        raise ValueError(f"{path} must hold a token, but is not UTF-8: {error.reason}") from None
 
 
 @dataclass
@@ -188,19 +188,19 @@ class TelemetrySender:
             self._most = batch.count // 2
             return 0.0
         if final is not None:
-            _log.error("%d rows of telemetry are given up: %d %s", batch.count, status, reason)
+            _log.error("dropping %d rows of telemetry: %d %s", batch.count, status, reason)
             self.buffer.drop_refused(batch.count, batch.given_up)
             return None
-        self._say(str(status), f"the API did not take it: {status} {reason}")
+        self._say(str(status), f"the API rejected the batch: {status} {reason}")
         return self._failed(told)
 
     def _say(self, trouble: str, why: str = "") -> None:
         """Log once why telemetry is retained, however often it is retried, and when it is accepted again."""
         if trouble != self._trouble:
             if trouble:
-                _log.warning("telemetry is kept and sent again, %s", why)
+                _log.warning("telemetry is kept and resent: %s", why)
             else:
-                _log.info("the API takes telemetry again")
+                _log.info("the API accepts telemetry again")
         self._trouble = trouble
 
     def _failed(self, told: float | None = None) -> float:
@@ -230,7 +230,7 @@ async def _said(answer: aiohttp.ClientResponse) -> bytes:
     async for part in answer.content.iter_any():
         said += part
         if len(said) > ANSWER_BYTES:
-            raise ValueError(f"its answer should be at most {ANSWER_BYTES} bytes, and is longer")
+            raise ValueError(f"its response is longer than {ANSWER_BYTES} bytes")
     return bytes(said)
 
 

@@ -101,7 +101,7 @@ class RunOutline(_Part):
     data: RunData = RunData()
     checkpoint: RunCheckpoint = RunCheckpoint()
     hang: Hang = Hang()
-    limits: Limits | None = Field(None, description="of a run whose length is said in steps")
+    limits: Limits | None = Field(None, description="limits of a run whose length is set in steps")
 
     @model_validator(mode="before")
     @classmethod
@@ -154,7 +154,7 @@ def whole_number(environment: Mapping[str, str], name: Env, default: int) -> int
     try:
         return int(text) if text else default
     except ValueError:
-        raise ValueError(f"{name} is {text!r}; a whole number is right") from None
+        raise ValueError(f"{name} is {text!r}, but must be a whole number") from None
 
 
 def existing_file(environment: Mapping[str, str], name: Env) -> Path | None:
@@ -164,7 +164,7 @@ def existing_file(environment: Mapping[str, str], name: Env) -> Path | None:
         return None
     path = Path(text)
     if not path.is_file():
-        raise ValueError(f"{name} is {text}, which is no file")
+        raise ValueError(f"{name} is {text}, which is not a file")
     return path
 
 

@@ -125,7 +125,7 @@ def test_it_ends_when_told(gang: Gang) -> None:
         pytest.param(Env.RUN_CONFIG, "/no/such/file", "cannot be read", id="no config"),
         pytest.param(Env.COORDINATOR_PORT, "many", "must be a whole number", id="port"),
         pytest.param(Env.RUN_TOKEN_FILE, "/no/token", "must be a file that exists", id="token"),
-        pytest.param(Env.TLS_CERTIFICATE_FILE, __file__, "go together", id="certificate without key"),
+        pytest.param(Env.TLS_CERTIFICATE_FILE, __file__, "set both or neither", id="certificate without key"),
     ],
 )
 def test_a_wrong_environment_is_one_clear_line(gang: Gang, variable: Env, value: str, says: str) -> None:

@@ -150,7 +150,7 @@ async def test_health_needs_no_token(client: Client) -> None:
         pytest.param(
             wire.JOIN,
             {"storePort": 1, "agent": agent(1).to_json() | {"slots": 9}},
-            "2 ranks a node",
+            "2 ranks per node",
             id="another shape",
         ),
         pytest.param(wire.DIAGNOSE, {"kind": "dreams"}, "stacks", id="no such diagnosis"),

@@ -129,7 +129,7 @@ def test_where_no_device_is_shown_it_is_said_once_and_nothing_is_told(
     run = Measured(Device("GPU-1", 5, sliced=True))
     assert run.after(10) is None
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "the pod has the whole" in caplog.text
+    assert "the pod has no whole device" in caplog.text
 
 
 def test_a_meter_of_no_devices_measures_nothing_and_holds_nobody_up() -> None:

@@ -108,7 +108,7 @@ def test_wrong_directives_are_named(told: Tell, tmp_path: Path, directives: str,
             {Env.LOG_FORMAT: "xml"}, "is 'xml'; must be one of logfmt, json, text", id="log-format"
         ),
         pytest.param({Env.TLS_KEY_FILE: "/none"}, "FILE is '/none'; must be a file that exists", id="key"),
-        pytest.param({Env.TLS_KEY_FILE: __file__}, "go together, only one is set", id="no-certificate"),
+        pytest.param({Env.TLS_KEY_FILE: __file__}, ": set both or neither", id="no-certificate"),
     ],
 )
 def test_a_wrong_variable_is_named(told: Tell, tmp_path: Path, variables: dict[str, str], says: str) -> None:

@@ -156,8 +156,8 @@ def test_a_refusal_names_both_numbers() -> None:
     run.beat(60, 100)
     run.direct(limits=asked(50))
     assert run.refusal == (
-        "a training of 50 steps would end before step 60, which is trained already; what was asked for"
-        " before holds; raise training.steps or training.tokens"
+        "a training of 50 steps would end before step 60, which is already trained; the previous"
+        " limit holds; raise training.steps or training.tokens"
     )
     run.direct(limits=asked(70))
     assert run.refusal == "" and run.told().steps == 70
@@ -244,7 +244,7 @@ def test_what_comes_after_the_end_is_refused() -> None:
     run.join()
     run.beat(100, 100, finished=True)
     run.direct(limits=asked(150))
-    assert run.refusal == ("the run has ended with step 100, before it was asked for 150 steps")
+    assert run.refusal == ("the run ended with step 100, before the request for 150 steps arrived")
     assert run.told().steps == 100
 
 

@@ -157,5 +157,5 @@ def test_an_older_incarnation_than_that_of_an_adopted_member_is_evicted() -> Non
 
 def test_an_agent_of_another_shape_is_told_what_would_be_right() -> None:
     stranger = agent(0).model_copy(update={"local_world_size": 4})
-    with pytest.raises(ValueError, match="slots is 4, but this run has 2 ranks a node"):
+    with pytest.raises(ValueError, match="slots is 4, but this run has 2 ranks per node"):
         membership.handle_message(Story().state, stranger, 0.0)

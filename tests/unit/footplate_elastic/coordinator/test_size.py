@@ -263,8 +263,8 @@ def test_a_size_is_in_force_where_some_number_can_train(
 
 def test_a_refusal_names_what_would_be_right() -> None:
     assert describe_refusal(5, 5, in_pairs) == (
-        "compute.nodes: no number of nodes from 5 to 5 suits spec.parallelism;"
-        " of the numbers near it, these do: 2, 4, 6, 8"
+        "compute.nodes: no number of nodes from 5 to 5 fits spec.parallelism;"
+        " the nearest that fit: 2, 4, 6, 8"
     )
 
 
