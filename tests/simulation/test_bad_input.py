@@ -24,8 +24,8 @@ async def test_a_run_whose_folder_holds_its_end_says_so(world: Simulation) -> No
     said = world.condition("Complete")
     assert (said["status"], said["reason"]) == ("True", "NothingToTrain")
     assert said["message"] == (
-        "nothing was trained: checkpoint.uri /shared/checkpoints holds step 20, the last one, already; to"
-        " train anew name another checkpoint.uri, to go on raise training.steps"
+        "nothing was trained: checkpoint.uri /shared/checkpoints already holds the last step 20; to"
+        " start over set another checkpoint.uri, to continue raise training.steps"
     )
     assert len(world.steps) == done and world.seconds() - began <= 10.0
     await world.until(lambda: "NothingToTrain" in {event["reason"] for event in world.objects.all(EVENT)}, 5)

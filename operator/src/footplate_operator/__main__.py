@@ -180,7 +180,7 @@ async def operate(own: Settings, kinds: Mapping[ControllerType, NewController]) 
             *works,
         )
         if not stop.is_set():
-            raise OperatorError("the watches ended by themselves")
+            raise OperatorError("the watches ended unexpectedly")
 
 
 async def _serve(
@@ -213,7 +213,7 @@ async def _wait_for_kinds(cluster: Cluster, replica: _Replica, own: Settings) ->
             except ClusterError as error:
                 most = _REFUSED_TRIES if isinstance(error, (RequestForbidden, NotFound)) else _FAILING_TRIES
                 if kind in served.hints and tries >= most:
-                    _log.warning("goes on without a kind", extra=log_fields(kind=kind.name, error=error))
+                    _log.warning("continuing without a kind", extra=log_fields(kind=kind.name, error=error))
                     served.handlers.unseen.add(kind)
                     replica.sight.remove_kind(kind)
                     break

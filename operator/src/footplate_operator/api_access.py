@@ -38,7 +38,7 @@ class ApiAccess:
             return True
         bundle = self.bundle()
         if bundle == "":
-            raise ApiUnreachable("it is not known yet who vouches for its certificate")
+            raise ApiUnreachable("its CA certificate is not known yet")
         if self._context is None or self._context[0] != bundle:
             self._context = bundle, ssl.create_default_context(cadata=bundle)
         return self._context[1]

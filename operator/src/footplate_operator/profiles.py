@@ -33,7 +33,7 @@ def contradiction(profile: ComputeProfileSpec) -> str:
             if resource in said and parse_quantity(said[resource]) != count:
                 return (
                     f"resources.{part}.{resource} {said[resource]} contradicts {field} {count};"
-                    f" remove it: {field} says how many a worker has"
+                    f" remove it; {field} sets how many a worker has"
                 )
     for resource in requests.keys() & limits.keys():
         asked, most = parse_quantity(requests[resource]), parse_quantity(limits[resource])
@@ -45,8 +45,8 @@ def contradiction(profile: ComputeProfileSpec) -> str:
     memory, shared = parse_quantity(limits.get("memory", "")), profile.network.shared_memory_gib
     if memory is not None and shared * _GIBIBYTE > memory:
         return (
-            f"network.sharedMemoryGiB {shared:g} is above resources.limits.memory {limits['memory']}, of"
-            " which it is a part; lower it, or raise the limit"
+            f"network.sharedMemoryGiB {shared:g} is above resources.limits.memory {limits['memory']},"
+            " which includes it; lower it, or raise the limit"
         )
     return ""
 

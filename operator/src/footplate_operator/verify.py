@@ -49,7 +49,7 @@ class VerifySettings(BaseSettings):
     namespace: str = Field(description="the name of a namespace whose runs are served")
     api_url: str = Field(description="the URL of the API")
     api_token_file: Path = Field(description="the file with a token for the API")
-    api_ca_file: Path = Field(description="the file with who vouches for the API")
+    api_ca_file: Path = Field(description="the file with the API's CA certificate")
 
 
 class VerificationCluster(Protocol):
@@ -166,7 +166,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for how long (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="seconds to keep trying (default: %(default)s)"
+    )
     seconds = parser.parse_args().seconds
     try:
         own = environment.read_settings(VerifySettings)

@@ -139,14 +139,12 @@ def test_a_namespace_admits_pods_of_the_standard_that_they_keep_to(
             "pod-security.kubernetes.io/enforce=baseline",
             id="baseline",
         ),
-        pytest.param(
-            "openshift", {}, "securityContext.runAsUser 1000", "state securityContext: {}", id="user"
-        ),
+        pytest.param("openshift", {}, "securityContext.runAsUser 1000", "set securityContext: {}", id="user"),
         pytest.param(
             "openshift",
             {"securityContext": {"runAsUser": 1000680000, "fsGroup": 70}},
             "securityContext.fsGroup 70",
-            "state securityContext: {}",
+            "set securityContext: {}",
             id="group",
         ),
         pytest.param(

@@ -222,7 +222,7 @@ def test_a_run_states_what_its_profile_lists_only(
 ) -> None:
     (said,) = kubectl.refusal(run_manifest({"compute.profile": strict, **changes}))
     assert said.partition("denied request: ")[2] == (
-        f"{where}: profile strict lets a run state only tolerations, securityContext; remove it, or use"
+        f"{where}: profile strict lets a run set only tolerations, securityContext; remove it, or use"
         " another profile"
     )
 
@@ -232,7 +232,7 @@ def test_a_new_field_is_no_runs_to_state_by_default(kubectl: Kubectl, field: str
     value: object = "a" if field == "runtimeClassName" else [] if field == "tolerations" else {}
     (said,) = kubectl.refusal(run_manifest({f"trainer.{field}": value}))
     assert said.partition("denied request: ")[2] == (
-        f"spec.trainer.{field}: profile local-cpu lets a run state only {', '.join(USUALLY_OVERRIDABLE)};"
+        f"spec.trainer.{field}: profile local-cpu lets a run set only {', '.join(USUALLY_OVERRIDABLE)};"
         " remove it, or use another profile"
     )
 

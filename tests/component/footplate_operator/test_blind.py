@@ -55,7 +55,7 @@ def test_a_leader_whose_rights_are_revoked_says_so_and_lets_go(
         api("delete", "clusterrolebinding", _BINDING)
         try:
             way.cut()
-            blind = ("no word of Pod for", "no word of TrainingRun for")  # not in the same moment
+            blind = ("no event of Pod for", "no event of TrainingRun for")  # not in the same moment
             wait_for(
                 lambda: all(word in (_unready(operator) or "") for word in blind), "it says so of both", 90
             )
@@ -99,7 +99,7 @@ def test_a_replica_that_may_not_see_nodes_goes_on_without(
             assert operator.ask("/readyz") == (200, "ok, without Node\n")
             status, text = operator.ask("/metrics")
             assert status == 200 and 'watch_last_event_timestamp_seconds{kind="Node"}' not in text
-            assert operator.said("goes on without a kind") == 1
+            assert operator.said("continuing without a kind") == 1
     finally:
         api.apply(*(it for it in rendered() if it["kind"] == "ClusterRole"))
 

@@ -76,10 +76,10 @@ def test_it_is_there_a_moment_after_the_operator_leads(server: ApiServer, home: 
             home("delete", OBJECTS[0])
             first.process.terminate()
             assert first.process.wait(timeout=10) == 0
-            wait_for(lambda: second.said("making the certificate of the API"), "the second makes it anew")
+            wait_for(lambda: second.said("creating the API's certificate"), "the second makes it anew")
             wait_for(lambda: holds(home), "the API has a certificate again")
         assert [read(home, what) for what in OBJECTS] != made
-        assert first.said("cannot be kept") == second.said("cannot be kept") == 0
+        assert first.said("cannot be maintained") == second.said("cannot be maintained") == 0
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,8 @@ def with_json(body: object, status: int = 200) -> Answer:
     ("answer", "missing"),
     [
         pytest.param(with_json(KNOWN), "", id="it"),
-        pytest.param(with_json(KNOWN | {"phase": "Running"}), "it still has the phase Running", id="phase"),
-        pytest.param(with_json({"title": "Not Found"}, 404), "it has not seen the run", id="404"),
+        pytest.param(with_json(KNOWN | {"phase": "Running"}), "it still has phase Running", id="phase"),
+        pytest.param(with_json({"title": "Not Found"}, 404), "it does not have the run", id="404"),
     ],
 )
 async def test_what_the_api_says(answer: Answer, missing: str) -> None:
@@ -71,7 +71,7 @@ async def test_what_the_api_says(answer: Answer, missing: str) -> None:
     ("answer", "why"),
     [
         pytest.param(with_json({"title": "migrating"}, 503), "HTTP 503", id="503"),
-        pytest.param(with_json(["no", "object"]), "cannot be read", id="no-object"),
+        pytest.param(with_json(["no", "object"]), "unreadable response", id="no-object"),
         pytest.param(with_json({"uid": "u-1"}), "resourceVersion", id="no-version"),
     ],
 )
@@ -147,8 +147,8 @@ async def test_an_api_that_proves_who_it_is_is_shown_the_token_and_no_other_is(t
     [
         pytest.param(401, None, True, "FOOTPLATE_API_TOKEN_FILE is not set", id="no-setting"),
         pytest.param(401, "", True, "/token (FOOTPLATE_API_TOKEN_FILE) holds no token", id="no-token"),
-        pytest.param(401, "x", False, "no token goes over plain HTTP", id="in-clear"),
-        pytest.param(401, "x", True, "/token: its audience has to be one of the API's", id="audience"),
+        pytest.param(401, "x", False, "tokens are not sent over plain HTTP", id="in-clear"),
+        pytest.param(401, "x", True, "/token: its audience must be one of the API's", id="audience"),
         pytest.param(403, "x", True, "may not get trainingruns in namespace research", id="no-right"),
     ],
 )
@@ -185,5 +185,5 @@ async def test_a_refusal_is_told_though_the_api_was_away_before(caplog: pytest.L
     assert said == "HTTP 401: no token"
     assert [record.message for record in caplog.records] == [
         "the API does not answer",
-        "the API refuses the operator",
+        "the API rejects the operator",
     ]

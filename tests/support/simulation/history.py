@@ -56,7 +56,7 @@ class History:
         """What of a final status is missing here."""
         self._catch_up()
         known = self.runs.get(final.uid)
-        return final.missing(known) if known else "it has not seen the run"
+        return final.missing(known) if known else "it does not have the run"
 
     def _watched(self, event: str, body: Json) -> None:
         if body["kind"] != TRAINING_RUN.name:

@@ -121,6 +121,6 @@ def test_a_renewed_bundle_is_trusted_from_then_on() -> None:
 
 
 def test_nobody_is_asked_while_it_is_not_known_who_vouches() -> None:
-    with pytest.raises(ApiUnreachable, match="it is not known yet who vouches"):
+    with pytest.raises(ApiUnreachable, match="its CA certificate is not known yet"):
         ApiAccess("https://api", bundle=lambda: "").context()
     assert ApiAccess("http://api", bundle=lambda: "").context() is True

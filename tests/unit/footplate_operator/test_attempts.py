@@ -231,7 +231,7 @@ def test_the_next_generation_is_another_interruption() -> None:
 def test_a_generation_that_took_over_unexplained_is_explained_later() -> None:
     history = attempts.roll_generation(training(), "2.1", 2)
     assert (causes(history), history.restarts) == ([None, None], 1)
-    assert history.attempts[0].message == "generation 2.1 took over from 1.1"
+    assert history.attempts[0].message == "generation 2.1 replaced 1.1"
     history = attempts.with_generation(history, "2.1", 30, 2)
     history, _ = attempts.interrupt(history, failure(Cause.COMMUNICATION, "1.1"), {})
     assert (causes(history), history.restarts) == ([Cause.COMMUNICATION, None], 1)
@@ -242,7 +242,7 @@ def test_another_size_is_no_interruption() -> None:
     assert (causes(history), history.restarts) == ([None, None], 0)
     assert (history.attempts[0].reason, history.attempts[0].message) == (
         "Resized",
-        "3 nodes went on instead of 2",
+        "continued on 3 nodes instead of 2",
     )
 
 

@@ -100,8 +100,8 @@ def test_no_run_beside_the_release_has_an_object_of_that_name(run: str) -> None:
         pytest.param(-2 * DAY, "it is not valid before", id="of-the-future"),
         pytest.param(timedelta(), "", id="new"),
         pytest.param(59 * DAY, "", id="two-months"),
-        pytest.param(60 * DAY, "it ends at", id="two-thirds"),
-        pytest.param(91 * DAY, "it ends at", id="over"),
+        pytest.param(60 * DAY, "it expires on", id="two-thirds"),
+        pytest.param(91 * DAY, "it expires on", id="over"),
     ],
 )
 def test_it_is_renewed_after_two_thirds_of_its_life(after: timedelta, why: str) -> None:
@@ -115,9 +115,9 @@ def test_it_is_made_anew_where_it_is_another_services_or_nobodys() -> None:
     authority, other = new_authority(PLACE, NOW), new_authority(PLACE, NOW)
     made = new_serving_certificate(authority, NAMES, NOW)
     elsewhere = policy.service_dns_names("other", PLACE.namespace)
-    assert policy.find_serving_fault(None, [authority], NAMES, NOW) == "none that can be read is there"
-    assert policy.find_serving_fault(made, [authority], elsewhere, NOW) == "it is for other names"
-    assert policy.find_serving_fault(made, [other], NAMES, NOW) == "no authority of ours has signed it"
+    assert policy.find_serving_fault(None, [authority], NAMES, NOW) == "there is no readable certificate"
+    assert policy.find_serving_fault(made, [authority], elsewhere, NOW) == "its DNS names differ"
+    assert policy.find_serving_fault(made, [other], NAMES, NOW) == "none of the operator's CAs signed it"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_it_is_made_anew_where_nobody_can_tell_who_signed_it(part: str, known: s
     changed = x509.load_der_x509_certificate(der.replace(bytes.fromhex(known), bytes.fromhex(unknown)))
     pairs[part] = CertificateKeyPair(changed, pairs[part].key)
     fault = policy.find_serving_fault(pairs["serving"], [pairs["authority"]], NAMES, NOW)
-    assert fault == "no authority of ours has signed it"
+    assert fault == "none of the operator's CAs signed it"
 
 
 @pytest.mark.parametrize(
@@ -337,9 +337,9 @@ async def test_who_vouches_for_a_given_certificate_is_handed_on(kind: object) ->
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        pytest.param(None, "Secret footplate-system/mine is not there", id="gone"),
+        pytest.param(None, "Secret footplate-system/mine is missing", id="gone"),
         pytest.param(_given(SECRET, ""), "Secret mine has no ca.crt", id="empty"),
-        pytest.param(_given(SECRET, "x"), "ca.crt of Secret mine holds no certificates in PEM", id="garbage"),
+        pytest.param(_given(SECRET, "x"), "ca.crt of Secret mine holds no PEM certificates", id="garbage"),
     ],
 )
 async def test_a_given_certificate_without_its_authority_is_a_sentence(body: Json | None, says: str) -> None:

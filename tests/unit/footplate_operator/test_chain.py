@@ -107,8 +107,8 @@ def test_a_checkpoint_is_given(checkpoint: str, other: Run, step: int, directory
         pytest.param(
             "best",
             base("Suspended", SAVED),
-            "waits for the best checkpoint at the end of run base, which is Suspended at step 35; it goes on"
-            " once that is resumed",
+            "waits for the best checkpoint at the end of run base, which is Suspended at step 35; it"
+            " continues once that run is resumed",
             id="best-of-a-suspended-one",
         ),
         pytest.param(
@@ -123,7 +123,7 @@ def test_a_checkpoint_is_given(checkpoint: str, other: Run, step: int, directory
                 "Running",
                 SAVED,
             ),
-            "waits until run base keeps its checkpoint of step 10 for this one",
+            "waits until run base keeps its checkpoint of step 10 for this run",
             id="step-not-kept-yet",
         ),
         pytest.param(
@@ -154,31 +154,31 @@ SIZES = run_manifest()["spec"]["model"]
             next_run(),
             base("Failed", SAVED),
             Reason.RUN_FAILED,
-            "initFrom.run base has failed; delete it and create it anew, and this run goes on by itself then;"
-            " or create this run anew with one of its steps (10, 20, 30)",
+            "initFrom.run base has failed; delete and recreate it, and this run continues automatically;"
+            " or recreate this run with one of its steps (10, 20, 30)",
             id="failed",
         ),
         pytest.param(
             next_run("best"),
             base("Failed"),
             Reason.RUN_FAILED,
-            "goes on by itself then",
+            "this run continues automatically",
             id="failed-with-nothing",
         ),
         pytest.param(
             next_run(),
             base("Succeeded"),
             Reason.CHECKPOINT_NOT_FOUND,
-            "the run has succeeded and told of no checkpoint; where one stands in /base/ all the same,"
-            " initFrom.uri /base/ takes the newest of them; create this run anew with another checkpoint",
+            "the run has succeeded and reported no checkpoint; if /base/ holds any, set"
+            " initFrom.uri /base/ to use the newest; recreate this run with another checkpoint",
             id="succeeded-with-nothing",
         ),
         pytest.param(
             next_run("best"),
             base("Succeeded", UNVALIDATED),
             Reason.CHECKPOINT_NOT_FOUND,
-            "has no checkpoint with a validation loss: its validation.everySteps should divide its"
-            " checkpoint.everySteps; create this run anew with another checkpoint",
+            "has no checkpoint with a validation loss: its validation.everySteps must divide its"
+            " checkpoint.everySteps; recreate this run with another checkpoint",
             id="never-validated",
         ),
         pytest.param(
@@ -200,9 +200,9 @@ SIZES = run_manifest()["spec"]["model"]
                 next_run(asked),
                 base("Succeeded", SAVED, progress={"step": 35, "totalSteps": 100}),
                 Reason.CHECKPOINT_NOT_FOUND,
-                "nobody heard which checkpoints it saved last: it lists 10, 20, 30, and others may stand in"
-                " /base/; one of these is named by its step, and any other one as a directory, by"
-                " initFrom.uri; create this run anew",
+                "its last checkpoints were not reported: it lists 10, 20, 30, and /base/ may hold others;"
+                " select a listed one by its step, and any other by its directory in initFrom.uri;"
+                " recreate this run",
                 id=f"{asked}-of-one-whose-end-nobody-heard",
             )
             for asked in ("latest", "best", "100")
@@ -211,23 +211,23 @@ SIZES = run_manifest()["spec"]["model"]
             next_run("promoted"),
             base("Succeeded", SAVED | {"promoted": BOTH}),
             Reason.CHECKPOINT_NOT_FOUND,
-            "has several marks (a, b); take all but one away, and this run goes on by itself then; or create"
-            " this run anew with another checkpoint or mark",
+            "has several marks (a, b); remove all but one, and this run continues automatically; or recreate"
+            " this run with another checkpoint or mark",
             id="several-marks",
         ),
         pytest.param(
             next_run(model={**SIZES, "hiddenSize": 128, "layers": 3}),
             base("Running", SAVED),
             Reason.RUN_INCOMPATIBLE,
-            "initFrom.run base does not suit this run: hiddenSize is 128, in the folder 64; layers is 3, in"
-            " the folder 2; create this run anew, with what suits it",
+            "initFrom.run base does not fit this run: hiddenSize is 128, in the folder 64; layers is 3, in"
+            " the folder 2; recreate this run with a reference that fits",
             id="another-shape",
         ),
         pytest.param(
             next_run(),
             base("Running", spec={"stage": "generate"}),
             Reason.RUN_INCOMPATIBLE,
-            "its stage is generate, and initFrom takes one of dpo, grpo, ppo, pretrain, sft",
+            "its stage is generate, but initFrom needs one of dpo, grpo, ppo, pretrain, sft",
             id="another-stage",
         ),
     ],
@@ -385,5 +385,5 @@ def test_those_that_want_no_step_yet_shut_out_nobody_that_wants_one_and_bounds_a
     assert len(found) == MOST_FOLLOWERS and (found[0].name, found[0].steps) == ("next", [20])
     waiting = answer(run, other)
     assert isinstance(waiting, ReconcileProblem) and waiting.waiting
-    assert "it lists at most 32 runs and keeps at most 56 steps for them, now for nobody" in waiting.message
+    assert "it lists at most 32 runs and keeps at most 56 steps for them, now for no run" in waiting.message
     assert "suspend and resume it" in waiting.message

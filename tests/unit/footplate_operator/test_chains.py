@@ -139,7 +139,7 @@ async def test_the_newest_that_was_heard_of_is_not_given_for_the_last_one() -> N
     await world.live(10)
     assert "lineage" not in status(world, "next")
     reason, message = said(world, "next")
-    assert reason == "CheckpointNotFound" and "nobody heard which checkpoints it saved last" in message
+    assert reason == "CheckpointNotFound" and "its last checkpoints were not reported" in message
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["led-on", "operator-restarted"])

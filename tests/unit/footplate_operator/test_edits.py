@@ -110,7 +110,7 @@ async def test_the_label_of_a_pod_is_set_back_and_nobody_is_restarted(
     await world.reconcile()
     assert {pod["metadata"]["name"]: pod["metadata"]["labels"] for pod in world.cluster.all(POD)} == before
     [told] = _told(world)
-    assert told.startswith(f"Pod {name} was changed by hand; set back: label {label} = {before[name][label]}")
+    assert told.startswith(f"Pod {name} was changed by hand; reverted: label {label} = {before[name][label]}")
     await world.live(20)
     assert (world.status["restarts"], world.status.get("failures", {})) == (0, {})
 
@@ -157,7 +157,7 @@ async def test_who_insists_is_told_in_a_condition_and_not_fought() -> None:
     await world.live(30)
     said = world.condition("Reconciled")
     assert (said["status"], said["reason"]) == ("False", "ChildConflict")
-    assert "PodDisruptionBudget tiny is not as Footplate makes it" in said["message"]
+    assert "PodDisruptionBudget tiny keeps changing, and was recreated" in said["message"]
     assert len(_told(world)) == 3
     world.cluster.bury(POD, "tiny-w1-0")
     await world.live(10, until=lambda: "tiny-w1-1" in world.workers("Running"))

@@ -61,17 +61,17 @@ class Api(HistoryClient):
         pytest.param(RecordedRun(uid="uid-0", phase="Succeeded", resource_version=9), "", id="a-later-one"),
         pytest.param(
             RecordedRun(uid="uid-0", phase="Succeeded", resource_version=6),
-            "it has resourceVersion 6, and 7 is the last one",
+            "it has resourceVersion 6, but the last is 7",
             id="an-earlier-one",
         ),
         pytest.param(
             RecordedRun(uid="uid-0", phase="Running", resource_version=9),
-            "it still has the phase Running",
+            "it still has phase Running",
             id="another-phase",
         ),
         pytest.param(
             RecordedRun(uid="uid-1", phase="Succeeded", resource_version=9),
-            "it knows the uid uid-1 only",
+            "it only has uid uid-1",
             id="a-namesake",
         ),
     ],
@@ -152,7 +152,7 @@ async def test_nobody_is_asked_for_a_run_that_is_gone() -> None:
 
 async def test_a_run_is_asked_for_only_when_its_time_has_passed() -> None:
     world = await running(ttlSecondsAfterFinished=30)
-    world.histories.missing = "it has not seen the run"
+    world.histories.missing = "it does not have the run"
     await world.live(60, until=lambda: world.phase == "Succeeded")
     await world.live(20)
     assert world.histories.asked == []
@@ -163,7 +163,7 @@ async def test_a_run_is_asked_for_only_when_its_time_has_passed() -> None:
 
 async def test_a_run_without_a_time_to_live_is_never_asked_for() -> None:
     world = await running()
-    world.histories.missing = "it has not seen the run"
+    world.histories.missing = "it does not have the run"
     await world.live(60, until=lambda: world.phase == "Succeeded")
     await world.live(60)
     assert world.histories.asked == []

@@ -141,7 +141,7 @@ def names(cluster: FakeCluster) -> list[str]:
 async def test_the_first_that_leads_makes_the_key_and_the_next_finds_it() -> None:
     cluster = FakeCluster()
     first, second = Keyring(cluster, PLACE), Keyring(cluster, PLACE)
-    with pytest.raises(ClusterError, match="footplate-system/footplate-run-key was not read yet"):
+    with pytest.raises(ClusterError, match="footplate-system/footplate-run-key has not been read yet"):
         _ = first.current_key_id
     await first.begin()
     await second.begin()
@@ -171,14 +171,17 @@ async def test_a_key_that_somebody_changes_does_not_change_what_trains(
     await keyring.refresh()
     await keyring.refresh()
     assert keyring.current_key_id == before
-    assert len([line for line in caplog.messages if line.startswith("somebody has changed the key")]) == 1
+    assert (
+        len([line for line in caplog.messages if line.startswith("the key of runs' credentials was changed")])
+        == 1
+    )
 
 
 @pytest.mark.parametrize("data", [{}, {"key": b"short"}], ids=["empty", "short"])
 async def test_a_key_that_is_none_is_named_and_not_replaced(data: dict[str, bytes]) -> None:
     cluster = FakeCluster()
     cluster.put(manifests.secret(PLACE, PLACE.name, data))
-    with pytest.raises(ValueError, match="Secret footplate-run-key: key should have 32 bytes, not"):
+    with pytest.raises(ValueError, match="Secret footplate-run-key: key must have 32 bytes, not"):
         await Keyring(cluster, PLACE).refresh()
     assert cluster.calls == []
 

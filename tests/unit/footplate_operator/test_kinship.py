@@ -39,13 +39,13 @@ def run(name: str, spec: dict[str, Any], **status: Any) -> Run:
 @pytest.mark.parametrize(
     ("spec", "other", "says"),
     [
-        pytest.param(WEIGHTS | {"stage": "sft"}, BERT, "an encoder, and stage sft", id="sft-of-an-encoder"),
+        pytest.param(WEIGHTS | {"stage": "sft"}, BERT, "an encoder, but stage sft", id="sft-of-an-encoder"),
         pytest.param(
-            WEIGHTS | {"stage": "reward"}, T5, "encoder-decoder, and stage reward", id="reward-of-t5"
+            WEIGHTS | {"stage": "reward"}, T5, "encoder-decoder, but stage reward", id="reward-of-t5"
         ),
-        pytest.param(WEIGHTS | {"stage": "generate"}, BERT, "and stage generate takes a", id="generate"),
-        pytest.param(REFERENCE, BERT, "an encoder, and preference.reference takes a decoder", id="reference"),
-        pytest.param(KL, T5, "and reinforcement.reference takes a decoder", id="reference-of-ppo"),
+        pytest.param(WEIGHTS | {"stage": "generate"}, BERT, "but stage generate needs a", id="generate"),
+        pytest.param(REFERENCE, BERT, "an encoder, but preference.reference needs a decoder", id="reference"),
+        pytest.param(KL, T5, "but reinforcement.reference needs a decoder", id="reference-of-ppo"),
         pytest.param(WEIGHTS, BERT, "", id="an-encoder-is-pretrained-on"),
         pytest.param(
             WEIGHTS | {"stage": "sft"}, BERT | {"initFrom": {"uri": "/weights"}}, "", id="a-folder-may-differ"
@@ -53,16 +53,16 @@ def run(name: str, spec: dict[str, Any], **status: Any) -> Run:
         pytest.param(
             BEST,
             {"stage": "ppo"},
-            "of stage ppo takes no validation loss, so it has no best",
+            "of stage ppo computes no validation loss, so it has no best",
             id="best-of-ppo",
         ),
         pytest.param(
-            BEST, {"stage": "grpo"}, "of stage grpo takes no validation loss, so", id="best-of-grpo"
+            BEST, {"stage": "grpo"}, "of stage grpo computes no validation loss, so", id="best-of-grpo"
         ),
         pytest.param(WEIGHTS, {"stage": "ppo"}, "", id="latest-of-ppo"),
         pytest.param(BEST, {"stage": "dpo"}, "", id="best-of-dpo-which-may-be-given-validation"),
         pytest.param(
-            WEIGHTS | SHARED, SHARED, "both have checkpoint.uri /shared/checkpoints, and a", id="one-folder"
+            WEIGHTS | SHARED, SHARED, "both have checkpoint.uri /shared/checkpoints; each", id="one-folder"
         ),
         pytest.param(
             REWARD | SHARED, {"stage": "reward"} | LOCAL, "both have checkpoint.uri", id="of-two-spellings"
@@ -86,8 +86,8 @@ def test_what_can_never_be_is_seen_in_the_specs(
         pytest.param(
             {"phase": "Running"},
             True,
-            "which is Running; it has no validation, so none of its checkpoints would be the best: give it"
-            " one while it is suspended",
+            "which is Running; it has no validation, so none of its checkpoints would be the best: set"
+            " validation while it is suspended",
             id="trains",
         ),
         pytest.param(
@@ -97,7 +97,7 @@ def test_what_can_never_be_is_seen_in_the_specs(
                 "checkpoint": {"latestStep": 30, "uri": "/base/step-30.e1g1", "lastCommittedTime": NOON},
             },
             False,
-            "the run has no checkpoint with a validation loss: it has no validation; create this run anew",
+            "the run has no checkpoint with a validation loss: it has no validation; recreate this run",
             id="has-ended",
         ),
     ],

@@ -92,7 +92,7 @@ async def test_a_missing_profile_is_named_and_heals_by_itself() -> None:
     assert world.phase == "Queued"
     said = world.condition("Reconciled")
     assert (said["status"], said["reason"]) == ("False", "ProfileNotFound")
-    assert said["message"] == "compute.profile local-cpu names no ComputeProfile; there are: a100"
+    assert said["message"] == "compute.profile local-cpu is not a ComputeProfile; existing: a100"
     world.cluster.put(profile_manifest())
     await world.live(30, until=lambda: world.phase == "Running")
     assert world.condition("Reconciled")["status"] == "True"

@@ -118,8 +118,8 @@ async def test_steps_that_come_after_the_end_are_named() -> None:
     world.change(training={**TRAINING, "steps": 200})
     await world.live(20, until=lambda: world.phase == "Succeeded")
     assert world.condition("Complete")["message"] == (
-        "trained to step 100, the last one when it ended; that 200 steps are asked for came too late:"
-        " another run may begin with its weights (resumeFrom)"
+        "trained to step 100, the last one when it ended; the change to 200 steps came too late:"
+        " start another run from its weights (resumeFrom)"
     )
 
 
@@ -139,7 +139,7 @@ async def test_a_coordinator_that_takes_no_directives_is_not_told_and_the_status
     await world.reconcile()
     assert world.coordinator().directives.limits == asked(10_000)
     assert world.condition("Reconciled")["message"] == (
-        "when the run is suspended and resumed, these take effect: training.steps"
+        "these take effect when the run is suspended and resumed: training.steps"
     )
 
 

@@ -95,7 +95,7 @@ def test_what_a_node_says_of_a_pod() -> None:
     assert known.put(node(version=2)) == [], "late word of the one that is gone"
     assert lost(known) == "its Node is deleted"
     known.put(node(uid="second", version=4))
-    assert lost(known) == "its Node was made again"
+    assert lost(known) == "its Node was recreated"
     later = replace(POD_THERE, uid="later")
     known.track_pods(KEY, "run", [POD_THERE, later])
     assert lost(known, later) == "", "it was put on the new one"

@@ -63,7 +63,7 @@ def test_a_field_is_refused_unless_the_profile_lists_it(field: Overridable) -> N
     where, spec = STATED[field]
     assert said_of(spec, overridable=[field]) == ""
     assert said_of(spec, overridable=[]) == (
-        f"{where}.{field}: profile local-cpu lets a run state nothing; remove it, or use another profile"
+        f"{where}.{field}: profile local-cpu lets a run set nothing; remove it, or use another profile"
     )
     assert bool(said_of(spec)) is (field not in USUALLY_OVERRIDABLE)
 
@@ -83,7 +83,7 @@ def test_whatever_is_stated_counts(trainer: Json, field: str) -> None:
 
 
 def test_what_is_listed_is_named() -> None:
-    assert "lets a run state only env, volumes" in said_of(
+    assert "lets a run set only env, volumes" in said_of(
         STATED[Overridable.RESOURCES][1], overridable=["env", "volumes"]
     )
 
@@ -109,7 +109,7 @@ async def test_a_run_that_came_before_its_profile_is_told_and_nothing_is_made() 
     await world.live(2)
     said = world.condition("Reconciled")
     assert (world.phase, said["reason"]) == ("Queued", "ConfigRefused")
-    assert said["message"].startswith("spec.priorityClassName: profile local-cpu lets a run state nothing")
+    assert said["message"].startswith("spec.priorityClassName: profile local-cpu lets a run set nothing")
     assert world.cluster.all(POD) == []
     world.cluster.put(profile_manifest())
     await world.live(30, until=lambda: world.phase == "Running")

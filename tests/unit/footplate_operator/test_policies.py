@@ -103,7 +103,7 @@ def test_ttl(finished: float, lifetime: int, expired: bool) -> None:
 
 
 HAS = RecordingStatus(known=True, asked_for=5)
-LACKS = RecordingStatus(said="it has not seen the run", asked_for=5)
+LACKS = RecordingStatus(said="it does not have the run", asked_for=5)
 ASKED_LONG = RecordingStatus(said="it does not answer", asked_for=LEAST_ASKED_SECONDS)
 UNKNOWN = RecordingStatus()
 

@@ -59,7 +59,9 @@ async def test_under_another_key_it_trains_on_until_its_credentials_are_handed_o
     await world.live(5)
     said = world.condition("Reconciled")
     assert children(world) == before and (said["status"], said["reason"]) == ("False", "CredentialsUnknown")
-    assert said["message"].startswith("this operator does not know what Secret tiny-run holds")
+    assert said["message"].startswith(
+        "this operator neither knows nor may read the content of Secret tiny-run"
+    )
     world.keys.handed_over = found(story).credentials
     await world.live(10)
     assert world.condition("Reconciled")["reason"] not in NOT_TAKEN_OVER

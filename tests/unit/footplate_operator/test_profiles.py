@@ -32,7 +32,7 @@ def _profile(**spec: Any) -> ComputeProfileSpec:
         pytest.param({"gpu": GPU, "processesPerNode": 4}, "", id="none"),
         pytest.param(
             {"gpu": GPU, "processesPerNode": 4, "resources": {"limits": {"nvidia.com/gpu": 2}}},
-            "resources.limits.nvidia.com/gpu 2 contradicts gpu.count 4; remove it: gpu.count says how many a"
+            "resources.limits.nvidia.com/gpu 2 contradicts gpu.count 4; remove it; gpu.count sets how many a"
             " worker has",
             id="other-count-of-gpus",
         ),
@@ -41,8 +41,8 @@ def _profile(**spec: Any) -> ComputeProfileSpec:
                 "network": {"rdma": {"resource": "rdma/hca", "count": 8}},
                 "resources": {"requests": {"rdma/hca": "1"}},
             },
-            "resources.requests.rdma/hca 1 contradicts network.rdma.count 8; remove it: network.rdma.count"
-            " says how many a worker has",
+            "resources.requests.rdma/hca 1 contradicts network.rdma.count 8; remove it; network.rdma.count"
+            " sets how many a worker has",
             id="other-count-of-adapters",
         ),
         pytest.param(
@@ -52,7 +52,7 @@ def _profile(**spec: Any) -> ComputeProfileSpec:
         ),
         pytest.param(
             {"network": {"sharedMemoryGiB": 64}, "resources": {"limits": {"memory": "32Gi"}}},
-            "network.sharedMemoryGiB 64 is above resources.limits.memory 32Gi, of which it is a part; lower"
+            "network.sharedMemoryGiB 64 is above resources.limits.memory 32Gi, which includes it; lower"
             " it, or raise the limit",
             id="shared-memory-above-memory",
         ),
@@ -89,7 +89,7 @@ async def test_a_profile_that_is_deleted_while_runs_train_is_missed_and_nobody_i
     said = world.condition("Reconciled")
     assert (world.phase, said["status"], said["reason"]) == ("Running", "False", "ProfileNotFound")
     assert said["message"].startswith(
-        "compute.profile local-cpu names no ComputeProfile any more; the run goes"
+        "compute.profile local-cpu: the ComputeProfile no longer exists; the run continues"
     )
     world.cluster.bury(POD, "tiny-w1-0")
     await world.live(5, until=lambda: "tiny-w1-1" in world.workers("Running"))
@@ -109,7 +109,7 @@ async def test_a_profile_that_is_changed_takes_effect_with_the_next_resumption_a
     said = world.condition("Reconciled")
     assert (said["status"], said["message"]) == (
         "True",
-        "when the run is suspended and resumed, these take effect:"
+        "these take effect when the run is suspended and resumed:"
         " compute.profile (local-cpu was changed: scheduling.nodeSelector)",
     )
 
@@ -154,7 +154,7 @@ async def test_a_run_without_a_size_that_can_train_makes_nothing(compute: dict[s
     await world.live(10)
     told = world.condition("Reconciled")
     assert (world.phase, told["status"], told["reason"]) == ("Queued", "False", "ConfigRefused")
-    assert said in told["message"] and "these do: 3, 6, 9, 12" in told["message"]
+    assert said in told["message"] and "the nearest that fit: 3, 6, 9, 12" in told["message"]
     assert world.cluster.all(POD) == []
     world.change(compute={"profile": "local-cpu", "nodes": 3})
     await world.live(30, until=lambda: world.phase == "Running")

@@ -79,8 +79,8 @@ def test_the_revision_that_the_status_names_is_in_force_though_it_cannot_be_read
 @pytest.mark.parametrize(
     ("said", "error"),
     [
-        pytest.param({"revision": 7}, "revision: should be 1, not 7", id="another-number"),
-        pytest.param({}, "revision: should be 1, not 'nothing'", id="no-number"),
+        pytest.param({"revision": 7}, "revision: must be 1, not 7", id="another-number"),
+        pytest.param({}, "revision: must be 1, not 'nothing'", id="no-number"),
     ],
 )
 def test_a_revision_whose_number_is_not_its_names_cannot_be_read(said: Json, error: str) -> None:
@@ -102,9 +102,9 @@ async def test_a_revision_that_is_gone_is_no_reason_to_take_the_live_profile(nam
     world.start_operator()
     await world.live(3)
     pods, said = world.cluster.names(POD), world.condition("Reconciled")
-    lost = "ControllerRevision tiny-1 is not there" if named else "its status names no revision"
+    lost = "ControllerRevision tiny-1 is missing" if named else "its status names no revision"
     assert (said["status"], said["reason"]) == ("False", "RevisionUnreadable")
-    assert said["message"].startswith(f"{lost}: what its pods are made of is not known, and nothing is made")
+    assert said["message"].startswith(f"{lost}: the templates of its pods are unknown, so nothing is created")
     world.end_pod("tiny-w1-0", 137)
     await world.live(10)
     assert world.cluster.names(POD) == pods and not world.cluster.names(REVISION)
@@ -125,7 +125,7 @@ async def test_a_running_run_is_left_alone_and_says_which_release_can_go_on() ->
         f"this release cannot read ControllerRevision tiny-1: operator {NEWER} wrote it (config.stage: "
     )
     assert said["message"].endswith(
-        "; nothing is made or deleted until that operator, or a newer one, is installed again"
+        "; nothing is created or deleted until that operator, or a newer one, is installed again"
     )
     await world.live(5)
     assert world.status["progress"]["step"] > step, "what the coordinator says is still told"

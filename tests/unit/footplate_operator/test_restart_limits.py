@@ -52,7 +52,7 @@ async def test_ranks_that_are_killed_between_two_checkpoints_never_end_a_run() -
         await world.live(5)
     progressing = world.condition("Progressing")
     assert (progressing["status"], progressing["reason"]) == ("False", "NoProgress")
-    assert "restarts without progress, none of them the run's doing; last: Comm" in progressing["message"]
+    assert "restarts without progress, none caused by the run; last: Comm" in progressing["message"]
     world.trains = True
     await world.live(30, until=lambda: world.phase == "Running")
     assert world.condition("Progressing")["status"] == "True"

@@ -15,7 +15,7 @@ SECRET = {"name": "JUDGE", "valueFrom": {"secretKeyRef": {"name": "judge", "key"
 @pytest.mark.parametrize(
     ("env", "says"),
     [
-        pytest.param([], "in trainer.env it is not there", id="missing"),
+        pytest.param([], "in trainer.env it is missing", id="missing"),
         pytest.param([{"name": "JUDGE", "value": "k"}], "in trainer.env it comes from no Secret", id="plain"),
         pytest.param([SECRET], "", id="of-a-secret"),
     ],

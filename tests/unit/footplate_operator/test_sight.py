@@ -64,7 +64,7 @@ def test_each_watch_has_an_age_of_its_own() -> None:
     sight.record_answer("/version")
     time.seconds += 40
     assert sight.silence_seconds() == {"Pod": 80.0, "TrainingRun": 40.0}
-    assert sight.describe_silence() == "no word of Pod for 80 s"
+    assert sight.describe_silence() == "no event of Pod for 80 s"
     sight.record_answer("/api/v1/pods")
     assert sight.describe_silence() == ""
 
@@ -100,7 +100,7 @@ async def test_who_is_blind_for_long_lets_go() -> None:
     await asyncio.sleep(0)
     assert not keeping.done()
     time.seconds += LET_GO_SECONDS
-    with pytest.raises(WatchSilent, match="no word of Pod for 85 s"):
+    with pytest.raises(WatchSilent, match="no event of Pod for 85 s"):
         await asyncio.wait_for(keeping, 30)
 
 

@@ -34,9 +34,7 @@ async def test_fewer_nodes_go_on_and_the_substitute_makes_it_grow() -> None:
     world.kubelet_works = False
     world.end_pod("tiny-w1-0", 137)
     await world.live(30, until=lambda: world.phase == "Running" and size(world) == 1)
-    assert world.condition("Ready")["message"] == (
-        "1 nodes train; 2 are wanted, which changes at a checkpoint"
-    )
+    assert world.condition("Ready")["message"] == ("1 nodes train; this changes to 2 at a checkpoint")
     assert world.status["replicas"] == 2, "the substitute waits to be scheduled"
     world.kubelet_works = True
     await world.live(30, until=lambda: world.phase == "Running" and size(world) == 2)
@@ -64,7 +62,7 @@ async def test_a_run_is_scaled_while_it_trains() -> None:
     world.change(compute=compute(3))
     await world.live(30, until=lambda: size(world) == 3 and world.phase == "Running")
     assert world.workers("Running") == ["tiny-w0-0", "tiny-w1-0", "tiny-w2-1"]
-    assert world.condition("Reconciled")["message"] == "everything is as the spec asks"
+    assert world.condition("Reconciled")["message"] == "everything matches the spec"
     world.change(compute=compute(1))
     await world.reconcile()
     assert len(world.workers("Running")) == 3, "they train until the next checkpoint"
@@ -95,7 +93,7 @@ async def test_size_and_bounds_change_while_it_trains(
     await world.live(3)
     assert len(world.workers("Running")) == trains
     assert (world.coordinator().nodes, world.coordinator().least) == (trains, after.get("minNodes"))
-    assert world.condition("Reconciled")["message"] == "everything is as the spec asks"
+    assert world.condition("Reconciled")["message"] == "everything matches the spec"
     assert world.status["restarts"] == 0 and len(world.coordinators) == 1
 
 
@@ -110,7 +108,7 @@ async def test_without_bounds_any_more_it_keeps_the_size_that_it_has_and_waits_f
     world.end_pod("tiny-w0-0", 137)
     await world.live(30)
     assert world.phase == "Restarting", "nobody goes on with fewer"
-    assert world.condition("Reconciled")["message"] == "everything is as the spec asks"
+    assert world.condition("Reconciled")["message"] == "everything matches the spec"
 
 
 async def test_bounds_that_are_given_to_a_run_that_waits_let_it_go_on() -> None:
@@ -154,9 +152,7 @@ async def test_nobody_is_given_back_while_a_new_coordinator_knows_of_nobody() ->
     world.change(compute=compute(1))
     await world.live(3)
     assert len(world.workers("Running")) == 2
-    assert world.condition("Ready")["message"] == (
-        "2 nodes train; 1 are wanted, which changes at a checkpoint"
-    )
+    assert world.condition("Ready")["message"] == ("2 nodes train; this changes to 1 at a checkpoint")
     world.coordinator().reachable = True
     await world.live(30, until=lambda: size(world) == 1 and world.workers() == ["tiny-w0-0"])
 
@@ -181,7 +177,7 @@ async def test_a_size_that_cannot_train_is_a_condition_and_the_run_goes_on() -> 
     reconciled = world.condition("Reconciled")
     assert (reconciled["status"], reconciled["reason"]) == ("False", "SizeRefused")
     assert reconciled["message"] == "3 cannot train"
-    assert world.condition("Ready")["message"] == "2 nodes train, and go on so; 3 cannot train"
+    assert world.condition("Ready")["message"] == "2 nodes continue to train; 3 cannot train"
     world.change(compute=compute(2))
     await world.live(2)
     assert world.condition("Reconciled")["status"] == "True"

@@ -84,7 +84,7 @@ def test_ten_dollars_at_a_cent_a_second(
 def test_warn_says_it_and_suspends_nothing() -> None:
     found = assess_budget(budget(dollars=10, onExceeded="Warn"), account_at(), 1000)
     assert (found.condition.holds, found.exceeded, found.look_after) == (False, "", None)
-    assert found.condition.message == "budget.dollars 10 is spent; the run goes on (onExceeded: Warn)"
+    assert found.condition.message == "budget.dollars 10 is spent; the run continues (onExceeded: Warn)"
 
 
 def test_carbon_has_a_limit_of_its_own_and_the_worse_of_two_counts() -> None:
@@ -113,7 +113,7 @@ def test_what_has_no_price_is_not_spent_and_not_nothing(at: int, status: bool | 
     """The price was said from the sixth second on."""
     found = assess_budget(budget(dollars=9.95), account_at(PriceBookEntry("e", H100, CENT_A_SECOND, 5)), at)
     assert (found.condition.holds, found.condition.reason) == (status, reason)
-    assert ("state price in their ComputeProfile" in found.condition.message) == (status is None)
+    assert ("set price in their ComputeProfile" in found.condition.message) == (status is None)
 
 
 def test_a_pod_without_a_price_is_doubtful_from_its_first_second_on() -> None:

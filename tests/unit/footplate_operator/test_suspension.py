@@ -108,10 +108,8 @@ async def test_what_ranks_read_waits_for_a_resumption_and_the_status_names_it(
     world = await running()
     world.change(**spec)
     await world.reconcile()
-    later = f"when the run is suspended and resumed, these take effect: {waiting}"
-    assert world.condition("Reconciled")["message"] == (
-        later if waiting else "everything is as the spec asks"
-    )
+    later = f"these take effect when the run is suspended and resumed: {waiting}"
+    assert world.condition("Reconciled")["message"] == (later if waiting else "everything matches the spec")
 
 
 async def test_what_is_held_to_be_a_hang_changes_at_once_and_for_every_coordinator() -> None:

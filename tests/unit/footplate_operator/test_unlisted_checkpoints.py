@@ -18,9 +18,9 @@ from tests.support.operator_world import running
 NOON = "2026-01-31T12:00:00Z"
 FOLDER = "/shared/base"
 FULL = [1000 - 10 * place for place in range(MOST_STANDING)]
-ANEW = "create this run anew with another checkpoint"
-MOVE = f"move the mark to one of these, and this run goes on by itself then; or {ANEW} or mark"
-BESIDE = "if that one does, its directory is named by initFrom.uri"
+ANEW = "recreate this run with another checkpoint"
+MOVE = f"move the mark to one of these, and this run continues automatically; or {ANEW} or mark"
+BESIDE = "if it holds step 500, set initFrom.uri to its directory"
 
 
 def base(
@@ -50,21 +50,21 @@ def run(name: str, status: dict[str, Any], **spec: Any) -> Run:
             "500",
             base("Succeeded", kept=FULL),
             Reason.CHECKPOINT_NOT_FOUND,
-            ["does not list step 500: it lists 690, 700,", f"others may stand in {FOLDER}; {BESIDE}", ANEW],
+            ["does not list step 500: it lists 690, 700,", f"{FOLDER} may hold others; {BESIDE}", ANEW],
             id="as-many-as-it-lists",
         ),
         pytest.param(
             "500",
             base("Failed", kept=[1000, 10], recent=[980, 990, 1000]),
             Reason.CHECKPOINT_NOT_FOUND,
-            ["does not list step 500: it lists 10, 1000, and others", BESIDE, ANEW],
+            ["does not list step 500: it lists 10, 1000, and ", BESIDE, ANEW],
             id="a-status-too-long-for-all",
         ),
         pytest.param(
             "500",
             base("Running", kept=None),
             Reason.CHECKPOINT_NOT_FOUND,
-            ["does not list step 500: it lists 1000, and others", BESIDE, ANEW],
+            ["does not list step 500: it lists 1000, and ", BESIDE, ANEW],
             id="a-trainer-that-tells-of-none",
         ),
         pytest.param(
@@ -73,7 +73,7 @@ def run(name: str, status: dict[str, Any], **spec: Any) -> Run:
             Reason.WAITING_FOR_RUN,
             [
                 "which is Running at step 1000; it lists 690, 700,",
-                ", and step 500, if that stands, once it has",
+                ", and also step 500, if that exists, once it has",
             ],
             id="it-will-be-kept-and-listed",
         ),
@@ -102,7 +102,7 @@ def run(name: str, status: dict[str, Any], **spec: Any) -> Run:
             "promoted",
             base("Succeeded", kept=[900], mark=1000),
             Reason.CHECKPOINT_NOT_FOUND,
-            ["does not list step 1000, and nobody heard which", MOVE],
+            ["does not list step 1000, and its last checkpoints were not reported", MOVE],
             id="a-mark-of-one-that-nobody-heard-of",
         ),
     ],

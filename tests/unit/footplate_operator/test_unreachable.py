@@ -78,7 +78,7 @@ def test_it_has_a_substitute_that_is_put_elsewhere() -> None:
 
 def test_a_condition_names_both_nodes() -> None:
     said = losses.describe_partition(told())
-    assert said == "node node-0-0 (worker 0) and node node-1-0 (worker 1) do not reach each other"
+    assert said == "node node-0-0 (worker 0) and node node-1-0 (worker 1) cannot reach each other"
     assert not losses.describe_partition(told(gave_way=False))
 
 

@@ -67,7 +67,7 @@ async def test_nothing_is_asked_about_an_owner_that_is_none(
     async with asyncio.timeout(5):
         await books.keeper.write_due()
     assert (books.cluster.asked, books.records(), books.keeper.kept) == ([], {}, {})  # type: ignore[attr-defined]  # Asked
-    assert [line.message for line in caplog.records] == ["pods that name an owner that is none are not noted"]
+    assert [line.message for line in caplog.records] == ["not recording pods whose owner is invalid"]
 
 
 def test_names_lead_nowhere_else() -> None:
@@ -144,7 +144,7 @@ def test_room_is_made_by_owners_that_are_not_there(caplog: pytest.LogCaptureFixt
         found.find_or_create(owner)
     assert found.list_gone_owners() == [owners[4]] and found.find_or_create(owners[0]) is not None
     told = [(line.message, vars(line)["fields"]["uid"]) for line in caplog.records]
-    assert told == [("pods of an owner that nobody has told of are forgotten", uid) for uid in ("u1", "u3")]
+    assert told == [("dropping pods of an owner that was never listed", uid) for uid in ("u1", "u3")]
 
 
 # -- numbers ----------------------------------------------------------------------------
@@ -172,7 +172,7 @@ async def test_what_a_pod_asks_for_ends_nobody(cpu: str, caplog: pytest.LogCaptu
     assert (entry.millicores, entry.devices) == (10**15, 10**15)
     assert books.pods()["w0"].millicores == 4000
     [line] = caplog.records
-    assert line.message == "a pod is noted with the most that a record can hold"
+    assert line.message == "a pod's usage is capped at what a record can hold"
     books.begin()
     assert books.keeper.kept == {}
 

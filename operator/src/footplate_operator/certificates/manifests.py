@@ -114,11 +114,11 @@ def read_bundle(kind: Kind, body: Json) -> str:
     what = f"{kind.name} {body['metadata']['name']}"
     found = _value(body, API_CA_FILE) if kind == SECRET else str(_data(body).get(API_CA_FILE, "")).encode()
     if not found.strip():
-        raise ValueError(f"{what} has no {API_CA_FILE}, which should hold who vouches for its certificate")
+        raise ValueError(f"{what} has no {API_CA_FILE}, which must hold the CA certificate")
     try:
         return _texts(x509.load_pem_x509_certificates(found))
     except ValueError as error:
-        raise ValueError(f"{API_CA_FILE} of {what} holds no certificates in PEM: {error}") from None
+        raise ValueError(f"{API_CA_FILE} of {what} holds no PEM certificates: {error}") from None
 
 
 def _texts(certificates: Sequence[x509.Certificate]) -> str:
@@ -151,7 +151,7 @@ def _pair(body: Json, certificate_name: str, key_name: str, *, vouches: bool) ->
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != public:
         raise ValueError(f"{key_name} is not the key of {certificate_name}")
     if vouches and not _vouches(certificate):
-        raise ValueError(f"{certificate_name} is not the certificate of an authority")
+        raise ValueError(f"{certificate_name} is not a CA certificate")
     return CertificateKeyPair(certificate, key)
 
 
@@ -171,7 +171,7 @@ def _value(body: Json, name: str) -> bytes:
     try:
         return base64.b64decode(_data(body).get(name, ""), validate=True)
     except binascii.Error as error:
-        raise ValueError(f"{name} is no base64: {error}") from None
+        raise ValueError(f"{name} is not base64: {error}") from None
 
 
 def _secret(place: CertificateNames, name: str, type_: str, data: dict[str, bytes]) -> Json:

@@ -69,9 +69,9 @@ def find_authority_fault(known: Sequence[CertificateKeyPair], now: datetime) -> 
     """Return why another authority is needed; empty where none is."""
     valid = [pair for pair in known if pair.valid(now)]
     if not valid:
-        return "none that is valid is there"
+        return "there is no valid CA certificate"
     ends = max(pair.ends for pair in valid)
-    return f"the newest ends at {ends:%Y-%m-%d}" if ends - now < AUTHORITY_LEFT else ""
+    return f"the newest expires on {ends:%Y-%m-%d}" if ends - now < AUTHORITY_LEFT else ""
 
 
 def signer(known: Sequence[CertificateKeyPair], now: datetime) -> CertificateKeyPair:
@@ -92,15 +92,15 @@ def find_serving_fault(
 ) -> str:
     """Return why the API needs another certificate; empty where it does not."""
     if serving is None:
-        return "none that can be read is there"
+        return "there is no readable certificate"
     if now < serving.begins:
         return f"it is not valid before {serving.begins:%Y-%m-%d %H:%M}"
     if now >= serving.begins + SERVING_SHARE * (serving.ends - serving.begins):
-        return f"it ends at {serving.ends:%Y-%m-%d}"
+        return f"it expires on {serving.ends:%Y-%m-%d}"
     if set(_names(serving.certificate)) != set(names):
-        return "it is for other names"
+        return "its DNS names differ"
     if not any(_signed(serving.certificate, pair) for pair in authorities if pair.valid(now)):
-        return "no authority of ours has signed it"
+        return "none of the operator's CAs signed it"
     return ""
 
 

@@ -52,7 +52,7 @@ class CertificateReconciler:
 
     async def run(self) -> None:
         """Reconcile forever; raises LeadershipLost."""
-        await periodic_checks.run_periodically(self.reconcile, _TROUBLES, "the certificates of the API")
+        await periodic_checks.run_periodically(self.reconcile, _TROUBLES, "the API's certificates")
 
     async def reconcile(self) -> None:
         """Reconcile once; raises ClusterError, CertificateMissing."""
@@ -67,11 +67,13 @@ class CertificateReconciler:
         found = await self._read(SECRET, self.place.authority)
         known, faults = manifests.read_authorities(found)
         for fault in faults:
-            _log.warning("an authority is left out", extra=log_fields(secret=self.place.authority, why=fault))
+            _log.warning(
+                "ignoring a CA certificate", extra=log_fields(secret=self.place.authority, why=fault)
+            )
         now = self.now()
         kept = policy.list_unexpired(known, now)
         if why := policy.find_authority_fault(kept, now):
-            _log.info("making an authority for the API", extra=log_fields(why=why))
+            _log.info("creating a CA for the API", extra=log_fields(why=why))
             kept = policy.list_unexpired([*kept, new_authority(self.place, now)], now)
         await self._put(SECRET, manifests.authority_secret(self.place, kept), found)
         return kept
@@ -89,7 +91,7 @@ class CertificateReconciler:
         )
         why = policy.find_serving_fault(serving, authorities, names, now)
         if why or serving is None:
-            _log.info("making the certificate of the API", extra=log_fields(why=why))
+            _log.info("creating the API's certificate", extra=log_fields(why=why))
             serving = new_serving_certificate(policy.signer(authorities, now), names, now)
         await self._put(SECRET, manifests.serving_secret(self.place, serving), found)
 
@@ -97,7 +99,7 @@ class CertificateReconciler:
         body = await self._read(given.kind, given.name)
         if body is None:
             where = f"{given.kind.name} {self.place.namespace}/{given.name}"
-            raise CertificateMissing(f"{where} is not there, which should hold who vouches for the API")
+            raise CertificateMissing(f"{where} is missing; it must hold the API's CA certificate")
         try:
             return manifests.read_bundle(given.kind, body)
         except ValueError as error:

@@ -97,8 +97,8 @@ class Keyring(CredentialSource):
         elif found != self._key and self._said != key_id(found):
             self._said = key_id(found)
             _log.error(
-                "somebody has changed the key of runs' credentials: what trains keeps the one before as long"
-                " as this operator leads",
+                "the key of runs' credentials was changed; training runs keep the previous key while this"
+                " operator leads",
                 extra=log_fields(secret=self.place.name, was=key_id(self._key), now=key_id(found)),
             )
         if self._missed:
@@ -110,7 +110,7 @@ class Keyring(CredentialSource):
 
     def _known(self) -> bytes:
         if self._key is None:
-            raise ClusterError(f"Secret {self.place.namespace}/{self.place.name} was not read yet")
+            raise ClusterError(f"Secret {self.place.namespace}/{self.place.name} has not been read yet")
         return self._key
 
     async def _find(self) -> bytes | None:
@@ -125,7 +125,7 @@ class Keyring(CredentialSource):
         key = self._key or secrets.token_bytes(KEY_BYTES)
         try:
             await self.cluster.create(SECRET, manifests.secret(self.place, self.place.name, {KEY: key}))
-            _log.info("the key of runs' credentials is written", extra=log_fields(secret=self.place.name))
+            _log.info("wrote the key of runs' credentials", extra=log_fields(secret=self.place.name))
             return key
         except AlreadyExists:
             found = await self._find()

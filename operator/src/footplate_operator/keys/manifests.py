@@ -58,9 +58,7 @@ def read_key(body: Json) -> bytes:
     except (KeyError, binascii.Error, TypeError):
         key = b""
     if len(key) != KEY_BYTES:
-        raise ValueError(
-            f"Secret {name}: {KEY} should have {KEY_BYTES} bytes, not {len(key)}: put the key back"
-        )
+        raise ValueError(f"Secret {name}: {KEY} must have {KEY_BYTES} bytes, not {len(key)}; restore the key")
     return key
 
 

@@ -147,7 +147,7 @@ class Actor:
             raise Conflict(message, 409, Reason.CHILD_CONFLICT) from None
         try:
             await self.cluster.create(kind, manifest)
-            _log.info("created anew", extra=log_fields(kind=kind.name, name=name))
+            _log.info("recreated", extra=log_fields(kind=kind.name, name=name))
         except AlreadyExists as error:
             raise NameTaken(str(error), 409, Reason.CHILD_CONFLICT) from None
 
@@ -229,4 +229,4 @@ async def _together(steps: Sequence[Callable[[], Awaitable[None]]]) -> list[Clus
 
 def _owner_name(body: Json) -> str:
     owner = controller_of(body)
-    return f"{owner.get('kind')} {owner.get('name')} (uid {owner.get('uid')})" if owner else "nobody"
+    return f"{owner.get('kind')} {owner.get('name')} (uid {owner.get('uid')})" if owner else "no owner"

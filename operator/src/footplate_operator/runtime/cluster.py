@@ -166,7 +166,7 @@ class KubernetesCluster:
         except NotFound:
             return
         except Conflict as error:
-            _log.debug("%s %s/%s is another one by now: %s", kind.name, namespace, name, error)
+            _log.debug("%s %s/%s was replaced meanwhile: %s", kind.name, namespace, name, error)
 
     async def delete_all(self, kind: Kind, namespace: str, labels: str, grace: int | None = None) -> None:
         query = {"labelSelector": labels}

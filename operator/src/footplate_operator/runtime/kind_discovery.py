@@ -54,7 +54,7 @@ async def wait_until_served(
         if time.monotonic() >= deadline:
             raise ClusterError(
                 f"{api_version}: not served after {seconds:.0f} s: {', '.join(missing)}{said};"
-                " the status of their CustomResourceDefinitions says why"
+                " see the status of their CustomResourceDefinitions"
             )
         await asyncio.sleep(pause)
 
@@ -72,8 +72,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("api_version", help="such as footplate.dev/v1alpha1")
-    parser.add_argument("plurals", nargs="+", help="names of the kinds in URLs")
+    parser.add_argument("api_version", help="API version, such as footplate.dev/v1alpha1")
+    parser.add_argument("plurals", nargs="+", help="plural names of the kinds, as in URLs")
     asked = parser.parse_args()
     try:
         logs.configure("footplate_operator", log_format=logs.format_of(os.environ))

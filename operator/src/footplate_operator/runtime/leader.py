@@ -115,7 +115,7 @@ class Leadership:
     def check(self) -> None:
         """Raise LeadershipLost unless the Lease is alive."""
         if not self.alive():
-            raise LeadershipLost(f"Lease {self.namespace}/{self.name} is not ours, or not any more")
+            raise LeadershipLost(f"this replica does not hold Lease {self.namespace}/{self.name}")
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
@@ -140,7 +140,7 @@ class Leadership:
                     elif await self._taken():
                         break
             except TimeoutError:
-                _log.warning("no answer about the Lease", extra=log_fields(name=self.name))
+                _log.warning("the Lease request timed out", extra=log_fields(name=self.name))
         self._renewed = None
         raise LeadershipLost(f"Lease {self.namespace}/{self.name} could not be renewed")
 
@@ -156,7 +156,7 @@ class Leadership:
                 )
                 _log.info("released the Lease", extra=log_fields(name=self.name))
         except ClusterError as error:
-            _log.warning("the Lease is not released", extra=log_fields(error=error))
+            _log.warning("the Lease could not be released", extra=log_fields(error=error))
 
     async def _renew(self) -> bool:
         """Acquire or renew the Lease, valid from the request's start; return whether it is ours."""

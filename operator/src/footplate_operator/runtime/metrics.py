@@ -44,7 +44,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         build = Gauge(
             "footplate_operator_build_info",
-            "1, with what this operator was built from.",
+            "1, labelled with the operator's version and revision.",
             ["version", "revision"],
             registry=self.registry,
         )
@@ -62,11 +62,11 @@ class Metrics:
             registry=self.registry,
         )
         self.depth = Gauge(
-            "footplate_operator_workqueue_depth", "Runs that wait to be reconciled.", registry=self.registry
+            "footplate_operator_workqueue_depth", "Runs waiting to be reconciled.", registry=self.registry
         )
         self.waited = Histogram(
             "footplate_operator_workqueue_queue_duration_seconds",
-            "How long a run that could be reconciled waited for it.",
+            "Time that a run waited in the queue for its reconciliation.",
             buckets=_DURATIONS,
             registry=self.registry,
         )
@@ -77,19 +77,19 @@ class Metrics:
         )
         self.requests = Counter(
             "footplate_operator_api_requests",
-            "Requests to the API server by method and status; status 0: no answer.",
+            "Requests to the API server by method and status; status 0 means no response.",
             ["method", "code"],
             registry=self.registry,
         )
         self.watch_heard = Gauge(
             "footplate_operator_watch_last_event_timestamp_seconds",
-            "When the API server said something last on a watch of the leader.",
+            "Unix time of the API server's last event on a watch of the leader.",
             ["kind"],
             registry=self.registry,
         )
         self.loop_lag = Gauge(
             "footplate_operator_loop_lag_seconds",
-            "The longest time in the last minute or two in which the operator did nothing at all.",
+            "Longest time that the event loop was blocked in the last one to two minutes.",
             registry=self.registry,
         )
         for result in ("success", "error"):

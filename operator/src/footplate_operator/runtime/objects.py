@@ -118,9 +118,9 @@ def read(model: type[ContractT], value: object) -> ContractT:
 
 def unreadable_message(what: str, written_by: str, error: str) -> str:
     """Return a message for an administrator: which release wrote `what`, and how to go on."""
-    writer = f"operator {written_by}" if written_by else "an operator that did not leave its version"
+    writer = f"operator {written_by}" if written_by else "an operator of unknown version"
     return (
-        f"this release cannot read {what}: {writer} wrote it ({error}); nothing is made or deleted until"
+        f"this release cannot read {what}: {writer} wrote it ({error}); nothing is created or deleted until"
         " that operator, or a newer one, is installed again"
     )
 

@@ -39,11 +39,11 @@ async def run_periodically(
         try:
             await look()
             if failures:
-                _log.info(f"{what} can be kept again")
+                _log.info(f"{what} can be maintained again")
             failures = 0
         except troubles as error:
             if not failures:
-                _log.warning(f"{what} cannot be kept", extra=log_fields(error=error))
+                _log.warning(f"{what} cannot be maintained", extra=log_fields(error=error))
             failures += 1
         retry = backoff_seconds(failures, first=FIRST_RETRY_SECONDS, longest=LOOK_SECONDS, factor=2.0)
         await sleep(retry if failures else usual())

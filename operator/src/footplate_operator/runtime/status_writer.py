@@ -112,7 +112,7 @@ class StatusWriter:
         try:
             self.cache.put(await self.cluster.apply(kind, body, "status"))
         except (NotFound, Conflict) as error:
-            _log.info("gone or changed while its status was written", extra=log_fields(error=error))
+            _log.info("deleted or changed while its status was written", extra=log_fields(error=error))
             self.queue.add_after(key, CONFLICT_SECONDS)
             return False
         return True

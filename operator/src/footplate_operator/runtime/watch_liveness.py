@@ -67,7 +67,7 @@ class WatchLiveness:
             for name, age in self.silence_seconds().items()
             if age >= seconds and name not in dispensable
         )
-        return ", ".join(f"no word of {name} for {age:.0f} s" for name, age in ages)
+        return ", ".join(f"no event of {name} for {age:.0f} s" for name, age in ages)
 
     async def check_forever(self) -> None:
         """Check forever; raises Blind once a watch has been silent for too long."""

@@ -50,7 +50,7 @@ def watch_session(
                 try:
                     await self.read()
                 except aiohttp.ClientPayloadError as error:
-                    raise aiohttp.ClientConnectionError(f"the answer broke off: {error}") from error
+                    raise aiohttp.ClientConnectionError(f"the response ended early: {error}") from error
             return answer
 
         async def json(self, **options: Any) -> Any:

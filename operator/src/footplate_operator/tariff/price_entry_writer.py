@@ -77,7 +77,7 @@ class PriceEntryWriter:
                 await self._look_at(profile)
             except (ClusterError, ValueError) as error:
                 about = log_fields(profile=name, error=error)
-                _log.warning("the price of a profile is not in the book yet", extra=about)
+                _log.warning("cannot write a profile's price to the price book yet", extra=about)
                 continue
             if self._profiles.get(name) is profile:
                 del self._profiles[name]
@@ -99,7 +99,10 @@ class PriceEntryWriter:
         }
         try:
             made = await self.cluster.create(PRICE_ENTRY, manifest)
-            _log.info("a price is in the book", extra=log_fields(name=entry.name, price=entry.spec.to_json()))
+            _log.info(
+                "wrote a price to the price book",
+                extra=log_fields(name=entry.name, price=entry.spec.to_json()),
+            )
         except AlreadyExists:
             made = await self.cluster.get(PRICE_ENTRY, "", entry.name)
         self.tariffs.store(PRICE_ENTRY, made)

@@ -140,7 +140,7 @@ class TariffCache:
                 self._intensities[name] = series
         except (ValueError, KeyError, OverflowError) as error:
             _log.warning(
-                "left out, as it cannot be read", extra=log_fields(kind=kind.name, name=name, error=error)
+                "skipped, as it cannot be read", extra=log_fields(kind=kind.name, name=name, error=error)
             )
         return self._changed(before, self._known(kind, name))
 

@@ -39,7 +39,7 @@ from footplate_operator.trainingrun.revision import (
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.run_cache import RunCache
 
-_GOES_ON: Final = "the run goes on as it was admitted, and cannot be resumed before that is mended"
+_GOES_ON: Final = "the run continues as admitted, and cannot be resumed until this is fixed"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Admission:
         if run.ended is not None or not isinstance(admitted, Revision) or needs_admission(run, False):
             return []
         if await self.profiles.is_gone(name):
-            message = f"compute.profile {name} names no ComputeProfile any more; {_GOES_ON}"
+            message = f"compute.profile {name}: the ComputeProfile no longer exists; {_GOES_ON}"
             return ReconcileProblem(Reason.PROFILE_NOT_FOUND, message)
         live, frozen = self.profiles.get(name), admitted.frozen
         if live is None or name != frozen.profile_name:

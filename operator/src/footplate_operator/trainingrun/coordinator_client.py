@@ -152,13 +152,13 @@ class CoordinatorClient(BaseCoordinatorClient):
             refused = isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
             raise CoordinatorUnreachable(f"{type(error).__name__}: {error}", refused) from error
         except ValidationError as error:
-            raise CoordinatorUnreachable(f"an answer that cannot be read: {first_error(error)}") from error
+            raise CoordinatorUnreachable(f"unreadable response: {first_error(error)}") from error
 
     def _say(self, passed_over: list[str]) -> None:
         if passed_over:
             about = log_fields(pod=self.endpoint.pod_uid, pods=len(passed_over), why=passed_over[0])
             level = logging.DEBUG if self._said else logging.WARNING
-            _log.log(level, "the energy of pods is passed over, as it cannot be", extra=about)
+            _log.log(level, "ignoring impossible energy readings of pods", extra=about)
             self._said = True
 
 
@@ -168,10 +168,10 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     async for part in response.content.iter_any():
         read += part
         if len(read) > ANSWER_BYTES:
-            raise CoordinatorUnreachable(f"its answer should be at most {ANSWER_BYTES} bytes, and is longer")
+            raise CoordinatorUnreachable(f"its response is longer than {ANSWER_BYTES} bytes")
     values = sum(map(read.count, (b",", b"[", b"{")))
     if values > ANSWER_VALUES:
-        raise CoordinatorUnreachable(f"its answer should have at most {ANSWER_VALUES} values, not {values}")
+        raise CoordinatorUnreachable(f"its response must have at most {ANSWER_VALUES} values, not {values}")
     return bytes(read)
 
 
@@ -327,11 +327,11 @@ class CoordinatorPoller:
                 self.check()
                 answer = await watch.client.send_directives(wanted)
             except LeadershipLost as error:
-                _log.warning("coordinator not told", extra=self._about(uid, watch, error=error))
+                _log.warning("directives not sent", extra=self._about(uid, watch, error=error))
                 return
             except CoordinatorUnreachable as error:
                 about = self._about(uid, watch, error=error)
-                _log.log(logging.DEBUG if failures else logging.WARNING, "coordinator not told", extra=about)
+                _log.log(logging.DEBUG if failures else logging.WARNING, "directives not sent", extra=about)
                 failures += 1
                 await self._pause(watch, failures)
                 continue

@@ -85,7 +85,7 @@ class SilenceDetector:
             return
         except RequestForbidden as error:
             self._resumes = now + _REFUSED
-            _log.warning("Leases of nodes are not read", extra=log_fields(error=error))
+            _log.warning("cannot read the Leases of nodes", extra=log_fields(error=error))
             return
         except (ClusterError, TimeoutError):
             return  # nothing new is known

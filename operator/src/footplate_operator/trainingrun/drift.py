@@ -64,11 +64,11 @@ def revert_edits(
     anew = [Replace(child, manifest) for child, manifest in edited]
     labelled = [pod for pod in pods if pod.edited_labels and pod.live]
     patches = [
-        Patch(pod, {"metadata": {"labels": dict(pod.edited_labels)}}, verb="setting back the labels of")
+        Patch(pod, {"metadata": {"labels": dict(pod.edited_labels)}}, verb="reverting the labels of")
         for pod in labelled
     ]
-    told = [_told(change.child, "it was made anew") for change in anew]
-    told += [_told(pod, f"set back: {_list(pod.edited_labels)}") for pod in labelled]
+    told = [_told(change.child, "it was recreated") for change in anew]
+    told += [_told(pod, f"reverted: {_list(pod.edited_labels)}") for pod in labelled]
     return (*anew, *patches), tuple(told)
 
 
@@ -86,8 +86,8 @@ def build_updates(wanted: Sequence[DesiredChild], children: Sequence[Child]) -> 
 def build_conflict_problem(child: Child) -> ReconcileProblem:
     """Return the problem of a `child` that another program changes again and again."""
     message = (
-        f"{child.kind.name} {child.name} is not as Footplate makes it, and was made anew {OFTEN} times within"
-        " ten minutes: find out what writes it (kubectl get -o yaml --show-managed-fields), and stop that"
+        f"{child.kind.name} {child.name} keeps changing, and was recreated {OFTEN} times within ten minutes:"
+        " find what else writes it (kubectl get -o yaml --show-managed-fields), and stop it"
     )
     return ReconcileProblem(Reason.CHILD_CONFLICT, message)
 

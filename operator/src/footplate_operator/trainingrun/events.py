@@ -64,7 +64,7 @@ def not_avoided_events(nodes: Sequence[str]) -> list[ObjectEvent]:
     """Return the Event for nodes that exceed the run's list of avoided nodes; empty if there are none."""
     if not nodes:
         return []
-    note = f"the run avoids so many nodes already that it does not avoid {', '.join(nodes)}"
+    note = f"the run already avoids the most nodes allowed, so it does not avoid {', '.join(nodes)}"
     return [
         ObjectEvent(Reason.NODE_NOT_AVOIDED, note, warning=True, once=f"{Reason.NODE_NOT_AVOIDED}{nodes}")
     ]
@@ -83,5 +83,5 @@ def _so_far(status: TrainingRunStatus) -> str:
 def unrecorded_event(recorded: RecordingStatus | None) -> ObjectEvent:
     """Return the Event for a run that is deleted before the API has its final status."""
     why = recorded.said if recorded is not None and recorded.said else "it did not answer"
-    note = f"deleted, as ttlSecondsAfterFinished asks, though the API has not its final status: {why}"
+    note = f"deleted after ttlSecondsAfterFinished, although the API lacks its final status: {why}"
     return ObjectEvent(Reason.FINAL_STATUS_LOST, note, warning=True, once=Reason.FINAL_STATUS_LOST)

@@ -107,7 +107,7 @@ async def _main(own: InstallationSettings, rollout: str) -> None:
         while True:
             last = not rollout or await _is_rolled_out(cluster, place, rollout) or time.monotonic() > until
             runs = await hand_over(cluster, place, own.watch_namespaces)
-            _log.info("credentials are handed over", extra=log_fields(runs=runs, last=last))
+            _log.info("handed over credentials", extra=log_fields(runs=runs, last=last))
             if last:
                 return
             await asyncio.sleep(PAUSE_SECONDS)
@@ -120,7 +120,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rollout", default="", metavar="DEPLOYMENT", help="of the operator")
+    parser.add_argument("--rollout", default="", metavar="DEPLOYMENT", help="Deployment of the operator")
     rollout = parser.parse_args().rollout
     try:
         own = environment.read_settings(InstallationSettings)

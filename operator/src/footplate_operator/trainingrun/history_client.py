@@ -53,11 +53,11 @@ class FinalStatus:
     def missing(self, known: RecordedRun) -> str:
         """Return how `known` differs from this status; empty if it is this one or a later version."""
         if known.uid != self.uid:
-            return f"it knows the uid {known.uid} only"
+            return f"it only has uid {known.uid}"
         if known.phase != self.phase:
-            return f"it still has the phase {known.phase}"
+            return f"it still has phase {known.phase}"
         if known.resource_version < self.version:
-            return f"it has resourceVersion {known.resource_version}, and {self.version} is the last one"
+            return f"it has resourceVersion {known.resource_version}, but the last is {self.version}"
         return ""
 
 
@@ -89,7 +89,7 @@ class HttpHistoryClient(HistoryClient):
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiUnreachable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
         if response.status == 404:
-            return "it has not seen the run"
+            return "it does not have the run"
         if response.status in (401, 403):
             raise ApiRefused(self._refusal(response.status, final.key.namespace))
         if response.status != 200:
@@ -97,24 +97,24 @@ class HttpHistoryClient(HistoryClient):
         try:
             return final.missing(RecordedRun.model_validate_json(text))
         except ValidationError as error:
-            raise ApiUnreachable(f"an answer that cannot be read: {error}") from error
+            raise ApiUnreachable(f"unreadable response: {error}") from error
 
     def _refusal(self, status: int, namespace: str) -> str:
         """Return what is misconfigured, for the administrator of operator and API."""
         if status == 403:
             return (
-                f"HTTP 403: the operator's service account may not get trainingruns in namespace {namespace}:"
-                " bind the ClusterRole that the chart gives it"
+                f"HTTP 403: the operator's service account may not get trainingruns in namespace {namespace};"
+                " bind the ClusterRole that the chart creates"
             )
         file = self._api.token_file
         if file is None:
-            return "HTTP 401: FOOTPLATE_API_TOKEN_FILE is not set, so it is shown no token"
+            return "HTTP 401: FOOTPLATE_API_TOKEN_FILE is not set, so no token was sent"
         if not self._api.token():
             return f"HTTP 401: {file} (FOOTPLATE_API_TOKEN_FILE) holds no token"
         if not self._api.verified:
-            return f"HTTP 401: no token goes over plain HTTP, and FOOTPLATE_API_URL is {self._api.url}"
+            return f"HTTP 401: tokens are not sent over plain HTTP, and FOOTPLATE_API_URL is {self._api.url}"
         return (
-            f"HTTP 401: it does not accept the token in {file}: its audience has to be one of the API's"
+            f"HTTP 401: it does not accept the token in {file}: its audience must be one of the API's"
             f" (api.auth.audiences; {API_AUDIENCE} is usual)"
         )
 
@@ -215,7 +215,7 @@ class RecordingPoller(RecordingTracker):
                 return
             if not tries:
                 about = log_fields(run=asked.final.key, uid=asked.final.uid, why=asked.missing)
-                _log.info("not deleted before the API has its final status", extra=about)
+                _log.info("deletion waits until the API has the final status", extra=about)
             tries += 1
             await asyncio.sleep(
                 backoff_seconds(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, factor=1.5)
@@ -238,7 +238,7 @@ class RecordingPoller(RecordingTracker):
         refused, now = isinstance(error, ApiRefused), asyncio.get_running_loop().time()
         again = refused and self._fault is not None and now - self._fault[1] >= TOLD_AGAIN_SECONDS
         if self._fault is None or self._fault[0] is not type(error) or again:
-            told = "the API refuses the operator" if refused else "the API does not answer"
+            told = "the API rejects the operator" if refused else "the API does not answer"
             _log.warning(told, extra=log_fields(error=error))
             self._fault = type(error), now
 

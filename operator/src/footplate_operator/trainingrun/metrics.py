@@ -27,21 +27,21 @@ class RunMetrics:
             self.restarts.labels(str(cause))
         self.recoveries = Histogram(
             "footplate_operator_recovery_seconds",
-            "From an interruption until a run trains again, by its cause.",
+            "Time from an interruption until the run trains again, by cause.",
             ["cause"],
             buckets=_RECOVERIES,
             registry=registry,
         )
         self.recovery_parts = Histogram(
             "footplate_operator_recovery_breakdown_seconds",
-            "Parts of the time from an interruption until a run trains again, by its cause.",
+            "Parts of the time from an interruption until the run trains again, by cause.",
             ["cause", "part"],
             buckets=_RECOVERIES,
             registry=registry,
         )
         self.seconds = Counter(
             "footplate_operator_run_seconds",
-            "Wall time of runs, by what it went into, as status.wallSeconds has it.",
+            "Wall time of runs by what they spent it on, as in status.wallSeconds.",
             ["account"],
             registry=registry,
         )

@@ -183,7 +183,7 @@ class NodeCache:
         if known is None:
             return "its Node is deleted" if pod.node in self._absent else ""
         if self._first.get(pod.uid, known.uid) != known.uid:
-            return "its Node was made again"
+            return "its Node was recreated"
         return known.unheard
 
     async def _ask(self, name: str, now: datetime) -> None:

@@ -105,8 +105,8 @@ class ReferenceIndex:
         if cycle and await self._stands(cycle):
             names = " -> ".join(key.name for key in cycle)
             message = (
-                f"{names}: each of these runs waits for the next, and none can begin; delete one of them,"
-                " and create it anew with another run, or with a folder"
+                f"{names}: each of these runs waits for the next, and none can start; delete one of them,"
+                " and recreate it with another run, or with a folder"
             )
             return ReconcileProblem(Reason.RUN_CYCLE, message[:1024])
         answers = [

@@ -132,12 +132,10 @@ class MissingRevision:
 
     def problem(self, run: str) -> str:
         """Return a message for the person who can restore it."""
-        lost = (
-            f"ControllerRevision {self.named} is not there" if self.named else "its status names no revision"
-        )
+        lost = f"ControllerRevision {self.named} is missing" if self.named else "its status names no revision"
         return (
-            f"{lost}: what its pods are made of is not known, and nothing is made or deleted; put it back"
-            " from a copy, or delete the run and create it anew: it goes on from its newest checkpoint"
+            f"{lost}: the templates of its pods are unknown, so nothing is created or deleted; restore it"
+            " from a backup, or delete and recreate the run: it continues from its newest checkpoint"
         )
 
 
@@ -151,9 +149,7 @@ def view_revision(body: Json) -> AnyRevision:
     data = body.get("data", {})
     try:
         if body.get("revision") != number:
-            raise RevisionNumberError(
-                f"revision: should be {number}, not {body.get('revision', 'nothing')!r}"
-            )
+            raise RevisionNumberError(f"revision: must be {number}, not {body.get('revision', 'nothing')!r}")
         frozen = RevisionData.from_any_release(data)
         # Most runs have one profile.
         profile = _PROFILES.setdefault(json.dumps(data["profile"], sort_keys=True), frozen.profile)

@@ -96,7 +96,7 @@ class RunCache:
             if new := sorted(set(found.passed_over) - self.passed_over):
                 self.passed_over.update(new)
                 about = log_fields(epoch=said.epoch, fields=", ".join(new))
-                _log.warning("a coordinator says what no status can hold; that is passed over", extra=about)
+                _log.warning("ignoring values of a coordinator that no status can hold", extra=about)
         return self.said[1]
 
     def counted_since(self, run: Run) -> TimeStatus | None:

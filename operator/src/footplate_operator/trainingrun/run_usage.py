@@ -62,7 +62,7 @@ class RunUsage:
         )
         if settled and cache.usage is None:
             self._recounts[run.key] = since
-            raise ClusterError("the usage of a run whose cost is to be corrected cannot be read")
+            raise ClusterError("cannot read the usage of a run whose cost needs correction")
         return cache.usage
 
     def _is_corrected(self, run: Run, since: int) -> bool:

@@ -284,7 +284,7 @@ class NodeUsageTracker:
             spec = (await self.cluster.get(USAGE_RECORD, "", record_name(uid))).get("spec", {})
             [written] = nodes_of(UsageRecordSpec.from_any_release(spec))
             if written.uid != uid:
-                raise ValueError(f"it is of the Node {written.uid}, and has to be of {uid}")
+                raise ValueError(f"it belongs to Node {written.uid}, but must belong to {uid}")
         except NotFound:
             if uid in self._kept:
                 self._kept[uid].loaded = True
@@ -349,7 +349,7 @@ class NodeUsageTracker:
 
     def _report(self, name: str, error: Exception, expected: bool) -> None:
         said = f"{type(error).__name__}: {error}"
-        about, message = log_fields(name=name, error=said), "the usage of a Node is not written"
+        about, message = log_fields(name=name, error=said), "the usage of a Node was not written"
         if expected or said in self._said:
             _log.log(logging.WARNING if expected else logging.DEBUG, message, extra=about)
         else:

@@ -19,7 +19,7 @@ async def get_record(cluster: Cluster, name: str) -> Json:
     """Return the record of this name; raises NotFound."""
     body = await cluster.get(USAGE_RECORD, "", name)
     if body.get("metadata", {}).get("name") != name:
-        raise ClusterError(f"UsageRecord {name} was asked for, and the API server answers something else")
+        raise ClusterError(f"the API server returned another object for UsageRecord {name}")
     return body
 
 

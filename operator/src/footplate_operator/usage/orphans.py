@@ -22,20 +22,20 @@ from footplate_operator.usage.records import PodRecords
 # As it can be a label's value, and part of the name of a record.
 _LABEL: Final = re.compile("[0-9a-z]([0-9a-z-]{0,61}[0-9a-z])?")
 _NAME: Final = re.compile("[0-9a-z]([0-9a-z.-]{0,251}[0-9a-z])?")
-_TAKEN: Final = "its uid is that of another object"
+_TAKEN: Final = "its uid belongs to another object"
 _log = logging.getLogger(__name__)
 
 
 def find_owner_problem(owner: Owner, kinds: Collection[str]) -> str:
     """Return why there can be no such owner; empty where there can. `kinds`: names of owners' kinds."""
     if owner.kind not in kinds:
-        return f"kind is {owner.kind!r:.100}, and has to be one of {', '.join(sorted(kinds))}"
+        return f"kind is {owner.kind!r:.100}, but must be one of {', '.join(sorted(kinds))}"
     if not _LABEL.fullmatch(owner.uid):
-        return f"uid is {owner.uid!r:.100}, and has to be of digits, small letters and hyphens, as a uid is"
+        return f"uid is {owner.uid!r:.100}, but must consist of digits, lowercase letters and hyphens"
     if not _LABEL.fullmatch(owner.namespace):
-        return f"namespace is {owner.namespace!r:.100}, and has to be the name of one"
+        return f"namespace is {owner.namespace!r:.100}, but must be a namespace's name"
     if not _NAME.fullmatch(owner.name):
-        return f"name is {owner.name!r:.100}, and has to be that of an object"
+        return f"name is {owner.name!r:.100}, but must be an object's name"
     return ""
 
 
@@ -90,7 +90,7 @@ class Orphans:
         if len(self._refused) > self.most:
             self._refused.popitem(last=False)
         about = log_fields(namespace=owner.namespace, name=owner.name[:253], why=why)
-        _log.warning("pods that name an owner that is none are not noted", extra=about)
+        _log.warning("not recording pods whose owner is invalid", extra=about)
 
     def _shrink(self) -> None:
         """Evict the oldest owner that is not there, if there are too many."""
@@ -100,4 +100,4 @@ class Orphans:
         if oldest is not None:
             del self._kept[oldest]
             about = log_fields(namespace=oldest.namespace, name=oldest.name, uid=oldest.uid)
-            _log.warning("pods of an owner that nobody has told of are forgotten", extra=about)
+            _log.warning("dropping pods of an owner that was never listed", extra=about)

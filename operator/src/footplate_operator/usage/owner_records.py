@@ -60,7 +60,7 @@ class OwnerRecords:
         if held != pod and pod.uid not in self.said:
             self.said.add(pod.uid)
             about = log_fields(owner=self.owner.uid, pod=pod.uid, cpu=float(pod.cpu), devices=pod.devices)
-            _log.warning("a pod is noted with the most that a record can hold", extra=about)
+            _log.warning("a pod's usage is capped at what a record can hold", extra=about)
         self.records.put(held)
 
     def update_pods(self, pods: Iterable[PodObservation], now: int) -> None:

@@ -63,7 +63,7 @@ class PodRecords:
         found = pods_of(UsageRecordSpec.from_any_release(spec))
         for pod in found:
             if pod.owner != self.owner:
-                raise OwnerMismatch(f"its owner is {pod.owner}, and has to be {self.owner}")
+                raise OwnerMismatch(f"its owner is {pod.owner}, but must be {self.owner}")
         self._unreadable.discard(number)
         entries = dict(spec.get("pods") or {})
         for pod in found:

@@ -64,7 +64,7 @@ class _Failures:
             self.count += 1
             if self.count > MOST_FAILURES:
                 raise
-            _log.warning("an object of usage is left for the next sweep", extra=log_fields(error=error))
+            _log.warning("a usage object is left for the next sweep", extra=log_fields(error=error))
 
 
 @dataclass(eq=False)
@@ -95,7 +95,7 @@ class Sweeper:
                     await self.sweep()
                 except ClusterError as error:
                     due = self.keeper.second() + FIRST_SECONDS
-                    _log.warning("records of usage cannot be looked at", extra=log_fields(error=error))
+                    _log.warning("usage records cannot be checked", extra=log_fields(error=error))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def sweep(self) -> None:
@@ -165,9 +165,7 @@ class Sweeper:
         name = body["metadata"]["name"]
         level = logging.DEBUG if name in self._unreadable else logging.WARNING
         self._unreadable.add(name)
-        _log.log(
-            level, "a record cannot be read, and is left alone", extra=log_fields(name=name, error=error)
-        )
+        _log.log(level, "skipping a record that cannot be read", extra=log_fields(name=name, error=error))
 
     async def _take_away(self, name: str, uid: str) -> None:
         with suppress(RequestForbidden):  # it is another installation's, which lets nobody else

@@ -213,7 +213,7 @@ def _held_up(situation: RunAssessment) -> NewCondition | None:
     fruitless = fruitless_restarts(situation.history, INFRASTRUCTURE)
     if fruitless >= FRUITLESS_RESTARTS:
         # Nothing ends such a run, and somebody should look at its machines.
-        message = f"{fruitless} restarts without progress, none of them the run's doing"
+        message = f"{fruitless} restarts without progress, none caused by the run"
         why = f"{message}; last: {closed[-1].message}"[:1024]
         return NewCondition(ConditionType.PROGRESSING, False, Cause.NO_PROGRESS, why)
     return None

@@ -104,7 +104,7 @@ def decide_queued(run: Run, observed: Observed, now: datetime) -> RunDecision:
     problem = observed.problem
     if problem is None:
         there = ", ".join(sorted(observed.profiles)) or "none"
-        message = f"compute.profile {run.spec.compute.profile} names no ComputeProfile; there are: {there}"
+        message = f"compute.profile {run.spec.compute.profile} is not a ComputeProfile; existing: {there}"
         problem = ReconcileProblem(Reason.PROFILE_NOT_FOUND, message)
     said = not_training(problem.reason, problem.message, None if problem.waiting else problem)
     desired = _without_gang(run, observed, Phase.QUEUED, said, now)
@@ -170,9 +170,9 @@ def decide_unknown_revision(
 def decide_unknown_credentials(run: Run, observed: Observed, now: datetime) -> RunDecision:
     """Return the decision about a run whose credentials are unknown: report the problem, and look again."""
     message = (
-        f"this operator does not know what Secret {secret_name(run.name)} holds, and may not read it: an"
-        " earlier operator made it, or one with another key, and it was not handed over. What trains goes on;"
-        " nothing is made or deleted until `helm upgrade` has handed it over, or the key is put back"
+        f"this operator neither knows nor may read the content of Secret {secret_name(run.name)}: an earlier"
+        " operator, or one with another key, created it, and it was not handed over. Training continues;"
+        " nothing is created or deleted until `helm upgrade` hands it over, or the key is restored"
     )
     desired = _untouched(run, Reason.CREDENTIALS_UNKNOWN, message, observed, now)
     return replace(desired, requeue_after=POLL_SECONDS)

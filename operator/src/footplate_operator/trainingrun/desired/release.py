@@ -49,9 +49,7 @@ def find_release(
     if starting and not gang.workers.bound and (refused := _refusal(gang)) is not None:
         return refused
     if run.gathers and not gang.observed.turn.granted:
-        what = (
-            "a running gang is short of a pod" if gang.observed.turn.yields else "another gang has the turn"
-        )
+        what = "a running gang is missing a pod" if gang.observed.turn.yields else "it is another gang's turn"
         return NodeRelease(Reason.WAITING_FOR_TURN, f"{what}; the gang's pods are deleted", lost_turn=False)
     deadline = run.spec.resilience.gather_deadline_seconds
     patience = gang_deadline.get_hold_seconds(deadline, history.stepped, waits.lost_turns if waits else 0)
@@ -96,7 +94,7 @@ def _refusal(gang: GangPlan) -> NodeRelease | None:
     problem = gang.observed.problem
     if problem is None or problem.passing or problem.reason not in _REFUSALS:
         return None
-    return NodeRelease(problem.reason, f"{problem.message}; no pod of the gang is kept"[:1024])
+    return NodeRelease(problem.reason, f"{problem.message}; all pods of the gang are deleted"[:1024])
 
 
 def _fruitless(run: Run, history: History, now: datetime) -> NodeRelease | None:

@@ -118,7 +118,7 @@ def _durable(situation: RunAssessment) -> str:
         least = "at least " if situation.gang.state.unheard else ""
         return f"{said}; {least}{lost} step{'s' if lost > 1 else ''} after it are lost"
     unheard = situation.gang.state.unheard and situation.history.generation
-    return f"{said}; whatever was trained after it is lost" if unheard else said
+    return f"{said}; all later training is lost" if unheard else said
 
 
 def _training(situation: RunAssessment) -> bool:

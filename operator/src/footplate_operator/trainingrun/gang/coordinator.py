@@ -107,7 +107,9 @@ def with_api_change(pod: PodView, api_url: str) -> PodView:
     """
     if pod.role != Role.COORDINATOR or not api_url or pod.api_url == api_url:
         return pod
-    return replace(pod, notice=f"it brings telemetry to {pod.api_url or 'no API'}, and that is at {api_url}")
+    return replace(
+        pod, notice=f"it sends telemetry to {pod.api_url or 'no API'}, but the API is at {api_url}"
+    )
 
 
 def get_serving_state(

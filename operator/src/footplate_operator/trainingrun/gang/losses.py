@@ -104,7 +104,7 @@ def list_unreachable(state: CoordinatorState) -> frozenset[WorkerId]:
 def describe_partition(state: CoordinatorState) -> str:
     """Describe the nodes that do not reach each other, though all reach the coordinator; empty for none."""
     said = [
-        f"{_where(pair.one)} and {_where(pair.other)} do not reach each other"
+        f"{_where(pair.one)} and {_where(pair.other)} cannot reach each other"
         for pair in state.unreachable[:_MOST_SHOWN]
     ]
     return "; ".join(said)

@@ -30,11 +30,11 @@ NEARLY: Final = Fraction(4, 5)
 LONGEST_LOOK: Final = 300  # seconds; a run is looked at anyway about as often
 _PER_KILOGRAM: Final = 1000  # grams, which is what the ledger counts
 _UNKNOWN: Final = {
-    Reason.SPENDING_UNKNOWN: "what it has spent since that was counted is unknown, as its UsageRecords,"
-    " PriceEntries or CarbonIntensities cannot be read: the operator's log says why",
-    Reason.PRICE_UNKNOWN: "some of its nodes have no price, and count for nothing here: state price in their"
-    " ComputeProfile, or write a PriceEntry",
-    Reason.ENERGY_UNKNOWN: "what some of its nodes consume is unknown, and counts for nothing here: state"
+    Reason.SPENDING_UNKNOWN: "its spending since the last count is unknown, as its UsageRecords,"
+    " PriceEntries or CarbonIntensities cannot be read; see the operator's log",
+    Reason.PRICE_UNKNOWN: "some of its nodes have no price, and are not counted; set price in their"
+    " ComputeProfile, or create a PriceEntry",
+    Reason.ENERGY_UNKNOWN: "the power of some of its nodes is unknown, and is not counted; set"
     " gpu.tdpWatts or energy.nodeWatts in their ComputeProfile",
 }
 
@@ -176,9 +176,7 @@ def _condition(
     kind, worst = ConditionType.WITHIN_BUDGET, _worst(limits)
     if level is Level.EXCEEDED:
         then = (
-            "raise it, or remove it, and the run goes on"
-            if suspends
-            else "the run goes on (onExceeded: Warn)"
+            "raise or remove it to continue the run" if suspends else "the run continues (onExceeded: Warn)"
         )
         return NewCondition(kind, False, Reason.BUDGET_EXCEEDED, f"{worst.said} is spent; {then}")
     if level is Level.NEARLY:

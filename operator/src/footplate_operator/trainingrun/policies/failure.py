@@ -53,8 +53,8 @@ _OOM_HINT: Final = (
 _SHARED_MEMORY: Final = re.compile(
     r"shared memory|/dev/shm|</torch_|killed by signal: Bus error", re.IGNORECASE
 )
-_SHARED_MEMORY_HINT: Final = "/dev/shm is as large as network.sharedMemoryGiB of the ComputeProfile"
-_EVICTED_HINT: Final = "resources of the ComputeProfile may request and allow more of it"
+_SHARED_MEMORY_HINT: Final = "network.sharedMemoryGiB of the ComputeProfile sets the size of /dev/shm"
+_EVICTED_HINT: Final = "request and allow more of it in resources of the ComputeProfile"
 
 
 class FailureAction(StrEnum):
@@ -127,7 +127,7 @@ def find_exceeded_limit(
     for cause in causes:
         limit, number = _limit(limits, cause), count_recent_failures(history, cause)
         if limit is not None and number > limit:
-            message = f"{cause} {number} times, {limit} allowed; most of them while no operator was there"
+            message = f"{cause} {number} times, {limit} allowed; most of them while no operator was running"
             return FailureDecision(FailureAction.FAIL, cause, Reason.RESTART_LIMIT_EXCEEDED, message)
     return None
 

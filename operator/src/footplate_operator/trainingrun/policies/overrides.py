@@ -25,7 +25,7 @@ def refusal(run: Run, profile: ComputeProfileSpec) -> str:
     for field, section in _stated(run, profile).items():
         if field not in overridable:
             allowed = f"only {', '.join(overridable)}" if overridable else "nothing"
-            refused = f"{section}.{field}: profile {name} lets a run state {allowed}"
+            refused = f"{section}.{field}: profile {name} lets a run set {allowed}"
             return f"{refused}; remove it, or use another profile"
     ids = run.spec.trainer.security_context
     restricted = profile.security_profile in (None, SecurityProfile.RESTRICTED)

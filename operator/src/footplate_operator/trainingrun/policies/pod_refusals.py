@@ -41,14 +41,14 @@ def refusal(error: ClusterError, run: Run, profile: ComputeProfileSpec, ids: Sec
         field = next((field for pattern, field in _FIELDS if pattern.search(said)), "securityProfile")
         standard = profile.security_profile or SecurityProfile.RESTRICTED
         return (
-            f"compute.profile {name}: {field}: namespace {run.namespace} admits no such pod ({said}); label"
+            f"compute.profile {name}: {field}: namespace {run.namespace} rejects this pod ({said}); label"
             f" the namespace pod-security.kubernetes.io/enforce={standard}, or use a profile that needs less"
         )
     if _POLICY.search(said):
         return _of_ids(said, run, ids)
     if profile.pod_template is not None and isinstance(error, ObjectInvalid):
         return (
-            f"compute.profile {name}: podTemplate: the API server takes no such pod ({said}); correct the"
+            f"compute.profile {name}: podTemplate: the API server rejects this pod ({said}); correct the"
             " podTemplate of the profile, or spec.trainer of the run"
         )
     return ""
@@ -60,6 +60,6 @@ def _of_ids(said: str, run: Run, ids: SecurityContext) -> str:
         return ""
     return (
         f"compute.profile {run.spec.compute.profile}: securityContext.{field}"
-        f" {ids.to_json().get(field, '(none)')}: namespace {run.namespace} refuses it ({said}); state"
+        f" {ids.to_json().get(field, '(none)')}: namespace {run.namespace} refuses it ({said}); set"
         " securityContext: {}, which leaves ids to the platform, or ids that the namespace allows"
     )

@@ -41,9 +41,9 @@ def refusal(config: RunConfig, name: str, profile: ComputeProfileSpec) -> str:
     suits = "parallelism, rollout.parallelism" if rollout else "parallelism"
     asked = f"compute.minNodes {least} to compute.nodes" if least < world.nodes else "compute.nodes"
     return (
-        f"{asked} {world.nodes}, with {processes} processes on each: no such number of nodes suits"
-        f" {suits} and training.globalBatchSize {training.global_batch_size}; of the numbers near it"
-        f" these do: {', '.join(map(str, nearest)) or 'none, so change parallelism'}"
+        f"{asked} {world.nodes}, with {processes} processes on each: no such number of nodes fits"
+        f" {suits} and training.globalBatchSize {training.global_batch_size}; the nearest that"
+        f" fit: {', '.join(map(str, nearest)) or 'none, so change parallelism'}"
     )
 
 

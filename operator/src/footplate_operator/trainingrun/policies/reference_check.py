@@ -23,7 +23,7 @@ def find_mismatch(
     """
     usable = usable_products(field, STAGES[run.spec.stage])
     if STAGES[other.spec.stage].product not in usable:
-        return f"its stage is {other.spec.stage}, and {field} takes one of {', '.join(stages_giving(usable))}"
+        return f"its stage is {other.spec.stage}, but {field} needs one of {', '.join(stages_giving(usable))}"
     if isinstance(reference, GenerateRunReference):
         output = other.spec.rollout.output if other.spec.rollout is not None else None
         return "" if output is not None else "it has no rollout.output"
@@ -40,15 +40,15 @@ def _same_folder(run: Run, other: Run) -> str:
     own = run.spec.checkpoint.uri
     if path_of(own) != path_of(other.spec.checkpoint.uri):
         return ""
-    return f"both have checkpoint.uri {own}, and a folder is of one run alone"
+    return f"both have checkpoint.uri {own}; each run needs its own folder"
 
 
 def _no_best(reference: RunReference, other: Run) -> str:
     if reference.checkpoint != "best" or STAGES[other.spec.stage].validates:
         return ""
     return (
-        f"a run of stage {other.spec.stage} takes no validation loss, so it has no best checkpoint; latest,"
-        " promoted or a step may be named"
+        f"a run of stage {other.spec.stage} computes no validation loss, so it has no best checkpoint; set"
+        " latest, promoted or a step"
     )
 
 
@@ -64,7 +64,7 @@ def _other_model(run: Run, field: ReferenceField, other: Run) -> str:
     trains_any = begins and not STAGES[run.spec.stage].decoders_only
     if not trains_any and theirs.architecture is not Architecture.DECODER:
         takes = f"stage {run.spec.stage}" if begins else field
-        return f"its model is an {theirs.architecture}, and {takes} takes a decoder"
+        return f"its model is an {theirs.architecture}, but {takes} needs a decoder"
     return _other_shape(run.spec.model, theirs) if begins and run.spec.model is not None else ""
 
 

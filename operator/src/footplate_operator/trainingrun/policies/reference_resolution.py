@@ -28,7 +28,7 @@ from footplate_operator.trainingrun.run import Run
 Reference = RunReference | GenerateRunReference
 # Whatever marks a run is given later, there is room for them.
 MOST_KEPT_FOR_OTHERS: Final = MOST_KEPT - MOST_PROMOTED
-_GOES_ON: Final = "this run goes on by itself then"
+_GOES_ON: Final = "this run continues automatically"
 
 
 def resolve(
@@ -43,14 +43,14 @@ def resolve(
         gone = "is being deleted" if other is not None else "is not in this namespace"
         return _held_up(
             Reason.RUN_NOT_FOUND,
-            f"{field}.run {reference.name} {gone}: create it, and {_GOES_ON}; or delete this run, and create"
-            " it anew with another one",
+            f"{field}.run {reference.name} {gone}: create it, and {_GOES_ON}; or delete this run and recreate"
+            " it with another reference",
         )
     if wrong := find_mismatch(run, field, reference, other):
         return _held_up(
             Reason.RUN_INCOMPATIBLE,
-            f"{field}.run {reference.name} does not suit this run: {wrong}; create this run anew, with what"
-            " suits it",
+            f"{field}.run {reference.name} does not fit this run: {wrong}; recreate this run with a"
+            " reference that fits",
         )
     if isinstance(reference, GenerateRunReference):
         return _answers(field, other)
@@ -69,7 +69,7 @@ def _state(other: Run) -> str:
     """Describe the run's phase and step."""
     phase, progress = other.phase or Phase.QUEUED, other.status.progress
     said = f"{phase.value} at step {progress.step}" if progress is not None else phase.value
-    return f"{said}; it goes on once that is resumed" if phase is Phase.SUSPENDED else said
+    return f"{said}; it continues once that run is resumed" if phase is Phase.SUSPENDED else said
 
 
 def _failed(field: str, other: Run, remedy: str) -> ReconcileProblem:
@@ -84,7 +84,7 @@ def _answers(field: ReferenceField, other: Run) -> LineageEntry | ReconcileProbl
         written = other.status.data.answers if other.status.data is not None else None
         return LineageEntry(field=field, run=other.name, uid=other.uid, uri=output.uri, digest=written)
     if other.phase is Phase.FAILED:
-        return _failed(field, other, f"delete it and create it anew, and {_GOES_ON}")
+        return _failed(field, other, f"delete and recreate it, and {_GOES_ON}")
     return _waits(f"waits for the answers of run {other.name}, which is {_state(other)}")
 
 
@@ -106,26 +106,26 @@ class _Search:
             return self._of_step(int(self._asked))
         if self._other.phase is Phase.FAILED:
             there = _listed(self._known)
-            remedy = f"or create this run anew with one of its steps ({there})" if there else ""
-            again = f"delete it and create it anew, and {_GOES_ON}"
+            remedy = f"or recreate this run with one of its steps ({there})" if there else ""
+            again = f"delete and recreate it, and {_GOES_ON}"
             return _failed(self._field, self._other, f"{again}; {remedy}".rstrip("; "))
         if self._other.phase is not Phase.SUCCEEDED:
             return self._waiting(self._never_best())
         if self._known is None:
             folder = self._other.spec.checkpoint.uri
             return self._missing(
-                f"has succeeded and told of no checkpoint; where one stands in {folder} all the same,"
-                f" {self._field}.uri {folder} takes the newest of them"
+                f"has succeeded and reported no checkpoint; if {folder} holds any, set"
+                f" {self._field}.uri {folder} to use the newest"
             )
         if not _told_its_end(self._other):
             return self._missing(f"has succeeded, and {self._untold()}")
         step = self._known.latest_step if self._asked == "latest" else self._known.best_step
         if step is None:
-            why = "its validation.everySteps should divide its checkpoint.everySteps"
+            why = "its validation.everySteps must divide its checkpoint.everySteps"
             if self._other.spec.validation is None:
                 why = "it has no validation"
             return self._missing(f"has no checkpoint with a validation loss: {why}")
-        return self._entry(step) or self._missing("does not say where that is")
+        return self._entry(step) or self._missing("does not report its location")
 
     def _promoted(self) -> LineageEntry | ReconcileProblem:
         marks = [
@@ -137,7 +137,7 @@ class _Search:
             return self._waiting("mark one of its checkpoints (spec.checkpoint.promoted)")
         if len(marks) > 1:
             names = ", ".join(sorted(mark.name for mark in marks))
-            return self._missing(f"has several marks ({names})", "take all but one away")
+            return self._missing(f"has several marks ({names})", "remove all but one")
         return self._of_step(marks[0].step)
 
     def _of_step(self, step: int) -> LineageEntry | ReconcileProblem:
@@ -155,7 +155,7 @@ class _Search:
                 )
             return self._waiting()
         if other.ended is None and step not in kept_for(other, self._run):
-            waits = f"waits until run {other.name} keeps its checkpoint of step {step} for this one"
+            waits = f"waits until run {other.name} keeps its checkpoint of step {step} for this run"
             return _waits(waits + _without_room(other, self._run))
         return entry
 
@@ -196,17 +196,17 @@ class _Search:
         if self._asked != "best" or self._other.spec.validation is not None:
             return ""
         return (
-            "it has no validation, so none of its checkpoints would be the best: give it one while it is"
-            " suspended"
+            "it has no validation, so none of its checkpoints would be the best: set validation while it"
+            " is suspended"
         )
 
     def _untold(self) -> str:
         """Describe the checkpoints that may exist unlisted, for a run whose end only its pods reported."""
         there = _listed(self._known) or "none"
         return (
-            "nobody heard which checkpoints it saved last: it lists"
-            f" {there}, and others may stand in {self._other.spec.checkpoint.uri}; one of these is named by"
-            f" its step, and any other one as a directory, by {self._field}.uri"
+            "its last checkpoints were not reported: it lists"
+            f" {there}, and {self._other.spec.checkpoint.uri} may hold others; select a listed one by"
+            f" its step, and any other by its directory in {self._field}.uri"
         )
 
     def _unlisted(self, step: int) -> ReconcileProblem:
@@ -216,11 +216,11 @@ class _Search:
         """
         other, there = self._other, _listed(self._known)
         if other.ended is None and self._known is not None and self._known.kept is not None:
-            remedy = f"it lists {there}, and step {step}, if that stands, once it has saved again"
+            remedy = f"it lists {there}, and also step {step}, if that exists, once it has saved again"
             return self._waiting(remedy + _without_room(other, self._run))
         return self._missing(
-            f"does not list step {step}: it lists {there}, and others may stand in"
-            f" {other.spec.checkpoint.uri}; if that one does, its directory is named by {self._field}.uri",
+            f"does not list step {step}: it lists {there}, and {other.spec.checkpoint.uri}"
+            f" may hold others; if it holds step {step}, set {self._field}.uri to its directory",
             self._moved,
         )
 
@@ -231,7 +231,7 @@ class _Search:
 
     def _missing(self, why: str, there: str = "") -> ReconcileProblem:
         """Return the problem that prevents this run; the remedy `there` applies to the other run."""
-        anew = "create this run anew with another checkpoint"
+        anew = "recreate this run with another checkpoint"
         if self._asked == "promoted":
             anew += " or mark"
         remedy = f"{there}, and {_GOES_ON}; or {anew}" if there else anew
@@ -262,10 +262,10 @@ def _without_room(other: Run, run: Run) -> str:
     known = other.status.followers or ()
     if len(known) < MOST_FOLLOWERS and all(follower.uid != run.uid for follower in known):
         return ""
-    holders = ", ".join(follower.name for follower in known if follower.steps) or "nobody"
+    holders = ", ".join(follower.name for follower in known if follower.steps) or "no run"
     return (
         f"; it lists at most {MOST_FOLLOWERS} runs and keeps at most {MOST_KEPT_FOR_OTHERS} steps for them,"
-        f" now for {holders}; where that is less, suspend and resume it, so that its ranks can keep steps"
+        f" now for {holders}; if it keeps fewer, suspend and resume it, so that its ranks can keep steps"
     )
 
 

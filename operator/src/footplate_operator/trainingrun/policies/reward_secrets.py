@@ -15,9 +15,9 @@ def refusal(run: Run) -> str:
     for name in secret_names(run.spec.reward.functions if run.spec.reward is not None else None):
         variable = known.get(name)
         if variable is None or "secretKeyRef" not in (variable.value_from or {}):
-            there = "is not there" if variable is None else "comes from no Secret"
+            there = "is missing" if variable is None else "comes from no Secret"
             return (
-                f"reward.functions: a function wants {name} of a Secret, and in trainer.env it {there};"
-                f" give trainer.env {name} a valueFrom.secretKeyRef, or take it out of secrets"
+                f"reward.functions: a function needs {name} from a Secret, but in trainer.env it {there};"
+                f" set valueFrom.secretKeyRef of trainer.env {name}, or remove it from secrets"
             )
     return ""

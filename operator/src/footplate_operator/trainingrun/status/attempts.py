@@ -125,9 +125,9 @@ def roll_generation(history: History, generation: str, nodes: int) -> History:
     if attempt is None or attempt.generation in ("", generation):
         return history
     if nodes != attempt.nodes:
-        message = f"{nodes} nodes went on instead of {attempt.nodes}"
+        message = f"continued on {nodes} nodes instead of {attempt.nodes}"
         return begin(end(history, Reason.RESIZED, message))
-    message = f"generation {generation} took over from {attempt.generation}"
+    message = f"generation {generation} replaced {attempt.generation}"
     ended = end(history, Reason.RESTARTING, message)
     return begin(replace(ended, restarts=ended.restarts + 1))
 

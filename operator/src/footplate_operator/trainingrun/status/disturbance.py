@@ -23,7 +23,7 @@ def disturbance(state: CoordinatorState, observed: Observed, unready: frozenset[
     members = {member.agent.worker for member in state.members}
     pods = {pod.worker: pod for pod in observed.workers}
     words = [
-        f"worker {missed.agent.index} on node {missed.agent.node_name} is not heard"
+        f"worker {missed.agent.index} on node {missed.agent.node_name} sends no heartbeats"
         for missed in state.missed
         if missed.agent.worker in members
     ]

@@ -204,7 +204,7 @@ def describe_pod_end(pod: PodView) -> str:
     if pod.terminating:
         return f"pod {pod.name}{where} is being deleted" + (f": {pod.notice}" if pod.notice else "")
     if not pod.ended:
-        return f"pod {pod.name}{where} is not heard of"
+        return f"pod {pod.name}{where} does not report"
     parts = [f"pod {pod.name}{where} ended"]
     if pod.exit_code is not None:
         parts.append(f"with exit code {pod.exit_code}{_signal(pod.exit_code)}")

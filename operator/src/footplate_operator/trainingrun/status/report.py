@@ -162,19 +162,19 @@ def reconciled(problem: ReconcileProblem | None, waiting: Sequence[str] = ()) ->
     if problem is not None:
         return NewCondition(ConditionType.RECONCILED, False, problem.reason, problem.message)
     if waiting:
-        message = f"when the run is suspended and resumed, these take effect: {', '.join(waiting)}"
+        message = f"these take effect when the run is suspended and resumed: {', '.join(waiting)}"
         return NewCondition(ConditionType.RECONCILED, True, Reason.PENDING_RESUME, message)
-    message = "everything is as the spec asks"
+    message = "everything matches the spec"
     return NewCondition(ConditionType.RECONCILED, True, Reason.AS_DESIRED, message)
 
 
 def describe_training(training: int, wanted: int, refusal: str) -> str:
     """Describe a run in Running; `refusal`: why the coordinator cannot have the requested size."""
     if refusal:
-        return f"{training} nodes train, and go on so; {refusal}"
+        return f"{training} nodes continue to train; {refusal}"
     if training == wanted:
         return "all workers train"
-    return f"{training} nodes train; {wanted} are wanted, which changes at a checkpoint"
+    return f"{training} nodes train; this changes to {wanted} at a checkpoint"
 
 
 def describe_sampling(progress: Progress) -> str:
@@ -200,8 +200,8 @@ def describe_end(total_steps: int, wanted: int) -> str:
     if total_steps in (0, wanted):
         return "trained to the last step"
     return (
-        f"trained to step {total_steps}, the last one when it ended; that {wanted} steps are asked for"
-        " came too late: another run may begin with its weights (resumeFrom)"
+        f"trained to step {total_steps}, the last one when it ended; the change to {wanted} steps"
+        " came too late: start another run from its weights (resumeFrom)"
     )
 
 
@@ -228,8 +228,8 @@ def already_trained(
 def nothing_to_train(uri: str, total_steps: int) -> str:
     """Describe a run that began at its last step."""
     return (
-        f"nothing was trained: checkpoint.uri {uri} holds step {total_steps}, the last one, already; to train"
-        " anew name another checkpoint.uri, to go on raise training.steps"
+        f"nothing was trained: checkpoint.uri {uri} already holds the last step {total_steps}; to start"
+        " over set another checkpoint.uri, to continue raise training.steps"
     )
 
 

@@ -14,14 +14,14 @@ from footplate_operator.trainingrun.run import Run
 def waiting_for_turn(run: Run, gathering: GatheringStatus, turn: GangTurn) -> tuple[str, str]:
     """Return reason and message for a run without pods that waits for its turn or its next try."""
     since = _second(parse_time(gathering.since))
-    missing = f"{run.spec.compute.nodes} workers wait for nodes since {since}"
+    missing = f"{run.spec.compute.nodes} workers have waited for nodes since {since}"
     place = _place(run, turn)
     if turn.retry is not None:
         last = run.status.attempts[-1] if run.status.attempts else None
         reason, why = (last.reason, f"; last: {last.message}") if last else (Reason.GANG_INCOMPLETE.value, "")
-        retry = f"tries again when a Node comes or a run ends, at {_second(turn.retry)} at the latest"
+        retry = f"retries when a Node is added or a run ends, at {_second(turn.retry)} at the latest"
         return reason, f"{missing}; {place}; {retry}{why}"[:1024]
-    behind = "a running gang is short of a pod" if turn.yields else "another gang gathers"
+    behind = "a running gang is missing a pod" if turn.yields else "another gang is starting"
     return Reason.WAITING_FOR_TURN, f"{missing}; {place}; {behind}"
 
 
