@@ -54,7 +54,7 @@ async def test_lines_about_a_run_name_it_and_its_generation() -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (RequestForbidden("exceeded quota: gpus", 403, "Forbidden"), "will retry"),
+        (RequestForbidden("exceeded quota: gpus", 403, "Forbidden"), "retrying later"),
         (KeyError("x"), "failed"),
     ],
     ids=["refused", "a-mistake"],

@@ -55,7 +55,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             try:
                 await self._work(key, about)
             except OperatorError as error:
-                _log.warning("will retry", extra=log_fields(error=error))
+                _log.warning("retrying later", extra=log_fields(error=error))
                 raise
             except Exception as error:  # an edge: the status reports the operator's bugs, the queue retries
                 _log.exception("failed")

@@ -47,7 +47,7 @@ def directory() -> Iterator[CoordinatorAddresses]:
 
 def test_the_rest_of_an_answer_that_is_too_long_is_no_later_answer(directory: CoordinatorAddresses) -> None:
     with closing(Connection(directory)) as connection:
-        with pytest.raises(Unreachable, match=f"at most {ANSWER_BYTES} bytes"):
+        with pytest.raises(Unreachable, match=f"longer than {ANSWER_BYTES} bytes"):
             connection.request("GET", "/longer", None, 30.0)
         assert connection.request("GET", "/none", None, 30.0) == CoordinatorResponse(200, b"")
         assert connection.request("GET", "/longest", None, 30.0) == CoordinatorResponse(
