@@ -236,7 +236,9 @@ def with_more(more: str) -> str:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        pytest.param(with_more(f'"x": "{" " * ANSWER_BYTES}"'), f"longer than {ANSWER_BYTES} bytes", id="long"),
+        pytest.param(
+            with_more(f'"x": "{" " * ANSWER_BYTES}"'), f"longer than {ANSWER_BYTES} bytes", id="long"
+        ),
         pytest.param(
             with_more(f'"x": [{"[]," * (ANSWER_VALUES // 2)}[]]'),
             f"at most {ANSWER_VALUES} values, not {ANSWER_VALUES + 6}",
