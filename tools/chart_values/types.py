@@ -32,7 +32,7 @@ DEFINITIONS: Final[dict[str, Schema]] = {
     "image": closed(
         {
             "repository": described(
-                "where it lies, after global.imageRegistry",
+                "repository, after global.imageRegistry",
                 {"type": "string", "pattern": r"^[^@\s]+(@sha256:[0-9a-f]{64})?$"},
             ),
             "tag": described(
@@ -60,7 +60,7 @@ DEFINITIONS: Final[dict[str, Schema]] = {
         {
             "enabled": described("whether more than one replica has one", {"type": "boolean"}),
             "maxUnavailable": described(
-                "how many replicas may be taken from their nodes at once: a number or a percentage",
+                "how many replicas may be evicted at once: a number or a percentage",
                 {
                     "anyOf": [
                         {"type": "integer", "minimum": 1},
@@ -72,7 +72,7 @@ DEFINITIONS: Final[dict[str, Schema]] = {
     ),
     "serviceAccount": closed(
         {
-            "create": described("false: somebody else makes it, and name says which", {"type": "boolean"}),
+            "create": described("false: use the existing account called name", {"type": "boolean"}),
             "name": described("its name", _OPTIONAL_NAME),
             "annotations": described("its annotations", _STRINGS),
         }
@@ -172,7 +172,7 @@ TYPES: Final[dict[str, Schema]] = {
     ),
     "profile": closed(
         {
-            "enabled": described("whether it is there", {"type": "boolean"}),
+            "enabled": described("whether it exists", {"type": "boolean"}),
             "spec": {"$ref": "#/definitions/computeProfileSpec"},
         },
         required=["spec"],
@@ -183,7 +183,7 @@ TYPES: Final[dict[str, Schema]] = {
     "tolerations": described("as in a pod", _OBJECTS),
     "affinity": described("as in a pod", {"type": "object"}),
     "topologySpreadConstraints": described(
-        "as in a pod; a labelSelector that is left out is that of these replicas", _OBJECTS
+        "as in a pod; the default labelSelector is that of these replicas", _OBJECTS
     ),
     "priorityClassName": described("as in a pod", {"type": "string", "maxLength": 253}),
     "storageClassName": described("empty: the cluster's default", {"type": "string", "maxLength": 253}),
@@ -213,9 +213,9 @@ BY_NAME: Final = frozenset(
 )
 
 # What values.yaml has no more, and whoever upgrades may still give. The chart's templates answer it.
-_REFUSED: Final = "of an earlier release: refused by its name, with what to say instead"
+_REFUSED: Final = "value of an earlier release: rejected with its replacement"
 EARLIER: Final[dict[tuple[str, ...], str]] = {
     ("profiles", "localCpu"): _REFUSED,
     ("profiles", "h100Infiniband"): _REFUSED,
-    ("metrics", "podMonitor"): "of an earlier release; upgrades with --reuse-values still say it",
+    ("metrics", "podMonitor"): "value of an earlier release, which upgrades with --reuse-values still set",
 }

@@ -76,7 +76,7 @@ def test_the_container_that_restores_is_there_without_a_name_too() -> None:
     [
         pytest.param(
             "api.backup.enabled=true,api.database.url=postgresql://h/d",
-            "api.backup.enabled is true, but api.database names a PostgreSQL, of which pg_dump",
+            "api.backup.enabled is true, but api.database names a PostgreSQL database, which needs pg_dump",
             id="postgresql",
         ),
         pytest.param(

@@ -345,12 +345,13 @@ def test_nothing_holds_up_an_uninstall() -> None:
         ),
         pytest.param(
             "metrics.podMonitor.enabled=true",
-            "metrics.podMonitor.enabled is true, but there is no PodMonitor any more",
+            "metrics.podMonitor.enabled is true, but PodMonitor was removed",
             id="monitor-of-an-earlier-release",
         ),
         pytest.param(
             "api.persistence.accessMode=ReadWriteMany",
-            "api.persistence.accessMode is ReadWriteMany, but a SQLite file has one writer: ReadWriteOncePod",
+            "api.persistence.accessMode is ReadWriteMany, but a SQLite file has one writer: set"
+            " ReadWriteOncePod",
             id="volume-of-many",
         ),
         pytest.param(
@@ -373,7 +374,7 @@ def test_nothing_holds_up_an_uninstall() -> None:
         ),
         pytest.param(
             "api.database.url=postgresql://h/d,api.database.existingSecret.name=db",
-            "api.database.url and api.database.existingSecret.name both say where the history is",
+            "api.database.url and api.database.existingSecret.name both set the history's database",
             id="two-databases",
         ),
     ],

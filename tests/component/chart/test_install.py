@@ -161,12 +161,12 @@ def test_what_broke_off_goes_on_and_what_an_uninstall_leaves_is_found_again(clus
 def _what_cannot_be_is_refused(cluster: HelmCluster) -> None:
     dear = json.dumps(PRICE | {"dollarsPerNodeHour": 0.7})
     refused = cluster.helm("upgrade", "footplate", ".", f"--set-json=prices.cheap={dear}")
-    assert "prices.cheap is {" in refused.stderr and "says supersedes: cheap" in refused.stderr
+    assert "prices.cheap is {" in refused.stderr and "with supersedes: cheap" in refused.stderr
     cluster.kubectl("annotate", "--overwrite", "crd", RUNS, "footplate.dev/written-by=9.0.0")
     refused = cluster.helm("upgrade", "footplate", ".")
     assert (
         f"crds.enabled is true, but CustomResourceDefinition {RUNS} of this cluster is of release 9.0.0, and"
-        f" this chart is of {VERSION}: take a chart of 9.0.0 or newer, or set crds.enabled=false"
+        f" this chart is of {VERSION}: use a chart of 9.0.0 or newer, or set crds.enabled=false"
     ) in refused.stderr
 
 
@@ -200,7 +200,9 @@ def test_a_development_versions_definitions_are_refused(cluster: HelmCluster) ->
     schema = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/internal"
     cluster.kubectl("patch", "crd", RUNS, "--type=json", "-p", json.dumps([{"op": "remove", "path": schema}]))
     refused = cluster.helm("upgrade", "footplate", ".", QUICK)
-    assert f"CustomResourceDefinition {RUNS} of this cluster: written by a development version" in refused.stderr
+    assert (
+        f"CustomResourceDefinition {RUNS} of this cluster: written by a development version" in refused.stderr
+    )
     _, command = refused.stderr.strip().split("kubectl ")
     cluster.kubectl(*command.split())
     assert command.split()[2:] == sorted(KINDS) and crds(cluster) == {}

@@ -64,7 +64,7 @@ def test_prices_outlive_their_release() -> None:
     [
         pytest.param(
             "profiles.h100Infiniband.rdmaResource=rdma/hca",
-            'profiles.h100Infiniband is {"rdmaResource":"rdma/hca"}, as charts before this one had it',
+            'profiles.h100Infiniband is {"rdmaResource":"rdma/hca"}, the format of earlier charts',
             id="profile-of-an-earlier-release",
         ),
         pytest.param(
@@ -99,8 +99,8 @@ def test_prices_outlive_their_release() -> None:
         pytest.param(
             "prices.may.source=ComputeProfile a", "at '/prices/may/source'", id="price-in-a-profiles-name"
         ),
-        pytest.param("crds.keep=false", "crds.keep is false: then helm uninstall", id="runs-deleted"),
-        pytest.param("crds=null", "crds is not among the values", id="values-of-an-earlier-release"),
+        pytest.param("crds.keep=false", "crds.keep is false: helm uninstall", id="runs-deleted"),
+        pytest.param("crds=null", "crds is missing from the values", id="values-of-an-earlier-release"),
     ],
 )
 def test_wrong_values_are_refused(flag: str, says: str) -> None:

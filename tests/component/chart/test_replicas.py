@@ -93,12 +93,12 @@ def test_further_variables_reach_the_container(component: str) -> None:
         ),
         pytest.param(
             "api.extraEnv[0].name=FOOTPLATE_DATABASE_URL",
-            "api.extraEnv sets FOOTPLATE_DATABASE_URL, which is set already",
+            "api.extraEnv sets FOOTPLATE_DATABASE_URL, which is already set",
             id="variable-of-the-chart",
         ),
         pytest.param(
             "operator.extraEnv[0].name=TZ,operator.extraEnv[1].name=TZ",
-            "operator.extraEnv sets TZ, which is set already",
+            "operator.extraEnv sets TZ, which is already set",
             id="variable-twice",
         ),
         pytest.param("api.extraEnv[0].value=1", "at '/api/extraEnv/0'", id="variable-without-a-name"),

@@ -84,19 +84,19 @@ REFUSED: Final[list[tuple[str, str, tuple[str, ...], str]]] = [
         "b",
         B,
         narrowed("team-b"),
-        "clusterScoped.enabled is true, but release footplate in namespace footplate-system keeps",
+        "clusterScoped.enabled is true, but release footplate in namespace footplate-system already manages",
     ),
     (
         "b",
         A,
         narrowed("team-b", cluster_scoped=False),
-        "release footplate in namespace footplate-system is there already: give release b a namespace",
+        "release footplate in namespace footplate-system already exists: give release b its own namespace",
     ),
     (
         "footplate",
         B,
         narrowed("team-b", cluster_scoped=False),
-        "release footplate in namespace footplate-system has this name, and objects of the whole",
+        "release footplate in namespace footplate-system has this name, which cluster-scoped objects",
     ),
 ]
 
@@ -152,12 +152,12 @@ def _what_the_cluster_has_once_is_of_one(cluster: Cluster) -> None:
         }
         usage["spec"]["owner"]["namespace"] = namespace
         assert cluster.create_refusal(usage, f"{account}-operator") == ""
-        assert "records of usage are written by the operator" in cluster.create_refusal(
+        assert "usage records are written by the operator" in cluster.create_refusal(
             usage, f"{other}-operator"
         )
     node = {**usage, "metadata": {"name": "node-1"}, "spec": {"nodes": {}}}
     assert "records of usage" not in cluster.create_refusal(node, f"{ACCOUNT[A]}-operator")
-    assert "records of usage are written by the operator" in cluster.create_refusal(
+    assert "usage records are written by the operator" in cluster.create_refusal(
         node, f"{ACCOUNT[B]}-operator"
     )
 

@@ -69,19 +69,19 @@ def entry(kubectl: Kubectl) -> Iterator[str]:
         pytest.param({"capacity": "free"}, 'spec.capacity: Unsupported value: "free"', id="capacity"),
         pytest.param(
             {"supersedes": "another"},
-            "spec.supersedes: another is the entry itself; name the entry that it takes the place of",
+            "spec.supersedes: another is the entry itself; set the entry that it replaces",
             id="itself",
         ),
         pytest.param({"createdBy": "ada"}, "", id="by-oneself"),
         pytest.param(
             {"createdBy": "grace"},
-            "spec.createdBy: grace did not write this, ada did; leave it out, or write ada",
+            "spec.createdBy: grace did not write this, ada did; remove it, or set ada",
             id="by-another",
         ),
         pytest.param(
             {"source": "ComputeProfile h100"},
-            "spec.source: ComputeProfile h100 is for what the operator makes of a profile's price; name"
-            " another source",
+            "spec.source: ComputeProfile h100 is reserved for the operator's entries from profile prices;"
+            " set another source",
             id="of-a-profile",
         ),
     ],
@@ -109,7 +109,7 @@ def test_nobody_changes_or_deletes_it(kubectl: Kubectl, entry: str) -> None:
         assert "an entry cannot be changed; create another that supersedes it" in done.stderr
     for who in (ADMINISTRATOR, OPERATOR, AS_API):
         done = kubectl.run("delete", "priceentry", entry, *who)
-        assert f"{entry}: an entry is never taken back: write one that supersedes it" in done.stderr
+        assert f"{entry}: entries cannot be deleted: create another one that supersedes it" in done.stderr
     assert kubectl("get", "priceentry", entry, "-o", "jsonpath={.spec.dollarsPerNodeHour}") == "30.5"
 
 

@@ -11,7 +11,7 @@ from tests.component.contracts.manifests import usage_manifest
 
 OPERATOR = (AS_OPERATOR, "--as-group=system:masters")
 ADMINISTRATOR = ("--as=ada", "--as-group=system:masters")
-REFUSAL = "records of usage are written by the operator and taken away once they are stored, not by "
+REFUSAL = "usage records are written by the operator and deleted once they are stored, not by "
 
 
 def test_the_operator_writes_it_and_the_api_takes_it_away(kubectl: Kubectl) -> None:

@@ -20,8 +20,7 @@ OPERATOR: Final = (
         Severity.CRITICAL,
         "No operator is scraped",
         "Prometheus has had no answer of any replica of {{ $labels.job }} for five minutes. Without an"
-        " operator what trains goes on, and nothing else: no run is admitted, restarted, suspended or"
-        " ended.",
+        " operator training continues, but no run is admitted, restarted, suspended or ended.",
     ),
     Alert(
         "FootplateNoLeader",
@@ -29,7 +28,7 @@ OPERATOR: Final = (
         "3m",
         Severity.CRITICAL,
         "No replica of the operator leads",
-        "Replicas of {{ $labels.job }} answer, and none has led for three minutes: no run is admitted,"
+        "Replicas of {{ $labels.job }} answer, but none has led for three minutes: no run is admitted,"
         " restarted, suspended or ended.",
     ),
     Alert(
@@ -38,9 +37,9 @@ OPERATOR: Final = (
         "footplate_operator_watch_last_event_timestamp_seconds[5m])) > 150",
         "5m",
         Severity.WARNING,
-        "The operator hears nothing of {{ $labels.kind }}",
-        "The API server has said nothing on the watch of {{ $labels.kind }} for"
-        " {{ $value | humanizeDuration }}, and speaks once a minute where nothing happens.",
+        "The operator receives no events of {{ $labels.kind }}",
+        "The watch of {{ $labels.kind }} has had no event for"
+        " {{ $value | humanizeDuration }}; the API server sends one at least every minute.",
     ),
     Alert(
         "FootplateQueueWaits",
@@ -55,8 +54,8 @@ OPERATOR: Final = (
         "10m",
         Severity.WARNING,
         "Runs wait to be reconciled",
-        "A tenth of all that {{ $labels.job }} has to do waits for more than five seconds, or it has done"
-        " nothing at all for ten minutes: what happens to runs is answered late.",
+        "A tenth of the reconciliations of {{ $labels.job }} wait for more than five seconds, or it has"
+        " finished none for ten minutes: it reacts late to changes of runs.",
     ),
     # A run that always fails is tried each minute; the errors of one outage are over after five.
     Alert(
@@ -65,8 +64,8 @@ OPERATOR: Final = (
         "15m",
         Severity.WARNING,
         "Reconciliations fail",
-        "{{ $value | humanize }} reconciliations of {{ $labels.job }} have failed in five minutes, and it"
-        " has been so for a quarter of an hour: at least one run is not looked after.",
+        "{{ $value | humanize }} reconciliations of {{ $labels.job }} have failed in five minutes, for a"
+        " quarter of an hour now: at least one run is not managed.",
     ),
 )
 
@@ -81,16 +80,16 @@ BOTH: Final = (
         """,
         "1m",
         Severity.WARNING,
-        "{{ $labels.pod }} ends again and again",
-        "{{ $labels.pod }} of {{ $labels.job }} was started anew {{ $value }} times within an hour.",
+        "{{ $labels.pod }} restarts repeatedly",
+        "{{ $labels.pod }} of {{ $labels.job }} was restarted {{ $value }} times within an hour.",
     ),
     Alert(
         "FootplateLoopLag",
         "max by (job, pod) (footplate_operator_loop_lag_seconds or footplate_api_loop_lag_seconds) > 2",
         "10m",
         Severity.WARNING,
-        "{{ $labels.pod }} stands still",
-        "{{ $labels.pod }} of {{ $labels.job }} does nothing at all for up to"
+        "{{ $labels.pod }} is blocked",
+        "The event loop of {{ $labels.pod }} of {{ $labels.job }} is blocked for up to"
         " {{ $value | humanizeDuration }} at a time, for ten minutes now.",
     ),
 )
@@ -102,8 +101,8 @@ API: Final = (
         "5m",
         Severity.CRITICAL,
         "No API is scraped",
-        "Prometheus has had no answer of any replica of {{ $labels.job }} for five minutes. Runs train on,"
-        " and agents keep what they have to tell as long as they have room.",
+        "Prometheus has had no answer of any replica of {{ $labels.job }} for five minutes. Runs continue"
+        " to train, and agents keep their telemetry as long as they have room.",
     ),
     Alert(
         "FootplateApiErrors",
@@ -122,8 +121,8 @@ API: Final = (
         "5m",
         Severity.WARNING,
         "The API does not follow Kubernetes",
-        "{{ $labels.job }} has heard nothing of TrainingRuns for {{ $value | humanizeDuration }}: what it"
-        " says of runs is as old.",
+        "{{ $labels.job }} has had no event of TrainingRuns for {{ $value | humanizeDuration }}: its state"
+        " of runs is as old.",
     ),
     Alert(
         "FootplateDatabaseNearlyFull",
@@ -136,8 +135,8 @@ API: Final = (
         "15m",
         Severity.WARNING,
         "The database has little room left",
-        "{{ $value | humanizePercentage }} of the database's room is free ({{ $labels.limit }}). A history"
-        " keeps to three quarters of it, so something else grows.",
+        "{{ $value | humanizePercentage }} of the database's room is free ({{ $labels.limit }}). Histories"
+        " use at most three quarters of it, so something else grows.",
     ),
     Alert(
         "FootplateDatabaseFull",
@@ -159,8 +158,8 @@ API: Final = (
         "30m",
         Severity.WARNING,
         "Deleting rows makes no room in the database",
-        "More than three quarters of the database's room is taken by what is no metric row, and nothing of"
-        " that is ever deleted: the room has to grow.",
+        "More than three quarters of the database's room is used by other data than metric rows, which is"
+        " never deleted: enlarge the room.",
     ),
     Alert(
         "FootplateBackupFails",
@@ -187,8 +186,8 @@ API: Final = (
         "10m",
         Severity.WARNING,
         "Telemetry waits for the database",
-        "{{ $value }} or more batches of telemetry have waited to be committed all the time, for ten"
-        " minutes: the database takes less than the runs send.",
+        "{{ $value }} or more batches of telemetry have constantly waited to be committed, for ten"
+        " minutes: the database stores less than the runs send.",
     ),
     Alert(
         "FootplateExporterMissing",
@@ -196,7 +195,7 @@ API: Final = (
         "5m",
         Severity.WARNING,
         "No replica of the API exports runs",
-        "{{ $labels.job }} answers, and no replica of it shows runs and costs: every alert of runs is blind.",
+        "{{ $labels.job }} answers, but no replica exports runs and costs: no alert of runs can fire.",
     ),
     Alert(
         "FootplateCostsNotCounted",
@@ -209,8 +208,8 @@ API: Final = (
         "15m",
         Severity.WARNING,
         "Costs are not counted",
-        "{{ $labels.job }} has not counted costs, energy and carbon for a quarter of an hour: what is"
-        " shown of them stands still.",
+        "{{ $labels.job }} has not counted costs, energy and carbon for a quarter of an hour: their"
+        " metrics are stale.",
     ),
     # The second half is for what was counted before the first scrape of a process.
     Alert(
@@ -225,7 +224,6 @@ API: Final = (
         "1m",
         Severity.WARNING,
         "Some {{ $labels.kind }} cannot be read",
-        "{{ $labels.job }} could not read some {{ $labels.kind }}, and passed them over: costs lack what"
-        " they say.",
+        "{{ $labels.job }} skipped some {{ $labels.kind }} that it could not read: costs lack their amounts.",
     ),
 )

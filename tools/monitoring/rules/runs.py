@@ -36,7 +36,7 @@ RUNS: Final = (
         "1m",
         Severity.WARNING,
         f"Run {_RUN} has failed",
-        f"{_RUN} has failed within the last quarter of an hour, and nobody starts it again.",
+        f"{_RUN} has failed within the last quarter of an hour, and is not restarted.",
     ),
     # Half an hour, as a first step that compiles may take: nothing tells it from one that hangs.
     Alert(
@@ -52,8 +52,7 @@ RUNS: Final = (
         "30m",
         Severity.WARNING,
         f"Run {_RUN} finishes no step",
-        f"{_RUN} is Running, and the newest step that is known of it was finished"
-        " {{ $value | humanizeDuration }} ago.",
+        f"{_RUN} is Running, and its newest known step was finished {{{{ $value | humanizeDuration }}}} ago.",
     ),
     Alert(
         "FootplateRunNoCheckpoint",
@@ -64,8 +63,8 @@ RUNS: Final = (
         "2h",
         Severity.WARNING,
         f"Run {_RUN} saves no checkpoint",
-        f"{_RUN} has trained for two hours, and no checkpoint of them is durable: the next interruption takes"
-        " all of it.",
+        f"{_RUN} has trained for two hours, and no checkpoint of that time is durable: the next interruption"
+        " loses all of it.",
     ),
     Alert(
         "FootplateCheckpointsFail",
@@ -73,7 +72,7 @@ RUNS: Final = (
         "10m",
         Severity.WARNING,
         f"Checkpoints of {_RUN} fail",
-        f"{_RUN} trains on, and its storage has failed "
+        f"{_RUN} continues to train, but its storage has failed "
         + "{{ $value }} checkpoints since the last durable one.",
     ),
     Alert(
@@ -81,7 +80,7 @@ RUNS: Final = (
         "sum by (job, namespace, name) (increase(footplate_run_restarts_total[1h])) >= 5",
         "1m",
         Severity.WARNING,
-        f"Run {_RUN} is interrupted again and again",
+        f"Run {_RUN} is interrupted repeatedly",
         f"{_RUN} was interrupted " + '{{ $value | printf "%.0f" }} times within an hour.',
     ),
     Alert(
@@ -139,8 +138,8 @@ RUNS: Final = (
         "1m",
         Severity.WARNING,
         f"Loss or gradient of {_RUN} was not finite",
-        f"Within an hour {_RUN} was interrupted since its loss or a gradient was NaN or infinite; it is"
-        " tried again twice.",
+        f"Within an hour {_RUN} was interrupted because its loss or a gradient was NaN or infinite; it is"
+        " retried twice.",
     ),
 )
 
@@ -159,7 +158,7 @@ FLEET: Final = (
         Severity.CRITICAL,
         "Many runs were interrupted at once",
         "{{ $value }} runs were interrupted within a quarter of an hour, more than a fifth of those that"
-        " train: look for what they share.",
+        " train: look for a common cause.",
     ),
     # What a person suspended is not held against the fleet; and of less than a run there is no fleet.
     Alert(
@@ -170,9 +169,9 @@ FLEET: Final = (
         """,
         "1h",
         Severity.WARNING,
-        "Runs spend much of their time on no new step",
-        "Of the time of all runs that hold nodes {{ $value | humanizePercentage }} went into steps that"
-        " count, in the last hour and the one before.",
+        "Runs spend much of their time without progress",
+        "Of the time of all runs that hold nodes, {{ $value | humanizePercentage }} went into steps that"
+        " were kept, in the last two hours.",
     ),
     Alert(
         "FootplateLeftOut",
@@ -186,7 +185,7 @@ FLEET: Final = (
         "15m",
         Severity.INFO,
         "Some {{ $labels.what }} have no series",
-        "{{ $labels.what }} without series, for want of room: {{ $value }}. No panel shows them, and no alert"
-        " speaks of them.",
+        "{{ $labels.what }} without series, for lack of room: {{ $value }}. No panel shows them, and no alert"
+        " includes them.",
     ),
 )
