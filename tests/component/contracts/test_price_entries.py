@@ -99,7 +99,7 @@ def test_operator_and_api_say_on_whose_behalf_they_write(kubectl: Kubectl, who: 
 def test_the_operator_alone_speaks_for_profiles(kubectl: Kubectl) -> None:
     said = {"source": "ComputeProfile h100", "createdBy": "footplate-operator"}
     assert refusal(kubectl, OPERATOR, **said) == ""
-    assert "is for what the operator makes" in refusal(kubectl, AS_API, **said)
+    assert "is reserved for the operator's entries" in refusal(kubectl, AS_API, **said)
 
 
 def test_nobody_changes_or_deletes_it(kubectl: Kubectl, entry: str) -> None:
