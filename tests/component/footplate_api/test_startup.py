@@ -166,7 +166,7 @@ async def test_waiting_for_another_replicas_migration_counts_as_migrating(postgr
         await holding.execute(text(f"SELECT pg_advisory_xact_lock({migrate.ADVISORY_LOCK})"))
         async with starting(url, FakeCluster()) as api:
             answer = await eventually(
-                lambda: readiness(api), lambda answer: "migrated" in answer[1]["detail"]
+                lambda: readiness(api), lambda answer: "migration of" in answer[1]["detail"]
             )
             assert answer[0] == 503
             began = asyncio.get_running_loop().time()

@@ -72,7 +72,7 @@ async def _fetched(session: aiohttp.ClientSession, url: str) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise ValueError("it did not answer with JSON") from None
+        raise ValueError("it answered, but not with JSON") from None
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
