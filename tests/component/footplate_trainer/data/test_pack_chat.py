@@ -91,7 +91,7 @@ def test_a_file_of_a_web_server_is_read_and_its_bad_row_named(
         chatml_model(tmp_path / "m"),
     )
     assert pack(*told) == ExitCode.CONFIG
-    assert f"{web}/rows.jsonl:6 is no JSON" in capfd.readouterr().err
+    assert f"{web}/rows.jsonl:6 is not valid JSON" in capfd.readouterr().err
     assert pack(*told, "--invalid-rows", "drop") == ExitCode.SUCCESS
     assert "  dropped: 1 (not JSON)" in capfd.readouterr().out
     samples = SampleShards(TokenShards.open(str(tmp_path / "out")))
@@ -108,7 +108,7 @@ def test_a_file_of_a_web_server_is_read_and_its_bad_row_named(
         pytest.param(["--format", "tokens"], "--vocabulary-size is missing", id="no-size"),
         pytest.param(
             ["--vocabulary-size", "400", "--show", "3"],
-            "--show is of --format chat, preferences",
+            "--show needs --format chat, preferences",
             id="of-conversations",
         ),
     ],
@@ -128,5 +128,5 @@ def test_a_template_that_forgets_its_input_ends_the_work_by_name(
     forgetful = chatml_model(tmp_path / "model", "{{ messages[0].content }}<|im_end|>")
     told = (tmp_path / "rows.jsonl", tmp_path / "out", "--format", "chat", "--tokenizer", forgetful)
     assert pack(*told) == ExitCode.CONFIG
-    assert "model/tokenizer_config.json forgets its input" in capfd.readouterr().err
+    assert "model/tokenizer_config.json drops input" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()

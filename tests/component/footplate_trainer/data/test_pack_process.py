@@ -79,7 +79,7 @@ def test_no_room_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     )
     assert done.returncode == ExitCode.STORAGE
     assert done.stderr.splitlines()[-1].endswith(
-        "out: the file size limit is reached; nothing was left behind there"
+        "out: the file size limit is reached; nothing was written there"
     )
     assert list(tmp_path.iterdir()) == []
 

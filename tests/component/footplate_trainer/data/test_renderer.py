@@ -51,7 +51,9 @@ def test_a_refused_conversation_is_one_of_many() -> None:
 def test_one_that_loops_is_ended_and_named_and_the_next_conversation_is_rendered() -> None:
     source = f"{{% if messages | length == 2 %}}{LOOP}{{% endif %}}done"
     with Renderer(source, "t.jinja", seconds=1) as render:
-        with pytest.raises(TemplateFault, match=r"t\.jinja takes more than 1 seconds for one text: it loops"):
+        with pytest.raises(
+            TemplateFault, match=r"t\.jinja takes more than 1 seconds for one text, probably in a loop"
+        ):
             list(render([RenderRequest(TALK, [ConversationPrefix(2)])]))
         assert list(render([RenderRequest(TALK, [ConversationPrefix(1)])])) == [[RenderedText("done")]]
 
@@ -74,9 +76,7 @@ def test_a_conversation_of_too_many_turns_is_refused_and_the_template_is_not() -
         )
     assert isinstance(once, list) and isinstance(after, list)
     assert isinstance(turn_by_turn, ConversationRefused)
-    assert "its 80 turns have to be rendered turn by turn, as chat template t.jinja has no" in str(
-        turn_by_turn
-    )
+    assert "its 80 turns must be rendered one by one, as chat template t.jinja has no" in str(turn_by_turn)
     assert "has more than 33,554,432 characters; cut the conversation" in str(turn_by_turn)
 
 
@@ -95,7 +95,7 @@ def test_parts_that_take_long_together_are_no_loop() -> None:
     [
         pytest.param("{% if x", "t.jinja, line 1: ", id="syntax"),
         pytest.param("{{ messages[0].content * 900000000 }}", "too much memory", id="memory"),
-        pytest.param("{% include '/etc/passwd' %}", "asks for another file", id="file"),
+        pytest.param("{% include '/etc/passwd' %}", "needs another file", id="file"),
     ],
 )
 def test_what_no_template_may_do_is_told_as_here(source: str, says: str) -> None:

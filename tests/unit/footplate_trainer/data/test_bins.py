@@ -83,5 +83,5 @@ def test_some_hundred_conversations_leave_little_unused(seed: int) -> None:
 
 
 def test_a_sample_that_fits_no_bin_is_refused() -> None:
-    with pytest.raises(ValueError, match="lengths are 0 … 25, and a bin has 1 … 24 places"):
+    with pytest.raises(ValueError, match="lengths are 0 … 25, but a bin holds 1 … 24 tokens"):
         best_fit(ints(0, 25), SIZE)

@@ -59,9 +59,9 @@ def test_what_is_wrong_is_named(write_shards: WriteShards, spoil, error, says: s
 
 def test_every_source_and_the_tokenizer_are_looked_at(write_shards: WriteShards, tmp_path: Path) -> None:
     good = write_shards([[8]]).uri
-    with pytest.raises(DataMissing, match="nowhere: there is no such folder"):
+    with pytest.raises(DataMissing, match="nowhere: the folder does not exist"):
         check_run([good, f"{tmp_path}/nowhere"])
-    with pytest.raises(DataMissing, match=r"has no tokenizer\.json; name the folder that holds one"):
+    with pytest.raises(DataMissing, match=r"has no tokenizer\.json; use a folder that has one"):
         check_run([good], tokenizer=str(tmp_path))
     check_run([good, good], tokenizer=good)
 
@@ -112,7 +112,7 @@ def test_a_file_that_arrives_damaged_is_named_by_its_uri(remote: str, tmp_path: 
 
 
 def test_a_cache_that_is_too_small_says_so(remote: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"FOOTPLATE_DATA_CACHE_BYTES allows 50, .*name a larger volume"):
+    with pytest.raises(DataError, match=r"FOOTPLATE_DATA_CACHE_BYTES allows 50, .*to a larger volume"):
         TokenShards.open(remote, environment=environment(tmp_path, limit=50))
 
 

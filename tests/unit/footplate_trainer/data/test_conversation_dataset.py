@@ -39,7 +39,7 @@ def test_samples_share_a_sequence_and_none_predicts_another(tmp_path: Path) -> N
     assert row.labels.tolist() == [108, 109, 110, 111, IGNORED, 128, 129, IGNORED, IGNORED, IGNORED]
     assert row.documents.tolist() == [0] * 5 + [1] * 3 + [PADDING_DOCUMENT] * 2
     assert data.counts(row) == (6,)
-    assert str(data) == "2 samples in 1 sequences of 10 places, of which 80.0% are used"
+    assert str(data) == "2 samples in 1 sequences of 10 tokens, 80.0% of them used"
 
 
 def test_what_is_not_learnt_is_read_and_not_predicted(tmp_path: Path) -> None:
@@ -81,14 +81,14 @@ def test_a_filler_has_no_label(tmp_path: Path) -> None:
 def test_long_samples_are_lost_and_counted(overlong: str, kept: str, lost: str, tmp_path: Path) -> None:
     samples = [StoredSample((document(6, 107, learnt=[1, 2, 4], ends=[2, 4]),)), StoredSample((document(3),))]
     packed = write(tmp_path / "out", samples)
-    said = f"{kept} of 4 places, of which 75.0% are used; {lost}"
+    said = f"{kept} of 4 tokens, 75.0% of them used; {lost}"
     assert str(ConversationDataset(packed, 4, overlong=OverlongPolicy(overlong))) == said
-    with pytest.raises(ValueError, match="holds 1 samples of more than contextLength 4 tokens"):
+    with pytest.raises(ValueError, match="has 1 samples of more than contextLength 4 tokens"):
         ConversationDataset(packed, 4)
 
 
 def test_nothing_that_fits_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none of the samples in .* fits into contextLength 4"):
+    with pytest.raises(ValueError, match=r"no sample in .* fits into contextLength 4"):
         ConversationDataset(shards(tmp_path, 9), 4, overlong=OverlongPolicy.DROP)
 
 
@@ -97,7 +97,7 @@ def test_sft_takes_conversations_alone(tmp_path: Path) -> None:
     assert len(dataset_of(RunShards.open(data), data, "crossEntropy", 16, STAGES[Stage.SFT])) > 0
     write(tmp_path / "prompts", PROMPTS, RunShards.open(data).format.PROMPTS)
     other = Data.from_json({"uri": str(tmp_path / "prompts")})
-    with pytest.raises(UserMistake, match=r"stage sft is trained on .* --format chat, and .* holds prompts"):
+    with pytest.raises(UserMistake, match=r"stage sft is trained on .* --format chat, but .* has prompts"):
         dataset_of(RunShards.open(other), other, "crossEntropy", 16, STAGES[Stage.SFT])
 
 

@@ -82,8 +82,8 @@ def test_each_json_line_is_a_document(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        pytest.param(b'{"text": "a"}\n{"text"', r"x\.jsonl:2 is no JSON", id="cut"),
-        pytest.param(b"[" * 100_000, r"x\.jsonl:1 is no JSON", id="too-deep"),
+        pytest.param(b'{"text": "a"}\n{"text"', r"x\.jsonl:2 is not valid JSON", id="cut"),
+        pytest.param(b"[" * 100_000, r"x\.jsonl:1 is not valid JSON", id="too-deep"),
         pytest.param(b'{"content": "a"}', r"x\.jsonl:1 has the fields \['content'\]", id="another-field"),
         pytest.param(b'{"text": 3}', r'must be an object with a string field "text"', id="a-number"),
         pytest.param(b'["text"]', r"x\.jsonl:1 has a list", id="a-list"),
@@ -98,9 +98,9 @@ def test_a_wrong_json_line_is_named(tmp_path: Path, line: bytes, named: str) -> 
 @pytest.mark.parametrize(
     ("name", "include", "named"),
     [
-        pytest.param("nowhere", (), "nowhere is no file or folder; python-docs: and", id="missing"),
-        pytest.param("", (), "holds no file$", id="empty-folder"),
-        pytest.param("", ("*.py",), r"holds no file that matches \*\.py$", id="nothing-matches"),
+        pytest.param("nowhere", (), "nowhere is not a file or folder; python-docs: and", id="missing"),
+        pytest.param("", (), "has no file$", id="empty-folder"),
+        pytest.param("", ("*.py",), r"has no file that matches \*\.py$", id="nothing-matches"),
     ],
 )
 def test_an_input_without_files_is_refused(

@@ -118,7 +118,7 @@ def test_what_is_not_used_need_not_be_there_and_padding_is_no_end(
             masked,
             "mask",
             r"mlm needs a token for mask, and .* --reserve mask"
-            r" \(--special-token mask=TOKEN where it has one\)",
+            r" \(--special-token mask=TOKEN if it has one\)",
             id="mask",
         ),
         pytest.param(span, "pad", "data.masking span needs a token for pad", id="start-of-a-decoder"),
@@ -126,7 +126,7 @@ def test_what_is_not_used_need_not_be_there_and_padding_is_no_end(
         pytest.param(
             span,
             "sentinels",
-            "span needs 100 sentinels, and .* --reserve sentinels, and a model .*resizeTokenEmbeddings",
+            "span needs 100 sentinels, and .* --reserve sentinels; for a model .*resizeTokenEmbeddings",
             id="sentinels",
         ),
     ],

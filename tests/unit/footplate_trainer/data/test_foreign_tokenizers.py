@@ -152,10 +152,14 @@ def test_learning_twice_gives_the_same_bytes() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        pytest.param("x.model", b"nonsense", "is no SentencePiece model", id="no-model"),
-        pytest.param("mine.tiktoken", b"", "mine is unknown; name it gpt2.tiktoken", id="unknown-encoding"),
-        pytest.param("gpt2.tiktoken", b"IQ== 0\nrubbish\n", "gpt2.tiktoken:2 is no line", id="no-ranks"),
-        pytest.param("tekken.json", b'{"vocab": []}', "is no whole tekken.json: KeyError", id="no-tekken"),
+        pytest.param("x.model", b"nonsense", "is not a SentencePiece model", id="no-model"),
+        pytest.param(
+            "mine.tiktoken", b"", "mine is unknown; rename it to gpt2.tiktoken", id="unknown-encoding"
+        ),
+        pytest.param("gpt2.tiktoken", b"IQ== 0\nrubbish\n", "gpt2.tiktoken:2 is not a line", id="no-ranks"),
+        pytest.param(
+            "tekken.json", b'{"vocab": []}', "is not a complete tekken.json: KeyError", id="no-tekken"
+        ),
         pytest.param("gpt2.tiktoken", b"IQ== 0\n", "lacks 255 of the 256 single bytes", id="bytes-missing"),
     ],
 )
@@ -175,9 +179,7 @@ def test_a_model_that_cannot_be_rebuilt_is_refused_while_packing(tmp_path: Path)
     """User-defined symbols beside spaces are cut otherwise."""
     (tmp_path / "u.model").write_bytes(trained(user_defined_symbols=["the", "of"]))
     (tmp_path / "text.txt").write_text(TEXTS[0])
-    with pytest.raises(
-        ValueError, match=r"u.model cannot be written as tokenizer.json: the text that begins"
-    ):
+    with pytest.raises(ValueError, match=r"u.model cannot be converted to tokenizer.json: the text starting"):
         pack(
             [str(tmp_path / "text.txt")],
             tmp_path / "out",

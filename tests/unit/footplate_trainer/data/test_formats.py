@@ -89,10 +89,10 @@ def test_a_line_that_is_no_record_is_named(
 def test_records_are_read_from_lines_of_json_only(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(
-        ValueError, match=r'a.txt: --format pairs reads .jsonl files whose lines hold "query" and'
+        ValueError, match=r'a.txt: --format pairs reads .jsonl files whose lines have "query" and'
     ):
         pack([str(tmp_path / "a.txt")], tmp_path / "out", vocabulary_size=400, shard_format=RecordKind.PAIRS)
-    with pytest.raises(ValueError, match="INPUT python-docs: is no file"):
+    with pytest.raises(ValueError, match="INPUT python-docs: is not a file"):
         pack(["python-docs:"], tmp_path / "out", vocabulary_size=400, shard_format=RecordKind.PAIRS)
 
 
@@ -100,14 +100,16 @@ def test_records_are_read_from_lines_of_json_only(tmp_path: Path) -> None:
     ("change", "says"),
     [
         pytest.param(
-            lambda m: m.update(format="pairs", documents=1), "1 documents: one has no partner", id="odd"
+            lambda m: m.update(format="pairs", documents=1), "1 documents: one has no pair", id="odd"
         ),
-        pytest.param(lambda m: m.update(format="regression"), "does not go with its values", id="no-values"),
+        pytest.param(lambda m: m.update(format="regression"), "does not match its values", id="no-values"),
         pytest.param(
-            lambda m: m["specialIds"].update(sentinels=[7, 8]), "there are 2 sentinels; 100 or none", id="few"
+            lambda m: m["specialIds"].update(sentinels=[7, 8]),
+            "there are 2 sentinels; must be 100 or none",
+            id="few",
         ),
         pytest.param(
-            lambda m: m["specialIds"].update(ends=[2, 400]), "special id lies outside .* 400", id="far-end"
+            lambda m: m["specialIds"].update(ends=[2, 400]), "special id is outside .* 400", id="far-end"
         ),
     ],
 )
@@ -154,7 +156,7 @@ def test_a_manifest_of_before_reads_and_is_written_as_ever() -> None:
 def test_a_loss_refuses_data_of_another_format(tmp_path: Path, loss: str, shard_format: RecordKind) -> None:
     data = Data.from_json({"uri": packed(tmp_path, shard_format)})
     with pytest.raises(
-        UserMistake, match=rf"loss {loss} is trained on .*--format \w+, and .* holds {shard_format}"
+        UserMistake, match=rf"loss {loss} is trained on .*--format \w+, but .* has {shard_format}"
     ):
         dataset_of(RunShards.open(data), data, loss, 16)
 
@@ -169,7 +171,7 @@ def test_sources_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     one = packed(tmp_path, RecordKind.PAIRS, "one")
     other = packed(tmp_path, RecordKind.TOKENS, "other")
     named = [{"name": "a", "uri": one}, {"name": "b", "uri": other}]
-    with pytest.raises(UserMistake, match="sources a and b do not go together: format pairs and tokens"):
+    with pytest.raises(UserMistake, match="sources a and b do not match: format pairs and tokens"):
         RunShards.open(Data.from_json({"sources": named}))
     named[0]["uri"] = packed(tmp_path, RecordKind.TOKENS, "third", size=364)
     with pytest.raises(UserMistake, match=r"tokenizer .* pack them with one --tokenizer"):
@@ -204,7 +206,7 @@ def test_the_tokenizer_may_come_from_elsewhere(tmp_path: Path) -> None:
 
 def test_masking_wants_running_text(tmp_path: Path) -> None:
     data = Data.from_json({"uri": packed(tmp_path, RecordKind.PAIRS), "masking": {"name": "mlm"}})
-    with pytest.raises(UserMistake, match=r"data.masking hides parts of running text; format pairs has none"):
+    with pytest.raises(UserMistake, match=r"data.masking needs running text; format pairs has none"):
         dataset_of(RunShards.open(data), data, "contrastive", 16)
 
 

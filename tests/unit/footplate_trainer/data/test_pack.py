@@ -102,7 +102,8 @@ def test_a_tokenizer_without_an_end_is_refused_unless_one_is_named_or_added(
     tokenizer = brought(tmp_path, "<|im_end|>")
     with pytest.raises(
         ValueError,
-        match=r"no token that ends a text, as <eos>, </s>.* --special-token eos=TOKEN, or .* --reserve eos",
+        match=r"no token that ends a text, such as <eos>, </s>.* --special-token eos=TOKEN, or .* "
+        r"--reserve eos",
     ):
         pack([str(text)], tmp_path / "out", tokenizer=tokenizer)
     assert (
@@ -119,7 +120,7 @@ def test_a_tokenizer_without_an_end_is_refused_unless_one_is_named_or_added(
 def test_what_names_no_token_of_a_role_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run_with(["text", "out", "--special-token", option])
-    assert f"{option!r} is no ROLE=TOKEN with one of pad, bos, eos, unk" in capsys.readouterr().err
+    assert f"{option!r} is not ROLE=TOKEN with a role of pad, bos, eos, unk" in capsys.readouterr().err
 
 
 def test_a_learned_tokenizer_wants_a_size_and_nothing_else(
@@ -129,14 +130,16 @@ def test_a_learned_tokenizer_wants_a_size_and_nothing_else(
     assert "--vocabulary-size is missing: " in capsys.readouterr().err
     for option in ("--special-token=eos=x", "--reserve=eos"):
         assert run_with([text, tmp_path / "out", "--vocabulary-size=400", option]) == ExitCode.CONFIG
-        assert "--reserve and --special-token are for a --tokenizer; a learned one" in capsys.readouterr().err
+        assert (
+            "--reserve and --special-token need --tokenizer; a learned tokenizer" in capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize(
     ("source", "out", "options", "named"),
     [
-        pytest.param("text", "out", ["--vocabulary-size=100"], "give 363 or more", id="vocabulary"),
-        pytest.param("no", "out", [], "no is no file or folder", id="input"),
+        pytest.param("text", "out", ["--vocabulary-size=100"], "pass 363 or more", id="vocabulary"),
+        pytest.param("no", "out", [], "no is not a file or folder", id="input"),
         pytest.param("text", "text", [], "is not empty", id="output"),
         pytest.param("text/image.png", "out", [], r"no text in .*image\.png", id="no-text"),
         pytest.param("text", "out", ["--shard-tokens=0"], "0 must be at least 1", id="shard-tokens"),
@@ -167,7 +170,7 @@ def test_success_says_what_was_written(
     shown = capsys.readouterr().out
     assert "of 6 documents in 1 shard(s)" in shown
     assert "skipped 1 inputs" in shown
-    assert "of the 90000 ids asked for" in shown
+    assert "of the 90000 requested ids" in shown
 
 
 @pytest.mark.parametrize(

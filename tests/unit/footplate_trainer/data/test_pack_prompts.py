@@ -55,10 +55,10 @@ def test_a_reward_model_needs_room_behind_an_answer_and_to_know_for_what(tmp_pat
     shards = packed(model, {"prompt": [user("a")]}, tmp_path / "out")
     longest = shards.tokens
     PromptDataset(shards, longest + 2).check_answer_capacity()
-    with pytest.raises(ValueError, match=f"a prompt of {longest} tokens, and behind an answer 1 more"):
+    with pytest.raises(ValueError, match=f"a prompt of {longest} tokens, and the template writes 1 more"):
         PromptDataset(shards, longest + 1).check_answer_capacity()
     PromptDataset(shards, longest + 3).check_answer_capacity(closing=1)
-    with pytest.raises(ValueError, match="and behind an answer 2 more"):
+    with pytest.raises(ValueError, match="and the template writes 2 more"):
         PromptDataset(shards, longest + 2).check_answer_capacity(closing=1)
     as_an_earlier_release(tmp_path / "out")
     with pytest.raises(ValueError, match=r"an earlier release packed it.*pack the prompts again"):

@@ -93,7 +93,7 @@ UNANSWERED = {"messages": [user("Hi")]}
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        pytest.param(BROKEN, "rows.jsonl:2 is no JSON: Expecting value", id="json"),
+        pytest.param(BROKEN, "rows.jsonl:2 is not valid JSON: Expecting value", id="json"),
         pytest.param(
             UNANSWERED, "rows.jsonl:2 ends messages with role user; it must end with assistant", id="order"
         ),
@@ -146,7 +146,7 @@ def test_long_samples_are_dropped_or_cut_behind_a_turn(
 
 def test_a_long_sample_is_refused_with_its_length(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"rows.jsonl:2 gives \d+ tokens, more than --context-length 200; raise it"
+        ValueError, match=r"rows.jsonl:2 has \d+ tokens, more than --context-length 200; raise it"
     ):
         packed(tmp_path, [TALKS[1], LONG], context_length=200, drop_invalid_rows=True)
 
@@ -200,12 +200,12 @@ def test_a_template_that_asks_for_the_date_is_told_one_that_is_kept(tmp_path: Pa
     [
         pytest.param(
             {"format": RecordKind.PREFERENCES, "mask": LossMask.ALL},
-            "--mask all: of --format preferences the completion",
+            "--mask all: with --format preferences the completion",
             id="mask",
         ),
         pytest.param(
             {"format": RecordKind.PROMPTS, "mask": LossMask.COMPLETION},
-            "of --format prompts nothing is learnt",
+            "with --format prompts nothing is learnt",
             id="mask-of-prompts",
         ),
         pytest.param(
@@ -213,12 +213,12 @@ def test_a_template_that_asks_for_the_date_is_told_one_that_is_kept(tmp_path: Pa
         ),
         pytest.param(
             {"overlong": OverlongPolicy.CUT, "context_length": 9, "mask": LossMask.ALL},
-            "--overlong cut with .* all: a sample is cut behind a whole turn",
+            "--overlong cut with .* all: a sample is cut after a whole turn",
             id="cut-all",
         ),
         pytest.param(
             {"overlong": OverlongPolicy.CUT, "context_length": 9, "format": RecordKind.PREFERENCES},
-            "use --overlong drop",
+            "pass --overlong drop",
             id="cut-pairs",
         ),
         pytest.param({"context_length": 0}, "--context-length 0 must be at least 1", id="context"),
@@ -242,7 +242,7 @@ def test_texts_need_no_template_and_messages_do(tmp_path: Path) -> None:
     )  # its eos_token
     talks = write_rows(tmp_path / "talks.jsonl", TALKS)
     with pytest.raises(
-        ValueError, match=r"talks.jsonl:1 has messages, and beside the tokenizer is no chat template"
+        ValueError, match=r"talks.jsonl:1 has messages, but the tokenizer has no chat template"
     ):
         pack_samples([talks], tmp_path / "other", SampleOptions(RecordKind.CHAT, model))
 
@@ -254,7 +254,7 @@ def test_a_text_needs_to_know_what_ends_it(tmp_path: Path) -> None:
     (model / "tokenizer.json").write_text(tokenizer.replace("<|endoftext|>", "<|other|>"))
     texts = write_rows(tmp_path / "texts.jsonl", [{"prompt": "2+2=", "completion": "4"}])
     with pytest.raises(
-        ValueError, match=r"model names no end of text; give --special-token eos=TOKEN, or messages"
+        ValueError, match=r"model has no end of text; pass --special-token eos=TOKEN, or messages"
     ):
         pack_samples([texts], tmp_path / "out", SampleOptions(RecordKind.CHAT, model))
     options = SampleOptions(RecordKind.CHAT, model, special={SpecialTokenRole.EOS: "<|im_end|>"})
@@ -311,7 +311,7 @@ def test_rows_with_tools_want_the_template_for_tools(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{**TALKS[0], "tools": [{"name": "f"}]}])
     render = in_process_renderer(ChatTemplate(CHATML, "t"))
     with pytest.raises(
-        ValueError, match=r"rows.jsonl:1 has tools, and .* \(tool_use\); write that into a file"
+        ValueError, match=r"rows.jsonl:1 has tools, and .* \(tool_use\); write that to a file"
     ):
         pack_samples([rows], tmp_path / "out", SampleOptions(RecordKind.CHAT, model), render=render)
 
@@ -319,7 +319,7 @@ def test_rows_with_tools_want_the_template_for_tools(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        pytest.param("tokenizer_config.json", "{", "tokenizer_config.json is no JSON", id="json"),
+        pytest.param("tokenizer_config.json", "{", "tokenizer_config.json is not valid JSON", id="json"),
         pytest.param("chat_template.jinja", "\xff", "chat_template.jinja is not UTF-8", id="utf-8"),
     ],
 )

@@ -79,7 +79,9 @@ def test_pairs_that_do_not_fit_are_lost_and_counted(
     long = StoredSample((document(9, 107), document(8, 127)))
     shards = pairs(tmp_path / "out", SHORT, long)
     assert says in str(PreferenceDataset(shards, 9, packing, overlong=OverlongPolicy(overlong)))
-    with pytest.raises(ValueError, match="1 samples of more than contextLength 9 tokens, the longest of 17"):
+    with pytest.raises(
+        ValueError, match="1 samples of more than contextLength 9 tokens, the longest with 17"
+    ):
         PreferenceDataset(shards, 9, packing)
 
 
@@ -104,7 +106,7 @@ def test_sources_of_a_mixture_have_room_for_as_many(tmp_path: Path) -> None:
         pytest.param(
             CHATS, RecordKind.CHAT, r"stage reward is trained on data packed with --format pref", id="chat"
         ),
-        pytest.param(PAIRS, RecordKind.PREFERENCES, "longest of 17", id="long"),
+        pytest.param(PAIRS, RecordKind.PREFERENCES, "longest with 17", id="long"),
     ],
 )
 def test_data_that_the_stage_cannot_use_is_refused(
@@ -119,5 +121,5 @@ def test_data_that_the_stage_cannot_use_is_refused(
 def test_sources_with_and_without_margins_do_not_go_together(tmp_path: Path) -> None:
     pairs(tmp_path / "a", SHORT), pairs(tmp_path / "b", LONG)
     sources = [Source(name=name, uri=str(tmp_path / name), weight=1.0) for name in "ab"]
-    with pytest.raises(UserMistake, match="a and b do not go together: margin in no row and in each row"):
+    with pytest.raises(UserMistake, match="a and b do not match: margin in no row and in each row"):
         RunShards.open(Data(sources=sources))

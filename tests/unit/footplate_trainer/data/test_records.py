@@ -57,10 +57,10 @@ def test_the_place_of_a_row_counts_empty_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason", "says"),
     [
-        pytest.param(b'{"a": ', "not JSON", "is no JSON: Expecting value at character 8", id="json"),
-        pytest.param(b"[" * 99_999, "not JSON", "is no JSON", id="deep"),
+        pytest.param(b'{"a": ', "not JSON", "is not valid JSON: Expecting value at character 8", id="json"),
+        pytest.param(b"[" * 99_999, "not JSON", "is not valid JSON", id="deep"),
         pytest.param(b'{"a": "\xff"}', "not UTF-8", "is not UTF-8", id="utf-8"),
-        pytest.param(b'{"a": "\\ud83d"}', "not UTF-8", "half a surrogate pair", id="surrogate"),
+        pytest.param(b'{"a": "\\ud83d"}', "not UTF-8", "an unpaired surrogate", id="surrogate"),
         pytest.param(b"17", "not an object", "is a int; each row must be an object", id="number"),
     ],
 )
@@ -78,8 +78,8 @@ def test_a_broken_row_is_told_and_the_next_one_read(
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        pytest.param("a.parquet", "a.parquet is no parquet file that can be read", id="parquet"),
-        pytest.param("a.json", "a.json is no JSON", id="list"),
+        pytest.param("a.parquet", "a.parquet is not a readable parquet file", id="parquet"),
+        pytest.param("a.json", "a.json is not valid JSON", id="list"),
     ],
 )
 def test_a_broken_file_is_named(name: str, says: str, tmp_path: Path) -> None:
@@ -154,9 +154,11 @@ def test_a_readme_without_configs_says_nothing(hub: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        pytest.param("none", {}, "is no folder, and no file of .jsonl", id="nothing-there"),
-        pytest.param("none.jsonl", {}, "there is no such file", id="no-file"),
-        pytest.param("http://host/folder", {}, "a web server does not say which files", id="web-folder"),
+        pytest.param("none", {}, "is not a folder, and not a .jsonl", id="nothing-there"),
+        pytest.param("none.jsonl", {}, "no such file", id="no-file"),
+        pytest.param(
+            "http://host/folder", {}, "a web server does not list a folder's files", id="web-folder"
+        ),
         pytest.param("", {"split": "dev"}, "of split dev; its splits are test, train", id="no-split"),
         pytest.param("", {"include": ["*.csv"]}, r"of split train that matches \*.csv", id="no-match"),
         pytest.param("", {"config": "x"}, "has no README.md that names configs", id="no-configs"),
@@ -173,9 +175,9 @@ def test_an_input_that_holds_nothing_is_named(
     ("change", "says"),
     [
         pytest.param(
-            ("  default: true\n", ""), "has the configs plain, tables; name one of them", id="several"
+            ("  default: true\n", ""), "has the configs plain, tables; pass one of them", id="several"
         ),
-        pytest.param(("configs:", "configs: ["), "its head is no YAML", id="yaml"),
+        pytest.param(("configs:", "configs: ["), "its front matter is not valid YAML", id="yaml"),
     ],
 )
 def test_a_readme_that_leaves_it_open_is_told(hub: Path, change: tuple[str, str], says: str) -> None:

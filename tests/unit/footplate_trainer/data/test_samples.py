@@ -219,7 +219,7 @@ def test_what_does_not_fit_is_refused_with_its_length(tmp_path: Path) -> None:
     samples = SampleShards(write(tmp_path / "out", TURNS))
     assert select_fitting(samples, 9, OverlongPolicy.REFUSE).numbers.tolist() == [0, 1, 2]
     with pytest.raises(
-        ValueError, match="holds 2 samples of more than contextLength 7 tokens, the longest of 9;"
+        ValueError, match="has 2 samples of more than contextLength 7 tokens, the longest with 9;"
     ):
         select_fitting(samples, 7, OverlongPolicy.REFUSE)
 
@@ -231,21 +231,21 @@ Change = Callable[[dict[str, Any]], object]
     ("shard_format", "change", "says"),
     [
         pytest.param(
-            RecordKind.CHAT, lambda m: m.pop("samples"), "does not go with its samples", id="no-record"
+            RecordKind.CHAT, lambda m: m.pop("samples"), "does not match its samples", id="no-record"
         ),
         pytest.param(
-            RecordKind.CHAT, lambda m: m["shards"][0].pop("learnt"), "with its learnt", id="no-mask"
+            RecordKind.CHAT, lambda m: m["shards"][0].pop("learnt"), "match its learnt", id="no-mask"
         ),
         pytest.param(
-            RecordKind.CHAT, lambda m: m["shards"][0].pop("prompts"), "with its prompts", id="no-prompts"
+            RecordKind.CHAT, lambda m: m["shards"][0].pop("prompts"), "match its prompts", id="no-prompts"
         ),
         pytest.param(
-            RecordKind.RATINGS, lambda m: m["shards"][0].pop("values"), "with its values", id="no-labels"
+            RecordKind.RATINGS, lambda m: m["shards"][0].pop("values"), "match its values", id="no-labels"
         ),
         pytest.param(
             RecordKind.PROMPTS,
             lambda m: m["shards"][0].pop("columns"),
-            "columnsOffsets go together",
+            "columnsOffsets must be set together",
             id="half",
         ),
         pytest.param(
@@ -255,10 +255,13 @@ Change = Callable[[dict[str, Any]], object]
             id="some",
         ),
         pytest.param(
-            RecordKind.CHAT, lambda m: m.update(format="tokens"), "with its samples", id="other-format"
+            RecordKind.CHAT, lambda m: m.update(format="tokens"), "match its samples", id="other-format"
         ),
         pytest.param(
-            RecordKind.CHAT, lambda m: m.update(format="preferences"), "one has no partner", id="odd-pairs"
+            RecordKind.CHAT,
+            lambda m: m.update(format="preferences"),
+            "one has no pair",
+            id="odd-pairs",
         ),
     ],
 )
@@ -295,7 +298,7 @@ def test_every_file_beside_the_tokens_is_vouched_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loss", ["crossEntropy", "package.module:function"])
 def test_pretraining_takes_no_conversations(loss: str, tmp_path: Path) -> None:
     data = Data.from_json({"uri": str(write(tmp_path / "out", CHATS).folder)})
-    with pytest.raises(UserMistake, match="holds chat"):
+    with pytest.raises(UserMistake, match="has chat"):
         dataset_of(RunShards.open(data), data, loss, 16)
 
 
@@ -303,7 +306,7 @@ def test_a_mixture_has_one_template(tmp_path: Path) -> None:
     write(tmp_path / "a", CHATS, template=b"{{ a }}")
     write(tmp_path / "b", CHATS, template=b"{{ b }}")
     sources = [{"name": name, "uri": str(tmp_path / name)} for name in "ab"]
-    with pytest.raises(UserMistake, match="sources a and b do not go together: chat template "):
+    with pytest.raises(UserMistake, match="sources a and b do not match: chat template "):
         RunShards.open(Data.from_json({"sources": sources}))
 
 

@@ -69,10 +69,10 @@ def test_a_file_uri_names_the_same_folder(write_shards: WriteShards, tmp_path: P
 @pytest.mark.parametrize(
     ("uri", "named"),
     [
-        pytest.param("{tmp}/nowhere", "nowhere: there is no such folder; write one with", id="no-folder"),
+        pytest.param("{tmp}/nowhere", "nowhere: the folder does not exist; write one with", id="no-folder"),
         pytest.param("{tmp}", "has no manifest.json", id="no-manifest"),
         pytest.param("sftpp://host/shards", "cannot be opened.*use a path", id="scheme"),
-        pytest.param("file://host/shards", "names the host host; write file:///", id="another-host"),
+        pytest.param("file://host/shards", "names the host host; use file:///", id="another-host"),
         pytest.param("memory://nothing/here", "memory://nothing/here: has no manifest.json", id="memory"),
     ],
 )
@@ -143,11 +143,11 @@ def test_only_the_rank_whose_share_is_corrupt_says_so(write_shards: WriteShards)
     ("change", "named"),
     [
         pytest.param(
-            lambda m: m.update(schemaVersion=2), "schemaVersion is 2, this release reads 1", id="newer"
+            lambda m: m.update(schemaVersion=2), "schemaVersion is 2; this release reads 1", id="newer"
         ),
-        pytest.param(lambda m: m.update(dtype="uint32"), "dtype uint32 does not go with", id="dtype"),
-        pytest.param(lambda m: m.update(tokens=5), "tokens is 5, the shards' sum 2", id="sum"),
-        pytest.param(lambda m: m.update(vocabularySize=50), "a special id lies outside", id="special-ids"),
+        pytest.param(lambda m: m.update(dtype="uint32"), "dtype uint32 does not match", id="dtype"),
+        pytest.param(lambda m: m.update(tokens=5), "tokens is 5, but the shards' sum is 2", id="sum"),
+        pytest.param(lambda m: m.update(vocabularySize=50), "a special id is outside", id="special-ids"),
         pytest.param(
             lambda m: m.update(extra=1), "extra is Extra inputs are not permitted", id="unknown-field"
         ),

@@ -65,7 +65,7 @@ def test_the_smallest_vocabulary_has_bytes_only() -> None:
 
 
 def test_too_small_a_vocabulary_is_refused_with_the_right_number() -> None:
-    with pytest.raises(ValueError, match=r"--vocabulary-size 362 is too small.* give 363 or more"):
+    with pytest.raises(ValueError, match=r"--vocabulary-size 362 is too small.* pass 363 or more"):
         learn(TEXTS, SMALLEST - 1)
 
 
@@ -154,7 +154,7 @@ def test_where_no_token_ends_a_text_a_separator_does(tmp_path: Path) -> None:
 def test_a_foreign_tokenizer_that_does_not_fit_is_refused_with_the_right_number(tmp_path: Path) -> None:
     path = word_level({"[UNK]": 0, "cat": 1}, tmp_path / "t.json")
     assert load(path, 2).vocabulary_size == 2
-    with pytest.raises(ValueError, match=r"--vocabulary-size 1 is too small .* its 2 ids need 2; give that"):
+    with pytest.raises(ValueError, match=r"--vocabulary-size 1 is too small .* its 2 ids need 2; pass that"):
         load(path, 1)
     assert load(path, 108, reserve=list(SpecialTokenRole)).vocabulary_size == 108
     with pytest.raises(ValueError, match=r"its 2 ids and the 106 that --reserve adds need 108"):
@@ -164,9 +164,9 @@ def test_a_foreign_tokenizer_that_does_not_fit_is_refused_with_the_right_number(
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        pytest.param(None, "no such file; give a tokenizer.json", id="missing"),
-        pytest.param("{}", "is no tokenizer.json", id="another-json"),
-        pytest.param("text", "is no tokenizer.json", id="no-json"),
+        pytest.param(None, "no such file; use a tokenizer.json", id="missing"),
+        pytest.param("{}", "is not a tokenizer.json", id="another-json"),
+        pytest.param("text", "is not a tokenizer.json", id="no-json"),
     ],
 )
 def test_what_is_no_tokenizer_is_refused(tmp_path: Path, content: str | None, named: str) -> None:

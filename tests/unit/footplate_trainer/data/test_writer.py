@@ -81,7 +81,7 @@ def test_the_root_cannot_be_replaced() -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_no_room_is_said_plainly(tmp_path: Path, code: int) -> None:
-    with pytest.raises(DataError, match=r"out: the .*(full|used up|reached); nothing was left behind"):  # noqa: SIM117
+    with pytest.raises(DataError, match=r"out: the .*(full|used up|reached); nothing was written"):  # noqa: SIM117
         with new_folder(tmp_path / "out"):
             raise OSError(code, "no room")
     assert list(tmp_path.iterdir()) == []

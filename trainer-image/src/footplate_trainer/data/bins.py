@@ -60,7 +60,7 @@ class Bins:
 def best_fit(lengths: Int64s, size: int) -> Bins:
     """Pack samples of `lengths`, int64 [n], each 1 … size, into bins of `size` positions."""
     if len(lengths) and not 1 <= lengths.min() <= lengths.max() <= size:
-        raise ValueError(f"lengths are {lengths.min()} … {lengths.max()}, and a bin has 1 … {size} places")
+        raise ValueError(f"lengths are {lengths.min()} … {lengths.max()}, but a bin holds 1 … {size} tokens")
     places = _OpenBins(size)
     found, start = np.empty_like(lengths), np.empty_like(lengths)
     order = np.argsort(-lengths, kind="stable")

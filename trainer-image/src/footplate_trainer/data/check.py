@@ -34,7 +34,7 @@ def data_sources(data: Data) -> list[tuple[str, str, float]]:
     """Return (name, URI, weight) of each source of a run; a single folder has no name."""
     if data.sources is not None:
         return [(source.name, source.uri, source.weight) for source in data.sources]
-    assert data.uri is not None, "the CRD's rule asks for uri or sources"
+    assert data.uri is not None, "the CRD's rule requires uri or sources"
     return [("", data.uri, 1.0)]
 
 
@@ -68,7 +68,7 @@ def tokenizer_bytes(uri: str) -> bytes:
         text = storage.read(TOKENIZER_FILE)
         json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataMissing.at(uri, f"has no {TOKENIZER_FILE}", "name the folder that holds one") from None
+        raise DataMissing.at(uri, f"has no {TOKENIZER_FILE}", "use a folder that has one") from None
     except OSError as error:
         raise data_read_error(place, error) from None
     except ValueError as error:
@@ -91,7 +91,7 @@ def read_manifest(storage: Storage) -> tuple[bytes, ShardManifest]:
         text = storage.read(MANIFEST_FILE)
     except (FileNotFoundError, NotADirectoryError):
         gone = isinstance(storage, LocalStorage) and not storage.folder.is_dir()
-        what = "there is no such folder" if gone else f"has no {MANIFEST_FILE}"
+        what = "the folder does not exist" if gone else f"has no {MANIFEST_FILE}"
         raise DataMissing.at(storage.uri, what, f"write one with `{_PACK}`") from None
     except OSError as error:
         raise data_read_error(place, error) from None
@@ -166,7 +166,7 @@ def _size(storage: Storage, record: DataFile) -> int:
     try:
         return storage.size(record.file)
     except FileNotFoundError:
-        raise DataMissing.at(place, "the manifest names it, but it is not there", "restore it") from None
+        raise DataMissing.at(place, "the manifest lists it, but it is missing", "restore it") from None
     except OSError as error:
         raise data_read_error(place, error) from None
 
@@ -184,18 +184,18 @@ def check_provenance(config: RunConfig) -> None:
     entry = next((entry for entry in config.lineage or () if entry.field == ReferenceField.DATA), None)
     if entry is None:
         return
-    named = f"data.run {entry.run}: the data set {entry.uri}, which this run was given at its admission,"
-    remedy = "create this run anew, or name the folder as data.uri"
+    named = f"data.run {entry.run}: the data set {entry.uri}, which was set when this run was admitted,"
+    remedy = "create this run again, or set data.uri to the folder"
     content, manifest = read_manifest(open_data_storage(entry.uri))
     writer = manifest.generated
     if writer is None or writer.uid != entry.uid:
         by = "no run" if writer is None else f"run {writer.run} with uid {writer.uid}"
-        raise UserMistake(f"{named} is of {by} now, and was of uid {entry.uid}; {remedy}")
+        raise UserMistake(f"{named} now belongs to {by}, not to uid {entry.uid}; {remedy}")
     found = hashlib.sha256(content).hexdigest()
     if entry.digest not in (None, found):
         raise UserMistake(
-            f"{named} is another one now: its manifest.json has SHA-256 {found[:12]}…, and had"
-            f" {str(entry.digest)[:12]}…; {remedy}"
+            f"{named} has changed: its manifest.json has SHA-256 {found[:12]}…, and had "
+            f"{str(entry.digest)[:12]}…; {remedy}"
         )
 
 

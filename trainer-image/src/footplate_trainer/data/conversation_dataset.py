@@ -35,7 +35,7 @@ class SampleSequences(Dataset):
         self.kept = select_fitting(self.samples, context_length, overlong)
         lengths = self.kept.lengths
         if not len(lengths):
-            raise ValueError(f"none of the samples in {shards.uri} fits into contextLength {context_length}")
+            raise ValueError(f"no sample in {shards.uri} fits into contextLength {context_length}")
         self.bins = (
             best_fit(lengths, context_length) if packing.enabled else _a_bin_each(lengths, context_length)
         )
@@ -48,8 +48,8 @@ class SampleSequences(Dataset):
         kept = self.kept
         lost = f"; {kept.cut} were cut and {kept.dropped} dropped" if kept.cut or kept.dropped else ""
         return (
-            f"{len(kept.numbers)} samples in {len(self)} sequences of {self.context_length} places, of which "
-            f"{self.bins.used:.1%} are used{lost}"
+            f"{len(kept.numbers)} samples in {len(self)} sequences of {self.context_length} tokens, "
+            f"{self.bins.used:.1%} of them used{lost}"
         )
 
 
@@ -84,7 +84,7 @@ class ConversationDataset(SampleSequences):
             row.tokens[start : start + length] = tokens
             row.documents[start : start + length] = number
             learnt = np.ones(length, dtype=bool) if self._all else document.learnt
-            assert learnt is not None, "a sample of format chat says what is learnt"
+            assert learnt is not None, "a sample of format chat has a mask"
             row.labels[start : start + length - 1] = np.where(learnt[1:length], tokens[1:], IGNORED)
         return row
 
@@ -96,7 +96,7 @@ def _learns_all(shards: TokenShards, mask: LossMask | None) -> bool:
     if mask not in (None, LossMask.ALL, packed):
         raise ValueError(
             f"data.mask {mask}: the samples in {shards.uri} were packed with --mask {packed}; pack them "
-            f"again with --mask {mask}, or leave data.mask out"
+            f"again with --mask {mask}, or remove data.mask"
         )
     return mask is LossMask.ALL
 

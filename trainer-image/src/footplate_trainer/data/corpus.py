@@ -110,7 +110,7 @@ def open_corpus(
         found = _input_files(name, include)
         if not found:
             wanted = f" that matches {' or '.join(include)}" if include else ""
-            raise ValueError(f"INPUT {name} holds no file{wanted}")
+            raise ValueError(f"INPUT {name} has no file{wanted}")
         if structured:
             _check_structured(found, shard_format)
         files.extend((source, path) for path in found)
@@ -137,7 +137,7 @@ def _input_files(name: str, include: Sequence[str]) -> list[Path]:
         return [path]
     if path.is_dir():
         return _walk(path, include)
-    raise ValueError(f"INPUT {name} is no file or folder; {PYTHON_DOCS} and {PYTHON_STDLIB} are always there")
+    raise ValueError(f"INPUT {name} is not a file or folder; {PYTHON_DOCS} and {PYTHON_STDLIB} always work")
 
 
 def _walk(folder: Path, include: Sequence[str], skip: Sequence[str] = ()) -> list[Path]:
@@ -167,7 +167,7 @@ def _check_structured(files: Sequence[Path], shard_format: RecordKind) -> None:
     for path in files:
         if path.suffix != ".jsonl":
             fields = " and ".join(f'"{name}"' for name in _fields(shard_format))
-            raise ValueError(f"{path}: --format {shard_format} reads .jsonl files whose lines hold {fields}")
+            raise ValueError(f"{path}: --format {shard_format} reads .jsonl files whose lines have {fields}")
 
 
 def _fields(shard_format: RecordKind) -> tuple[str, ...]:
@@ -188,7 +188,7 @@ def _record(line: bytes, place: str, shard_format: RecordKind) -> CorpusRecord |
     except UnicodeDecodeError:
         return None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place} is no JSON: {error}") from None
+        raise ValueError(f"{place} is not valid JSON: {error}") from None
     fields = record if isinstance(record, dict) else {}
     names = _TEXTS[shard_format]
     texts = tuple(text for name in names if isinstance(text := fields.get(name), str))

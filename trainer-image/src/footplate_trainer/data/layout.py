@@ -141,17 +141,17 @@ class SourceRecord(Contract):
 class SamplesRecord(Contract):
     """The options that turned conversations into samples, and counts of rows without one."""
 
-    template: DataFile | None = Field(default=None, description="absent: no template was applied")
-    date: str | None = Field(default=None, description="what a template that asks for it was told")
-    mask: LossMask | None = Field(default=None, description="absent: nothing is learnt")
-    context_length: int | None = Field(default=None, ge=1, description="the longest sample; absent: any")
+    template: DataFile | None = Field(default=None, description="chat template; absent if none")
+    date: str | None = Field(default=None, description="date passed to a template that uses one")
+    mask: LossMask | None = Field(default=None, description="tokens that are trained on; absent if none")
+    context_length: int | None = Field(default=None, ge=1, description="maximum tokens of a sample")
     overlong: OverlongPolicy
-    cut: Count = Field(description="samples that lost turns at their end")
-    dropped: dict[str, Count] = Field(description="rows that gave no sample, by reason")
+    cut: Count = Field(description="number of samples truncated after a turn")
+    dropped: dict[str, Count] = Field(description="number of rows without a sample, by reason")
     turn_end: list[Count] | None = Field(
         None,
-        description="of prompts: ids that the template writes behind an answer, from the one that ends it "
-        "on; absent: no template was applied, or an earlier release did not look",
+        description="ids that the template writes from an answer's end on, for prompts; absent without a "
+        "template, or if packed by an earlier release",
     )
 
 
@@ -160,18 +160,18 @@ class GeneratedRecord(Contract):
 
     run: str
     uid: str
-    weights: str = Field(description="which answered, in 16 hex digits that no layout changes")
-    weights_from: str | None = Field(None, description="initFrom, its checkpoint; absent: untrained")
-    weights_step: Count | None = Field(None, description="of that checkpoint; absent where it was no run's")
-    reward: str | None = Field(None, description="weights of the reward model, alike; absent: there was none")
+    weights: str = Field(description="checksum of the weights that answered, in 16 hex digits, of any layout")
+    weights_from: str | None = Field(None, description="checkpoint of initFrom; absent if untrained")
+    weights_step: Count | None = Field(None, description="step of that checkpoint; absent if not from a run")
+    reward: str | None = Field(None, description="checksum of the reward model's weights, if any")
     reward_configuration: str | None = Field(
-        None, description="digest of what else its rewards follow from, as config.json and heldOut have it"
+        None, description="digest of what else determines its rewards, from config.json and heldOut"
     )
-    reward_from: str | None = Field(None, description="its folder or checkpoint")
-    reward_step: Count | None = Field(None, description="of that checkpoint; absent where it was no run's")
+    reward_from: str | None = Field(None, description="folder or checkpoint of the reward model")
+    reward_step: Count | None = Field(None, description="step of that checkpoint; absent if not from a run")
     prompts: str = Field(description="digest of the prompts' shards")
-    prompts_from: list[str] = Field(description="where they lay")
-    rollouts: Count | None = Field(None, description="that there were; absent: an earlier release wrote it")
+    prompts_from: list[str] = Field(description="URIs of the prompts")
+    rollouts: Count | None = Field(None, description="number of rollouts; absent in earlier releases")
 
 
 class SpecialTokenRole(StrEnum):
@@ -201,7 +201,7 @@ class SpecialIds(Contract):
         default_factory=list, description=f"{SENTINELS} in the order of their use, or none"
     )
     ends: list[Count] | None = Field(
-        None, min_length=1, description="ids that end a text; absent: eos and no other"
+        None, min_length=1, description="ids that end a text; absent if only eos does"
     )
 
     def of(self, role: SpecialTokenRole) -> list[int]:
@@ -233,7 +233,7 @@ class SpecialIds(Contract):
     @model_validator(mode="after")
     def _all_sentinels_or_none(self) -> Self:
         if self.sentinels and len(self.sentinels) != SENTINELS:
-            raise ValueError(f"there are {len(self.sentinels)} sentinels; {SENTINELS} or none are right")
+            raise ValueError(f"there are {len(self.sentinels)} sentinels; must be {SENTINELS} or none")
         return self
 
 
@@ -251,8 +251,8 @@ class ShardManifest(Contract):
     documents: Count
     sources: list[SourceRecord]
     seed: int
-    samples: SamplesRecord | None = Field(default=None, description="of conversations")
-    generated: GeneratedRecord | None = Field(default=None, description="of answers of a run")
+    samples: SamplesRecord | None = Field(default=None, description="record of packed conversations")
+    generated: GeneratedRecord | None = Field(default=None, description="record of a run's generated answers")
 
     @property
     def digest(self) -> str:
@@ -273,32 +273,32 @@ class ShardManifest(Contract):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.schema_version != SCHEMA_VERSION:
-            raise ValueError(f"schemaVersion is {self.schema_version}, this release reads {SCHEMA_VERSION}")
+            raise ValueError(f"schemaVersion is {self.schema_version}; this release reads {SCHEMA_VERSION}")
         if self.dtype != token_type_for(self.vocabulary_size):
-            raise ValueError(f"dtype {self.dtype} does not go with vocabularySize {self.vocabulary_size}")
+            raise ValueError(f"dtype {self.dtype} does not match vocabularySize {self.vocabulary_size}")
         if max(self.special_ids.all(), default=0) >= self.vocabulary_size:
-            raise ValueError(f"a special id lies outside vocabularySize {self.vocabulary_size}")
+            raise ValueError(f"a special id is outside vocabularySize {self.vocabulary_size}")
         for name in ("tokens", "documents"):
             found = sum(getattr(shard, name) for shard in self.shards)
             if found != getattr(self, name):
-                raise ValueError(f"{name} is {getattr(self, name)}, the shards' sum {found}")
+                raise ValueError(f"{name} is {getattr(self, name)}, but the shards' sum is {found}")
         return self
 
     @model_validator(mode="after")
     def _as_its_format_asks(self) -> Self:
         if self.documents % self.format.documents_per_sample:
-            raise ValueError(f"format {self.format} with {self.documents} documents: one has no partner")
+            raise ValueError(f"format {self.format} with {self.documents} documents: one has no pair")
         if (self.samples is not None) != self.format.is_conversational:
-            raise ValueError(f"format {self.format} does not go with its samples")
+            raise ValueError(f"format {self.format} does not match its samples")
         if len({shard.values is None for shard in self.shards}) > 1:
             raise ValueError("some shards have values and some have none")
         for shard in self.shards:
             for name, sizes in self._sizes(shard).items():
                 file: DataFile | None = getattr(shard, name)
                 if (file.bytes if file else None) not in sizes:
-                    raise ValueError(f"{shard.file}: format {self.format} does not go with its {name}")
+                    raise ValueError(f"{shard.file}: format {self.format} does not match its {name}")
             if (shard.columns is None) != (shard.columns_offsets is None):
-                raise ValueError(f"{shard.file}: columns and columnsOffsets go together")
+                raise ValueError(f"{shard.file}: columns and columnsOffsets must be set together")
         return self
 
     def _sizes(self, shard: ShardRecord) -> dict[str, tuple[int | None, ...]]:

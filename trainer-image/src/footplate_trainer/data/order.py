@@ -34,7 +34,7 @@ _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's increment
 def global_indices(step: int, global_batch_size: int) -> Int64s:
     """Return the global sample indices of `step` (from 0): int64 [global_batch_size], consecutive."""
     if step < 0 or global_batch_size < 1:
-        raise ValueError(f"step {step}, global batch size {global_batch_size}: need >= 0 and >= 1")
+        raise ValueError(f"step {step}, global batch size {global_batch_size}: must be >= 0 and >= 1")
     first = step * global_batch_size
     return np.arange(first, first + global_batch_size, dtype=np.int64)
 
@@ -46,7 +46,7 @@ def sample_ids(seed: int, indices: Int64s, samples: int) -> Int64s:
     samples-1; each epoch has each sample once.
     """
     if samples < 1:
-        raise ValueError(f"the order of {samples} samples is asked for; there must be at least 1")
+        raise ValueError(f"cannot order {samples} samples; must be at least 1")
     ids = np.empty_like(indices)
     epochs = indices // samples
     for epoch in np.unique(epochs):
@@ -80,7 +80,7 @@ def shard_batch(global_batch_size: int, micro_batch_size: int, data_degree: int,
     """
     if micro_batch_size < 1 or global_batch_size < 1 or global_batch_size % micro_batch_size:
         raise ValueError(
-            f"globalBatchSize {global_batch_size} is no multiple of microBatchSize {micro_batch_size}"
+            f"globalBatchSize {global_batch_size} is not a multiple of microBatchSize {micro_batch_size}"
         )
     if not 0 <= data_rank < data_degree:
         raise ValueError(f"data rank {data_rank} is outside 0 … {data_degree - 1}")

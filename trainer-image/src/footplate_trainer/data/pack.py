@@ -79,7 +79,7 @@ def pack(
         raise ValueError(f"--shard-tokens {shard_tokens} must be at least 1")
     if tokenizer is None and (reserve or named):
         raise ValueError(
-            "--reserve and --special-token are for a --tokenizer; a learned one has all special tokens"
+            "--reserve and --special-token need --tokenizer; a learned tokenizer has all special tokens"
         )
     corpus = open_corpus(inputs, include, shard_format)
     with new_folder(out) as folder:
@@ -93,7 +93,7 @@ def pack(
         with progress("encoding", corpus.total_bytes) as advance:
             _encode(corpus, tokens, end, writer, advance)
         if not writer.shards:
-            raise ValueError(f"no text in {', '.join(inputs)}: all of it is empty, binary or not UTF-8")
+            raise ValueError(f"no text in {', '.join(inputs)}: all files are empty, binary or not UTF-8")
         manifest = ShardManifest(
             format=shard_format,
             dtype=token_type,
@@ -113,8 +113,8 @@ def pack(
 def _learned(corpus: Corpus, vocabulary_size: int | None, kind: TokenizerKind, seed: int) -> PackTokenizer:
     if vocabulary_size is None:
         raise ValueError(
-            "--vocabulary-size is missing: a tokenizer is learned with at most so many ids, "
-            f"{tokenizers.SMALLEST} or more; or give a --tokenizer"
+            "--vocabulary-size is missing: pass the maximum ids of the learned tokenizer, "
+            f"{tokenizers.SMALLEST} or more, or a --tokenizer"
         )
     most, learn = _LEARNERS[kind]
     label, wanted = "learning the tokenizer", min(corpus.total_bytes, most)
@@ -128,8 +128,8 @@ def _end_of(tokens: PackTokenizer, path: Path | None) -> int:
     if tokens.special.end is None:
         known = ", ".join((*ALIASES[SpecialTokenRole.EOS], *ALIASES[SpecialTokenRole.SEP]))
         raise ValueError(
-            f"--tokenizer {path} has no token that ends a text, as {known} would; name it with "
-            "--special-token eos=TOKEN, or add one with --reserve eos"
+            f"--tokenizer {path} has no token that ends a text, such as {known}; pass --special-token "
+            "eos=TOKEN, or add one with --reserve eos"
         )
     return tokens.special.end
 

@@ -87,7 +87,7 @@ class SampleOptions:
             return self.mask or LossMask.ASSISTANT
         if self.mask not in (None, LossMask.COMPLETION) or (self.mask and self.format is RecordKind.PROMPTS):
             what = "nothing" if self.format is RecordKind.PROMPTS else "the completion"
-            raise ValueError(f"--mask {self.mask}: of --format {self.format} {what} is learnt; leave it out")
+            raise ValueError(f"--mask {self.mask}: with --format {self.format} {what} is learnt; remove it")
         return None if self.format is RecordKind.PROMPTS else LossMask.COMPLETION
 
     def check(self) -> None:
@@ -97,16 +97,14 @@ class SampleOptions:
             if value is not None and value < 1:
                 raise ValueError(f"--{name} {value} must be at least 1")
         if self.overlong is not OverlongPolicy.REFUSE and self.context_length is None:
-            raise ValueError(
-                f"--overlong {self.overlong} needs --context-length, which says what is too long"
-            )
+            raise ValueError(f"--overlong {self.overlong} needs --context-length, the maximum length")
         if self.overlong is OverlongPolicy.CUT and (
             self.format is not RecordKind.CHAT or learnt is LossMask.ALL
         ):
             raise ValueError(
                 f"--overlong cut with --format {self.format} and --mask {learnt or 'none'}: a sample is cut "
-                "behind a whole turn, so that the token that ends it is learnt; that needs --format chat "
-                "and the mask assistant or completion; use --overlong drop"
+                "after a whole turn, so that its last token is learnt; this needs --format chat and --mask "
+                "assistant or completion; pass --overlong drop"
             )
 
 
@@ -173,7 +171,7 @@ def _renderer(template: ModelTemplate | None, now: datetime, given: Render | Non
 
 
 def _without_template(requests: Sequence[RenderRequest]) -> Iterator[Answer]:
-    raise AssertionError(f"{len(requests)} conversations, and no template")
+    raise AssertionError(f"{len(requests)} conversations, but no template")
 
 
 def _tokenizer(options: SampleOptions) -> PackTokenizer:
@@ -186,8 +184,8 @@ def _tokenizer(options: SampleOptions) -> PackTokenizer:
     )
     if tokens.proof is not None:
         raise ValueError(
-            f"--tokenizer {options.tokenizer_file}: conversations take a tokenizer.json; pack a text with "
-            "this file, which proves what it is converted to, and give the tokenizer.json beside the shards"
+            f"--tokenizer {options.tokenizer_file}: conversations need a tokenizer.json; pack a text with "
+            "this file, which converts and checks it, and pass the tokenizer.json next to the shards"
         )
     return tokens
 
@@ -260,8 +258,8 @@ def _fitted(
         return sample
     if options.overlong is OverlongPolicy.REFUSE:
         raise ValueError(
-            f"{row.place} gives {len(sample)} tokens, more than --context-length {most}; raise it, or drop "
-            "or cut such samples with --overlong"
+            f"{row.place} has {len(sample)} tokens, more than --context-length {most}; raise it, or drop or "
+            "cut such samples with --overlong"
         )
     [document] = sample.documents if options.overlong is OverlongPolicy.CUT else [None]
     kept = 0 if document is None else whole_turns_length(document, most)
@@ -275,7 +273,7 @@ def _fitted(
 def _check_any(writer: SampleWriter, tally: _Tally, inputs: Sequence[str]) -> None:
     if not writer.shards:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items()))
-        raise ValueError(f"no sample in {', '.join(inputs)}: {reasons or 'there are no rows'}")
+        raise ValueError(f"no sample in {', '.join(inputs)}: {reasons or 'no rows'}")
 
 
 def _record(

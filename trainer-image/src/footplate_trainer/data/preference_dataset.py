@@ -142,7 +142,7 @@ class OrpoDataset(PreferenceDataset):
 
 def answer_labels(document: SampleDocument) -> Int64s:
     """Return the labels of a document, int64 [n]: the next token if it follows the prompt and is learnt."""
-    assert document.learnt is not None, "a sample with answers says what is learnt"
+    assert document.learnt is not None, "a sample with answers has a mask"
     answers = document.learnt & (np.arange(len(document.tokens)) >= document.prompt)
     labels = np.full(len(document.tokens), IGNORED, dtype=np.int64)
     labels[:-1] = np.where(answers[1:], document.tokens[1:], IGNORED)
@@ -197,7 +197,7 @@ class RatingDataset(SampleSequences):
         sequences = np.full((2, 1, len(SequenceField)), -1, dtype=np.int32)
         desirable = np.zeros((2, 1), dtype=np.float32)
         if sample_id >= 0:
-            assert handed is not None, "each sample of a step hands its answer on"
+            assert handed is not None, "each sample of a step returns its answer"
             rated = self._document(sample_id)
             desirable[0] = rated.value or 0.0
             for side, document in enumerate((rated, _with_answer(rated, handed, self.context_length))):

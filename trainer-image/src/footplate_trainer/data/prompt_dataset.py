@@ -67,13 +67,13 @@ class PromptDataset(Dataset):
         self._template = record is not None and record.template is not None
         self._turn_end = None if record is None else record.turn_end
         if not len(self._samples):
-            raise ValueError(f"{shards.uri} holds no prompt")
+            raise ValueError(f"{shards.uri} has no prompt")
         lengths = self._samples.lengths
         too_long = int(np.count_nonzero(lengths >= context_length))
         if too_long:
             raise ValueError(
-                f"{shards.uri} holds {too_long} prompts that leave no room for an answer in contextLength "
-                f"{context_length}, the longest of {int(lengths.max())} tokens; raise it, or pack with "
+                f"{shards.uri} has {too_long} prompts that leave no room for an answer in contextLength "
+                f"{context_length}, the longest with {int(lengths.max())} tokens; raise it, or pack with "
                 "--context-length and --overlong drop"
             )
 
@@ -112,16 +112,16 @@ class PromptDataset(Dataset):
         """
         if self._template and self._turn_end is None and has_rendered_prompt(self._samples):
             raise ValueError(
-                f"{self.shards.uri} does not say what its chat template writes behind an answer, which its "
-                "scores depend on: an earlier release packed it, or the template takes no plain question and "
-                "answer; pack the prompts again, which gives the same shards"
+                f"{self.shards.uri} does not record what its chat template writes after an answer, which "
+                "scores depend on: an earlier release packed it, or the template accepts no plain question "
+                "and answer; pack the prompts again, which writes the same shards"
             )
         longest, behind = int(self._samples.lengths.max()), max(0, len(self._turn_end or ()) - 1) + closing
         if longest + behind >= self.context_length:
             raise ValueError(
-                f"{self.shards.uri} holds a prompt of {longest} tokens, and behind an answer {behind} more "
-                f"are written: that leaves no room for one in contextLength {self.context_length}; raise it, "
-                "or pack with --context-length and --overlong drop"
+                f"{self.shards.uri} has a prompt of {longest} tokens, and the template writes {behind} more "
+                f"after an answer: that leaves no room for one in contextLength {self.context_length}; raise "
+                "it, or pack with --context-length and --overlong drop"
             )
 
     def prompt(self, sample_id: int, place: int) -> Prompt:
@@ -159,8 +159,8 @@ class PromptOrder:
         context = self._parts[0].context_length
         return (
             f"{short} of {len(room)} prompts leave an answer less than rollout.maxTokens {most} of "
-            f"model.contextLength {context}, one of them {int(room.min())}; raise that, lower maxTokens, "
-            "or leave these prompts out: an answer without an end there counts as cut off"
+            f"model.contextLength {context}, one of them {int(room.min())}; raise contextLength, lower "
+            "maxTokens, or drop these prompts: an answer that reaches the limit counts as cut off"
         )
 
     @property

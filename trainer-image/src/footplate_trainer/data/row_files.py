@@ -96,9 +96,9 @@ def list_files(
     if uri.endswith(KINDS):
         return [_file(uri)]
     if is_local(uri) and not local_path(uri).is_dir():
-        raise ValueError(f"INPUT {uri} is no folder, and no file of {', '.join(KINDS)}")
+        raise ValueError(f"INPUT {uri} is not a folder, and not a {', '.join(KINDS)} file")
     if uri.startswith(("http://", "https://")):
-        raise ValueError(f"INPUT {uri}: a web server does not say which files a folder has; name each file")
+        raise ValueError(f"INPUT {uri}: a web server does not list a folder's files; pass each file")
     storage = open_storage(uri)
     stored = {found.name: found.bytes for found in storage.list()}
     names = [name for name in stored if name.endswith(KINDS) and _included(name, include)]
@@ -108,14 +108,14 @@ def list_files(
         splits = sorted(said)
     else:
         if config is not None:
-            raise ValueError(f"INPUT {uri} has no {_README} that names configs; leave --config out")
+            raise ValueError(f"INPUT {uri} has no {_README} that names configs; remove --config")
         by_name = {name: split_of(name) for name in names}
         chosen = [name for name in names if by_name[name] == split]
         splits = sorted(set(by_name.values()))
     if not chosen:
         matching = f" that matches {' or '.join(include)}" if include else ""
         there = f"; its splits are {', '.join(splits)}" if splits else ""
-        raise ValueError(f"INPUT {uri} holds no file ({', '.join(KINDS)}) of split {split}{matching}{there}")
+        raise ValueError(f"INPUT {uri} has no file ({', '.join(KINDS)}) of split {split}{matching}{there}")
     return [RowFile(storage, name, stored[name]) for name in sorted(chosen)]
 
 
@@ -131,7 +131,7 @@ def _file(uri: str) -> RowFile:
     if is_local(uri):
         path = local_path(uri)
         if not path.is_file():
-            raise ValueError(f"INPUT {uri}: there is no such file")
+            raise ValueError(f"INPUT {uri}: no such file")
         return RowFile(LocalStorage(str(path.parent)), path.name, path.stat().st_size)
     folder, _, name = uri.rpartition("/")
     storage = open_storage(folder)
@@ -159,7 +159,7 @@ def _said_by_readme(storage: Storage, uri: str, config: str | None) -> dict[str,
     try:
         head = YAML(typ="safe").load(text.split("\n---", 1)[0].removeprefix("---"))
     except YAMLError as error:
-        raise ValueError(f"{join(uri, _README)}: its head is no YAML: {error}") from None
+        raise ValueError(f"{join(uri, _README)}: its front matter is not valid YAML: {error}") from None
     configs = head.get("configs") if isinstance(head, dict) else None
     known = {
         str(found.get("config_name", "default")): found for found in configs or () if found.get("data_files")
@@ -173,7 +173,7 @@ def _said_by_readme(storage: Storage, uri: str, config: str | None) -> dict[str,
         )
     if config not in known:
         raise ValueError(
-            f"INPUT {uri} has the configs {', '.join(sorted(known))}; name one of them with --config"
+            f"INPUT {uri} has the configs {', '.join(sorted(known))}; pass one of them as --config"
         )
     return _globs(known[config]["data_files"])
 
@@ -206,16 +206,16 @@ def _line(line: bytes) -> Mapping[str, Any] | BadRow:
     except UnicodeDecodeError as error:
         return BadRow("not UTF-8", f"is not UTF-8: {error.reason} at byte {error.start}")
     except json.JSONDecodeError as error:
-        return BadRow("not JSON", f"is no JSON: {error.msg} at character {error.pos + 1}")
+        return BadRow("not JSON", f"is not valid JSON: {error.msg} at character {error.pos + 1}")
     except (ValueError, RecursionError) as error:
-        return BadRow("not JSON", f"is no JSON: {error}")
+        return BadRow("not JSON", f"is not valid JSON: {error}")
 
 
 def _members(content: bytes, place: str) -> Iterator[DataRow]:
     try:
         members = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place} is no JSON: {error}") from None
+        raise ValueError(f"{place} is not valid JSON: {error}") from None
     for number, member in enumerate(members, start=1):
         yield DataRow(f"{place}:{number}", _object(member, surrogates=True), len(content) // len(members))
 
@@ -228,7 +228,7 @@ def _object(value: Any, *, surrogates: bool) -> Mapping[str, Any] | BadRow:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             # JSON may spell half a surrogate pair, which no UTF-8 text holds.
-            return BadRow("not UTF-8", "has half a surrogate pair, which no text holds; remove it")
+            return BadRow("not UTF-8", "has an unpaired surrogate; remove it")
     return value
 
 
@@ -246,4 +246,4 @@ def _parquet(path: Path, place: str) -> Iterator[DataRow]:
                 yield DataRow(f"{place}:{number}", content, share)
     except (arrow.ArrowException, UnicodeDecodeError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{place} is no parquet file that can be read: {first}") from None
+        raise ValueError(f"{place} is not a readable parquet file: {first}") from None

@@ -153,9 +153,8 @@ def select_fitting(samples: SampleShards, size: int, overlong: OverlongPolicy) -
     too_long = np.flatnonzero(lengths > size)
     if too_long.size and overlong is OverlongPolicy.REFUSE:
         raise ValueError(
-            f"{samples.shards.uri} holds {too_long.size} samples of more than contextLength {size} "
-            f"tokens, the longest of {int(lengths.max())}; raise it, or pack with --context-length "
-            "and --overlong"
+            f"{samples.shards.uri} has {too_long.size} samples of more than contextLength {size} tokens, the "
+            f"longest with {int(lengths.max())}; raise it, or pack with --context-length and --overlong"
         )
     for number in too_long:
         fits = overlong is OverlongPolicy.CUT and samples.documents_per_sample == 1

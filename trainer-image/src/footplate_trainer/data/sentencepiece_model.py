@@ -71,7 +71,7 @@ def learn_model(texts: Iterable[str], vocabulary_size: int, special: list[str]) 
         )
     except (RuntimeError, OSError) as error:
         raise ValueError(
-            f"--vocabulary-size {vocabulary_size}: SentencePiece makes no model of this text ({error})"
+            f"--vocabulary-size {vocabulary_size}: SentencePiece cannot train a model on this text ({error})"
         ) from None
     return out.getvalue()
 
@@ -94,7 +94,7 @@ def from_model(content: bytes) -> tuple[Tokenizer, Encode]:
         model.ParseFromString(content)
         processor = sentencepiece.SentencePieceProcessor(model_proto=content)
     except (DecodeError, RuntimeError) as error:
-        raise ValueError(f"is no SentencePiece model: {error}") from None
+        raise ValueError(f"is not a SentencePiece model: {error}") from None
     tokenizer = Tokenizer(_pieces(model))
     steps = _normalizer(model.normalizer_spec)
     if steps is not None:
@@ -126,7 +126,7 @@ def _pieces(model: Any) -> models.Model:
             fuse_unk=True,
             byte_fallback=trained.byte_fallback,
         )
-    raise ValueError("is a SentencePiece model of words or characters; give a unigram or BPE model")
+    raise ValueError("is a SentencePiece model of words or characters; use a unigram or BPE model")
 
 
 def _guard(model: Any) -> pre_tokenizers.PreTokenizer | None:

@@ -148,13 +148,11 @@ class TokenShards:
         ids = self.special.of(role)
         if not ids:
             otherwise = (
-                ""
-                if role is SpecialTokenRole.SENTINELS
-                else f" (--special-token {role}=TOKEN where it has one)"
+                "" if role is SpecialTokenRole.SENTINELS else f" (--special-token {role}=TOKEN if it has one)"
             )
             raise UserMistake(
                 f"{field} needs {_CALLED[role]}, and the tokenizer of the shards in {self.uri} has none; "
-                f"pack them with --reserve {role}{otherwise}, and a model of initFrom's grows with "
+                f"pack them with --reserve {role}{otherwise}; for a model of initFrom also set "
                 "model.resizeTokenEmbeddings"
             )
         return ids
@@ -182,7 +180,7 @@ class TokenShards:
             try:
                 verify_checksum(path, record)
             except OSError as error:
-                raise DataError(f"{path}: reading failed ({error.strerror})") from None
+                raise DataError(f"{path}: cannot read ({error.strerror})") from None
 
     def read(self, start: int, stop: int) -> Int64s:
         """Return the tokens at global positions [start, stop) as int64 [stop - start], a copy."""

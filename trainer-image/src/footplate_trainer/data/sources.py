@@ -134,11 +134,11 @@ def dataset_of(
         wanted, by = _FORMATS.get(LossName(loss)) if loss in set(LossName) else None, f"training.loss {loss}"
     if wanted not in (None, shards.format):
         raise UserMistake(
-            f"{by} is trained on data packed with --format {wanted}, and "
-            f"{shards.sources[0].shards.uri} holds {shards.format}"
+            f"{by} is trained on data packed with --format {wanted}, but {shards.sources[0].shards.uri} has "
+            f"{shards.format}"
         )
     if data.masking is not None and shards.format is not RecordKind.TOKENS:
-        raise UserMistake(f"data.masking hides parts of running text; format {shards.format} has none")
+        raise UserMistake(f"data.masking needs running text; format {shards.format} has none")
     try:
         built = [
             _dataset(source.shards, data, context_length, rules, preference) for source in shards.sources
@@ -186,7 +186,7 @@ def _dataset(
         return RegressionDataset(shards, context_length)
     if shards.format.is_conversational:
         raise UserMistake(
-            f"{shards.uri} holds {shards.format}, and this stage trains on tokens, pairs or regression"
+            f"{shards.uri} has {shards.format}, but this stage trains on tokens, pairs or regression"
         )
     masking = data.masking
     if masking is None:
@@ -207,8 +207,8 @@ def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:
         ):
             if mine != theirs and not (any_tokenizer and what == "tokenizer"):
                 raise UserMistake(
-                    f"data.sources {first.name} and {other.name} do not go together: {what} {mine} and "
-                    f"{theirs}; pack them with one --tokenizer, --format and --chat-template"
+                    f"data.sources {first.name} and {other.name} do not match: {what} {mine} and {theirs}; "
+                    "pack them with one --tokenizer, --format and --chat-template"
                 )
 
 

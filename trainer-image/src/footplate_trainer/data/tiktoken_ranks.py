@@ -70,8 +70,8 @@ def read_ranks(path: Path) -> tuple[Tokenizer, Encode]:
     encoding = ENCODINGS.get(path.stem)
     if encoding is None:
         raise ValueError(
-            f"--tokenizer {path}: the name of a ranks file tells its encoding, and {path.stem} is unknown; "
-            f"name it {', '.join(f'{name}.tiktoken' for name in ENCODINGS)}"
+            f"--tokenizer {path}: a ranks file is named after its encoding, and {path.stem} is unknown; "
+            f"rename it to {', '.join(f'{name}.tiktoken' for name in ENCODINGS)}"
         )
     ranks = _parsed(path)
     reference = tiktoken.Encoding(
@@ -93,7 +93,7 @@ def read_tekken(path: Path) -> tuple[Tokenizer, Encode]:
         ]
         encoding = Encoding(config["pattern"], {token["token_str"]: int(token["rank"]) for token in named})
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"--tokenizer {path} is no whole tekken.json: {error!r}") from None
+        raise ValueError(f"--tokenizer {path} is not a complete tekken.json: {error!r}") from None
     reference = tiktoken.Encoding(
         path.stem, pat_str=encoding.pattern, mergeable_ranks=ranks, special_tokens={}
     )
@@ -114,8 +114,8 @@ def _parsed(path: Path) -> dict[bytes, int]:
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except ValueError as error:
             raise ValueError(
-                f"--tokenizer {path}:{number} is no line of a ranks file ({error}); "
-                "each holds a token in base64 and its rank"
+                f"--tokenizer {path}:{number} is not a line of a ranks file ({error}); each line must be a "
+                "base64 token and its rank"
             ) from None
     missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
     if missing:
@@ -159,7 +159,7 @@ def _halves(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes, by
         pairs = [ranks.get(left + right, rank) for left, right in itertools.pairwise(parts)]
         best = min(range(len(pairs)), key=pairs.__getitem__)
         if pairs[best] >= rank:
-            raise ValueError(f"token {token!r} of rank {rank} cannot be joined of lower ranks")
+            raise ValueError(f"token {token!r} of rank {rank} is not made of lower ranks")
         parts[best : best + 2] = [parts[best] + parts[best + 1]]
     return parts[0], parts[1]
 

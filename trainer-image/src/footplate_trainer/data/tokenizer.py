@@ -67,9 +67,9 @@ class ConversionCheck:
             (n for n, (mine, other) in enumerate(pairs) if mine != other), min(len(ours), len(theirs))
         )
         return (
-            f"--tokenizer {self.origin} cannot be written as tokenizer.json: the text that begins with "
-            f"{text[:40]!r} comes out otherwise at token {place}: {list(ours[place : place + 4])} instead of "
-            f"{list(theirs[place : place + 4])}; give a tokenizer.json"
+            f"--tokenizer {self.origin} cannot be converted to tokenizer.json: the text starting with "
+            f"{text[:40]!r} differs at token {place}: {list(ours[place : place + 4])} instead of "
+            f"{list(theirs[place : place + 4])}; use a tokenizer.json"
         )
 
 
@@ -152,7 +152,7 @@ def load(
     token of `named`, or needs more than `vocabulary_size` ids.
     """
     if not path.is_file():
-        raise ValueError(f"--tokenizer {path}: no such file; give a tokenizer.json, .model or .tiktoken file")
+        raise ValueError(f"--tokenizer {path}: no such file; use a tokenizer.json, .model or .tiktoken file")
     tokenizer, proof = _read(path)
     # Both would change what a document's tokens are.
     tokenizer.no_truncation()
@@ -172,7 +172,7 @@ def load(
         added = f" and the {len(missing)} that --reserve adds" if missing else ""
         raise ValueError(
             f"--vocabulary-size {vocabulary_size} is too small for {path}: its {len(known)} ids{added} need "
-            f"{ready.vocabulary_size}; give that, or leave it out"
+            f"{ready.vocabulary_size}; pass that, or remove --vocabulary-size"
         )
     return ready
 
@@ -191,14 +191,14 @@ def _read(path: Path) -> tuple[Tokenizer, ConversionCheck | None]:
     try:
         return parse_tokenizer(path.read_bytes()), None
     except (OSError, ValueError) as error:
-        raise ValueError(f"--tokenizer {path} is no tokenizer.json: {error}") from None
+        raise ValueError(f"--tokenizer {path} is not a tokenizer.json: {error}") from None
 
 
 def _check_room(vocabulary_size: int) -> None:
     if vocabulary_size < SMALLEST:
         raise ValueError(
             f"--vocabulary-size {vocabulary_size} is too small: {RESERVED} special tokens and {ALPHABET} "
-            f"bytes need {SMALLEST} ids before the first merge; give {SMALLEST} or more"
+            f"bytes need {SMALLEST} ids before the first merge; pass {SMALLEST} or more"
         )
 
 

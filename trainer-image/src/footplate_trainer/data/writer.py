@@ -103,7 +103,7 @@ class ShardWriter:
         return {}
 
     def _write_values(self, file: Path) -> DataFile:
-        assert len(self._values) == len(self._pending), "all documents have a value, or none has"
+        assert len(self._values) == len(self._pending), "either all documents have a value, or none"
         return write_file(file, [np.array(self._values, dtype=VALUE_DTYPE).data])
 
 
@@ -145,7 +145,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        raise DataError(f"{out}: {_NO_ROOM[error.errno]}; nothing was left behind there") from None
+        raise DataError(f"{out}: {_NO_ROOM[error.errno]}; nothing was written there") from None
 
 
 def write_remote(uri: str, write: Callable[[Path], ShardManifest]) -> ShardManifest:
@@ -156,7 +156,7 @@ def write_remote(uri: str, write: Callable[[Path], ShardManifest]) -> ShardManif
     """
     storage = open_storage(uri)
     if storage.list():
-        raise ValueError(f"OUT {uri} is not empty; remove what is there or give another name")
+        raise ValueError(f"OUT {uri} is not empty; remove its files or pass another name")
     return overwrite_remote(uri, write)
 
 
@@ -180,11 +180,11 @@ def overwrite_remote(
 def check_free(out: Path) -> None:
     """Raise ValueError if no new folder can be written at `out`."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise ValueError(f"OUT {out} is a file or a link; give the name of a folder that does not exist yet")
+        raise ValueError(f"OUT {out} is a file or a link; pass a folder that does not exist yet")
     if out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"OUT {out} is not empty; remove it or give another name")
+        raise ValueError(f"OUT {out} is not empty; remove it or pass another name")
     if out.is_mount() or not out.name:
-        raise ValueError(f"OUT {out} cannot be replaced as a whole; give a folder inside it")
+        raise ValueError(f"OUT {out} cannot be replaced; pass a folder inside it")
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def test_a_message_without_content_has_no_none_and_reasoning_has_all_its_names()
     ("source", "says"),
     [
         pytest.param("{% if x", "t.jinja, line 1: unexpected end of template", id="syntax"),
-        pytest.param("{% include '/etc/passwd' %}", "t.jinja asks for another file", id="file"),
+        pytest.param("{% include '/etc/passwd' %}", "t.jinja needs another file", id="file"),
         pytest.param("{{ ''.__class__.__mro__ }}", "what the sandbox forbids: .*__class__", id="python"),
         pytest.param("{% set n = namespace(_x=1) %}", "what the sandbox forbids: .*_x", id="namespace"),
         pytest.param(
@@ -112,8 +112,10 @@ def test_a_template_that_does_what_none_may_is_named(source: str, says: str) -> 
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        pytest.param("{{ raise_exception('No system role') }}", "t.jinja says: No system role", id="its-own"),
-        pytest.param("{{ messages[9].role }}", "t.jinja says: list object has no element 9", id="missing"),
+        pytest.param(
+            "{{ raise_exception('No system role') }}", "t.jinja raised: No system role", id="its-own"
+        ),
+        pytest.param("{{ messages[9].role }}", "t.jinja raised: list object has no element 9", id="missing"),
     ],
 )
 def test_a_conversation_may_be_refused(source: str, says: str) -> None:
@@ -124,7 +126,7 @@ def test_a_conversation_may_be_refused(source: str, says: str) -> None:
 def test_an_open_turn_must_be_there() -> None:
     with pytest.raises(TemplateFault, match=r"t\.jinja leaves out the end of the last turn"):
         text("{{ messages[0].content }}", ConversationPrefix(4, PrefixEnding.OPEN))
-    with pytest.raises(ConversationRefused, match="has no text that could be gone on with"):
+    with pytest.raises(ConversationRefused, match="has no text to continue"):
         text(
             CHATML,
             ConversationPrefix(1, PrefixEnding.OPEN),

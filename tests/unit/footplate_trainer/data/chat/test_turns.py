@@ -141,7 +141,7 @@ def test_a_spelling_that_several_blocks_make_up_ends_no_turn(tmp_path: Path, bet
     [
         pytest.param(
             MARKED.replace("+ '<|im_end|>' }}{% endgeneration %}", "}}{% endgeneration %}{{ '<|im_end|>' }}"),
-            "ends of 0 turns inside .* 2 are the assistant's: the token that ends a turn would not be learnt",
+            "ends of 0 turns inside .* 2 are assistant turns: the token that ends a turn would not be learnt",
             id="end-outside-the-block",
         ),
         pytest.param(
@@ -172,7 +172,7 @@ def test_a_template_that_would_not_teach_the_end_is_refused(template: str, says:
 def test_a_template_that_forgets_thoughts_can_be_learnt_at_the_last_turn_only(tmp_path: Path) -> None:
     talk = [user("Hi"), assistant("<think>a</think>Yo"), user("More?"), assistant("<think>b</think>No")]
     with pytest.raises(
-        TemplateFault, match=r"up to turn 2, otherwise once more follows, .*--mask completion"
+        TemplateFault, match=r"up to turn 2 differently once more turns follow, .*--mask completion"
     ):
         learnt(maker(chatml_model(tmp_path, THINKING)), talk)
     found = learnt(maker(chatml_model(tmp_path, THINKING), LossMask.COMPLETION), talk)
@@ -185,7 +185,7 @@ def test_two_beginnings_of_text_are_refused_and_one_is_kept(tmp_path: Path) -> N
     assert isinstance(sample, StoredSample)
     assert np.count_nonzero(sample.documents[0].tokens == making.tokenizer.token_to_id("<|begin|>")) == 1
     twice = (tmp_path / "one/chat_template.jinja").read_text().replace("bos_token", "bos_token + bos_token")
-    with pytest.raises(TemplateFault, match="begins with the beginning of text twice"):
+    with pytest.raises(TemplateFault, match="begins with two beginning-of-text tokens"):
         learnt(maker(llama_model(tmp_path / "two", twice)), TALK)
 
 
@@ -257,7 +257,7 @@ def test_a_template_that_forgets_its_input_is_named(template: str, turns: str, t
     making = maker(chatml_model(tmp_path, template))
     assert making.template is not None
     with pytest.raises(
-        TemplateFault, match=f"forgets its input: of a conversation of 4 turns it leaves out turn {turns};"
+        TemplateFault, match=f"drops input: of a conversation of 4 turns it leaves out turn {turns};"
     ):
         find_delimiters(making.template, making.render, making.encoder)
 

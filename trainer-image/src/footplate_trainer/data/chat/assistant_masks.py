@@ -121,8 +121,8 @@ def check_agreement(
         outside = "outside" if told[place] else "inside"
         raise TemplateFault(
             f"chat template {plan.template} has token {place}, {shown!r}, {outside} its {{% generation %}}, "
-            f"but rendered turn by turn it is {'a' if told[place] else 'no'} part of the answer; mend the "
-            "template and give it with --chat-template"
+            f"but rendered turn by turn it is {'a' if told[place] else 'no'} part of the answer; fix the "
+            "template and pass it as --chat-template"
         )
 
 
@@ -137,13 +137,13 @@ def find_turn_spans(
         after = next(parts).text if turn + 1 < plan.turns else whole.text
         if not (whole.text.startswith(before) and whole.text.startswith(after)):
             raise TemplateFault(
-                f"chat template {plan.template} renders the beginning of the conversation, up to turn "
-                f"{turn + 1}, otherwise once more follows, so that what the model writes cannot be told; "
-                "give a template that has {% generation %} with --chat-template"
+                f"chat template {plan.template} renders the conversation up to turn {turn + 1} differently "
+                "once more turns follow, so that the model's part cannot be found; "
+                "pass a template with {% generation %} as --chat-template"
                 + (
                     ""
                     if plan.mask is LossMask.COMPLETION
-                    else ", or learn the last turn only (--mask completion)"
+                    else ", or train on the last turn only (--mask completion)"
                 )
             )
         found.append((len(before), _end_of_turn(plan, turn, len(before), len(after), tokens)))
@@ -169,8 +169,8 @@ def _marked_turns(plan: TurnPlan, whole: RenderedText, tokens: EncodedText) -> l
     if turns.pop() or len(turns) != len(plan.spoken):
         raise TemplateFault(
             f"chat template {plan.template} has the ends of {len(turns)} turns inside {{% generation %}}, "
-            f"and {len(plan.spoken)} are the assistant's: the token that ends a turn would not be "
-            "learnt; move it before {% endgeneration %} and give the template with --chat-template"
+            f"and {len(plan.spoken)} are assistant turns: the token that ends a turn would not be "
+            "learnt; move it before {% endgeneration %} and pass the template as --chat-template"
         )
     return [
         part for turn, parts in zip(plan.spoken, turns, strict=True) if turn in plan.learnt for part in parts
@@ -191,8 +191,8 @@ def _end_of_turn(plan: TurnPlan, turn: int, start: int, end: int, tokens: Encode
     if last is None:
         raise TemplateFault(
             f"chat template {plan.template} ends turn {turn + 1} with {tokens.text[start:end][-20:]!r} and "
-            "no special token, so that the model would not learn to stop; write the end of text behind each "
-            "answer and give the template with --chat-template"
+            "no special token, so that the model would not learn to stop; write the end of text after each "
+            "answer and pass the template as --chat-template"
         )
     return last
 

@@ -147,7 +147,7 @@ class ChatEncoder:
                 encoding, skipped, moved = after, len(self._line_end), 1
         whole = self._whole(piece, encoding)
         if as_text and np.isin(whole.ids[skipped:], self._special_ids).any():
-            raise ConversationRefused(f"the tokenizer makes a special token of the text {piece!r}")
+            raise ConversationRefused(f"the tokenizer reads the text {piece!r} as a special token")
         special = np.zeros_like(whole.special) if as_text else whole.special
         shift = place - moved
         return (

@@ -150,10 +150,10 @@ class Renderer:
         self._process = None
         code = process.returncode
         if code in (-signal.SIGXCPU, -signal.SIGKILL):
-            what = f"takes more than {self._seconds} seconds for one text: it loops"
+            what = f"takes more than {self._seconds} seconds for one text, probably in a loop"
         else:
             what = f"ended the process that renders it (code {code})"
-        return TemplateFault(f"chat template {self._name} {what}; give another one with --chat-template")
+        return TemplateFault(f"chat template {self._name} {what}; pass another one as --chat-template")
 
 
 def serve(lines: IO[bytes], out: IO[bytes], bound: Callable[[int], None]) -> None:
@@ -210,9 +210,9 @@ def _rendered(
             much = f"takes more than {seconds} seconds"
         if much and len(request.parts) > 1:
             raise ConversationRefused(
-                f"its {len(request.conversation.messages)} turns have to be rendered turn by turn, as chat "
+                f"its {len(request.conversation.messages)} turns must be rendered one by one, as chat "
                 f"template {template.name} has no {{% generation %}}, and that {much}; cut the conversation, "
-                "learn its last turn only (--mask completion), or give a template that marks answers with "
+                "train on its last turn only (--mask completion), or pass a template that marks answers as "
                 "--chat-template"
             )
     return rendered

@@ -106,7 +106,7 @@ class RowReader:
         for name in _OF_TEMPLATES.intersection(fields):
             if (foreign := next(_no_json(fields[name]), None)) is not None:
                 raise BadRow(
-                    "shape", f"has {_short(foreign)} in {name}, for which JSON has no word; give a text"
+                    "shape", f"has {_short(foreign)} in {name}, which JSON cannot represent; use a text"
                 )
         context = _Context.taken(fields)
         found = {
@@ -118,8 +118,8 @@ class RowReader:
         if fields:
             raise BadRow(
                 "unknown field",
-                f"has the fields {', '.join(sorted(fields))}, which --format {self.format} does not know; it "
-                f"reads {_SHAPES[self.format]}; remove them or pass them over: "
+                f"has the fields {', '.join(sorted(fields))}, which --format {self.format} does not support; "
+                f"it reads {_SHAPES[self.format]}; remove or ignore them: "
                 + " ".join(f"--ignore {name}" for name in sorted(fields)),
             )
         return found
@@ -157,10 +157,10 @@ class RowReader:
         sides = [self._part(fields, name, "assistant") for name in ("chosen", "rejected")]
         prompt = self._part(fields, "prompt", "user") if "prompt" in fields else None
         if type(sides[0]) is not type(sides[1]):
-            raise BadRow("shape", "has a text and a list in chosen and rejected; give both in one shape")
+            raise BadRow("shape", "has a text and a list in chosen and rejected; use the same type for both")
         if sides[0] == sides[1]:
             raise BadRow(
-                "identical", f"has one text in chosen and rejected, {_short(sides[0])}; remove the row"
+                "identical", f"has the same text in chosen and rejected, {_short(sides[0])}; remove the row"
             )
         if prompt is None:
             prompt, *sides = _common_beginning(*sides)
@@ -174,7 +174,7 @@ class RowReader:
     def _rating(self, fields: dict[str, Any], context: _Context) -> SampleFields:
         label = fields.pop("label", None)
         if not isinstance(label, bool | int) or label not in _LABELS:
-            raise BadRow("label", f"has label {_short(label)}; give true or false (or 1, 0, -1)")
+            raise BadRow("label", f"has label {_short(label)}; must be true or false (or 1, 0, -1)")
         return SampleFields((self._answered(fields, context),), _LABELS[label])
 
     def _prompt(self, fields: dict[str, Any], context: _Context) -> SampleFields:
@@ -182,7 +182,7 @@ class RowReader:
         if len(asked) > 1:
             raise BadRow(
                 "shape",
-                f"has {asked[1]} beside {asked[0]}; remove one of them, or pass it over: --ignore {asked[1]}",
+                f"has both {asked[0]} and {asked[1]}; remove one of them, or ignore it: --ignore {asked[1]}",
             )
         messages = self._take_messages(fields)
         prompt = self._part(fields, "prompt", "user") if messages is None else messages
@@ -201,24 +201,24 @@ class RowReader:
         if name not in fields:
             raise BadRow(
                 "missing field",
-                f"has no {name} but the fields {', '.join(sorted(fields)) or 'none'}; --format {self.format} "
-                f"reads {_SHAPES[self.format]}",
+                f"has no {name}, only the fields {', '.join(sorted(fields)) or 'none'}; --format "
+                f"{self.format} reads {_SHAPES[self.format]}",
             )
         value = fields.pop(name)
         if not isinstance(value, str):
             return self._messages(value, name)
         if not value.strip():
-            raise BadRow("empty turn", f"has the {name} {value!r}; give a text or remove the row")
+            raise BadRow("empty turn", f"has the {name} {value!r}; must be a text; set one or remove the row")
         return [{"role": role, "content": value}] if self.texts_are_turns else value
 
     def _messages(self, value: Any, name: str) -> list[Message]:
         if not isinstance(value, list) or not value:
-            raise BadRow("shape", f"has the {name} {_short(value)}; give a list of messages, or a text")
+            raise BadRow("shape", f"has the {name} {_short(value)}; must be a list of messages, or a text")
         return [self._message(message, f"{name}[{place}]") for place, message in enumerate(value)]
 
     def _message(self, value: Any, place: str) -> Message:
         if not isinstance(value, dict):
-            raise BadRow("shape", f"has {_short(value)} in {place}; a message has role and content")
+            raise BadRow("shape", f"has {_short(value)} in {place}; a message must have role and content")
         message = {
             name: part for name, part in value.items() if part is not None and name not in self.ignored
         }
@@ -226,11 +226,11 @@ class RowReader:
             message = {"role": message.pop("from"), "content": message.pop("value", None), **message}
         role = message.get("role")
         if not isinstance(role, str) or role not in _ROLES:
-            raise BadRow("role", f"has the role {_short(role)} in {place}; give one of {', '.join(_ROLES)}")
+            raise BadRow("role", f"has the role {_short(role)} in {place}; must be {', '.join(_ROLES)}")
         if unknown := sorted(message.keys() - _OF_A_MESSAGE):
             raise BadRow(
                 "unknown field",
-                f"has the fields {', '.join(unknown)} in {place}; remove them or pass them over: "
+                f"has the fields {', '.join(unknown)} in {place}; remove or ignore them: "
                 + " ".join(f"--ignore {name}" for name in unknown),
             )
         _check_content(message, place)
@@ -250,19 +250,19 @@ class _Context:
     def taken(cls, fields: dict[str, Any]) -> _Context:
         system = fields.pop("system", None)
         if system is not None and not isinstance(system, str):
-            raise BadRow("shape", f"has the system {_short(system)}; give a text")
+            raise BadRow("shape", f"has the system {_short(system)}; must be a text")
         tools = fields.pop("tools", None)
         if isinstance(tools, str):  # as many data sets keep them, since tools differ in shape
             try:
                 tools = json.loads(tools) if tools.strip() else None
             except ValueError as error:
-                raise BadRow("shape", f"has tools that are no JSON: {error}") from None
+                raise BadRow("shape", f"has tools that are not valid JSON: {error}") from None
         documents, variables = fields.pop("documents", None), fields.pop("chat_template_kwargs", None)
         for name, value, kind in (("tools", tools, list), ("documents", documents, list)):
             if value is not None and not isinstance(value, kind):
-                raise BadRow("shape", f"has the {name} {_short(value)}; give a list")
+                raise BadRow("shape", f"has the {name} {_short(value)}; must be a list")
         if variables is not None and not isinstance(variables, dict):
-            raise BadRow("shape", f"has the chat_template_kwargs {_short(variables)}; give an object")
+            raise BadRow("shape", f"has the chat_template_kwargs {_short(variables)}; must be an object")
         return cls(system or None, tools or None, documents or None, variables)
 
     def dialogue(
@@ -280,11 +280,10 @@ class _Context:
         for place, message in enumerate(messages):
             role = message["role"]
             if role not in _BEHIND[before]:
-                where = f"behind {before}" if before else "first"
+                where = f"after {before}" if before else "first"
                 raise BadRow(
                     "order",
-                    f"has role {role} {where} (turn {place + 1}); there may stand "
-                    f"{', '.join(_BEHIND[before])}",
+                    f"has role {role} {where} (turn {place + 1}); must be {', '.join(_BEHIND[before])}",
                 )
             before = role
         if before in _FIRST or (ends_with and before != ends_with):
@@ -297,7 +296,7 @@ class _Context:
         for name in ("system", "tools", "documents"):
             if getattr(self, name) is not None:
                 raise BadRow(
-                    "shape", f"has {name} beside a text; no template is applied to a text: give messages"
+                    "shape", f"has {name} and a text; no template is applied to a text; use messages"
                 )
 
 
@@ -309,9 +308,9 @@ def _check_content(message: Mapping[str, Any], place: str) -> None:
                 raise BadRow("shape", f"has content {_short(block)} in {place}; only text can be trained on")
         content = "".join(block["text"] for block in content)
     if content is not None and not isinstance(content, str):
-        raise BadRow("shape", f"has content {_short(content)} in {place}; give a text")
+        raise BadRow("shape", f"has content {_short(content)} in {place}; must be a text")
     if not (content and content.strip()) and not message.get("tool_calls"):
-        raise BadRow("empty turn", f"has an empty content in {place}; give a text or remove the turn")
+        raise BadRow("empty turn", f"has an empty content in {place}; write a text or remove the turn")
 
 
 def _common_beginning(
@@ -327,9 +326,7 @@ def _common_beginning(
         words = chosen[:same].rstrip().rfind(" ") if same and not chosen[same - 1].isspace() else same - 1
         same = max(words, chosen.rfind("\n", 0, same), 0)
     if not same or len(chosen) == same or len(rejected) == same:
-        raise BadRow(
-            "prompt", "has no prompt, and chosen and rejected have no beginning in common; give prompt"
-        )
+        raise BadRow("prompt", "has no prompt, and chosen and rejected do not start alike; add prompt")
     return chosen[:same], chosen[same:], rejected[same:]
 
 
@@ -346,7 +343,7 @@ def _margin(fields: dict[str, Any]) -> tuple[float | None, int | None]:
     else:
         return None, None
     if margin < 0:
-        raise BadRow("margin", f"has the margin {margin:g}: rejected is the better one; swap the two")
+        raise BadRow("margin", f"has the margin {margin:g}: rejected is better than chosen; swap the two")
     return margin, raters
 
 
@@ -356,7 +353,7 @@ def _mean(values: Any, name: str) -> float:
         isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
         for number in numbers
     ):
-        raise BadRow("margin", f"has the {name} {_short(values)}; give a finite number, or one of each rater")
+        raise BadRow("margin", f"has the {name} {_short(values)}; must be a finite number, or one per rater")
     return fmean(numbers)
 
 

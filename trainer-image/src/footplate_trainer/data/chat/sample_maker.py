@@ -121,7 +121,7 @@ class SampleMaker:
                 if given
                 else "no margin where rows before it have one"
             )
-            raise BadRow("margin", f"has {has}; give it in all rows, or pass it over (--ignore margin)")
+            raise BadRow("margin", f"has {has}; set it in all rows, or ignore it (--ignore margin)")
 
     def _sample(self, fields: SampleFields, made: Sequence[SampleDocument | BadRow]) -> Made:
         documents = []
@@ -133,9 +133,7 @@ class SampleMaker:
                 value = 0.0  # a margin is told once, with what was chosen
             documents.append(replace(document, value=value))
         if len(documents) == 2 and np.array_equal(documents[0].tokens, documents[1].tokens):
-            return BadRow(
-                "identical", "has chosen and rejected that are one text once rendered; remove the row"
-            )
+            return BadRow("identical", "has chosen and rejected that render to the same text; remove the row")
         return StoredSample(tuple(documents), fields.columns)
 
     # -- conversations
@@ -202,7 +200,7 @@ class SampleMaker:
             except TemplateFault as fault:
                 raise TemplateFault(f"{row.place}: {fault}") from None
             if isinstance(answer, ConversationRefused):
-                yield BadRow("refused by the template", f"is refused: {answer}")
+                yield BadRow("refused by the template", f"is rejected: {answer}")
             else:
                 yield answer
 
@@ -217,7 +215,7 @@ class SampleMaker:
             return answer
         if self._bos is not None and tokens.ids[:2].tolist() == [self._bos] * 2:
             raise TemplateFault(
-                f"chat template {plan.template} begins with the beginning of text twice; write it once"
+                f"chat template {plan.template} begins with two beginning-of-text tokens; write one"
             )
         if self.reader.format is RecordKind.PROMPTS:
             return SampleDocument(tokens.ids, None, len(tokens.ids))
@@ -225,22 +223,22 @@ class SampleMaker:
         if around is not None:
             check_agreement(plan, learnt, around, tokens)
         if not learnt.any():
-            return BadRow("nothing learnt", "has no token that is learnt; give an answer of the assistant")
+            return BadRow("nothing learnt", "has no token to train on; add an assistant turn")
         return SampleDocument(tokens.ids, learnt, int(learnt.argmax()))
 
     def _needed_template(self, dialogues: Sequence[tuple[DataRow, Dialogue]]) -> ModelTemplate:
         row, _ = dialogues[0]
         if self.template is None:
             raise ValueError(
-                f"{row.place} has messages, and beside the tokenizer is no chat template "
-                "(chat_template.jinja, tokenizer_config.json); give the file of one with --chat-template"
+                f"{row.place} has messages, but the tokenizer has no chat template (chat_template.jinja, "
+                "tokenizer_config.json); pass one as --chat-template"
             )
         if self.template.other_for_tools:
             for row, dialogue in dialogues:
                 if dialogue.conversation.tools is not None:
                     raise ValueError(
-                        f"{row.place} has tools, and {self.template.name} has a template of its own for them "
-                        "(tool_use); write that into a file and give it with --chat-template"
+                        f"{row.place} has tools, and {self.template.name} has its own template for them "
+                        "(tool_use); write that to a file and pass it as --chat-template"
                     )
         return self.template
 
@@ -255,12 +253,12 @@ class SampleMaker:
             return SampleDocument(ids, None, len(ids))
         if self.end_of_text.id is None:
             raise ValueError(
-                f"{self.end_of_text.name} names no end of text; give --special-token eos=TOKEN, or messages"
+                f"{self.end_of_text.name} has no end of text; pass --special-token eos=TOKEN, or messages"
             )
         start = 0 if self.mask is LossMask.ALL else len(text.prompt)
         learnt = tokens.within(start, len(tokens.text))
         if not learnt.any():
-            return BadRow("nothing learnt", "has no token that is learnt; give a completion")
+            return BadRow("nothing learnt", "has no token to train on; add a completion")
         ids = np.concatenate([before, tokens.ids, np.array([self.end_of_text.id], dtype=np.uint32)])
         learnt = np.concatenate([np.full(len(before), self.mask is LossMask.ALL), learnt, [True]])
         return SampleDocument(ids, learnt, int(learnt.argmax()))
@@ -282,8 +280,8 @@ def find_delimiters(template: ModelTemplate, render: Render, encoder: ChatEncode
     if missing := [word for word in _PROBE if word not in whole]:
         turns = ", ".join(str(_PROBE.index(word) + 1) for word in missing)
         raise TemplateFault(
-            f"chat template {template.name} forgets its input: of a conversation of {len(_PROBE)} turns it "
-            f"leaves out turn {turns}; give another one with --chat-template"
+            f"chat template {template.name} drops input: of a conversation of {len(_PROBE)} turns it leaves "
+            f"out turn {turns}; pass another one as --chat-template"
         )
     opening = answering.removeprefix(asked) if answering.startswith(asked) else ""
     return AnswerDelimiters(opening, _turn_end(whole, _PROBE[-1], encoder))

@@ -95,7 +95,7 @@ class ChatTemplate:
         except TemplateSyntaxError as error:
             raise TemplateFault(f"chat template {name}, line {error.lineno}: {error.message}") from None
         except (TemplateError, RecursionError, MemoryError) as error:
-            raise TemplateFault(f"chat template {name} cannot be read: {_said(error)}") from None
+            raise TemplateFault(f"cannot read chat template {name}: {_said(error)}") from None
         self._source = source
 
     def render(self, conversation: Conversation, part: ConversationPrefix) -> RenderedText:
@@ -132,8 +132,8 @@ class ChatTemplate:
             raise self._fault(f"takes too much memory ({type(error).__name__})") from None
         except Exception as error:  # noqa: BLE001 - a template may raise anything that Python can
             if "no loader for this environment" in str(error):
-                raise self._fault("asks for another file (include, import or extends)") from None
-            raise ConversationRefused(f"chat template {self.name} says: {_said(error)}") from None
+                raise self._fault("needs another file (include, import or extends)") from None
+            raise ConversationRefused(f"chat template {self.name} raised: {_said(error)}") from None
         text = "".join(blocks)
         return RenderedText(
             self._cut_open(text) if part.ending is PrefixEnding.OPEN else text, tuple(tracked)
@@ -147,20 +147,20 @@ class ChatTemplate:
         blocks = [dict(block) for block in content or ()]
         last = next((block for block in reversed(blocks) if "text" in block), None)
         if last is None:
-            raise ConversationRefused("the last turn has no text that could be gone on with")
+            raise ConversationRefused("the last turn has no text to continue")
         last["text"] += _CONTINUED
         messages[-1]["content"] = blocks
 
     def _cut_open(self, text: str) -> str:
         place = text.rfind(_CONTINUED.strip())
         if place < 0:
-            raise self._fault("leaves out the end of the last turn, so that nothing can go on from it")
+            raise self._fault("leaves out the end of the last turn, so that it cannot be continued")
         whole = text[place : place + len(_CONTINUED)] == _CONTINUED
         # A template that trims a turn has trimmed ours, too.
         return text[:place] if whole else text[:place].rstrip()
 
     def _fault(self, what: str) -> TemplateFault:
-        return TemplateFault(f"chat template {self.name} {what}; give another one with --chat-template")
+        return TemplateFault(f"chat template {self.name} {what}; pass another one as --chat-template")
 
 
 def has_generation_tags(source: str) -> bool:
