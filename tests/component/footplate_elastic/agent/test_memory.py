@@ -55,4 +55,4 @@ def test_a_run_without_durable_checkpoint_goes_on_from_memory(
     gang.agents[1] = gang.start_agent(1, incarnation=1)
     state = gang.wait_for(reached(third, 0))
     assert state.start_step is not None and state.start_step >= goal - 2, "the copy before was mirrored"
-    eventually(lambda: "comes from the memory of the nodes" in gang.log("agent-0-0"))
+    eventually(lambda: "from the nodes' memory" in gang.log("agent-0-0"))

@@ -29,7 +29,7 @@ def spoilt(folder: Path) -> dict[str, object]:
         pytest.param(
             lambda folder: {"uri": f"{folder}/nowhere"},
             Reason.DATA_MISSING,
-            "there is no such folder",
+            "the folder does not exist",
             id="missing",
         ),
         pytest.param(spoilt, Reason.DATA_CORRUPT, "shard-00000.bin: size is 5 bytes", id="corrupt"),

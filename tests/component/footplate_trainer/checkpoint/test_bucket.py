@@ -64,7 +64,7 @@ def test_a_run_lives_in_a_bucket(
     for command in (["inspect", bucket.uri], ["verify", bucket.uri], ["verify", f"{bucket.uri}/step-6.e0g0"]):
         assert main(command) == ExitCode.SUCCESS
     assert main(["generate", bucket.uri, "abc", "--max-new-tokens", "3"]) == ExitCode.SUCCESS
-    assert "whole    s3://bucket/" in capsys.readouterr().out
+    assert "intact   s3://bucket/" in capsys.readouterr().out
 
 
 def test_a_damaged_object_is_named_and_the_one_before_is_used(

@@ -192,7 +192,7 @@ def test_a_run_whose_folder_takes_no_note_trains_all_the_same(
     )
 
     assert [end.code for end in ended] == [0, 0]
-    assert "that generation 1.1 begins with step 0: File name too long" in ended[0].stderr
+    assert "that generation 1.1 begins at step 0: File name too long" in ended[0].stderr
 
 
 def test_a_newer_durable_checkpoint_wins(shards: Path, tmp_path: Path, memory: Path) -> None:

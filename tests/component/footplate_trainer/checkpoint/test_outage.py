@@ -71,7 +71,7 @@ def test_a_long_outage_costs_a_checkpoint_and_no_step(way: Way, train: Train) ->
 
     assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
     assert "checkpoint of step 4 in s3://outage/long" in ended[0].stderr
-    assert "it is left out, and training goes on" in ended[0].stderr
+    assert "skipped, as the next save is due; training continues" in ended[0].stderr
     assert "Traceback" not in ended[0].stderr
     assert [row.step for row in ended[0].agent.rows] == [1, 2, 3, 4, 5, 6]
     assert [record.step for record in ended[0].agent.checkpoints] == [2, 6]

@@ -115,7 +115,7 @@ def test_a_save_that_one_rank_cannot_write_is_made_again_while_training_goes_on(
     ended: list[Ended] = run_ranks(train_under, 2, agent, config, tmp_path / "metrics.jsonl")
 
     assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
-    assert f"checkpoint of step 4 in {folder}: File too large; it is tried again in 1 s" in ended[0].stderr
+    assert f"checkpoint of step 4 in {folder}: File too large; retrying in 1 s" in ended[0].stderr
     assert [record.step for record in ended[0].agent.checkpoints] == [4, 8]
     assert main(["verify", str(folder)]) == ExitCode.SUCCESS
     whole = tiny_config(shards, tmp_path / "undisturbed", wanted)
@@ -146,7 +146,10 @@ def test_one_that_still_fails_when_the_next_is_due_is_left_out(shards: Path, tmp
     ended: list[Ended] = run_ranks(train_under, 2, agent, config)
 
     assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
-    assert "step 2" in ended[0].stderr and "it is left out, and training goes on" in ended[0].stderr
+    assert (
+        "step 2" in ended[0].stderr
+        and "skipped, as the next save is due; training continues" in ended[0].stderr
+    )
     assert [record.step for record in ended[0].agent.checkpoints] == [4, 6, 8]
     left_out = {row.step: row.checkpoints_left_out for row in ended[0].agent.rows}
     assert [left_out[step] for step in (4, 5, 8)] == [None, 1, None]

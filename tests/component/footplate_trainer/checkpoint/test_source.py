@@ -72,7 +72,7 @@ def test_what_is_damaged_there_is_named_and_passed_over(shards: Path, source: Pa
         told = {"FOOTPLATE_DATA_CACHE": str(tmp_path / "cache")}
         ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), config, environment=told)
     assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
-    assert "resumeFrom: checkpoint of step 6 is damaged and is not used: " in ended[0].stderr
+    assert "resumeFrom: skipping the damaged checkpoint of step 6: " in ended[0].stderr
     assert f"{web.address}/step-6.e0g0/tensors-1.bin: sha256 is " in ended[0].stderr
     assert find_newest_whole(str(tmp_path / "checkpoints")).state().updates == 4 + 3
 
@@ -98,9 +98,9 @@ def test_commands_read_a_web_server(
     [
         pytest.param(
             "{web}/nowhere",
-            "error: resumeFrom.uri {web}/nowhere holds no whole checkpoint to start from; name the "
-            "checkpoint.uri of a run that has one, or resumeFrom.step too where a server does not list what "
-            "is there",
+            "error: resumeFrom.uri {web}/nowhere has no intact checkpoint to start from; set uri to the "
+            "checkpoint.uri of a run that has one, or also set resumeFrom.step if the server cannot list "
+            "files",
             id="nothing-there",
         ),
         pytest.param("sftpp://host/x", "error: resumeFrom.uri: sftpp://host/x cannot be opened", id="scheme"),

@@ -92,7 +92,7 @@ def test_adapters_begin_beside_the_weights_of_a_run_without(
     [
         pytest.param(
             ["model.hiddenSize=64"],
-            "attention_norm.weight has shape [32] there and shape [64] here",
+            "attention_norm.weight: shape [32] in the checkpoint, shape [64] in this run",
             id="shape",
         ),
         pytest.param(["model.layers=1"], "there and no place here", id="fewer-layers"),

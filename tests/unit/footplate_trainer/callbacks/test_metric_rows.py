@@ -174,7 +174,7 @@ def test_a_run_whose_numbers_have_another_name_at_each_step_ends_on_every_rank(
         rows.after_step(step)
     step = trained(VALUE_NAMES + 1)
     step.columns["one-more"] = 1.0
-    with pytest.raises(ValueError, match="at most 1000 names of further numbers, and 'one-more' is one more"):
+    with pytest.raises(ValueError, match="at most 1000 columns of its own, and 'one-more' is one more"):
         rows.after_step(step)
 
 

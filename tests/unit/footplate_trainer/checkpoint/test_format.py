@@ -212,7 +212,7 @@ def test_rollouts_begin_where_they_did(section: str, now: str, refused: str | No
         check_same_run(config, written)
     else:
         with pytest.raises(
-            UserMistake, match=f"{refused}, but .* was trained with .*; restore it, or use another"
+            UserMistake, match=f"{refused}, but .* was trained with .*; restore it, or set another"
         ):
             check_same_run(config, written)
 

@@ -63,7 +63,7 @@ def test_inspect_tells_what_was_trained_beside_adapters(
 
     assert main(["inspect", str(place)]) == ExitCode.SUCCESS
 
-    assert "parameters  49,312, of which 256 are trained\n" in capsys.readouterr().out
+    assert "parameters  49,312, 256 of them trained\n" in capsys.readouterr().out
 
 
 def test_a_copy_under_another_name_is_told_as_such(
@@ -75,7 +75,7 @@ def test_a_copy_under_another_name_is_told_as_such(
 
     text = capsys.readouterr().out
     assert "generation  unknown: the directory was renamed" in text
-    assert "committed   no marker names this directory" in text
+    assert "committed   no commit marker for this directory" in text
 
 
 def test_verify_reads_every_committed_step(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,8 +83,8 @@ def test_verify_reads_every_committed_step(folder: Path, capsys: pytest.CaptureF
 
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [
-        f"whole    {folder}/step-4.e1g2",
-        f"whole    {folder}/step-2.e1g2",
+        f"intact   {folder}/step-4.e1g2",
+        f"intact   {folder}/step-2.e1g2",
     ]
 
 
@@ -113,10 +113,10 @@ def test_verify_names_the_bad_file(
 
     assert main(["verify", str(folder)]) == ExitCode.STORAGE
 
-    damaged, whole = capsys.readouterr().out.splitlines()
+    damaged, intact = capsys.readouterr().out.splitlines()
     assert damaged.startswith("damaged")
     assert words in damaged
-    assert whole.startswith("whole")
+    assert intact.startswith("intact")
 
 
 @pytest.mark.parametrize("command", ["generate", "export"])
@@ -136,7 +136,7 @@ def test_a_folder_without_checkpoint_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     assert main([command, str(tmp_path)]) == ExitCode.CONFIG
-    assert f"{tmp_path} holds no committed checkpoint" in capsys.readouterr().err
+    assert f"{tmp_path} has no committed checkpoint" in capsys.readouterr().err
 
 
 def test_a_torn_directory_is_told_in_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,7 @@ def test_who_comes_second_is_told_who_trains_there(tmp_path: Path, other: subpro
         pass
     host = os.uname().nodename
     assert f"checkpoint.uri {tmp_path} is in use: process {other.pid} on {host} trains" in str(told.value)
-    assert "give this training a folder of its own" in str(told.value)
+    assert "or set another checkpoint.uri" in str(told.value)
     other.communicate()
     with lock_folder(str(tmp_path)):
         assert _locks(tmp_path) == [".lock-1"]

@@ -92,9 +92,11 @@ def test_the_index_reads_as_a_table(tmp_path: Path) -> None:
     ("was", "becomes", "words"),
     [
         pytest.param(
-            "float32", "float9", "tensors.weights.dtype: .*this torch has no type float9", id="type"
+            "float32", "float9", "tensors.weights.dtype: .*this torch version has no dtype float9", id="type"
         ),
-        pytest.param("float32", "save", "tensors.weights.dtype: .*this torch has no type save", id="no-type"),
+        pytest.param(
+            "float32", "save", "tensors.weights.dtype: .*this torch version has no dtype save", id="no-type"
+        ),
         pytest.param(
             '"tensors-0.bin"', '"../tensors-0.bin"', "slices.0.file: String should match", id="file"
         ),

@@ -14,16 +14,21 @@ from footplate_trainer.checkpoint.durable.warm_start import Shapes, find_mismatc
         pytest.param(
             {"model.a": (2, 3)},
             {"model.a": (2, 4)},
-            ["model.a has shape [2, 3] there and shape [2, 4] here"],
+            ["model.a: shape [2, 3] in the checkpoint, shape [2, 4] in this run"],
             id="another-shape",
         ),
         pytest.param(
             {"model.a": (2,), "model.b": (3,)},
             {"model.a": (2,)},
-            ["model.b has shape [3] there and no place here"],
+            ["model.b: shape [3] in the checkpoint, not present in this run"],
             id="surplus",
         ),
-        pytest.param({}, {"model.a": (2,)}, ["model.a has no place there and shape [2] here"], id="missing"),
+        pytest.param(
+            {},
+            {"model.a": (2,)},
+            ["model.a: not present in the checkpoint, shape [2] in this run"],
+            id="missing",
+        ),
     ],
 )
 def test_misfits(there: Shapes, here: Shapes, found: list[str]) -> None:

@@ -48,7 +48,7 @@ def test_a_run_that_has_an_end_of_its_own_is_not_made_longer(caplog: pytest.LogC
     limits.set_maximum(7)
     assert limits.steps == limits.config.training.steps == 7
     assert not limits.apply(told(8, number=2), 3) and limits.steps == 7
-    assert "8 steps are asked for; the last one is 7" in caplog.text
+    assert "ignoring the request for 8 steps; the last step is 7" in caplog.text
     assert limits.apply(told(5, number=3), 3) and limits.steps == 5
 
 
@@ -81,7 +81,7 @@ def test_marks_keep_checkpoints_and_change_no_config() -> None:
     marked = RunLimits(config('checkpoint.promoted=[{"name":"a","step":4},{"name":"b","step":4}]'))
     assert marked.kept_steps == {4}
     assert marked.apply(marked.in_force.model_copy(update={"epoch": 1, "kept_steps": [2, 4]}), 4)
-    assert marked.kept_steps == {2, 4} and "keeping 3 and those of 2, 4" in str(marked)
+    assert marked.kept_steps == {2, 4} and "keeping 3 and steps 2, 4" in str(marked)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd", "constant"])

@@ -151,7 +151,7 @@ def build_resumed_record(
             return None
         files = StepCheckpoint(store, directory.name).manifest().files
     except (StorageError, CheckpointError) as error:
-        _log.warning("nobody is told of the checkpoint of step %d, which was found: %s", step, error)
+        _log.warning("cannot report the checkpoint found at step %d: %s", step, error)
         return None
     written = directory.generation
     return CheckpointRecord(

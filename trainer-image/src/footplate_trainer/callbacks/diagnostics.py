@@ -100,6 +100,6 @@ class Diagnostics(Callback):
                 write(path)
                 self._storage.upload(path, final)
         except OSError as error:
-            _log.warning("%s cannot be written: %s", final, error)
+            _log.warning("cannot write %s: %s", final, error)
         else:
             _log.info("wrote %s", final)

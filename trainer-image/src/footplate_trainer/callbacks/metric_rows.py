@@ -131,8 +131,8 @@ class MetricRows(Callback):
         self.names.update(names)
         if len(self.names) > VALUE_NAMES:
             raise ValueError(
-                f"step.columns: a run has at most {VALUE_NAMES} names of further numbers, and"
-                f" {sorted(names)[-1]!r} is one more; a number's name must not change from step to step"
+                f"step.columns: a run can have at most {VALUE_NAMES} columns of its own, and "
+                f"{sorted(names)[-1]!r} is one more; use the same names at every step"
             )
 
     def flush(self) -> None:
@@ -218,5 +218,5 @@ def open_sinks(
         )
         files += [TensorBoardSink(local_path(sink.uri), resumed_step) for sink in asked]
     except OSError as error:
-        raise StorageError(f"metrics cannot be written: {error}", full=is_volume_full(error)) from error
+        raise StorageError(f"cannot write metrics: {error}", full=is_volume_full(error)) from error
     return [AgentSink(agent), *files, ConsoleSink(limits, config.training.log_every_steps)]

@@ -152,8 +152,8 @@ class CommitMarker(WireMessage):
     directory: str = Field(pattern=r"^step-\d+\.e\d+g\d+$")
     tokens: int
     time: float
-    digest: str | None = Field(default=None, description="hex SHA-256 of manifest.json, and so of all files")
-    validation_loss: float | None = Field(default=None, description="of just these weights, if it was taken")
+    digest: str | None = Field(default=None, description="hex SHA-256 of manifest.json, so of all files")
+    validation_loss: float | None = Field(default=None, description="loss of these weights, if measured")
 
     @property
     def is_validated(self) -> bool:

@@ -104,8 +104,8 @@ def _acquire(folder: Folder, uri: str, mine: LockHolder, patience: LockIntervals
         for name in locks:
             if (holder := _living(folder, name, patience)) is not None:
                 raise UserMistake(
-                    f"checkpoint.uri {uri} is in use: {holder} trains there; wait until it has ended, or give"
-                    " this training a folder of its own"
+                    f"checkpoint.uri {uri} is in use: {holder} trains there; wait until it ends, or set "
+                    "another checkpoint.uri"
                 )
         name = f".lock-{_number(locks[-1]) + 1 if locks else 1}"
         if not folder.create(name, _signed(mine)) and not _is_ours(folder, name, mine):
@@ -113,12 +113,12 @@ def _acquire(folder: Folder, uri: str, mine: LockHolder, patience: LockIntervals
         # Somebody may have begun while we looked: then neither has it, and both look again.
         if set(_locks(folder)) <= {*locks, name}:
             for stale in locks:
-                _log.warning("the lock of a training that has ended is taken over: %s", stale)
+                _log.warning("taking over the lock of a training that has ended: %s", stale)
                 folder.delete(stale)
             return name
         folder.delete(name)
         time.sleep(patience.look * random.random())
-    raise UserMistake(f"checkpoint.uri {uri}: others try to train there, too; give each a folder of its own")
+    raise UserMistake(f"checkpoint.uri {uri}: others train there, too; set another checkpoint.uri for each")
 
 
 def _keep(
@@ -131,14 +131,14 @@ def _keep(
         try:
             holder = _read(folder, name)
             if holder is None or holder.key != mine.key or _locks(folder)[-1] != name:
-                _log.error("another training has taken the checkpoint folder over; this one ends")
+                _log.error("another training has taken over the checkpoint folder; this training ends")
                 os._exit(ExitCode.STALE)
             _write(folder, name, LockHolder(**{**vars(mine), "beat": beat}))
         except FileNotFoundError:
             _log.error("the lock of the checkpoint folder was removed; this training ends")
             os._exit(ExitCode.STALE)
         except OSError as error:
-            _log.warning("the lock of the checkpoint folder was not renewed: %s", error)
+            _log.warning("cannot renew the lock of the checkpoint folder: %s", error)
 
 
 def _living(folder: Folder, name: str, patience: LockIntervals) -> LockHolder | None:

@@ -31,14 +31,14 @@ _NAME: Final = re.compile(r"reference-[0-9a-f]{16}\.(json|[0-9]+-[0-9]+\.f64)")
 class LogProbabilityInputs(WireMessage):
     """The inputs that the log-probabilities depend on."""
 
-    weights: str = Field(description="checksum of the reference's")
+    weights: str = Field(description="checksum of the reference model's weights")
     data: str = Field(description="digest of the shards")
-    documents: int = Field(description="in the shards, two for each pair")
-    context_length: int = Field(description="of which samples are at most")
-    precision: str = Field(description="in which the reference was computed")
-    overlong: str = Field(description="what becomes of samples beyond that length")
-    alpha: float | None = Field(None, description="of the reference's adapters, if it has any: no weight")
-    network: str | None = Field(None, description="digest of the reference's, where that is another folder's")
+    documents: int = Field(description="number of documents in the shards, two for each pair")
+    context_length: int = Field(description="maximum length of a sample, in tokens")
+    precision: str = Field(description="precision of the reference model's forward pass")
+    overlong: str = Field(description="treatment of samples beyond that length")
+    alpha: float | None = Field(None, description="alpha of the reference's adapters, if any: no weight")
+    network: str | None = Field(None, description="digest of the reference's config, if of another folder")
 
     @property
     def key(self) -> str:

@@ -51,8 +51,8 @@ def find_newest_whole(name: str) -> StepCheckpoint:
         damage = checkpoint.first_damage()
         if damage is None:
             return checkpoint
-        _log.warning("checkpoint %s is damaged and is not used: %s", checkpoint.name, damage)
-    raise CheckpointError(f"no checkpoint in {name} is whole")
+        _log.warning("skipping the damaged checkpoint %s: %s", checkpoint.name, damage)
+    raise CheckpointError(f"no checkpoint in {name} is intact")
 
 
 def list_committed(name: str) -> list[StepCheckpoint]:
@@ -63,7 +63,7 @@ def list_committed(name: str) -> list[StepCheckpoint]:
     checkpoints = [StepCheckpoint(store, marker.directory) for marker in markers if marker]
     if not checkpoints:
         raise CheckpointError(
-            f"{name} holds no committed checkpoint; give a run's checkpoint.uri or a step directory"
+            f"{name} has no committed checkpoint; use a run's checkpoint.uri or a step directory"
         )
     return checkpoints
 
@@ -99,17 +99,17 @@ def find_pinned_checkpoint(lineage: Iterable[LineageEntry] | None, field: str) -
     entry = next((entry for entry in lineage or () if entry.field == field), None)
     if entry is None:
         return None
-    named = f"{field}.run {entry.run}: checkpoint {entry.uri}, which this run was given at its admission,"
+    named = f"{field}.run {entry.run}: checkpoint {entry.uri}, which was set when this run was admitted,"
     checkpoint = open_step_directory(entry.uri)
     if checkpoint is None:
         raise UserMistake(
-            f"{named} is not there; mount the volume of that run under the same path, or, where the"
-            " checkpoint was removed, create this run anew with another one"
+            f"{named} is missing; mount that run's volume under the same path, or, if the checkpoint was "
+            "removed, create this run again with another checkpoint"
         )
     found = hashlib.sha256(checkpoint.read_bytes(MANIFEST_FILE)).hexdigest()
     if entry.digest not in (None, found):
         raise UserMistake(
-            f"{named} is another one now: its {MANIFEST_FILE} has SHA-256 {found[:12]}…, and had"
-            f" {str(entry.digest)[:12]}…; create this run anew with one of the checkpoints that are there"
+            f"{named} has changed: its {MANIFEST_FILE} has SHA-256 {found[:12]}…, and had "
+            f"{str(entry.digest)[:12]}…; create this run again with an existing checkpoint"
         )
     return checkpoint

@@ -123,8 +123,8 @@ class StepCheckpoint:
             return None
         return next(
             (
-                f"{self.name}/{record.file}, which another rank has written, is not here: "
-                f"{self.store.uri} is not one folder for all ranks; mount a volume that they share"
+                f"{self.name}/{record.file}, written by another rank, is missing here: the ranks do not "
+                f"share {self.store.uri}; mount a shared volume"
                 for record in records
                 if not self._has(record.file)
             ),
@@ -148,15 +148,15 @@ class StepCheckpoint:
         if header.format != 0:
             writer = f"footplate {header.written_by}" if header.written_by else "another release"
             return (
-                f"{what} {writer} in format {header.format}; {here}: go on with the release that wrote it, "
-                "or with a later one"
+                f"{what} {writer} in format {header.format}; {here}: continue with the release that wrote "
+                "it, or a later one"
             )
         try:  # the determinism key has always named the code
             writer = f"footplate {self.state().key['revision']}"
         except (CheckpointDamaged, KeyError):
             writer = "an earlier release"
         return (
-            f"{what} {writer}, before checkpoint formats had numbers; {here} and no pickle: go on with the "
-            "release that wrote it, or export it there (footplate-trainer export) and start from its weights "
-            "(initFrom)"
+            f"{what} {writer}, before checkpoint formats had numbers; {here} and does not read pickle: "
+            "continue with the release that wrote it, or export it there (footplate-trainer export) and "
+            "start from its weights (initFrom)"
         )

@@ -44,7 +44,7 @@ from footplate_trainer.errors import CheckpointError, StorageError
 def _dtype(name: object) -> torch.dtype:
     found = getattr(torch, name, None) if isinstance(name, str) else None
     if not isinstance(found, torch.dtype):
-        raise ValueError(f"this torch has no type {name}")
+        raise ValueError(f"this torch version has no dtype {name}")
     return found
 
 

@@ -67,12 +67,12 @@ class RunningScores(WireMessage):
 class RolloutPosition(WireMessage):
     """Start position of the rollout that the next step is trained on."""
 
-    step: int = Field(description="optimizer steps done when it began, or will")
-    prompt: int = Field(description="place of its first prompt in the endless order of prompts")
-    coefficient: float = Field(default=0.0, description="of the KL from the reference, in its loss or reward")
-    scores: RunningScores | None = Field(None, description="with reward.normalization running: before it")
+    step: int = Field(description="optimizer steps done when the rollout begins")
+    prompt: int = Field(description="position of its first prompt in the endless order of prompts")
+    coefficient: float = Field(default=0.0, description="KL coefficient of the loss or reward")
+    scores: RunningScores | None = Field(None, description="running score statistics at its start")
     weights: dict[str, str] | None = Field(
-        None, description="checksums of what is trained, as it was then; once the rollout has begun"
+        None, description="checksums of the trained weights at the rollout's start; absent before it"
     )
 
 
@@ -93,13 +93,13 @@ class TrainingState(WireMessage):
     parameters: int
     world_size: int
     key: Key
-    scores: HeldOutScores | None = Field(None, description="of just these weights, if they were taken")
+    scores: HeldOutScores | None = Field(None, description="held-out scores of these weights, if measured")
     rows: Annotated[list[GenerationRow], BeforeValidator(_readable)] = Field(
         default_factory=list,
-        description="of the history, not stored yet as far as was known; whoever goes on gives them again",
+        description="history rows not known to be stored; the next attempt sends them again",
     )
     rollout: RolloutPosition | None = None  # of a stage that has any
-    value: Model | None = Field(None, description="the network of the value model, of a stage that has one")
+    value: Model | None = Field(None, description="network of the value model, in a stage that has one")
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class StepColumns(UserDict[str, SupportsFloat]):
         """Set a column; a tensor of one element counts as a number, as elsewhere in torch."""
         number = float(value)
         if name in _IN_EVERY_ROW:
-            raise ValueError(f"step.columns: {name!r} is a column of every row; another name is free")
+            raise ValueError(f"step.columns: {name!r} is a column of every row; use another name")
         if name not in _MEASURED:
             wrong = values_error({**self.values_by_name(), name: number})
             if wrong is not None:

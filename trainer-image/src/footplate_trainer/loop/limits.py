@@ -78,7 +78,7 @@ class RunLimits:
         before = self.in_force
         steps = told.steps if told.steps >= done else before.steps
         if self._most is not None and steps > self._most:
-            _log.warning("%d steps are asked for; the last one is %d", steps, self._most)
+            _log.warning("ignoring the request for %d steps; the last step is %d", steps, self._most)
             steps = self._most
         self.in_force = told.model_copy(update={"steps": steps})
         self.config = config_with_limits(self.config, self.in_force)
@@ -89,7 +89,7 @@ class RunLimits:
         if self.in_force.keep_every_steps:
             kept += f" and one every {self.in_force.keep_every_steps} steps"
         if self.in_force.kept_steps:
-            kept += f" and those of {', '.join(map(str, self.in_force.kept_steps))}"
+            kept += f" and steps {', '.join(map(str, self.in_force.kept_steps))}"
         return f"{self.steps} steps, a checkpoint every {self.every_steps}, {kept}"
 
 

@@ -118,12 +118,12 @@ def build_index(plans: Sequence[SavePlan]) -> TensorIndex:
 def _planned(planner: DefaultSavePlanner, item: WriteItem) -> Tensor:
     """Return the tensor in memory that `item` writes."""
     tensor = planner.resolve_data(item)
-    assert isinstance(tensor, Tensor), "a checkpoint's state is tensors"
-    assert tensor.shape == _described(item)[1].sizes, "what is planned is what is written"
+    assert isinstance(tensor, Tensor), "a checkpoint's state consists of tensors"
+    assert tensor.shape == _described(item)[1].sizes, "the plan matches what is written"
     return tensor
 
 
 def _described(item: WriteItem) -> tuple[TensorWriteData, ChunkStorageMetadata]:
     data = item.tensor_data
-    assert data is not None, "a checkpoint's state is tensors"
+    assert data is not None, "a checkpoint's state consists of tensors"
     return data, data.chunk

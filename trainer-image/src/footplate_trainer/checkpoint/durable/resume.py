@@ -50,7 +50,7 @@ def find_resume_checkpoint(
         if damage is None:
             return checkpoint
         if world.rank == 0:
-            _log.warning("checkpoint of step %d is damaged and is not used: %s", step, damage)
+            _log.warning("skipping the damaged checkpoint of step %d: %s", step, damage)
             store.revoke(step)
             if gone := StepDirectory.parse(checkpoint.directory) if checkpoint else None:
                 revoked(gone)
@@ -116,8 +116,8 @@ def agreed_damage(checkpoint: StepCheckpoint | None, world: DistributedContext) 
     blind = [rank for rank, (_, sees) in enumerate(told) if not sees]
     if 0 < len(blind) < world.size:
         raise StorageError(
-            f"checkpoint {checkpoint.directory} in {checkpoint.store.uri} is not there for rank {blind[0]}, "
-            "and is for others: that is not one folder for all ranks; mount a volume that they share"
+            f"checkpoint {checkpoint.directory} in {checkpoint.store.uri} is missing on rank {blind[0]} but "
+            "not on other ranks: the ranks do not share this folder; mount a shared volume"
         )
     return next((damage for damage, _ in told if damage), None)
 
@@ -128,15 +128,15 @@ def check_same_run(config: RunConfig, found: StepCheckpoint) -> RunConfig:
     stored, given = written.to_json(), config.to_json()
     if not is_same_run(written, config):
         raise UserMistake(
-            f"checkpoint.uri {found.store.uri} holds checkpoints of run {written.run.name}; "
-            f"give run {config.run.name} a folder of its own"
+            f"checkpoint.uri {found.store.uri} holds checkpoints of run {written.run.name}; set another "
+            f"checkpoint.uri for run {config.run.name}"
         )
     for path in _FIXED:
         before, now = _at(stored, path), _at(given, path)
         if before != now:
             raise UserMistake(
                 f"{path} is {json.dumps(now)}, but the checkpoint in {found.name} was trained with "
-                f"{json.dumps(before)}; restore it, or use another checkpoint.uri"
+                f"{json.dumps(before)}; restore it, or set another checkpoint.uri"
             )
     return written
 

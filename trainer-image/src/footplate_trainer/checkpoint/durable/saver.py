@@ -190,7 +190,7 @@ class Saver:
     def _rest(self, snapshot: Snapshot, error: StorageError, tries: int) -> RetryAction:
         """Wait before the next attempt, on rank 0; skip it if training needs the buffer by then."""
         seconds = retry_delay(tries, snapshot.waits)
-        _log.warning("%s; it is tried again in %.0f s", error, seconds)
+        _log.warning("%s; retrying in %.0f s", error, seconds)
         if snapshot.waits is WaitReason.NOT:
             snapshot.needed.wait(seconds)
         else:
@@ -199,7 +199,7 @@ class Saver:
 
     def _left_out(self, error: StorageError) -> RetryAction:
         self._failures.count_skipped()
-        _log.warning("%s; it is left out, and training goes on: the next one is due", error)
+        _log.warning("%s; skipped, as the next save is due; training continues", error)
         return RetryAction.LEAVE_OUT
 
     def _anything_durable(self) -> bool:
@@ -268,8 +268,8 @@ class Saver:
                 manifest, digest = self._write_manifest(snapshot.state, directory, plan, records)
                 if not self.agent.grant(directory.step):
                     raise StaleGeneration(
-                        f"generation {self.generation} may not commit step {directory.step}: "
-                        "a newer one exists"
+                        f"generation {self.generation} may not commit step {directory.step}: a newer "
+                        "generation exists"
                     )
                 committed = self._commit(snapshot, directory, manifest, digest)
         finally:
@@ -353,7 +353,7 @@ class Saver:
 
     def _cannot_remove(self, error: OSError) -> None:
         reason = error.strerror or error
-        _log.warning("old checkpoints in %s cannot be removed: %s", self.store.uri, reason)
+        _log.warning("cannot remove old checkpoints in %s: %s", self.store.uri, reason)
 
     def _removed(self, directory: StepDirectory) -> None:
         self.agent.removal(build_removal(directory, self.clock()))
@@ -377,8 +377,7 @@ def _whole(parts: Sequence[CheckpointFile | StorageError]) -> list[CheckpointFil
 
 def _warn_superseded(directory: StepDirectory) -> None:
     _log.warning(
-        "checkpoint: step %d was already committed by another generation, or by another process"
-        " that runs this run",
+        "checkpoint: another generation, or another process of this run, has already committed step %d",
         directory.step,
     )
 

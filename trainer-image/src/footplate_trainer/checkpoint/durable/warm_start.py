@@ -44,7 +44,7 @@ def find_source(asked: ResumeFrom, world: DistributedContext) -> StepCheckpoint:
     candidates = resume.resolve_markers(store, world, lambda: _markers(store, asked))
     steps = [step for step, _ in candidates]
     if asked.step is not None and asked.step not in steps:
-        there = f"its committed steps are {', '.join(map(str, sorted(steps)))}" if steps else "it has none"
+        there = f"its committed steps are {', '.join(map(str, sorted(steps)))}" if steps else "it has no step"
         raise UserMistake(f"resumeFrom.step {asked.step} is not in {asked.uri}; {there}")
     for step, checkpoint in candidates:
         if asked.step in (None, step):
@@ -52,11 +52,11 @@ def find_source(asked: ResumeFrom, world: DistributedContext) -> StepCheckpoint:
             if checkpoint is not None and damage is None:
                 return checkpoint
             if world.rank == 0:
-                _log.warning("resumeFrom: checkpoint of step %d is damaged and is not used: %s", step, damage)
-    remedy = "name the checkpoint.uri of a run that has one"
+                _log.warning("resumeFrom: skipping the damaged checkpoint of step %d: %s", step, damage)
+    remedy = "set uri to the checkpoint.uri of a run that has one"
     if asked.step is None and not is_local(asked.uri):
-        remedy += ", or resumeFrom.step too where a server does not list what is there"
-    raise CheckpointError(f"{_FIELD} {asked.uri} holds no whole checkpoint to start from; {remedy}")
+        remedy += ", or also set resumeFrom.step if the server cannot list files"
+    raise CheckpointError(f"{_FIELD} {asked.uri} has no intact checkpoint to start from; {remedy}")
 
 
 def iter_source_checkpoints(asked: ResumeFrom) -> Iterator[StepCheckpoint]:
@@ -102,7 +102,7 @@ def load_source(source: StepCheckpoint, tensors: Mapping[str, Tensor], world: Di
     problems = find_mismatches(_of(there, _MODEL), _of(here, _MODEL))
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise UserMistake(f"resumeFrom {source.name} does not fit: {'; '.join(problems[:_SHOWN])}{more}")
+        raise UserMistake(f"resumeFrom {source.name} does not match: {'; '.join(problems[:_SHOWN])}{more}")
     whole = not find_mismatches(_of(there, _OPTIMIZER), _of(here, _OPTIMIZER))
     kept = here if whole else _of(here, _MODEL)
     load_tensors(source, {name: tensor for name, tensor in tensors.items() if name in kept}, world.background)
@@ -112,14 +112,14 @@ def load_source(source: StepCheckpoint, tensors: Mapping[str, Tensor], world: Di
 def find_mismatches(there: Shapes, here: Shapes) -> list[str]:
     """List, as one text each, the tensors that differ between the checkpoint and this run; pure."""
     return [
-        f"{name} has {_shown(there, name)} there and {_shown(here, name)} here"
+        f"{name}: {_shown(there, name)} in the checkpoint, {_shown(here, name)} in this run"
         for name in sorted(there.keys() | here.keys())
         if there.get(name) != here.get(name)
     ]
 
 
 def _shown(shapes: Shapes, name: str) -> str:
-    return f"shape {list(shapes[name])}" if name in shapes else "no place"
+    return f"shape {list(shapes[name])}" if name in shapes else "not present"
 
 
 def _of(shapes: Shapes, prefix: str) -> Shapes:

@@ -74,7 +74,7 @@ def fill_tensors_from_file(blob: Tensor, tensors: Mapping[str, Tensor]) -> Train
     header = ShardHeader.from_json(json.loads(content))
     expected, _ = ShardHeader.of(header.state, tensors)
     if expected.spans != header.spans:
-        raise ValueError("the copy in memory is of another model, optimizer or layout")
+        raise ValueError("the copy in memory belongs to another model, optimizer or layout")
     for span in header.spans:
         tensors[span.name].copy_(_view(blob, padded_header_size(content), span, tensors[span.name]))
     return header.state
@@ -163,7 +163,7 @@ class MemoryCopies:
     def __post_init__(self) -> None:
         """Create the process group. Collective."""
         group = dist.new_group(backend="gloo")
-        assert isinstance(group, dist.ProcessGroup), "this rank is in every group that all ranks make"
+        assert isinstance(group, dist.ProcessGroup), "every rank is a member of this group"
         self._group = group
         self._to = (self.world.rank + self.ranks_per_node) % self.world.size
         self._from = (self.world.rank - self.ranks_per_node) % self.world.size
