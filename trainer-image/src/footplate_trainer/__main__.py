@@ -26,12 +26,12 @@ _UNHEARD: Final = 141
 _HELP: Final = {
     "train": "train the TrainingRun in a file; also under torchrun",
     "pack": "turn text into token shards",
-    "plan": "mesh, memory and FLOPs on any number of ranks",
-    "diagnose": "ask a running job for stacks, a trace or memory",
-    "generate": "go on from a text with a trained model",
+    "plan": "print mesh, memory and FLOPs for any number of ranks",
+    "diagnose": "request stacks, a trace or a memory snapshot from a running job",
+    "generate": "continue a text with a trained model",
     "export": "write a checkpoint as a Hugging Face folder",
-    "inspect": "tell what a checkpoint holds",
-    "verify": "compare the checksums of a checkpoint",
+    "inspect": "print what a checkpoint contains",
+    "verify": "verify the checksums of a checkpoint",
 }
 
 

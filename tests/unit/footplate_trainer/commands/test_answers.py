@@ -128,13 +128,15 @@ def test_little_memory_gives_the_same(model: Decoder, tokenizer: Tokenizer, tmp_
 @pytest.mark.parametrize(
     ("line", "more", "text"),
     [
-        pytest.param("{", (), "prompts.jsonl:2: must be an object with a text as `prompt`", id="no-json"),
+        pytest.param(
+            "{", (), "prompts.jsonl:2: must be an object with a non-empty text `prompt`", id="no-json"
+        ),
         pytest.param("[1]", (), "prompts.jsonl:2: must be", id="no-object"),
         pytest.param('{"prompt": ""}', (), "prompts.jsonl:2: must be", id="empty"),
         pytest.param('{"prompt": 3}', (), "prompts.jsonl:2: must be", id="no-text"),
         pytest.param('{"prompt": "w1", "tokens": [1]}', (), "prompts.jsonl:2: must be", id="both"),
         pytest.param('{"tokens": [1, true]}', (), "prompts.jsonl:2: must be", id="no-number"),
-        pytest.param('{"tokens": [99]}', (), "numbers from 0 to 98", id="outside-the-vocabulary"),
+        pytest.param('{"tokens": [99]}', (), "integers from 0 to 98", id="outside-the-vocabulary"),
         pytest.param(
             json.dumps({"tokens": [1] * 24}), (), "prompts.jsonl:2: prompt 1 has 24 tokens", id="long"
         ),
@@ -155,7 +157,7 @@ def test_little_memory_gives_the_same(model: Decoder, tokenizer: Tokenizer, tmp_
         ),
         pytest.param('{"tokens": [1]}', ("--top-p", "2"), "topP is 2; it must be above 0", id="rule"),
         pytest.param('{"tokens": [1]}', ("--stop", ""), "would end every answer", id="stop"),
-        pytest.param('{"tokens": [1]}', ("text",), "and no text beside it", id="text-too"),
+        pytest.param('{"tokens": [1]}', ("text",), "and no text argument", id="text-too"),
         pytest.param(
             '{"tokens": [1]}', ("--output", "/nowhere/x"), "/nowhere/x: cannot be written", id="out"
         ),

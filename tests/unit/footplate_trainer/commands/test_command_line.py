@@ -61,7 +61,7 @@ def test_nothing_is_imported_that_was_not_asked_for(arguments: list[str], import
     [
         pytest.param(["train", "missing.yaml"], "missing.yaml: cannot be read", id="no-manifest"),
         pytest.param(
-            ["generate", "nowhere", "text"], "nowhere holds no committed checkpoint", id="no-checkpoint"
+            ["generate", "nowhere", "text"], "nowhere has no committed checkpoint", id="no-checkpoint"
         ),
         pytest.param(
             ["generate", "x", "y", "--max-new-tokens", "0"],
@@ -71,11 +71,11 @@ def test_nothing_is_imported_that_was_not_asked_for(arguments: list[str], import
         pytest.param(["generate", "x", "y", "--temperature", "nan"], "temperature nan must be", id="nan"),
         pytest.param(["generate", "x", "y", "--temperature", "inf"], "temperature inf must be", id="hot"),
         pytest.param(["generate", "x", "y", "--temperature", "1e-40"], "1e-40 must be 0, or", id="cold"),
-        pytest.param(["generate", "x", "y", "--seed", "9" * 20], "must be a number of 64 bits", id="seed"),
-        pytest.param(["generate", "x"], "give a text, or a file as --prompts", id="nothing-to-go-on-from"),
-        pytest.param(["generate", "x", "--prompts", "y"], "--prompts FILE takes --output FILE", id="no-out"),
+        pytest.param(["generate", "x", "y", "--seed", "9" * 20], "must be a 64-bit integer", id="seed"),
+        pytest.param(["generate", "x"], "pass a text, or a file as --prompts", id="nothing-to-go-on-from"),
+        pytest.param(["generate", "x", "--prompts", "y"], "--prompts FILE needs --output FILE", id="no-out"),
         pytest.param(["generate", "x", "\udcff"], "the text is not UTF-8", id="no-text"),
-        pytest.param(["export", "x", "s3://b/x"], "OUT s3://b/x is no path", id="export-to-a-bucket"),
+        pytest.param(["export", "x", "s3://b/x"], "OUT s3://b/x is not a path", id="export-to-a-bucket"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_78(

@@ -167,7 +167,7 @@ def test_a_reward_model_and_a_value_model_are_counted(tmp_path: Path) -> None:
     assert as_json(made)["frozenParameters"] == [made.shape.parameters, score], "the reference, and the judge"
     lines = as_text(made).splitlines()
     assert f"beside it: {score:,} parameters of the value model, trained with it" in lines
-    assert f"beside it: {score:,} parameters of the reward model, computed and not trained" in lines
+    assert f"beside it: {score:,} parameters of the reward model, evaluated but not trained" in lines
     alone = build_plan(ppo, 1, "cpu", frozen_shapes(ppo, 1))
     here, without = (found.ranks[0].memory.bytes for found in (made, alone))
     kinds = (MemoryKind.PARAMETERS, MemoryKind.MOMENTS, MemoryKind.GRADIENTS)
@@ -178,7 +178,7 @@ def test_a_frozen_reference_is_counted_and_adapters_need_none() -> None:
     dpo = resolved(("stage=dpo", "parallelism={tensor: 8, pipeline: 2}"))
     made = build_plan(dpo, 1024, "cuda", frozen_shapes(dpo, 1024))
     assert as_text(made).splitlines()[1] == (
-        "beside it: 405,853,388,800 parameters of the reference, computed and not trained"
+        "beside it: 405,853,388,800 parameters of the reference, evaluated but not trained"
     )
     assert as_json(made)["frozenParameters"] == [405_853_388_800]
     assert "frozen" in as_text(made).splitlines()[-3]

@@ -37,69 +37,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_what_is_learnt(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "chat, preferences, ratings, prompts",
-        "INPUT is a .jsonl, .json or .parquet file, or a folder of them laid out as on a hub, as a path or a "
-        "URI; --tokenizer is the model's folder, whose chat template is used.",
+        "INPUT is a .jsonl, .json or .parquet file, or a folder of them laid out as on the Hugging Face Hub, "
+        "as a path or a URI; --tokenizer is the model's folder, whose chat template is used.",
     )
-    group.add_argument("--chat-template", type=Path, metavar="FILE", help="another template than the model's")
+    group.add_argument("--chat-template", type=Path, metavar="FILE", help="template instead of the model's")
     group.add_argument(
         "--mask",
         type=LossMask,
         choices=list(LossMask),
-        help="what is learnt: each turn of the assistant (default of chat), the completion, or all",
+        help="tokens to train on: each assistant turn (default of chat), the completion, or all",
     )
     group.add_argument(
-        "--context-length", type=int, metavar="N", help="tokens that a sample may have; a pair counts as both"
+        "--context-length", type=int, metavar="N", help="maximum tokens per sample; a pair counts both texts"
     )
     group.add_argument(
         "--overlong",
         type=OverlongPolicy,
         choices=list(OverlongPolicy),
         default=_DEFAULTS["overlong"],
-        help="what becomes of longer ones; cut: behind the last whole turn that fits (default %(default)s)",
+        help="treatment of longer samples; cut: after the last whole turn that fits (default %(default)s)",
     )
     group.add_argument(
         "--show",
         type=int,
         default=0,
         metavar="N",
-        help="print the first N samples: what is learnt within ⟦ ⟧",
+        help="print the first N samples, trained tokens within ⟦ ⟧",
     )
 
 
 def _add_what_is_read(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("rows of these")
+    group = parser.add_argument_group("rows of chat, preferences, ratings and prompts")
     group.add_argument(
         "--invalid-rows",
         choices=["refuse", "drop"],
         default=_DEFAULTS["invalid_rows"],
-        help="what becomes of rows that are no sample; drop: they are counted (default %(default)s)",
+        help="treatment of rows that are not valid samples; drop: skip and count them (default %(default)s)",
     )
     group.add_argument(
         "--ignore",
         action="append",
         default=[],
         metavar="FIELD",
-        help="pass over a field of rows or messages; may be given again",
+        help="ignore a field of rows or messages; repeatable",
     )
     group.add_argument(
         "--text-format",
         choices=["standard", "conversational"],
         default=_DEFAULTS["text_format"],
-        help="whether a prompt or completion that is a text is a turn of a user or the assistant; by default "
-        "no template is applied to it",
+        help="treat a prompt or completion given as text as a user or assistant turn; by default no template "
+        "is applied to it",
     )
     group.add_argument(
         "--split",
         default=TRAIN,
         metavar="NAME",
-        help="of a folder, the files of this split (default %(default)s)",
+        help="split of a folder to read (default %(default)s)",
     )
-    group.add_argument("--config", metavar="NAME", help="of a folder whose README.md has several")
+    group.add_argument("--config", metavar="NAME", help="config, if README.md names several")
     group.add_argument(
         "--date",
         type=date.fromisoformat,
         metavar="YYYY-MM-DD",
-        help="what a template is told that asks for it (default: today)",
+        help="date passed to templates that use one (default: today)",
     )
 
 
@@ -113,11 +113,11 @@ def pack_conversations(arguments: argparse.Namespace, out: Path) -> ShardManifes
     """Pack into the folder `out`; see pack_samples."""
     if arguments.tokenizer is None:
         raise ValueError(
-            f"--format {arguments.format} needs --tokenizer: the folder of the model to be trained"
+            f"--format {arguments.format} needs --tokenizer; pass the folder of the model to be trained"
         )
     if arguments.reserve:
         raise ValueError(
-            f"--reserve {arguments.reserve[0]}: --format {arguments.format} needs no such id; leave it out"
+            f"--reserve {arguments.reserve[0]}: --format {arguments.format} uses no such id; remove it"
         )
     options = SampleOptions(
         format=arguments.format,
@@ -153,6 +153,6 @@ def summary(out: str, manifest: ShardManifest) -> str:
     if record.mask is not None:
         lines.append(f"  learnt: {record.mask}")
     if record.cut:
-        lines.append(f"  cut behind a whole turn: {record.cut}, to --context-length {record.context_length}")
+        lines.append(f"  cut after a whole turn: {record.cut}, to --context-length {record.context_length}")
     lines.extend(f"  dropped: {number} ({reason})" for reason, number in record.dropped.items())
     return "\n".join(lines)

@@ -24,7 +24,7 @@ ANSWER_SECONDS: Final = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `diagnose`."""
-    parser.add_argument("kind", choices=[kind.value for kind in DiagnosisKind], help="what every rank gives")
+    parser.add_argument("kind", choices=[kind.value for kind in DiagnosisKind], help="report of each rank")
     parser.add_argument("--steps", type=int, default=3, metavar="N", help="steps to record (%(default)s)")
 
 
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     where = (
         "pods' logs" if diagnosis.kind is DiagnosisKind.STACKS else "folder diagnostics/ of checkpoint.uri"
     )
-    print(f"asked for {diagnosis.kind} number {diagnosis.number}; look into the {where}")
+    print(f"requested {diagnosis.kind} number {diagnosis.number}; see the {where}")
     return ExitCode.SUCCESS
 
 
@@ -47,7 +47,7 @@ def request_diagnosis(where: Endpoint, request: DiagnosisRequest) -> Diagnosis:
     except Unreachable as error:
         raise UserMistake(f"the coordinator does not answer: {error}; run this in a pod of the run") from None
     if answer.status != 200:
-        raise UserMistake(f"the coordinator refuses: {answer.body.decode(errors='replace')}")
+        raise UserMistake(f"the coordinator rejected the request: {answer.body.decode(errors='replace')}")
     return Diagnosis.model_validate_json(answer.body)
 
 

@@ -14,9 +14,9 @@ from footplate_trainer.storage import local_path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `footplate-trainer export`."""
     parser.add_argument("checkpoint", help="a run's checkpoint folder, or one step directory in it")
-    parser.add_argument("out", help="the folder to write, a path or file:// URI; made where it is missing")
+    parser.add_argument("out", help="folder to write, a path or file:// URI; created if missing")
     parser.add_argument(
-        "--adapter", action="store_true", help="write the run's adapters alone, as PEFT reads them"
+        "--adapter", action="store_true", help="write only the run's adapters, in PEFT format"
     )
 
 
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     except ValueError as error:
         raise UserMistake(f"OUT {error}") from error
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserMistake(f"{out} is not an empty folder; give another name, so that no model is mixed up")
+        raise UserMistake(f"{out} is not an empty folder; pass another folder, so that no models are mixed")
     checkpoint = find_newest_whole(arguments.checkpoint)
     files = export_checkpoint(checkpoint, out, adapter=arguments.adapter)
     print(f"{checkpoint.name} -> {out}: {', '.join(files)}")

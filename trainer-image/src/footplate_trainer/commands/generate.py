@@ -55,28 +55,28 @@ MOST_RANKS: Final = 1024
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `footplate-trainer generate`."""
     parser.add_argument("checkpoint", help="a run's checkpoint folder, or one step directory in it")
-    parser.add_argument("text", nargs="?", help="what the model goes on from")
+    parser.add_argument("text", nargs="?", help="text to continue")
     parser.add_argument(
-        "--max-new-tokens", type=int, default=64, help="how many to add (default %(default)s)"
+        "--max-new-tokens", type=int, default=64, help="maximum tokens to generate (default %(default)s)"
     )
     parser.add_argument(
         "--temperature",
         type=float,
         default=SamplingOptions.temperature,
-        help="0: most likely token (default %(default)s)",
+        help="sampling temperature; 0: most likely token (default %(default)s)",
     )
     parser.add_argument(
         "--top-k",
         type=int,
         default=SamplingOptions.top_k,
-        help="choose among so many of the likeliest; 0, the default: all, as a rollout does",
+        help="number of most likely tokens to sample from; 0, the default: all, as in a rollout",
     )
     parser.add_argument("--seed", type=int, default=SamplingOptions.seed)
     prompt_file.add_arguments(parser)
     group = parser.add_argument_group("several ranks for a file of prompts, on CPUs")
-    group.add_argument("--ranks", type=int, metavar="N", help="start so many here; not under torchrun")
-    group.add_argument("--tensor", type=int, default=1, help="ranks that share each matrix (%(default)s)")
-    group.add_argument("--pipeline", type=int, default=1, help="ranks that share the layers (%(default)s)")
+    group.add_argument("--ranks", type=int, metavar="N", help="ranks to start here; not under torchrun")
+    group.add_argument("--tensor", type=int, default=1, help="tensor parallel ranks (%(default)s)")
+    group.add_argument("--pipeline", type=int, default=1, help="pipeline parallel ranks (%(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -132,7 +132,7 @@ def _go_on(checkpoint: StepCheckpoint, arguments: argparse.Namespace) -> None:
     model, tokenizer = load(checkpoint)
     prompt = prompt_file.tokenize_prompt(tokenizer, arguments.text)
     if not prompt:
-        raise UserMistake("the text holds no token to go on from; give at least one character")
+        raise UserMistake("the text has no token to continue from; pass at least one character")
     sampling = SamplingOptions(arguments.temperature, arguments.top_k, arguments.seed)
     ends = end_token_ids(checkpoint_processors(checkpoint), tokenizer, model.shape.vocabulary)
     added = list(generate_tokens(model, prompt, arguments.max_new_tokens, sampling, ends))
@@ -163,25 +163,25 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserMistake("--max-new-tokens must be at least 1, --top-k at least 0")
     temperature = arguments.temperature
     if temperature != 0 and not COLDEST <= temperature < math.inf:
-        raise UserMistake(f"--temperature {temperature:g} must be 0, or a number from {COLDEST:g} on")
+        raise UserMistake(f"--temperature {temperature:g} must be 0, or at least {COLDEST:g}")
     if not -(1 << 63) <= arguments.seed < 1 << 64:
-        raise UserMistake(f"--seed {arguments.seed} must be a number of 64 bits")
+        raise UserMistake(f"--seed {arguments.seed} must be a 64-bit integer")
     for name in ("ranks", "tensor", "pipeline"):
         degree = getattr(arguments, name)
         if degree is not None and not 1 <= degree <= MOST_RANKS:
             raise UserMistake(f"--{name} {degree} must be 1 to {MOST_RANKS}")
     if arguments.ranks is not None and read_environment(os.environ).world_size > 1:
-        raise UserMistake("--ranks starts ranks by itself; leave it out under torchrun")
+        raise UserMistake("--ranks starts its own ranks; remove it under torchrun")
     if arguments.prompts is not None:
         return
     if (arguments.ranks, arguments.tensor, arguments.pipeline) != (None, 1, 1):
-        raise UserMistake("--ranks, --tensor and --pipeline answer a file of prompts; give it as --prompts")
+        raise UserMistake("--ranks, --tensor and --pipeline need a file of prompts; pass --prompts")
     if arguments.text is None:
-        raise UserMistake("nothing to go on from; give a text, or a file as --prompts")
+        raise UserMistake("nothing to continue; pass a text, or a file as --prompts")
     try:
         arguments.text.encode()
     except UnicodeEncodeError as error:
-        raise UserMistake("the text is not UTF-8; give it in that encoding") from error
+        raise UserMistake("the text is not UTF-8; pass UTF-8") from error
 
 
 def load(checkpoint: StepCheckpoint) -> tuple[Decoder, Tokenizer]:
@@ -196,10 +196,10 @@ def _decoder_shape(checkpoint: StepCheckpoint) -> ModelShape:
     shape = model_shape(checkpoint.config())
     if shape.architecture is not Architecture.DECODER:
         raise UserMistake(
-            f"{checkpoint.directory} holds an {shape.architecture}; only a decoder goes on from a text"
+            f"{checkpoint.directory} is an {shape.architecture}; only a decoder continues a text"
         )
     if shape.labels:
-        raise UserMistake(f"{checkpoint.directory} holds a reward model, which scores texts and writes none")
+        raise UserMistake(f"{checkpoint.directory} is a reward model, which only scores texts")
     return shape
 
 

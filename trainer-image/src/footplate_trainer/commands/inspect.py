@@ -27,7 +27,7 @@ class Inspection(Contract):
     step: int
     total_steps: int | None
     generation: str | None  # None where the directory was renamed
-    committed: float | None  # seconds since the Unix epoch; None: no marker names this directory
+    committed: float | None  # seconds since the Unix epoch; None: no commit marker for this directory
     tokens: int
     samples: int
     parameters: int
@@ -88,7 +88,7 @@ def as_text(found: Inspection) -> str:
         "run": f"{found.namespace}/{found.run}",
         "step": f"{found.step} of {found.total_steps}",
         "generation": found.generation or "unknown: the directory was renamed",
-        "committed": _time(found.committed) if found.committed else "no marker names this directory",
+        "committed": _time(found.committed) if found.committed else "no commit marker for this directory",
         "tokens": f"{found.tokens:,}",
         "parameters": _counted(found),
         "layout": f"{found.world_size} ranks: {_layout(found.parallelism)}",
@@ -107,7 +107,7 @@ def as_text(found: Inspection) -> str:
 def _counted(found: Inspection) -> str:
     counts = f"{found.parameters:,}"
     frozen = found.parameters - found.trained_parameters
-    return f"{counts}, of which {found.trained_parameters:,} are trained" if frozen else counts
+    return f"{counts}, {found.trained_parameters:,} of them trained" if frozen else counts
 
 
 def _table(facts: dict[str, Any], indent: str = "") -> list[str]:

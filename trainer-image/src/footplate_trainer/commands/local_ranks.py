@@ -67,7 +67,7 @@ def _answer(pipe: Connection, rank: int) -> str:
     try:
         answer: str | TrainerError = pipe.recv()
     except EOFError:
-        raise TrainerError(f"rank {rank} was ended from outside; is there memory enough for all?") from None
+        raise TrainerError(f"rank {rank} was killed; check that memory suffices for all ranks") from None
     if isinstance(answer, TrainerError):
         raise answer
     return answer

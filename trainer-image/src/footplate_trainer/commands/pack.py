@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help='a text file, a .jsonl file with a "text" field, or a folder (hidden files are left out); '
+        help='a text file, a .jsonl file with a "text" field, or a folder (hidden files are skipped); '
         f"{PYTHON_DOCS} is the Python language reference, {PYTHON_STDLIB} the standard library's source",
     )
     parser.add_argument(
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vocabulary-size",
         type=int,
         metavar="N",
-        help=f"ids of a learned tokenizer, {tokenizers.RESERVED} special ones included; at least "
-        f"{tokenizers.SMALLEST}. With --tokenizer it may be left out, or is what that may have at most",
+        help=f"vocabulary size of a learned tokenizer, {tokenizers.RESERVED} special ones included; at least "
+        f"{tokenizers.SMALLEST}. With --tokenizer optional, and an upper limit",
     )
     _add_tokenizer_arguments(parser)
     parser.add_argument(
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=RecordKind,
         choices=list(RecordKind),
         default=RecordKind.TOKENS,
-        help='what a .jsonl line holds: "text" (tokens), "query" and "positive" (pairs), "text" and a number '
+        help='content of a .jsonl line: "text" (tokens), "query" and "positive" (pairs), "text" and a number '
         '"value" (regression); for chat, preferences, ratings and prompts see below; default %(default)s',
     )
     parser.add_argument(
@@ -58,20 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="GLOB",
-        help="take only files of folders whose name or relative path matches; may be given again",
+        help="read only files whose name or relative path in a folder matches; repeatable",
     )
     parser.add_argument(
         "--shard-tokens",
         type=int,
         default=SHARD_TOKENS,
         metavar="N",
-        help="tokens a shard holds at most, but for one longer document (default %(default)s)",
+        help="maximum tokens per shard, except for a longer document (default %(default)s)",
     )
     parser.add_argument(
         "--seed",
         type=int,
         default=0,
-        help=f"draws what a tokenizer learns from beyond {megabytes(LEARNING_BYTES)} (default %(default)s)",
+        help=f"seed of a tokenizer's sample of text over {megabytes(LEARNING_BYTES)} (default %(default)s)",
     )
     conversation_options.add_arguments(parser)
 
@@ -81,9 +81,9 @@ def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         type=Path,
         metavar="PATH",
-        help="a file instead of learning one: tokenizer.json, a SentencePiece .model, or tiktoken ranks "
-        "named after their encoding (gpt2.tiktoken); it keeps its ids, and gets no others. For conversations "
-        "a model's folder with a tokenizer.json",
+        help="file to use instead of learning a tokenizer: tokenizer.json, a SentencePiece .model, or "
+        "tiktoken ranks named after their encoding (gpt2.tiktoken); its ids stay as they are. For "
+        "conversations a model's folder with a tokenizer.json",
     )
     parser.add_argument(
         "--special-token",
@@ -91,8 +91,8 @@ def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ROLE=TOKEN",
-        help="which token of --tokenizer has a role (eos=<|im_end|>), where no usual name says so; may be "
-        "given again",
+        help="token of --tokenizer that has a role (eos=<|im_end|>), if its name is not a common one; "
+        "repeatable",
     )
     parser.add_argument(
         "--reserve",
@@ -100,16 +100,15 @@ def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ROLE",
-        help="give --tokenizer a new id for a role that it has no token for: "
-        f"{', '.join(SpecialTokenRole)} or {ALL}; may be given again. A model that ends with the tokenizer's "
-        "own ids has to grow for it",
+        help=f"add an id to --tokenizer for a role that has no token: {', '.join(SpecialTokenRole)} or "
+        f"{ALL}; repeatable. A model without rows for added ids has to grow",
     )
     parser.add_argument(
         "--tokenizer-kind",
         type=TokenizerKind,
         choices=list(TokenizerKind),
         default=TokenizerKind.BPE,
-        help="what is learned: byte-level BPE, or a SentencePiece unigram model (default %(default)s)",
+        help="kind to learn: byte-level BPE, or a SentencePiece unigram model (default %(default)s)",
     )
 
 
@@ -117,7 +116,7 @@ def _named(text: str) -> tuple[SpecialTokenRole, str]:
     role, _, token = text.partition("=")
     named = [role for role in SpecialTokenRole if role is not SpecialTokenRole.SENTINELS]
     if role not in named or not token:
-        raise argparse.ArgumentTypeError(f"{text!r} is no ROLE=TOKEN with one of {', '.join(named)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROLE=TOKEN with a role of {', '.join(named)}")
     return SpecialTokenRole(role), token
 
 
@@ -130,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
             conversation_options.summary,
         )
     if given := conversation_options.first_given_option(arguments):
-        print_status(f"footplate-trainer pack: {given} is of --format chat, preferences, ratings or prompts")
+        print_status(f"footplate-trainer pack: {given} needs --format chat, preferences, ratings or prompts")
         return ExitCode.CONFIG
     write = partial(
         pack,
@@ -175,10 +174,10 @@ def summary(out: str, manifest: ShardManifest, asked: int | None) -> str:
     shards = len(manifest.shards)
     lines = [
         f"{out}: {manifest.tokens} tokens of {manifest.documents} documents in {shards} shard(s)",
-        f"  {manifest.vocabulary_size} ids, {source_bytes / manifest.tokens:.2f} bytes a token",
+        f"  {manifest.vocabulary_size} ids, {source_bytes / manifest.tokens:.2f} bytes per token",
     ]
     if skipped:
         lines.append(f"  skipped {skipped} inputs that were binary, not UTF-8 or empty")
     if asked is not None and manifest.vocabulary_size < asked:
-        lines.append(f"  the text gives no more than {manifest.vocabulary_size} of the {asked} ids asked for")
+        lines.append(f"  the text yields only {manifest.vocabulary_size} of the {asked} requested ids")
     return "\n".join(lines)

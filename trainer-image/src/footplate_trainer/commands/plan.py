@@ -34,15 +34,15 @@ MIB: Final = 2**20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `plan`."""
     parser.add_argument("run", type=Path, metavar="RUN.yaml", help="a TrainingRun, YAML or JSON")
-    parser.add_argument("--ranks", type=int, required=True, metavar="N", help="how many ranks there would be")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="of what (%(default)s)")
+    parser.add_argument("--ranks", type=int, required=True, metavar="N", help="number of ranks to plan for")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="device type (%(default)s)")
     parser.add_argument(
         "--memory",
         type=_bytes,
         metavar="QUANTITY",
-        help="what a rank has, such as 80Gi: a rollout keeps keys and values of what fits into the rest",
+        help="memory of a rank, such as 80Gi; a rollout's key-value cache uses what the model leaves",
     )
-    parser.add_argument("-o", dest="output", choices=["text", "json"], default="text", help="how to print it")
+    parser.add_argument("-o", dest="output", choices=["text", "json"], default="text", help="output format")
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="override a field of spec"
     )
@@ -69,7 +69,7 @@ def _bytes(text: str) -> int:
     """Parse a quantity as Kubernetes writes it."""
     found = parse_quantity(text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no quantity of bytes, such as 80Gi or 512Mi")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a quantity of bytes, such as 80Gi or 512Mi")
     return int(found)
 
 
@@ -167,12 +167,13 @@ def as_text(made: Plan) -> str:
     ]
     for shape in made.frozen:
         of = "reward model" if shape.labels else "reference"
-        head.insert(1, f"beside it: {_counted(shape)} of the {of}, computed and not trained")
+        head.insert(1, f"beside it: {_counted(shape)} of the {of}, evaluated but not trained")
     if made.value is not None:
         head.insert(1, f"beside it: {_counted(made.value)} of the value model, trained with it")
     if topology.pipeline > 1 and made.trains:
         head.append(
-            f"bubble: {bubble_fraction(topology, made.batch.count):.1%} of a step, stages and messages alike"
+            f"bubble: {bubble_fraction(topology, made.batch.count):.1%} of a step, if all stages and "
+            "messages take equally long"
         )
     kinds = list(made.ranks[0].memory.bytes)
     busy = {axis for rank in made.ranks for axis, _ in rank.traffic} - {Axis.WORLD}  # 40 bytes

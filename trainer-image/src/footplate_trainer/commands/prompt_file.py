@@ -43,29 +43,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for a file of prompts to those for a single text."""
     group = parser.add_argument_group("answers to a file of prompts")
     group.add_argument("--prompts", metavar="FILE", help='JSON lines with a "prompt" or its "tokens"')
-    group.add_argument("--output", metavar="FILE", help="where the answers go, one a line")
+    group.add_argument("--output", metavar="FILE", help="file to write the answers to, one per line")
     group.add_argument(
-        "--num-return-sequences", type=int, default=1, help="to each prompt (default %(default)s)"
+        "--num-return-sequences", type=int, default=1, help="answers per prompt (default %(default)s)"
     )
-    group.add_argument("--top-p", type=float, default=1.0, help="the fewest tokens that have this share")
-    group.add_argument("--min-p", type=float, default=0.0, help="none below this share of the likeliest one")
+    group.add_argument("--top-p", type=float, default=1.0, help="smallest token set with this probability")
+    group.add_argument("--min-p", type=float, default=0.0, help="least probability relative to the top token")
     group.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: fewer repetitions")
+    group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="text that ends an answer")
     group.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="a text that ends an answer"
-    )
-    group.add_argument(
-        "--cache-bytes", type=int, default=_CACHE_BYTES, help="for keys and values (default %(default)s)"
+        "--cache-bytes", type=int, default=_CACHE_BYTES, help="key-value cache size (default %(default)s)"
     )
 
 
 def sampling_rule(arguments: argparse.Namespace) -> SamplingRule:
     """Return the sampling rule; UserMistake for invalid arguments."""
     if arguments.text is not None or arguments.output is None:
-        raise UserMistake("--prompts FILE takes --output FILE for the answers, and no text beside it")
+        raise UserMistake("--prompts FILE needs --output FILE, and no text argument")
     if arguments.num_return_sequences < 1:
         raise UserMistake(f"--num-return-sequences {arguments.num_return_sequences} must be at least 1")
     if "" in arguments.stop:
-        raise UserMistake("--stop '' would end every answer; give a text or leave it out")
+        raise UserMistake("--stop '' would end every answer; pass a text or remove it")
     try:
         return SamplingRule(
             repetition_penalty=arguments.repetition_penalty,
@@ -93,12 +91,12 @@ def read_prompts(file: str, tokenizer: Tokenizer, vocabulary: int) -> list[list[
         tokens = _tokens(line, tokenizer)
         if not tokens or not all(0 <= token < vocabulary for token in tokens):
             raise UserMistake(
-                f"{file}:{number}: must be an object with a text as `prompt`, not empty, or with `tokens`, "
-                f"numbers from 0 to {vocabulary - 1}"
+                f"{file}:{number}: must be an object with a non-empty text `prompt`, or with `tokens`, "
+                f"integers from 0 to {vocabulary - 1}"
             )
         prompts.append(tokens)
     if not prompts:
-        raise UserMistake(f"{file} holds no prompt; give one a line")
+        raise UserMistake(f"{file} has no prompt; write one per line")
     return prompts
 
 
@@ -146,7 +144,7 @@ def engine_limits(
     size, room = EngineLimits.block_size, asked.arguments.cache_bytes
     blocks = blocks_within(shape, room, size, FP32, topology)
     if blocks < 1:
-        raise UserMistake(f"--cache-bytes {room} is less than the keys and values of {size} tokens take")
+        raise UserMistake(f"--cache-bytes {room} is less than the keys and values of {size} tokens need")
     lengths = (min(len(request.tokens) + request.most, shape.context) for request in requests)
     return EngineLimits(max(1, min(blocks, answer_blocks(lengths, size))))
 

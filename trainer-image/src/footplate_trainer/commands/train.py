@@ -19,13 +19,13 @@ from footplate_trainer.manifest.run_file import RunFile, read_run
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `train`."""
     parser.add_argument("run", type=Path, metavar="RUN.yaml", help="a TrainingRun, YAML or JSON")
-    parser.add_argument("--metrics", type=Path, metavar="FILE", help="write one JSON row a step")
+    parser.add_argument("--metrics", type=Path, metavar="FILE", help="write one JSON row per step")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="PATH=VALUE",
-        help="override a field of spec, e.g. training.steps=10; may be given again",
+        help="override a field of spec, e.g. training.steps=10; repeatable",
     )
 
 

@@ -37,5 +37,5 @@ def _verify(checkpoint: StepCheckpoint) -> bool:
         print(f"damaged  {checkpoint.name}: {damage}")
     if not damages:
         size = sum(record.bytes for record in files)
-        print(f"whole    {checkpoint.name}: {len(files)} files, {size:,} bytes")
+        print(f"intact   {checkpoint.name}: {len(files)} files, {size:,} bytes")
     return not damages
