@@ -78,24 +78,24 @@ def ends(process: int) -> bool:
         pytest.param("exits", "its process ended with code 3", id="os-exit"),
         pytest.param("leaves", "it raised SystemExit: enough", id="sys-exit"),
         pytest.param("dies", "its process was ended by SIGSEGV", marks=pytest.mark.long, id="segfault"),
-        pytest.param("not_a_number", "it answered NaN", id="nan"),
-        pytest.param("huge", "it answered -1e+308, beyond ±1e+12", id="huge"),
+        pytest.param("not_a_number", "it returned NaN", id="nan"),
+        pytest.param("huge", "it returned -1e+308, beyond ±1e+12", id="huge"),
         pytest.param(
             "closes", "its process ended with code 1", marks=pytest.mark.long, id="closes-all-files"
         ),
         pytest.param(
             "closes_and_stays",
-            "it closed its process's own socket",
+            "it closed an internal socket",
             marks=pytest.mark.long,
             id="closes-all-files-and-stays",
         ),
         pytest.param(
             "scribbles",
-            "it used its process's own socket",
+            "it used an internal socket",
             marks=pytest.mark.long,
             id="writes-to-all-files",
         ),
-        pytest.param("leaks", "it wanted more memory than the 4 GiB", id="leaks"),
+        pytest.param("leaks", "it needed more memory than its process's limit of 4 GiB", id="leaks"),
     ],
 )
 def test_only_the_sample_that_is_to_blame_goes_unrewarded(start: Start, function: str, said: str) -> None:
@@ -112,19 +112,19 @@ def test_an_expression_that_takes_for_ever_is_ended(start: Start) -> None:
     backtracks = reward("form", regularExpression={"pattern": "(a+)+$"}, timeoutSeconds=1)
     found = rewards(start(backtracks), samples("a", "a" * 60 + "b", "aa", "b"))
     assert found[0] == 1.0 and found[2:] == [1.0, 0.0]
-    assert found[1] == "reward form: answer 0 to prompt 1 at step 1: it gave no answer within 1 s"
+    assert found[1] == "reward form: answer 0 to prompt 1 at step 1: it returned nothing within 1 s"
 
 
 def test_mathematics_that_take_for_ever_are_ended(start: Start) -> None:
     batch = samples("it is $\\frac{10}{2}$", "$9^{9^{9^9}}$", "4", answer="5")
     found = rewards(start(reward("equal", mathVerify={}, timeoutSeconds=3)), batch)
-    assert found == [1.0, "reward equal: answer 0 to prompt 1 at step 1: it gave no answer within 3 s", 0.0]
+    assert found == [1.0, "reward equal: answer 0 to prompt 1 at step 1: it returned nothing within 3 s", 0.0]
 
 
 def test_a_function_that_sleeps_is_ended_and_started_again(start: Start, tmp_path: Path) -> None:
     functions = start(own("sleeps", timeoutSeconds=1))
     found = rewards(functions, samples("a", "bad", folder=str(tmp_path)))
-    assert found[0] == 1.0 and "prompt 1 at step 1: it gave no answer within 1 s" in str(found[1])
+    assert found[0] == 1.0 and "prompt 1 at step 1: it returned nothing within 1 s" in str(found[1])
     assert ends(int((tmp_path / "asleep").read_text()))
     assert rewards(functions, samples("a", "b", step=2, folder=str(tmp_path))) == [1.0, 1.0]
 
@@ -181,7 +181,7 @@ def test_a_reward_that_all_is_known_of_is_not_asked(start: Start) -> None:
 
 def test_too_few_numbers_reward_nobody(start: Start) -> None:
     found = rewards(start(own("too_few")), samples("a", "b"))
-    assert all("it answered 1 numbers for 2 samples" in str(reason) for reason in found)
+    assert all("it returned 1 numbers for 2 samples" in str(reason) for reason in found)
 
 
 def test_what_it_prints_is_logged_in_bounds(start: Start, caplog: pytest.LogCaptureFixture) -> None:
@@ -190,11 +190,11 @@ def test_what_it_prints_is_logged_in_bounds(start: Start, caplog: pytest.LogCapt
     assert rewards(functions, samples("a")) == [1.0]
     functions.close()
     deadline = time.monotonic() + 60
-    while "left out" not in caplog.text and time.monotonic() < deadline:
+    while "is dropped" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.01)
     printed = [record.getMessage() for record in caplog.records if "prints: " in record.getMessage()]
     assert printed[0].startswith("reward prints prints: line 0 xxx")
-    assert len(printed) == 1001 and printed[-1].endswith("… what it prints from here on is left out")
+    assert len(printed) == 1001 and printed[-1].endswith("… further output is dropped")
 
 
 def test_a_child_answers_for_nobody_and_outlives_nobody(start: Start, tmp_path: Path) -> None:
@@ -248,13 +248,13 @@ def test_secrets_are_taken_out_of_the_environment_and_given_to_whom_they_are_nam
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        pytest.param("nowhere:score", "there is no module nowhere; put it into the image", id="no-module"),
+        pytest.param("nowhere:score", "no module nowhere; add it to the image", id="no-module"),
         pytest.param("wrong:absent", "module 'wrong' has no attribute 'absent'", id="no-function"),
-        pytest.param("wrong:number", "is int, no function", id="no-function-but-a-number"),
+        pytest.param("wrong:number", "is int, not a function", id="no-function-but-a-number"),
         pytest.param(
             "wrong:wants",
-            "wants difficulty, which neither a rollout gives (prompts, completions, prompt_ids, "
-            "completion_ids, texts, ends) nor is a column of the prompts (answer, folder)",
+            "requires difficulty, which is neither passed by a rollout (prompts, completions, prompt_ids, "
+            "completion_ids, texts, ends) nor a column of the prompts (answer, folder)",
             id="another-column",
         ),
         pytest.param("raises_at_import:score", "importing it raised RuntimeError: no licence", id="raises"),

@@ -51,7 +51,7 @@ def test_the_functions_of_the_page_reward(functions: list[RewardFunction], tmp_p
     assert found[0] == {"right": 1.0, "tags": 1.0, "tidy": 1.0, "long": 0.5}
     assert found[1] == {"right": 0.0, "tags": 0.0, "tidy": 0.9, "long": pytest.approx(15 / 52)}
     assert sums[:2] == [1.7, 0.45]
-    assert sums[2] == Unrewarded("reward tidy: answer 0 to prompt 2 at step 1: it answered None")
+    assert sums[2] == Unrewarded("reward tidy: answer 0 to prompt 2 at step 1: it returned None")
 
 
 def test_fields_of_the_page_are_those_of_the_spec() -> None:

@@ -211,5 +211,5 @@ def test_one_that_cannot_end_its_turn_is_left_out(
     places = [
         place for place in range(3) if len(writing.prompts.at(place).tokens) + room == writing.context_length
     ]
-    with pytest.raises(UserMistake, match=f"no answer remains .*: {GROUP * len(places)} {UNCLOSED}"):
+    with pytest.raises(UserMistake, match=f"no answer is left .*: {GROUP * len(places)} {UNCLOSED}"):
         writing.write([range(place, place + 1) for place in places])

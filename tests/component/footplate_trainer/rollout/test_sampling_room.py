@@ -74,7 +74,7 @@ def test_the_rank_that_has_least_left_decides_and_no_token_is_another_one(config
         pytest.param(
             3, UserMistake, "can have at most", "lower rollout.maxTokens", id="the-device-is-too-small"
         ),
-        pytest.param(4, TransientOutOfMemory, "has", "others have taken it", id="somebody-else-has-it"),
+        pytest.param(4, TransientOutOfMemory, "has", "others use it", id="somebody-else-has-it"),
     ],
 )
 def test_all_ranks_refuse_where_one_has_no_room_for_an_answer(

@@ -49,7 +49,7 @@ def test_what_is_a_number(value: Any, number: float) -> None:
         pytest.param("0.5", "str '0.5'", id="text"),
         pytest.param(1j, "complex 1j", id="complex"),
         pytest.param([0.5], "list [0.5]", id="list"),
-        pytest.param(np.zeros(2), "cannot be read", id="array-of-two"),
+        pytest.param(np.zeros(2), "cannot read its return value", id="array-of-two"),
         pytest.param(_Unreadable(), "on another device", id="raises"),
         pytest.param("x" * 10_000, "…", id="long"),
     ],
@@ -65,14 +65,14 @@ def test_what_is_none(value: Any, said: str) -> None:
         pytest.param([1, 0.5], [1.0, 0.5], id="list"),
         pytest.param((True, False), [1.0, 0.0], id="tuple"),
         pytest.param(np.array([1.5, 2.5], dtype=np.float32), [1.5, 2.5], id="array"),
-        pytest.param([1.0, None], [1.0, "it answered None"], id="one-without"),
-        pytest.param([1.0], ["it answered 1 numbers for 2 samples"] * 2, id="too-few"),
-        pytest.param([1.0] * 3, ["it answered 3 numbers for 2 samples"] * 2, id="too-many"),
-        pytest.param(None, ["its answer is NoneType None, not a list of numbers"] * 2, id="nothing"),
-        pytest.param(0.5, ["its answer is float 0.5, not a list of numbers"] * 2, id="a-number"),
-        pytest.param("ab", ["its answer is str 'ab', not a list of numbers"] * 2, id="text"),
+        pytest.param([1.0, None], [1.0, "it returned None"], id="one-without"),
+        pytest.param([1.0], ["it returned 1 numbers for 2 samples"] * 2, id="too-few"),
+        pytest.param([1.0] * 3, ["it returned 3 numbers for 2 samples"] * 2, id="too-many"),
+        pytest.param(None, ["it returned NoneType None, not a list of numbers"] * 2, id="nothing"),
+        pytest.param(0.5, ["it returned float 0.5, not a list of numbers"] * 2, id="a-number"),
+        pytest.param("ab", ["it returned str 'ab', not a list of numbers"] * 2, id="text"),
         pytest.param(
-            np.float64(1), ["its answer is float64 np.float64(1.0), not a list of numbers"] * 2, id="scalar"
+            np.float64(1), ["it returned float64 np.float64(1.0), not a list of numbers"] * 2, id="scalar"
         ),
     ],
 )

@@ -109,7 +109,7 @@ def test_a_regular_expression(pattern: str, full_match: bool, answer: str, rewar
 
 
 def test_what_is_no_regular_expression_is_refused() -> None:
-    with pytest.raises(UserMistake, match=re.escape("field (a is no regular expression: missing ), ")):
+    with pytest.raises(UserMistake, match=re.escape("field (a is not a regular expression: missing ), ")):
         regular_expression_scorer({"pattern": "(a", "fullMatch": False, "field": "field"})
 
 
@@ -150,12 +150,12 @@ def test_a_json_schema(schema: str, answer: str, reward: float) -> None:
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        pytest.param("{", "the schema is no JSON", id="no-json"),
-        pytest.param("[]", "a schema is an object, true or false, not []", id="a-list"),
-        pytest.param('{"type": "text"}', "this is no JSON schema, at type: 'text'", id="no-schema"),
+        pytest.param("{", "the schema is not valid JSON", id="no-json"),
+        pytest.param("[]", "a schema must be an object, true or false, not []", id="a-list"),
+        pytest.param('{"type": "text"}', "not a JSON schema, at type: 'text'", id="no-schema"),
         pytest.param(
             '{"items": {"$ref": "https://a.test/x.json"}}',
-            "$ref https://a.test/x.json is not in the schema, and nothing is fetched; put it under $defs",
+            "$ref https://a.test/x.json is not in the schema, and is not fetched; add it under $defs",
             id="of-elsewhere",
         ),
         pytest.param('{"$ref": "file:///etc/passwd"}', "file:///etc/passwd is not in the", id="a-file"),
@@ -178,8 +178,12 @@ def test_what_is_no_json_schema_is_refused(schema: str, said: str) -> None:
         pytest.param("it is 71", "72", 0.0, id="another"),
         pytest.param("no idea", "$72$", 0.0, id="none"),
         pytest.param("$\\{2,1\\}$", "\\{1,2\\}", 1.0, id="a-set"),
-        pytest.param("5", "", "the reference answer '' has no mathematics in it", id="an-empty-reference"),
-        pytest.param("5", None, "the reference answer None has no mathematics in it", id="no-reference"),
+        pytest.param(
+            "5", "", "the reference answer '' has no mathematical expression", id="an-empty-reference"
+        ),
+        pytest.param(
+            "5", None, "the reference answer None has no mathematical expression", id="no-reference"
+        ),
     ],
 )
 def test_math_verify(answer: str, reference: Any, reward: float | str) -> None:

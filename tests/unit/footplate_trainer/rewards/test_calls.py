@@ -115,8 +115,8 @@ def test_what_always_stands_still_is_given_up_soon() -> None:
 def test_what_stands_still_three_times_is_not_asked_again() -> None:
     calls, found = play(["a", *["bad"] * 5, "b"], 1, on_bad(CallFailureKind.TIMEOUT))
     assert calls == [["a"], *[["bad"]] * TIMEOUTS_IN_A_ROW]
-    assert "it was not asked, after 3 calls in a row without an answer: it failed" in str(found[6])
-    assert "not asked" not in str(found[3])
+    assert "not called, after 3 failed calls in a row: it failed" in str(found[6])
+    assert "not called" not in str(found[3])
 
 
 def test_an_answer_between_makes_up_for_those_without() -> None:

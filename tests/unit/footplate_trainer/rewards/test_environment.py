@@ -43,8 +43,8 @@ def test_a_missing_secret_is_named_and_no_other_is_told() -> None:
     with pytest.raises(UserMistake) as refused:
         pop_secrets([PLAIN, OTHER], {"KEY": "hidden"})
     assert str(refused.value) == (
-        "reward.functions[1].function.secrets: there is no variable TOKEN; "
-        "give it in trainer.env with valueFrom.secretKeyRef"
+        "reward.functions[1].function.secrets: variable TOKEN is missing; set it in trainer.env with "
+        "valueFrom.secretKeyRef"
     )
 
 

@@ -94,9 +94,11 @@ def test_an_object_may_be_called() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        pytest.param("by_place", "takes texts by place only; remove the / behind it", id="by-place"),
-        pytest.param("takes_two", "wants answer, which neither a rollout gives", id="no-such-column"),
-        pytest.param("given", "is dict, no function", id="no-function"),
+        pytest.param("by_place", "takes texts as positional-only; remove the / after it", id="by-place"),
+        pytest.param(
+            "takes_two", "requires answer, which is neither passed by a rollout", id="no-such-column"
+        ),
+        pytest.param("given", "is dict, not a function", id="no-function"),
     ],
 )
 def test_what_cannot_be_called_is_refused(name: str, said: str) -> None:
@@ -110,8 +112,8 @@ def test_what_cannot_be_called_is_refused(name: str, said: str) -> None:
     [
         pytest.param(
             reward("n", number={}),
-            "reward.functions[1].column answer: the prompts have no such column but level, solution; "
-            "name the one that holds the reference answer",
+            "reward.functions[1].column answer: not a column of the prompts, which have level, solution; set "
+            "the column of the reference answer",
             id="number",
         ),
         pytest.param(reward("m", mathVerify={}, column="x"), "reward.functions[1].column x: ", id="math"),

@@ -8,7 +8,7 @@ from footplate_trainer.rewards.messages import LARGEST, MessageReader, NotAMessa
 from footplate_trainer.rewards.process import OutputLines
 from footplate_trainer.rewards.redaction import Redactor
 
-LEFT_OUT = "… what it prints from here on is left out"
+LEFT_OUT = "… further output is dropped"
 
 
 @pytest.mark.parametrize(

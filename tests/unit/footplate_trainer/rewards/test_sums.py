@@ -18,7 +18,7 @@ from footplate_trainer.rewards.sums import (
     weighted_sum,
 )
 
-MISSING = Unrewarded("reward style: answer 0 to prompt 1 at step 2: it answered NaN")
+MISSING = Unrewarded("reward style: answer 0 to prompt 1 at step 2: it returned NaN")
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,7 @@ def test_the_largest_reward_is_named_by_its_size_and_its_answer() -> None:
         SampleKey(4, 7, 2): {"short": 1.0, "model": math.inf},
     }
     told = "in the rollout of step 4 is -3e+11, of short for answer 1 to prompt 7"
-    assert (
-        describe_largest(rewards, {"short": 1.0, "model": 1.0})
-        == f"the largest part of a sum of rewards {told}"
-    )
+    assert describe_largest(rewards, {"short": 1.0, "model": 1.0}) == f"the largest weighted reward {told}"
     assert describe_largest({SampleKey(4, 7, 0): {"short": "it slept"}}, {"short": 1.0}) == ""
 
 
@@ -114,7 +111,7 @@ def test_means_leave_out_who_has_none() -> None:
 
 
 def test_reasons_name_samples_in_their_order() -> None:
-    named = "reward style: answer 0 to prompt 2 at step 1: it answered NaN"
+    named = "reward style: answer 0 to prompt 2 at step 1: it returned NaN"
     sums: dict[SampleKey, Outcome] = {
         SampleKey(1, 2, 0): Unrewarded(named),
         SampleKey(1, 1, 1): 0.5,

@@ -83,6 +83,6 @@ def test_each_prompt_is_asked_once(
 
 def test_more_rollouts_than_prompts_are_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"training\.steps 4 asks for more rollouts than the prompts fill: 10, .* fill 3"
+        ValueError, match=r"training\.steps 4 needs more rollouts than the prompts fill: 10, .* fill 3"
     ):
         split_into_rollouts(10, 4, 4)

@@ -28,7 +28,7 @@ def test_only_the_manifest_of_this_run_says_that_it_is_done(kind: str, tmp_path:
     own = packed.model_copy(update={"generated": record})
     put(uri, tmp_path, manifest_json=own.model_dump_json(by_alias=True).encode())
     assert find_written_dataset(uri, "u1") == own
-    with pytest.raises(UserMistake, match="holds a data set already; name a folder that does not exist"):
+    with pytest.raises(UserMistake, match="already has a data set; use a folder that does not exist"):
         find_written_dataset(uri, "u2")
 
 
@@ -36,7 +36,7 @@ def test_only_the_manifest_of_this_run_says_that_it_is_done(kind: str, tmp_path:
 def test_a_manifest_that_cannot_be_read_is_somebody_elses(manifest: bytes, tmp_path: Path) -> None:
     uri = f"memory://{tmp_path.name}"
     put(uri, tmp_path, manifest_json=manifest)
-    with pytest.raises(UserMistake, match="holds a data set already"):
+    with pytest.raises(UserMistake, match="already has a data set"):
         find_written_dataset(uri, "u1")
 
 
@@ -45,5 +45,5 @@ def test_what_an_attempt_left_elsewhere_is_written_over(tmp_path: Path) -> None:
     put(uri, tmp_path, tokenizer_json=b"{}")
     assert find_written_dataset(uri, "u1") is None
     put(uri, tmp_path, notes_txt=b"mine")
-    with pytest.raises(UserMistake, match="is not empty; name a folder that does not exist"):
+    with pytest.raises(UserMistake, match="is not empty; use a folder that does not exist"):
         find_written_dataset(uri, "u1")

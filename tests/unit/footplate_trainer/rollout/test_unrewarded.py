@@ -21,7 +21,7 @@ def raised(name: str, place: int, sibling: int) -> str:
 
 
 def rollout(said: Said, asked: int = 3, weights: Mapping[str, float] = WEIGHTS) -> UnrewardedAnswers:
-    """Of `asked` groups of two, of which 11 and 12 are trained on; what is not `said` is a number."""
+    """Of `asked` groups of two, 11 and 12 of them trained on; what is not `said` is a number."""
     rewards: dict[SampleKey, dict[str, float | str]] = {
         SampleKey(4, place, sibling): {**dict.fromkeys(weights, 1.0), **said.get((place, sibling), {})}
         for place in range(10, 10 + asked + 1)
@@ -39,30 +39,29 @@ def rollout(said: Said, asked: int = 3, weights: Mapping[str, float] = WEIGHTS) 
         pytest.param(
             {(11, 1): {"right": raised("right", 11, 1)}},
             1 / 6,
-            "1 of 6 answers count nowhere; there is no reward of right for 1, as reward right: answer 1 to "
-            "prompt 11 at step 4: it raised KeyError: 'unit'",
+            "1 of 6 answers do not count; no reward of right for 1, as reward right: answer 1 to prompt 11 "
+            "at step 4: it raised KeyError: 'unit'",
             id="one",
         ),
         pytest.param(
             {(10, sibling): {"right": raised("right", 10, sibling)} for sibling in (0, 1)},
             2 / 6,
-            "2 of 6 answers count nowhere; there is no reward of right for 2, as reward right: answer 0 to "
-            "prompt 10 at step 4: it raised KeyError: 'unit'",
+            "2 of 6 answers do not count; no reward of right for 2, as reward right: answer 0 to prompt 10 "
+            "at step 4: it raised KeyError: 'unit'",
             id="of-a-group-that-another-replaced",
         ),
         pytest.param(
             {(12, 0): {"tidy": raised("tidy", 12, 0)}},
             0.0,
-            "0 of 6 answers count nowhere; there is no reward of tidy for 1, as reward tidy: answer 0 to "
-            "prompt 12 at step 4: it raised KeyError: 'unit'",
+            "0 of 6 answers do not count; no reward of tidy for 1, as reward tidy: answer 0 to prompt 12 at "
+            "step 4: it raised KeyError: 'unit'",
             id="one-without-weight",
         ),
         pytest.param(
             {(12, 0): {"right": 1e13, "tidy": "reward tidy: None"}},
             1 / 6,
-            "1 of 6 answers count nowhere; there is no reward of tidy for 1, as reward tidy: None; their sum "
-            "for 1, as answer 0 to prompt 12 at step 4: the weighted sum of its rewards is 1e+13, beyond "
-            "±1e+12",
+            "1 of 6 answers do not count; no reward of tidy for 1, as reward tidy: None; their sum for 1, as "
+            "answer 0 to prompt 12 at step 4: the weighted sum of its rewards is 1e+13, beyond ±1e+12",
             id="no-sum",
         ),
         pytest.param({(13, 0): {"right": "none"}}, 0.0, "", id="an-answer-that-was-not-asked"),

@@ -22,14 +22,14 @@ def told(*rows: dict[str, float], target: float | None = 0.1, watched: frozenset
         ),
         pytest.param(
             [{"policy/entropy": 4.0}, {"policy/entropy": 2.0}, {"policy/entropy": 1.9}],
-            [[], [], ["step 5: policy/entropy is 1.9, less than half of the 4 after this start"]],
+            [[], [], ["step 5: policy/entropy is 1.9, less than half of the 4 at this start"]],
             id="entropy",
         ),
         pytest.param(
             [{"groups/degenerate": 0.9}, {"groups/degenerate": 1.0}],
             [
                 [],
-                ["step 3: groups/degenerate is 1: in no group do rewards differ, so nothing is learnt"],
+                ["step 3: groups/degenerate is 1: rewards differ in no group, so the policy learns nothing"],
             ],
             id="degenerate",
         ),

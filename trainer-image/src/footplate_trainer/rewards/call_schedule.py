@@ -117,7 +117,7 @@ class CallSchedule:
         given_up = self._given_up(self._asked, what)
         if failures >= FAILURES_IN_A_ROW or timeouts >= TIMEOUTS_IN_A_ROW:
             times = timeouts if timeouts >= TIMEOUTS_IN_A_ROW else failures
-            never = f"it was not asked, after {times} answers in a row to this prompt: {what}"
+            never = f"not called, after {times} failed answers in a row to this prompt: {what}"
             return [*given_up, *self._given_up(siblings, never)]
         if siblings:
             self._postponed[prompt] = siblings
@@ -129,7 +129,7 @@ class CallSchedule:
         self._waiting.clear()
         self._postponed.clear()
         times = self._timeouts if self._timeouts >= self._most_timeouts else self._failures
-        never = f"it was not asked, after {times} calls in a row without an answer: {what}"
+        never = f"not called, after {times} failed calls in a row: {what}"
         return [*self._given_up(self._asked, what), *self._given_up(rest, never)]
 
     def _take_siblings(self, prompt: int) -> list[RolloutSample]:

@@ -28,14 +28,14 @@ def check_functions(functions: Sequence[RewardFunction], columns: Collection[str
         compared = function.number is not None or function.math_verify is not None
         if compared and function.column not in columns:
             raise UserMistake(
-                f"{field_path(index)}.column {function.column}: the prompts have no such column but "
-                f"{', '.join(sorted(columns)) or 'none'}; name the one that holds the reference answer"
+                f"{field_path(index)}.column {function.column}: not a column of the prompts, which have "
+                f"{', '.join(sorted(columns)) or 'none'}; set the column of the reference answer"
             )
         wanted = None if function.length is None else function.length.tokens
         if wanted is not None and wanted >= max_tokens:
             raise UserMistake(
                 f"{field_path(index)}.length.tokens {wanted} is not below rollout.maxTokens {max_tokens}, so "
-                "no answer could be longer; lower it or leave it out"
+                "no answer could be longer; lower it or remove it"
             )
 
 
@@ -88,7 +88,7 @@ def pop_secrets(functions: Sequence[RewardFunction], environment: MutableMapping
                 found[name] = environment.pop(place)
             if name not in found:
                 raise UserMistake(
-                    f"reward.functions[{index}].function.secrets: there is no variable {name}; "
-                    "give it in trainer.env with valueFrom.secretKeyRef"
+                    f"reward.functions[{index}].function.secrets: variable {name} is missing; set it in "
+                    "trainer.env with valueFrom.secretKeyRef"
                 )
     return found

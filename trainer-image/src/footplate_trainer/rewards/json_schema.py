@@ -45,15 +45,15 @@ def _validator(text: str) -> Validator:
     try:
         schema = _read(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"the schema is no JSON: {error}") from error
+        raise ValueError(f"the schema is not valid JSON: {error}") from error
     if not isinstance(schema, dict | bool):
-        raise ValueError(f"a schema is an object, true or false, not {text[:60]}")
+        raise ValueError(f"a schema must be an object, true or false, not {text[:60]}")
     kind = validator_for(schema, default=Draft202012Validator)
     try:
         kind.check_schema(schema)
     except SchemaError as error:
-        where = "/".join(map(str, error.absolute_path)) or "its beginning"
-        raise ValueError(f"this is no JSON schema, at {where}: {error.message}") from error
+        where = "/".join(map(str, error.absolute_path)) or "its top level"
+        raise ValueError(f"not a JSON schema, at {where}: {error.message}") from error
     registry: SchemaRegistry = SPECIFICATIONS
     resource: Resource[Schema] = Resource.from_contents(schema, default_specification=DRAFT202012)
     _resolve_all(registry, resource)
@@ -74,7 +74,7 @@ def _resolve_all(registry: Registry[Schema], root: Resource[Schema]) -> None:
                 resolver.lookup(reference)
             except Unresolvable as error:
                 raise ValueError(
-                    f"{name} {reference} is not in the schema, and nothing is fetched; put it under $defs"
+                    f"{name} {reference} is not in the schema, and is not fetched; add it under $defs"
                 ) from error
         waiting += [(part, resolver.in_subresource(part)) for part in resource.subresources()]
 
@@ -91,6 +91,6 @@ def _read(text: str) -> Any:
     """Parse JSON by its standard, so without NaN and Infinity."""
 
     def refuse(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not valid JSON")
 
     return json.loads(text, parse_constant=refuse)

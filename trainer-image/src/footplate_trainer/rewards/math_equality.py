@@ -33,7 +33,7 @@ def build_scorer(set_up: Mapping[str, Any]) -> Scorer:
 def _equal(reference: object, answer: str) -> float | NoReward:
     gold = _gold(reference)
     if not gold:
-        return NoReward(f"the reference answer {truncate(repr(reference))} has no mathematics in it")
+        return NoReward(f"the reference answer {truncate(repr(reference))} has no mathematical expression")
     return float(verify(gold, parse(answer, parsing_timeout=None), timeout_seconds=None))
 
 

@@ -113,9 +113,7 @@ class FunctionProcess:
             try:
                 self.start()
             except UserMistake as mistake:
-                raise CallFailed(
-                    CallFailureKind.ENDED, f"it could not be started again: {mistake}"
-                ) from mistake
+                raise CallFailed(CallFailureKind.ENDED, f"cannot restart it: {mistake}") from mistake
         kind, content = self._exchange(request, seconds)
         if kind == "exhausted":  # whatever it holds stays held
             self.end()
@@ -155,7 +153,7 @@ class FunctionProcess:
                 ready = dict(poll.poll(max(deadline - time.monotonic(), 0) * 1000))
                 if not ready:
                     self.end()
-                    raise CallFailed(CallFailureKind.TIMEOUT, f"it gave no answer within {seconds:g} s")
+                    raise CallFailed(CallFailureKind.TIMEOUT, f"it returned nothing within {seconds:g} s")
                 if ready.get(ours.fileno(), 0) & select.POLLOUT:
                     with suppress(BlockingIOError, ConnectionError):  # its end is seen below
                         unsent = unsent[ours.send(unsent) :]
@@ -175,13 +173,13 @@ class FunctionProcess:
         except (ConnectionError, messages.NotAMessage, TypeError, ValueError) as error:
             self.end()
             said = self._hidden.redact_text(str(error))
-            raise CallFailed(CallFailureKind.ENDED, f"it used its process's own socket: {said}") from error
+            raise CallFailed(CallFailureKind.ENDED, f"it used an internal socket: {said}") from error
         assert self._process is not None
         try:  # what closes a socket is the end of a process, or somebody who closes all files
             self._process.wait(_LEAVING_SECONDS)
         except subprocess.TimeoutExpired:
             self.end()
-            raise CallFailed(CallFailureKind.ENDED, "it closed its process's own socket") from None
+            raise CallFailed(CallFailureKind.ENDED, "it closed an internal socket") from None
         raise CallFailed(CallFailureKind.ENDED, _how(self.end()))
 
 
@@ -224,7 +222,7 @@ class OutputLines:
         texts = [self._text(line) for line in lines if line.strip()]
         told = texts[: self._left]
         if self._left and len(texts) >= self._left:
-            told.append("… what it prints from here on is left out")
+            told.append("… further output is dropped")
         self._left -= min(len(texts), self._left)
         return told
 

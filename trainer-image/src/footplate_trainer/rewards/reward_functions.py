@@ -206,7 +206,7 @@ class _Asker:
             return calls.record_failure(failed.failure, str(failed))
         if not isinstance(numbers, list) or len(numbers) != len(batch):
             return calls.record_failure(
-                CallFailureKind.RAISED, f"its process gave no list of {len(batch)} numbers"
+                CallFailureKind.RAISED, f"its process did not return a list of {len(batch)} numbers"
             )
         return list(zip(batch, calls.record_answer(numbers), strict=True))
 
@@ -215,7 +215,7 @@ def _computed(function: RewardFunction, sample: RolloutSample, max_tokens: int) 
     """Compute a reward that takes no time and runs no user code."""
     if function.length is not None:
         return length_reward(len(sample.tokens), function.length.tokens, max_tokens)
-    assert function.number is not None, "worker_setup knows no other"
+    assert function.number is not None, "worker_setup supports no other"
     number = number_match.reward(
         sample.answer, sample.columns.get(function.column), function.number.delimiter
     )

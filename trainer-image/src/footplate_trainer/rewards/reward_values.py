@@ -36,11 +36,11 @@ def parse_rewards(answer: object, samples: int) -> list[float | str]:
     try:
         values = _read(_as_list, answer)
     except _Unreadable as error:
-        return [f"its answer cannot be read as a list: {error}"] * samples
+        return [f"cannot read its return value as a list: {error}"] * samples
     if values is None:
-        return [f"its answer is {_kind(answer)}, not a list of numbers"] * samples
+        return [f"it returned {_kind(answer)}, not a list of numbers"] * samples
     if len(values) != samples:
-        return [f"it answered {len(values)} numbers for {samples} samples"] * samples
+        return [f"it returned {len(values)} numbers for {samples} samples"] * samples
     return [parse_reward(value) for value in values]
 
 
@@ -49,7 +49,7 @@ def parse_reward(value: Any) -> float | str:
     try:
         return _read(_parse, value)
     except _Unreadable as error:
-        return f"its answer cannot be read as a number: {error}"
+        return f"cannot read its return value as a number: {error}"
 
 
 class _Unreadable(Exception):
@@ -66,19 +66,19 @@ def _read(function: Callable[[Any], Value], value: object) -> Value:
 def _parse(value: Any) -> float | str:
     value = _as_scalar(value)
     if value is None:
-        return "it answered None"
+        return "it returned None"
     if isinstance(value, NoReward):
         return value.reason
     if not isinstance(value, bool | int | float):
-        return f"it answered {_kind(value)}, not a number"
+        return f"it returned {_kind(value)}, not a number"
     try:
         number = float(value)
     except OverflowError:
-        return f"it answered a number beyond ±{LARGEST:g}"
+        return f"it returned a number beyond ±{LARGEST:g}"
     if math.isnan(number):
-        return "it answered NaN"
+        return "it returned NaN"
     if abs(number) > LARGEST:
-        return f"it answered {number:g}, beyond ±{LARGEST:g}"
+        return f"it returned {number:g}, beyond ±{LARGEST:g}"
     return number
 
 

@@ -78,20 +78,20 @@ async def _awaited(answer: Any) -> object:
 def _taken(function: Any, said: str, names: Collection[str]) -> list[str]:
     """Return the `names` that `function` accepts; UserMistake if it requires others."""
     if not callable(function):
-        raise UserMistake(f"{said} is {type(function).__name__}, no function")
+        raise UserMistake(f"{said} is {type(function).__name__}, not a function")
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError) as error:
-        raise UserMistake(f"{said}: nobody can say what it is called with: {error}") from error
+        raise UserMistake(f"{said}: cannot determine its parameters: {error}") from error
     for parameter in parameters:
         named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         required = parameter.default is parameter.empty
         if parameter.kind is parameter.POSITIONAL_ONLY and required:
-            raise UserMistake(f"{said} takes {parameter.name} by place only; remove the / behind it")
+            raise UserMistake(f"{said} takes {parameter.name} as positional-only; remove the / after it")
         if named and required and parameter.name not in names:
             raise UserMistake(
-                f"{said} wants {parameter.name}, which neither a rollout gives ({', '.join(GIVEN)}) nor is a"
-                f" column of the prompts ({_listed(names)})"
+                f"{said} requires {parameter.name}, which is neither passed by a rollout "
+                f"({', '.join(GIVEN)}) nor a column of the prompts ({_listed(names)})"
             )
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return list(dict.fromkeys(names))
@@ -103,7 +103,7 @@ def _taken(function: Any, said: str, names: Collection[str]) -> list[str]:
 
 def _listed(names: Collection[str]) -> str:
     columns = [name for name in names if name not in GIVEN]
-    return ", ".join(columns) or "which have none"
+    return ", ".join(columns) or "they have none"
 
 
 def _values(name: str, samples: Sequence[SampleJson]) -> list[Any]:
@@ -138,7 +138,7 @@ def regular_expression_scorer(set_up: Mapping[str, Any]) -> Scorer:
         pattern = re.compile(set_up["pattern"])
     except (re.error, RecursionError, OverflowError) as error:
         raise UserMistake(
-            f"{set_up['field']} {set_up['pattern']} is no regular expression: {error}"
+            f"{set_up['field']} {set_up['pattern']} is not a regular expression: {error}"
         ) from error
     find = pattern.fullmatch if set_up["fullMatch"] else pattern.search
 

@@ -74,8 +74,8 @@ def describe_largest(
         return ""
     _, key, name, value = max(numbers)
     return (
-        f"the largest part of a sum of rewards in the rollout of step {key.step} is {value:g}, of {name} for"
-        f" answer {key.sibling} to prompt {key.prompt}"
+        f"the largest weighted reward in the rollout of step {key.step} is {value:g}, of {name} for answer "
+        f"{key.sibling} to prompt {key.prompt}"
     )
 
 

@@ -63,7 +63,7 @@ def _score(scorer: Scorer, samples: Sequence[Mapping[str, Any]]) -> tuple[str, o
         if isinstance(error, OSError) and error.errno != errno.ENOMEM:
             return "raised", f"it raised {_told(error)}"
         gibibytes = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 30
-        return "exhausted", f"it wanted more memory than the {gibibytes} GiB that its process may have"
+        return "exhausted", f"it needed more memory than its process's limit of {gibibytes} GiB"
     except BaseException as error:  # noqa: BLE001 - somebody else's function, which may exit, too
         return "raised", f"it raised {_told(error)}"
 

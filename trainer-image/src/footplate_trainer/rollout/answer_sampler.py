@@ -142,7 +142,7 @@ class EngineSampler:
             ):
                 raise UserMistake(mistake)
             if short := memory_shortage(shape, topology, self._number_bytes, free, needed):
-                raise TransientOutOfMemory(f"{short}; it could have {possible:,}, but others have taken it")
+                raise TransientOutOfMemory(f"{short}; it could have {possible:,}, but others use it")
             most = available_blocks(shape, topology, self._number_bytes, free, self._world.device.type)
         return (
             EngineLimits(cache_blocks(len(requests), longest, self._cache_tokens, most)) if requests else None

@@ -214,14 +214,14 @@ class RolloutBatches:
         try:
             journal.delete_obsolete_journals(self._store.folder, self._store.steps(), self._settings.updates)
         except OSError as error:
-            _log.warning("journals of rollouts that are over cannot be removed: %s", error)
+            _log.warning("cannot remove journals of completed rollouts: %s", error)
 
     def _warn_of_gaps(self, gathered: CollectedRollout, step: int) -> None:
         missing = gathered.drawn
         if missing and self._world.rank == 0:
             _log.warning(
-                "step %d: %d answers of the rollout of step %d are in no journal now, and were drawn again"
-                " with weights that have been trained since",
+                "step %d: %d answers of the rollout of step %d are missing from the journal, and were "
+                "generated again with newer weights",
                 step + 1,
                 missing,
                 gathered.step,

@@ -186,8 +186,8 @@ class RolloutCollector:
         if missing and not stopped:
             some = f"{missing[0]} and {len(missing) - 1} more" if len(missing) > 1 else f"{missing[0]}"
             raise TrainerError(
-                f"{some} should have been {what}, and nobody asked to stop; what was is in the journal, and "
-                "the next start goes on with it"
+                f"{some} should have been {what}, and no stop was requested; the journal has all others, and "
+                "the next start continues from it"
             )
         return not missing
 

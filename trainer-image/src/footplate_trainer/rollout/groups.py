@@ -72,7 +72,7 @@ def split_into_rollouts(prompts: int, groups: int, steps: int) -> Sequence[range
     most = most_rollouts(prompts, groups)
     if steps > most:
         raise ValueError(
-            f"training.steps {steps} asks for more rollouts than the prompts fill: {prompts}, with {groups}"
-            f" in each, fill {most}; give at most {most}"
+            f"training.steps {steps} needs more rollouts than the prompts fill: {prompts}, with {groups} in "
+            f"each, fill {most}; set at most {most}"
         )
     return [range(first, min(first + groups, prompts)) for first in range(0, steps * groups, groups)]

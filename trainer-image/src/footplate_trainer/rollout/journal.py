@@ -232,7 +232,7 @@ def read_rollout(folder: Folder, step: int, key: JournalKey) -> RolloutState:
         for file in list_journal_files(folder, step):
             found, whole = journal_records.decode_records(folder.read(file.name), key)
             if not whole:
-                _log.info("%s is torn, or of another rollout: %d of its records count", file.name, len(found))
+                _log.info("%s is torn, or of another rollout: %d valid records", file.name, len(found))
             files[file.generation] += found
     return merge_records(files)
 

@@ -78,7 +78,7 @@ def find_written_dataset(uri: str, uid: str) -> ShardManifest | None:
                     raise
                 return found
         except ValueError as error:
-            raise UserMistake(f"{_FIELD} {uri}: {error}; name a folder that does not exist yet") from error
+            raise UserMistake(f"{_FIELD} {uri}: {error}; use a folder that does not exist yet") from error
     return None
 
 
@@ -88,7 +88,7 @@ def _of_run(uri: str, uid: str) -> ShardManifest | None:
         return None
     found = _manifest(open_storage(uri).read(MANIFEST_FILE))
     if found is None or found.generated is None or found.generated.uid != uid:
-        raise ValueError("holds a data set already")
+        raise ValueError("already has a data set")
     return found
 
 
@@ -185,7 +185,7 @@ class AnswerOutput:
         writer.flush()
         if not writer.shards:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items()))
-            raise ValueError(f"no answer remains for {self.output.uri}: {reasons}")
+            raise ValueError(f"no answer is left for {self.output.uri}: {reasons}")
         manifest = ShardManifest(
             format=RecordKind.CHAT,
             dtype=writer.token_type,

@@ -39,7 +39,7 @@ class RewardNormalizer:
         `known` includes all answers that were trained on, also those of the score's own rollout.
         """
         if self.how is RewardNormalization.HELD_OUT:
-            assert self.held_out is not None, "whoever opened the reward model has looked"
+            assert self.held_out is not None, "checked when the reward model was opened"
             return (score - self.held_out.mean) / self.held_out.deviation
         if self.how is RewardNormalization.RUNNING:
             assert known is not None

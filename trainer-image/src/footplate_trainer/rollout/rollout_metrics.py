@@ -46,12 +46,12 @@ class RolloutMonitor:
         if entropy is not None:
             self._entropy = entropy if self._entropy is None else self._entropy
             if entropy < HALF * self._entropy:
-                first = f"the {self._entropy:.4g} after this start"
+                first = f"the {self._entropy:.4g} at this start"
                 yield "entropy", f"policy/entropy is {entropy:.4g}, less than half of {first}"
         if values.get("groups/degenerate") == 1:
             yield (
                 "degenerate",
-                "groups/degenerate is 1: in no group do rewards differ, so nothing is learnt",
+                "groups/degenerate is 1: rewards differ in no group, so the policy learns nothing",
             )
         for name in sorted(self.watched):
             if self._risen("reward/sum") > _DEVIATIONS and self._risen(f"rewards/{name}") < -_DEVIATIONS:

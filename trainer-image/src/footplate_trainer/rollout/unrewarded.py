@@ -62,6 +62,6 @@ class UnrewardedAnswers:
         told = [f"{name} for {len(why)}, as {why[0]}" for name, why in ordered[:_SHOWN]]
         more = [f"and {len(ordered) - _SHOWN} more"] if len(ordered) > _SHOWN else []
         return (
-            f"rollout of step {self.step}: {len(self.sums)} of {self.answers} answers count nowhere; "
-            f"there is no reward of {'; '.join([*told, *more])}"
+            f"rollout of step {self.step}: {len(self.sums)} of {self.answers} answers do not count; no "
+            f"reward of {'; '.join([*told, *more])}"
         )
