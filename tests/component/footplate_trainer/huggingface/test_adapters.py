@@ -204,4 +204,4 @@ def test_there_is_no_adapter_to_export_without_one(
 
     assert main(("export", "--adapter", first, str(tmp_path / "out"))) == ExitCode.CONFIG
 
-    assert "run tiny was trained without model.adapter; leave --adapter out" in capsys.readouterr().err
+    assert "run tiny was trained without model.adapter; remove --adapter" in capsys.readouterr().err

@@ -47,6 +47,9 @@ def test_a_mixture_without_a_name_there_is_refused(
     assert run_ranks(train, 1, tiny_config(shards, tmp_path, changes)) == [0]
 
     assert main(("export", str(tmp_path / "checkpoints"), str(tmp_path / "out"))) != 0
-    assert "transformers has no word in a llama for position.name as in this model" in capsys.readouterr().err
+    assert (
+        "the transformers config of llama cannot express position.name of this model"
+        in capsys.readouterr().err
+    )
     assert main(("export", str(tmp_path / "checkpoints"), str(tmp_path))) != 0
     assert f"{tmp_path} is not an empty folder" in capsys.readouterr().err

@@ -153,9 +153,7 @@ def test_new_ids_want_embeddings_that_grow_and_are_exported(
     [ended] = run_ranks(train_under, 1, FakeAgent(), refused)
     assert ended.code == ExitCode.CONFIG
     assert "model.vocabularySize 258 does not cover the shards" in ended.stderr
-    assert (
-        "give at least that with model.resizeTokenEmbeddings, or pack with the folder's own" in ended.stderr
-    )
+    assert "set at least that with model.resizeTokenEmbeddings, or pack with the folder's own" in ended.stderr
 
     grown = {"vocabularySize": 260, "resizeTokenEmbeddings": True, "adapter": {"rank": 2}}
     config = config_from(tuned / "more", tuned / "base", tmp_path, model=grown, parallelism={"tensor": 2})
@@ -183,7 +181,7 @@ def test_new_ids_want_embeddings_that_grow_and_are_exported(
     capsys.readouterr()
     alone = ("export", "--adapter", str(tmp_path / "checkpoints"), str(tmp_path / "adapter"))
     assert main(alone) == ExitCode.CONFIG
-    assert "has more embeddings than the folder of its initFrom" in capsys.readouterr().err
+    assert "has more embeddings than its initFrom folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

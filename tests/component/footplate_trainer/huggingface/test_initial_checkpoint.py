@@ -103,8 +103,8 @@ def test_a_checkpoint_that_is_not_the_one_that_was_given_is_refused(
     )[0]
 
     assert ended.code == ExitCode.CONFIG
-    named = f"error: initFrom.run base: checkpoint {uri}, which this run was given at its admission, is "
-    says = {"removed": "not there; mount the volume", "another": "another one now: its manifest.json has"}
+    named = f"error: initFrom.run base: checkpoint {uri}, which was set when this run was admitted, is "
+    says = {"removed": "missing; mount that run's volume", "another": "has changed: its manifest.json has"}
     assert named + says[fault] in ended.stderr
 
 
@@ -113,7 +113,7 @@ def test_embeddings_of_a_checkpoint_do_not_grow(shards: Path, trained: Path, tmp
     config = config_from(shards, uri, tmp_path, {"resizeTokenEmbeddings": True, "vocabularySize": 1024})
     ended = run_ranks(train_under, 1, FakeAgent(), config)[0]
     assert ended.code == ExitCode.CONFIG
-    assert "model.resizeTokenEmbeddings: those of a checkpoint do not grow; write " in ended.stderr
+    assert "model.resizeTokenEmbeddings: a checkpoint's embeddings cannot be resized; export " in ended.stderr
 
 
 def test_a_plan_knows_the_checkpoints_shape(

@@ -66,7 +66,7 @@ def put(folder: Path, uri: str, *names: str) -> None:
             open_storage(uri).upload(path, path.name)
 
 
-REMEDY = "; give credentials that may read and list it, through trainer.env or trainer.envFrom\n"
+REMEDY = "; set credentials that may read and list it in trainer.env or trainer.envFrom\n"
 
 
 @dataclass
@@ -149,8 +149,8 @@ def test_a_file_of_the_index_that_is_not_there_is_named(
     shards: Path, tmp_path: Path, bucket: Mapping[str, str]
 ) -> None:
     assert refused(shards, tmp_path, "s3://bucket/initial/half", bucket) == (
-        "error: s3://bucket/initial/half/model.safetensors.index.json names files that are not there: "
-        "model-1.safetensors; copy them as well"
+        "error: s3://bucket/initial/half/model.safetensors.index.json lists files that are missing: "
+        "model-1.safetensors; copy them, too"
     )
 
 
@@ -160,7 +160,7 @@ def test_a_file_that_is_cut_off_is_named_where_it_lies(shards: Path, trained: Pa
     weights.write_bytes(weights.read_bytes()[:-100])
     with web_server(tmp_path / "web") as web:
         said = refused(shards, tmp_path, web.address, {})
-    assert f"{web.address}/model.safetensors is no whole safetensors file: " in said
+    assert f"{web.address}/model.safetensors is not a safetensors file: " in said
 
 
 @dataclass
@@ -195,8 +195,8 @@ def test_nodes_begin_with_the_same_or_not_at_all() -> None:
     cases = [["same", "same"], ["before", "after"], ["whole", StorageError("no room")]]
     expected = [
         "same",
-        "StorageError: initFrom.uri s3://bucket/model was written while nodes copied it: they have different"
-        " weights; write it to a folder of its own, and name that",
+        "StorageError: initFrom.uri s3://bucket/model changed while nodes copied it: they have different "
+        "weights; write it to another folder, and use that",
         "StorageError: no room",
     ]
     assert run_ranks(heard, 2, cases) == [expected] * 2
@@ -227,8 +227,8 @@ def test_a_folder_without_a_model_is_told_with_the_remedy(
         monkeypatch.setenv(name, value)
     assert planned("s3://bucket/nowhere") == (
         ExitCode.CONFIG,
-        "error: initFrom.uri s3://bucket/nowhere: has no config.json; name a folder with config.json and"
-        " *.safetensors\n",
+        "error: initFrom.uri s3://bucket/nowhere: has no config.json; use a folder with config.json and "
+        "*.safetensors\n",
     )
 
 
@@ -249,7 +249,7 @@ def test_a_bucket_without_credentials_is_told_with_the_remedy(
         code, said = planned("s3://bucket/model")
     assert code == ExitCode.CONFIG
     assert said.startswith(
-        "error: initFrom.uri cannot be read: s3://bucket/model/config.json: there are no credentials: "
+        "error: initFrom.uri cannot be read: s3://bucket/model/config.json: no credentials found: "
     )
     assert said.endswith(REMEDY)
 
@@ -267,5 +267,5 @@ def test_training_without_a_cluster_misses_a_model_before_anything_is_made(
 
     assert main(("train", str(tmp_path / "run.json"))) == ExitCode.CONFIG
 
-    assert f"initFrom.uri {tmp_path / 'nowhere'}: there is no such folder" in capsys.readouterr().err
+    assert f"initFrom.uri {tmp_path / 'nowhere'}: the folder does not exist" in capsys.readouterr().err
     assert not (tmp_path / "checkpoints").exists()

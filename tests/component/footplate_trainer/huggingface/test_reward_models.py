@@ -169,9 +169,9 @@ def test_a_model_that_scores_writes_no_text(
     overrides = (f"stage={stage}", f"initFrom={{uri: {out}}}", "model={contextLength: 32}")
     end: Ended = run_ranks(train_under, 1, FakeAgent(), tiny_config(shards, tmp_path / "x", overrides))[0]
     assert end.code == ExitCode.CONFIG
-    assert f"holds a model that scores texts, and stage {stage} trains one that writes them" in end.stderr
+    assert f"has a model that scores texts, but stage {stage} trains a generating model" in end.stderr
     assert main(("generate", str(tmp_path / "checkpoints"), "abc")) == ExitCode.CONFIG
-    assert "holds a reward model, which scores texts and writes none" in capsys.readouterr().err
+    assert "is a reward model, which only scores texts" in capsys.readouterr().err
 
 
 def test_a_classifier_is_no_reward_model(pairs: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_classifier_is_no_reward_model(pairs: Path, tmp_path: Path) -> None:
     overrides = (*STEPS, f"initFrom={{uri: {out}}}", f"model={{contextLength: {UNEVEN_CONTEXT}}}")
     end: Ended = run_ranks(train_under, 1, FakeAgent(), tiny_config(pairs, tmp_path / "x", overrides))[0]
     assert end.code == ExitCode.CONFIG
-    assert "holds a model of 3 labels, and a reward model has 1; name another folder" in end.stderr
+    assert "has a model of 3 labels, but a reward model has 1; use another folder" in end.stderr
 
 
 def test_adapters_go_out_with_their_head(pairs: Path, shards: Path, tmp_path: Path) -> None:

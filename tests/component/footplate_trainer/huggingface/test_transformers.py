@@ -266,10 +266,12 @@ def leave_a_pointer(file: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "harm", "complaint"),
     [
-        pytest.param("model-00002", lose, r"names files that are not there: model-00002-of-", id="lost"),
-        pytest.param("model-00002", cut_off, r"model-00002-of-\S+ is no whole safetensors", id="cut-off"),
-        pytest.param("model-00002", leave_a_pointer, r"is no whole safetensors", id="pointer"),
-        pytest.param("model.safetensors.index", cut_off, r"index\.json is no index of", id="index-cut-off"),
+        pytest.param("model-00002", lose, r"lists files that are missing: model-00002-of-", id="lost"),
+        pytest.param("model-00002", cut_off, r"model-00002-of-\S+ is not a safetensors", id="cut-off"),
+        pytest.param("model-00002", leave_a_pointer, r"is not a safetensors", id="pointer"),
+        pytest.param(
+            "model.safetensors.index", cut_off, r"index\.json is not a safetensors index", id="index-cut-off"
+        ),
     ],
 )
 def test_a_folder_that_was_half_copied_is_refused(
@@ -301,7 +303,7 @@ def test_a_tensor_of_another_size_is_refused(tmp_path: Path) -> None:
             id="rope",
         ),
         pytest.param({"vocab_size": None}, "vocab_size", id="no-vocabulary"),
-        pytest.param({"rope_parameters": 5}, "a setting is of another type", id="another-type"),
+        pytest.param({"rope_parameters": 5}, "the type of a setting differs", id="another-type"),
     ],
 )
 def test_another_network_is_refused_by_name(tmp_path: Path, settings: dict[str, Any], complaint: str) -> None:
@@ -328,7 +330,7 @@ def test_heads_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
 def test_a_config_that_is_no_object_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[]")
 
-    with pytest.raises(UserMistake, match=r"config\.json: it holds a list; an object of settings is right"):
+    with pytest.raises(UserMistake, match=r"config\.json: is a list; must be an object of settings"):
         folder_model(ModelFolder(str(tmp_path)))
 
 
@@ -337,5 +339,5 @@ def test_a_torn_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:5000])
 
-    with pytest.raises(UserMistake, match=r"model\.safetensors is no whole safetensors file"):
+    with pytest.raises(UserMistake, match=r"model\.safetensors is not a safetensors file"):
         opened(tmp_path)

@@ -310,7 +310,7 @@ def test_what_an_earlier_release_trained_of_a_value_model_is_not_gone_on_with(
     config = complete_config(config_of(folders, tmp_path, f"reward={{uri: {judge}}}"))
     check_scoring_models(config, 1)
     write_checkpoint(tmp_path / "checkpoints", 1)
-    with pytest.raises(UserMistake, match=r"reward.uri .*: its model has adapters, and an earlier release"):
+    with pytest.raises(UserMistake, match=r"reward.uri .*: its model has adapters; the earlier release"):
         check_scoring_models(config, 1)
 
 
@@ -322,7 +322,7 @@ def test_a_value_model_of_another_tokenizer_is_refused(folders: Folders, tmp_pat
     config = config_of(folders, tmp_path, functions, f"reinforcement.value.uri={value}")
     end: Reinforced = run_ranks(reinforce, 1, FakeAgent(), config)[0]
     assert end.code == ExitCode.CONFIG
-    assert f"reinforcement.value.uri {value}: it has another tokenizer than the data: token " in end.stderr
+    assert f"reinforcement.value.uri {value}: its tokenizer differs from the data's: token " in end.stderr
 
 
 def test_a_value_model_begins_with_the_checkpoint_that_the_policy_did(

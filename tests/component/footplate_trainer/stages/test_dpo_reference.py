@@ -128,13 +128,16 @@ def test_a_reference_that_changed_meanwhile_is_refused(pairs: Path, tuned: Path,
     file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 1e-3}))
     with pytest.raises(UserMistake) as refused:
         check_reference(complete_config(tiny_config(pairs, tmp_path, begun)), 1)  # before ranks meet
-    told = "it is not configured as when this run began: model.norm.epsilon was 1e-05, is 0.001; restore that"
+    told = (
+        "its configuration has changed since this run began: model.norm.epsilon was 1e-05, is 0.001; restore "
+        "it"
+    )
     assert str(refused.value).startswith(f"preference.reference.uri {folder}: {told}")
     shutil.rmtree(folder)
     export_checkpoint(find_newest_whole(str(tuned / "checkpoints" / "step-4.e0g0")), folder)
     end = run(pairs, tmp_path, *begun)
     assert (end.code, end.agent.rows) == (ExitCode.CONFIG, [])
-    assert f"the weights in {folder} are not those that this run began with" in end.stderr
+    assert f"the weights in {folder} have changed since this run began" in end.stderr
 
 
 def test_another_tokenizer_is_refused(pairs: Path, tuned: Path, tmp_path: Path) -> None:
@@ -147,16 +150,16 @@ def test_another_tokenizer_is_refused(pairs: Path, tuned: Path, tmp_path: Path) 
     (folder / "tokenizer.json").write_text(json.dumps(content))
     end = run(pairs, tmp_path, *DPO, reference(folder))
     assert (end.code, end.agent.rows) == (ExitCode.CONFIG, [])
-    assert f"preference.reference.uri {folder}: it has another tokenizer than the data: token " in end.stderr
+    assert f"preference.reference.uri {folder}: its tokenizer differs from the data's: token " in end.stderr
 
 
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        pytest.param(OTHER, "its model reads at most 96 tokens, and model.contextLength is 224", id="short"),
+        pytest.param(OTHER, "its model reads at most 96 tokens, but model.contextLength is 224", id="short"),
         pytest.param(
             OTHER.replace(f"{CONTEXT}", f"{PAIRS_CONTEXT}").replace("layers: 3", "layers: 1"),
-            "its model does not suit the layout of this run: model.layers 1 are fewer than the 2 stages",
+            "its model does not match the layout of this run: model.layers 1 are fewer than the 2 stages",
             id="few-layers",
         ),
     ],
@@ -182,7 +185,7 @@ def test_adapters_of_another_run_are_a_part_of_what_it_begins_with(
     source = tmp_path / "first" / "checkpoints"
     end = run(pairs, tmp_path / "second", *adapters, f"resumeFrom={{uri: {source}}}")
     assert (end.code, end.agent.rows) == (ExitCode.CONFIG, [])
-    assert "holds adapters, which are a part of the weights that this run begins with" in end.stderr
+    assert "has adapters, which are part of the weights that this run starts from" in end.stderr
     named = (*adapters, f"resumeFrom={{uri: {source}}}", reference(source))
     assert losses(run(pairs, tmp_path / "third", *named))[0] == pytest.approx(0.693147180559945, abs=1e-9)
 

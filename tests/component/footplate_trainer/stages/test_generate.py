@@ -195,9 +195,9 @@ def test_a_run_that_is_killed_writes_what_it_would_have_written(
     ("changes", "says"),
     [
         pytest.param(
-            {"uid": "u"}, "is of run tiny with uid .* now, and was of uid u; create", id="another-run"
+            {"uid": "u"}, "now belongs to run tiny with uid .*, not to uid u; create", id="another-run"
         ),
-        pytest.param({"digest": "0" * 64}, "is another one now: its manifest.json has SHA-256", id="another"),
+        pytest.param({"digest": "0" * 64}, "has changed: its manifest.json has SHA-256", id="another"),
     ],
 )
 def test_answers_that_are_not_those_that_were_given_are_refused(
@@ -299,7 +299,7 @@ def test_a_length_beyond_the_prompts_changes_nothing(
     assert end.code == ExitCode.SUCCESS, end.stderr
     assert content(tmp_path) == content(undisturbed[0])
     assert [row.step for row in end.agent.rows] == [1, 2, 3]
-    assert "9 steps are asked for; the last one is 3" in end.stderr
+    assert "ignoring the request for 9 steps; the last step is 3" in end.stderr
 
 
 def test_the_best_of_a_prompts_answers_stay(
@@ -343,13 +343,13 @@ def test_an_answer_to_a_text_ends_as_texts_do(tmp_path: Path) -> None:
     [
         pytest.param(
             ("training.steps=4",),
-            "training.steps 4 asks for more rollouts than the prompts fill: 10, with 4 in each, fill 3; give"
-            " at most 3",
+            "training.steps 4 needs more rollouts than the prompts fill: 10, with 4 in each, fill 3; set at "
+            "most 3",
             id="more-steps-than-prompts",
         ),
         pytest.param(
             (*SHORT, "rollout.generationBatchSize=4", "training.steps=2"),
-            "no answer remains for",
+            "no answer is left for",
             id="answers-that-never-end",
             marks=pytest.mark.long,
         ),
@@ -369,5 +369,5 @@ def test_a_data_set_of_others_is_left_alone(prompts: Path, tmp_path: Path) -> No
     before = (prompts / MANIFEST_FILE).read_bytes()
     end = start(prompts, tmp_path, 1, FakeAgent(), output)
     assert end.code == ExitCode.CONFIG, end.stderr
-    assert "holds a data set already; name a folder that does not exist yet" in end.stderr
+    assert "already has a data set; use a folder that does not exist yet" in end.stderr
     assert (prompts / MANIFEST_FILE).read_bytes() == before

@@ -296,21 +296,21 @@ def test_another_reward_model_is_asked_about_answers_that_are_there(root: Path, 
     ("sizes", "head", "how", "complaint"),
     [
         pytest.param(
-            EVEN, "lm_head", "none", "gives a text no scores, and 1 is needed", id="that-writes-texts"
+            EVEN, "lm_head", "none", "returns no scores per text, but 1 is needed", id="that-writes-texts"
         ),
         pytest.param(
             EVEN,
             "score",
             "heldOut",
-            "nothing is kept of its held-out scores; validate the run of stage reward, or set"
-            " reward.normalization to none",
+            "it has no held-out scores; set validation in the run of stage reward, or set "
+            "reward.normalization to none",
             id="never-validated",
         ),
         pytest.param(
             Sizes(vocabulary=200),
             "score",
             "none",
-            "its vocabulary has 200 ids, and the data has 259",
+            "its vocabulary has 200 ids, but the data has 259",
             id="of-another-vocabulary",
         ),
     ],

@@ -62,11 +62,8 @@ def test_a_loss_that_they_make_endless_names_the_largest(prompts: Path, tmp_path
     assert end.code == ExitCode.USER_ERROR
     assert [row.step for row in end.agent.rows] == [1] and end.agent.rows[0].values["reward/deviation"] > 1e11
     told = end.stderr.partition("step 2: ")[2]
-    assert (
-        "is not finite" in told
-        and "; the largest part of a sum of rewards in the rollout of step 0 is" in told
-    )
+    assert "is not finite" in told and "; the largest weighted reward in the rollout of step 0 is" in told
     assert "1e+12, of apart for answer 0 to prompt " in told
-    mute = "0 of 8 answers count nowhere; there is no reward of mute for 8, as reward mute: answer 0"
+    mute = "0 of 8 answers do not count; no reward of mute for 8, as reward mute: answer 0"
     assert end.stderr.count(f"rollout of step 0: {mute}") == 1, "both steps are of one rollout"
     assert end.agent.rows[0].values["answers/unrewarded"] == 0

@@ -235,20 +235,19 @@ REFUSED: Final = {
     "no-scores-kept": (
         {"mean": None},
         (),
-        "nothing is kept of its held-out scores; validate the run of stage reward, or set"
-        " reward.normalization to running or none",
+        "it has no held-out scores; set validation in the run of stage reward, or set reward.normalization "
+        "to running or none",
     ),
     "no-head": (
         {"architectures": ["LlamaForCausalLM"]},
         (),
-        "its model gives a text no scores, and 1 is needed; name a run of stage reward, or a folder"
-        " …ForSequenceClassification of one label",
+        "its model returns no scores per text, but 1 is needed; use a run of stage reward, or a "
+        "…ForSequenceClassification folder with one label",
     ),
     "short-context": (
         {"max_position_embeddings": 64},
         (),
-        "its model reads at most 64 tokens, and model.contextLength is 128; lower that, or name another"
-        " model",
+        "its model reads at most 64 tokens, but model.contextLength is 128; lower it, or use another model",
     ),
 }
 

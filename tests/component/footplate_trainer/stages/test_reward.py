@@ -174,7 +174,7 @@ def test_ppo_is_rewarded_by_the_checkpoint_that_it_was_given_and_by_no_newer_one
     assert reward.found.directory == value.directory == given.directory
 
     gone = entry.model_copy(update={"digest": "0" * 64})
-    with pytest.raises(UserMistake, match=r"^reward\.run judge: checkpoint .* is another one now"):
+    with pytest.raises(UserMistake, match=r"^reward\.run judge: checkpoint .* has changed"):
         find_value(config.model_copy(update={"lineage": [gone]}))
 
 

@@ -80,8 +80,8 @@ def test_a_run_is_refused_that_would_learn_from_other_rewards_than_before(
     with pytest.raises(UserMistake) as refused:
         check_scoring_models(config_of(root, judge), 1)
     assert str(refused.value) == (
-        f"reward.uri {judge}: it is not configured as when this run began: {told}; restore that, or begin "
-        "another run (another checkpoint.uri)"
+        f"reward.uri {judge}: its configuration has changed since this run began: {told}; restore it, or "
+        "start another run (another checkpoint.uri)"
     )
 
 

@@ -55,11 +55,9 @@ def test_what_another_run_gave_is_that_or_nothing(tmp_path: Path) -> None:
     digest = hashlib.sha256((tmp_path / "step-2.e1g2" / "manifest.json").read_bytes()).hexdigest()
     given = LineageEntry(field="preference.reference", run="base", uid="u", step=2, uri=uri, digest=digest)
     assert find_model(uri, FIELD, lineage=[given]).directory == "step-2.e1g2"
-    with pytest.raises(
-        UserMistake, match=r"^preference.reference.run base: checkpoint .* is another one now"
-    ):
+    with pytest.raises(UserMistake, match=r"^preference.reference.run base: checkpoint .* has changed"):
         find_model(uri, FIELD, lineage=[given.model_copy(update={"digest": "0" * 64})])
-    with pytest.raises(UserMistake, match="is not there; mount the volume of that run"):
+    with pytest.raises(UserMistake, match="is missing; mount that run's volume"):
         find_model(uri, FIELD, lineage=[given.model_copy(update={"uri": f"{uri}0"})])
 
 
@@ -83,11 +81,11 @@ def test_what_is_frozen_has_the_context_of_the_run() -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        pytest.param(("model.contextLength=16",), "its model reads at most 16 tokens, and", id="context"),
+        pytest.param(("model.contextLength=16",), "its model reads at most 16 tokens, but", id="context"),
         pytest.param(("model.family=bert", "model.keyValueHeads=null"), "its model is an encoder", id="kind"),
         pytest.param(
             ("model.attentionHeads=1", "model.keyValueHeads=1"),
-            "its model does not suit the layout of this run: model.attentionHeads 1 is not a multiple of",
+            "its model does not match the layout of this run: model.attentionHeads 1 is not a multiple of",
             id="layout",
         ),
     ],
@@ -100,9 +98,9 @@ def test_what_the_run_cannot_hold_is_refused(overrides: tuple[str, ...], says: s
 @pytest.mark.parametrize(
     ("labels", "stage", "says"),
     [
-        pytest.param(1, "dpo", "it holds a model that scores texts, and one that writes them", id="scores"),
-        pytest.param(0, "reward", "its model gives a text no scores, and 1 is needed", id="writes"),
-        pytest.param(2, "reward", "its model gives a text 2 scores, and 1 is needed", id="two-labels"),
+        pytest.param(1, "dpo", "it is a model that scores texts, but a generating model", id="scores"),
+        pytest.param(0, "reward", "its model returns no scores per text, but 1 is needed", id="writes"),
+        pytest.param(2, "reward", "its model returns 2 scores per text, but 1 is needed", id="two-labels"),
     ],
 )
 def test_a_head_of_another_kind_is_refused(labels: int, stage: str, says: str) -> None:
@@ -148,10 +146,10 @@ def test_a_tokenizer_of_the_same_ids_goes(theirs: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("theirs", "vocabulary", "says"),
     [
-        pytest.param(words("a", "c", "b"), 3, "token 1 is 'c' there and 'b' here", id="other-ids"),
-        pytest.param(words("a", "b"), 3, "token 2 is None there and 'c' here", id="fewer-ids"),
-        pytest.param(b"{}", 3, "its tokenizer.json cannot be read", id="torn"),
-        pytest.param(OURS, 385, "its vocabulary has 384 ids, and the data has 385", id="few-rows"),
+        pytest.param(words("a", "c", "b"), 3, "token 1 is 'c', but 'b' in the data", id="other-ids"),
+        pytest.param(words("a", "b"), 3, "token 2 is None, but 'c' in the data", id="fewer-ids"),
+        pytest.param(b"{}", 3, "cannot read its tokenizer.json", id="torn"),
+        pytest.param(OURS, 385, "its vocabulary has 384 ids, but the data has 385", id="few-rows"),
     ],
 )
 def test_another_tokenizer_is_refused(theirs: bytes, vocabulary: int, says: str) -> None:

@@ -75,24 +75,24 @@ def test_a_companion_that_was_changed_is_damage(kept: StepCheckpoint) -> None:
     assert isinstance(kept.store, CheckpointStore)
     kept.store.write(kept.directory, "companions/config.json", b"[]")
 
-    with pytest.raises(CheckpointDamaged, match=r"companions/config\.json in .* is not what was written"):
+    with pytest.raises(
+        CheckpointDamaged, match=r"companions/config\.json in .* has changed since it was written"
+    ):
         checkpoint_processors(kept)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        pytest.param(TOKENIZER, b"{", "tokenizer_config.json is no JSON: ", id="cut-off"),
-        pytest.param(TOKENIZER, b"\xff", "tokenizer_config.json is no JSON: ", id="no-text"),
+        pytest.param(TOKENIZER, b"{", "tokenizer_config.json is not valid JSON: ", id="cut-off"),
+        pytest.param(TOKENIZER, b"\xff", "tokenizer_config.json is not valid JSON: ", id="no-text"),
         pytest.param(
             TOKENIZER,
             b"[]",
-            "tokenizer_config.json holds a list; an object of settings is right",
+            "tokenizer_config.json is a list; must be an object of settings",
             id="a-list",
         ),
-        pytest.param(
-            "chat_template.jinja", b"\xff", "chat_template.jinja is no text in UTF-8", id="template"
-        ),
+        pytest.param("chat_template.jinja", b"\xff", "chat_template.jinja is not UTF-8", id="template"),
     ],
 )
 def test_a_file_that_is_something_else_is_named(name: str, content: bytes, complaint: str) -> None:
@@ -173,13 +173,13 @@ OURS = word_tokenizer(a=0, b=1, END=2, MORE=3)
         pytest.param(
             companions(),
             word_tokenizer(a=0, b=2, END=1),
-            "'END' is token 1 there, and 2 here",
+            "'END' is token 1, but 2 in the data",
             id="another-order",
         ),
         pytest.param(
             companions(),
             word_tokenizer(a=0, END=2, c=1),
-            "'c' is token 1 there, and none here",
+            "'c' is token 1, but none in the data",
             id="another-word",
         ),
         pytest.param(
@@ -193,19 +193,19 @@ OURS = word_tokenizer(a=0, b=1, END=2, MORE=3)
         pytest.param(
             companions(tokenizer_config={"added_tokens_decoder": {"3": {"content": "END"}}}),
             None,
-            "'END' is token 3 there, and 2 here",
+            "'END' is token 3, but 2 in the data",
             id="another-id-by-settings",
         ),
         pytest.param(
             companions(added_tokens={"END": 9}),
             None,
-            "'END' is token 9 there, and 2 here",
+            "'END' is token 9, but 2 in the data",
             id="by-added-tokens",
         ),
         pytest.param(
             companions(tokenizer_config={"eos_token": "STOP"}),
             None,
-            "'STOP' is no token here",
+            "'STOP' is not a token of the data",
             id="lost-by-name",
         ),
         pytest.param(
@@ -224,4 +224,4 @@ def test_settings_of_another_tokenizer_are_told(
 def test_a_tokenizer_that_cannot_be_read_is_told() -> None:
     wrong = tokenizer_mismatch(companions(), b"version https://git-lfs", OURS.to_str().encode())
 
-    assert wrong is not None and wrong.startswith("the tokenizer.json there cannot be read: ")
+    assert wrong is not None and wrong.startswith("cannot read its tokenizer.json: ")

@@ -94,22 +94,22 @@ def test_equal_sizes_do_not_make_an_old_copy_good(remote: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("files", "complaint"),
     [
-        pytest.param({}, r"has no config\.json; name a folder with config\.json", id="nothing"),
-        pytest.param({CONFIG_FILE: b"[]"}, r"config\.json: it holds a list", id="no-object"),
+        pytest.param({}, r"has no config\.json; use a folder with config\.json", id="nothing"),
+        pytest.param({CONFIG_FILE: b"[]"}, r"config\.json: is a list", id="no-object"),
         pytest.param({CONFIG_FILE: b"{"}, r"config\.json: Expecting", id="torn-config"),
         pytest.param(
             {CONFIG_FILE: CONFIG},
-            r"holds no \*\.safetensors; copy the weights there, too",
+            r"has no \*\.safetensors; copy the weights there, too",
             id="half-a-folder",
         ),
         pytest.param(
             {CONFIG_FILE: CONFIG, INDEX_FILE: INDEX, "part-1.safetensors": b"one"},
-            r"index\.json names files that are not there: part-2\.safetensors; copy them as well",
+            r"index\.json lists files that are missing: part-2\.safetensors; copy them, too",
             id="file-of-the-index-missing",
         ),
         pytest.param(
             {CONFIG_FILE: CONFIG, INDEX_FILE: b"{}"},
-            r"index\.json is no index of safetensors: KeyError",
+            r"index\.json is not a safetensors index: KeyError",
             id="no-index",
         ),
     ],
@@ -127,7 +127,7 @@ def test_what_a_folder_lacks_is_named(
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        UserMistake, match=f"^initFrom.uri {tmp_path}/model: there is no such folder; name a folder with"
+        UserMistake, match=f"^initFrom.uri {tmp_path}/model: the folder does not exist; use a folder with"
     ):
         opened(str(tmp_path / "model"), tmp_path).config()
 
@@ -141,7 +141,9 @@ def test_a_uri_that_nothing_reads_is_refused_with_its_field() -> None:
     "file", ["../other/a.safetensors", "/etc/a.safetensors", ".hidden", "deep/a", "..", 5]
 )
 def test_an_index_names_files_of_its_own_folder_only(file: object) -> None:
-    with pytest.raises(UserMistake, match=r"^place (names files of other folders|is no index)"):
+    with pytest.raises(
+        UserMistake, match=r"^place (lists files of other folders|is not a safetensors index)"
+    ):
         weight_map(json.dumps({"weight_map": {"tensor": file}}).encode(), "place")
 
 
@@ -151,13 +153,13 @@ def test_an_index_names_files_of_its_own_folder_only(file: object) -> None:
         pytest.param(
             PermissionError("s3://b/m/x: denied"),
             UserMistake,
-            "initFrom.uri cannot be read: s3://b/m/x: denied; give credentials that may read and list it",
+            "initFrom.uri cannot be read: s3://b/m/x: denied; set credentials that may read and list it",
             id="denied",
         ),
         pytest.param(
-            NoCredentials("s3://b/m/x: there are no credentials"), UserMistake, "trainer.envFrom", id="none"
+            NoCredentials("s3://b/m/x: no credentials found"), UserMistake, "trainer.envFrom", id="none"
         ),
-        pytest.param(FileNotFoundError("s3://b: no bucket"), UserMistake, "name a folder that is", id="gone"),
+        pytest.param(FileNotFoundError("s3://b: no bucket"), UserMistake, "use an existing", id="gone"),
         pytest.param(
             OSError("s3://b/m/x: 500"), StorageError, "initFrom.uri cannot be read: s3", id="outage"
         ),

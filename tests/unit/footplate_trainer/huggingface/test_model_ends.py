@@ -53,7 +53,7 @@ def test_ends_that_cannot_be_said_are_left_out_with_a_warning(caplog: pytest.Log
     found = companions(generation_config={"eos_token_id": [2, 99]}, tokenizer_config={"eos_token": "STOP"})
 
     assert end_token_ids(found, OURS, rows=4) == {2}
-    assert "ends of a text that are no tokens of this model are left out: 99, STOP" in caplog.text
+    assert "skipping end-of-text tokens that this model does not have: 99, STOP" in caplog.text
 
 
 def test_a_template_that_cannot_be_rendered_leaves_the_other_ends(caplog: pytest.LogCaptureFixture) -> None:
@@ -61,8 +61,7 @@ def test_a_template_that_cannot_be_rendered_leaves_the_other_ends(caplog: pytest
 
     assert end_token_ids(found, OURS, rows=4) == {2}
     assert (
-        "the chat template names no end of a turn, as it renders no answer: chat template of the"
-        in caplog.text
+        "the chat template has no end of a turn, as it renders no answer: chat template of the" in caplog.text
     )
 
 

@@ -16,7 +16,7 @@ def test_a_function_is_found_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        pytest.param("no_such_package.losses:mine", "there is no module no_such_package", id="no-module"),
+        pytest.param("no_such_package.losses:mine", "no module no_such_package", id="no-module"),
         pytest.param("math:no_such_function", "has no attribute 'no_such_function'", id="no-function"),
         pytest.param("math:pi", "is not a callable object", id="no-callable"),
         pytest.param("os.path:basename", "too many positional arguments", id="other-arguments"),

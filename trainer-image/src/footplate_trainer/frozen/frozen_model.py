@@ -139,7 +139,7 @@ def _began_with(config: RunConfig) -> tuple[str, str] | None:
 def _load_step(checkpoint: StepCheckpoint, model: ParallelModel, world: DistributedContext) -> None:
     damage = resume.agreed_damage(checkpoint, world)
     if damage is not None:
-        raise CheckpointError(f"checkpoint {checkpoint.name} is damaged: {damage}; name another one")
+        raise CheckpointError(f"checkpoint {checkpoint.name} is damaged: {damage}; use another one")
     load_tensors(checkpoint, model_tensors(model.module), world.background)
 
 

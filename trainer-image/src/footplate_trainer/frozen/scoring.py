@@ -62,8 +62,8 @@ def find_scoring_model(
         labels, scores = label_count(config), read_held_out_scores(config)
     if labels != 1:
         raise found.user_mistake(
-            f"its model gives a text {labels or 'no'} scores, and 1 is needed; name a run of stage reward, or"
-            " a folder …ForSequenceClassification of one label"
+            f"its model returns {labels or 'no'} scores per text, but 1 is needed; use a run of stage "
+            "reward, or a …ForSequenceClassification folder with one label"
         )
     return ScoringModelSource(found, scores)
 
@@ -128,9 +128,9 @@ def check_scores(found: ScoringModelSource, config: RunConfig) -> None:
     if not _by_held_out(config):
         return
     others = "running or none" if STAGES[config.stage].trains else "none"
-    remedy = f"validate the run of stage reward, or set reward.normalization to {others}"
+    remedy = f"set validation in the run of stage reward, or set reward.normalization to {others}"
     if found.scores is None:
-        raise found.found.user_mistake(f"nothing is kept of its held-out scores; {remedy}")
+        raise found.found.user_mistake(f"it has no held-out scores; {remedy}")
     if not found.scores.deviation > 0:
         raise found.found.user_mistake(
             f"its held-out scores have deviation {found.scores.deviation:g}; {remedy}"

@@ -84,7 +84,7 @@ class ModelSource:
     def changed_mistake(self, changed: Sequence[str]) -> UserMistake:
         """Return the error to raise if its configuration has `changed` since a run that continues began."""
         return self.user_mistake(
-            f"it is not configured as when this run began: {'; '.join(changed)}; restore that, or begin "
+            f"its configuration has changed since this run began: {'; '.join(changed)}; restore it, or start "
             "another run (another checkpoint.uri)"
         )
 
@@ -124,13 +124,13 @@ def frozen_config(found: ModelSource, config: RunConfig, ranks: int) -> RunConfi
     model, asked = found.model, config.model.context_length
     if model.architecture is not Architecture.DECODER:
         raise found.user_mistake(
-            f"its model is an {model.architecture}, and stage {config.stage} takes decoders"
+            f"its model is an {model.architecture}, but stage {config.stage} needs a decoder"
         )
     _check_head(found, model_shape(config).labels)
     if model.context_length < asked:
         raise found.user_mistake(
-            f"its model reads at most {model.context_length} tokens, and model.contextLength is {asked}; "
-            "lower that, or name another model"
+            f"its model reads at most {model.context_length} tokens, but model.contextLength is {asked}; "
+            "lower it, or use another model"
         )
     learned = model.position.name is PositionName.LEARNED
     length = model.context_length if learned and found.directory else asked
@@ -143,7 +143,7 @@ def frozen_config(found: ModelSource, config: RunConfig, ranks: int) -> RunConfi
     )
     problems = compatibility.find_problems(frozen, ranks)
     if problems:
-        raise found.user_mistake("its model does not suit the layout of this run: " + "; ".join(problems))
+        raise found.user_mistake("its model does not match the layout of this run: " + "; ".join(problems))
     return frozen
 
 
@@ -152,12 +152,12 @@ def _check_head(found: ModelSource, wanted: int) -> None:
         return
     if wanted:
         raise found.user_mistake(
-            f"its model gives a text {found.labels or 'no'} scores, and {wanted} is needed; name a run of "
-            "stage reward, or a folder …ForSequenceClassification of one label"
+            f"its model returns {found.labels or 'no'} scores per text, but {wanted} is needed; use a run of "
+            "stage reward, or a …ForSequenceClassification folder with one label"
         )
     raise found.user_mistake(
-        "it holds a model that scores texts, and one that writes them is needed; name the folder that its "
-        "training began with, or a run of another stage than reward"
+        "it is a model that scores texts, but a generating model is needed; use the folder that its training "
+        "started from, or a run of another stage than reward"
     )
 
 
@@ -170,7 +170,7 @@ def check_tokenizer(found: ModelSource, ours: bytes, vocabulary: int) -> None:
     rows = found.model.vocabulary_size or 0
     if rows < vocabulary:
         raise found.user_mistake(
-            f"its vocabulary has {rows} ids, and the data has {vocabulary}; it must be a model of the data's "
+            f"its vocabulary has {rows} ids, but the data has {vocabulary}; use a model with the data's "
             "tokenizer"
         )
     if found.tokenizer is None or found.tokenizer == ours:
@@ -179,8 +179,8 @@ def check_tokenizer(found: ModelSource, ours: bytes, vocabulary: int) -> None:
     for number in range(vocabulary):
         if theirs.get(number) != mine.get(number):
             raise found.user_mistake(
-                f"it has another tokenizer than the data: token {number} is {theirs.get(number)!r} there and "
-                f"{mine.get(number)!r} here; it must be a model of the data's tokenizer"
+                f"its tokenizer differs from the data's: token {number} is {theirs.get(number)!r}, but "
+                f"{mine.get(number)!r} in the data; use a model with the data's tokenizer"
             )
 
 
@@ -188,5 +188,5 @@ def _tokens(found: ModelSource, tokenizer: bytes) -> Mapping[int, str]:
     try:
         vocabulary = parse_tokenizer(tokenizer).get_vocab(with_added_tokens=True)
     except ValueError as error:
-        raise found.user_mistake(f"its tokenizer.json cannot be read: {error}") from error
+        raise found.user_mistake(f"cannot read its tokenizer.json: {error}") from error
     return {number: token for token, number in vocabulary.items()}

@@ -35,13 +35,12 @@ def load_checkpoint(
     """
     if config.model.resize_token_embeddings:
         raise UserMistake(
-            f"model.resizeTokenEmbeddings: those of a checkpoint do not grow; write {checkpoint.name} as a"
-            " folder"
-            " (footplate-trainer export), and name that in initFrom.uri"
+            "model.resizeTokenEmbeddings: a checkpoint's embeddings cannot be resized; export "
+            f"{checkpoint.name} to a folder (footplate-trainer export), and set initFrom.uri to it"
         )
     damage = resume.agreed_damage(checkpoint, world)
     if damage is not None:
-        raise CheckpointError(f"checkpoint {checkpoint.name} is damaged: {damage}; name another one")
+        raise CheckpointError(f"checkpoint {checkpoint.name} is damaged: {damage}; use another one")
     there = read_index(checkpoint).tensors
     parameters = {
         name: own.detach()

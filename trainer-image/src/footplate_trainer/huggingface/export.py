@@ -45,13 +45,13 @@ def export_checkpoint(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = 
     config = checkpoint.config()
     if adapter and config.model.adapter is None:
         raise UserMistake(
-            f"run {config.run.name} was trained without model.adapter; leave --adapter out, and all of its "
-            "weights are written"
+            f"run {config.run.name} was trained without model.adapter; remove --adapter to write all of its "
+            "weights"
         )
     if adapter and config.model.resize_token_embeddings:
         raise UserMistake(
-            f"run {config.run.name} has more embeddings than the folder of its initFrom, on which "
-            "adapters alone would be used; leave --adapter out, and all of its weights are written"
+            f"run {config.run.name} has more embeddings than its initFrom folder, on which the adapters "
+            "would be loaded; remove --adapter to write all of its weights"
         )
     with torch.device("meta"):
         model = build_network(model_shape(config))
@@ -90,11 +90,11 @@ def _padding(companions: SavedProcessors, tokenizer: bytes, rows: int) -> Paddin
     said = (companions.token_ids().get("pad_token_id"), companions.special_tokens().get("pad_token"))
     padding = find_padding_token(said, tokens, end_token_ids(companions, tokens, rows), rows)
     if padding is None:
-        _log.warning("the tokenizer has no token to pad with: transformers scores one text at a time")
+        _log.warning("the tokenizer has no padding token: transformers can score only one text at a time")
     elif padding.ends_texts:
         _log.warning(
-            "the tokenizer has no token to pad with but %s, which ends texts: of a text that ends with it,"
-            " transformers reads the score of the token before",
+            "the tokenizer's only padding token, %s, also ends texts: for a text that ends with it, "
+            "transformers reads the score of the token before",
             padding.token,
         )
     return padding

@@ -44,14 +44,14 @@ class ModelFolder(InputFolder):
         except ValueError as error:
             raise UserMistake(f"{place}: {error}") from error
         if not isinstance(config, dict):
-            raise UserMistake(f"{place}: it holds a {type(config).__name__}; an object of settings is right")
+            raise UserMistake(f"{place}: is a {type(config).__name__}; must be an object of settings")
         return config
 
     def _config_text(self) -> bytes:
         text = self.read(CONFIG_FILE)
         if text is None:
-            missing = f"has no {CONFIG_FILE}" if self.exists else "there is no such folder"
-            raise self.user_mistake(f"{missing}; name a folder with {CONFIG_FILE} and *{WEIGHTS_ENDING}")
+            missing = f"has no {CONFIG_FILE}" if self.exists else "the folder does not exist"
+            raise self.user_mistake(f"{missing}; use a folder with {CONFIG_FILE} and *{WEIGHTS_ENDING}")
         return text
 
     def fetch_weights(self, owner: str = "", local_rank: int = 0) -> NodeFolder:
@@ -74,7 +74,7 @@ class ModelFolder(InputFolder):
         if index is not None:
             check_no_missing_files(self.display_path(INDEX_FILE), lost)
         elif lost:
-            raise self.user_mistake(f"holds no *{WEIGHTS_ENDING}; copy the weights there, too")
+            raise self.user_mistake(f"has no *{WEIGHTS_ENDING}; copy the weights there, too")
         there = [seen for seen in found.values() if seen is not None]
         return self.fetch_to_node(there, known, owner=owner, local_rank=local_rank)
 
@@ -84,16 +84,16 @@ def weight_map(text: bytes, place: str) -> dict[str, str]:
     try:
         files = json.loads(text)["weight_map"]
         if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
-            raise TypeError("weight_map is no object of names")
+            raise TypeError("weight_map is not an object of names")
     except (ValueError, KeyError, TypeError) as error:
-        raise UserMistake(f"{place} is no index of safetensors: {error!r}") from error
+        raise UserMistake(f"{place} is not a safetensors index: {error!r}") from error
     outside = sorted({file for file in files.values() if not _NAME.fullmatch(file)})
     if outside:
-        raise UserMistake(f"{place} names files of other folders: {', '.join(outside)}; copy them beside it")
+        raise UserMistake(f"{place} lists files of other folders: {', '.join(outside)}; copy them here")
     return files
 
 
 def check_no_missing_files(place: str, lost: Iterable[str]) -> None:
     """Raise UserMistake when there are `lost` files, which the index at `place` names."""
     if names := sorted(set(lost)):
-        raise UserMistake(f"{place} names files that are not there: {', '.join(names)}; copy them as well")
+        raise UserMistake(f"{place} lists files that are missing: {', '.join(names)}; copy them, too")

@@ -31,7 +31,7 @@ def folder_model(folder: ModelFolder) -> Model:
         return model_of(config)
     except (AttributeError, TypeError) as error:  # a list where a text should be, and the like
         raise UserMistake(
-            f"{place}: a setting is of another type than transformers writes: {error}"
+            f"{place}: the type of a setting differs from what transformers writes: {error}"
         ) from error
     except ValueError as error:
         raise UserMistake(f"{place}: {error}") from error
@@ -91,12 +91,12 @@ def _check_head(folder: ModelFolder, labels: int, stage: Stage) -> None:
     """
     if labels and not STAGES[stage].has_score_head:
         raise folder.user_mistake(
-            f"holds a model that scores texts, and stage {stage} trains one that writes them; name the"
-            " folder that its training began with, or stage reward"
+            f"has a model that scores texts, but stage {stage} trains a generating model; use the folder "
+            "that its training started from, or stage reward"
         )
     if labels > 1:
         raise folder.user_mistake(
-            f"holds a model of {labels} labels, and a reward model has 1; name another folder"
+            f"has a model of {labels} labels, but a reward model has 1; use another folder"
         )
 
 
@@ -117,6 +117,6 @@ def complete_config(config: RunConfig, written: RunConfig | None = None) -> RunC
     try:
         model = apply_overrides(config.model, found)
     except ValueError as error:
-        raise UserMistake(f"initFrom {folder.name} does not agree with the run: {error}") from error
+        raise UserMistake(f"initFrom {folder.name} does not match the run: {error}") from error
     model, data = resolve_network(model, config.data, config.training)
     return config.model_copy(update={"model": model, "data": data})

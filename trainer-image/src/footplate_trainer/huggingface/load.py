@@ -101,8 +101,8 @@ def fetch_weights_everywhere(folder: ModelFolder, run: str, world: DistributedCo
     object_collectives.raise_first(error, world.background)
     if len(set(object_collectives.all_gather(there.digest, world.background))) > 1:
         raise StorageError(
-            f"{folder.field} {folder.uri} was written while nodes copied it: they have different weights; "
-            "write it to a folder of its own, and name that"
+            f"{folder.field} {folder.uri} changed while nodes copied it: they have different weights; write "
+            "it to another folder, and use that"
         )
     return there
 

@@ -100,7 +100,7 @@ def model_of(config: Config) -> Model:
     family = Family(kind)
     for setting, value in _EXPECTED.get(family, {}).items():
         if config.get(setting, value) != value:
-            raise ValueError(f"{setting} {config[setting]!r} makes another network; only {value!r} is known")
+            raise ValueError(f"{setting} {config[setting]!r} is not supported, only {value!r}")
     read, _ = _TRANSLATORS[family]
     try:
         return resolve_model(read(family, config))
@@ -122,8 +122,8 @@ def config_of(model: Model) -> dict[str, Any]:
     ]
     if lost:
         raise ValueError(
-            f"transformers has no word in a {model.family} for {', '.join(lost)} as in this model; "
-            "train one of another family, or with that family's defaults"
+            f"the transformers config of {model.family} cannot express {', '.join(lost)} of this model; "
+            "train another family, or with that family's defaults"
         )
     return config
 
@@ -153,7 +153,7 @@ def _rope(config: Config) -> Position:
     kind = rope.get("rope_type", rope.get("type", "default"))
     theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
-        raise ValueError(f"partial_rotary_factor {rope['partial_rotary_factor']} is not known, only 1")
+        raise ValueError(f"partial_rotary_factor {rope['partial_rotary_factor']} is not supported, only 1")
     if kind == "default":
         return Position(name=PositionName.ROPE, theta=theta)
     if kind != "llama3":
@@ -177,7 +177,7 @@ def _window(family: Family, config: Config) -> int | None:
         if not config.get("use_sliding_window", False) or kinds == {"full_attention"}:
             return None
         if config.get("max_window_layers", 28) != 0 and kinds != {"sliding_attention"}:
-            raise ValueError("sliding_window of only some layers is not known; of all or none")
+            raise ValueError("sliding_window in only some layers is not supported; set it in all or none")
     return window
 
 

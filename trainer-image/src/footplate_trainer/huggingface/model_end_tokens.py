@@ -68,7 +68,7 @@ def find_end_tokens(
     ends = resolve_end_tokens(said, reversed(names), tokenizer.token_to_id, rows)
     if ends.left_out:
         left_out = ", ".join(ends.left_out)
-        _log.warning("ends of a text that are no tokens of this model are left out: %s", left_out)
+        _log.warning("skipping end-of-text tokens that this model does not have: %s", left_out)
     if ends.ids:
         named = (tokenizer.token_to_id(name) for name in names)
         return ModelEndTokens(ends.ids, next((end for end in named if end in ends.ids), min(ends.ids)))
@@ -103,7 +103,7 @@ def template_end(
     try:
         return _rendered_end(template, tuple(companions.special_tokens().items()), tokens)
     except (TemplateFault, ConversationRefused) as error:
-        _log.warning("the chat template names no end of a turn, as it renders no answer: %s", error)
+        _log.warning("the chat template has no end of a turn, as it renders no answer: %s", error)
         return None
 
 

@@ -91,7 +91,7 @@ class FolderReader:
         ):
             return
         raise UserMistake(
-            f"{place.name} in {self._name} has the shape {found}, and {CONFIG_FILE} implies {expected}"
+            f"{place.name} in {self._name} has the shape {found}, but {CONFIG_FILE} implies {expected}"
         )
 
     def _index(self, table: Naming) -> dict[str, tuple[str, str]]:
@@ -107,7 +107,7 @@ class FolderReader:
             return
         files = sorted(self._folder.glob("*.safetensors"))
         if not files:
-            raise UserMistake(f"{self._name} holds no *.safetensors")
+            raise UserMistake(f"{self._name} has no *.safetensors")
         for file in files:
             with self._opened(file.name) as opened:
                 yield from ((name, file.name) for name in opened.keys())  # noqa: SIM118 - no mapping
@@ -127,7 +127,7 @@ class FolderReader:
             with safe_open(self._folder / file, framework="pt") as opened:
                 yield opened
         except SafetensorError as error:
-            raise UserMistake(f"{join(self._name, file)} is no whole safetensors file: {error}") from error
+            raise UserMistake(f"{join(self._name, file)} is not a safetensors file: {error}") from error
 
     def _compare(self, table: Naming, any_head: bool) -> None:
         wanted = {place.name for place in self._places.values()}
@@ -139,7 +139,7 @@ class FolderReader:
         listed = (("missing", missing), ("surplus", surplus))
         told = "; ".join(f"{what}: {', '.join(names)}" for what, names in listed if names)
         if told:
-            raise UserMistake(f"the tensors in {self._name} are not those of its {CONFIG_FILE}; {told}")
+            raise UserMistake(f"the tensors in {self._name} do not match its {CONFIG_FILE}; {told}")
 
 
 def _mean_row(whole: Any, rows: int) -> Tensor:

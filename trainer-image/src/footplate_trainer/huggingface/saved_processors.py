@@ -139,7 +139,7 @@ def checkpoint_processors(checkpoint: StepCheckpoint) -> SavedProcessors:
             continue  # of a later release
         files[name] = checkpoint.read_bytes(record.file)
         if hashlib.sha256(files[name]).hexdigest() != record.sha256:
-            raise CheckpointDamaged(f"{record.file} in {checkpoint.name} is not what was written")
+            raise CheckpointDamaged(f"{record.file} in {checkpoint.name} has changed since it was written")
     return SavedProcessors(files)
 
 
@@ -154,17 +154,17 @@ def tokenizer_mismatch(companions: SavedProcessors, theirs: bytes | None, ours: 
             (token for token in companions.special_tokens().values() if token not in vocabulary), None
         )
         if lost is not None:
-            return f"{lost!r} is no token here"
+            return f"{lost!r} is not a token of the data"
         expected = companions.added_tokens()
     else:
         try:
             expected = _vocabulary(theirs)
         except ValueError as error:
-            return f"the tokenizer.json there cannot be read: {error}"
+            return f"cannot read its tokenizer.json: {error}"
     for token, there in sorted(expected.items(), key=itemgetter(1)):
         here = vocabulary.get(token)
         if here != there:
-            return f"{token!r} is token {there} there, and {'none' if here is None else here} here"
+            return f"{token!r} is token {there}, but {'none' if here is None else here} in the data"
     return None
 
 
@@ -180,14 +180,14 @@ def _check(name: str, content: bytes) -> None:
     try:
         content.decode()
     except ValueError as error:
-        raise ValueError(f"{name} is no text in UTF-8: {error}") from error
+        raise ValueError(f"{name} is not UTF-8: {error}") from error
 
 
 def _settings(name: str, content: bytes) -> dict[str, Any]:
     try:
         found = json.loads(content)
     except ValueError as error:
-        raise ValueError(f"{name} is no JSON: {error}") from error
+        raise ValueError(f"{name} is not valid JSON: {error}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{name} holds a {type(found).__name__}; an object of settings is right")
+        raise ValueError(f"{name} is a {type(found).__name__}; must be an object of settings")
     return found

@@ -56,7 +56,7 @@ def write_folder(
     if model.position.name is PositionName.ROPE:
         config[POSITIONS] = positions
     folder.mkdir(parents=True, exist_ok=True)
-    assert model.family is not None, "config_of has seen it"
+    assert model.family is not None, "config_of has checked it"
     grouped: dict[str, list[tuple[str, ParameterLocation]]] = defaultdict(list)
     for name, place in parameter_locations(model.family, shape_of(model), sizes).items():
         grouped[place.name].append((name, place))

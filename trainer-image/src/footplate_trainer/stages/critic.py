@@ -66,9 +66,7 @@ _WEIGHTS, _STEP, _TURN_END = "reward.weights", "reward.step", "data.turnEnd"
 
 def value_settings(config: RunConfig) -> ValueModel:
     """Return the value settings of a resolved config of stage ppo."""
-    assert config.reinforcement is not None and config.reinforcement.value is not None, (
-        "resolve() fills it in"
-    )
+    assert config.reinforcement is not None and config.reinforcement.value is not None, "resolve() sets it"
     return config.reinforcement.value
 
 
@@ -106,15 +104,15 @@ def _network(
     """
     if before is not None and before.value is not None:
         return checkpointed_config(before.value, config, ranks)
-    assert found is not None, "value_uri names one, and no checkpoint has it"
+    assert found is not None, "value_uri is set, and no checkpoint has a value model"
     if before is None:
         return trained_config(found, config, ranks)
     # Checkpoints of earlier releases do not say what their value model is: it was built as that of scores.
     if found.model.adapter is not None:
         raise found.user_mistake(
-            f"its model has adapters, and an earlier release, which wrote step {before.step} of this run, "
-            "trained those alone, where now all of a value model is trained; go on with the image of that "
-            "release, or begin another run (another checkpoint.uri)"
+            f"its model has adapters; the earlier release that wrote step {before.step} of this run trained "
+            "only those, but this release trains the whole value model; continue with that release's image, "
+            "or start another run (another checkpoint.uri)"
         )
     return scoring_config(found, config, ranks)
 
@@ -122,7 +120,7 @@ def _network(
 def _found(config: RunConfig, world: DistributedContext) -> ModelSource:
     """Find the model as which the value model of `config` begins, equal on every rank. Collective."""
     found = object_collectives.compute_on_rank_0(lambda: find_value(config), world.background)
-    assert found is not None, "value_uri names one"
+    assert found is not None, "value_uri is set"
     return found
 
 
@@ -194,9 +192,9 @@ def check_turn_ends(shards: RunShards, companions: SavedProcessors, tokenizer: T
         end = template_end(companions, tokenizer, template)
         if end is not None and has_rendered_prompt(SampleShards(packed)):
             raise UserMistake(
-                f"{REWARD_FIELD}: {packed.uri} says that no token ends an answer, and its chat template "
+                f"{REWARD_FIELD}: {packed.uri} records that no token ends an answer, but its chat template "
                 f"writes {end} there, up to which scores are read: an earlier release packed it; pack the "
-                "prompts again, which gives the same shards"
+                "prompts again, which writes the same shards"
             )
 
 
@@ -276,7 +274,7 @@ def load_reward_model(
 
     def find() -> ScoringModelSource:
         found = find_reward(config, directory)
-        assert found is not None, "reward.uri is stated"
+        assert found is not None, "reward.uri is set"
         check_tokenizer(found.found, shards.tokenizer, shards.vocabulary_size)
         check_scores(found, config)
         check_unchanged(found, config, known)
@@ -288,8 +286,8 @@ def load_reward_model(
     before = known.get(_WEIGHTS)
     if before not in (None, opened.checksum):
         raise UserMistake(
-            f"{REWARD_FIELD}: the weights in {uri} are not those that this run began with (checksum "
-            f"{opened.checksum}, was {before}); restore them, or begin another run"
+            f"{REWARD_FIELD}: the weights in {uri} have changed since this run began (checksum "
+            f"{opened.checksum}, was {before}); restore them, or start another run"
         )
     key: Key = {_WEIGHTS: opened.checksum, _TURN_END: shards.turn_ends, **reward_model_key(there, config)}
     if opened.step:

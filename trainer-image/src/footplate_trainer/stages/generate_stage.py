@@ -81,7 +81,7 @@ def _generate(
     if found is not None:
         return _over(found, uri, limits, world, reporter)
     if ended:
-        raise StorageError(f"the answers in {uri} are seen by some ranks only, or gone since this one began")
+        raise StorageError(f"some ranks do not see the answers in {uri}, or they were removed meanwhile")
     reporter.set_start(0, 0, limits)
     model, loaded = build_model(config, world), None
     if config.init_from is not None:
@@ -108,9 +108,7 @@ def _generate(
         callbacks.close()
     if not answered:
         reporter.report_phase(RankPhase.FINISHED)
-        log_on_rank_0(
-            world, f"suspended at step {reporter.step} of {limits.steps}, as asked; journal in {store.uri}"
-        )
+        log_on_rank_0(world, f"suspended at step {reporter.step} of {limits.steps}; journal in {store.uri}")
         return ExitCode.SUSPENDED
     reporter.report_phase(RankPhase.CHECKPOINT)
     manifest = compute_on_rank_0_with_progress(
@@ -131,7 +129,7 @@ def _over(
     limits.apply(limits.in_force.model_copy(update={"steps": max(done, limits.steps)}), 0)
     reporter.set_start(done, 0, limits)
     _finished(uri, world, reporter)
-    log_on_rank_0(world, f"nothing left to do: the answers are in {uri} already")
+    log_on_rank_0(world, f"nothing left to do: the answers are already in {uri}")
     return ExitCode.SUCCESS
 
 

@@ -42,9 +42,8 @@ def open_shards(config: RunConfig, world: DistributedContext, *, verify: bool) -
         grows = config.init_from is not None
         remedy = " with model.resizeTokenEmbeddings, or pack with the folder's own tokenizer" if grows else ""
         raise UserMistake(
-            f"model.vocabularySize {vocabulary} does not cover the shards in "
-            f"{shards.sources[0].shards.uri}, whose vocabulary has {shards.vocabulary_size}; "
-            f"give at least that{remedy}"
+            f"model.vocabularySize {vocabulary} does not cover the shards in {shards.sources[0].shards.uri}, "
+            f"whose vocabulary has {shards.vocabulary_size}; set at least that{remedy}"
         )
     return shards
 
@@ -94,8 +93,8 @@ def open_validation(
     whole = len(loader.dataset) // loader.global_batch_size
     if whole == 0:
         raise UserMistake(
-            f"validation.uri {settings.uri} holds {len(loader.dataset)} sequences, fewer than one global "
-            f"batch of {loader.global_batch_size}; give more held-out data, or a smaller globalBatchSize"
+            f"validation.uri {settings.uri} has {len(loader.dataset)} sequences, fewer than one global batch "
+            f"of {loader.global_batch_size}; use more held-out data, or a smaller globalBatchSize"
         )
     batches = min(settings.batches, whole)
     objective = validation_objective(config, objective)

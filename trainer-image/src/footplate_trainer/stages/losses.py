@@ -115,7 +115,7 @@ class _Own:
                 f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             )
             raise UserMistake(
-                f"training.loss.name {self.name} returned {given}; return a scalar, the sum over what counts"
+                f"training.loss.name {self.name} returned {given}; return a scalar, the sum of all losses"
             )
         return loss.double()
 
@@ -123,10 +123,10 @@ class _Own:
 def _refuse_axes(config: RunConfig) -> None:
     """Raise UserMistake for ranks that hold only a part of the loss's input."""
     name, parallelism = config.training.loss.name, config.parallelism
-    whole = "which looks at whole sequences, and a context rank has some positions of each"
+    whole = "which needs whole sequences, but a context rank has only some positions"
     axes = {"context": (parallelism.context, whole)}
     if name == LossName.CONTRASTIVE:
-        each = "which compares the texts of all ranks, and {} ranks share theirs"
+        each = "which compares the texts of all ranks, but {} ranks share theirs"
         axes["tensor"] = (parallelism.tensor, each.format("tensor"))
         axes["pipeline"] = (parallelism.pipeline, each.format("pipeline"))
     for axis, (degree, reason) in axes.items():

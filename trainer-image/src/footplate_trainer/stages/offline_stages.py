@@ -86,7 +86,7 @@ def require_decoder(config: RunConfig) -> None:
     """Raise UserMistake if a folder brought a model that the stage cannot train; the spec rejects others."""
     if STAGES[config.stage].decoders_only and config.model.architecture is not Architecture.DECODER:
         raise UserMistake(
-            f"stage {config.stage} trains decoders, and initFrom names an {config.model.architecture}; name "
+            f"stage {config.stage} trains decoders, but initFrom is an {config.model.architecture}; use "
             "another folder"
         )
 
@@ -255,7 +255,7 @@ def start_message(limits: RunLimits, world: DistributedContext, start: int) -> s
     config = limits.config
     ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
     shape = model_shape(config)
-    adapters = f" and {shape.adapter_parameters:,} in adapters, which are trained" if shape.adapter else ""
+    adapters = f" and {shape.adapter_parameters:,} trained in adapters" if shape.adapter else ""
     return (
         f"run {config.run.name}: {shape.parameters:,} parameters{adapters}, "
         f"{ranks} on {world.device.type}, {limits.steps} steps, "
@@ -267,7 +267,7 @@ def end_message(limits: RunLimits, step: int, last: StepResult | None) -> str:
     """Return a log line about the end after `step`; `last` is the last step trained here, if any."""
     folder = limits.config.checkpoint.uri
     if step < limits.steps:
-        return f"suspended at step {step} of {limits.steps}, as asked; checkpoint in {folder}"
+        return f"suspended at step {step} of {limits.steps}; checkpoint in {folder}"
     if last is None:
-        return f"nothing left to do: step {step} is in {folder} already"
+        return f"nothing left to do: step {step} is already in {folder}"
     return f"finished at step {step}; loss {last.loss:.4f}; checkpoint in {folder}"

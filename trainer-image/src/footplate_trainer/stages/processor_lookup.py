@@ -78,7 +78,7 @@ def _kept(checkpoints: Iterable[StepCheckpoint]) -> tuple[SavedProcessors, bytes
         try:
             return checkpoint_processors(checkpoint), checkpoint.read_bytes(layout.TOKENIZER_FILE)
         except CheckpointDamaged as error:
-            _log.warning("%s; the checkpoint before is asked for what goes with the weights", error)
+            _log.warning("%s; reading tokenizer and settings from the previous checkpoint", error)
     return None
 
 
@@ -101,8 +101,8 @@ def _fitting(
     if wrong is None:
         return companions
     _log.warning(
-        "%s: its chat template, special tokens and generation settings are left out, as the data has another"
-        " tokenizer: %s",
+        "%s: skipping its chat template, special tokens and generation settings, as the data has another "
+        "tokenizer: %s",
         place,
         wrong,
     )

@@ -69,7 +69,7 @@ def run_rank() -> ExitCode:
         rank=rank,
     )
     if unknown := RunConfig.unknown_fields(mounted):
-        _log.warning("passing over what this release does not know: %s", ", ".join(unknown))
+        _log.warning("ignoring fields that this release does not support: %s", ", ".join(unknown))
     agent = open_client(os.environ)
     try:
         return train(config, agent)
@@ -89,5 +89,5 @@ def _mounted(environment: Mapping[str, str]) -> tuple[Any, RunConfig]:
         return mounted, RunConfig.from_any_release(mounted)
     except ValidationError as error:
         raise UserMistake(
-            f"{path}: {first_error(error)}; an image of the operator's release may know it"
+            f"{path}: {first_error(error)}; an image of the operator's release may support it"
         ) from None

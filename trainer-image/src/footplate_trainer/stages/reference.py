@@ -196,8 +196,8 @@ class StageReference:
             place = reference_model(self._config)
             where = place.uri if place is not None and place.uri else "where the run began"
             raise UserMistake(
-                f"{reference_field(self._config)}: the weights in {where} are not those that this run began "
-                f"with (checksum {now}, was {before}); restore them, or begin another run"
+                f"{reference_field(self._config)}: the weights in {where} have changed since this run began "
+                f"(checksum {now}, was {before}); restore them, or start another run"
             )
         return found
 
@@ -265,8 +265,8 @@ def _opened(
             trained = dict(model.module.named_parameters())
             if start.key is None and weights_checksum(trained, world.background) != copy.checksum:
                 raise StorageError(
-                    "the weights that this run begins with were written anew while they were read; name a "
-                    "step, or a folder that stays as it is"
+                    "the weights that this run starts from changed while they were read; use a step, or a "
+                    "folder that does not change"
                 )
         case _:
             reference = reference_model(config)
@@ -293,8 +293,8 @@ def _refuse_adapters_of_elsewhere(config: RunConfig) -> None:
     for checkpoint in warm_start.iter_source_checkpoints(config.resume_from):
         if any(map(is_adapter_parameter, read_index(checkpoint).tensors)):
             raise UserMistake(
-                f"resumeFrom {checkpoint.name} holds adapters, which are a part of the weights that this run "
-                "begins with; export them merged and begin with initFrom, or name "
+                f"resumeFrom {checkpoint.name} has adapters, which are part of the weights that this run "
+                "starts from; export them merged and set initFrom to the export, or set "
                 f"{reference_field(config)}"
             )
         return

@@ -220,7 +220,7 @@ def open_rewards(
     except TrainerError as failed:
         error = failed
     except OSError as failed:
-        told = f"{failed.strerror or failed}; it is tried again by another start"
+        told = f"{failed.strerror or failed}; the next start retries"
         error = TrainerError(f"rank {world.rank} cannot start the processes of reward.functions: {told}")
     object_collectives.raise_first(error, world.everybody)
     assert rewards is not None

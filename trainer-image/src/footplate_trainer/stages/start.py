@@ -139,8 +139,8 @@ def _note(store: CheckpointStore, latest: GenerationStart) -> None:
         store.record_generation_start(latest)
     except OSError as error:
         _log.warning(
-            "it cannot be noted in %s that generation %s begins with step %d: %s; a node that is away now and"
-            " comes back with copies in its memory may bring steps back that are given up",
+            "cannot record in %s that generation %s begins at step %d: %s; a lost node that returns with "
+            "copies in memory may restore discarded steps",
             store.uri,
             latest.generation,
             latest.step,
@@ -200,7 +200,7 @@ def _from_memory(
     if loaded is None:
         return None
     if world.rank == 0:
-        _log.info("step %d comes from the memory of the nodes", loaded.step)
+        _log.info("restored step %d from the nodes' memory", loaded.step)
     return replace(_go_on(loaded, optimizer), durable=durable == loaded.step)
 
 
@@ -220,7 +220,7 @@ def open_memory(
     if folder is None:
         if world.rank == 0:
             _log.warning(
-                "checkpoint.memory makes no copies here: no agent has given these ranks a folder in memory"
+                "checkpoint.memory makes no copies here: no agent provides these ranks a folder in memory"
             )
         return None
     return MemoryCopies(
@@ -262,7 +262,7 @@ def _warm_start(
     updates = position.updates if with_moments else 0
     optimizer.set_update_count(updates)
     if world.rank == 0:
-        moments = "" if with_moments else "; its optimizer state does not fit and starts at zero"
+        moments = "" if with_moments else "; its optimizer state does not match and starts at zero"
         _log.info("warm start from step %d in %s%s", position.step, source.name, moments)
     return StartPosition(updates=updates, directory=source.directory)
 
@@ -293,8 +293,8 @@ def state_writer(
     changed = key_differences(start.key, key) if start.key is not None else []
     if changed and world.rank == 0:
         _log.warning(
-            f"step {start.step} was computed under another determinism key, so what follows is not "
-            f"equal to it bit by bit: {'; '.join(changed)}"
+            f"step {start.step} was computed under another determinism key, so later steps are not bitwise "
+            f"equal: {'; '.join(changed)}"
         )
     shape = model_shape(config)
     return StateBuilder(
