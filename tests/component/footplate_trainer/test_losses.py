@@ -128,7 +128,7 @@ def test_losses_that_want_the_whole_head(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        pytest.param(["training.loss.name=no_such:loss"], "there is no module no_such", id="no-module"),
+        pytest.param(["training.loss.name=no_such:loss"], "no module no_such", id="no-module"),
         pytest.param(
             [f"training.loss.name={HERE}:no_scalar"],
             "returned a tensor of shape [2]; return a scalar",

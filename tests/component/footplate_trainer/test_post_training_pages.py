@@ -154,6 +154,6 @@ def test_the_beginning_of_a_chain_is_one_of_a_run(tmp_path: Path) -> None:
     rest = "data: {uri: /d}\n  training: {steps: 1, globalBatchSize: 1, optimizer: {learningRate: 1.0e-5}}\n"
     rest += "  compute: {profile: local-cpu}\n  checkpoint: {uri: /c}\n"
     (tmp_path / "run.yaml").write_text(content.replace("…\n", rest))
-    alone = "initFrom.run: Forbidden: run base is known to the operator of a cluster alone; [^;]+$"
+    alone = "initFrom.run: Forbidden: run base is known only to a cluster's operator; [^;]+$"
     with pytest.raises(InvalidManifest, match=alone):
         read_run(tmp_path / "run.yaml")

@@ -49,7 +49,7 @@ def test_data_that_is_not_there_costs_no_import_of_torch(run_file: Path) -> None
     done = python(f"from footplate_trainer.__main__ import main; print(main(['train', {str(run_file)!r}]))")
     assert done.stdout == "78\n[]\n"
     assert done.stderr.startswith(
-        f"error: {run_file.parent}/nowhere: there is no such folder; write one with"
+        f"error: {run_file.parent}/nowhere: the folder does not exist; write one with"
     )
 
 

@@ -109,7 +109,7 @@ def test_copies_that_nobody_uses_make_room(there: Storage, settings: CacheSettin
 
 def test_a_disk_that_cannot_be_written_is_told_as_such(there: Storage, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(CacheError, match=r"the cache .*/file/key cannot be written: "):
+    with pytest.raises(CacheError, match=r"cannot write the cache .*/file/key: "):
         fetch(there, "key", known(there, "a"), CacheSettings(tmp_path / "file"))
 
 

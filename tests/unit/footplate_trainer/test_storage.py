@@ -94,7 +94,7 @@ def test_files_go_up_and_down(storage: Storage, tmp_path: Path) -> None:
         pytest.param("sftpp://host/x", "Protocol not known: sftpp.*use a path", id="unknown-scheme"),
         pytest.param("smb://host/x", "smb://host/x cannot be opened.*use a path", id="not-installed"),
         pytest.param("hdfs://host/x", r"hdfs://host/x cannot be opened [^\n]*use a path", id="no-java"),
-        pytest.param("s3:///x", "names no bucket; write s3://BUCKET/FOLDER", id="no-bucket"),
+        pytest.param("s3:///x", "has no bucket; use s3://BUCKET/FOLDER", id="no-bucket"),
     ],
 )
 def test_a_uri_that_cannot_be_opened_is_refused(uri: str, says: str) -> None:

@@ -108,8 +108,8 @@ class DataCorrupt(DataError):
     def at(cls, file: str, what: str, *, expected: str, found: str) -> DataCorrupt:
         """Build the error for `file`, whose `what` (sha256, size, …) is `found` and should be `expected`."""
         return cls(
-            f"{file}: {what} is {found}, should be {expected}; "
-            "the file changed after it was packed: restore it or pack again"
+            f"{file}: {what} is {found}, should be {expected}; the file changed after it was packed; restore "
+            "it or pack again"
         )
 
 

@@ -130,7 +130,7 @@ class InputFolder:
         try:
             copy = fetch(self._storage, key, wanted, settings_from(self._environment), local_rank, known)
         except CopyDiffers as error:
-            raise StorageError(f"{self.field} {self.uri} was written while it was copied: {error}") from None
+            raise StorageError(f"{self.field} {self.uri} changed while it was copied: {error}") from None
         except CacheError as error:
             raise StorageError(f"{self.field}: {error}") from None
         except OSError as error:
@@ -154,11 +154,11 @@ def folder_read_error(field: str, uri: str, error: OSError) -> TrainerError:
             "and its permissions"
         )
     if isinstance(error, FileNotFoundError):
-        return UserMistake(f"{field} cannot be read: {error}; name a folder that is there")
+        return UserMistake(f"{field} cannot be read: {error}; use an existing folder")
     if isinstance(error, (PermissionError, NoCredentials)):
         return UserMistake(
-            f"{field} cannot be read: {error}; give credentials that may read and list it, through "
-            "trainer.env or trainer.envFrom"
+            f"{field} cannot be read: {error}; set credentials that may read and list it in trainer.env or "
+            "trainer.envFrom"
         )
     return StorageError(f"{field} cannot be read: {error}")
 

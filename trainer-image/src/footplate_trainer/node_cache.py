@@ -76,7 +76,7 @@ def settings_from(environment: Mapping[str, str]) -> CacheSettings:
     limit = environment.get(Env.DATA_CACHE_BYTES, "")
     if limit and not limit.isdecimal():
         raise DataMissing.at(
-            Env.DATA_CACHE_BYTES, f"is {limit!r}", "give a number of bytes, such as 200000000000"
+            Env.DATA_CACHE_BYTES, f"is {limit!r}", "set a number of bytes, such as 200000000000"
         )
     return CacheSettings(Path(folder), int(limit) if limit else None)
 
@@ -144,7 +144,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # only the system gives numbers
             raise
-        raise CacheError(f"the cache {folder} cannot be written: {error.strerror or error}") from None
+        raise CacheError(f"cannot write the cache {folder}: {error.strerror or error}") from None
 
 
 def _ensure(storage: Storage, folder: Path, record: RemoteFile, *, wait: bool) -> bool:
@@ -212,7 +212,7 @@ def _too_small(settings: CacheSettings, uri: str, needed: int, free: int) -> str
     limit = "" if settings.limit is None else f"{Env.DATA_CACHE_BYTES} allows {settings.limit}, "
     return (
         f"the files of {uri} have {needed} bytes, and the cache {settings.folder} has no room for them "
-        f"({limit}the volume has {free} free); name a larger volume in {Env.DATA_CACHE}, or mount the folder "
+        f"({limit}the volume has {free} free); set {Env.DATA_CACHE} to a larger volume, or mount the folder "
         "itself"
     )
 

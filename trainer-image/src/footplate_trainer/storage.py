@@ -110,12 +110,12 @@ def is_local(uri: str) -> bool:
 def local_path(uri: str) -> Path:
     """Return the path of a plain path or file:// URI; ValueError for any other."""
     if not is_local(uri):
-        raise ValueError(f"{uri} is no path; give a path or a file:// URI")
+        raise ValueError(f"{uri} is not a path; use a path or a file:// URI")
     if not uri.startswith("file://"):
         return Path(uri)
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost"):
-        raise ValueError(f"{uri} names the host {parts.netloc}; write file:/// and a path of this machine")
+        raise ValueError(f"{uri} names the host {parts.netloc}; use file:/// and a path on this machine")
     return Path(unquote(parts.path))
 
 
@@ -192,7 +192,7 @@ class BucketStorage:
 
     def __init__(self, uri: str, retries: int = _RETRIES) -> None:
         if not urlsplit(uri).netloc:
-            raise ValueError(f"{uri} names no bucket; write {urlsplit(uri).scheme}://BUCKET/FOLDER")
+            raise ValueError(f"{uri} has no bucket; use {urlsplit(uri).scheme}://BUCKET/FOLDER")
         self.uri = uri
         self._store = _bucket(uri, retries)
 
@@ -243,7 +243,7 @@ class BucketStorage:
         except exceptions.BaseError as error:
             told = _first_line(error)
             if any(server in told for server in _IDENTITY_SERVERS):
-                raise NoCredentials(f"{place}: there are no credentials: {told}") from error
+                raise NoCredentials(f"{place}: no credentials found: {told}") from error
             raise OSError(f"{place}: {told}") from error
 
 
@@ -295,7 +295,7 @@ class FsspecStorage:
         with self._errors(name):
             found = self._files.info(self._path(name))
         if found.get("size") is None:
-            raise OSError(f"{join(self.uri, name)}: the server does not tell the size")
+            raise OSError(f"{join(self.uri, name)}: the server does not report the size")
         stamp = next((found[key] for key in _STAMPS if found.get(key)), "")
         return StoredObject(name, int(found["size"]), str(stamp))
 
@@ -365,7 +365,7 @@ def _told(place: str, error: Exception) -> OSError:
         error = cause
     status = getattr(error, "status", None)  # of a web server's answer
     if isinstance(error, FileNotFoundError) or status in (404, 410):
-        return FileNotFoundError(f"{place}: there is no such object")
+        return FileNotFoundError(f"{place}: no such object")
     if isinstance(error, PermissionError) or status in (401, 403):
         return PermissionError(f"{place}: {_first_line(error)}")
     return OSError(f"{place}: {_first_line(error)}")

@@ -16,8 +16,7 @@ def import_user_function(name: str, field: str) -> Callable[..., Any]:
         imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UserMistake(
-            f"{field} {name}: there is no module {error.name}; "
-            "put it into the image, or its folder on PYTHONPATH"
+            f"{field} {name}: no module {error.name}; add it to the image, or its folder to PYTHONPATH"
         ) from error
     try:
         found: Callable[..., Any] = getattr(imported, attribute)

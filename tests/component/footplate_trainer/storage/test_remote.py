@@ -159,7 +159,7 @@ def test_shards_are_read_from_a_web_server(web: str, tmp_path: Path) -> None:
     there = TokenShards.open(f"{web}/shards", environment={"FOOTPLATE_DATA_CACHE": str(tmp_path / "cache")})
     assert np.array_equal(there.read(0, there.tokens), TokenShards.open(str(shards)).read(0, there.tokens))
     (shards / "shard-00000.offsets").unlink()
-    with pytest.raises(DataMissing, match=f"{web}/shards/shard-00000.offsets: the manifest names it"):
+    with pytest.raises(DataMissing, match=f"{web}/shards/shard-00000.offsets: the manifest lists it"):
         check_data(f"{web}/shards")
 
 

@@ -170,8 +170,8 @@ def test_the_context_ends_an_answer() -> None:
 @pytest.mark.parametrize(
     ("tokens", "room", "text"),
     [
-        pytest.param(24, WIDE, "prompt 5 has 24 tokens; with an answer, at most 24 fit", id="context"),
-        pytest.param(9, EngineLimits(4, 3), "take 5 blocks of 3; the cache has 4", id="cache"),
+        pytest.param(24, WIDE, "prompt 5 has 24 tokens; prompt and answer may have at most 24", id="context"),
+        pytest.param(9, EngineLimits(4, 3), "need 5 blocks of 3; the cache has 4", id="cache"),
     ],
 )
 def test_what_has_no_room_is_refused(tokens: int, room: EngineLimits, text: str) -> None:
@@ -184,7 +184,7 @@ def test_what_has_no_room_is_refused(tokens: int, room: EngineLimits, text: str)
 @pytest.mark.parametrize(
     ("texts", "text"),
     [
-        pytest.param(("###",), "stop texts need somebody who knows", id="nobody-knows-texts"),
+        pytest.param(("###",), "stop texts need a tokenizer", id="nobody-knows-texts"),
         pytest.param(("",), "an empty stop text would end every answer", id="empty"),
     ],
 )

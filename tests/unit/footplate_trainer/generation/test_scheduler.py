@@ -122,9 +122,9 @@ def test_a_prompt_that_gives_way_comes_back_with_its_siblings_behind_it() -> Non
 @pytest.mark.parametrize(
     ("prompt", "most", "text"),
     [
-        pytest.param([1] * 5, 5, "5 tokens and 5 more take 5 blocks of 2; the cache has 4", id="too-long"),
-        pytest.param([], 5, "0 tokens, 5 to be drawn", id="nothing-to-go-on-from"),
-        pytest.param([1], 0, "1 tokens, 0 to be drawn", id="nothing-to-draw"),
+        pytest.param([1] * 5, 5, "5 tokens and 5 more need 5 blocks of 2; the cache has 4", id="too-long"),
+        pytest.param([], 5, "0 tokens, 5 to generate", id="nothing-to-go-on-from"),
+        pytest.param([1], 0, "1 tokens, 0 to generate", id="nothing-to-draw"),
     ],
 )
 def test_what_could_never_be_answered_is_refused(prompt: list[int], most: int, text: str) -> None:

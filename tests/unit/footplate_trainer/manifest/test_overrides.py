@@ -56,8 +56,8 @@ def test_null_removes_and_later_ones_win() -> None:
 @pytest.mark.parametrize(
     ("assignment", "problem"),
     [
-        pytest.param("training.steps", "give path=value, such as training.steps=10", id="no-value"),
-        pytest.param("training.steps= ", "give path=value", id="empty-value"),
+        pytest.param("training.steps", "pass path=value, such as training.steps=10", id="no-value"),
+        pytest.param("training.steps= ", "pass path=value", id="empty-value"),
         pytest.param(
             "training.step=1", "spec.training has no field step; did you mean steps?", id="misspelt"
         ),
@@ -67,14 +67,14 @@ def test_null_removes_and_later_ones_win() -> None:
             id="snake-case",
         ),
         pytest.param("trainig.steps=1", "spec has no field trainig; did you mean training", id="parent"),
-        pytest.param("zzz=1", "spec has no field zzz; there are budget, checkpoint,", id="nothing-near"),
-        pytest.param("spec.training.steps=1", "paths start below spec", id="with-spec"),
+        pytest.param("zzz=1", "spec has no field zzz; its fields are budget, checkpoint,", id="nothing-near"),
+        pytest.param("spec.training.steps=1", "paths are relative to spec", id="with-spec"),
         pytest.param(
             "training.steps.more=1", "training.steps is a plain value; set it as a whole", id="below-a-value"
         ),
         pytest.param("training.optimizer.betas.0=1", "training.optimizer.betas is a list", id="list-item"),
         pytest.param("data.sources.uri=1", "data.sources is a list", id="list-of-models"),
-        pytest.param("training.steps=[1", "the value is no YAML: line 1", id="no-yaml"),
+        pytest.param("training.steps=[1", "the value is not valid YAML: line 1", id="no-yaml"),
     ],
 )
 def test_a_path_that_does_not_exist_is_refused(assignment: str, problem: str) -> None:
@@ -84,7 +84,7 @@ def test_a_path_that_does_not_exist_is_refused(assignment: str, problem: str) ->
 
 
 def test_a_value_where_the_file_should_have_a_mapping_is_refused() -> None:
-    with pytest.raises(ValueError, match="the file has 5 at training, no mapping"):
+    with pytest.raises(ValueError, match="the file has 5 at training, not a mapping"):
         override({"training": 5}, ["training.steps=1"], parse_value)
 
 

@@ -79,11 +79,11 @@ def test_a_date_is_a_text(read: Read) -> None:
             "a: [1\n", "line 2, column 1: expected ',' or ']', but got '<stream end>'", id="no-yaml"
         ),
         pytest.param("a: 1\na: 2\n", 'line 2, column 1: found duplicate key "a" with value "2"', id="twice"),
-        pytest.param("a: !!binary aGk=\n", "b'hi' is a bytes, which JSON does not have", id="bytes"),
-        pytest.param("a: !!set {b}\n", "is a set, which JSON does not have", id="a-set"),
-        pytest.param("? [a, b]\n: 1\n", "('a', 'b') is no key of a JSON object", id="a-list-as-key"),
-        pytest.param("a: &a [*a]\n", "nested too deeply, or holds itself", id="holds-itself"),
-        pytest.param("- " * 5000, "nested too deeply, or holds itself", id="too-deep"),
+        pytest.param("a: !!binary aGk=\n", "b'hi' is a bytes, which JSON does not support", id="bytes"),
+        pytest.param("a: !!set {b}\n", "is a set, which JSON does not support", id="a-set"),
+        pytest.param("? [a, b]\n: 1\n", "('a', 'b') is not a key of a JSON object", id="a-list-as-key"),
+        pytest.param("a: &a [*a]\n", "nested too deeply, or contains itself", id="holds-itself"),
+        pytest.param("- " * 5000, "nested too deeply, or contains itself", id="too-deep"),
         pytest.param("a: !!python/name:os.system x\n", "could not determine a constructor", id="a-tag"),
         pytest.param("", "no document is of kind TrainingRun", id="empty"),
         pytest.param(
@@ -177,8 +177,8 @@ def test_a_file_without_one_run_is_refused(read: Read, text: str, problem: str) 
         pytest.param(
             "checkpoint: {uri: /checkpoints}",
             "checkpoint: {uri: /checkpoints}\n  initFrom: {run: {name: base}}",
-            "spec.initFrom.run: Forbidden: run base is known to the operator of a cluster alone; give the"
-            " folder itself as initFrom.uri",
+            "spec.initFrom.run: Forbidden: run base is known only to a cluster's operator; set initFrom.uri "
+            "to the folder instead",
             id="another-run",
         ),
     ],

@@ -62,7 +62,7 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: bytes) 
     path = tmp_path / "run.yaml"
     path.write_bytes(content)
 
-    with pytest.raises(UserMistake, match=r"run\.yaml is no file of metric rows"):
+    with pytest.raises(UserMistake, match=r"run\.yaml is not a file of metric rows"):
         MetricsFile(path, resumed_step=0)
 
     assert path.read_bytes() == content
@@ -85,7 +85,7 @@ def test_a_file_of_samples_is_there_once_a_step_shows_some_and_has_each_step_onc
         (2, 2, 1),
         (3, 9, 0),
     ]
-    with pytest.raises(UserMistake, match=r"is no file of samples"):
+    with pytest.raises(UserMistake, match=r"is not a file of samples"):
         path.write_text("no sample\n")
         SamplesFile(path, resumed_step=0)
 

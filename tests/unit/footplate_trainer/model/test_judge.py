@@ -79,5 +79,5 @@ def test_means_are_over_all_that_was_added() -> None:
 
 
 def test_a_name_that_was_not_announced_is_refused() -> None:
-    with pytest.raises(KeyError, match=r"'margin' is none of the names that the objective announces"):
+    with pytest.raises(KeyError, match=r"'margin' is not one of the objective's names"):
         MetricSums(("accuracy",), torch.device("cpu")).add("margin", torch.tensor(1.0), 1)

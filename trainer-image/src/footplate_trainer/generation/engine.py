@@ -88,8 +88,8 @@ class Engine:
         room = self._shape.context - len(request.tokens)
         if room < 1:
             raise ValueError(
-                f"prompt {request.prompt} has {len(request.tokens)} tokens; with an answer, at most "
-                f"{self._shape.context} fit into the context"
+                f"prompt {request.prompt} has {len(request.tokens)} tokens; prompt and answer may have at "
+                f"most {self._shape.context}"
             )
         most = min(request.most, room)
         self._scheduler.submit(self._asked, request.tokens, most)

@@ -233,7 +233,7 @@ def _paged(plan: ScheduledPass) -> list[PagedTokens]:
 
 def _cache(network: Decoder, room: EngineLimits, heads: int) -> PagedKeyValueCache:
     """Build the cache of this rank's layers."""
-    assert not network.training, "an answer must not depend on what dropout drops"
+    assert not network.training, "generation needs a model without dropout"
     return PagedKeyValueCache(
         layers=len(network.blocks),
         blocks=room.blocks,

@@ -59,9 +59,9 @@ class StopRule:
 
     def __post_init__(self) -> None:
         if "" in self.texts:
-            raise ValueError("an empty stop text would end every answer; leave it out")
+            raise ValueError("an empty stop text would end every answer; remove it")
         if self.texts and self.text_of is None:
-            raise ValueError("stop texts need somebody who knows the text of tokens")
+            raise ValueError("stop texts need a tokenizer that decodes tokens")
 
     def end_reason(self, tokens: Sequence[int], most: int) -> EndReason | None:
         """Return why `tokens`, the answer so far, end with the last one; None if they go on."""

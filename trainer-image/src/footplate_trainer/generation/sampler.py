@@ -28,7 +28,7 @@ from footplate_trainer.model.head_chunks import row_logsumexp
 from footplate_trainer.model.tiles import Tiles
 
 COLDEST: Final = 1e-6  # a smaller temperature, other than 0, makes logits infinite
-NOT_FINITE: Final = "the logits of a next token are not finite, so none can be drawn"
+NOT_FINITE: Final = "the logits of the next token are not finite, so it cannot be sampled"
 _MOST_LIKELY: Final = 1024  # so many are sorted at first; mostly the share of top-p is among them
 
 

@@ -79,11 +79,11 @@ class Scheduler:
         Raises ValueError if it could not be answered even if it were alone.
         """
         if not prompt or most < 1:
-            raise ValueError(f"request {number}: {len(prompt)} tokens, {most} to be drawn; need at least 1")
+            raise ValueError(f"request {number}: {len(prompt)} tokens, {most} to generate; need at least 1")
         needed = self._blocks.needed(len(prompt) + most - 1)  # the last one's keys are never read
         if needed > self._blocks.total:
             raise ValueError(
-                f"request {number}: {len(prompt)} tokens and {most} more take {needed} blocks of "
+                f"request {number}: {len(prompt)} tokens and {most} more need {needed} blocks of "
                 f"{self._blocks.size}; the cache has {self._blocks.total}"
             )
         self._of[number] = running = _Running(number, list(prompt))

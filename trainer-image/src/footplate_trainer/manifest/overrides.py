@@ -29,12 +29,12 @@ def override(
     for assignment in assignments:
         path, separator, text = assignment.partition("=")
         if not separator or not text.strip():
-            raise ValueError(f"--set {assignment}: give path=value, such as training.steps=10")
+            raise ValueError(f"--set {assignment}: pass path=value, such as training.steps=10")
         _check_path(path)
         try:
             value = parse(text)
         except ValueError as error:
-            raise ValueError(f"--set {assignment}: the value is no YAML: {error}") from None
+            raise ValueError(f"--set {assignment}: the value is not valid YAML: {error}") from None
         _assign(changed, path.split("."), value, assignment)
     return changed
 
@@ -46,7 +46,7 @@ def suggestion(name: str, names: Iterable[str]) -> str:
     close = [sought] if sought in known else difflib.get_close_matches(sought, known, n=2, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(known[match] for match in close)}?"
-    return f"; there are {', '.join(sorted(known.values()))}" if known else ""
+    return f"; its fields are {', '.join(sorted(known.values()))}" if known else ""
 
 
 def field_names(model: type[BaseModel]) -> dict[str, object]:
@@ -77,7 +77,7 @@ def _check_path(path: str) -> None:
         names = field_names(model)
         if name not in names:
             place = f"spec.{'.'.join(seen)}" if seen else "spec"
-            hint = "; paths start below spec" if not seen and name == "spec" else suggestion(name, names)
+            hint = "; paths are relative to spec" if not seen and name == "spec" else suggestion(name, names)
             raise ValueError(f"--set {path}: {place} has no field {name}{hint}")
         seen.append(name)
         annotation = names[name]
@@ -99,7 +99,7 @@ def _assign(spec: dict[str, Any], names: list[str], value: object, assignment: s
         if child is None:
             child = here[name] = {}
         if not isinstance(child, dict):
-            raise ValueError(f"--set {assignment}: the file has {child!r} at {name}, no mapping")
+            raise ValueError(f"--set {assignment}: the file has {child!r} at {name}, not a mapping")
         here = child
     if value is None:
         here.pop(names[-1], None)

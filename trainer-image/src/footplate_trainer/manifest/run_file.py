@@ -105,7 +105,7 @@ def parse_documents(text: str) -> list[object]:
     except YAMLError as error:
         raise ValueError(str(error)) from None
     except RecursionError:
-        raise ValueError("something is nested too deeply, or holds itself") from None
+        raise ValueError("a value is nested too deeply, or contains itself") from None
 
 
 def parse_value(text: str) -> object:
@@ -137,14 +137,14 @@ def _as_go_writes(value: object) -> object:
     if isinstance(value, dict):
         strange = next((key for key in value if not isinstance(key, str | int | float | None)), None)
         if strange is not None:
-            raise ValueError(f"{strange!r} is no key of a JSON object; give text")
+            raise ValueError(f"{strange!r} is not a key of a JSON object; use text")
         return {key: _as_go_writes(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_as_go_writes(item) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
         return int(value)
     if not isinstance(value, str | int | float | None):
-        raise ValueError(f"{value!r} is a {type(value).__name__}, which JSON does not have")
+        raise ValueError(f"{value!r} is a {type(value).__name__}, which JSON does not support")
     return value
 
 
@@ -153,7 +153,7 @@ def _the_run(documents: Sequence[object]) -> dict[str, Any]:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(f"{len(found)} documents are of kind {KIND}; give a file with one of them")
+        raise ValueError(f"{len(found)} documents are of kind {KIND}; pass a file with one")
     kinds = [str(item["kind"]) for item in documents if isinstance(item, dict) and "kind" in item]
     raise ValueError(f"no document is of kind {KIND}" + (f", only {', '.join(kinds)}" if kinds else ""))
 
@@ -199,8 +199,8 @@ def _validated(path: Path, document: dict[str, Any]) -> RunFile:
 
 def _without_cluster(field: str, name: str) -> str:
     return (
-        f"spec.{field}.run: Forbidden: run {name} is known to the operator of a cluster alone; give the"
-        f" folder itself as {field}.uri"
+        f"spec.{field}.run: Forbidden: run {name} is known only to a cluster's operator; set {field}.uri to "
+        "the folder instead"
     )
 
 

@@ -110,7 +110,7 @@ def _cut_back(path: Path, resumed_step: int, what: str) -> None:
     try:
         kept = rows_up_to(path.read_text(), resumed_step)
     except ValueError as error:
-        raise UserMistake(f"{path} is no file of {what} ({error}); give another name for them") from error
+        raise UserMistake(f"{path} is not a file of {what} ({error}); pass another file") from error
     replacement.write_text(kept)
     replacement.replace(path)
 

@@ -91,7 +91,7 @@ class HashDropout(HashRandomModule):
         """
         if not self.is_active:
             return x
-        assert dropout_seed is not None, "dropout needs to know step and samples"
+        assert dropout_seed is not None, "dropout needs step and samples"
         return x * self.draw(x.shape, x.device, dropout_seed, positions) / (1 - self.probability)
 
     def _draw(

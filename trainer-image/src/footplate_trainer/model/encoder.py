@@ -53,7 +53,7 @@ class Encoder(TransformerNetwork):
 
     def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
         """Run the blocks: ([batch, length, hidden],) -> the same shape."""
-        assert caches is None, "what sees both ways has nothing to keep"
+        assert caches is None, "a bidirectional encoder has no cache"
         (x,) = states
         block_inputs = BlockInputs(
             self.attention_mask(inputs), dropout_seed=inputs.dropout_seed, positions=inputs.positions

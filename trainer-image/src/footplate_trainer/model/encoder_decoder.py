@@ -60,7 +60,7 @@ class EncoderDecoder(TransformerNetwork):
 
     def begin(self, inputs: Inputs, start: int = 0) -> States:
         """Embed the tokens of both, [batch, length, hidden] each."""
-        assert inputs.decoder_tokens is not None, "the decoder needs tokens of its own"
+        assert inputs.decoder_tokens is not None, "the decoder needs its own tokens"
         decoder = replace(inputs, tokens=inputs.decoder_tokens)
         return (
             self.embedding_dropout(self.embed(inputs), inputs.dropout_seed),
@@ -69,7 +69,7 @@ class EncoderDecoder(TransformerNetwork):
 
     def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
         """Run the blocks: (encoder's states, decoder's states) -> the same shapes."""
-        assert caches is None, "there is no cache for two chains"
+        assert caches is None, "an encoder-decoder has no cache"
         encoded, x = states
         encoder_inputs = decoder_inputs = None
         if self.encoder_bias is not None:

@@ -101,7 +101,7 @@ class StoredGradients:
     def scaled_by(self, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the gradients times `gradient`, with respect to hidden states and to the head."""
         grads = self._grads
-        assert grads is not None, "asked once more than backward_passes() said"
+        assert grads is not None, "more calls than backward_passes() returned"
         self._left -= 1
         if self._left > 0:
             return grads.scaled(gradient)

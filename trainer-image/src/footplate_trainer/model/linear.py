@@ -51,7 +51,7 @@ class LowRankAdapter(nn.Module):
     def project_down(self, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
         """Return alpha / rank A x: [batch, length, inputs] -> [batch, length, rank]."""
         if self.dropout.is_active:
-            assert inputs is not None, "dropout needs to know step and samples"
+            assert inputs is not None, "dropout needs step and samples"
             x = self.dropout(x, inputs.dropout_seed, inputs.positions)
         return apply_linear(x, self.matrices()[0], None, self.tiles) * self.scale
 

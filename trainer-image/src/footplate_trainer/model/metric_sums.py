@@ -22,7 +22,7 @@ class MetricSums:
     def add(self, name: str, total: Tensor, count: Tensor | float) -> None:
         """Add the `total` of `count` items, a scalar; KeyError for a name that was not announced."""
         if name not in self.names:
-            raise KeyError(f"{name!r} is none of the names that the objective announces, {list(self.names)}")
+            raise KeyError(f"{name!r} is not one of the objective's names, {list(self.names)}")
         row = self.sums[self.names.index(name)]
         row[0] += total.detach()
         row[1] += count

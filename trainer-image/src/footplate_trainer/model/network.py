@@ -222,7 +222,7 @@ class EmbeddingNoise(HashRandomModule):
         """Add noise to x [batch, length, hidden]; `lengths` [batch, length] of each token's document."""
         if not (self.training and self.alpha > 0):
             return x
-        assert seed is not None, "noise needs to know step and samples"
+        assert seed is not None, "noise needs step and samples"
         uniform = self.random_integers(x.shape, x.device, seed, positions).float() * (2.0 / (1 << BITS)) - 1.0
         size = self.alpha / (lengths.float() * x.shape[-1]).sqrt()
         return x + (uniform * size[..., None]).to(x.dtype)

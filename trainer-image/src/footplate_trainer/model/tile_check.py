@@ -179,11 +179,11 @@ def _probes(network: Decoder, dtype: torch.dtype, device: torch.device) -> Itera
     )
     if network.is_last:
         logits = len(_here(network.head_weight))
-        yield _Probe(f"the normaliser of {logits} logits", logits, logits, _normaliser, torch.float32)
+        yield _Probe(f"the normalizer of {logits} logits", logits, logits, _normaliser, torch.float32)
     frequencies = rotary_frequencies(head_size, shape.rope_theta, shape.rope_scaling)
     tables = [table[1:] for table in rotary_tables(2, frequencies, device)]
     yield _Probe(
-        "the turn of positions",
+        "the rotary embedding",
         head_size,
         head_size,
         lambda t, x: t.rows(lambda row: apply_rotary(row, *tables), x),
@@ -234,6 +234,6 @@ def _refusal(bad: dict[int, str], device: torch.device, dtype: torch.dtype) -> s
     number = str(dtype).removeprefix("torch.")
     return (
         f"rollout.batchInvariant: on this machine ({where}, torch {torch.__version__}, {number}) a row's "
-        f"bits depend on the rows beside it or on its place: {reasons or 'no two sizes of tiles agree'}; "
-        "leave batchInvariant out, or choose another training.precision, number of threads or kind of machine"
+        f"bits depend on other rows or on its position: {reasons or 'no two sizes of tiles agree'}; remove "
+        "batchInvariant, or use another training.precision, number of threads or kind of machine"
     )

@@ -71,8 +71,8 @@ def require_equal(digests: list[dict[str, str]]) -> None:
             other, expected = first.setdefault(what, (rank, digest))
             if digest != expected:
                 raise NoInvariantTiles(
-                    f"rollout.batchInvariant: ranks {other} and {rank} compute {what} with other bits; let "
-                    "all nodes be of one kind, with as many threads each, or leave batchInvariant out"
+                    f"rollout.batchInvariant: ranks {other} and {rank} compute {what} with different bits; "
+                    "use nodes of one kind, with equally many threads, or remove batchInvariant"
                 )
 
 

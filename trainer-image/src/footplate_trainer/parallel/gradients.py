@@ -87,5 +87,5 @@ def _is_cut(parameter: Tensor) -> bool:
 
 
 def _given(parameter: nn.Parameter) -> Tensor:
-    assert parameter.grad is not None, "every parameter that is trained has a part in the loss"
+    assert parameter.grad is not None, "every trained parameter contributes to the loss"
     return parameter.grad

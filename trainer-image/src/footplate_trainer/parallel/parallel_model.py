@@ -204,9 +204,7 @@ def apply_activation_checkpointing(network: TransformerNetwork, which: Activatio
 def compile_blocks(network: TransformerNetwork) -> None:
     """Compile each block; raise UserMistake if a CPU has no C++ compiler."""
     if not torch.cuda.is_available() and not (shutil.which("g++") or shutil.which("clang++")):
-        raise UserMistake(
-            "training.compile needs a C++ compiler on this machine; install g++ or leave it out"
-        )
+        raise UserMistake("training.compile needs a C++ compiler on this machine; install g++ or remove it")
     for block in network.blocks.values():
         for module in block.modules():
             # The compiler's own integers do not wrap around where a hash of 64 bits does.

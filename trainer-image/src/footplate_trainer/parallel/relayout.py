@@ -64,7 +64,7 @@ class Transfer:
         for name, box in self._held.items():
             expected = None if box is None else box.size
             found = tuple(held[name].shape) if name in held else None
-            assert found == expected, f"{name}: {found} is here, {expected} was reckoned with"
+            assert found == expected, f"{name}: found {found}, expected {expected}"
         parts = {name: self._room(name, box, held) for name, box in self._wanted.items()}
         self.received_bytes = 0
         with torch.no_grad():

@@ -64,8 +64,8 @@ def read_environment(environment: Mapping[str, str]) -> RankEnvironment:
     wrong = numbers if environment.get("MASTER_ADDR") else [*numbers, "MASTER_ADDR"]
     if wrong:
         raise UserMistake(
-            f"the environment has RANK {environment['RANK']}, but nothing that fits as {', '.join(wrong)}; "
-            "start under torchrun, or unset RANK to train alone"
+            f"the environment has RANK {environment['RANK']}, but no valid {', '.join(wrong)}; start under "
+            "torchrun, or unset RANK to train alone"
         )
     by_agent = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     # Each agent of torchrun counts its own restarts: only a store that outlives them needs the count, as
@@ -115,7 +115,7 @@ def init_distributed(place: RankEnvironment, backend: Backend) -> Iterator[Distr
         device_id=device if backend is Backend.NCCL else None,
     )
     everybody, background = dist.group.WORLD, dist.new_group(backend="gloo")
-    assert isinstance(background, dist.ProcessGroup), "this rank is in every group that all ranks make"
+    assert isinstance(background, dist.ProcessGroup), "every rank is a member of this group"
     assert everybody is not None, "it was made above"
     yield DistributedContext(place.rank, place.world_size, place.local_rank, device, everybody, background)
     dist.barrier(group=background)  # nobody closes a connection that another still reads from
@@ -129,7 +129,7 @@ def new_long_timeout_group() -> dist.ProcessGroup:
     rank that has exited. Collective, in the training loop alone.
     """
     group = dist.new_group(backend="gloo", timeout=LONG_WAIT_TIMEOUT)
-    assert isinstance(group, dist.ProcessGroup), "this rank is in every group that all ranks make"
+    assert isinstance(group, dist.ProcessGroup), "every rank is a member of this group"
     return group
 
 

@@ -30,6 +30,6 @@ def test_kl_that_is_no_number_is_refused() -> None:
 
 
 def test_a_horizon_that_could_turn_the_sign_is_refused() -> None:
-    with pytest.raises(ValueError, match="horizon is 51; with 256 answers a rollout it is 52 or more"):
+    with pytest.raises(ValueError, match="horizon is 51; with 256 answers a rollout use 52 or more"):
         adaptive_coefficient(0.5, 0.05, 0.1, 256, 51)
     assert adaptive_coefficient(0.5, 0.05, 0.1, 256, 52) > 0

@@ -24,5 +24,5 @@ def test_the_papers_own_numbers() -> None:
 
 @pytest.mark.parametrize("cache", [0, 17, -4])
 def test_a_cache_that_is_no_part_of_the_length_is_refused(cache: int) -> None:
-    with pytest.raises(ValueError, match=f"cache is {cache}; with answers of up to 16 tokens it is 1 to 16"):
+    with pytest.raises(ValueError, match=f"cache is {cache}; for answers of up to 16 tokens use 1 to 16"):
         soft_penalty(torch.tensor([3]), 16, cache)

@@ -97,7 +97,9 @@ def test_the_robust_loss_of_flipped_labels_is_that_of_true_ones() -> None:
 
 @pytest.mark.parametrize("smoothing", [0.5, 1.0, -0.1])
 def test_a_robust_loss_of_labels_that_say_nothing_is_refused(smoothing: float) -> None:
-    with pytest.raises(ValueError, match=f"smoothing is {smoothing:g}; robust needs 0 or more and less than"):
+    with pytest.raises(
+        ValueError, match=f"smoothing is {smoothing:g}; with robust it must be at least 0 and less than"
+    ):
         robust_loss(CHOSEN, REJECTED, 0.1, smoothing)
 
 

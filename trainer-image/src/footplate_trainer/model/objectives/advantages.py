@@ -158,5 +158,5 @@ def soft_penalty(lengths: Tensor, longest: int, cache: int) -> Tensor:
         ValueError: `cache` is not within 1 and `longest`.
     """
     if not 1 <= cache <= longest:
-        raise ValueError(f"cache is {cache}; with answers of up to {longest} tokens it is 1 to {longest}")
+        raise ValueError(f"cache is {cache}; for answers of up to {longest} tokens use 1 to {longest}")
     return ((longest - cache - lengths.double()) / cache).clamp(-1, 0)

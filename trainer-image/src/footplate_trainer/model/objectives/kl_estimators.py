@@ -52,9 +52,9 @@ def adaptive_coefficient(
             negative or 0.
     """
     if math.isnan(divergence):
-        raise ValueError("the KL of the rollout is NaN, so the coefficient cannot follow it")
+        raise ValueError("the rollout's KL divergence is NaN, so the coefficient cannot be adapted")
     if ERROR_LIMIT * episodes >= horizon:
         least = math.floor(ERROR_LIMIT * episodes) + 1
-        raise ValueError(f"horizon is {horizon}; with {episodes} answers a rollout it is {least} or more")
+        raise ValueError(f"horizon is {horizon}; with {episodes} answers a rollout use {least} or more")
     error = max(-ERROR_LIMIT, min(ERROR_LIMIT, divergence / target - 1))
     return coefficient * (1 + error * episodes / horizon)

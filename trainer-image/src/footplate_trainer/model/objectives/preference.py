@@ -37,7 +37,7 @@ def robust_loss(chosen: Tensor, rejected: Tensor, beta: float, smoothing: float)
         ValueError: s is not within [0, 0.5).
     """
     if not 0 <= smoothing < 0.5:
-        raise ValueError(f"smoothing is {smoothing:g}; robust needs 0 or more and less than 0.5")
+        raise ValueError(f"smoothing is {smoothing:g}; with robust it must be at least 0 and less than 0.5")
     logits = beta * (chosen - rejected)
     kept, flipped = -(1 - smoothing) * logsigmoid(logits), smoothing * logsigmoid(-logits)
     return (kept + flipped) / (1 - 2 * smoothing)
