@@ -77,7 +77,7 @@ def test_a_folder_that_is_not_there_is_named(shards: Path, tmp_path: Path) -> No
     ended = run_ranks(train_under, 1, FakeAgent(), config)[0]
 
     assert ended.code == ExitCode.CONFIG
-    assert f"error: initFrom.uri {tmp_path / 'nowhere'}: the folder does not exist; name a" in ended.stderr
+    assert f"error: initFrom.uri {tmp_path / 'nowhere'}: the folder does not exist; use a" in ended.stderr
 
 
 def test_a_plan_knows_the_folders_shape(

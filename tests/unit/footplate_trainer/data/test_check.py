@@ -112,7 +112,10 @@ def test_a_file_that_arrives_damaged_is_named_by_its_uri(remote: str, tmp_path: 
 
 
 def test_a_cache_that_is_too_small_says_so(remote: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"FOOTPLATE_DATA_CACHE_BYTES allows 50, .*to a larger volume"):
+    with pytest.raises(
+        DataError,
+        match=r"FOOTPLATE_DATA_CACHE_BYTES allows 50, .*set FOOTPLATE_DATA_CACHE to a larger volume",
+    ):
         TokenShards.open(remote, environment=environment(tmp_path, limit=50))
 
 
