@@ -47,12 +47,12 @@ def test_ranks_answer_while_they_train_and_when_they_hang_show_stacks_and_start_
     log = lambda: gang.log("agent-0-0")  # noqa: E731
     folder = tmp_path / "checkpoints" / "diagnostics"
 
-    assert diagnose(gang, "trace", "--steps", "2").startswith("asked for trace number 1;")
+    assert diagnose(gang, "trace", "--steps", "2").startswith("requested trace number 1;")
     eventually(lambda: len(list(folder.glob("trace-1-steps-*.json.gz"))) == 2, gang)
     trace = json.loads(gzip.decompress(next(folder.glob("trace-1-steps-*-rank-1.json.gz")).read_bytes()))
     assert any(event.get("name") == "aten::mm" for event in trace["traceEvents"])
 
-    assert diagnose(gang, "memory", "--steps", "1").startswith("asked for memory number 2;")
+    assert diagnose(gang, "memory", "--steps", "1").startswith("requested memory number 2;")
     eventually(lambda: len(list(folder.glob("memory-2-*.json.gz"))) == 2, gang)
     record = json.loads(gzip.decompress(next(folder.glob("memory-2-*-rank-0.json.gz")).read_bytes()))
     assert any(event.get("name") == "[memory]" for event in record["traceEvents"])

@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), config, tmp_path / "metrics.jsonl")
 
     assert [end.code for end in ended] == [SUCCESS, SUCCESS]
-    assert "checkpoint of step 6 is damaged" in ended[0].stderr
+    assert "the damaged checkpoint of step 6" in ended[0].stderr
     assert words in ended[0].stderr
     assert [row.step for row in ended[0].agent.rows] == [5, 6], "steps 1 to 4 were not trained again"
     told = [] if words == "marker is torn" else [6]  # a torn one does not say whose it was

@@ -89,7 +89,7 @@ def test_commands_read_a_web_server(
         ("export", web.address, str(tmp_path / "out")),
     ):
         assert main(command) == ExitCode.SUCCESS, capsys.readouterr().err
-    assert f"whole    {web.address}/step-4.e0g0" in capsys.readouterr().out
+    assert f"intact   {web.address}/step-4.e0g0" in capsys.readouterr().out
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 

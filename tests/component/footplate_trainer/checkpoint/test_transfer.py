@@ -95,7 +95,7 @@ def test_adapters_begin_beside_the_weights_of_a_run_without(
             "attention_norm.weight: shape [32] in the checkpoint, shape [64] in this run",
             id="shape",
         ),
-        pytest.param(["model.layers=1"], "there and no place here", id="fewer-layers"),
+        pytest.param(["model.layers=1"], "in the checkpoint, not present in this run", id="fewer-layers"),
         pytest.param(["resumeFrom.step=5"], "resumeFrom.step 5 is not in", id="no-such-step"),
     ],
 )

@@ -103,8 +103,8 @@ def test_a_checkpoint_that_is_not_the_one_that_was_given_is_refused(
     )[0]
 
     assert ended.code == ExitCode.CONFIG
-    named = f"error: initFrom.run base: checkpoint {uri}, which was set when this run was admitted, is "
-    says = {"removed": "missing; mount that run's volume", "another": "has changed: its manifest.json has"}
+    named = f"error: initFrom.run base: checkpoint {uri}, which was set when this run was admitted, "
+    says = {"removed": "is missing; mount that run's volume", "another": "has changed: its manifest.json has"}
     assert named + says[fault] in ended.stderr
 
 

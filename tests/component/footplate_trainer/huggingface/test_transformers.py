@@ -288,7 +288,7 @@ def test_a_tensor_of_another_size_is_refused(tmp_path: Path) -> None:
     LLAMA.random().save_pretrained(tmp_path)
     spoil(tmp_path, lambda stored: stored.update({"model.norm.weight": torch.ones(31)}))
 
-    with pytest.raises(UserMistake, match=r"model\.norm\.weight .* has the shape \[31\], and .* \[32\]"):
+    with pytest.raises(UserMistake, match=r"model\.norm\.weight .* has the shape \[31\], but .* \[32\]"):
         opened(tmp_path)
 
 

@@ -163,12 +163,12 @@ def test_what_was_computed_for_other_weights_is_computed_anew(pairs: Path, tmp_p
     ("overrides", "data", "says"),
     [
         pytest.param(
-            (), "chats", "stage dpo is trained on data packed with --format preferences, and", id="chats"
+            (), "chats", "stage dpo is trained on data packed with --format preferences, but", id="chats"
         ),
         pytest.param(
             ("preference.loss=kto",),
             "pairs",
-            "stage dpo with loss kto is trained on data packed with --format ratings, and",
+            "stage dpo with loss kto is trained on data packed with --format ratings, but",
             id="pairs-for-kto",
         ),
         pytest.param((f"model.contextLength={CONTEXT}",), "pairs", "than contextLength 96 tokens", id="long"),

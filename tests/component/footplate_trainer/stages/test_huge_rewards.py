@@ -51,7 +51,7 @@ def test_larger_ones_end_a_run_by_name(stage: str, prompts: Path, tmp_path: Path
     end = end_of(stage, "too_wide", prompts, tmp_path)
     assert end.code == ExitCode.USER_ERROR
     assert "8 of 8 samples of the rollout have no reward" in end.stderr
-    assert "reward apart: answer 0 to prompt 0 at step 0: it answered " in end.stderr
+    assert "reward apart: answer 0 to prompt 0 at step 0: it returned " in end.stderr
     assert "1e+308, beyond ±1e+12" in end.stderr
 
 

@@ -205,4 +205,4 @@ def test_pairs_that_do_not_fit_end_the_run_before_the_first_step(pairs: Path, tm
 def test_running_text_is_no_pair(shards: Path, tmp_path: Path) -> None:
     end = run(shards, tmp_path)
     assert end.code == ExitCode.CONFIG
-    assert "stage reward is trained on data packed with --format preferences, and" in end.stderr
+    assert "stage reward is trained on data packed with --format preferences, but" in end.stderr

@@ -79,4 +79,4 @@ def test_samples_that_do_not_suit_the_run_end_it_before_the_first_step(
 def test_running_text_is_no_conversation(shards: Path, tmp_path: Path) -> None:
     end = run(shards, tmp_path)
     assert end.code == ExitCode.CONFIG
-    assert "stage sft is trained on data packed with --format chat, and" in end.stderr
+    assert "stage sft is trained on data packed with --format chat, but" in end.stderr
