@@ -68,7 +68,7 @@ def pods(runs: int) -> Iterator[PodAllocation]:
                     owner=owner,
                     attempt=attempt,
                     node=f"n{where}",
-                    goods=SPOT if where % 2 else H100,
+                    sku=SPOT if where % 2 else H100,
                     start=start,
                     end=EndTime(TOLD, start + length),
                     devices=devices,
@@ -80,12 +80,12 @@ def pods(runs: int) -> Iterator[PodAllocation]:
 def nodes() -> Iterator[NodeLifetime]:
     """Two thirds of those that pods are on: of the others only pods tell."""
     for number in range(NODES * 2 // 3):
-        there = node(f"n{number}", start=TIME.start - DAY, goods=SPOT if number % 2 else H100)
+        there = node(f"n{number}", start=TIME.start - DAY, sku=SPOT if number % 2 else H100)
         yield replace(there, end=EndTime(TOLD, TIME.end))
 
 
 def prices() -> list[PriceBookEntry]:
-    """Changes of both kinds of goods, some of them corrections."""
+    """Changes of both SKUs, some of them corrections."""
     return [
         PriceBookEntry(
             f"e{number}",
@@ -130,22 +130,22 @@ def parts(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 async def rebuilt(database: Database) -> tuple[str, int]:
     """A digest of all amounts, exact, and how many attempts there are."""
     tariff = await TariffReader(database).read()
-    tallies = CostAggregator(tariff, TIME.end, edges(TIME, [TIME]))
+    cost_sums = CostAggregator(tariff, TIME.end, edges(TIME, [TIME]))
     keys = KeyFunctions(lambda used: (used.owner.uid, used.attempt))
     async with database.read(WORK_SECONDS * 10) as session:
-        await aggregation.add_usage(session, tallies, TIME, keys)
-    digest = await asyncio.to_thread(digested, tallies, tariff)
-    return digest, len({key for key, _ in tallies.found})
+        await aggregation.add_usage(session, cost_sums, TIME, keys)
+    digest = await asyncio.to_thread(digested, cost_sums, tariff)
+    return digest, len({key for key, _ in cost_sums.found})
 
 
-def digested(tallies: CostAggregator, tariff: Tariff) -> str:
+def digested(cost_sums: CostAggregator, tariff: Tariff) -> str:
     """Of every amount of every attempt in every month."""
     made = hashlib.sha256()
     rates = PeriodRates(tariff.book)
-    for (key, slot), tally in sorted(tallies.found.items()):
-        money = tally.priced(rates).money.exact
-        carbon = sorted((rank.value, grams.exact) for rank, grams in tally.carbon.items())
-        made.update(repr((key, slot, money, tally.energy.exact, carbon, tally.device_seconds)).encode())
+    for (key, slot), cost_sum in sorted(cost_sums.found.items()):
+        money = cost_sum.priced(rates).money.exact
+        carbon = sorted((rank.value, grams.exact) for rank, grams in cost_sum.carbon.items())
+        made.update(repr((key, slot, money, cost_sum.energy.exact, carbon, cost_sum.device_seconds)).encode())
     return made.hexdigest()
 
 

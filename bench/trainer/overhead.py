@@ -7,7 +7,7 @@ bare (a batch that is already there, no callbacks around it) and one is a whole
 step of a run (data order and packing, phases to an agent, metric row to the
 history and to files, checkpoint flags, due dates). Medians of the pairs, in CPU
 seconds of the whole process, background threads included: a busy machine
-stretches seconds on the clock. Exit code 1 above 2 %.
+spans seconds on the clock. Exit code 1 above 2 %.
 """
 
 from __future__ import annotations

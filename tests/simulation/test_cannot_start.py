@@ -19,24 +19,24 @@ NOT_THERE = {
 }
 
 
-@pytest.mark.parametrize(("words", "says", "patience"), NOT_THERE.values(), ids=NOT_THERE.keys())
+@pytest.mark.parametrize(("words", "says", "seconds_left"), NOT_THERE.values(), ids=NOT_THERE.keys())
 @pytest.mark.parametrize("first", [True, False], ids=["of-the-first-gang", "substitute"])
 @simulated(nodes=4)
 async def test_a_worker_that_cannot_start_on_its_node_is_tried_on_another_one(
-    world: Simulation, first: bool, words: str, says: str, patience: float
+    world: Simulation, first: bool, words: str, says: str, seconds_left: float
 ) -> None:
     broken = world.nodes.by_name["node-3"]
     broken.broken, broken.fails = says, words
     if first:
         world.nodes.wishes |= {"tiny-c": "node-0", "tiny-w0-0": "node-1", "tiny-w1-0": "node-3"}
         world.apply()
-        assert await world.until(lambda: world.phase == "Running", 120) < patience + 20
+        assert await world.until(lambda: world.phase == "Running", 120) < seconds_left + 20
     else:
         _, place = await training(world, 2)
         world.nodes.wishes["tiny-w1-1"] = "node-3"
         world.nodes.by_name["node-0"].slots = 1
         world.power_off(place)
-        assert await world.until_steps(1, 120) < 5 + patience + 15
+        assert await world.until_steps(1, 120) < 5 + seconds_left + 15
     await world.until(lambda: world.phase == "Succeeded", 200)
 
 

@@ -108,7 +108,7 @@ def assistant(text: str) -> dict[str, Any]:
 # -- files beside a model's weights ----------------------------------------------------------------
 
 
-def companions(**files: object) -> SavedProcessors:
+def saved_processors(**files: object) -> SavedProcessors:
     """By names without their endings: a text is a template, all else goes into JSON."""
     return SavedProcessors(dict(_file(name, content) for name, content in files.items()))
 

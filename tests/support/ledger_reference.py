@@ -88,25 +88,23 @@ def node_lines(
     """Yield the lines of one node and its pods."""
     known = {pod.uid: pod for pod in pods}
     for part in split_node_time_by_pods(node, known.values(), now):
-        for span, rate in split_by_rate(book, node.goods, part.span.within(window)):
+        for span, rate in split_by_rate(book, node.sku, part.span.within(window)):
             for uid, share in part.shares.items():
                 yield BillLine(uid, node.uid, span, share, rate, known[uid].end.estimated)
             if part.idle:
                 yield BillLine(IDLE, node.uid, span, part.idle, rate, node.end.estimated)
 
 
-def split_by_rate(
-    book: PriceBook, goods: Sku, span: Interval
-) -> Iterator[tuple[Interval, HourlyRate | None]]:
+def split_by_rate(book: PriceBook, sku: Sku, span: Interval) -> Iterator[tuple[Interval, HourlyRate | None]]:
     """`span` in parts with one price each."""
-    wanted = matching_skus(goods)
+    wanted = matching_skus(sku)
     cuts = [
         edge
         for entry in book.entries
-        if entry.goods in wanted and book.corrected_by(entry.id) is None
+        if entry.sku in wanted and book.corrected_by(entry.id) is None
         for edge in (entry.effective_from, entry.effective_to)
     ]
-    return ((part, book.rate(goods, part.start)) for part in span.cut(cuts))
+    return ((part, book.rate(sku, part.start)) for part in span.cut(cuts))
 
 
 def build_accounts(

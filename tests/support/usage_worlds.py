@@ -89,16 +89,16 @@ def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) 
     """Anything that could be: overlaps, nodes that nobody told of, coordinators, prices that change."""
     made = World()
     for number in range(nodes):
-        goods = chance.choice([H100, SPOT, CPU])
-        devices = 0 if goods is CPU else 8
+        sku = chance.choice([H100, SPOT, CPU])
+        devices = 0 if sku is CPU else 8
         start = T0 + chance.randrange(-DAY, DAY)
         end = EndTime(chance.choice([RUNNING, TOLD]), start + chance.randrange(1, 40 * DAY))
-        made.nodes.append(node(f"n{number}", goods=goods, devices=devices, start=start, end=end))
+        made.nodes.append(node(f"n{number}", sku=sku, devices=devices, start=start, end=end))
     for number in range(pods):
         run = chance.randrange(runs)
         owner = Owner("TrainingRun", f"team-{run % 2}", f"run-{run}", f"uid-{run}")
         where = chance.randrange(nodes + 1)  # one of which nobody but its pods tells
-        goods = made.nodes[where].goods if where < nodes else chance.choice([H100, SPOT, CPU])
+        sku = made.nodes[where].sku if where < nodes else chance.choice([H100, SPOT, CPU])
         start = T0 + chance.randrange(0, 30 * DAY)
         ended = chance.choice([RUNNING, 1, TOLD, TOLD])
         made.pods.append(
@@ -108,10 +108,10 @@ def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) 
                 role=chance.choice([Role.WORKER, Role.WORKER, Role.SPARE, Role.COORDINATOR]),
                 attempt=chance.randrange(1, 4),
                 node=f"n{where}",
-                goods=goods,
+                sku=sku,
                 start=start,
                 end=EndTime(ended, start + chance.randrange(1, 10 * DAY)),
-                devices=0 if goods is CPU else chance.choice([0, 3, 4, 8]),
+                devices=0 if sku is CPU else chance.choice([0, 3, 4, 8]),
                 cpu=Fraction(chance.randrange(0, 9000), 1000),
                 site=replace(
                     chance.choice(
@@ -123,10 +123,10 @@ def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) 
                         ]
                     ),
                     provider="aws",
-                    region=goods.region,
+                    region=sku.region,
                 ),
                 measured=_measured(chance),
-                node_devices=0 if goods is CPU else chance.choice([0, 8, 8, 16]),
+                node_devices=0 if sku is CPU else chance.choice([0, 8, 8, 16]),
             )
         )
     for number in range(8):

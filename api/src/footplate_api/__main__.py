@@ -150,7 +150,7 @@ async def serve(chosen: ApiSettings, kubeconfig: Path | None) -> None:
             MirrorHealth.of(served.watched_namespaces),
             revision=chosen.revision,
             limits=chosen.limits,
-            patience=chosen.patience,
+            body_timeout=chosen.body_timeout,
             access=chosen.access,
             served=served,
             issuers=issuers,

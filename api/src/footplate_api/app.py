@@ -165,7 +165,7 @@ def _install_access(app: FastAPI, context: AppContext) -> None:
     )
     app.state.authorization = Authorization(context.reviewer, context.clock)
     authentication = Authentication(context.reviewer, access.audiences, context.issuers, context.clock)
-    app.add_middleware(TelemetryAdmissionMiddleware, patience=context.patience)
+    app.add_middleware(TelemetryAdmissionMiddleware, body_timeout=context.body_timeout)
     app.add_middleware(RateLimitMiddleware, rates=access.rates, clock=context.clock, requests=requests)
     app.add_middleware(AuthenticationMiddleware, authentication=authentication, public=access.public)
     app.add_middleware(Staleness, mirror=context.mirror, served=context.served, now=context.now)

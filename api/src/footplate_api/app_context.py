@@ -39,7 +39,7 @@ class AppContext:
     mirror: MirrorHealth
     revision: str | None = None
     limits: RetentionLimits = field(default_factory=RetentionLimits)
-    patience: BodyTimeout = field(default_factory=BodyTimeout)
+    body_timeout: BodyTimeout = field(default_factory=BodyTimeout)
     access: AccessPolicy = field(default_factory=AccessPolicy)
     served: NamespaceScope = field(default_factory=NamespaceScope)
     room: int | None = None  # bytes that the database may take

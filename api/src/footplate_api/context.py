@@ -40,7 +40,7 @@ class Context(Protocol):
         """Commit of the build."""
 
     @property
-    def patience(self) -> BodyTimeout:
+    def body_timeout(self) -> BodyTimeout:
         """Time that the body of a request may take."""
 
     @property

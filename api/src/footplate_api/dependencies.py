@@ -52,7 +52,7 @@ async def _read(context: Contextual) -> AsyncIterator[ReadSession]:
 
 
 async def _run_body(request: Request, context: Contextual) -> bytes:
-    return await bodies.read(request, RUN_LIMIT, context.patience)
+    return await bodies.read(request, RUN_LIMIT, context.body_timeout)
 
 
 RunBody = Annotated[bytes, Depends(_run_body)]

@@ -211,7 +211,7 @@ class ApiSettings(OidcSettings):
         return BackupPlan(self.backup_folder, self.backup_schedule, self.backup_keep)
 
     @property
-    def patience(self) -> BodyTimeout:
+    def body_timeout(self) -> BodyTimeout:
         """Read timeout of request bodies."""
         return BodyTimeout(self.body_seconds)
 

@@ -44,24 +44,24 @@ class ClosedMonthPrices:
         self._closed = end if end <= now else FOREVER
         self._known: dict[PricePeriod, tuple[Fraction | None, Sequence[tuple[int, Fraction]]]] = {}
 
-    def __call__(self, stretch: PricePeriod) -> Fraction | None:
+    def __call__(self, period: PricePeriod) -> Fraction | None:
         """Return nano-dollars a second when the month was closed; None: the book had no price."""
-        return self._said(stretch)[0]
+        return self._said(period)[0]
 
-    def later_changes(self, stretch: PricePeriod) -> Sequence[tuple[int, Fraction]]:
+    def later_changes(self, period: PricePeriod) -> Sequence[tuple[int, Fraction]]:
         """Return the later changes: when they were written, and by how much a second became dearer."""
-        return self._said(stretch)[1]
+        return self._said(period)[1]
 
-    def _said(self, stretch: PricePeriod) -> tuple[Fraction | None, Sequence[tuple[int, Fraction]]]:
-        found = self._known.get(stretch)
+    def _said(self, period: PricePeriod) -> tuple[Fraction | None, Sequence[tuple[int, Fraction]]]:
+        found = self._known.get(period)
         if found is None:
-            said = self._book.rate_history(stretch.goods, stretch.since, self._closed)
+            said = self._book.rate_history(period.sku, period.since, self._closed)
             rates = [(at, None if rate is None else _a_second(rate)) for at, rate in said]
             changes = [
                 (at, (after or Fraction(0)) - (before or Fraction(0)))
                 for (_, before), (at, after) in pairwise(rates)
             ]
-            found = self._known[stretch] = rates[0][1], changes
+            found = self._known[period] = rates[0][1], changes
         return found
 
 
@@ -69,12 +69,12 @@ def _a_second(rate: HourlyRate) -> Fraction:
     return rate.exact / HOUR
 
 
-def sum_adjustments(tallies: Iterable[CostSum], closing: ClosedMonthPrices) -> Mapping[int, ExactSum]:
-    """Sum the nano-dollars by which `tallies` became dearer, by the second of the change."""
+def sum_adjustments(cost_sums: Iterable[CostSum], closing: ClosedMonthPrices) -> Mapping[int, ExactSum]:
+    """Sum the nano-dollars by which `cost_sums` became dearer, by the second of the change."""
     found: dict[int, ExactSum] = defaultdict(ExactSum)
-    for tally in tallies:
-        for held in (tally.paid, tally.free, tally.idle):
-            for stretch, seconds in held.seconds.items():
-                for at, dearer in closing.later_changes(stretch):
+    for cost_sum in cost_sums:
+        for held in (cost_sum.paid, cost_sum.free, cost_sum.idle):
+            for period, seconds in held.seconds.items():
+                for at, dearer in closing.later_changes(period):
                     found[at].add_sum(seconds, dearer)
     return found

@@ -153,10 +153,10 @@ def _pod(uid: str, entry: PodEntry, owner: Owner) -> PodAllocation:
 
 def _common(kind: type[PodAllocation | NodeLifetime], uid: str, entry: UsageInterval) -> dict[str, Any]:
     """Return the fields that pods and nodes have alike, and those of `kind` that `entry` has by name."""
-    goods = {name: getattr(entry, name) for name in Sku.__slots__}
+    sku = {name: getattr(entry, name) for name in Sku.__slots__}
     return {name: getattr(entry, name) for name in kind.__slots__ if name in type(entry).model_fields} | {
         "uid": uid,
-        "goods": Sku(**goods),
+        "sku": Sku(**sku),
         "start": parse_time(entry.start),
         "end": _evidence(entry),
         "cpu": Fraction(entry.millicores, _MILLI),
@@ -167,10 +167,10 @@ def _entry(kind: type[UsageInterval], used: PodAllocation | NodeLifetime, provid
     """Return the fields of an entry of `kind`, but for those of `_pod`."""
     running = used.end.known == RUNNING
     named = {name: getattr(used, name) for name in kind.model_fields if hasattr(used, name)}
-    goods = {name: getattr(used.goods, name) for name in Sku.__slots__}
+    sku = {name: getattr(used.sku, name) for name in Sku.__slots__}
     return {
         **named,
-        **goods,
+        **sku,
         "provider": provider,
         "millicores": round(used.cpu * _MILLI),
         "start": format_time(used.start),
@@ -205,7 +205,7 @@ def build_price_entry(name: str, created: str, spec: PriceEntrySpec) -> PriceBoo
             format_time(parse_time(told))
     return PriceBookEntry(
         id=name,
-        goods=Sku(spec.profile, spec.capacity, spec.region),
+        sku=Sku(spec.profile, spec.capacity, spec.region),
         rate=HourlyRate(Fraction(round(decimal_fraction(spec.dollars_per_node_hour) * Money.NANO))),
         effective_from=parse_time(spec.effective_from),
         effective_to=FOREVER if spec.effective_to is None else parse_time(spec.effective_to),

@@ -18,7 +18,7 @@ from footplate_ledger.prices import FOREVER
 from footplate_ledger.usage import RUNNING, TOLD, EndTime, NodeLifetime, PodAllocation
 
 _ALWAYS: Final = (-FOREVER, FOREVER)
-_OWN: Final = 0  # the key of the run's pods in a tally; nothing else is counted
+_OWN: Final = 0  # the key of the run's pods in a cost sum; nothing else is counted
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class RunCostCache:
     def _account(
         self, parts: Iterable[_Part], own: Mapping[str, PodAllocation], tariff: Tariff, at: int
     ) -> Account:
-        tallies = self.aggregator(tariff, at, _ALWAYS)
+        cost_sums = self.aggregator(tariff, at, _ALWAYS)
         for part in parts:
-            tallies.add(
-                part.node, part.pods, lambda pod: _OWN if pod.uid in own else None, lambda goods: None
+            cost_sums.add(
+                part.node, part.pods, lambda pod: _OWN if pod.uid in own else None, lambda sku: None
             )
-        found = tallies.found.get((_OWN, 0))
+        found = cost_sums.found.get((_OWN, 0))
         return Account() if found is None else found.account(tariff.book)
 
 

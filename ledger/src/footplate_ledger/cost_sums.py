@@ -33,12 +33,12 @@ _MILLI: Final = 1000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PricePeriod:
-    """Goods, and the second from which on, until the next stretch, no entry ever changes their price.
+    """A SKU, and the second from which its price does not change until the next period.
 
-    Tallies makes each once: they are compared by identity, which is quick.
+    CostAggregator makes each once; identity is compared, which is quick.
     """
 
-    goods: Sku
+    sku: Sku
     since: int
 
 
@@ -50,16 +50,16 @@ _Timeline = Sequence[tuple[int, IntensitySource, int, int]]
 
 @dataclass(slots=True)
 class PeriodSeconds:
-    """Node-seconds by stretch, and those of them that are estimates."""
+    """Node-seconds by period, and those of them that are estimates."""
 
     seconds: dict[PricePeriod, ExactSum] = field(default_factory=dict)
     estimated: dict[PricePeriod, ExactSum] = field(default_factory=dict)
 
-    def add(self, stretch: PricePeriod, seconds: int, denominator: int, estimated: bool) -> None:
+    def add(self, period: PricePeriod, seconds: int, denominator: int, estimated: bool) -> None:
         """Add a share of a node's time."""
-        _sum_of(self.seconds, stretch).add(seconds, denominator)
+        _sum_of(self.seconds, period).add(seconds, denominator)
         if estimated:
-            _sum_of(self.estimated, stretch).add(seconds, denominator)
+            _sum_of(self.estimated, period).add(seconds, denominator)
 
 
 @dataclass(slots=True)
@@ -74,8 +74,8 @@ class PricedUsage:
 
     def add(self, held: PeriodSeconds, rates: Callable[[PricePeriod], Fraction | None], free: bool) -> None:
         """Add held time; of `free` time only that which has a price."""
-        for stretch, seconds in held.seconds.items():
-            rate = rates(stretch)
+        for period, seconds in held.seconds.items():
+            rate = rates(period)
             if rate is None and free:
                 continue
             self.node_seconds.add_sum(seconds)
@@ -84,8 +84,8 @@ class PricedUsage:
             else:
                 self.money.add_sum(seconds, rate)
                 self.known = self.known or bool(seconds)
-            if stretch in held.estimated:
-                self.estimated.add_sum(held.estimated[stretch])
+            if period in held.estimated:
+                self.estimated.add_sum(held.estimated[period])
 
     def cost(self) -> Cost:
         """Convert to one amount each; slow where there are thousands of denominators."""
@@ -96,18 +96,18 @@ class PricedUsage:
 
 
 class PeriodRates:
-    """Nano-dollars a second by one state of the book; each stretch is looked up once."""
+    """Nano-dollars a second by one state of the book; each period is looked up once."""
 
     def __init__(self, book: PriceBook) -> None:
         self._book = book
         self._known: dict[PricePeriod, Fraction | None] = {}
 
-    def __call__(self, stretch: PricePeriod) -> Fraction | None:
+    def __call__(self, period: PricePeriod) -> Fraction | None:
         """Return the rate; None without a price."""
-        if stretch not in self._known:
-            rate = self._book.rate(stretch.goods, stretch.since)
-            self._known[stretch] = None if rate is None else rate.exact / HOUR
-        return self._known[stretch]
+        if period not in self._known:
+            rate = self._book.rate(period.sku, period.since)
+            self._known[period] = None if rate is None else rate.exact / HOUR
+        return self._known[period]
 
 
 @dataclass(slots=True)
@@ -133,7 +133,7 @@ class CostSum:
         return found
 
     def add(self, other: CostSum) -> None:
-        """Add another tally."""
+        """Add another cost sum."""
         for mine, theirs in ((self.paid, other.paid), (self.free, other.free), (self.idle, other.idle)):
             _join(mine.seconds, theirs.seconds)
             _join(mine.estimated, theirs.estimated)
@@ -177,18 +177,18 @@ def _join(mine: dict[Name, ExactSum], theirs: Mapping[Name, ExactSum]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Marks:
-    """First seconds of parts of time and of stretches."""
+    """First seconds of parts of time and of periods."""
 
     seconds: Sequence[int]
     slots: Sequence[int]
-    stretches: Sequence[PricePeriod]
+    periods: Sequence[PricePeriod]
 
     def cut(self, span: Interval) -> Iterator[tuple[int, int, int, PricePeriod]]:
-        """Yield (from, to, part of time, stretch) of `span`, which lies within them."""
+        """Yield (from, to, part of time, period) of `span`, which lies within them."""
         start, at = span.start, bisect_right(self.seconds, span.start) - 1
         while start < span.end:
             end = min(self.seconds[at + 1], span.end)
-            yield start, end, self.slots[at], self.stretches[at]
+            yield start, end, self.slots[at], self.periods[at]
             start, at = end, at + 1
 
 
@@ -199,7 +199,7 @@ Found = dict[tuple[Key, int], CostSum]
 class CostAggregator:
     """Sums of usage, node by node: by key, and by the parts of time between `edges`, which are in order.
 
-    `found` makes missing tallies; a caller's own may refuse to make too many.
+    `found` creates missing sums; a caller's own may refuse to make too many.
     """
 
     def __init__(self, tariff: Tariff, now: int, edges: Sequence[int], found: Found | None = None) -> None:
@@ -231,7 +231,7 @@ class CostAggregator:
         keys = {uid: key(pod) for uid, pod in known.items()}
         told = infer_nodes(known.values(), self._now) if node is None else ((node, known.values()),)
         for there, on in told:
-            self._add_held(there, on, keys, idle(there.goods))
+            self._add_held(there, on, keys, idle(there.sku))
         for uid, pod in known.items():
             if keys[uid] is not None:
                 self._add_devices(pod, keys[uid])
@@ -243,7 +243,7 @@ class CostAggregator:
         keys: Mapping[str, Key | None],
         idle: Key | None,
     ) -> None:
-        marks = self._marks(node.goods)
+        marks = self._marks(node.sku)
         pods = {pod.uid: pod for pod in on}
         counted = {uid for uid in pods if keys[uid] is not None}
         for there in split_node_time_by_pods(node, pods.values(), self._now, counted):
@@ -252,30 +252,30 @@ class CostAggregator:
                 continue
             shares = [(pods[uid], keys[uid], share) for uid, share in there.shares.items()]
             rest = there.idle if idle is not None else None
-            for start, end, slot, stretch in marks.cut(span):
+            for start, end, slot, period in marks.cut(span):
                 for pod, key, share in shares:
                     if key is not None:
-                        self._add_share(pod, self.found[key, slot], Interval(start, end), share, stretch)
+                        self._add_share(pod, self.found[key, slot], Interval(start, end), share, period)
                 if rest:
-                    tally = self.found[idle, slot]
+                    cost_sum = self.found[idle, slot]
                     seconds = (end - start) * rest.numerator
-                    tally.paid.add(stretch, seconds, rest.denominator, node.end.estimated)
+                    cost_sum.paid.add(period, seconds, rest.denominator, node.end.estimated)
 
     def _add_share(
-        self, pod: PodAllocation, tally: CostSum, span: Interval, share: Fraction, stretch: PricePeriod
+        self, pod: PodAllocation, cost_sum: CostSum, span: Interval, share: Fraction, period: PricePeriod
     ) -> None:
         seconds = (span.end - span.start) * share.numerator
         free = pod.role is Role.COORDINATOR
-        own = tally.free if free else tally.paid
-        own.add(stretch, seconds, share.denominator, pod.end.estimated)
-        if free and self._rates(stretch) is None:
+        own = cost_sum.free if free else cost_sum.paid
+        own.add(period, seconds, share.denominator, pod.end.estimated)
+        if free and self._rates(period) is None:
             return
         if pod.site.node_watts is None:
-            tally.devices_only = tally.devices_only or not free
+            cost_sum.devices_only = cost_sum.devices_only or not free
             return
         rest, timeline = self._of_site(pod.site)
         energy = seconds * rest.numerator, share.denominator * rest.denominator
-        _add_energy(tally, EnergyMethod.RATED, timeline, span, *energy)
+        _add_energy(cost_sum, EnergyMethod.RATED, timeline, span, *energy)
 
     def _add_devices(self, pod: PodAllocation, key: Key) -> None:
         whole = pod.span(self._now)
@@ -290,15 +290,15 @@ class CostAggregator:
         length = whole.end - whole.start
         _, timeline = self._of_site(pod.site)
         for start, end, slot, _ in self._plain.cut(part):
-            tally = self.found[key, slot]
+            cost_sum = self.found[key, slot]
             seconds, over = (1, 1) if end - start == length else (end - start, length)
             for method, of_method in consumed.seconds.items():
                 exact = of_method.exact
-                _sum_of(tally.methods, method).add(exact.numerator * seconds, exact.denominator * over)
-            tally.device_seconds += (end - start) * pod.devices
+                _sum_of(cost_sum.methods, method).add(exact.numerator * seconds, exact.denominator * over)
+            cost_sum.device_seconds += (end - start) * pod.devices
             for method, energy in energies.items():
                 part_of = energy.numerator * seconds, energy.denominator * over
-                _add_energy(tally, method, timeline, Interval(start, end), *part_of)
+                _add_energy(cost_sum, method, timeline, Interval(start, end), *part_of)
 
     def _of_site(self, site: PowerProfile) -> tuple[Fraction, _Timeline]:
         """Return `_rest` and the emissions of a millijoule there; looked up once for all that share it."""
@@ -315,23 +315,23 @@ class CostAggregator:
             found.append((span.start, known.rank, grams.numerator, grams.denominator))
         return found
 
-    def _marked(self, goods: Sku) -> _Marks:
-        wanted = matching_skus(goods)
+    def _marked(self, sku: Sku) -> _Marks:
+        wanted = matching_skus(sku)
         cuts = sorted(
             {-FOREVER}
             | {
                 edge
                 for entry in self._tariff.book.entries
-                if entry.goods in wanted
+                if entry.sku in wanted
                 for edge in (entry.effective_from, entry.effective_to)
             }
         )
         first, last = self._edges[0], self._edges[-1]
         seconds = sorted({*self._edges, *(cut for cut in cuts if first < cut < last)})
         slots = [bisect_right(self._edges, second) - 1 for second in seconds]
-        made = [PricePeriod(goods, cut) for cut in cuts]
-        stretches = [made[bisect_right(cuts, second) - 1] for second in seconds]
-        return _Marks(seconds, slots, stretches)
+        made = [PricePeriod(sku, cut) for cut in cuts]
+        periods = [made[bisect_right(cuts, second) - 1] for second in seconds]
+        return _Marks(seconds, slots, periods)
 
 
 def _rest(site: PowerProfile) -> Fraction:
@@ -344,7 +344,7 @@ def _rest(site: PowerProfile) -> Fraction:
 
 
 def _add_energy(
-    tally: CostSum,
+    cost_sum: CostSum,
     method: EnergyMethod,
     timeline: _Timeline,
     span: Interval,
@@ -352,10 +352,10 @@ def _add_energy(
     denominator: int,
 ) -> None:
     """Add millijoules that were consumed evenly over `span`, and their emissions."""
-    _sum_of(tally.energies, method).add(numerator, denominator)
+    _sum_of(cost_sum.energies, method).add(numerator, denominator)
     if len(timeline) == 1:
         _, rank, grams, over = timeline[0]
-        _sum_of(tally.carbon, rank).add(numerator * grams, denominator * over)
+        _sum_of(cost_sum.carbon, rank).add(numerator * grams, denominator * over)
         return
     length = span.end - span.start
     start, at = span.start, bisect_right(timeline, span.start, key=itemgetter(0)) - 1
@@ -363,7 +363,7 @@ def _add_energy(
         end = min(timeline[at + 1][0] if at + 1 < len(timeline) else span.end, span.end)
         _, rank, grams, over = timeline[at]
         seconds = end - start
-        _sum_of(tally.carbon, rank).add(numerator * seconds * grams, denominator * length * over)
+        _sum_of(cost_sum.carbon, rank).add(numerator * seconds * grams, denominator * length * over)
         start, at = end, at + 1
 
 

@@ -18,34 +18,34 @@ from footplate_ledger.exact_sum import ExactSum
 def share_idle_time(found: Mapping[tuple[Key, int], CostSum], is_idle: Callable[[Key], bool]) -> None:
     """Move the idle time in `found`, by key and part of time, to `Tally.idle` of those who share it."""
     parts: dict[int, tuple[list[CostSum], list[CostSum]]] = defaultdict(lambda: ([], []))
-    for (key, at), tally in found.items():
+    for (key, at), cost_sum in found.items():
         idle, used = parts[at]
-        (idle if is_idle(key) else used).append(tally)
+        (idle if is_idle(key) else used).append(cost_sum)
     for idle, used in parts.values():
-        holders = _by_stretch(used)
-        for tally in idle:
-            for stretch in [*tally.paid.seconds]:
-                _share(tally, stretch, holders.get(stretch, []))
+        holders = _by_period(used)
+        for cost_sum in idle:
+            for period in [*cost_sum.paid.seconds]:
+                _share(cost_sum, period, holders.get(period, []))
 
 
-def _by_stretch(used: list[CostSum]) -> Mapping[PricePeriod, list[CostSum]]:
+def _by_period(used: list[CostSum]) -> Mapping[PricePeriod, list[CostSum]]:
     found: dict[PricePeriod, list[CostSum]] = defaultdict(list)
-    for tally in used:
-        for stretch, seconds in tally.paid.seconds.items():
+    for cost_sum in used:
+        for period, seconds in cost_sum.paid.seconds.items():
             if seconds:
-                found[stretch].append(tally)
+                found[period].append(cost_sum)
     return found
 
 
-def _share(idle: CostSum, stretch: PricePeriod, holders: list[CostSum]) -> None:
+def _share(idle: CostSum, period: PricePeriod, holders: list[CostSum]) -> None:
     if not holders:
         return
     whole = ExactSum()
-    for tally in holders:
-        whole.add_sum(tally.paid.seconds[stretch])
+    for cost_sum in holders:
+        whole.add_sum(cost_sum.paid.seconds[period])
     held = whole.exact
     for sums in (attrgetter("seconds"), attrgetter("estimated")):
-        waited = sums(idle.paid).pop(stretch, ExactSum()).exact
-        for tally in holders if waited else ():
-            share = sums(tally.idle).setdefault(stretch, ExactSum())
-            share.add_sum(tally.paid.seconds[stretch], waited / held)
+        waited = sums(idle.paid).pop(period, ExactSum()).exact
+        for cost_sum in holders if waited else ():
+            share = sums(cost_sum.idle).setdefault(period, ExactSum())
+            share.add_sum(cost_sum.paid.seconds[period], waited / held)

@@ -114,10 +114,10 @@ def infer_nodes(
     for pod in pods:
         if span := pod.span(now):
             on[pod.node].append((span, pod))
-    return [found for there in on.values() for found in _stretches(there)]
+    return [found for there in on.values() for found in _periods(there)]
 
 
-def _stretches(
+def _periods(
     there: Iterable[tuple[Interval, PodAllocation]],
 ) -> Iterator[tuple[NodeLifetime, Sequence[PodAllocation]]]:
     """Yield a node for each period in which pods of one node are there and imply the same node."""
@@ -141,7 +141,7 @@ def _stretches(
             present.popleft()
         while devices and devices[0][1] <= second:
             heappop(devices)
-        said = (present[0][1].goods, -devices[0][0]) if present else None
+        said = (present[0][1].sku, -devices[0][0]) if present else None
         if said == known:
             on.extend(pod for _, pod in came)
             continue
@@ -151,5 +151,5 @@ def _stretches(
 
 
 def _told_by(node: str, known: tuple[Sku, int], span: Interval) -> NodeLifetime:
-    goods, devices = known
-    return NodeLifetime(node, node, goods, span.start, EndTime(TOLD, span.end), devices)
+    sku, devices = known
+    return NodeLifetime(node, node, sku, span.start, EndTime(TOLD, span.end), devices)

@@ -28,7 +28,7 @@ class PriceBookEntry:
     """Entry of the book; times in seconds since 1970."""
 
     id: str
-    goods: Sku
+    sku: Sku
     rate: HourlyRate
     effective_from: int
     effective_to: int = FOREVER
@@ -43,34 +43,34 @@ class PriceBook:
     """Entries in any order; each id once."""
 
     entries: Sequence[PriceBookEntry]
-    _by_goods: dict[Sku, list[PriceBookEntry]] = field(init=False, repr=False, compare=False)
+    _by_sku: dict[Sku, list[PriceBookEntry]] = field(init=False, repr=False, compare=False)
     _written: dict[Sku, list[PriceBookEntry]] = field(init=False, repr=False, compare=False)
     _corrections: dict[str, PriceBookEntry] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         superseded = corrections(self.entries)
-        by_goods: dict[Sku, list[PriceBookEntry]] = {}
+        by_sku: dict[Sku, list[PriceBookEntry]] = {}
         written: dict[Sku, list[PriceBookEntry]] = {}
         # Of two that begin in the same second the one that was written later holds.
         for entry in sorted(
             self.entries, key=lambda entry: (entry.effective_from, entry.created_at, entry.id)
         ):
-            written.setdefault(entry.goods, []).append(entry)
+            written.setdefault(entry.sku, []).append(entry)
             if entry.id not in superseded:
-                by_goods.setdefault(entry.goods, []).append(entry)
-        object.__setattr__(self, "_by_goods", by_goods)
+                by_sku.setdefault(entry.sku, []).append(entry)
+        object.__setattr__(self, "_by_sku", by_sku)
         object.__setattr__(self, "_written", written)
         object.__setattr__(self, "_corrections", superseded)
 
-    def rate(self, goods: Sku, moment: int) -> HourlyRate | None:
-        """Return the hourly price of `goods` in the second `moment`; None: no entry, which is not zero."""
-        entry = self.entry(goods, moment)
+    def rate(self, sku: Sku, moment: int) -> HourlyRate | None:
+        """Return the hourly price of `sku` in the second `moment`; None: no entry, which is not zero."""
+        entry = self.entry(sku, moment)
         return None if entry is None else entry.rate
 
-    def entry(self, goods: Sku, moment: int) -> PriceBookEntry | None:
-        """Return the entry with the price of `goods` in the second `moment`; None if there is none."""
-        for wanted in matching_skus(goods):
-            entries = self._by_goods.get(wanted, [])
+    def entry(self, sku: Sku, moment: int) -> PriceBookEntry | None:
+        """Return the entry with the price of `sku` in the second `moment`; None if there is none."""
+        for wanted in matching_skus(sku):
+            entries = self._by_sku.get(wanted, [])
             at = bisect_right(entries, moment, key=lambda entry: entry.effective_from)
             for entry in reversed(entries[:at]):
                 if moment < entry.effective_to:
@@ -81,12 +81,12 @@ class PriceBook:
         """Return the entry that superseded the entry of this name; None: it stands."""
         return self._corrections.get(name)
 
-    def rate_history(self, goods: Sku, moment: int, closed: int) -> list[tuple[int, HourlyRate | None]]:
+    def rate_history(self, sku: Sku, moment: int, closed: int) -> list[tuple[int, HourlyRate | None]]:
         """Return the price in the second `moment` by the book of the second `closed`, and its later values.
 
         Each has the second from which on the book had it; the first is `closed` itself.
         """
-        found = list(self._candidates(goods, moment, closed))
+        found = list(self._candidates(sku, moment, closed))
         ended = [self._ended(entry) for entry in found]
         changes = {entry.created_at for entry in found} | set(ended)
         waiting = sorted(range(len(found)), key=lambda place: -found[place].created_at)
@@ -102,12 +102,12 @@ class PriceBook:
                 said.append((at, rate))
         return said
 
-    def _candidates(self, goods: Sku, moment: int, closed: int) -> Iterator[PriceBookEntry]:
-        """Yield the entries that may price `goods` in a second, by whatever state since `closed`.
+    def _candidates(self, sku: Sku, moment: int, closed: int) -> Iterator[PriceBookEntry]:
+        """Yield the entries that may price `sku` in a second, by whatever state since `closed`.
 
         The first of those that stand is in force. The last was there at `closed` and stands for good, if any.
         """
-        for wanted in matching_skus(goods):
+        for wanted in matching_skus(sku):
             entries = self._written.get(wanted, [])
             following = bisect_right(entries, moment, key=lambda entry: entry.effective_from)
             for at in range(following - 1, -1, -1):
@@ -141,11 +141,11 @@ def corrections(entries: Iterable[PriceBookEntry]) -> dict[str, PriceBookEntry]:
     later = (entry for entry in known.values() if entry.supersedes)
     for entry in sorted(later, key=lambda entry: (entry.created_at, entry.id)):
         wrong = known.get(entry.supersedes or "")
-        if wrong is not None and wrong.goods.profile == entry.goods.profile:
+        if wrong is not None and wrong.sku.profile == entry.sku.profile:
             found.setdefault(wrong.id, entry)
     return found
 
 
-def matching_skus(goods: Sku) -> list[Sku]:
-    """Return the goods whose entries price `goods`, the nearest first."""
-    return [goods, replace(goods, region="")] if goods.region else [goods]
+def matching_skus(sku: Sku) -> list[Sku]:
+    """Return the SKUs whose entries price `sku`, the nearest first."""
+    return [sku, replace(sku, region="")] if sku.region else [sku]

@@ -94,7 +94,7 @@ class PodAllocation:
     role: Role
     attempt: int
     node: str  # uid of the Node
-    goods: Sku
+    sku: Sku
     start: int
     end: EndTime
     devices: int = 0
@@ -115,7 +115,7 @@ class NodeLifetime:
 
     uid: str
     name: str
-    goods: Sku
+    sku: Sku
     start: int
     end: EndTime
     devices: int = 0
@@ -153,12 +153,12 @@ def merge_pods(known: PodAllocation, told: PodAllocation) -> PodAllocation:
 
 def _rank(usage: PodAllocation) -> tuple[object, ...]:
     site = repr(usage.site)  # None has no order
-    return usage.end, usage.node, usage.goods, usage.devices, usage.cpu, usage.owner, site
+    return usage.end, usage.node, usage.sku, usage.devices, usage.cpu, usage.owner, site
 
 
 def merge_nodes(known: NodeLifetime, told: NodeLifetime) -> NodeLifetime:
     """Merge two reports of one node, as `merge_pods` does; ValueError for two nodes."""
     if known.uid != told.uid:
         raise ValueError(f"usage of the node {told.uid} cannot be merged into that of {known.uid}")
-    last = max(known, told, key=lambda node: (node.end, node.goods, node.devices, node.cpu, node.name))
+    last = max(known, told, key=lambda node: (node.end, node.sku, node.devices, node.cpu, node.name))
     return replace(last, start=min(known.start, told.start), provider=max(known.provider, told.provider))

@@ -10,16 +10,16 @@ from footplate_contracts.v1alpha1.data import MaskingName
 
 SENTINELS: Final = 100  # ids that each stand for one span
 # Beyond this the encoder would read hardly anything; it also bounds the search for a length.
-_LONGEST_STRETCH: Final = 16
+_LONGEST_SPAN: Final = 16
 
 
 @dataclass(frozen=True)
 class SpanPlan:
-    """Lengths of span corruption, the same for each full stretch."""
+    """Lengths of span corruption, the same for each full span."""
 
     probability: float
     mean_span: float
-    stretch: int  # tokens before corruption
+    span_length: int  # tokens before corruption
     inputs: int  # S, of the encoder
     targets: int  # T, of the decoder
 
@@ -37,7 +37,7 @@ def span_counts(length: int, probability: float, mean_span: float) -> tuple[int,
 
 
 def plan_spans(context_length: int, probability: float, mean_span: float) -> SpanPlan:
-    """Return the longest stretch whose corruption fits into `context_length`, one eos included.
+    """Return the longest span whose corruption fits into `context_length`, one eos included.
 
     ValueError when it would need more spans than there are sentinels.
     """
@@ -46,17 +46,17 @@ def plan_spans(context_length: int, probability: float, mean_span: float) -> Spa
         hidden, spans = span_counts(length, probability, mean_span)
         return length - hidden + spans + 1
 
-    stretch = 1
-    while inputs(stretch + 1) <= context_length and stretch < _LONGEST_STRETCH * context_length:
-        stretch += 1
-    hidden, spans = span_counts(stretch, probability, mean_span)
+    span_length = 1
+    while inputs(span_length + 1) <= context_length and span_length < _LONGEST_SPAN * context_length:
+        span_length += 1
+    hidden, spans = span_counts(span_length, probability, mean_span)
     if spans > SENTINELS:
         raise ValueError(
             f"masking span: contextLength {context_length} with probability {probability:g} and "
             f"meanSpanLength {mean_span:g} hides {spans} spans, and there are {SENTINELS} sentinels; "
             "raise meanSpanLength or lower contextLength"
         )
-    return SpanPlan(probability, mean_span, stretch, context_length, hidden + spans + 1)
+    return SpanPlan(probability, mean_span, span_length, context_length, hidden + spans + 1)
 
 
 def decoder_length(config: RunConfig) -> int:

@@ -30,7 +30,7 @@ from footplate_api.settings import with_driver
 from tests.component.footplate_api import kube
 from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster
-from tests.component.footplate_api.patience import PatientDatabase
+from tests.component.footplate_api.patient_database import PatientDatabase
 from tests.component.footplate_api.postgres import Server, server
 from tests.support.review_server import BEARER, HASTE, FakeReviewer
 

@@ -23,7 +23,7 @@ from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from tests.component.footplate_api.builders import RUNS, batch, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
-from tests.component.footplate_api.patience import PatientDatabase
+from tests.component.footplate_api.patient_database import PatientDatabase
 from tests.component.footplate_api.postgres import Server
 from tests.support.review_server import within
 

@@ -29,7 +29,7 @@ from footplate_ledger.usage import LAST_SEEN, TOLD, EndTime, Owner, PowerProfile
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
-from tests.component.footplate_api.patience import PatientDatabase
+from tests.component.footplate_api.patient_database import PatientDatabase
 from tests.component.footplate_api.threaded import served
 from tests.component.footplate_api.usages import enter, enter_all, price, store
 from tests.support.ledger_reference import bill_lines
@@ -74,12 +74,14 @@ async def test_runs_and_idle_together_are_the_nodes_in_every_window(database: Da
     for _ in range(4):
         start = T0 + chance.randrange(-DAY, 40 * DAY)
         window = Interval(start, start + chance.randrange(1, 20 * DAY))
-        tallies = CostAggregator(tariff, now, [window.start, window.end])
-        keys = KeyFunctions(lambda used: used.owner.namespace, lambda goods: "idle")
+        cost_sums = CostAggregator(tariff, now, [window.start, window.end])
+        keys = KeyFunctions(lambda used: used.owner.namespace, lambda sku: "idle")
         async with database.read() as session:
-            await aggregation.add_usage(session, tallies, window, keys, idle=True)
+            await aggregation.add_usage(session, cost_sums, window, keys, idle=True)
         rates = PeriodRates(tariff.book)
-        told = sum((tally.priced(rates).cost().money for tally in tallies.found.values()), sum_of([]).money)
+        told = sum(
+            (cost_sum.priced(rates).cost().money for cost_sum in cost_sums.found.values()), sum_of([]).money
+        )
         nodes = [*made.nodes, *(there for there, _ in infer_nodes(unseen, now))]
         assert told == sum_of(bill_lines(nodes, [], made.book, now, window)).money
 
@@ -99,13 +101,13 @@ async def test_costs_are_told_by_what_a_run_has_and_by_its_nodes(clocked: Api) -
         await clocked.mirrored(clocked.cluster.objects["research", f"run-{number}"])
     pods = [
         pod("p0", owner=owner(0)),
-        pod("p1", owner=owner(1), node="n2", goods=SPOT),
+        pod("p1", owner=owner(1), node="n2", sku=SPOT),
         pod("p2", owner=owner(2, "other"), node="n3"),
     ]
-    nodes = [node("n1"), node("n2", goods=SPOT), node("n3")]
+    nodes = [node("n1"), node("n2", sku=SPOT), node("n3")]
     await store(clocked.context.database, pods, nodes)
     await enter(clocked.context.database, "h100", price(10))
-    await enter(clocked.context.database, "spot", price(4, goods=SPOT))
+    await enter(clocked.context.database, "spot", price(4, sku=SPOT))
     for dimension, expected in {
         "namespace": {("usage", "research"): 14.0, ("usage", "other"): 10.0},
         "queue": {("usage", "big"): 10.0, ("usage", "small"): 4.0, ("usage", None): 10.0},
@@ -128,13 +130,13 @@ async def test_what_nobody_held_is_shared_out_among_those_who_held_such_nodes(cl
     pods = [
         pod("p0", owner=owner(0, "one"), devices=4),
         pod("p1", owner=owner(1, "two"), node="n2", devices=2),
-        pod("p2", owner=owner(2, "two"), node="n3", goods=SPOT),
+        pod("p2", owner=owner(2, "two"), node="n3", sku=SPOT),
     ]
-    nodes = [node("n1"), node("n2"), node("n3", goods=SPOT), node("n4", goods=CPU)]
+    nodes = [node("n1"), node("n2"), node("n3", sku=SPOT), node("n4", sku=CPU)]
     over = EndTime(TOLD, T0 + HOUR)
     await store(clocked.context.database, pods, [replace(there, end=over) for there in nodes])
-    for name, goods, dollars in (("h100", H100, 12), ("spot", SPOT, 4), ("cpu", CPU, 1)):
-        await enter(clocked.context.database, name, price(dollars, goods=goods))
+    for name, sku, dollars in (("h100", H100, 12), ("spot", SPOT, 4), ("cpu", CPU, 1)):
+        await enter(clocked.context.database, name, price(dollars, sku=sku))
     found = {row["group"]["namespace"]: row for row in await rows(clocked, shareIdle=True)}
     assert {
         name: (row["kind"], row["dollars"], row["idleDollars"], row["idleNodeSeconds"])
@@ -155,11 +157,11 @@ async def test_a_row_says_what_is_known_of_it(clocked: Api) -> None:
         database,
         [
             pod("p0"),
-            pod("p1", node="n2", end=EndTime(LAST_SEEN, T0 + 60), goods=replace(H100, profile="other")),
+            pod("p1", node="n2", end=EndTime(LAST_SEEN, T0 + 60), sku=replace(H100, profile="other")),
             pod(
                 "p2",
                 node="n3",
-                goods=CPU,
+                sku=CPU,
                 devices=0,
                 role=Role.COORDINATOR,
                 cpu=Fraction(1),
@@ -168,8 +170,8 @@ async def test_a_row_says_what_is_known_of_it(clocked: Api) -> None:
         ],
         [
             node("n1"),
-            node("n2", goods=replace(H100, profile="other")),
-            node("n3", goods=CPU, devices=0, cpu=Fraction(4)),
+            node("n2", sku=replace(H100, profile="other")),
+            node("n3", sku=CPU, devices=0, cpu=Fraction(4)),
         ],
     )
     await enter(database, "h100", price(24.6))
@@ -178,7 +180,7 @@ async def test_a_row_says_what_is_known_of_it(clocked: Api) -> None:
     assert (row["nodeSeconds"], row["unpricedNodeSeconds"]) == (HOUR + 60, 60)
     assert (row["estimatedNodeSeconds"], row["deviceSeconds"]) == (60, 8 * (HOUR + 60))
     assert row["kilowattHours"] == pytest.approx(7.92 * 61 / 60) and row["carbonKilograms"] > 0
-    await enter(database, "cpu", price(2, goods=CPU))
+    await enter(database, "cpu", price(2, sku=CPU))
     [row] = await rows(clocked)
     assert (row["dollars"], row["coordinatorDollars"]) == (25.1, 0.5)
 

@@ -130,7 +130,7 @@ async def test_while_kubernetes_is_gone_for_minutes_people_read_on_and_write_not
         assert set(cluster.objects) == {("research", "gpt"), ("research", "new")}
 
         clock.seconds = began + STALE_SECONDS + 1
-        if not silent:  # else somebody would wait here as long as the client has patience
+        if not silent:  # else somebody would wait here as long as the client waits
             assert (await api.client.get(RUNS, headers=viewer)).status_code == 503
         cluster.available, reviewer.available, reviewer.silent = True, True, False
         reviewer.answers.set()

@@ -32,7 +32,7 @@ from footplate_contracts.reports import DroppedTelemetry
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running
 from tests.component.footplate_api.fakes import FakeCluster
-from tests.component.footplate_api.patience import PatientDatabase
+from tests.component.footplate_api.patient_database import PatientDatabase
 from tests.component.footplate_api.postgres import Server
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

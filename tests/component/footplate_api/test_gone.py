@@ -22,7 +22,7 @@ from footplate_api.metrics.telemetry import ParsedBatch
 from footplate_api.telemetry.ingest import SMALL_ENTRIES, Ingest
 from tests.component.footplate_api.builders import RUNS, batch, coordinator, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
-from tests.component.footplate_api.patience import PatientDatabase
+from tests.component.footplate_api.patient_database import PatientDatabase
 from tests.component.footplate_api.threaded import served
 from tests.support.review_server import BEARER, FakeReviewer
 

@@ -26,7 +26,7 @@ from footplate_ledger.prices import PriceBook
 from footplate_ledger.usage import RUNNING, TOLD, EndTime, Owner, PodAllocation
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.fleet import backlog, plain, stored
-from tests.component.footplate_api.patience import PatientDatabase
+from tests.component.footplate_api.patient_database import PatientDatabase
 from tests.component.footplate_api.test_process import client, ready, serving
 from tests.component.footplate_api.usages import known, record
 from tests.support.review_server import Records, of_pod
@@ -186,11 +186,11 @@ async def check_usage(url: str, told: Mapping[str, PodAllocation]) -> None:
     database = PatientDatabase(url)
     there = (await known(database, told)).pods
     window = Interval(T0, T0 + 400 * DAY)
-    tallies = CostAggregator(await TariffReader(database).read(), window.end, [window.start, window.end])
+    cost_sums = CostAggregator(await TariffReader(database).read(), window.end, [window.start, window.end])
     async with database.read(60) as session:
-        await aggregation.add_usage(session, tallies, window, KeyFunctions(lambda usage: "all"))
+        await aggregation.add_usage(session, cost_sums, window, KeyFunctions(lambda usage: "all"))
     await database.close()
     assert there == told
-    billed = tallies.found["all", 0].priced(PeriodRates(PriceBook([])))
+    billed = cost_sums.found["all", 0].priced(PeriodRates(PriceBook([])))
     seconds = sum(usage.end.until - usage.start for usage in told.values())
     assert billed.unpriced.exact == seconds

@@ -90,7 +90,7 @@ class World:
     api: Api
     publisher: Publisher
     clock: Clock
-    patience: list[float]  # seconds with the issuer
+    timeout: list[float]  # seconds with the issuer
 
     def token(self, key: int = 0, **more: Any) -> str:
         return self.publisher.keys[key].sign(self.publisher.claims(time.time(), **more))
@@ -112,15 +112,15 @@ def believed(publisher: Publisher) -> OidcConfig:
 @asynccontextmanager
 async def believing(url: str) -> AsyncIterator[World]:
     async with publishing() as publisher:
-        oidc, clock, patience = believed(publisher), Clock(), [60.0]
+        oidc, clock, timeout = believed(publisher), Clock(), [60.0]
 
         async def keys() -> tuple[JsonWebKey, ...]:
-            return await OidcDiscovery(oidc, patience[-1]).fetch_keys()
+            return await OidcDiscovery(oidc, timeout[-1]).fetch_keys()
 
         issuer = OidcIssuer(oidc, keys, clock)
         async with running(url, FakeCluster(), issuers=(issuer,)) as api:
             api.reviewer.add("unused", Caller("oidc:alice"), within("research"))
-            yield World(api, publisher, clock, patience)
+            yield World(api, publisher, clock, timeout)
 
 
 @pytest_asyncio.fixture
@@ -171,7 +171,7 @@ async def test_while_the_issuer_is_silent_known_keys_go_on_and_others_are_told_t
     known = world.token()
     assert (await world.runs(known)).status_code == 200
     world.publisher.silent = True
-    world.patience.append(SILENCE)
+    world.timeout.append(SILENCE)
     world.publisher.keys.insert(0, rsa_key("second"))
     for _ in range(10):
         world.clock.seconds += REFRESH_SECONDS
@@ -182,7 +182,7 @@ async def test_while_the_issuer_is_silent_known_keys_go_on_and_others_are_told_t
         assert int(unknown.headers["retry-after"]) > 0
         assert "www-authenticate" not in unknown.headers
     world.publisher.silent = False
-    world.patience.pop()
+    world.timeout.pop()
     world.clock.seconds += PAUSE_SECONDS
     assert (await world.runs(world.token())).status_code == 200
 

@@ -224,7 +224,7 @@ async def test_the_book_is_filtered_by_profile_and_by_what_is_in_force(priced: A
     database = priced.context.database
     await enter(database, "a", price(10))
     await enter(database, "b", price(11, since=T0 + DAY))
-    await enter(database, "spot", price(4, goods=SPOT))
+    await enter(database, "spot", price(4, sku=SPOT))
     await enter(database, "other", {**price(1), "profile": "cpu"})
     assert {entry["id"] for entry in await book(priced, profile="h100")} == {"a", "b", "spot"}
     assert {entry["id"] for entry in await book(priced, at="2026-11-25T10:00:00Z")} == {"a", "spot", "other"}
@@ -236,7 +236,7 @@ async def test_an_entry_of_another_profile_ends_none(priced: Api) -> None:
     """As kubectl may enter it: book, profiles and ledger say the same of it."""
     database = priced.context.database
     await enter(database, "of-h100", price(10))
-    await enter(database, "of-a100", price(20, goods=Sku("a100"), supersedes="of-h100"))
+    await enter(database, "of-a100", price(20, sku=Sku("a100"), supersedes="of-h100"))
     [known] = await book(priced, profile="h100", at=format_time(T0))
     assert (known["id"], known["supersededBy"]) == ("of-h100", None)
     assert {known["id"] for known in await book(priced, at=format_time(T0))} == {"of-h100", "of-a100"}
@@ -303,7 +303,7 @@ async def status(api: Api, path: str, headers: dict[str, str]) -> int:
 
 async def test_a_profile_tells_what_an_hour_costs_draws_and_emits(priced: Api) -> None:
     await store(
-        priced.context.database, [pod()], [node(), node("n2"), node("n3", goods=SPOT), node("n4", goods=SPOT)]
+        priced.context.database, [pod()], [node(), node("n2"), node("n3", sku=SPOT), node("n4", sku=SPOT)]
     )
     await enter(priced.context.database, "a", price(10))
     await enter(priced.context.database, "b", price(11, since=T0 + DAY))

@@ -131,14 +131,14 @@ async def test_an_attempt_has_the_seconds_until_the_next_one_begins(clocked: Api
 
 async def test_a_coordinator_is_told_apart_and_costs_what_has_a_price(clocked: Api) -> None:
     await gpt(clocked)
-    coordinator = pod("c", role=Role.COORDINATOR, node="n2", goods=CPU, devices=0, cpu=Fraction(1))
-    there = node("n2", goods=CPU, devices=0, cpu=Fraction(4))
+    coordinator = pod("c", role=Role.COORDINATOR, node="n2", sku=CPU, devices=0, cpu=Fraction(1))
+    there = node("n2", sku=CPU, devices=0, cpu=Fraction(4))
     await store(clocked.context.database, [pod(), coordinator], [node(), there])
     await enter(clocked.context.database, "h100", price(10))
     found = await cost(clocked)
     assert (found["total"]["dollars"], found["coordinator"]["dollars"]) == (10.0, None)
     assert found["total"]["unpricedNodeSeconds"] == found["coordinator"]["nodeSeconds"] == 0
-    await enter(clocked.context.database, "cpu", price(2, goods=CPU))
+    await enter(clocked.context.database, "cpu", price(2, sku=CPU))
     found = await cost(clocked)
     assert (found["total"]["dollars"], found["coordinator"]["dollars"]) == (10.5, 0.5)
 
@@ -148,7 +148,7 @@ async def test_a_coordinator_among_thousands_on_one_node_is_told_quickly(clocked
     await gpt(clocked)
     start, there = NOW - 80 * DAY, EndTime(TOLD, NOW)
     mine = pod(
-        "c", role=Role.COORDINATOR, node="n2", goods=CPU, devices=0, cpu=Fraction(1), start=start, end=there
+        "c", role=Role.COORDINATOR, node="n2", sku=CPU, devices=0, cpu=Fraction(1), start=start, end=there
     )
     database, other = clocked.context.database, replace(RUN, name="other", uid="uid-other")
     for first in range(0, 4000, 1000):
@@ -160,9 +160,9 @@ async def test_a_coordinator_among_thousands_on_one_node_is_told_quickly(clocked
                 for number, since in begin.items()
             ],
         )
-    await store(database, [mine], [node("n2", goods=CPU, devices=0, cpu=Fraction(100), start=start)])
+    await store(database, [mine], [node("n2", sku=CPU, devices=0, cpu=Fraction(100), start=start)])
     for number in range(9):
-        spec = price(2 + number, since=start, goods=CPU)
+        spec = price(2 + number, since=start, sku=CPU)
         await enter(database, f"cpu-{number}", spec, created=start + number * 8 * DAY)
     begun = time.process_time()
     found = await cost(clocked)

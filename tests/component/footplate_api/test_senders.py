@@ -266,7 +266,7 @@ async def test_an_api_server_that_is_away_or_mute_refuses_nobody_for_good(databa
     cluster = await cluster_with(**SERVES)
     cluster.available = False
     known = CoordinatorAuthorizer(database, cluster)
-    for asked in (known, CoordinatorAuthorizer(database, Mute(), patience=0.05)):
+    for asked in (known, CoordinatorAuthorizer(database, Mute(), timeout=0.05)):
         with pytest.raises(ClusterUnavailable):
             await sender(asked, "pod-2")
     cluster.available = True

@@ -60,7 +60,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, str, dict[str, Any]
 
 
 @asynccontextmanager
-async def patient(url: str, patience: BodyTimeout) -> AsyncIterator[Served]:
+async def patient(url: str, body_timeout: BodyTimeout) -> AsyncIterator[Served]:
     database = Database(url)
     cluster, reviewer = FakeCluster(), FakeReviewer()
     for name in ("gpt", *(f"run-{number}" for number in range(SILENT))):
@@ -68,15 +68,15 @@ async def patient(url: str, patience: BodyTimeout) -> AsyncIterator[Served]:
         await cluster.put("research", name, metadata={"uid": uid(name)}, status=status)
         token = of_pod(uid(name), "research")["Authorization"].removeprefix("Bearer ")
         reviewer.add_pod(token, uid(name), "research")
-    context = AppContext(database, cluster, reviewer, ApiMetrics(), MirrorHealth(), patience=patience)
+    context = AppContext(database, cluster, reviewer, ApiMetrics(), MirrorHealth(), body_timeout=body_timeout)
     async with served(context) as running:
         yield running
 
 
 @pytest.mark.parametrize("path", [f"{GPT}/telemetry", RUNS], ids=["telemetry", "a-run"])
 async def test_a_body_that_stops_is_a_408(sqlite_url: str, path: str) -> None:
-    patience = BodyTimeout(seconds=0.2)
-    async with patient(sqlite_url, patience) as api, announcing(api.port, path) as (reader, writer):
+    body_timeout = BodyTimeout(seconds=0.2)
+    async with patient(sqlite_url, body_timeout) as api, announcing(api.port, path) as (reader, writer):
         writer.write(b'{"runUid"')
         status, headers, problem = await answer(reader)
     assert (status, problem["status"], problem["type"]) == (408, 408, "urn:footplate:problem:http-error")
@@ -85,8 +85,8 @@ async def test_a_body_that_stops_is_a_408(sqlite_url: str, path: str) -> None:
 
 
 async def test_a_body_that_trickles_is_a_408(sqlite_url: str) -> None:
-    patience = BodyTimeout(seconds=0.5, least=1e6)
-    async with patient(sqlite_url, patience) as api, announcing(api.port) as (reader, writer):
+    body_timeout = BodyTimeout(seconds=0.5, least=1e6)
+    async with patient(sqlite_url, body_timeout) as api, announcing(api.port) as (reader, writer):
         answered = asyncio.create_task(reader.readline())  # more may be lost: the connection is closed
         while not answered.done():
             writer.write(b" ")

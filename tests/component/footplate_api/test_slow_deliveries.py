@@ -19,7 +19,7 @@ from footplate_api.metrics.telemetry import ParsedBatch
 from footplate_api.settings import with_driver
 from footplate_api.telemetry.ingest import ENTRIES_A_SECOND, MOST_ENTRIES, SMALL_ENTRIES, Ingest
 from tests.component.footplate_api.builders import batch, checkpoint, row
-from tests.component.footplate_api.patience import PatientDatabase
+from tests.component.footplate_api.patient_database import PatientDatabase
 from tests.component.footplate_api.postgres import Server
 from tests.component.footplate_api.test_gone import stored, storing
 

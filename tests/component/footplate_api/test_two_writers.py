@@ -22,7 +22,7 @@ from footplate_api.serialization.schemas import LARGEST
 from footplate_api.telemetry.ingest import Ingest
 from footplate_contracts.reports import CheckpointRecord, DroppedTelemetry
 from tests.component.footplate_api.builders import batch, row
-from tests.component.footplate_api.patience import PatientDatabase
+from tests.component.footplate_api.patient_database import PatientDatabase
 
 SENDER = CoordinatorPod("pod", "uid", "research", "gpt", 1)
 _WHOLE = {"tokens": 7, "sample_digest": "d"}

@@ -41,12 +41,12 @@ def node_record(nodes: Iterable[NodeLifetime], completed: bool = False) -> dict[
     ).to_json()
 
 
-def price(dollars: float, since: int = T0 - DAY, goods: Sku = H100, **changed: Any) -> dict[str, Any]:
+def price(dollars: float, since: int = T0 - DAY, sku: Sku = H100, **changed: Any) -> dict[str, Any]:
     """The spec of a PriceEntry."""
     return {
-        "profile": goods.profile,
-        "capacity": goods.capacity.value,
-        "region": goods.region,
+        "profile": sku.profile,
+        "capacity": sku.capacity.value,
+        "region": sku.region,
         "dollarsPerNodeHour": dollars,
         "effectiveFrom": format_time(since),
         **changed,
@@ -94,5 +94,5 @@ async def enter_all(database: Database, entries: Iterable[PriceBookEntry]) -> No
         dollars = float(entry.rate.exact / Money.NANO)
         ends = {} if entry.effective_to == FOREVER else {"effectiveTo": format_time(entry.effective_to)}
         more = {**ends, **({"supersedes": entry.supersedes} if entry.supersedes else {})}
-        spec = price(dollars, entry.effective_from, entry.goods, **more)
+        spec = price(dollars, entry.effective_from, entry.sku, **more)
         await enter(database, entry.id, spec, entry.created_at)

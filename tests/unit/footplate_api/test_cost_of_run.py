@@ -1,4 +1,4 @@
-"""What one run has cost, from what was added up: by attempt, and with few tallies."""
+"""What one run has cost, from what was added up: by attempt, and with few sums."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def told(
     """Each pod has a node of its own."""
     tariff = Tariff(PriceBook([PriceBookEntry("e", H100, HourlyRate.dollars_per_hour(36), 0)]))
     used = RunTimeline({known.node: known.span(now) for known in pods}, attempts, now)
-    tallies = CostAggregator(tariff, now, used.edges)
+    cost_sums = CostAggregator(tariff, now, used.edges)
     for known in pods:
-        tallies.add(node(known.node, start=known.start), [known], used.key, lambda goods: None)
+        cost_sums.add(node(known.node, start=known.start), [known], used.key, lambda sku: None)
     return run_cost.build_run_cost(
-        CostedRun("a", "r", "u", 0, checkpoints, [], {}), used, tallies.found, tariff.book, None
+        CostedRun("a", "r", "u", 0, checkpoints, [], {}), used, cost_sums.found, tariff.book, None
     )
 
 

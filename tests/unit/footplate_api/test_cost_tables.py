@@ -96,12 +96,12 @@ def told(
     window: Interval, entries: list[PriceBookEntry], now: int, most: int = rows.MOST, **changed: Any
 ) -> list[CostLine]:
     book = PriceBook(entries)
-    tallies = CostAggregator(
+    cost_sums = CostAggregator(
         Tariff(book), now, rows.edges(window, [window]), rows.BoundedCostSums(window, [window], most=most)
     )
     key = (CostKind.USAGE, ("a",))
-    tallies.add(node(start=window.start), [pod(**changed)], lambda usage: key, lambda goods: None)
-    return rows.build_rows(tallies.found, window, [window], book, now, most=most)
+    cost_sums.add(node(start=window.start), [pod(**changed)], lambda usage: key, lambda sku: None)
+    return rows.build_rows(cost_sums.found, window, [window], book, now, most=most)
 
 
 def test_a_step_over_two_months_is_told_by_the_book_of_each() -> None:
@@ -141,15 +141,15 @@ def many(groups: int, window: Interval, step: str | None) -> rows.BoundedCostSum
     """Each of so many namespaces has a node of its own for all of the time."""
     parts = split_window(window, step)
     found = rows.BoundedCostSums(window, parts)
-    tallies = CostAggregator(Tariff(PriceBook([])), window.end, rows.edges(window, parts), found)
+    cost_sums = CostAggregator(Tariff(PriceBook([])), window.end, rows.edges(window, parts), found)
     for number in range(groups):
         used = pod(start=window.start, end=EndTime(TOLD, window.end), site=PowerProfile())
         key = (CostKind.USAGE, (f"team-{number}",))
-        tallies.add(
+        cost_sums.add(
             node(start=window.start),
             [used],
             lambda usage, key=key: key,
-            lambda goods: (CostKind.IDLE, (None,)),
+            lambda sku: (CostKind.IDLE, (None,)),
         )
     return found
 
@@ -170,23 +170,23 @@ def test_a_question_of_too_many_rows_takes_no_memory_before_it_is_refused() -> N
 def test_months_of_one_row_are_counted_too() -> None:
     window = Interval(at("2016-11-15"), at("2026-11-15"))
     with pytest.raises(Invalid, match=r"at most 30000 monthly rows: .* or a shorter time, not 30001"):
-        many(rows.MOST_TALLIES // 121 + 1, window, None)
+        many(rows.MOST_COST_SUMS // 121 + 1, window, None)
 
 
 def test_what_is_shared_out_makes_no_rows() -> None:
     window = Interval(T0, T0 + HOUR)
-    tallies = CostAggregator(
+    cost_sums = CostAggregator(
         Tariff(PriceBook([])),
         window.end,
         rows.edges(window, [window]),
         rows.BoundedCostSums(window, [window], share_idle=True, most=1),
     )
     used = pod(devices=4, start=window.start, end=EndTime(TOLD, window.end))
-    tallies.add(
-        node(), [used], lambda usage: (CostKind.USAGE, ("a",)), lambda goods: (CostKind.IDLE, (None,))
+    cost_sums.add(
+        node(), [used], lambda usage: (CostKind.USAGE, ("a",)), lambda sku: (CostKind.IDLE, (None,))
     )
     [line] = rows.build_rows(
-        tallies.found, window, [window], PriceBook([]), window.end, share_idle=True, most=1
+        cost_sums.found, window, [window], PriceBook([]), window.end, share_idle=True, most=1
     )
     assert (line.kind, line.idle_node_seconds) == (CostKind.USAGE, Decimal("1800.000"))
 
@@ -221,15 +221,15 @@ def test_a_large_book_and_ten_years_take_neither_long_nor_much_memory(
         for number in range(1000)
     ]
     book = PriceBook(entries)
-    tallies = CostAggregator(Tariff(book), window.end, rows.edges(window, [window]))
+    cost_sums = CostAggregator(Tariff(book), window.end, rows.edges(window, [window]))
     if used:
-        tallies.add(
-            node(start=window.start), [], lambda pod: None, lambda goods: (CostKind.IDLE, (goods.profile,))
+        cost_sums.add(
+            node(start=window.start), [], lambda pod: None, lambda sku: (CostKind.IDLE, (sku.profile,))
         )
 
     def table() -> None:
         with suppress(Invalid):  # more adjustments than an answer has rows
-            rows.build_rows(dict(tallies.found), window, [window], book, window.end)
+            rows.build_rows(dict(cost_sums.found), window, [window], book, window.end)
 
     begun = time.thread_time()
     table()

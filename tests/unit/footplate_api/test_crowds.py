@@ -109,7 +109,7 @@ async def test_what_was_good_and_is_refused_is_good_no_longer() -> None:
 async def test_a_silent_api_server_is_waited_for_once_and_not_by_every_request() -> None:
     clock, silent = Clock(), asyncio.Event()
     ask = Asked(True)
-    verdicts = ReviewCache[str, object](clock, patience=0.01)
+    verdicts = ReviewCache[str, object](clock, timeout=0.01)
     await verdicts.get("a", ask)
     clock.seconds += FRESH_SECONDS
 
@@ -147,7 +147,7 @@ async def test_who_is_refused_an_answer_takes_none_from_others() -> None:
 
 async def test_an_answer_that_comes_late_counts() -> None:
     clock, late = Clock(), asyncio.Event()
-    verdicts = ReviewCache[str, object](clock, patience=0.0)
+    verdicts = ReviewCache[str, object](clock, timeout=0.0)
     await verdicts.get("a", Asked(True))
     clock.seconds += FRESH_SECONDS
 

@@ -20,8 +20,8 @@ LATER = PriceBookEntry("later", H100, HourlyRate.dollars_per_hour(11), 300)
 BOOK = [OLD, STANDING, LATER]
 
 
-def asked(start: int, end: int = FOREVER, goods: Sku = H100, supersedes: str | None = None) -> PriceBookEntry:
-    return PriceBookEntry("", goods, HourlyRate.dollars_per_hour(12), start, end, supersedes=supersedes)
+def asked(start: int, end: int = FOREVER, sku: Sku = H100, supersedes: str | None = None) -> PriceBookEntry:
+    return PriceBookEntry("", sku, HourlyRate.dollars_per_hour(12), start, end, supersedes=supersedes)
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,10 @@ def asked(start: int, end: int = FOREVER, goods: Sku = H100, supersedes: str | N
         pytest.param(asked(300, supersedes="later"), id="in-its-place"),
         pytest.param(asked(200, supersedes="later"), id="in-its-place-and-earlier"),
         pytest.param(asked(100, 300, supersedes="standing"), id="in-the-place-of-what-corrected-another"),
-        pytest.param(asked(0, goods=replace(H100, capacity=Capacity.SPOT)), id="of-another-capacity"),
-        pytest.param(asked(0, goods=replace(H100, region="us")), id="of-another-region"),
-        pytest.param(asked(0, goods=replace(H100, region="")), id="of-all-regions"),
-        pytest.param(asked(0, goods=replace(H100, profile="a100")), id="of-another-profile"),
+        pytest.param(asked(0, sku=replace(H100, capacity=Capacity.SPOT)), id="of-another-capacity"),
+        pytest.param(asked(0, sku=replace(H100, region="us")), id="of-another-region"),
+        pytest.param(asked(0, sku=replace(H100, region="")), id="of-all-regions"),
+        pytest.param(asked(0, sku=replace(H100, profile="a100")), id="of-another-profile"),
     ],
 )
 def test_what_contradicts_nothing(entry: PriceBookEntry) -> None:
@@ -54,7 +54,7 @@ def test_what_contradicts_nothing(entry: PriceBookEntry) -> None:
             asked(400, supersedes="none"), "supersedes", "an entry of the price book", id="of-nothing"
         ),
         pytest.param(
-            asked(400, goods=Sku("a100"), supersedes="later"),
+            asked(400, sku=Sku("a100"), supersedes="later"),
             "supersedes",
             "of the same profile: this one is of",
             id="of-another-profile",

@@ -38,11 +38,11 @@ def known(segments: Iterable[Stored], last: int | None = None) -> Extents:
     return Extents({stored.id: stored.extents for stored in segments}, last)
 
 
-def rows(stretches: Iterable[SegmentRange], extents: Extents) -> list[tuple[int, str]]:
-    """(step, generation) of all rows of `stretches`."""
+def rows(ranges: Iterable[SegmentRange], extents: Extents) -> list[tuple[int, str]]:
+    """(step, generation) of all rows of `ranges`."""
     return [
         (step, f"{part.segment.epoch}.{part.segment.number}")
-        for part in stretches
+        for part in ranges
         for first, last in extents.within(part)
         for step in range(first, last + 1)
     ]

@@ -112,9 +112,7 @@ def test_length_in_steps(training: dict[str, int], steps: int) -> None:
     ("changes", "message"),
     [
         pytest.param({"model": None}, "model is required: the shape of the network", id="no-model"),
-        pytest.param(
-            {"training": {"steps": None}}, "set training.steps or training.tokens", id="no-length"
-        ),
+        pytest.param({"training": {"steps": None}}, "set training.steps or training.tokens", id="no-length"),
         pytest.param(
             {"model": model(hidden_size=None).to_json()},
             "model.hiddenSize None and model.attentionHeads 4: both are required",

@@ -65,7 +65,7 @@ def test_what_was_written_is_read() -> None:
 
 
 def test_why_an_answer_ends_for_a_reason_that_is_new_is_not_said() -> None:
-    assert LoggedSample.from_json({**shown(1).to_json(), "end": "patience"}).end is None
+    assert LoggedSample.from_json({**shown(1).to_json(), "end": "timeout"}).end is None
     assert LoggedSample.from_json({**shown(1).to_json(), "end": "stop"}).end is SampleEnd.STOP
 
 

@@ -188,12 +188,10 @@ def test_what_is_not_held_of_such_a_node_is_idle_while_a_pod_is_there() -> None:
 def test_such_a_node_has_the_price_of_the_first_pod_that_is_there() -> None:
     pods = [
         pod(devices=4, node_devices=8),
-        pod(uid="p2", goods=A100, devices=4, node_devices=8, start=1800, end=EndTime(TOLD, 2 * HOUR)),
-        pod(uid="p3", goods=A100, devices=4, start=2 * HOUR, end=EndTime(TOLD, 3 * HOUR)),
+        pod(uid="p2", sku=A100, devices=4, node_devices=8, start=1800, end=EndTime(TOLD, 2 * HOUR)),
+        pod(uid="p3", sku=A100, devices=4, start=2 * HOUR, end=EndTime(TOLD, 3 * HOUR)),
     ]
-    assert [
-        (there.goods, there.devices, there.span(4 * HOUR)) for there, _ in infer_nodes(pods, 4 * HOUR)
-    ] == [
+    assert [(there.sku, there.devices, there.span(4 * HOUR)) for there, _ in infer_nodes(pods, 4 * HOUR)] == [
         (H100, 8, Interval(0, HOUR)),
         (A100, 8, Interval(HOUR, 2 * HOUR)),
         (A100, 0, Interval(2 * HOUR, 3 * HOUR)),  # of which nobody says what it has
@@ -232,7 +230,7 @@ def test_a_pod_is_read_as_it_was_written(known: int) -> None:
         end=EndTime(known, 50),
         cpu=Fraction(7, 2),
         measured=measured(5, 6, 7),
-        goods=H100,
+        sku=H100,
         site=replace(SITE, provider="aws", region="eu-1", grams_per_kilowatt_hour=Fraction("56.1")),
         name="gpt-w0-0",
     )

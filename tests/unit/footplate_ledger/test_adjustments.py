@@ -38,13 +38,13 @@ def cost(book: PriceBook, span: Interval) -> Cost:
 def billed(book: PriceBook, window: Interval, now: int = NOW) -> tuple[list[Cost], list[Adjustment]]:
     """The months of `window` as they were closed, and what was changed about them later."""
     parts = list(split_by_month(window))
-    tallies = CostAggregator(Tariff(book), now, [window.start, *(part.end for part in parts)])
-    tallies.add(NODE, (), lambda pod: None, lambda goods: "idle")
+    cost_sums = CostAggregator(Tariff(book), now, [window.start, *(part.end for part in parts)])
+    cost_sums.add(NODE, (), lambda pod: None, lambda sku: "idle")
     costs, changed = [], []
     for place, part in enumerate(parts):
-        tally, closing = tallies.found["idle", place], ClosedMonthPrices(book, part, now)
-        costs.append(tally.priced(closing).cost())
-        for second, dearer in sum_adjustments([tally], closing).items():
+        cost_sum, closing = cost_sums.found["idle", place], ClosedMonthPrices(book, part, now)
+        costs.append(cost_sum.priced(closing).cost())
+        for second, dearer in sum_adjustments([cost_sum], closing).items():
             if dearer.exact:
                 changed.append((second, part, Money(dearer.exact)))
     return costs, sorted(changed, key=lambda change: change[:2])
@@ -53,8 +53,8 @@ def billed(book: PriceBook, window: Interval, now: int = NOW) -> tuple[list[Cost
 def entry(
     name: str, dollars: int, since: int, written: int, supersedes: str | None = None, region: str = ""
 ) -> PriceBookEntry:
-    goods, rate = Sku("h100", region=region), HourlyRate.dollars_per_hour(dollars)
-    return PriceBookEntry(name, goods, rate, since, created_at=written, supersedes=supersedes)
+    sku, rate = Sku("h100", region=region), HourlyRate.dollars_per_hour(dollars)
+    return PriceBookEntry(name, sku, rate, since, created_at=written, supersedes=supersedes)
 
 
 def test_months_end_where_the_calendar_says() -> None:

@@ -67,9 +67,9 @@ STRETCHES = st.builds(Stretch, st.integers(0, 600), st.integers(0, 64), st.integ
 
 
 @given(st.lists(STRETCHES, max_size=5), st.lists(st.integers(1, 600), max_size=8), examples=50)
-def test_rare_and_frequent_looks_give_the_same_sums(stretches: list[Stretch], looks: list[int]) -> None:
-    rare = reduce(add_sums, (stretch.looked_at([]) for stretch in stretches), {})
-    frequent = reduce(add_sums, (stretch.looked_at(looks) for stretch in stretches), {})
+def test_rare_and_frequent_looks_give_the_same_sums(periods: list[Stretch], looks: list[int]) -> None:
+    rare = reduce(add_sums, (period.looked_at([]) for period in periods), {})
+    frequent = reduce(add_sums, (period.looked_at(looks) for period in periods), {})
     assert rare == frequent
-    used = sum(stretch.length * (stretch.devices + stretch.spares) for stretch in stretches)
+    used = sum(period.length * (period.devices + period.spares) for period in periods)
     assert sum(part.exact for part in rare.values()) == used

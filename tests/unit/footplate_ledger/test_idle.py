@@ -20,12 +20,12 @@ Found = Mapping[tuple[Key, int], CostSum]
 
 
 def tallied(made: World, edges: list[int]) -> Found:
-    """By owner, and idle by goods."""
+    """By owner, and idle by SKU."""
     found = CostAggregator(Tariff(made.book), NOW, edges)
     told = {there.uid: there for there in made.nodes}
     for uid in {used.node for used in made.pods} | told.keys():
         on = [used for used in made.pods if used.node == uid]
-        found.add(told.get(uid), on, lambda used: used.owner.uid, lambda goods: (IDLE, goods.profile))
+        found.add(told.get(uid), on, lambda used: used.owner.uid, lambda sku: (IDLE, sku.profile))
     return found.found
 
 
@@ -38,12 +38,12 @@ def is_idle(key: Key) -> bool:
 
 
 def together(found: Found) -> dict[object, Fraction]:
-    """Seconds of a node by part of time and stretch: held, and idle in whichever way."""
+    """Seconds of a node by part of time and period: held, and idle in whichever way."""
     sums: dict[object, Fraction] = {}
-    for (_, at), tally in found.items():
-        for held in (tally.paid, tally.idle):
-            for stretch, seconds in held.seconds.items():
-                place = at, stretch.goods, stretch.since
+    for (_, at), cost_sum in found.items():
+        for held in (cost_sum.paid, cost_sum.idle):
+            for period, seconds in held.seconds.items():
+                place = at, period.sku, period.since
                 sums[place] = sums.get(place, Fraction(0)) + seconds.exact
     return sums
 
@@ -56,15 +56,15 @@ def test_all_of_it_is_there_and_nobody_else_has_it(seed: int) -> None:
     idle.share_idle_time(shared, is_idle)
     assert together(shared) == together(apart)
     held = {
-        (at, stretch.goods, stretch.since)
-        for (key, at), tally in shared.items()
-        for stretch, seconds in tally.paid.seconds.items()
+        (at, period.sku, period.since)
+        for (key, at), cost_sum in shared.items()
+        for period, seconds in cost_sum.paid.seconds.items()
         if seconds and not is_idle(key)
     }
-    for (key, at), tally in shared.items():
+    for (key, at), cost_sum in shared.items():
         if is_idle(key):
-            assert not {(at, left.goods, left.since) for left in tally.paid.seconds} & held
-            assert not tally.idle.seconds
+            assert not {(at, left.sku, left.since) for left in cost_sum.paid.seconds} & held
+            assert not cost_sum.idle.seconds
 
 
 def test_it_goes_by_how_much_each_held_and_only_to_whom_held_such_a_node() -> None:
@@ -72,19 +72,19 @@ def test_it_goes_by_how_much_each_held_and_only_to_whom_held_such_a_node() -> No
     nodes = [
         node("n1", end=over),
         node("n2", end=over),
-        node("n3", goods=SPOT, end=over),
-        node("n4", goods=CPU, end=over),
+        node("n3", sku=SPOT, end=over),
+        node("n4", sku=CPU, end=over),
     ]
     pods = [
         pod("p1", owner=run("a"), devices=4),
         pod("p2", owner=run("b"), node="n2", devices=2),
-        pod("p3", owner=run("c"), node="n3", goods=SPOT),
+        pod("p3", owner=run("c"), node="n3", sku=SPOT),
     ]
     found = tallied(World(nodes, pods, []), [T0, T0 + HOUR])
     idle.share_idle_time(found, is_idle)
     shares = {
-        key: {stretch.goods: seconds.exact / HOUR for stretch, seconds in tally.idle.seconds.items()}
-        for (key, _), tally in found.items()
+        key: {period.sku: seconds.exact / HOUR for period, seconds in cost_sum.idle.seconds.items()}
+        for (key, _), cost_sum in found.items()
         if not is_idle(key)
     }
     assert shares == {
@@ -92,5 +92,5 @@ def test_it_goes_by_how_much_each_held_and_only_to_whom_held_such_a_node() -> No
         "b": {H100: Fraction(5, 12)},
         "c": {},
     }
-    left = {key: [stretch.goods for stretch in tally.paid.seconds] for (key, _), tally in found.items()}
+    left = {key: [period.sku for period in cost_sum.paid.seconds] for (key, _), cost_sum in found.items()}
     assert left[IDLE, "local-cpu"] == [CPU] and left[IDLE, "h100"] == []

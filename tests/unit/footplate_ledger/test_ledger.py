@@ -135,9 +135,9 @@ def test_no_price_is_unknown_and_not_nothing() -> None:
     )
 
 
-@pytest.mark.parametrize("goods", [SPOT, Sku("a100"), Sku("h100", Capacity.RESERVED)])
-def test_a_price_is_that_of_its_goods_alone(goods: Sku) -> None:
-    assert book().rate(goods, 50) is None
+@pytest.mark.parametrize("sku", [SPOT, Sku("a100"), Sku("h100", Capacity.RESERVED)])
+def test_a_price_is_that_of_its_sku_alone(sku: Sku) -> None:
+    assert book().rate(sku, 50) is None
 
 
 def test_an_entry_of_no_region_holds_where_a_region_has_none_of_its_own_in_force() -> None:
@@ -317,7 +317,7 @@ def unseen(draw: st.DrawFn) -> list[PodAllocation]:
         pods.append(
             pod(
                 f"p{number}",
-                goods=draw(st.sampled_from([H100, SPOT, A100])),
+                sku=draw(st.sampled_from([H100, SPOT, A100])),
                 start=start,
                 end=start + length,
                 known=draw(st.sampled_from([RUNNING, LAST_SEEN, TOLD])),

@@ -48,8 +48,8 @@ def changed(chance: random.Random, made: World) -> None:
         made.pods[at] = replace(old, end=end)
     elif what == 1:
         begins = chance.choice([other.end.until for other in made.pods])  # as another one ends
-        uid, goods = f"{old.uid}-{len(made.pods)}-{begins}", chance.choice([old.goods, CPU])
-        made.pods.append(replace(old, uid=uid, goods=goods, start=begins, end=EndTime(RUNNING, begins)))
+        uid, sku = f"{old.uid}-{len(made.pods)}-{begins}", chance.choice([old.sku, CPU])
+        made.pods.append(replace(old, uid=uid, sku=sku, start=begins, end=EndTime(RUNNING, begins)))
     elif what == 2:
         place = chance.randrange(len(made.nodes))
         made.nodes[place] = replace(made.nodes[place], devices=chance.choice([4, 8]))
@@ -80,8 +80,8 @@ def test_the_amounts_are_those_of_an_account_that_remembers_nothing(seed: int) -
 @pytest.mark.parametrize("gap", [0, 1])
 def test_where_only_pods_tell_of_a_node_what_is_over_is_apart_from_what_begins_as_it_ends(gap: int) -> None:
     first = pod("p1", end=EndTime(TOLD, T0 + DAY))
-    then = pod("p2", goods=CPU, start=T0 + DAY + gap, end=EndTime(RUNNING, 0))
+    then = pod("p2", sku=CPU, start=T0 + DAY + gap, end=EndTime(RUNNING, 0))
     tariff, at = Tariff(PriceBook([PriceBookEntry("e", H100, HourlyRate(Fraction(10**9)), 0)])), T0 + 2 * DAY
     found = remembered(RunCostCache(), [first, then], [], first.owner.uid, tariff, at)(at)
     assert found == plain([first, then], [], first.owner.uid, tariff, at)
-    assert found.cost.unpriced == Seconds(Fraction(DAY - gap)), "its goods are its own"
+    assert found.cost.unpriced == Seconds(Fraction(DAY - gap)), "its sku are its own"

@@ -32,13 +32,13 @@ def test_no_number_is_rounded() -> None:
 def test_pods_of_one_place_share_it() -> None:
     """Sums look up what a place emits by its identity."""
     first, second = (usage_json.decode_pod(usage_json.encode(pod(uid))) for uid in "ab")
-    assert first.site is second.site and first.goods is second.goods
+    assert first.site is second.site and first.sku is second.sku
 
 
 def test_a_field_of_a_later_release_is_ignored_and_a_missing_one_has_its_default() -> None:
     plain = json.loads(usage_json.encode(pod()))
     del plain["measured"], plain["site"]["carbon_zone"]
-    plain["later"], plain["goods"]["later"] = {"much": [1]}, "more"
+    plain["later"], plain["sku"]["later"] = {"much": [1]}, "more"
     read = usage_json.decode_pod(json.dumps(plain))
     assert read == pod(site=replace(pod().site, carbon_zone=""))
 
@@ -48,7 +48,7 @@ def test_a_field_of_a_later_release_is_ignored_and_a_missing_one_has_its_default
     [
         pytest.param(pod(name="\0"), id="in-a-text"),
         pytest.param(pod(owner=Owner("TrainingRun", "research", "\ud800", "uid")), id="half-a-pair"),
-        pytest.param(node(goods=Sku("\0")), id="of-a-node"),
+        pytest.param(node(sku=Sku("\0")), id="of-a-node"),
     ],
 )
 def test_a_text_that_no_database_stores_is_refused(used: object) -> None:

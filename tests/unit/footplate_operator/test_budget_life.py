@@ -10,7 +10,7 @@ import pytest
 from footplate_contracts.names import ConditionType
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.kinds import EVENT, POD, Json
-from footplate_operator.trainingrun.observation import BudgetAssessment, Level
+from footplate_operator.trainingrun.observation import BudgetAssessment, BudgetLevel
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.operator_world import World
@@ -214,7 +214,7 @@ async def test_it_is_suspended_as_by_hand(seconds: float, ending: bool) -> None:
         view = replace(view, observed=view.observed.with_pods(leaving))
     by_hand = replace(run, spec=run.spec.model_copy(update={"suspend": True}))
     spent = BudgetAssessment(
-        Level.EXCEEDED, NewCondition(ConditionType.WITHIN_BUDGET, False, "x", ""), "it is spent"
+        BudgetLevel.EXCEEDED, NewCondition(ConditionType.WITHIN_BUDGET, False, "x", ""), "it is spent"
     )
     first = controller.desire(by_hand, view, None, world.clock())
     over = replace(view, observed=replace(view.observed, spending=spent))

@@ -62,7 +62,7 @@ def test_what_is_to_come_is_reckoned_as_if_pods_went_on() -> None:
 
 def test_a_coordinator_is_free_unless_a_price_is_stated() -> None:
     cpu = NodeLifetime("n9", "c", Sku(""), 0, EndTime(RUNNING, 0), cpu=Fraction(8))
-    serving = pod("c1", role=Role.COORDINATOR, node="n9", devices=0, cpu=Fraction(2), goods=Sku(""))
+    serving = pod("c1", role=Role.COORDINATOR, node="n9", devices=0, cpu=Fraction(2), sku=Sku(""))
     free = cost(None, OwnerUsage([pod(), serving], nodes=[NODE, cpu]), TARIFF, {}, at(HOUR))
     assert (free.dollars, free.node_seconds, free.unpriced_node_seconds) == (8.0, HOUR, 0)
     stated = Tariff(
@@ -73,7 +73,7 @@ def test_a_coordinator_is_free_unless_a_price_is_stated() -> None:
 
 
 def test_a_coordinator_prices_no_node_that_nobody_sees() -> None:
-    serving = pod("c1", role=Role.COORDINATOR, devices=0, cpu=Fraction(2), goods=Sku(""))
+    serving = pod("c1", role=Role.COORDINATOR, devices=0, cpu=Fraction(2), sku=Sku(""))
     shown = cost(None, OwnerUsage([serving, pod(start=60)]), TARIFF, {}, at(HOUR + 60))
     assert (shown.dollars, shown.unpriced_node_seconds) == (8.0, 0)
 

@@ -48,7 +48,7 @@ def unscheduled(message: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "patience"),
+    ("status", "reason", "seconds_left"),
     [
         pytest.param(waiting("InvalidImageName"), Reason.ERR_IMAGE_PULL, 0, id="invalid-name"),
         pytest.param(waiting("ErrImageNeverPull"), Reason.ERR_IMAGE_PULL, 0, id="never-pull"),
@@ -152,9 +152,9 @@ def unscheduled(message: str) -> dict[str, Any]:
         pytest.param({"phase": "Running"}, None, None, id="running"),
     ],
 )
-def test_diagnosis(status: dict[str, Any], reason: Reason | None, patience: float | None) -> None:
+def test_diagnosis(status: dict[str, Any], reason: Reason | None, seconds_left: float | None) -> None:
     found = diagnose(pod(status))
-    assert (found.reason if found else None, found.patience if found else None) == (reason, patience)
+    assert (found.reason if found else None, found.seconds_left if found else None) == (reason, seconds_left)
     assert found is None or found.message.startswith("pod tiny-w1-0: ")
 
 
@@ -162,7 +162,7 @@ def test_of_two_pods_beyond_hope_the_one_that_is_so_for_longer_is_named() -> Non
     missing = pod(waiting("CreateContainerConfigError", 'secret "s3" not found'))
     refused = pod(waiting("ErrImagePull", "pull access denied"))
     found = worst([missing, refused], NOW + timedelta(seconds=30))  # both wait for 90 s
-    assert found is not None and (found.reason, found.patience) == (Reason.ERR_IMAGE_PULL, -90)
+    assert found is not None and (found.reason, found.seconds_left) == (Reason.ERR_IMAGE_PULL, -90)
     failed = startup.find_fatal_problem(found, None, [])
     assert failed is not None and failed.message == found.message
 

@@ -21,7 +21,7 @@ from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.observation import (
     BudgetAssessment,
-    Level,
+    BudgetLevel,
     Observed,
     PodView,
     RecordingStatus,
@@ -66,7 +66,7 @@ def test_suspension(training: bool, acknowledged: bool, waited: float, step: Sus
 def spending(exceeded: str) -> BudgetAssessment:
     """Return the assessment of a budget, as far as it suspends a run."""
     condition = NewCondition(ConditionType.WITHIN_BUDGET, not exceeded, "x", "")
-    return BudgetAssessment(Level.EXCEEDED if exceeded else Level.WITHIN, condition, exceeded)
+    return BudgetAssessment(BudgetLevel.EXCEEDED if exceeded else BudgetLevel.WITHIN, condition, exceeded)
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,9 @@ class Desk:
         ]
         return news
 
-    def costs(self, day: int, goods: Sku = H100, hour: int = 12) -> HourlyRate | None:
+    def costs(self, day: int, sku: Sku = H100, hour: int = 12) -> HourlyRate | None:
         """What the book says of noon, or another hour."""
-        return PriceBook(self.entries).rate(goods, CREATED + DAY * day + 3600 * hour)
+        return PriceBook(self.entries).rate(sku, CREATED + DAY * day + 3600 * hour)
 
 
 def dollars(number: str) -> HourlyRate:

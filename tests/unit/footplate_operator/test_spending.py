@@ -24,7 +24,7 @@ from footplate_operator.runtime.conditions import condition
 from footplate_operator.runtime.events import ObjectEvent
 from footplate_operator.trainingrun.desired.budget_check import check_budget, get_assessment
 from footplate_operator.trainingrun.events import budget_event
-from footplate_operator.trainingrun.observation import BudgetAssessment, Level
+from footplate_operator.trainingrun.observation import BudgetAssessment, BudgetLevel
 from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, assess_budget, assess_from_status
 from footplate_operator.trainingrun.status.cost import account
 from footplate_operator.usage.owner_usage import OwnerUsage
@@ -54,21 +54,21 @@ def budget(**said: Any) -> Budget:
 @pytest.mark.parametrize(
     ("at", "level", "status", "reason", "exceeded", "look"),
     [
-        pytest.param(0, Level.WITHIN, True, "WithinBudget", "", LONGEST_LOOK, id="begins"),
-        pytest.param(700, Level.WITHIN, True, "WithinBudget", "", 100, id="until-80-percent"),
-        pytest.param(799, Level.WITHIN, True, "WithinBudget", "", 1, id="last-second"),
-        pytest.param(800, Level.NEARLY, True, "BudgetNearlySpent", "", 200, id="80-percent"),
-        pytest.param(999, Level.NEARLY, True, "BudgetNearlySpent", "", 1, id="nearly-all"),
+        pytest.param(0, BudgetLevel.WITHIN, True, "WithinBudget", "", LONGEST_LOOK, id="begins"),
+        pytest.param(700, BudgetLevel.WITHIN, True, "WithinBudget", "", 100, id="until-80-percent"),
+        pytest.param(799, BudgetLevel.WITHIN, True, "WithinBudget", "", 1, id="last-second"),
+        pytest.param(800, BudgetLevel.NEARLY, True, "BudgetNearlySpent", "", 200, id="80-percent"),
+        pytest.param(999, BudgetLevel.NEARLY, True, "BudgetNearlySpent", "", 1, id="nearly-all"),
         pytest.param(
-            1000, Level.EXCEEDED, False, "BudgetExceeded", "budget.dollars 10 is spent", None, id="all"
+            1000, BudgetLevel.EXCEEDED, False, "BudgetExceeded", "budget.dollars 10 is spent", None, id="all"
         ),
         pytest.param(
-            5000, Level.EXCEEDED, False, "BudgetExceeded", "budget.dollars 10 is spent", None, id="more"
+            5000, BudgetLevel.EXCEEDED, False, "BudgetExceeded", "budget.dollars 10 is spent", None, id="more"
         ),
     ],
 )
 def test_ten_dollars_at_a_cent_a_second(
-    at: int, level: Level, status: bool, reason: str, exceeded: str, look: int | None
+    at: int, level: BudgetLevel, status: bool, reason: str, exceeded: str, look: int | None
 ) -> None:
     found = assess_budget(budget(dollars=10), account_at(), at)
     said = found.condition
@@ -94,7 +94,7 @@ def test_carbon_has_a_limit_of_its_own_and_the_worse_of_two_counts() -> None:
     at = account_at(pod=pod)
     assert assess_budget(budget(carbonKilograms=1), at, 999).look_after == 1
     both = assess_budget(budget(carbonKilograms=1, dollars=100), at, 1000)
-    assert (both.level, both.exceeded) == (Level.EXCEEDED, "budget.carbonKilograms 1 is spent")
+    assert (both.level, both.exceeded) == (BudgetLevel.EXCEEDED, "budget.carbonKilograms 1 is spent")
     assert (
         assess_budget(budget(carbonKilograms=100, dollars=9), at, 1000).exceeded
         == "budget.dollars 9 is spent"
@@ -121,7 +121,7 @@ def test_a_pod_without_a_price_is_doubtful_from_its_first_second_on() -> None:
     found = assess_budget(budget(dollars=1), at, 0)
     assert (found.condition.holds, found.condition.reason) == (None, "PriceUnknown")
     late = assess_budget(budget(dollars=1), at, 10**7)
-    assert (late.level, late.exceeded) == (Level.WITHIN, ""), "it cannot exceed what nobody counts"
+    assert (late.level, late.exceeded) == (BudgetLevel.WITHIN, ""), "it cannot exceed what nobody counts"
     assert assess_budget(budget(carbonKilograms=1), at, 10).condition.reason == "EnergyUnknown"
 
 
@@ -136,7 +136,7 @@ def test_a_price_that_is_in_the_book_for_later_is_reckoned_with() -> None:
 def test_nobody_looks_where_nothing_is_spent() -> None:
     ended = replace(POD, end=EndTime(TOLD, 500))
     found = assess_budget(budget(dollars=10), account_at(pod=ended), 10_000)
-    assert (found.level, found.look_after) == (Level.WITHIN, None)
+    assert (found.level, found.look_after) == (BudgetLevel.WITHIN, None)
 
 
 def status(found: BudgetAssessment | None, dollars: float | None = None) -> TrainingRunStatus:
@@ -236,7 +236,7 @@ def test_an_end_that_was_seconds_earlier_than_was_known_resumes_nothing() -> Non
     for at in (999, 990, 800):
         found = suspended(at)
         assert (found.exceeded, found.condition) == (told.exceeded, told.condition)
-        assert (found.level, found.look_after) == (Level.EXCEEDED, None)
+        assert (found.level, found.look_after) == (BudgetLevel.EXCEEDED, None)
 
 
 @pytest.mark.parametrize(
@@ -268,9 +268,9 @@ def test_what_was_found_holds_until_the_next_level() -> None:
     later = check_budget(limited, OwnerUsage([POD], [], [NODE]), tariff, after(799.9), first)
     assert later is first
     told = get_assessment(limited, later, after(799.9))
-    assert told is not None and (told.level, told.look_after) == (Level.WITHIN, 1)
+    assert told is not None and (told.level, told.look_after) == (BudgetLevel.WITHIN, 1)
     nearly = check_budget(limited, usage, tariff, after(800), first)
-    assert nearly is not None and nearly.spending.level is Level.NEARLY
+    assert nearly is not None and nearly.spending.level is BudgetLevel.NEARLY
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ async def test_a_pod_is_put_down_for_its_node_by_the_next_operator_too() -> None
     assert (entry.node, entry.region, entry.capacity) == (new["metadata"]["uid"], "eu-1", "Spot")
 
 
-async def test_a_node_that_no_profile_fits_is_of_the_goods_of_the_pod_that_was_put_down_for_it() -> None:
+async def test_a_node_that_no_profile_fits_is_of_the_sku_of_the_pod_that_was_put_down_for_it() -> None:
     books = await with_node()
     price = {"dollarsPerNodeHour": 12, "capacity": "Spot"}
     books.profiles["h100"] = ComputeProfileSpec.from_json({**H100.to_json(), "price": price})

@@ -235,7 +235,7 @@ async def test_a_profile_that_comes_later_fits_a_node_that_none_has_fitted() -> 
     assert books.nodes()["a"].profile == "h100"
 
 
-async def test_goods_that_were_decided_stay() -> None:
+async def test_sku_that_were_decided_stay() -> None:
     books = await with_node()
     better = with_scheduling(H100, nodeSelector={"pool": "h100", "kind": "x"})
     books.profiles = {"better": better, "h100": H100}
@@ -244,7 +244,7 @@ async def test_goods_that_were_decided_stay() -> None:
     books.cluster.put(body)
     books.begin()
     await books.keeper.write_due()
-    assert books.keeper.nodes.list_usages([body["metadata"]["uid"]])[0].goods.profile == "h100"
+    assert books.keeper.nodes.list_usages([body["metadata"]["uid"]])[0].sku.profile == "h100"
     assert books.nodes()["a"].profile == "h100"
 
 

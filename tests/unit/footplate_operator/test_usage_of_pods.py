@@ -135,16 +135,16 @@ def test_a_pod_ends_when_kubernetes_says_that_its_containers_have(body: Json, en
 NODE = NodeObservation("n1", "a", 0, {"karpenter.sh/capacity-type": "spot"}, (), {}, "aws")
 
 
-def test_a_worker_is_of_the_goods_of_its_profile_and_node() -> None:
+def test_a_worker_is_of_the_sku_of_its_profile_and_node() -> None:
     usage = build_pod_usage(observe_pod(pod(), "worker", "h100"), RUN, PodProfile("h100", H100), 2, NODE, 99)
-    assert (usage.goods.profile, usage.goods.capacity, usage.node) == ("h100", Capacity.SPOT, "n1")
+    assert (usage.sku.profile, usage.sku.capacity, usage.node) == ("h100", Capacity.SPOT, "n1")
     assert (usage.devices, usage.cpu, usage.attempt, usage.start) == (4, Fraction(3, 2), 2, 10)
     assert usage.site.device_watts is not None and usage.site.provider == "aws"
 
 
-def test_a_coordinator_is_of_no_goods() -> None:
+def test_a_coordinator_is_of_no_sku() -> None:
     usage = build_pod_usage(observe_pod(pod(), "coordinator", ""), RUN, PodProfile("h100", H100), 1, NODE, 99)
-    assert (usage.goods.profile, usage.role, usage.site.device_watts) == ("", Role.COORDINATOR, None)
+    assert (usage.sku.profile, usage.role, usage.site.device_watts) == ("", Role.COORDINATOR, None)
 
 
 def test_an_end_that_is_known_better_counts() -> None:

@@ -53,14 +53,14 @@ CRASHES: Final = [(kind, row) for kind in KINDS for row in rows(kind)]
 
 
 def told(kind: str, row: Row) -> tuple[object, object]:
-    """Cause and reason as our classifiers tell them; of a pod that is held up reason and patience."""
+    """Cause and reason as our classifiers tell them; of a pod that is held up reason and seconds left."""
     if kind in OF_RANKS:
         report = report_of(row)
         return report.cause.value, report.reason
     pod = view_pod(_pod(row))
     if "held" in row:
         diagnosis = diagnose(pod)
-        return (diagnosis.reason.value, diagnosis.patience) if diagnosis else (None, None)
+        return (diagnosis.reason.value, diagnosis.seconds_left) if diagnosis else (None, None)
     failure = from_lost(LostWorker(0, pod), None, Clock()())
     return failure.report.cause.value, failure.report.reason
 

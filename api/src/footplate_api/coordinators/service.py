@@ -31,7 +31,7 @@ MOST: Final = 20_000  # that are kept in memory, of some 500 bytes each
 STRANGE_SECONDS: Final = 2.0  # for so long a pod that was not found is not looked for again
 ASKED_AT_ONCE: Final = 16  # runs that Kubernetes is asked for
 LOOKED_FOR_AT_ONCE: Final = 4  # in the database: of its connections some are left to others
-PATIENCE_SECONDS: Final = 5.0  # with its answer
+TIMEOUT_SECONDS: Final = 5.0  # with its answer
 _NOT_FOUND: Final = 404
 _NAME: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
@@ -42,7 +42,7 @@ Value = TypeVar("Value")
 class CoordinatorAuthorizer:
     """Authorizer of telemetry senders.
 
-    `clock` returns monotonic seconds; `most` limits the cached pods, `patience` in seconds the wait for
+    `clock` returns monotonic seconds; `most` limits the cached pods, `timeout` in seconds the wait for
     Kubernetes.
     """
 
@@ -52,13 +52,13 @@ class CoordinatorAuthorizer:
         cluster: KubernetesClient,
         clock: Callable[[], float] = time.monotonic,
         most: int = MOST,
-        patience: float = PATIENCE_SECONDS,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> None:
         self._database = database
         self._cluster = cluster
         self._clock = clock
         self._most = most
-        self._patience = patience
+        self._timeout = timeout
         self._known: OrderedDict[tuple[str, str, str], CoordinatorPod] = OrderedDict()
         self._strange: OrderedDict[str, float] = OrderedDict()  # pod -> until when
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of pods
@@ -110,7 +110,7 @@ class CoordinatorAuthorizer:
 
     async def _asked(self, namespace: str, name: str) -> Manifest | None:
         try:
-            async with asyncio.timeout(self._patience), self._asking:
+            async with asyncio.timeout(self._timeout), self._asking:
                 return await self._cluster.get_run(namespace, name)
         except ClusterRefused as error:
             if error.status == _NOT_FOUND:

@@ -23,7 +23,7 @@ from footplate_ledger.usage import NodeLifetime, PodAllocation, Sku
 ROWS_AT_ONCE: Final = 1000
 NODES_AT_ONCE: Final = 1000
 SPANS_AT_ONCE: Final = 8
-PATIENCE_SECONDS: Final = WORK_SECONDS  # with a database that answers late
+TIMEOUT_SECONDS: Final = WORK_SECONDS  # with a database that answers late
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class KeyFunctions:
     """Functions that return the key under which a pod or idle capacity is summed; None is not counted."""
 
     of_pod: Callable[[PodAllocation], Key | None]
-    of_idle: Callable[[Sku], Key | None] = lambda goods: None
+    of_idle: Callable[[Sku], Key | None] = lambda sku: None
 
 
 async def add_usage(
     session: ReadSession,
-    tallies: CostAggregator,
+    aggregator: CostAggregator,
     span: Interval,
     keys: KeyFunctions,
     namespaces: Collection[str] | None = None,
@@ -50,13 +50,13 @@ async def add_usage(
     for nodes in batch_nodes(crowds, ROWS_AT_ONCE):
         rows = await repository.pods_on(session, nodes, span)
         told = await repository.nodes_of(session, nodes)
-        await asyncio.to_thread(add, tallies, rows, told, keys)
+        await asyncio.to_thread(add, aggregator, rows, told, keys)
     if idle:
-        await _add_empty(session, tallies, span, keys, {node for node, _ in crowds})
+        await _add_empty(session, aggregator, span, keys, {node for node, _ in crowds})
 
 
 async def add_node_usage(
-    session: ReadSession, tallies: CostAggregator, spans: Mapping[str, Interval], keys: KeyFunctions
+    session: ReadSession, aggregator: CostAggregator, spans: Mapping[str, Interval], keys: KeyFunctions
 ) -> None:
     """Add the usage of these nodes, each within its own span."""
     nodes = sorted(spans)
@@ -64,12 +64,12 @@ async def add_node_usage(
         part = {node: spans[node] for node in nodes[start : start + SPANS_AT_ONCE]}
         rows = await repository.pods_beside(session, part)
         told = await repository.nodes_of(session, part)
-        await asyncio.to_thread(add, tallies, rows, told, keys)
+        await asyncio.to_thread(add, aggregator, rows, told, keys)
 
 
 async def _add_empty(
     session: ReadSession,
-    tallies: CostAggregator,
+    aggregator: CostAggregator,
     span: Interval,
     keys: KeyFunctions,
     crowded: Collection[str],
@@ -77,7 +77,7 @@ async def _add_empty(
     after = ""
     while found := await repository.nodes_during(session, span, after, NODES_AT_ONCE):
         empty = [node for node in found if node.uid not in crowded]
-        await asyncio.to_thread(_add_nodes, tallies, empty, keys)
+        await asyncio.to_thread(_add_nodes, aggregator, empty, keys)
         after = found[-1].uid
 
 
@@ -100,13 +100,13 @@ def batch_nodes(crowds: Iterable[tuple[str, int]], most: int) -> Iterator[Sequen
 
 
 def add(
-    tallies: CostAggregator, rows: Iterable[Any], told: Mapping[str, NodeLifetime], keys: KeyFunctions
+    aggregator: CostAggregator, rows: Iterable[Any], told: Mapping[str, NodeLifetime], keys: KeyFunctions
 ) -> None:
     """Add pods, which come node by node; `told` maps uids to the nodes that the operator reported."""
     for node, on in groupby(rows, key=attrgetter("node")):
-        tallies.add(told.get(node), map(usage_rows.usage_of, on), keys.of_pod, keys.of_idle)
+        aggregator.add(told.get(node), map(usage_rows.usage_of, on), keys.of_pod, keys.of_idle)
 
 
-def _add_nodes(tallies: CostAggregator, nodes: Iterable[NodeLifetime], keys: KeyFunctions) -> None:
+def _add_nodes(aggregator: CostAggregator, nodes: Iterable[NodeLifetime], keys: KeyFunctions) -> None:
     for node in nodes:
-        tallies.add(node, (), keys.of_pod, keys.of_idle)
+        aggregator.add(node, (), keys.of_pod, keys.of_idle)

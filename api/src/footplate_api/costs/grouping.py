@@ -58,15 +58,15 @@ class Grouping:
         key = self.stored_key(name)
         if key is not None:
             return kept[key].get(pod.owner.uid)
-        return pod.owner.namespace if name == Dimension.NAMESPACE else _of_goods(name, pod.goods)
+        return pod.owner.namespace if name == Dimension.NAMESPACE else _of_sku(name, pod.sku)
 
-    def of_idle(self, goods: Sku) -> Group:
+    def of_idle(self, sku: Sku) -> Group:
         """Return the group of a node's idle capacity."""
-        return tuple(_of_goods(name, goods) if name in _OF_NODES else None for name in self.names)
+        return tuple(_of_sku(name, sku) if name in _OF_NODES else None for name in self.names)
 
 
-def _of_goods(name: str, goods: Sku) -> str:
-    return goods.profile if name == Dimension.PROFILE else goods.capacity.value
+def _of_sku(name: str, sku: Sku) -> str:
+    return sku.profile if name == Dimension.PROFILE else sku.capacity.value
 
 
 def parse_grouping(text: str) -> Grouping:

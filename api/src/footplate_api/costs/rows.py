@@ -27,7 +27,7 @@ from footplate_ledger.summary import DOLLARS, KILOGRAMS, KILOWATT_HOURS
 from footplate_ledger.units import Energy, Money
 
 MOST: Final = 20_000  # rows of one answer
-MOST_TALLIES: Final = 30_000  # of which they are made; 2 kB each, and a row has one for each of its months
+MOST_COST_SUMS: Final = 30_000  # of which they are made; 2 kB each, and a row has one for each of its months
 _THOUSAND: Final = 1000
 _PLACES: Final = 3  # of seconds of a node
 
@@ -86,8 +86,8 @@ class BoundedCostSums(Found):
         if not self._share_idle or _said(key)[0] is not CostKind.IDLE:
             self._cells.add((self._step[at], key))
             _check(len(self._cells), self._most)
-        if len(self) == MOST_TALLIES:
-            right = f"must give at most {MOST_TALLIES} monthly rows: use fewer dimensions or a shorter time"
+        if len(self) == MOST_COST_SUMS:
+            right = f"must give at most {MOST_COST_SUMS} monthly rows: use fewer dimensions or a shorter time"
             raise Invalid.field("query.groupBy", len(self) + 1, right)
         made = self[place] = CostSum()
         return made
@@ -168,9 +168,9 @@ def _said(key: Key) -> tuple[CostKind, Group]:
     return kind, group
 
 
-def _is_left(key: Key, tally: CostSum) -> bool:
+def _is_left(key: Key, cost_sum: CostSum) -> bool:
     """Return whether a row is needed for it: idle time that was all distributed needs none."""
-    return _said(key)[0] is not CostKind.IDLE or bool(tally.paid.seconds)
+    return _said(key)[0] is not CostKind.IDLE or bool(cost_sum.paid.seconds)
 
 
 def _of_cell(
@@ -178,11 +178,11 @@ def _of_cell(
 ) -> CostLine:
     kind, group = _said(key)
     priced, free, waited, whole = PricedUsage(), PricedUsage(), PricedUsage(), CostSum()
-    for tally, rates in parts:
-        priced.add(tally.paid, rates, free=False)
-        free.add(tally.free, rates, free=True)
-        waited.add(tally.idle, rates, free=False)
-        whole.add(tally)
+    for cost_sum, rates in parts:
+        priced.add(cost_sum.paid, rates, free=False)
+        free.add(cost_sum.free, rates, free=True)
+        waited.add(cost_sum.idle, rates, free=False)
+        whole.add(cost_sum)
     line = _line(kind, step, group, priced, free)
     if kind is CostKind.IDLE:
         return line
@@ -232,11 +232,11 @@ def _adjustments(
 ) -> Iterator[CostLine]:
     """Yield the changes that were written after a month was closed, in no order."""
     own: dict[tuple[Interval, Key], list[CostSum]] = defaultdict(list)
-    for (key, at), tally in found.items():
-        own[of_month[at], key].append(tally)
-    for (month, key), tallies in own.items():
+    for (key, at), cost_sum in found.items():
+        own[of_month[at], key].append(cost_sum)
+    for (month, key), cost_sums in own.items():
         kind, group = _said(key)
         of_idle = CostKind.IDLE_ADJUSTMENT if kind is CostKind.IDLE else CostKind.ADJUSTMENT
-        for at, delta in sum_adjustments(tallies, closings[month]).items():
+        for at, delta in sum_adjustments(cost_sums, closings[month]).items():
             if dollars := delta.to_decimal(Money.NANO, DOLLARS):
                 yield CostLine(of_idle, month, group, dollars, at)

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from footplate_api.checkpoints.repository import KEPT
 from footplate_api.costs.schemas import (
-    Amounts,
     AttemptCost,
     CostAdjustment,
     DeviceSeconds,
@@ -21,6 +20,7 @@ from footplate_api.costs.schemas import (
     PodCost,
     Ratio,
     RunCost,
+    UsageCost,
 )
 from footplate_api.serialization import tolerant_json
 from footplate_contracts.names import Role
@@ -130,8 +130,8 @@ def build_run_cost(
         name=made.name,
         uid=made.uid,
         counted_until=format_time(used.now),
-        total=Amounts(**_amounts(total)),
-        coordinator=Amounts(**_amounts(coordinator)),
+        total=UsageCost(**_amounts(total)),
+        coordinator=UsageCost(**_amounts(coordinator)),
         device_seconds=_buckets(made.cost),
         attempts=[AttemptCost(attempt=number, **_amounts(attempts[number])) for number in sorted(attempts)],
         pods=pods,
@@ -168,20 +168,20 @@ def _sum(accounts: Iterable[Account]) -> Account:
 def _bill(used: RunTimeline, found: Found, book: PriceBook) -> tuple[list[MonthCost], list[CostAdjustment]]:
     """Return the run's months, and the later changes to closed months."""
     by_place: dict[int, list[CostSum]] = defaultdict(list)
-    for (_, place), tally in found.items():
-        by_place[place].append(tally)
+    for (_, place), cost_sum in found.items():
+        by_place[place].append(cost_sum)
     billed: list[MonthCost] = []
     changed: list[tuple[int, Interval, Decimal]] = []
     for month, places in used.months():
         closing = ClosedMonthPrices(book, month, used.now)
-        tallies = [tally for place in places for tally in by_place[place]]
+        cost_sums = [cost_sum for place in places for cost_sum in by_place[place]]
         priced = PricedUsage()
-        for tally in tallies:
-            priced.add(tally.paid, closing, free=False)
-            priced.add(tally.free, closing, free=True)
+        for cost_sum in cost_sums:
+            priced.add(cost_sum.paid, closing, free=False)
+            priced.add(cost_sum.free, closing, free=True)
         dollars = float(priced.money.to_decimal(Money.NANO, DOLLARS)) if priced.known else None
         billed.append(MonthCost(**_span(month), dollars=dollars))
-        for at, dearer in sum_adjustments(tallies, closing).items():
+        for at, dearer in sum_adjustments(cost_sums, closing).items():
             if more := dearer.to_decimal(Money.NANO, DOLLARS):
                 changed.append((at, month, more))
     return billed, [

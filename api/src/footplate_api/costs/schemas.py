@@ -100,7 +100,7 @@ class Joules(Schema):
     rated: float
 
 
-class Amounts(Schema):
+class UsageCost(Schema):
     """Amounts of some pods, as in `status.cost`; null means unknown, not zero."""
 
     dollars: float | None
@@ -127,13 +127,13 @@ class DeviceSeconds(Schema):
     waiting: float
 
 
-class AttemptCost(Amounts):
+class AttemptCost(UsageCost):
     """Cost of one attempt's time, over all pods in it."""
 
     attempt: int
 
 
-class PodCost(Amounts):
+class PodCost(UsageCost):
     """Cost of one pod."""
 
     uid: str
@@ -178,8 +178,8 @@ class RunCost(Schema):
     name: str
     uid: str
     counted_until: Moment = Field(description="time up to which running pods are counted")
-    total: Amounts = Field(description="amounts of all pods")
-    coordinator: Amounts = Field(description="part of `total` for coordinators, only what has a price")
+    total: UsageCost = Field(description="amounts of all pods")
+    coordinator: UsageCost = Field(description="part of `total` for coordinators, only what has a price")
     device_seconds: DeviceSeconds | None = Field(description="null if the operator has not reported it")
     attempts: list[AttemptCost]
     pods: list[PodCost] | None = Field(description="null unless requested")

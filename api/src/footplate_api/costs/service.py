@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 from footplate_api.attempts import repository as attempts
 from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.costs import aggregation, csv_format, grouping, rows, run_cost, steps
-from footplate_api.costs.aggregation import PATIENCE_SECONDS, KeyFunctions
+from footplate_api.costs.aggregation import TIMEOUT_SECONDS, KeyFunctions
 from footplate_api.costs.grouping import Grouping
 from footplate_api.costs.rows import CostKind, CostLine
 from footplate_api.costs.run_cost import CostedRun, RunTimeline
@@ -90,11 +90,11 @@ class CostService:
         async with self.turns.acquire(caller):
             begun()
             tariff = await self.tariffs.read()
-            async with self.database.read(PATIENCE_SECONDS) as session:
-                tallies = await self._tallies(session, asked, among, tariff)
+            async with self.database.read(TIMEOUT_SECONDS) as session:
+                aggregator = await self._aggregator(session, asked, among, tariff)
             return await asyncio.to_thread(
                 rows.build_rows,
-                tallies.found,
+                aggregator.found,
                 asked.window,
                 asked.steps,
                 tariff.book,
@@ -108,7 +108,7 @@ class CostService:
         """Return a run's costs as JSON; raises RunNotFound, Invalid for too many pods, and as rows() does."""
         async with self.turns.acquire(caller):
             tariff = await self.tariffs.read()
-            async with self.database.read(PATIENCE_SECONDS) as session:
+            async with self.database.read(TIMEOUT_SECONDS) as session:
                 made = await _made(session, namespace, name, query)
                 pods = await self._pods(session, made.uid) if query.pods else None
                 spans = await repository.spans_of(session, made.uid, now)
@@ -132,7 +132,7 @@ class CostService:
             after = part[-1].start, part[-1].uid
         return found
 
-    async def _tallies(
+    async def _aggregator(
         self, session: ReadSession, asked: ResolvedCostQuery, among: Collection[str] | None, tariff: Tariff
     ) -> CostAggregator:
         kept = {key: await _kept(session, key, asked.window) for key in asked.grouping.keys}
@@ -147,15 +147,15 @@ class CostService:
                 return None
             return CostKind.USAGE, asked.grouping.of_pod(pod, kept)
 
-        def of_idle(goods: Sku) -> Key | None:
-            return (CostKind.IDLE, asked.grouping.of_idle(goods)) if asked.idle else None
+        def of_idle(sku: Sku) -> Key | None:
+            return (CostKind.IDLE, asked.grouping.of_idle(sku)) if asked.idle else None
 
         found = rows.BoundedCostSums(asked.window, asked.steps, asked.share_idle)
-        tallies = CostAggregator(tariff, asked.now, rows.edges(asked.window, asked.steps), found)
+        aggregator = CostAggregator(tariff, asked.now, rows.edges(asked.window, asked.steps), found)
         keys = KeyFunctions(of_pod, of_idle)
         within = None if asked.idle else among
-        await aggregation.add_usage(session, tallies, asked.window, keys, within, asked.idle)
-        return tallies
+        await aggregation.add_usage(session, aggregator, asked.window, keys, within, asked.idle)
+        return aggregator
 
 
 async def _kept(session: ReadSession, key: str, window: Interval) -> Mapping[str, str]:
@@ -252,10 +252,10 @@ async def _added(
     """Return what the pods of a run used between `edges`, by `key`."""
     if not used.spans:
         return {}
-    tallies = CostAggregator(tariff, used.now, edges)
+    aggregator = CostAggregator(tariff, used.now, edges)
     keys = KeyFunctions(lambda pod: key(pod) if pod.owner.uid == uid else None)
-    await aggregation.add_node_usage(session, tallies, used.spans, keys)
-    return tallies.found
+    await aggregation.add_node_usage(session, aggregator, used.spans, keys)
+    return aggregator.found
 
 
 def _run_as_json(

@@ -92,9 +92,9 @@ class Body:
             raise HTTPException(413, f"the body must be at most {self._limit} bytes")
 
 
-async def read(request: Request, limit: int, patience: BodyTimeout) -> bytes:
+async def read(request: Request, limit: int, body_timeout: BodyTimeout) -> bytes:
     """Return the JSON body of at most `limit` bytes; raises Invalid, or a 408 or 413."""
-    return await Body(request, limit).read(BodyDeadline(patience))
+    return await Body(request, limit).read(BodyDeadline(body_timeout))
 
 
 async def parsed(body: bytes, parse: Callable[[bytes], Parsed]) -> Parsed:

@@ -31,10 +31,10 @@ class BodyTimeout:
     def deadline(self, began: float, last: float, received: int) -> float:
         """Return when a body times out of which `received` bytes have come, the newest of them at `last`.
 
-        >>> patience = BodyTimeout(seconds=10, least=100)
-        >>> patience.deadline(began=0, last=0, received=0), patience.deadline(began=0, last=1, received=900)
+        >>> timeout = BodyTimeout(seconds=10, least=100)
+        >>> timeout.deadline(began=0, last=0, received=0), timeout.deadline(began=0, last=1, received=900)
         (10, 11)
-        >>> patience.deadline(began=0, last=19, received=950)
+        >>> timeout.deadline(began=0, last=19, received=950)
         19.5
         """
         return min(last + self.seconds, began + self.seconds + received / self.least)
@@ -43,13 +43,13 @@ class BodyTimeout:
 class BodyDeadline:
     """Progress and deadline of one request body."""
 
-    def __init__(self, patience: BodyTimeout) -> None:
-        self._unhurried = self._patience = patience
+    def __init__(self, body_timeout: BodyTimeout) -> None:
+        self._unhurried = self._body_timeout = body_timeout
         self._clock = asyncio.get_running_loop().time
         self._began = self._last = self._clock()
         self._before = 0  # bytes that had come by then
         self._received = 0
-        self._why = _for(patience)
+        self._why = _for(body_timeout)
         self._limit: asyncio.Timeout | None = None  # of the part that is waited for
 
     def shorten(self, seconds: float = HURRIED_SECONDS) -> None:
@@ -57,15 +57,15 @@ class BodyDeadline:
 
         The silence so far counts.
         """
-        if seconds < self._patience.seconds:
-            self._patience = replace(self._patience, seconds=seconds)
+        if seconds < self._body_timeout.seconds:
+            self._body_timeout = replace(self._body_timeout, seconds=seconds)
             self._why = "while others waited"
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(self._deadline())
 
     def restart(self) -> None:
         """Restart the timers with the original timeout, after a while in which nobody read the body."""
-        self._patience, self._why = self._unhurried, _for(self._unhurried)
+        self._body_timeout, self._why = self._unhurried, _for(self._unhurried)
         self._began = self._last = self._clock()
         self._before = self._received
 
@@ -86,7 +86,7 @@ class BodyDeadline:
         self._received += size
 
     def _deadline(self) -> float:
-        return self._patience.deadline(self._began, self._last, self._received - self._before)
+        return self._body_timeout.deadline(self._began, self._last, self._received - self._before)
 
     def _too_slow(self) -> HttpError:
         said = f"the body is too slow: {self._received} bytes arrived, then too few {self._why}"
@@ -95,8 +95,8 @@ class BodyDeadline:
         return error
 
 
-def _for(patience: BodyTimeout) -> str:
-    return f"for {patience.seconds:g} seconds"
+def _for(body_timeout: BodyTimeout) -> str:
+    return f"for {body_timeout.seconds:g} seconds"
 
 
 class PendingBodies:

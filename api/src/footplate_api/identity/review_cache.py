@@ -23,7 +23,7 @@ FRESH_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 10.0  # whoever was just given a right should not wait long for it
 STALE_SECONDS: Final = 15 * 60.0  # of a good one, while the API server is away
 # Where there is a good one of before:
-PATIENT_SECONDS: Final = 2.0  # for an answer
+CACHED_TIMEOUT_SECONDS: Final = 2.0  # for an answer
 RETRY_SECONDS: Final = 5.0  # after a question that nobody answered, until one is waited for again
 MOST: Final = 20_000  # good ones, of some 500 bytes each; that of a token has its owner besides
 MOST_REFUSED: Final = 10_000
@@ -50,7 +50,7 @@ class ReviewCache(Generic[Key, Answer]):
     """Cache of answers by their question; a false answer, such as None, is a refusal.
 
     `clock` returns monotonic seconds; `most` limits the cached positive answers, `refused` the refusals, and
-    `patience` is the timeout in seconds if an earlier positive answer exists.
+    `timeout` in seconds holds if an earlier positive answer exists.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class ReviewCache(Generic[Key, Answer]):
         clock: Callable[[], float],
         most: int = MOST,
         refused: int = MOST_REFUSED,
-        patience: float = PATIENT_SECONDS,
+        timeout: float = CACHED_TIMEOUT_SECONDS,
     ) -> None:
         self._clock = clock
-        self._patience = patience
+        self._timeout = timeout
         self._most = {True: most, False: refused}
         self._known: dict[bool, OrderedDict[Key, _Verdict[Answer]]] = {
             True: OrderedDict(),
@@ -88,7 +88,7 @@ class ReviewCache(Generic[Key, Answer]):
         question = self._question(key, ask, until)
         if self._clock() - self._missed < RETRY_SECONDS:
             return known.answer  # what comes of the question counts from the next time on
-        left = question.since + self._patience - self._clock()
+        left = question.since + self._timeout - self._clock()
         answered, _ = await asyncio.wait({question.task}, timeout=max(left, 0.0))
         failure = question.task.exception() if answered else None
         if answered and not isinstance(failure, ClusterUnavailable):

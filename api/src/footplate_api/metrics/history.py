@@ -11,26 +11,26 @@ Span = tuple[int, int, int]
 """Segment, first and last step."""
 
 
-def clipped(stretches: Sequence[SegmentRange], first: int, last: int | None) -> list[SegmentRange]:
-    """Return the stretches' parts from `first` to `last`; None: to the end."""
+def clipped(ranges: Sequence[SegmentRange], first: int, last: int | None) -> list[SegmentRange]:
+    """Return the ranges' parts from `first` to `last`; None: to the end."""
     cut = [
         replace(part, first=max(part.first, first), last=part.last if last is None else min(part.last, last))
-        for part in stretches
+        for part in ranges
     ]
     return [part for part in cut if part.first <= part.last]
 
 
-def count_rows(stretches: Sequence[SegmentRange], extents: Extents) -> int:
-    """Return how many rows `stretches` have, as far as that is known, or had before they were thinned."""
-    return sum(last - first + 1 for part in stretches for first, last in extents.within(part))
+def count_rows(ranges: Sequence[SegmentRange], extents: Extents) -> int:
+    """Return how many rows `ranges` have, as far as that is known, or had before they were thinned."""
+    return sum(last - first + 1 for part in ranges for first, last in extents.within(part))
 
 
-def page_end(stretches: Sequence[SegmentRange], extents: Extents, limit: int) -> int:
+def page_end(ranges: Sequence[SegmentRange], extents: Extents, limit: int) -> int:
     """Return the last step of a page of at most `limit` rows; a single step may have more rows than that."""
-    low, high = min(part.first for part in stretches), max(part.last for part in stretches)
+    low, high = min(part.first for part in ranges), max(part.last for part in ranges)
     turns = sorted(
         turn
-        for part in stretches
+        for part in ranges
         for first, last in extents.within(part)
         for turn in ((first, 1), (last + 1, -1))
     )
@@ -44,9 +44,9 @@ def page_end(stretches: Sequence[SegmentRange], extents: Extents, limit: int) ->
     return high if extents.known is None else max(low, min(high, extents.known))
 
 
-def pages(stretches: Sequence[SegmentRange], extents: Extents, limit: int) -> Iterator[list[SegmentRange]]:
-    """Yield all of `stretches`, in order, in parts of at most `limit` rows; a single step may have more."""
-    rest = list(stretches)
+def pages(ranges: Sequence[SegmentRange], extents: Extents, limit: int) -> Iterator[list[SegmentRange]]:
+    """Yield all of `ranges`, in order, in parts of at most `limit` rows; a single step may have more."""
+    rest = list(ranges)
     while rest:
         end = page_end(rest, extents, limit)
         yield clipped(rest, 0, end)
@@ -68,7 +68,7 @@ def stride(first: int, last: int, limit: int) -> int:
     return -(-steps // max(limit - 2, 1))
 
 
-def buckets(stretches: Sequence[SegmentRange], every: int, limit: int) -> tuple[list[Span], int | None]:
+def buckets(ranges: Sequence[SegmentRange], every: int, limit: int) -> tuple[list[Span], int | None]:
     """Return at most `limit` spans, whose last rows are shown, and the step that follows them.
 
     A span ends with a multiple of `every`, or with the history: if each step has a row, its last one is that
@@ -76,7 +76,7 @@ def buckets(stretches: Sequence[SegmentRange], every: int, limit: int) -> tuple[
     """
     found: list[Span] = []
     shown = -1  # the multiple with which the last of them ends
-    for part in stretches:
+    for part in ranges:
         low = part.first
         while low <= part.last:
             end = -(-low // every) * every

@@ -50,13 +50,13 @@ async def segments(session: ReadSession, uids: Iterable[str]) -> dict[str, list[
     return found
 
 
-async def extents(session: ReadSession, stretches: Sequence[SegmentRange], most: int) -> Extents:
-    """Return which steps of `stretches` have rows, from the first on, with at most `most` extents."""
-    spans = spans_of(session, [(part.segment.id, part.first, part.last) for part in stretches])
+async def extents(session: ReadSession, ranges: Sequence[SegmentRange], most: int) -> Extents:
+    """Return which steps of `ranges` have rows, from the first on, with at most `most` extents."""
+    spans = spans_of(session, [(part.segment.id, part.first, part.last) for part in ranges])
     extent = MetricExtent
     of_span = extent.segment_id == spans.c.segment
     earlier = of_span & (extent.first_step <= spans.c.low)
-    # Of the extents that begin earlier only the last one may reach into the stretch.
+    # Of the extents that begin earlier only the last one may reach into the range.
     first = select(func.max(extent.first_step)).where(earlier).correlate(spans).scalar_subquery()
     later = of_span & extent.first_step.between(spans.c.low, spans.c.high)
     last = select(extent.first_step).where(later).order_by(extent.first_step).offset(most).limit(1)
@@ -81,10 +81,10 @@ async def extents(session: ReadSession, stretches: Sequence[SegmentRange], most:
 
 
 async def rows(
-    session: ReadSession, stretches: Sequence[SegmentRange], columns: Sequence[str]
+    session: ReadSession, ranges: Sequence[SegmentRange], columns: Sequence[str]
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Return (segment, step, *columns) of all rows of `stretches`, in order of steps, then of stretches."""
-    spans = spans_of(session, [(part.segment.id, part.first, part.last) for part in stretches])
+    """Return (segment, step, *columns) of all rows of `ranges`, in order of steps, then of ranges."""
+    spans = spans_of(session, [(part.segment.id, part.first, part.last) for part in ranges])
     statement = _selected(columns).join_from(spans, _ROWS, _within(spans))
     return (await session.execute(statement.order_by(_ROWS.c.step, spans.c.place))).all()
 

@@ -137,9 +137,9 @@ def _bites(
         spans, following = history.buckets(part, every, limit)
         some = (spans[start : start + _BITE] for start in range(0, len(spans), _BITE))
         return [partial(repository.last_rows, spans=bite) for bite in some], following
-    end, last = history.page_end(part, extents, limit), max(stretch.last for stretch in part)
+    end, last = history.page_end(part, extents, limit), max(span.last for span in part)
     pages = history.pages(history.clipped(part, 0, end), extents, _BITE)
-    return [partial(repository.rows, stretches=bite) for bite in pages], end + 1 if end < last else None
+    return [partial(repository.rows, ranges=bite) for bite in pages], end + 1 if end < last else None
 
 
 def _holes(run: RunRow, chosen: Sequence[SegmentRange], extents: Extents, query: MetricQuery) -> list[Hole]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 Extent = tuple[int, int]
-"""First and last step of a stretch that has no gap."""
+"""First and last step of a range that has no gap."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Extents:
     known: int | None = None  # None: all of them
 
     def within(self, part: SegmentRange) -> Iterator[Extent]:
-        """Yield the extents of a stretch, cut at its ends and at `known`."""
+        """Yield the extents of a range, cut at its ends and at `known`."""
         end = part.last if self.known is None else min(part.last, self.known)
         for first, last in self.of.get(part.segment.id, ()):
             first, last = max(first, part.first), min(last, end)
@@ -57,7 +57,7 @@ class Extents:
 
 
 def effective_ranges(segments: Iterable[Segment]) -> list[SegmentRange]:
-    """Return the history, ascending: at most one stretch of each segment, and none overlaps another.
+    """Return the history, ascending: at most one range of each segment, and none overlaps another.
 
     >>> old, new = Segment(1, 1, 1, 1, 10), Segment(2, 1, 2, 6, 7)
     >>> [(part.segment.id, part.first, part.last) for part in effective_ranges([old, new])]
@@ -88,16 +88,14 @@ def _ends(segments: Iterable[Segment]) -> Iterable[tuple[Segment, int | None]]:
         end = segment.first - 1 if end is None else min(end, segment.first - 1)
 
 
-def missing_ranges(
-    stretches: Sequence[SegmentRange], extents: Extents, first: int, last: int
-) -> list[Extent]:
-    """Return the steps from `first` to `last` without a row in any stretch, ascending, as far as known.
+def missing_ranges(ranges: Sequence[SegmentRange], extents: Extents, first: int, last: int) -> list[Extent]:
+    """Return the steps from `first` to `last` without a row in any range, ascending, as far as known.
 
     Every step should have one: missing ones were lost, with the coordinator and the pod of rank 0 together.
     """
     missing, expected = [], first
     last = last if extents.known is None else min(last, extents.known)
-    for part in stretches:
+    for part in ranges:
         for begin, end in extents.within(part):
             end = min(end, last)
             if end < expected or begin > end:

@@ -101,7 +101,7 @@ def _rate(name: str, region: str, profile: ComputeProfileSpec, tariff: Tariff, n
 
 
 def _entered(name: str, entries: Collection[PriceBookEntry]) -> bool:
-    return any(entry.goods.profile == name for entry in entries)
+    return any(entry.sku.profile == name for entry in entries)
 
 
 def _plain(value: Decimal) -> Decimal:

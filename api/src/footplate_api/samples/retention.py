@@ -67,7 +67,7 @@ def expired_steps(
     [(1, 1), (1, 2), (1, 3), (2, 2)]
     """
     spans = {part.segment.id: (part.first, part.last) for part in standing}
-    shown: dict[int, int] = {}  # step -> segment; no two stretches of a history have a step in common
+    shown: dict[int, int] = {}  # step -> segment; no two ranges of a history have a step in common
     left: list[tuple[int, int]] = []
     for segment, step in places:
         first, last = spans.get(segment, (1, 0))

@@ -1,6 +1,6 @@
 """Rules for entries of the price book; pure.
 
-An entry holds until a later one of the same goods begins. So an entry that begins later than all others needs
+An entry holds until a later one of the same sku begins. So an entry that begins later than all others needs
 nothing; an entry that begins before an existing price has to end before that begins, or has to supersede it:
 the price of a second must not depend on which of two entries was written last.
 """
@@ -40,11 +40,11 @@ def entry(asked: PriceSubmission, now: datetime, book: Sequence[PriceBookEntry])
         raise Invalid.field(
             "body.effectiveTo", format_time(ends), f"must be later than effectiveFrom, {format_time(begins)}"
         )
-    like = next((known.goods for known in book if known.id == asked.supersedes), Sku(asked.profile))
+    like = next((known.sku for known in book if known.id == asked.supersedes), Sku(asked.profile))
     capacity = like.capacity if asked.capacity is None else asked.capacity
     return PriceBookEntry(
         id="",
-        goods=Sku(asked.profile, capacity, like.region if asked.region is None else asked.region),
+        sku=Sku(asked.profile, capacity, like.region if asked.region is None else asked.region),
         rate=HourlyRate.dollars_per_hour(str(asked.dollars_per_node_hour)),
         effective_from=begins,
         effective_to=ends,
@@ -65,7 +65,7 @@ def check(asked: PriceBookEntry, book: Sequence[PriceBookEntry]) -> None:
     standing = [known for known in book if known.id not in superseded and known.id != asked.supersedes]
     for known in standing:
         later = asked.effective_from <= known.effective_from < asked.effective_to
-        if known.goods == asked.goods and later:
+        if known.sku == asked.sku and later:
             begins = format_time(known.effective_from)
             raise Invalid.field(
                 "body.effectiveFrom",
@@ -85,8 +85,8 @@ def _check_superseded(
     said = ""
     if wrong is None:
         said = "must be the id of an entry of the price book"
-    elif wrong.goods.profile != asked.goods.profile:
-        said = f"must be an entry of the same profile: this one is of {wrong.goods.profile}"
+    elif wrong.sku.profile != asked.sku.profile:
+        said = f"must be an entry of the same profile: this one is of {wrong.sku.profile}"
     elif wrong.id in superseded:
         said = f"must be an entry in force: {superseded[wrong.id].id} supersedes this one"
     if said:
@@ -97,9 +97,9 @@ def manifest(asked: PriceSubmission, made: PriceBookEntry, username: str, key: s
     """Return the object to create; with a `key`, its name is the same at each attempt."""
     spec: dict[str, Any] = {
         "profile": asked.profile,
-        "capacity": made.goods.capacity.value,
+        "capacity": made.sku.capacity.value,
         "provider": asked.provider,
-        "region": made.goods.region,
+        "region": made.sku.region,
         "dollarsPerNodeHour": float(asked.dollars_per_node_hour),
         "effectiveFrom": format_time(made.effective_from),
         "source": asked.source,

@@ -137,8 +137,8 @@ def _list(rows: Sequence[Any], query: PriceQuery) -> PriceList:
 
 def in_force(book: PriceBook, moment: int) -> frozenset[str]:
     """Return the ids of all entries whose price is in force at `moment`, a second."""
-    goods = {known.goods for known in book.entries}
-    found = (book.entry(wanted, moment) for wanted in goods)
+    skus = {known.sku for known in book.entries}
+    found = (book.entry(wanted, moment) for wanted in skus)
     return frozenset(known.id for known in found if known is not None)
 
 

@@ -46,7 +46,7 @@ IdempotencyKey = Annotated[
 
 
 async def _submitted(request: Request, context: Contextual) -> PriceSubmission:
-    return prices.submission(await bodies.read(request, LIMIT, context.patience))
+    return prices.submission(await bodies.read(request, LIMIT, context.body_timeout))
 
 
 async def _enter(

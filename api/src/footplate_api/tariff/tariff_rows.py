@@ -27,10 +27,10 @@ def price_row(manifest: Manifest) -> dict[str, Any]:
         row = {
             "name": entry.id,
             "uid": about["uid"],
-            "profile": entry.goods.profile,
-            "capacity": entry.goods.capacity.value,
+            "profile": entry.sku.profile,
+            "capacity": entry.sku.capacity.value,
             "provider": spec.provider,
-            "region": entry.goods.region,
+            "region": entry.sku.region,
             "nano_dollars": int(entry.rate.exact),
             "effective_from": entry.effective_from,
             "effective_to": None if spec.effective_to is None else entry.effective_to,
@@ -59,7 +59,7 @@ def entry_of(row: Any) -> PriceBookEntry:
     """Convert a row into an entry of the book."""
     return PriceBookEntry(
         id=row.name,
-        goods=Sku(row.profile, Capacity(row.capacity), row.region),
+        sku=Sku(row.profile, Capacity(row.capacity), row.region),
         rate=HourlyRate(Fraction(row.nano_dollars)),
         effective_from=row.effective_from,
         effective_to=FOREVER if row.effective_to is None else row.effective_to,

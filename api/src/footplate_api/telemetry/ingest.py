@@ -111,7 +111,7 @@ class Ingest:
             if not self._small and not self._large:
                 self._news.clear()
 
-    async def _commit(self, some: Sequence[_Waiting], patience: float = ANSWER_SECONDS) -> None:
+    async def _commit(self, some: Sequence[_Waiting], timeout: float = ANSWER_SECONDS) -> None:
         if not some:
             return
         entries = sum(waiting.delivery.entries for waiting in some)
@@ -119,7 +119,7 @@ class Ingest:
 
         async def store() -> None:
             nonlocal refused
-            async with self.database.write(patience + entries / ENTRIES_A_SECOND) as session:
+            async with self.database.write(timeout + entries / ENTRIES_A_SECOND) as session:
                 refused = await store_batches(session, [waiting.delivery for waiting in some])
 
         match await catch(store):

@@ -44,7 +44,7 @@ async def _admitted(
     limits: Annotated[BodyMemoryLimits, Depends(of_state("admission", BodyMemoryLimits))],
 ) -> AsyncIterator[bytes]:
     """Read the body once there is memory for it, and hold that until the response."""
-    async with limits.body(request, context.patience) as body:
+    async with limits.body(request, context.body_timeout) as body:
         yield body
 
 

@@ -164,13 +164,13 @@ class BodyMemoryLimits:
     late: PenaltyBox = field(default_factory=lambda: PenaltyBox(LATE_SECONDS))
 
     @asynccontextmanager
-    async def body(self, request: Request, patience: BodyTimeout) -> AsyncIterator[bytes]:
+    async def body(self, request: Request, body_timeout: BodyTimeout) -> AsyncIterator[bytes]:
         """Read the body of `request`, and hold its memory while the block runs.
 
         Raises TooBusy, Invalid, or a 408 or 413.
         """
         size, body = bodies.announced(request), bodies.Body(request, TELEMETRY_LIMIT)
-        arrival = BodyDeadline(patience)
+        arrival = BodyDeadline(body_timeout)
         async with AsyncExitStack() as stack:
             if not is_short(size):
                 caller: Caller = request.scope[CALLER]
@@ -201,10 +201,10 @@ class TelemetryAdmissionMiddleware:
     """ASGI middleware before the router in which batches of telemetry wait."""
 
     def __init__(
-        self, app: ASGIApp, patience: BodyTimeout, at_once: int = AT_ONCE, seconds: float = WAIT_SECONDS
+        self, app: ASGIApp, body_timeout: BodyTimeout, at_once: int = AT_ONCE, seconds: float = WAIT_SECONDS
     ) -> None:
         self._app = app
-        self._patience = patience
+        self._body_timeout = body_timeout
         self._shares = PerCallerLimit(OF_ONE_SENDER, _too_many)
         self._coming = PendingBodies(COMING)
         self._short = ConcurrencyLimit(at_once, WAITING, seconds, _refusal)
@@ -232,7 +232,7 @@ class TelemetryAdmissionMiddleware:
 
     async def _whole(self, receive: Receive) -> Receive:
         """Wait for the whole body; return a `receive` that yields it as one message, then what follows."""
-        arrival = BodyDeadline(self._patience)
+        arrival = BodyDeadline(self._body_timeout)
         left = [await self._coming.wait(arrival, _gathered(arrival, receive))]
 
         async def again() -> Message:

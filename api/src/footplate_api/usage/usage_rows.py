@@ -70,9 +70,9 @@ def node_row(node: NodeLifetime) -> dict[str, Any]:
     """Return a row of the table `used_nodes`."""
     return {
         **_row(node),
-        "profile": node.goods.profile,
-        "capacity": node.goods.capacity.value,
-        "region": node.goods.region,
+        "profile": node.sku.profile,
+        "capacity": node.sku.capacity.value,
+        "region": node.sku.region,
         "provider": node.provider,
     }
 

@@ -119,8 +119,8 @@ class Watchdog:
         places = {(rank.phase, rank.rank in self._stepping) for rank in self._ranks.values()}
         if len(self._ranks) < self._size:
             places.add((RankPhase.STARTING, False))
-        found = (self._patience_at(*place) for place in places)
-        return max(found, key=lambda patience: (patience.seconds, patience.field))
+        found = (self._timeout_at(*place) for place in places)
+        return max(found, key=lambda timeout: (timeout.seconds, timeout.field))
 
     def find_straggler(self) -> RankReport | None:
         """Return the one rank that is not as far as all others; None where no single one is."""
@@ -135,7 +135,7 @@ class Watchdog:
         silent = (rank for rank in range(self._size) if rank not in self._ranks)
         return [RankReport(rank=rank, local_rank=0, step=step, phase=RankPhase.STARTING) for rank in silent]
 
-    def _patience_at(self, phase: RankPhase, has_stepped: bool) -> StallLimit:
+    def _timeout_at(self, phase: RankPhase, has_stepped: bool) -> StallLimit:
         bound = _BOUNDS.get(phase)
         if bound is not None:
             return self._of(bound)

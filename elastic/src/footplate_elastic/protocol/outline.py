@@ -72,7 +72,7 @@ class RunData(_Part):
         return [source.uri for source in self.sources or ()] or ([self.uri] if self.uri else [])
 
 
-class RunMemory(_Part):
+class RunMemoryCheckpoint(_Part):
     """In-memory copies of the state."""
 
     every_steps: int
@@ -81,7 +81,7 @@ class RunMemory(_Part):
 class RunCheckpoint(_Part):
     """The checkpoint settings that concern agents."""
 
-    memory: RunMemory | None = None
+    memory: RunMemoryCheckpoint | None = None
 
 
 class RunRollout(_Part):

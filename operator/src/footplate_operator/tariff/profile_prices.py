@@ -98,25 +98,25 @@ def build_missing_entries(said: PriceStatement, known: Iterable[PriceBookEntry],
         now: when a removed price ends, as the API server notes no time for that.
     """
     own = sorted(
-        (entry for entry in known if entry.goods.profile == said.profile and _number(entry)), key=_order
+        (entry for entry in known if entry.sku.profile == said.profile and _number(entry)), key=_order
     )
     superseded = corrections(own)
     stands = [entry for entry in own if entry.id not in superseded and now < entry.effective_to]
     count = _number(own[-1]) if own else 0
     if said.price is None:
         return _ends(said, stands, now, count)
-    goods = Sku(said.profile, said.price.capacity)
+    sku = Sku(said.profile, said.price.capacity)
     last = next((entry for entry in reversed(own) if entry.effective_to == FOREVER), None)
-    done = last if last is not None and last in stands and _says(said.price, goods, last) else None
+    done = last if last is not None and last in stands and _says(said.price, sku, last) else None
     begins = _begins(said, first=not own, now=now) if done is None else done.effective_from
     # Those that would begin later, or at once, are not what the profile says any more.
     wrong: list[PriceBookEntry | None] = [
         entry
         for entry in stands
-        if entry.goods == goods and begins <= entry.effective_from and not (done and _same(done, entry))
+        if entry.sku == sku and begins <= entry.effective_from and not (done and _same(done, entry))
     ]
     return [
-        _entry(said, goods, _rate(said.price), (begins, FOREVER), old.id if old else "", count + place)
+        _entry(said, sku, _rate(said.price), (begins, FOREVER), old.id if old else "", count + place)
         for place, old in enumerate(wrong or ([None] if done is None else []), start=1)
     ]
 
@@ -126,9 +126,9 @@ def _same(entry: PriceBookEntry, other: PriceBookEntry) -> bool:
     return (entry.rate, entry.effective_from) == (other.rate, other.effective_from)
 
 
-def _says(price: Price, goods: Sku, last: PriceBookEntry) -> bool:
+def _says(price: Price, sku: Sku, last: PriceBookEntry) -> bool:
     """Return whether the newest entry, `last`, equals the profile's statement."""
-    if (last.goods, last.rate) != (goods, _rate(price)):
+    if (last.sku, last.rate) != (sku, _rate(price)):
         return False
     return price.effective_from is None or parse_time(price.effective_from) == last.effective_from
 
@@ -146,7 +146,7 @@ def _ends(said: PriceStatement, stands: Iterable[PriceBookEntry], end: int, coun
     return [
         _entry(
             said,
-            entry.goods,
+            entry.sku,
             entry.rate,
             (entry.effective_from, end) if entry.effective_from < end else _NEVER,
             entry.id,
@@ -157,11 +157,11 @@ def _ends(said: PriceStatement, stands: Iterable[PriceBookEntry], end: int, coun
 
 
 def _entry(
-    said: PriceStatement, goods: Sku, rate: HourlyRate, holds: tuple[int, int], supersedes: str, number: int
+    said: PriceStatement, sku: Sku, rate: HourlyRate, holds: tuple[int, int], supersedes: str, number: int
 ) -> NewEntry:
     spec = PriceEntrySpec(
-        profile=goods.profile,
-        capacity=goods.capacity,
+        profile=sku.profile,
+        capacity=sku.capacity,
         dollars_per_node_hour=float(rate.exact / Money.NANO),
         effective_from=format_time(holds[0]),
         effective_to=None if holds[1] == FOREVER else format_time(holds[1]),

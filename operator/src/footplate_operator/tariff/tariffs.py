@@ -172,7 +172,7 @@ class TariffCache:
             self._ends = {}
             for entry in self._entries.values():
                 if book.corrected_by(entry.id) is None:
-                    profile = entry.goods.profile
+                    profile = entry.sku.profile
                     self._ends[profile] = max(entry.effective_to, self._ends.get(profile, 0))
         return {profile for profile, end in self._ends.items() if at < end}
 
@@ -181,7 +181,7 @@ class TariffCache:
         if self._written is None:
             self._written = defaultdict(list)
             for entry in self._entries.values():
-                self._written[entry.goods.profile].append((entry.created_at, self._begins(entry)))
+                self._written[entry.sku.profile].append((entry.created_at, self._begins(entry)))
         return any(since <= at and begins < until for at, begins in self._written.get(profile, ()))
 
     async def _list(self, kinds: Sequence[Kind]) -> None:

@@ -80,7 +80,7 @@ def _so_far(status: TrainingRunStatus) -> str:
     return f"; so far: {amounts}" if amounts else ""
 
 
-def unrecorded_event(recorded: RecordingStatus | None) -> ObjectEvent:
+def unstored_status_event(recorded: RecordingStatus | None) -> ObjectEvent:
     """Return the Event for a run that is deleted before the API has its final status."""
     why = recorded.said if recorded is not None and recorded.said else "it did not answer"
     note = f"deleted after ttlSecondsAfterFinished, although the API lacks its final status: {why}"

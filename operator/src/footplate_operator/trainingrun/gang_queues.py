@@ -110,8 +110,8 @@ class GangQueues:
             pod.seen_since or pod.created for pod in pods if pod.unbound and pod.role != Role.COORDINATOR
         ]
         if lacking and run.has_gang and not stops:
-            patience = timedelta(seconds=run.spec.resilience.gather_deadline_seconds)
-            line.short[run.uid] = min(lacking) + patience
+            timeout = timedelta(seconds=run.spec.resilience.gather_deadline_seconds)
+            line.short[run.uid] = min(lacking) + timeout
         else:
             line.short.pop(run.uid, None)
         return GangTurn()

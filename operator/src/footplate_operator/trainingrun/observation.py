@@ -202,7 +202,7 @@ class GangTurn:
     retry: datetime | None = None  # when it may gather at the latest, though nothing changes before
 
 
-class Level(IntEnum):
+class BudgetLevel(IntEnum):
     """Level of spending."""
 
     WITHIN = 0
@@ -218,7 +218,7 @@ class BudgetAssessment:
     change without news; `nearly` are amounts of which 80 % are spent.
     """
 
-    level: Level
+    level: BudgetLevel
     condition: NewCondition
     exceeded: str = ""
     look_after: int | None = None

@@ -130,8 +130,8 @@ class NodeLookup:
         found = [(pod, self.nodes.successor(pod.node, pod.start)) for pod in pods.values()]
         for pod, node in found:
             if node is not None:
-                profile = self.nodes.profiles().get(pod.goods.profile)
+                profile = self.nodes.profiles().get(pod.sku.profile)
                 self.drop([pod])
                 kept.records.replace(move_to_node(pod, node, profile))
                 self.add_pods([pods[pod.uid]])
-                self.nodes.bind(node.uid, PodProfile(pod.goods.profile, profile))
+                self.nodes.bind(node.uid, PodProfile(pod.sku.profile, profile))

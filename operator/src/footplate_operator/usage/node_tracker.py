@@ -126,7 +126,7 @@ class NodeUsageTracker:
         """Match Nodes without a profile again, after profiles have changed."""
         self._undecided.clear()
         for kept in self._kept.values():
-            if not kept.usage.goods.profile:
+            if not kept.usage.sku.profile:
                 self._resolve(kept)
 
     def bind(self, uid: str, by: PodProfile) -> None:
@@ -241,7 +241,7 @@ class NodeUsageTracker:
         if sight is None:
             return
         profiles = self.profiles()
-        fits = kept.usage.goods.profile or find_profile(sight, profiles, self.priced(self._second()))
+        fits = kept.usage.sku.profile or find_profile(sight, profiles, self.priced(self._second()))
         if fits is None:
             self._undecided.add(sight.uid)
         name = fits or ""
@@ -253,7 +253,7 @@ class NodeUsageTracker:
         kept.wanted = kept.wanted or bool(name)
         kept.usage = replace(
             fresh,
-            goods=known.goods if known.goods.profile else fresh.goods,
+            sku=known.sku if known.sku.profile else fresh.sku,
             devices=max(fresh.devices, known.devices),  # a plugin that has not begun yet announces none
             cpu=max(fresh.cpu, known.cpu),
             start=min(fresh.start, known.start),
@@ -300,8 +300,8 @@ class NodeUsageTracker:
         kept = self._kept.setdefault(uid, _Kept(written))
         kept.loaded, kept.wanted, kept.wrote = True, True, written.end.until
         kept.entry, kept.told = entry, _lasting(written)
-        if written.goods.profile:
-            kept.usage = replace(kept.usage, goods=written.goods)
+        if written.sku.profile:
+            kept.usage = replace(kept.usage, sku=written.sku)
         kept.usage = replace(
             kept.usage,
             start=min(kept.usage.start, written.start),

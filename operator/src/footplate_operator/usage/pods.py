@@ -48,7 +48,7 @@ def build_pod_usage(
         role=Role(pod.role),
         attempt=attempt,
         node=pod.node if node is None else node.uid,
-        goods=build_sku(node, "" if apart else terms.name, None if apart else profile),
+        sku=build_sku(node, "" if apart else terms.name, None if apart else profile),
         start=pod.bound,
         end=find_end_evidence(pod, now),
         devices=0 if apart or gpu is None else devices_of(gpu, pod.requests),
@@ -82,7 +82,7 @@ def move_to_node(
     return replace(
         known,
         node=node.uid,
-        goods=build_sku(node, known.goods.profile, profile),
+        sku=build_sku(node, known.sku.profile, profile),
         site=replace(known.site, provider=node.provider, region=node.region),
     )
 

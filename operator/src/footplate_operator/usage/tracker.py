@@ -259,7 +259,7 @@ class UsageTracker:
                 kept.records.put(end_by_evidence(pod, kept.missing.get(pod.uid, pod.end.until)))
             else:
                 kept.missing.pop(pod.uid, None)
-                kept.records.put(update_usage(pod, observe_pod(body, pod.role, pod.goods.profile), now))
+                kept.records.put(update_usage(pod, observe_pod(body, pod.role, pod.sku.profile), now))
 
     async def _tend(self, kept: OwnerRecords, everything: bool) -> None:
         with self._failures_of(kept):

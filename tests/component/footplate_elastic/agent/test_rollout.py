@@ -49,7 +49,7 @@ def test_a_rollout_that_gets_on_outlasts_its_bound_and_one_that_stands_still_is_
         begun = gang.wait_for(lambda state: bool(state.progress.finished))
         assert (begun.state, begun.progress.phase) == (RunState.TRAINING, RankPhase.ROLLOUT)
         bound = 2.5 * slowest_news(gang)
-        # Whoever is done with its rollout, and waits for the other one, has the patience of a step.
+        # Whoever is done with its rollout, and waits for the other one, has the timeout of a step.
         gang.direct(hang=LONG.model_copy(update={"floor_seconds": 0.5 * bound, "rollout_seconds": bound}))
         finished(gang, finished(gang, 0) + int(1.2 * bound * TOKENS))
         later = gang.state()

@@ -1,4 +1,4 @@
-"""Many agents played by one process: what each says, over connections of its own, with an agent's patience.
+"""Many agents played by one process: what each says, over connections of its own, with an agent's timeoutss.
 
 `python -m …played PORT AGENTS TOKEN [CERTIFICATE]` joins, beats and tells of steps until its stdin ends, and
 prints what it met. It speaks as little HTTP as a coordinator needs, so that all of them cost less than the
@@ -44,14 +44,14 @@ class Connection:
         self._port = port
         self._token = token
         self._trust = trust
-        self._patience = timing.CONNECT if trust is None else 60.0
+        self._timeout = timing.CONNECT if trust is None else 60.0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, message: WireMessage, seconds: float) -> tuple[int, bytes]:
         """Status and body of the answer, which has to come within `seconds`."""
         body = message.model_dump_json(by_alias=True, exclude_none=True).encode()
         try:
-            async with asyncio.timeout(seconds if self._trust is None else seconds + self._patience):
+            async with asyncio.timeout(seconds if self._trust is None else seconds + self._timeout):
                 reader, status, length = await self._ask("POST", path, body)
                 return status, await reader.readexactly(length)
         except BaseException:
@@ -61,7 +61,7 @@ class Connection:
     async def stay(self, path: str) -> None:
         """GET `path`, and read until the other side ends."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 reader, _, _ = await self._ask("GET", path, b"")
             await reader.read()
         finally:
@@ -76,7 +76,7 @@ class Connection:
     async def _ask(self, method: str, path: str, body: bytes) -> tuple[asyncio.StreamReader, int, int]:
         if self._streams is None:
             name = "localhost" if self._trust is not None else None
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 self._streams = await asyncio.open_connection(
                     "127.0.0.1", self._port, ssl=self._trust, server_hostname=name
                 )

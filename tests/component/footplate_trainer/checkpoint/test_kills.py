@@ -67,32 +67,32 @@ def kill_often(config: RunConfig, times: int, unfinished: int, seed: int) -> Tal
     many of the kills come too early or too late for that is chance, and the machine's.
     """
     del os.environ["RANK"]  # each child is a world of its own
-    rng, tally, reached = random.Random(seed), Tally(), 0
+    rng, counts, reached = random.Random(seed), Tally(), 0
     store = CheckpointStore(config.checkpoint.uri)
-    while tally.kills < times or (tally.unfinished < unfinished and tally.kills < 4 * times):
+    while counts.kills < times or (counts.unfinished < unfinished and counts.kills < 4 * times):
         child, pipe = start(config)
         turns = [time.monotonic() for _ in range(2 * BEFORE + 1) if os.read(pipe, 1)]
         if len(turns) <= 2 * BEFORE:
-            tally.problems.append("a child ended by itself")
+            counts.problems.append("a child ended by itself")
         else:
             time.sleep(rng.uniform(0, turns[-2] - turns[-3]))  # as long as the save before took
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(pipe)
-        tally.kills += 1
-        reached = look(store, reached, tally)
-    return tally
+        counts.kills += 1
+        reached = look(store, reached, counts)
+    return counts
 
 
-def look(store: CheckpointStore, reached: int, tally: Tally) -> int:
-    """The newest whole step; whatever should not be goes into `tally`."""
+def look(store: CheckpointStore, reached: int, counts: Tally) -> int:
+    """The newest whole step; whatever should not be goes into `counts`."""
     markers = {step: store.marker(step) for step in store.steps()}
     named = {marker.directory for marker in markers.values() if marker}
-    tally.unfinished += any(directory.name not in named for directory in store.directories())
-    tally.problems += [damage for name in named if (damage := StepCheckpoint(store, name).first_damage())]
+    counts.unfinished += any(directory.name not in named for directory in store.directories())
+    counts.problems += [damage for name in named if (damage := StepCheckpoint(store, name).first_damage())]
     found = StepDirectory.parse(find_newest_whole(store.uri).directory)
     if found is None or found.step < reached + BEFORE:
-        tally.problems.append(f"went from step {reached} to {found}")
+        counts.problems.append(f"went from step {reached} to {found}")
     return found.step if found else 0
 
 
@@ -112,8 +112,8 @@ def test_a_kill_within_a_save_leaves_the_one_before(
         ["training.steps=100000", "checkpoint.everySteps=1", "checkpoint.asynchronous=false"],
     )
 
-    (tally,) = run_ranks(kill_often, 1, config, times, unfinished, time.time_ns(), timeout=1000.0)
+    (counts,) = run_ranks(kill_often, 1, config, times, unfinished, time.time_ns(), timeout=1000.0)
 
-    assert tally.problems == []
-    assert tally.kills >= times
-    assert tally.unfinished >= unfinished, "the kills fell into saves"
+    assert counts.problems == []
+    assert counts.kills >= times
+    assert counts.unfinished >= unfinished, "the kills fell into saves"

@@ -66,7 +66,7 @@ class Policy(SequenceLoss):
     def __call__(self, tokens: LossInputs, totals: StepTotals) -> Tensor:
         assert tokens.entropies is not None and tokens.tempered is not None
         weights = tokens.values["weight"]
-        totals.tally.add("policy/entropy", tokens.entropies.double().sum(), len(weights))
+        totals.metric_sums.add("policy/entropy", tokens.entropies.double().sum(), len(weights))
         ratios = torch.exp(tokens.tempered + 5.9)
         losses = -torch.minimum(weights * ratios, ratios.clamp(0.5, 2.0)) - 0.1 * tokens.entropies
         return (losses + 2.0 - 0.1 * tokens.log_probabilities).double().sum()
@@ -87,8 +87,8 @@ class Preference(SequenceLoss):
         ratios = sums - tokens.sequence_values["reference"]
         chosen, rejected = ratios[tokens.pairs()].unbind(1)
         margins = 0.2 * (chosen - rejected)
-        totals.tally.add("preference/accuracy", (margins > 0).sum(), len(margins))
-        totals.tally.add("preference/margin", margins.sum(), len(margins))
+        totals.metric_sums.add("preference/accuracy", (margins > 0).sum(), len(margins))
+        totals.metric_sums.add("preference/margin", margins.sum(), len(margins))
         counts = totals.counts()
         share = self.divisor(counts) / counts["tokens"]
         likely = sums[tokens.field(SequenceField.SIDE) == 0].sum()
@@ -141,7 +141,7 @@ class Dense(Objective):
         ) -> Tensor:
             tokens = dense_tokens(hidden, head, targets, self.judge.asked)
             survey = self.judge.step_sums(tokens).detach() if self.judge.surveyed else None
-            return self.judge(tokens, StepTotals(batch.counts, batch.tally, survey))
+            return self.judge(tokens, StepTotals(batch.counts, batch.metric_sums, survey))
 
         return criterion
 

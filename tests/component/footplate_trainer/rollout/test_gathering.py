@@ -167,7 +167,7 @@ def gather(
     """As generation `number` does."""
     place = LocalFolder(str(folder))
     written = Journal(place, GenerationId(epoch=1, number=number), 0)
-    gatherer = RolloutCollector(
+    collector = RolloutCollector(
         replace(SETTINGS, stop=stop),
         prompts or Prompts(),
         drawer,
@@ -181,9 +181,9 @@ def gather(
         stopping=stops,
         model=model,
     )
-    found = gatherer.collect(4, 10, JournalKey("key"))
+    found = collector.collect(4, 10, JournalKey("key"))
     if found is not None and settles:
-        gatherer.record_unsettled(found)
+        collector.record_unsettled(found)
     written.close()
     return found
 

@@ -178,7 +178,7 @@ def test_no_reward_is_asked_twice_for_an_answer_that_it_has_rewarded(
 ) -> None:
     """A run of one rollout, with a function of one's own that notes what it is asked."""
     functions = (
-        "[{name: short, length: {tokens: 4}}, {name: noted, weight: 0, function: {name: 'wrong:tallies'}}]"
+        "[{name: short, length: {tokens: 4}}, {name: noted, weight: 0, function: {name: 'wrong:sums'}}]"
     )
     settings = (
         "rollout.generationBatchSize=16",

@@ -47,7 +47,7 @@ class SmallStates(Objective):
             hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
         ) -> Tensor:
             squares = (hidden - 1).square().mean(-1)[targets.labels >= 0]
-            batch.tally.add("distance/large", (squares > 0.5).sum(), squares.numel())
+            batch.metric_sums.add("distance/large", (squares > 0.5).sum(), squares.numel())
             return with_head(squares.double().sum(), head)
 
         return criterion

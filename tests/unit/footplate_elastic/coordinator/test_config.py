@@ -104,9 +104,7 @@ def test_wrong_directives_are_named(told: Tell, tmp_path: Path, directives: str,
     [
         pytest.param({Env.RUN_CONFIG: "/nowhere"}, "RUN_CONFIG is /nowhere, which cannot .*", id="run"),
         pytest.param({Env.COORDINATOR_PORT: "https"}, "PORT is 'https'; must be a whole number", id="port"),
-        pytest.param(
-            {Env.LOG_FORMAT: "xml"}, "is 'xml'; must be one of logfmt, json, text", id="log-format"
-        ),
+        pytest.param({Env.LOG_FORMAT: "xml"}, "is 'xml'; must be one of logfmt, json, text", id="log-format"),
         pytest.param({Env.TLS_KEY_FILE: "/none"}, "FILE is '/none'; must be a file that exists", id="key"),
         pytest.param({Env.TLS_KEY_FILE: __file__}, ": set both or neither", id="no-certificate"),
     ],

@@ -176,7 +176,7 @@ def test_rollouts_do_not_hide_a_step_that_hangs() -> None:
     assert watchdog.check(662.0) is WatchdogAction.DUMP
 
 
-def test_a_wait_for_data_has_ten_times_the_patience() -> None:
+def test_a_wait_for_data_has_ten_times_the_timeout() -> None:
     watchdog = stepping()
     watchdog.report(report(1, 10, RankPhase.DATA), now=100.0)
     assert watchdog.check(699.0) is WatchdogAction.NOTHING

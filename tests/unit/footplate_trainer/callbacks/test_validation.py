@@ -28,7 +28,7 @@ class FakeStepper:
         return self.found
 
 
-def test_a_row_has_the_loss_and_what_the_objective_tallied() -> None:
+def test_a_row_has_the_loss_and_what_the_objective_summed() -> None:
     stepper = FakeStepper(Evaluation(2.5, {"preference/accuracy": 0.75}))
     validation = ValidationCallback(
         stepper,

@@ -18,10 +18,10 @@ from footplate_trainer.checkpoint.durable.plan import REST, WriteThrottle
     ],
 )
 def test_rests(pieces: list[float], hurried: bool, rests: list[float]) -> None:
-    hurry, taken = threading.Event(), Clock()
+    urgent, taken = threading.Event(), Clock()
     if hurried:
-        hurry.set()
-    pace = WriteThrottle(hurry, taken.now, taken.rest)
+        urgent.set()
+    pace = WriteThrottle(urgent, taken.now, taken.rest)
 
     for piece in pieces:
         taken.time += piece
@@ -31,14 +31,14 @@ def test_rests(pieces: list[float], hurried: bool, rests: list[float]) -> None:
 
 
 def test_a_rest_ends_when_someone_waits() -> None:
-    hurry, clock = threading.Event(), Clock()
-    pace = WriteThrottle(hurry, clock.now)
+    urgent, clock = threading.Event(), Clock()
+    pace = WriteThrottle(urgent, clock.now)
     clock.time += 1e6
-    threading.Timer(0.01, hurry.set).start()
+    threading.Timer(0.01, urgent.set).start()
 
     pace.piece_done()
 
-    assert hurry.is_set()
+    assert urgent.is_set()
 
 
 class Clock:

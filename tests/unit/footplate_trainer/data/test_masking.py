@@ -23,7 +23,7 @@ WORDS = Vocabulary.of(SPECIAL, VOCABULARY, MASK)
 SPANS = SpanIds(PAD, EOS, np.array(SPECIAL.sentinels))
 
 
-def stretch(length: int, ends: tuple[int, ...] = ()) -> TokenSpan:
+def span(length: int, ends: tuple[int, ...] = ()) -> TokenSpan:
     """Different ordinary tokens, documents ending with eos before each of `ends`."""
     tokens = 107 + np.arange(length, dtype=np.int64) % 405
     for end in ends:
@@ -34,7 +34,7 @@ def stretch(length: int, ends: tuple[int, ...] = ()) -> TokenSpan:
 
 def masked(length: int, probability: float, index: int = 0, context: int | None = None) -> Sample:
     draws = uniforms(5, "mask", index, 3 * length).reshape(3, length)
-    return masked_sample(stretch(length, (length // 2,)), WORDS, probability, draws, context or length)
+    return masked_sample(span(length, (length // 2,)), WORDS, probability, draws, context or length)
 
 
 def test_chance_is_even_and_belongs_to_its_sample() -> None:
@@ -56,7 +56,7 @@ def test_chance_never_changes() -> None:
 
 def test_of_the_hidden_tokens_most_are_masked_and_some_replaced_or_kept() -> None:
     sample = masked(400_000, 0.15)
-    before = stretch(400_000, (200_000,)).tokens
+    before = span(400_000, (200_000,)).tokens
     hidden = sample.labels != IGNORED
     assert hidden.mean() == pytest.approx(0.15, abs=0.002)
     assert (sample.tokens[hidden] == MASK).mean() == pytest.approx(0.8, abs=0.005)
@@ -67,7 +67,7 @@ def test_of_the_hidden_tokens_most_are_masked_and_some_replaced_or_kept() -> Non
 
 
 def test_what_is_not_hidden_stays_and_is_not_asked_for() -> None:
-    sample, before = masked(200, 0.5), stretch(200, (100,)).tokens
+    sample, before = masked(200, 0.5), span(200, (100,)).tokens
     hidden = sample.labels != IGNORED
     assert np.array_equal(sample.tokens[~hidden], before[~hidden])
     assert np.array_equal(sample.labels[hidden], before[hidden])
@@ -88,8 +88,8 @@ def corrupted(
     length: int, context: int, ends: tuple[int, ...] = (), index: int = 0, mean: float = 3.0
 ) -> Sample:
     plan = plan_spans(context, 0.15, mean)
-    draws = uniforms(5, "span", index, 2 * plan.stretch).reshape(2, plan.stretch)
-    return span_sample(stretch(length, ends), SPANS, plan, draws)
+    draws = uniforms(5, "span", index, 2 * plan.span_length).reshape(2, plan.span_length)
+    return span_sample(span(length, ends), SPANS, plan, draws)
 
 
 def restored(sample: Sample) -> list[int]:
@@ -109,13 +109,13 @@ def restored(sample: Sample) -> list[int]:
 def test_inputs_and_targets_hold_the_whole_text(length: int, mean: float) -> None:
     for index in range(5):
         sample = corrupted(length, 600, (length // 2,) if length > 3 else (), index, mean)
-        assert restored(sample) == stretch(length, (length // 2,) if length > 3 else ()).tokens.tolist()
+        assert restored(sample) == span(length, (length // 2,) if length > 3 else ()).tokens.tolist()
 
 
-def test_a_full_stretch_fills_the_encoder() -> None:
+def test_a_full_span_fills_the_encoder() -> None:
     """The lengths that T5 has for 512 tokens of input: 568 before, 114 of target."""
     plan = plan_spans(512, 0.15, 3.0)
-    assert (plan.stretch, plan.inputs, plan.targets) == (568, 512, 114)
+    assert (plan.span_length, plan.inputs, plan.targets) == (568, 512, 114)
     sample = corrupted(568, 512)
     assert (len(sample.tokens), len(sample.labels), len(sample.decoder_tokens)) == (512, 114, 114)
     assert (sample.labels != IGNORED).all() and (sample.documents == 0).all()
@@ -130,11 +130,11 @@ def test_the_decoder_reads_what_it_has_said() -> None:
 
 def test_every_place_is_hidden_about_equally_often() -> None:
     plan = plan_spans(64, 0.15, 3.0)
-    hits = np.zeros(plan.stretch)
+    hits = np.zeros(plan.span_length)
     for index in range(300):
-        seen = corrupted(plan.stretch, 64, index=index).tokens
-        hits += ~np.isin(stretch(plan.stretch).tokens, seen)
-    assert hits.sum() / 300 == plan.counts(plan.stretch)[0]
+        seen = corrupted(plan.span_length, 64, index=index).tokens
+        hits += ~np.isin(span(plan.span_length).tokens, seen)
+    assert hits.sum() / 300 == plan.counts(plan.span_length)[0]
     assert hits.min() / 300 > 0.02 and hits.max() / 300 < 0.25
 
 

@@ -12,7 +12,7 @@ from footplate_trainer.huggingface.model_end_tokens import (
     find_end_tokens,
     with_chat_template,
 )
-from tests.support.chat import companions, word_tokenizer
+from tests.support.chat import saved_processors, word_tokenizer
 
 OURS = word_tokenizer(a=0, b=1, END=2, MORE=3)
 CHAT = "{% for m in messages %}{{ m.content }}TURN{% endfor %}"
@@ -46,18 +46,20 @@ CHAT = "{% for m in messages %}{{ m.content }}TURN{% endfor %}"
 def test_a_model_ends_at_all_that_came_with_it(files: dict[str, Any], ends: set[int]) -> None:
     known = word_tokenizer(**{"PAD": 0, "</s>": 1, "END": 2, "a": 3, "b": 4, "TURN": 5})
 
-    assert end_token_ids(companions(**files), known, rows=6) == ends
+    assert end_token_ids(saved_processors(**files), known, rows=6) == ends
 
 
 def test_ends_that_cannot_be_said_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    found = companions(generation_config={"eos_token_id": [2, 99]}, tokenizer_config={"eos_token": "STOP"})
+    found = saved_processors(
+        generation_config={"eos_token_id": [2, 99]}, tokenizer_config={"eos_token": "STOP"}
+    )
 
     assert end_token_ids(found, OURS, rows=4) == {2}
     assert "skipping end-of-text tokens that this model does not have: 99, STOP" in caplog.text
 
 
 def test_a_template_that_cannot_be_rendered_leaves_the_other_ends(caplog: pytest.LogCaptureFixture) -> None:
-    found = companions(chat_template="{{ messages[0].content.x.y }}", config={"eos_token_id": 2})
+    found = saved_processors(chat_template="{{ messages[0].content.x.y }}", config={"eos_token_id": 2})
 
     assert end_token_ids(found, OURS, rows=4) == {2}
     assert (
@@ -82,15 +84,19 @@ def test_one_of_the_ends_is_that_of_a_turn(
 ) -> None:
     known = word_tokenizer(**{"PAD": 0, "</s>": 1, "END": 2, "a": 3, "b": 4, "TURN": 5})
     [turn] = [end for end, is_turn in ends.items() if is_turn]
-    assert find_end_tokens(companions(**files), known, 6, template) == ModelEndTokens(frozenset(ends), turn)
+    assert find_end_tokens(saved_processors(**files), known, 6, template) == ModelEndTokens(
+        frozenset(ends), turn
+    )
 
 
 def test_without_any_end_a_turn_has_none() -> None:
-    assert find_end_tokens(companions(), word_tokenizer(a=0), rows=1) == ModelEndTokens(frozenset(), None)
+    assert find_end_tokens(saved_processors(), word_tokenizer(a=0), rows=1) == ModelEndTokens(
+        frozenset(), None
+    )
 
 
 def test_a_model_that_came_with_no_template_talks_as_it_learns_to() -> None:
-    bare = companions(config={"eos_token_id": 1}, generation_config={"eos_token_id": 1, "top_k": 5})
+    bare = saved_processors(config={"eos_token_id": 1}, generation_config={"eos_token_id": 1, "top_k": 5})
     known = word_tokenizer(**{"a": 0, "</s>": 1, "TURN": 2})
 
     found = with_chat_template(bare, known, 3, CHAT)

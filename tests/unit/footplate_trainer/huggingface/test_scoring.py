@@ -81,7 +81,7 @@ def test_what_is_said_of_scores_comes_back() -> None:
 
 def test_padding_is_named_where_a_tokenizer_looks_for_it() -> None:
     files = {"tokenizer_config.json": b'{"pad_token": "</s>"}', "special_tokens_map.json": b"{}"}
-    companions = SavedProcessors(files)
-    assert companions.export_files(10, "</s>") == files
-    changed = companions.export_files(10, "<s>")
+    processors = SavedProcessors(files)
+    assert processors.export_files(10, "</s>") == files
+    changed = processors.export_files(10, "<s>")
     assert [b'"pad_token": "<s>"' in content for content in changed.values()] == [True, True]

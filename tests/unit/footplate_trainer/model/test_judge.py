@@ -70,12 +70,12 @@ def test_a_step_without_anything_that_counts_is_divided_by_one() -> None:
 
 
 def test_means_are_over_all_that_was_added() -> None:
-    tally = MetricSums(("accuracy", "margin", "never"), torch.device("cpu"))
-    tally.add("margin", torch.tensor(3.0, requires_grad=True), 2)
-    tally.add("margin", torch.tensor(-1.0), torch.tensor(6))
-    tally.add("accuracy", torch.tensor(3), 4)
+    metric_sums = MetricSums(("accuracy", "margin", "never"), torch.device("cpu"))
+    metric_sums.add("margin", torch.tensor(3.0, requires_grad=True), 2)
+    metric_sums.add("margin", torch.tensor(-1.0), torch.tensor(6))
+    metric_sums.add("accuracy", torch.tensor(3), 4)
 
-    assert tally.means((2 * tally.sums).flatten().tolist()) == {"accuracy": 0.75, "margin": 0.25}
+    assert metric_sums.means((2 * metric_sums.sums).flatten().tolist()) == {"accuracy": 0.75, "margin": 0.25}
 
 
 def test_a_name_that_was_not_announced_is_refused() -> None:

@@ -45,11 +45,11 @@ def judged(
     judge: SequenceLoss, tokens: LossInputs, counts: Mapping[str, int], survey: list[float] | None = None
 ) -> tuple[float, dict[str, float]]:
     """The step's loss, and the means of its row."""
-    tally = MetricSums(judge.names, torch.device("cpu"))
+    metric_sums = MetricSums(judge.names, torch.device("cpu"))
     told = {name: torch.tensor(count) for name, count in counts.items()}
     total = None if survey is None else torch.tensor(survey, dtype=torch.float64)
-    loss = judge(tokens, StepTotals(lambda: told, tally, total)) / judge.divisor(told)
-    return loss.item(), tally.means(tally.sums.flatten().tolist())
+    loss = judge(tokens, StepTotals(lambda: told, metric_sums, total)) / judge.divisor(told)
+    return loss.item(), metric_sums.means(metric_sums.sums.flatten().tolist())
 
 
 # Of four and two tokens; log-ratios 1.0 and -0.5.

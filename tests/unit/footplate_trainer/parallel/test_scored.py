@@ -45,9 +45,9 @@ def test_margin_and_centring() -> None:
 
 def test_a_row_shows_means_and_a_validation_the_unbiased_deviation() -> None:
     objective = RankedPairs(moments=True)
-    tally = MetricSums(objective.names, torch.device("cpu"))
-    objective.loss(SCORES, targets(TABLE), tally)
-    means = tally.means(tally.sums.flatten().tolist())
+    metric_sums = MetricSums(objective.names, torch.device("cpu"))
+    objective.loss(SCORES, targets(TABLE), metric_sums)
+    means = metric_sums.means(metric_sums.sums.flatten().tolist())
     shown = objective.reported_means(means, COUNTS)
     scores = torch.tensor([1.2, 0.4, 1.2, 0.4, 0.5, 0.5], dtype=torch.float64)
     assert shown == {
@@ -63,9 +63,14 @@ def test_a_row_shows_means_and_a_validation_the_unbiased_deviation() -> None:
 
 def test_of_nothing_nothing_is_shown() -> None:
     objective = RankedPairs(moments=True)
-    tally = MetricSums(objective.names, torch.device("cpu"))
-    loss = objective.loss(torch.zeros(1, 4), targets(torch.full((1, 4, 4), -1, dtype=torch.int32)), tally)
+    metric_sums = MetricSums(objective.names, torch.device("cpu"))
+    loss = objective.loss(
+        torch.zeros(1, 4), targets(torch.full((1, 4, 4), -1, dtype=torch.int32)), metric_sums
+    )
     assert loss.item() == 0.0
     assert (
-        objective.reported_means(tally.means(tally.sums.flatten().tolist()), {"pairs": torch.tensor(0)}) == {}
+        objective.reported_means(
+            metric_sums.means(metric_sums.sums.flatten().tolist()), {"pairs": torch.tensor(0)}
+        )
+        == {}
     )

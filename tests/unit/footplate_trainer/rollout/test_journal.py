@@ -218,7 +218,7 @@ def test_what_cannot_be_written_is_tried_again_and_told_in_the_end(tmp_path: Pat
     writing.start_rollout(4, KEY)
     writing.add([sample(0)])
     with pytest.raises(StorageError, match=r"rollout of step 4 in .*No space left") as told:
-        writing.flush(patience=0.0)
+        writing.flush(timeout=0.0)
     assert told.value.is_persistent
     folder.room = True
     writing.close()
@@ -246,7 +246,7 @@ def _written_on_a_disk_that_fills(folder: Path) -> int:
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 1000, most))
     writing.add([sample(1, tokens=300)])
     with pytest.raises(StorageError):
-        writing.flush(patience=0.0)
+        writing.flush(timeout=0.0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     writing.flush()
     writing.add([sample(2)])

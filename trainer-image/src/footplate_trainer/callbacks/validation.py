@@ -45,7 +45,7 @@ class ValidationCallback(Callback):
         """Measure the weights after `step` on the held-out batches. Collective.
 
         Returns `validation_loss`, a mean over what counts in these batches, and as `validation/…` the means
-        of the objective's tally.
+        of the objective's metric sums.
         """
         with self.stepper.stopwatch.time(StepPart.VALIDATION):
             self.reporter.report_phase(RankPhase.VALIDATION)

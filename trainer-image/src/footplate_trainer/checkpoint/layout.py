@@ -7,7 +7,7 @@
                            reward model mean and deviation of held-out scores, if they were measured
         run.json           the RunConfig
         tokenizer.json     makes the directory self-contained
-        companions/…       chat template, special tokens and similar files that were saved with the weights
+        processors/…       chat template, special tokens and similar files that were saved with the weights
                            that the run started from, see docs/decisions/ADR-0038-companions-of-weights.md
         manifest.json      format, writer, bytes and SHA-256 of every other file
     step-200.committed     created exclusively; names the directory that counts
@@ -40,7 +40,7 @@ STATE_FILE: Final = "state.json"
 RUN_FILE: Final = "run.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
 INDEX_FILE: Final = "tensors.json"
-_COMPANIONS: Final = "companions/"
+_PROCESSORS: Final = "processors/"
 
 FORMAT: Final = 1  # of all files of a step directory together; 0 before there was a number
 
@@ -126,12 +126,12 @@ def tensor_file(rank: int) -> str:
 
 def processor_file(name: str) -> str:
     """Return the file in the step directory that stores `name` of the folder that the run started from."""
-    return _COMPANIONS + name
+    return _PROCESSORS + name
 
 
 def processor_name(file: str) -> str | None:
     """Return the name in a path that `processor_file` built; None for any other file."""
-    return file.removeprefix(_COMPANIONS) if file.startswith(_COMPANIONS) else None
+    return file.removeprefix(_PROCESSORS) if file.startswith(_PROCESSORS) else None
 
 
 def marker_name(step: int) -> str:

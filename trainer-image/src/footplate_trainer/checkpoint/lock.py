@@ -70,7 +70,7 @@ class LockHolder:
 
 
 @contextmanager
-def lock_folder(uri: str, patience: LockIntervals = LockIntervals()) -> Iterator[None]:
+def lock_folder(uri: str, intervals: LockIntervals = LockIntervals()) -> Iterator[None]:
     """Lock the checkpoint folder `uri` for the block.
 
     Raises UserMistake while another training has the lock, StorageError where the folder cannot be used.
@@ -82,10 +82,10 @@ def lock_folder(uri: str, patience: LockIntervals = LockIntervals()) -> Iterator
     with storage_errors(f"checkpoint folder {uri}"):
         folder.prepare()
         mine = LockHolder.this_process()
-        name = _acquire(folder, uri, mine, patience)
+        name = _acquire(folder, uri, mine, intervals)
     done = threading.Event()
     keeper = threading.Thread(
-        target=_keep, args=(folder, name, mine, patience, done), name="folder-lock", daemon=True
+        target=_keep, args=(folder, name, mine, intervals, done), name="folder-lock", daemon=True
     )
     keeper.start()
     try:
@@ -97,12 +97,12 @@ def lock_folder(uri: str, patience: LockIntervals = LockIntervals()) -> Iterator
             folder.delete(name)
 
 
-def _acquire(folder: Folder, uri: str, mine: LockHolder, patience: LockIntervals) -> str:
+def _acquire(folder: Folder, uri: str, mine: LockHolder, intervals: LockIntervals) -> str:
     """Acquire the lock and return its file name."""
     for _ in range(_TRIES):
         locks = _locks(folder)
         for name in locks:
-            if (holder := _living(folder, name, patience)) is not None:
+            if (holder := _living(folder, name, intervals)) is not None:
                 raise UserMistake(
                     f"checkpoint.uri {uri} is in use: {holder} trains there; wait until it ends, or set "
                     "another checkpoint.uri"
@@ -117,16 +117,16 @@ def _acquire(folder: Folder, uri: str, mine: LockHolder, patience: LockIntervals
                 folder.delete(stale)
             return name
         folder.delete(name)
-        time.sleep(patience.look * random.random())
+        time.sleep(intervals.look * random.random())
     raise UserMistake(f"checkpoint.uri {uri}: others train there, too; set another checkpoint.uri for each")
 
 
 def _keep(
-    folder: Folder, name: str, mine: LockHolder, patience: LockIntervals, done: threading.Event
+    folder: Folder, name: str, mine: LockHolder, intervals: LockIntervals, done: threading.Event
 ) -> None:
     """Renew the lock; exit the process if another has taken the folder over, as after a long standstill."""
     beat = 0
-    while not done.wait(patience.beat):
+    while not done.wait(intervals.beat):
         beat += 1
         try:
             holder = _read(folder, name)
@@ -141,9 +141,9 @@ def _keep(
             _log.warning("cannot renew the lock of the checkpoint folder: %s", error)
 
 
-def _living(folder: Folder, name: str, patience: LockIntervals) -> LockHolder | None:
+def _living(folder: Folder, name: str, intervals: LockIntervals) -> LockHolder | None:
     """Return the live holder of a lock; None for a lock that is stale or is deleted meanwhile."""
-    deadline, first = time.monotonic() + patience.stale, None
+    deadline, first = time.monotonic() + intervals.stale, None
     while time.monotonic() < deadline:
         try:
             holder = _read(folder, name)
@@ -155,7 +155,7 @@ def _living(folder: Folder, name: str, patience: LockIntervals) -> LockHolder | 
             if holder.processes == _processes() or (first is not None and holder != first):
                 return holder
             first = first or holder
-        time.sleep(patience.look)
+        time.sleep(intervals.look)
     return None
 
 

@@ -168,10 +168,10 @@ class MaskedDataset(SequenceDataset):
     def get(self, sample_id: int, index: int = 0) -> Sample:
         if sample_id < 0:
             return super().get(sample_id)
-        stretch = self.token_span(sample_id)
-        length = len(stretch.tokens)
+        span = self.token_span(sample_id)
+        length = len(span.tokens)
         draws = uniforms(self._seed, "mask", index, 3 * length).reshape(3, length)
-        return masked_sample(stretch, self._vocabulary, self._probability, draws, self.context_length)
+        return masked_sample(span, self._vocabulary, self._probability, draws, self.context_length)
 
 
 class SpanDataset(SequenceDataset):
@@ -191,7 +191,7 @@ class SpanDataset(SequenceDataset):
     @property
     def stride(self) -> int:
         """The number of tokens of a sample, more than the context: a hidden span shrinks to one sentinel."""
-        return self.plan.stretch
+        return self.plan.span_length
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         if sample_id < 0:

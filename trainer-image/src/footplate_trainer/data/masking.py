@@ -55,11 +55,11 @@ class SpanIds:
 
 
 def masked_sample(
-    stretch: TokenSpan, vocabulary: Vocabulary, probability: float, draws: Float64s, context_length: int
+    span: TokenSpan, vocabulary: Vocabulary, probability: float, draws: Float64s, context_length: int
 ) -> Sample:
     """Corrupt a span of n <= S tokens as BERT does; `draws` is [3, n]. Reserved ids are never drawn."""
     drawn, kind, other = draws
-    tokens = stretch.tokens.copy()
+    tokens = span.tokens.copy()
     hidden = (drawn < probability) & ~vocabulary.reserved[tokens]
     labels = np.where(hidden, tokens, IGNORED)
     tokens[hidden & (kind < MASKED)] = vocabulary.mask
@@ -69,28 +69,28 @@ def masked_sample(
     return Sample(
         padded(tokens, context_length, vocabulary.padding),
         padded(labels, context_length, IGNORED),
-        padded(stretch.documents, context_length, PADDING_DOCUMENT),
+        padded(span.documents, context_length, PADDING_DOCUMENT),
     )
 
 
-def span_sample(stretch: TokenSpan, ids: SpanIds, plan: SpanPlan, draws: Float64s) -> Sample:
-    """Corrupt a span of n <= plan.stretch tokens as T5 does; `draws` is [2, plan.stretch].
+def span_sample(span: TokenSpan, ids: SpanIds, plan: SpanPlan, draws: Float64s) -> Sample:
+    """Corrupt a span of n <= plan.span_length tokens as T5 does; `draws` is [2, plan.span_length].
 
     A hidden span belongs to the document of its first token, so a decoder's token always finds its sentinel
     in its own document.
     """
-    length = len(stretch.tokens)
+    length = len(span.tokens)
     number, starts = _spans(length, plan, draws)
     hidden = number >= 0
-    owners = stretch.documents.copy()
-    owners[hidden] = stretch.documents[starts][number[hidden]]
+    owners = span.documents.copy()
+    owners[hidden] = span.documents[starts][number[hidden]]
     kept = ~hidden
     kept[starts] = True
-    inputs = np.where(hidden, ids.sentinels[number], stretch.tokens)[kept]
-    # Before each span's tokens its sentinel; numbers ascend along the stretch.
+    inputs = np.where(hidden, ids.sentinels[number], span.tokens)[kept]
+    # Before each span's tokens its sentinel; numbers ascend along the span.
     where = np.flatnonzero(hidden)
     first = np.searchsorted(where, starts)
-    targets = np.insert(stretch.tokens[where], first, ids.sentinels[: len(starts)])
+    targets = np.insert(span.tokens[where], first, ids.sentinels[: len(starts)])
     speakers = np.insert(owners[where], first, owners[starts])
     last = owners[-1:]
     return _encoder_decoder(

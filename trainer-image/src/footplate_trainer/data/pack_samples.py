@@ -109,7 +109,7 @@ class SampleOptions:
 
 
 @dataclass
-class _Tally:
+class _Counts:
     """Counts of packed, cut and dropped rows."""
 
     sources: list[SourceRecord] = field(default_factory=list)
@@ -142,8 +142,8 @@ def pack_samples(
     with new_folder(out) as folder, _renderer(template, now, render) as rendering:
         maker = _maker(options, tokens, template, rendering)
         writer = SampleWriter(folder, token_type_for(tokens.vocabulary_size), options.shard_tokens)
-        tally = _write(inputs, files, maker, writer, options, say)
-        _check_any(writer, tally, inputs)
+        counts = _write(inputs, files, maker, writer, options, say)
+        _check_any(writer, counts, inputs)
         manifest = ShardManifest(
             format=options.format,
             dtype=writer.token_type,
@@ -153,9 +153,9 @@ def pack_samples(
             shards=writer.shards,
             tokens=sum(shard.tokens for shard in writer.shards),
             documents=sum(shard.documents for shard in writer.shards),
-            sources=tally.sources,
+            sources=counts.sources,
             seed=options.seed,
-            samples=_record(folder, options, template, now, tally, maker.edges),
+            samples=_record(folder, options, template, now, counts, maker.edges),
         )
         write_file(folder / MANIFEST_FILE, [json.dumps(manifest.to_json(), indent=2).encode() + b"\n"])
     return manifest
@@ -209,39 +209,39 @@ def _write(
     writer: SampleWriter,
     options: SampleOptions,
     say: Callable[[str], None],
-) -> _Tally:
-    tally, shown_yet = _Tally(), 0
+) -> _Counts:
+    counts, shown_yet = _Counts(), 0
     total = sum(file.bytes for found in files for file in found)
     with progress("encoding", total) as advance:
         for name, found in zip(inputs, files, strict=True):
             documents = read = 0
-            before = tally.dropped.total()
-            for row, sample in _samples(found, maker, options, tally, advance):
+            before = counts.dropped.total()
+            for row, sample in _samples(found, maker, options, counts, advance):
                 writer.add_sample(sample)
                 documents += len(sample.documents)
                 read += row.bytes
                 if shown_yet < options.show:
                     say(format_sample(row.place, sample, maker.tokenizer))
                     shown_yet += 1
-            skipped = tally.dropped.total() - before
-            tally.sources.append(SourceRecord(input=name, documents=documents, bytes=read, skipped=skipped))
+            skipped = counts.dropped.total() - before
+            counts.sources.append(SourceRecord(input=name, documents=documents, bytes=read, skipped=skipped))
     writer.flush()
-    return tally
+    return counts
 
 
 def _samples(
-    files: Iterable[RowFile], maker: SampleMaker, options: SampleOptions, tally: _Tally, advance: Advance
+    files: Iterable[RowFile], maker: SampleMaker, options: SampleOptions, counts: _Counts, advance: Advance
 ) -> Iterator[tuple[DataRow, StoredSample]]:
     """Yield the retained samples of one INPUT; ValueError for a row that stops the packing."""
     rows = (row for file in files for row in file.rows())
     size = max(_BATCH_BYTES // _BATCH_ROWS, 1)
     for batch in batch_by_size(rows, _BATCH_BYTES, size=lambda row: max(row.bytes, size)):
         for row, made in maker.make(batch):
-            sample = _fitted(row, made, options, tally) if isinstance(made, StoredSample) else made
+            sample = _fitted(row, made, options, counts) if isinstance(made, StoredSample) else made
             if isinstance(sample, BadRow):
                 if not (options.drop_invalid_rows or sample.reason in (_TOO_LONG, "nothing learnt")):
                     raise ValueError(f"{row.place} {sample}; or drop such rows with --invalid-rows drop")
-                tally.dropped[sample.reason] += 1
+                counts.dropped[sample.reason] += 1
             else:
                 yield row, sample
         advance(sum(row.bytes for row in batch))
@@ -251,7 +251,7 @@ _TOO_LONG: Final = "longer than the context"
 
 
 def _fitted(
-    row: DataRow, sample: StoredSample, options: SampleOptions, tally: _Tally
+    row: DataRow, sample: StoredSample, options: SampleOptions, counts: _Counts
 ) -> StoredSample | BadRow:
     most = options.context_length
     if most is None or len(sample) <= most:
@@ -265,14 +265,14 @@ def _fitted(
     kept = 0 if document is None else whole_turns_length(document, most)
     if document is None or document.learnt is None or not kept:
         return BadRow(_TOO_LONG, "is too long")
-    tally.cut += 1
+    counts.cut += 1
     shorter = type(document)(document.tokens[:kept], document.learnt[:kept], document.prompt, document.value)
     return StoredSample((shorter,), sample.columns)
 
 
-def _check_any(writer: SampleWriter, tally: _Tally, inputs: Sequence[str]) -> None:
+def _check_any(writer: SampleWriter, counts: _Counts, inputs: Sequence[str]) -> None:
     if not writer.shards:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items()))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.dropped.items()))
         raise ValueError(f"no sample in {', '.join(inputs)}: {reasons or 'no rows'}")
 
 
@@ -281,7 +281,7 @@ def _record(
     options: SampleOptions,
     template: ModelTemplate | None,
     now: datetime,
-    tally: _Tally,
+    counts: _Counts,
     edges: AnswerDelimiters,
 ) -> SamplesRecord:
     dated = template is not None and "strftime_now" in template.source
@@ -292,8 +292,8 @@ def _record(
         mask=options.learnt,
         context_length=options.context_length,
         overlong=options.overlong,
-        cut=tally.cut,
-        dropped=dict(sorted(tally.dropped.items())),
+        cut=counts.cut,
+        dropped=dict(sorted(counts.dropped.items())),
         turn_end=list(edges.turn_end)
         if options.format is RecordKind.PROMPTS and edges.turn_end is not None
         else None,

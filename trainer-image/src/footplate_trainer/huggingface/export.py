@@ -63,32 +63,32 @@ def export_checkpoint(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = 
         return tensors
 
     weights = {name: size for name, size in sizes.items() if not is_adapter_parameter(name)}
-    tokenizer, companions = checkpoint.read_bytes(layout.TOKENIZER_FILE), checkpoint_processors(checkpoint)
+    tokenizer, processors = checkpoint.read_bytes(layout.TOKENIZER_FILE), checkpoint_processors(checkpoint)
     try:
         if adapter:
             base = ModelFolder(config.init_from.place).name if config.init_from else None
             written = write_adapter(out, model.shape, config.model, base, read)
-            return written + write_processors(out, config.model, tokenizer, companions)
+            return written + write_processors(out, config.model, tokenizer, processors)
         whole = with_merged_adapters(read, config.model)
         scoring = None
         if STAGES[config.stage].has_score_head:
-            padding = _padding(companions, tokenizer, model_shape(config).vocabulary)
+            padding = _padding(processors, tokenizer, model_shape(config).vocabulary)
             scoring = SequenceClassification(padding, checkpoint.state().scores)
-        return write_folder(out, config.model, weights, whole, tokenizer, companions, scoring=scoring)
+        return write_folder(out, config.model, weights, whole, tokenizer, processors, scoring=scoring)
     except ValueError as error:
         raise UserMistake(str(error)) from error
     except OSError as error:
         raise StorageError(f"{out}: {error.strerror or error}") from error
 
 
-def _padding(companions: SavedProcessors, tokenizer: bytes, rows: int) -> PaddingToken | None:
+def _padding(processors: SavedProcessors, tokenizer: bytes, rows: int) -> PaddingToken | None:
     """Return the token that fills up a batch of texts to score, or None.
 
     Logs a warning if transformers will read some scores at another token, or cannot score batches.
     """
     tokens = parse_tokenizer(tokenizer)
-    said = (companions.token_ids().get("pad_token_id"), companions.special_tokens().get("pad_token"))
-    padding = find_padding_token(said, tokens, end_token_ids(companions, tokens, rows), rows)
+    said = (processors.token_ids().get("pad_token_id"), processors.special_tokens().get("pad_token"))
+    padding = find_padding_token(said, tokens, end_token_ids(processors, tokens, rows), rows)
     if padding is None:
         _log.warning("the tokenizer has no padding token: transformers can score only one text at a time")
     elif padding.ends_texts:

@@ -45,13 +45,13 @@ class ModelEndTokens:
     of_turn: int | None  # the one of `ids` that stands behind an answer in a conversation
 
 
-def end_token_ids(companions: SavedProcessors, tokenizer: Tokenizer, rows: int) -> frozenset[int]:
+def end_token_ids(processors: SavedProcessors, tokenizer: Tokenizer, rows: int) -> frozenset[int]:
     """Return the ids that end a text of a model with `rows` in its embedding; see `find_end_tokens`."""
-    return find_end_tokens(companions, tokenizer, rows).ids
+    return find_end_tokens(processors, tokenizer, rows).ids
 
 
 def find_end_tokens(
-    companions: SavedProcessors, tokenizer: Tokenizer, rows: int, template: str | None = None
+    processors: SavedProcessors, tokenizer: Tokenizer, rows: int, template: str | None = None
 ) -> ModelEndTokens:
     """Find the ends for a model with `rows` in its embedding, which chats in `template` or else in its own.
 
@@ -60,10 +60,10 @@ def find_end_tokens(
     else with the lowest id.
     """
     said = [
-        companions.settings(GENERATION_SETTINGS).get("eos_token_id"),
-        companions.token_ids().get("eos_token_id"),
+        processors.settings(GENERATION_SETTINGS).get("eos_token_id"),
+        processors.token_ids().get("eos_token_id"),
     ]
-    found = (template_end(companions, tokenizer, template), companions.special_tokens().get("eos_token"))
+    found = (template_end(processors, tokenizer, template), processors.special_tokens().get("eos_token"))
     names = [name for name in found if name]
     ends = resolve_end_tokens(said, reversed(names), tokenizer.token_to_id, rows)
     if ends.left_out:
@@ -78,30 +78,30 @@ def find_end_tokens(
 
 
 def with_chat_template(
-    companions: SavedProcessors, tokenizer: Tokenizer, rows: int, template: str
+    processors: SavedProcessors, tokenizer: Tokenizer, rows: int, template: str
 ) -> SavedProcessors:
-    """Return `companions` of a model with `rows` in its embedding that learns to chat in `template`.
+    """Return `processors` of a model with `rows` in its embedding that learns to chat in `template`.
 
     If the model came without a template, this adds it, and the tokens that end an answer.
     """
-    if companions.chat_template() is not None:
-        return companions
-    ends = sorted(find_end_tokens(companions, tokenizer, rows, template).ids)
-    settings = companions.settings(GENERATION_SETTINGS) | ({"eos_token_id": ends} if ends else {})
+    if processors.chat_template() is not None:
+        return processors
+    ends = sorted(find_end_tokens(processors, tokenizer, rows, template).ids)
+    settings = processors.settings(GENERATION_SETTINGS) | ({"eos_token_id": ends} if ends else {})
     files = {JINJA_FILE: template.encode(), GENERATION_SETTINGS: json.dumps(settings, indent=2).encode()}
-    return SavedProcessors({**companions.files, **files})
+    return SavedProcessors({**processors.files, **files})
 
 
 def template_end(
-    companions: SavedProcessors, tokenizer: Tokenizer, template: str | None = None
+    processors: SavedProcessors, tokenizer: Tokenizer, template: str | None = None
 ) -> str | None:
     """Return the added token that `template`, or the model's own, writes after an answer, or None."""
-    template = companions.chat_template() if template is None else template
+    template = processors.chat_template() if template is None else template
     if template is None:
         return None
     tokens = tuple(token.content for token in tokenizer.get_added_tokens_decoder().values())
     try:
-        return _rendered_end(template, tuple(companions.special_tokens().items()), tokens)
+        return _rendered_end(template, tuple(processors.special_tokens().items()), tokens)
     except (TemplateFault, ConversationRefused) as error:
         _log.warning("the chat template has no end of a turn, as it renders no answer: %s", error)
         return None

@@ -143,19 +143,19 @@ def checkpoint_processors(checkpoint: StepCheckpoint) -> SavedProcessors:
     return SavedProcessors(files)
 
 
-def tokenizer_mismatch(companions: SavedProcessors, theirs: bytes | None, ours: bytes) -> str | None:
-    """Return why the tokens in `companions` do not agree with the tokenizer `ours`, or None if they do.
+def tokenizer_mismatch(processors: SavedProcessors, theirs: bytes | None, ours: bytes) -> str | None:
+    """Return why the tokens in `processors` do not agree with the tokenizer `ours`, or None if they do.
 
     `theirs` is the tokenizer.json beside them, if there is one. Ours may have more tokens.
     """
     vocabulary = _vocabulary(ours)
     if theirs is None:
         lost = next(
-            (token for token in companions.special_tokens().values() if token not in vocabulary), None
+            (token for token in processors.special_tokens().values() if token not in vocabulary), None
         )
         if lost is not None:
             return f"{lost!r} is not a token of the data"
-        expected = companions.added_tokens()
+        expected = processors.added_tokens()
     else:
         try:
             expected = _vocabulary(theirs)

@@ -40,11 +40,11 @@ def write_folder(
     sizes: Mapping[str, tuple[int, ...]],
     load: Load,
     tokenizer: bytes | None,
-    companions: SavedProcessors = NONE,
+    processors: SavedProcessors = NONE,
     shard_bytes: int = SHARD_BYTES,
     scoring: SequenceClassification | None = None,
 ) -> list[str]:
-    """Write the network `model` to `folder`, with `companions`; return the names of the files.
+    """Write the network `model` to `folder`, with `processors`; return the names of the files.
 
     `sizes` has the shape of each of our parameters, `load` returns some of them whole, in fp32. `scoring` is
     for a model that scores sequences.
@@ -52,7 +52,7 @@ def write_folder(
     Raises ValueError when transformers cannot express the model.
     """
     config = config_of(model)
-    positions = _positions(model, companions)
+    positions = _positions(model, processors)
     if model.position.name is PositionName.ROPE:
         config[POSITIONS] = positions
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,32 +78,32 @@ def write_folder(
     padding = None if scoring is None else scoring.padding
     if tokenizer is not None:
         written.append(_write(folder, "tokenizer.json", tokenizer))
-        if TOKENIZER_SETTINGS not in companions.files:
+        if TOKENIZER_SETTINGS not in processors.files:
             ids, settings = _tokenizer_settings(tokenizer, model)
             config |= ids
             settings |= {} if padding is None else {"pad_token": padding.token}
             written.append(_write(folder, TOKENIZER_SETTINGS, json_bytes(settings)))
-    for name, content in companions.export_files(positions, padding.token if padding else None).items():
+    for name, content in processors.export_files(positions, padding.token if padding else None).items():
         written.append(_write(folder, name, content))
-    config |= companions.token_ids()
+    config |= processors.token_ids()
     config |= {} if scoring is None else scoring.settings(config)
     written.append(_write(folder, CONFIG_FILE, json_bytes(config)))
     return written
 
 
-def write_processors(folder: Path, model: Model, tokenizer: bytes, companions: SavedProcessors) -> list[str]:
+def write_processors(folder: Path, model: Model, tokenizer: bytes, processors: SavedProcessors) -> list[str]:
     """Write the files for chatting with the adapters of `model` to `folder`; return their names."""
     files = {"tokenizer.json": tokenizer}
-    if TOKENIZER_SETTINGS not in companions.files:
+    if TOKENIZER_SETTINGS not in processors.files:
         files[TOKENIZER_SETTINGS] = json_bytes(_tokenizer_settings(tokenizer, model)[1])
-    files |= companions.export_files(_positions(model, companions))
+    files |= processors.export_files(_positions(model, processors))
     return [_write(folder, name, content) for name, content in files.items()]
 
 
-def _positions(model: Model, companions: SavedProcessors) -> int:
+def _positions(model: Model, processors: SavedProcessors) -> int:
     """Return the longest text; positions that are not learned extend beyond the run's as before."""
     rotary = model.position.name is PositionName.ROPE
-    return max(model.context_length, companions.max_positions() if rotary else 0)
+    return max(model.context_length, processors.max_positions() if rotary else 0)
 
 
 def _write(folder: Path, name: str, content: bytes) -> str:

@@ -3,7 +3,7 @@
 A step makes two small reductions besides those of the sharded model. The first adds up the counts of the
 global batch, one of which is the divisor of every micro-batch's loss; flags are part of it, so that all ranks
 learn of a command or of a failed checkpoint at the same step. The second, after the last backward, sums loss,
-squared gradient norm and the objective's tally. A single wait for the device ends both.
+squared gradient norm and the objective's metric_sums. A single wait for the device ends both.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class StepResult:
     learning_rate: float
     valid_tokens: int  # of the global batch: the first of what its data set counts
     flags: StepFlags  # of any rank
-    means: Mapping[str, float] = field(default_factory=dict)  # of what the objective tallies
+    means: Mapping[str, float] = field(default_factory=dict)  # of what the objective sums
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Evaluation:
     """Result of an evaluation, the same on every rank."""
 
     loss: float  # mean over all that counts
-    means: Mapping[str, float]  # of what the objective tallies, as it shows them
+    means: Mapping[str, float]  # of what the objective sums, as it shows them
 
 
 @dataclass(frozen=True)
@@ -142,16 +142,16 @@ class Stepper:
         seed_step(self._seed, number, self._world.rank)
         header = self._announce(batch, flags)
         micro_batches = [self.inputs(micro, number) for micro in batch.micro_batches]
-        tally = MetricSums(self._objective.names, self._world.device)
-        criterion = self._objective.build_criterion(self._global_batch(micro_batches, header, tally))
+        metric_sums = MetricSums(self._objective.names, self._world.device)
+        criterion = self._objective.build_criterion(self._global_batch(micro_batches, header, metric_sums))
         loss = self._passes.accumulate(
             micro_batches, criterion, lambda: self._objective.divisor(header.counts())
         )
         gradients = self._gradients.collect()
         counted = list(compress(gradients, self._gradients.counted))
         squares = square_norm(counted).to(loss.device) if counted else torch.zeros_like(loss)
-        tallied = self._counted_once(tally.sums).flatten()
-        sums = torch.cat((torch.stack((self._counted_once(loss), squares)), tallied))
+        summed = self._counted_once(metric_sums.sums).flatten()
+        sums = torch.cat((torch.stack((self._counted_once(loss), squares)), summed))
         self.stopwatch.lap(StepPart.COMPUTE)
         dist.all_reduce(sums)
         total, squared, *told = torch.cat((sums, header.numbers.double())).tolist()
@@ -159,7 +159,7 @@ class Stepper:
         norm = math.sqrt(squared) if squared >= 0 else math.nan
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise self._divergence(number, total, norm, loss)
-        means, (valid, *rest) = tally.means(told[: tallied.numel()]), told[tallied.numel() :]
+        means, (valid, *rest) = metric_sums.means(told[: summed.numel()]), told[summed.numel() :]
         raised = StepFlags(*(ranks > 0 for ranks in rest[len(header.names) - 1 :]))
         return ComputedStep(gradients, StepResult(number, total, norm, rate, int(valid), raised, means))
 
@@ -178,20 +178,20 @@ class Stepper:
         """Return the mean of `objective` over `batches`, on every rank. Collective."""
         self._module.eval()
         total = torch.zeros(1, dtype=torch.float64, device=self._world.device)
-        tally = MetricSums(objective.names, self._world.device)
+        metric_sums = MetricSums(objective.names, self._world.device)
         counts: dict[str, Tensor] = {}
         for batch in batches:
             header = self._announce(batch, StepFlags())
             micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
-            criterion = objective.build_criterion(self._global_batch(micro_batches, header, tally))
+            criterion = objective.build_criterion(self._global_batch(micro_batches, header, metric_sums))
             total += self._counted_once(self._forward(micro_batches, criterion))
             counts = {name: count + counts.get(name, 0) for name, count in header.counts().items()}
-        sums = torch.cat((total, self._counted_once(tally.sums).flatten()))
+        sums = torch.cat((total, self._counted_once(metric_sums.sums).flatten()))
         dist.all_reduce(sums)
         self._module.train()
-        loss, *tallied = sums.tolist()
+        loss, *summed = sums.tolist()
         divisor = objective.divisor(counts).item() if counts else 1.0
-        return Evaluation(loss / divisor, objective.reported_means(tally.means(tallied), counts))
+        return Evaluation(loss / divisor, objective.reported_means(metric_sums.means(summed), counts))
 
     def scores(
         self, batch: StepBatch, asked: ScoreRequest, reference: Reference | None = None
@@ -230,10 +230,10 @@ class Stepper:
         ]
 
     def _global_batch(
-        self, micro_batches: list[MicroBatchInputs], header: _Header, tally: MetricSums
+        self, micro_batches: list[MicroBatchInputs], header: _Header, metric_sums: MetricSums
     ) -> GlobalBatch:
         return GlobalBatch(
-            micro_batches, partial(self._forward, micro_batches), header.counts, tally, self._grid
+            micro_batches, partial(self._forward, micro_batches), header.counts, metric_sums, self._grid
         )
 
     @torch.no_grad()

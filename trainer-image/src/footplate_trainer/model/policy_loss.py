@@ -108,7 +108,7 @@ class PolicyLoss(SequenceLoss):
             apart = ESTIMATORS[self.estimator](now, reference)
             assert tokens.sequences is not None
             losses = losses + tokens.sequence_values[COEFFICIENT][tokens.sequences] * apart
-            totals.tally.add("kl/reference", apart.sum(), apart.numel())
+            totals.metric_sums.add("kl/reference", apart.sum(), apart.numel())
         return (losses.double() * self._weights(tokens)).sum()
 
     def divisor(self, counts: Counts) -> Tensor:
@@ -142,7 +142,7 @@ class PolicyLoss(SequenceLoss):
         for name, told in zip(
             _NAMES, (torch.exp(log_ratio), held & ~upper, upper, tokens.entropies, sampled), strict=True
         ):
-            totals.tally.add(name, told.double().sum(), count)
+            totals.metric_sums.add(name, told.double().sum(), count)
 
 
 def policy_score_request(temperature: float, *, entropy: bool = False) -> ScoreRequest:

@@ -103,7 +103,7 @@ class PairwiseLoss(SequenceLoss):
             (_ACCURACY, chosen > rejected),
             (_MARGIN, chosen - rejected),
         ):
-            totals.tally.add(name, numbers.sum(), len(numbers))
+            totals.metric_sums.add(name, numbers.sum(), len(numbers))
         return _FORMULAS[settings.loss](settings, answers, compared).sum()
 
 
@@ -157,7 +157,7 @@ class OrpoLoss(PairwiseLoss):
         counts = totals.counts()
         learnt = counts[LEARNT].clamp(min=1)
         here = tokens.by_sequence(torch.ones_like(tokens.log_probabilities))[chosen].sum()
-        totals.tally.add("nll", unlikely, here)
+        totals.metric_sums.add("nll", unlikely, here)
         return odds + unlikely * self.divisor(counts) / learnt
 
 
@@ -189,8 +189,8 @@ class KtoLoss(SequenceLoss):
         ratios, settings = self._ratios(tokens)[rated], self.settings
         beta, desirable = require_resolved(settings.beta), tokens.sequence_values[DESIRABLE][rated] > 0
         for name, which in ((_CHOSEN, desirable), (_REJECTED, ~desirable)):
-            totals.tally.add(name, beta * ratios[which].sum(), which.sum())
-        totals.tally.add("kl", divergence * len(ratios), len(ratios))
+            totals.metric_sums.add(name, beta * ratios[which].sum(), which.sum())
+        totals.metric_sums.add("kl", divergence * len(ratios), len(ratios))
         weights = require_resolved(settings.desirable_weight), require_resolved(settings.undesirable_weight)
         return kto_loss(ratios, desirable, divergence, beta, weights).sum()
 

@@ -31,10 +31,10 @@ class LossSpan(IntEnum):
 
 @dataclass(frozen=True)
 class StepTotals:
-    """Totals of a whole step, and the tally of sums for the metrics of its row."""
+    """Totals of a whole step, and the sums for the metrics of its row."""
 
     counts: Callable[[], Counts]  # waits until all ranks have said theirs
-    tally: MetricSums
+    metric_sums: MetricSums
     survey: Tensor | None = None  # fp64 [k], of Span.STEP alone: the sum of all that `survey` gave
 
 
@@ -103,7 +103,7 @@ class SequenceLoss(ABC):
 
     span: LossSpan = LossSpan.TOKEN
     asked: ScoreRequest = ScoreRequest()
-    names: tuple[str, ...] = ()  # of the means that it adds to `StepTotals.tally`
+    names: tuple[str, ...] = ()  # of the means that it adds to `StepTotals.metric_sums`
     surveyed: int = 0  # how many numbers `survey` gives
 
     @abstractmethod

@@ -51,14 +51,14 @@ class LossObjective(Objective):
         """See Objective; runs an extra forward pass if one rank's micro-batch is not enough for the loss."""
         span, context = self.sequence_loss.span, batch.grid.context_group
         if span is LossSpan.TOKEN or (span is LossSpan.SEQUENCE and context is None):
-            return _AtOnce(self.sequence_loss, StepTotals(batch.counts, batch.tally))
+            return _AtOnce(self.sequence_loss, StepTotals(batch.counts, batch.metric_sums))
         collected = score_collector(self.sequence_loss.asked)
         batch.run(collected)
         whole = [_Whole.of(targets, scores, context) for targets, scores in collected.in_order]
-        tally = batch.tally
+        metric_sums = batch.metric_sums
         if batch.grid.coordinates.context > 0:  # the first rank's counts, for all who share its sequences
-            tally = MetricSums(self.names, tally.sums.device)
-        totals = StepTotals(batch.counts, tally, self._survey(whole, batch))
+            metric_sums = MetricSums(self.names, metric_sums.sums.device)
+        totals = StepTotals(batch.counts, metric_sums, self._survey(whole, batch))
         return _Replay(
             {id(part.targets): self._judged(part, totals, batch) for part in whole},
             self.sequence_loss.asked,
@@ -69,7 +69,9 @@ class LossObjective(Objective):
         """Return the sum over the global batch's sequences, or None if not needed; collective."""
         if self.sequence_loss.span is not LossSpan.STEP:
             return None
-        total = torch.zeros(self.sequence_loss.surveyed, dtype=torch.float64, device=batch.tally.sums.device)
+        total = torch.zeros(
+            self.sequence_loss.surveyed, dtype=torch.float64, device=batch.metric_sums.sums.device
+        )
         place = batch.grid.coordinates
         if place.tensor == place.context == 0:
             for part in whole:

@@ -36,7 +36,7 @@ class GlobalBatch:
     micro_batches: list[MicroBatchInputs]
     run: Run
     counts: Callable[[], Counts]  # of its samples; waits until all ranks have said theirs
-    tally: MetricSums  # of this rank; of tensor ranks, which compute the same, the first one's counts
+    metric_sums: MetricSums  # of this rank; of tensor ranks, which compute the same, the first one's counts
     grid: Grid
 
 
@@ -45,7 +45,7 @@ class Objective(ABC):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the means that it adds to a batch's tally."""
+        """Names of the means that it adds to a batch's metric sums."""
         return ()
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Objective(ABC):
         return next(iter(counts.values())).clamp(min=1)
 
     def reported_means(self, means: Mapping[str, float], counts: Counts) -> Mapping[str, float]:
-        """Return an evaluation's reported values from its tallied `means`, over data of these `counts`."""
+        """Return an evaluation's reported values from its summed `means`, over data of these `counts`."""
         return means
 
 

@@ -53,8 +53,8 @@ class RankedPairs(Objective):
     def build_criterion(self, batch: GlobalBatch) -> Criterion:
         first = batch.grid.coordinates.context == 0
         # Context ranks all know all scores of their rows: the first one's count.
-        tally = batch.tally if first else MetricSums(self.names, batch.tally.sums.device)
-        return _Ranking(self, tally, batch.grid.context_group, counts=first)
+        metric_sums = batch.metric_sums if first else MetricSums(self.names, batch.metric_sums.sums.device)
+        return _Ranking(self, metric_sums, batch.grid.context_group, counts=first)
 
     def reported_means(self, means: Mapping[str, float], counts: Counts) -> Mapping[str, float]:
         """See Objective; adds the unbiased standard deviation if there are at least two scores."""
@@ -67,7 +67,7 @@ class RankedPairs(Objective):
             told[DEVIATION] = max(0.0, variance) ** 0.5
         return told
 
-    def loss(self, scores: Tensor, targets: Targets, tally: MetricSums) -> Tensor:
+    def loss(self, scores: Tensor, targets: Targets, metric_sums: MetricSums) -> Tensor:
         """Return the sum over a micro-batch's pairs, from `scores` [n, D]: fp64 scalar."""
         assert targets.sequences is not None, "this data has no sequences"
         places = pairs_in(targets.sequences.flatten(0, 1))
@@ -75,13 +75,13 @@ class RankedPairs(Objective):
         margins = targets.sequence_values.get("margin")
         margin = 0.0 if margins is None else margins.flatten().double()[places[:, 0]]
         pairs = len(places)
-        tally.add("accuracy", correctly_ranked_pairs(chosen, rejected).sum(), pairs)
-        tally.add("margin", (chosen - rejected).sum(), pairs)
-        tally.add("score/chosen", chosen.sum(), pairs)
-        tally.add("score/rejected", rejected.sum(), pairs)
+        metric_sums.add("accuracy", correctly_ranked_pairs(chosen, rejected).sum(), pairs)
+        metric_sums.add("margin", (chosen - rejected).sum(), pairs)
+        metric_sums.add("score/chosen", chosen.sum(), pairs)
+        metric_sums.add("score/rejected", rejected.sum(), pairs)
         if self.moments:
-            tally.add(MEAN, (chosen + rejected).sum(), 2 * pairs)
-            tally.add(_SQUARES, (chosen.square() + rejected.square()).sum(), 2 * pairs)
+            metric_sums.add(MEAN, (chosen + rejected).sum(), 2 * pairs)
+            metric_sums.add(_SQUARES, (chosen.square() + rejected.square()).sum(), 2 * pairs)
         return (
             pairwise_loss(chosen, rejected, margin) + self.centering * centering_penalty(chosen, rejected)
         ).sum()
@@ -106,7 +106,7 @@ class _Ranking:
     """The criterion of RankedPairs."""
 
     objective: RankedPairs
-    tally: MetricSums
+    metric_sums: MetricSums
     context: dist.ProcessGroup | None
     counts: bool  # whether the loss of this rank is a part of the sum
 
@@ -114,7 +114,7 @@ class _Ranking:
         self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
         scores = _of_all_ranks(compute_sequence_scores(hidden, head, targets), self.context)
-        loss = self.objective.loss(scores, targets, self.tally)
+        loss = self.objective.loss(scores, targets, self.metric_sums)
         value = loss.detach() if self.counts else torch.zeros_like(loss)
         # Tensor ranks add their gradients up, and each of them has computed all.
         ranks = 1 if vocabulary is None else vocabulary.ranks

@@ -46,14 +46,14 @@ class ClippedValues(Objective):
         return counts[PLACES].clamp(min=1)
 
     def build_criterion(self, batch: GlobalBatch) -> Criterion:
-        return _Valuing(self, batch.tally)
+        return _Valuing(self, batch.metric_sums)
 
-    def loss(self, values: Tensor, said: Mapping[str, Tensor], tally: MetricSums) -> Tensor:
+    def loss(self, values: Tensor, said: Mapping[str, Tensor], metric_sums: MetricSums) -> Tensor:
         """Return the sum over `values` [positions], against the data's numbers `said`: fp64 scalar."""
         old, returns = said[OLD_VALUE], said[RETURN]
         losses = clipped_value_loss(values, old, returns, self.clip).double()
-        tally.add(LOSS, losses.sum(), losses.numel())
-        tally.add(CLIPPED, ((values - old).abs() > self.clip).sum(), losses.numel())
+        metric_sums.add(LOSS, losses.sum(), losses.numel())
+        metric_sums.add(CLIPPED, ((values - old).abs() > self.clip).sum(), losses.numel())
         return self.weight * losses.sum()
 
 
@@ -73,7 +73,7 @@ class _Valuing:
     """The criterion of ClippedValues."""
 
     objective: ClippedValues
-    tally: MetricSums
+    metric_sums: MetricSums
 
     def __call__(
         self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
@@ -82,7 +82,7 @@ class _Valuing:
         places = row_positions(targets, here)
         said = {name: numbers.flatten()[places] for name, numbers in targets.token_values.items()}
         values = functional.linear(hidden.flatten(0, 1)[here].float(), head.float()).squeeze(1)
-        loss = self.objective.loss(values, said, self.tally)
+        loss = self.objective.loss(values, said, self.metric_sums)
         # Tensor ranks add their gradients up, and each of them has computed all.
         ranks = 1 if vocabulary is None else vocabulary.ranks
         return loss.detach() + (loss - loss.detach()) / ranks

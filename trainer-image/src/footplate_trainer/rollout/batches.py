@@ -103,7 +103,7 @@ class RolloutBatches:
     def __init__(
         self,
         settings: RolloutSettings,
-        gatherer: RolloutCollector,
+        collector: RolloutCollector,
         scorer: RolloutScorer,
         models: Models,
         prompts: PromptOrder,
@@ -121,7 +121,7 @@ class RolloutBatches:
         `position` is the checkpoint's position to continue from; None without one. `keys` build journal keys
         from `weights`, which is collective and returns checksums of the current trained weights.
         """
-        self._settings, self._gatherer, self._prompts = settings, gatherer, prompts
+        self._settings, self._collector, self._prompts = settings, collector, prompts
         self._scorer, self._models = scorer, models
         self._journal, self._store = journal, store
         self._world, self._rows, self._normaliser = world, rows, normaliser
@@ -137,7 +137,7 @@ class RolloutBatches:
         if self.current is None or self.current.begin.step != begun:
             self._forget()
             position, key = self._begins(begun)
-            gathered = self._gatherer.collect(begun, position.prompt, key)
+            gathered = self._collector.collect(begun, position.prompt, key)
             if gathered is None:
                 return None
             if step > begun:
@@ -176,7 +176,7 @@ class RolloutBatches:
 
     def build_reward_input(self, sample: SampleRecord) -> RolloutSample:
         """Return an answer with its prompt, as reward functions receive it."""
-        return self._gatherer.build_reward_input(sample)
+        return self._collector.build_reward_input(sample)
 
     def prompt_number(self, place: int) -> int:
         """Return the number, over all folders, of the prompt at an index of the endless order."""
@@ -237,7 +237,7 @@ class RolloutBatches:
         unrewarded.check(settings.max_missing_reward_ratio)
         if self._world.rank == 0 and (warning := unrewarded.warning()):
             _log.warning("%s", warning)
-        self._gatherer.record_unsettled(gathered)
+        self._collector.record_unsettled(gathered)
         found = compute_advantages(
             settings,
             [[gathered.kept.samples[key] for key in group] for group in keys],

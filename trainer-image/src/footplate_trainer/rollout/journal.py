@@ -72,7 +72,7 @@ class Journal:
         self._waiting: list[Record] = []
         self._durable = threading.Condition()
         self._error: BaseException | None = None
-        self._busy = self._hurry = self._ended = False
+        self._busy = self._urgent = self._ended = False
         self._step, self._key = 0, JournalKey("")
         self._writer: _Writer | None = None
         self._begun = 0.0
@@ -93,14 +93,14 @@ class Journal:
                 self._thread.start()
             self._durable.notify_all()
 
-    def flush(self, patience: float = 60.0) -> None:
-        """Wait until all records are durable; raise StorageError if they are not after `patience` seconds."""
-        deadline = self._clock() + patience
+    def flush(self, timeout: float = 60.0) -> None:
+        """Wait until all records are durable; raise StorageError if they are not after `timeout` seconds."""
+        deadline = self._clock() + timeout
         with self._durable, storage_errors(f"rollout of step {self._step} in {self._folder.uri}"):
-            self._error, self._hurry = None, True
+            self._error, self._urgent = None, True
             self._durable.notify_all()
             self._durable.wait_for(lambda: self._is_idle() or self._is_given_up(deadline))
-            self._hurry = False
+            self._urgent = False
             if not self._is_idle() and self._error is not None:
                 raise self._error
 
@@ -143,7 +143,7 @@ class Journal:
         with self._durable:
             self._durable.wait_for(lambda: self._waiting or self._ended)
             rest = self._writer.rest(self._clock() - self._begun) if self._writer else 0.0
-            self._durable.wait_for(lambda: self._hurry or self._ended, rest)
+            self._durable.wait_for(lambda: self._urgent or self._ended, rest)
             taken, self._waiting = ([] if self._error and self._ended else self._waiting), []
             self._busy = bool(taken)
             return taken

@@ -117,7 +117,7 @@ def _is_ours(name: str) -> bool:
 
 
 @dataclass
-class _Tally:
+class _Counts:
     alive: Callable[[int], None]
     done: int = 0
     samples: int = 0
@@ -158,7 +158,7 @@ class AnswerOutput:
         StorageError while another process writes there.
         """
         try:
-            return self._written(rollouts, _Tally(alive))
+            return self._written(rollouts, _Counts(alive))
         except (WriteInProgress, StorageError, ValueError) as error:
             if (quicker := find_written_dataset(self.output.uri, self.record.uid)) is not None:
                 return quicker
@@ -167,24 +167,24 @@ class AnswerOutput:
             told = StorageError if isinstance(error, WriteInProgress) else UserMistake
             raise told(f"{_FIELD}: {error}") from error
 
-    def _written(self, rollouts: Sequence[range], tally: _Tally) -> ShardManifest:
+    def _written(self, rollouts: Sequence[range], counts: _Counts) -> ShardManifest:
         uri = self.output.uri
 
         def made(folder: Path) -> ShardManifest:
             with new_folder(folder) as new:
-                return self._write(new, rollouts, tally)
+                return self._write(new, rollouts, counts)
 
         with storage_errors(f"{_FIELD} {uri}"):
-            return made(local_path(uri)) if is_local(uri) else overwrite_remote(uri, made, tally.count)
+            return made(local_path(uri)) if is_local(uri) else overwrite_remote(uri, made, counts.count)
 
-    def _write(self, folder: Path, rollouts: Sequence[range], tally: _Tally) -> ShardManifest:
+    def _write(self, folder: Path, rollouts: Sequence[range], counts: _Counts) -> ShardManifest:
         prompts = self.shards.sources[0].shards
         writer = SampleWriter(folder, token_type_for(prompts.vocabulary_size), SHARD_TOKENS)
-        for sample in self._samples(rollouts, tally):
+        for sample in self._samples(rollouts, counts):
             writer.add_sample(sample)
         writer.flush()
         if not writer.shards:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items()))
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.dropped.items()))
             raise ValueError(f"no answer is left for {self.output.uri}: {reasons}")
         manifest = ShardManifest(
             format=RecordKind.CHAT,
@@ -198,19 +198,19 @@ class AnswerOutput:
             sources=[
                 SourceRecord(
                     input=f"answers of run {self.record.run}",
-                    documents=tally.samples,
-                    bytes=tally.bytes,
-                    skipped=tally.dropped.total(),
+                    documents=counts.samples,
+                    bytes=counts.bytes,
+                    skipped=counts.dropped.total(),
                 )
             ],
             seed=self.settings.seed,
-            samples=self._samples_record(folder, tally),
+            samples=self._samples_record(folder, counts),
             generated=self.record.model_copy(update={"rollouts": len(rollouts)}),
         )
         write_file(folder / MANIFEST_FILE, [json.dumps(manifest.to_json(), indent=2).encode() + b"\n"])
         return manifest
 
-    def _samples_record(self, folder: Path, tally: _Tally) -> SamplesRecord:
+    def _samples_record(self, folder: Path, counts: _Counts) -> SamplesRecord:
         prompts = self.shards.sources[0].shards
         before = prompts.manifest.samples
         assert before is not None, "prompts are conversations"
@@ -223,10 +223,10 @@ class AnswerOutput:
             context_length=self.context_length,
             overlong=OverlongPolicy.DROP,
             cut=0,
-            dropped=dict(sorted(tally.dropped.items())),
+            dropped=dict(sorted(counts.dropped.items())),
         )
 
-    def _samples(self, rollouts: Sequence[range], tally: _Tally) -> Iterator[StoredSample]:
+    def _samples(self, rollouts: Sequence[range], counts: _Counts) -> Iterator[StoredSample]:
         for step, places in enumerate(rollouts):
             kept = journal.read_rollout(self.folder, step, self.key)
             sums = self._sums(kept)
@@ -238,13 +238,13 @@ class AnswerOutput:
                 closing = self.closing.for_prompt(prompt)
                 room = 0 if closing is None else self.context_length - len(prompt.tokens) - 1
                 found = select_answers([kept.samples[key] for key in keys], sums, self.output.best, room)
-                tally.dropped += found.dropped
+                counts.dropped += found.dropped
                 for answer in found.answers:
                     columns = self._columns(answer.key, kept, sums)
                     sample = _sample(prompt, answer, closing, columns, self.context_length)
-                    tally.count()
-                    tally.samples += 1
-                    tally.bytes += len(self.text_of(sample.documents[0].tokens.tolist()).encode())
+                    counts.count()
+                    counts.samples += 1
+                    counts.bytes += len(self.text_of(sample.documents[0].tokens.tolist()).encode())
                     yield sample
 
     def _sums(self, kept: RolloutState) -> dict[SampleKey, Outcome]:

@@ -85,7 +85,7 @@ class AnswerGeneration:
 
     settings: RolloutSettings
     prompts: PromptOrder
-    gatherer: RolloutCollector
+    collector: RolloutCollector
     journal: Journal
     output: AnswerOutput
     limits: RunLimits
@@ -107,7 +107,7 @@ class AnswerGeneration:
             number += 1
             callbacks.before_data(number)
             plan, key = GroupPlan(len(places)), self.output.key
-            gathered = self.gatherer.collect(number - 1, places.start, key, plan)
+            gathered = self.collector.collect(number - 1, places.start, key, plan)
             if gathered is None:
                 return False
             flags = self._flags(callbacks.before_compute(number))
@@ -154,7 +154,7 @@ class AnswerGeneration:
         unrewarded.check(self.settings.max_missing_reward_ratio)
         if self.world.rank == 0 and (warning := unrewarded.warning()):
             _log.warning("%s", warning)
-        self.gatherer.record_unsettled(gathered)
+        self.collector.record_unsettled(gathered)
         found = compute_advantages(
             self.settings,
             [[gathered.kept.samples[key] for key in group] for group in groups],
@@ -173,7 +173,7 @@ class AnswerGeneration:
     ) -> list[LoggedSample]:
         nobodys = replace(found, advantages=torch.full_like(found.advantages, math.nan))
         return select_shown_samples(
-            number, keys, gathered, nobodys, self.gatherer.build_reward_input, self.prompts.prompt_id
+            number, keys, gathered, nobodys, self.collector.build_reward_input, self.prompts.prompt_id
         )
 
     def write(self, alive: Callable[[int], None]) -> ShardManifest:
@@ -208,21 +208,21 @@ def open_answer_generation(
     prompts = _prompts(config, shards, settings, limits)
     log_prompts(prompts, settings, world)
     tokenizer = parse_tokenizer(shards.tokenizer)
-    companions = find_saved_processors(config, store, shards, world)
-    ends = _ends(shards, companions, tokenizer, world)
+    processors = find_saved_processors(config, store, shards, world)
+    ends = _ends(shards, processors, tokenizer, world)
     closing = AppendedEndTokens(ends.of_turn, shards.sources[0].shards.special.end)
     text_of = partial(_text, tokenizer)
     rollout = config.rollout
     assert rollout is not None and rollout.output is not None
     if (reward_model := load_reward_model(config, model, {}, shards, world)) is not None:
-        compute_on_rank_0(partial(check_turn_ends, shards, companions, tokenizer), world.background)
+        compute_on_rank_0(partial(check_turn_ends, shards, processors, tokenizer), world.background)
         # It reads an answer that a text stopped as it is written: with the end of its turn.
         reward_model = replace(reward_model, closing=closing if rollout.stop else None)
     record = _record(config, shards, model, loaded, reward_model, world)
     journal = Journal(store.folder, GenerationId.parse(os.environ.get(Env.GENERATION, "0.0")), world.rank)
     stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
     rewards = open_rewards(config, prompts, world, stack)
-    gatherer = RolloutCollector(
+    collector = RolloutCollector(
         settings,
         prompts,
         EngineSampler(config, settings, model, world, StopRule(ends.ids, tuple(rollout.stop), text_of)),
@@ -250,17 +250,17 @@ def open_answer_generation(
         closing,
         None if reward_model is None else reward_model.normaliser,
     )
-    return AnswerGeneration(settings, prompts, gatherer, journal, output, limits, world, stopwatch, store)
+    return AnswerGeneration(settings, prompts, collector, journal, output, limits, world, stopwatch, store)
 
 
 def _ends(
-    shards: RunShards, companions: SavedProcessors, tokenizer: Tokenizer, world: DistributedContext
+    shards: RunShards, processors: SavedProcessors, tokenizer: Tokenizer, world: DistributedContext
 ) -> ModelEndTokens:
     """Return the tokens that end an answer, found on rank 0, on every rank: see `find_end_tokens`.
 
     Collective.
     """
-    find = partial(find_end_tokens, companions, tokenizer, shards.vocabulary_size, shards.template)
+    find = partial(find_end_tokens, processors, tokenizer, shards.vocabulary_size, shards.template)
     return compute_on_rank_0(find, world.background)
 
 

@@ -182,14 +182,14 @@ def reward_digest(key: Key, closing: AppendedEndTokens | None = None) -> str:
     return digest([key[_WEIGHTS], key[_TURN_END], *(() if closing is None else astuple(closing))])
 
 
-def check_turn_ends(shards: RunShards, companions: SavedProcessors, tokenizer: Tokenizer) -> None:
+def check_turn_ends(shards: RunShards, processors: SavedProcessors, tokenizer: Tokenizer) -> None:
     """Raise UserMistake if prompts state that no token ends a turn, while their template writes one."""
     for source in shards.sources:
         packed = source.shards
         record, template = packed.manifest.samples, packed.template
         if record is None or template is None or record.turn_end != []:
             continue
-        end = template_end(companions, tokenizer, template)
+        end = template_end(processors, tokenizer, template)
         if end is not None and has_rendered_prompt(SampleShards(packed)):
             raise UserMistake(
                 f"{REWARD_FIELD}: {packed.uri} records that no token ends an answer, but its chat template "

@@ -106,8 +106,8 @@ def _learn(
     reporter.data = shards.digest
     batches = open_loader(config, shards, model.grid)
     host = state_tensors.HostCopy(model.module, optimizer.moments(), model.host_mesh)
-    companions = find_saved_processors(config, begun.store, shards, world)
-    saver = open_saver(begun, world, host, shards.tokenizer, companions, agent)
+    processors = find_saved_processors(config, begun.store, shards, world)
+    saver = open_saver(begun, world, host, shards.tokenizer, processors, agent)
     reference = StageReference(config, model, start, shards, world)
     objective = reference.objective(objective)
     clip_norm, seed = config.training.gradient_clip_norm, config.training.seed
@@ -203,10 +203,10 @@ def open_saver(
     world: DistributedContext,
     host: state_tensors.HostCopy,
     tokenizer: bytes,
-    companions: SavedProcessors,
+    processors: SavedProcessors,
     agent: AgentClient,
 ) -> Saver:
-    """Return the writer of this generation's checkpoints, with `tokenizer` and `companions` in each."""
+    """Return the writer of this generation's checkpoints, with `tokenizer` and `processors` in each."""
     return Saver(
         begun.store,
         world,
@@ -216,7 +216,7 @@ def open_saver(
         sidecars={
             **run_config_file(begun.config),
             layout.TOKENIZER_FILE: tokenizer,
-            **companions.checkpoint_files(),
+            **processors.checkpoint_files(),
         },
         agent=agent,
         clock=time.time,

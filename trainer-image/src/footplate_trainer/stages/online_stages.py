@@ -66,12 +66,12 @@ def main(
     config: RunConfig,
     agent: AgentClient,
     metrics: Path | None = None,
-    make_gatherer: MakeGatherer = RolloutCollector,
+    make_collector: MakeGatherer = RolloutCollector,
 ) -> ExitCode:
     """Train `config` as the rank that the environment names; every error ends in its exit code.
 
-    `metrics` is a file for rows beside those that the run configures; `make_gatherer` builds the collector of
-    answers and rewards.
+    `metrics` is a file for rows beside those that the run configures; `make_collector` builds the
+    collector of answers and rewards.
     """
 
     def stage(config: RunConfig) -> Program:
@@ -79,7 +79,7 @@ def main(
         ranks = read_environment(os.environ).world_size
         check_reference(config, ranks)
         check_scoring_models(config, ranks)
-        return partial(_reinforce, config, agent, metrics, make_gatherer)
+        return partial(_reinforce, config, agent, metrics, make_collector)
 
     return run_stage(config, agent, stage)
 
@@ -108,7 +108,7 @@ def _reinforce(
     config: RunConfig,
     agent: AgentClient,
     metrics: Path | None,
-    make_gatherer: MakeGatherer,
+    make_collector: MakeGatherer,
     world: DistributedContext,
     reporter: Reporter,
 ) -> ExitCode:
@@ -119,8 +119,8 @@ def _reinforce(
     reporter.data = shards.digest
     beside = () if begun.beside is None else (begun.beside.tensors,)
     host = state_tensors.HostCopy(model.module, begun.optimizer.moments(), model.host_mesh, *beside)
-    companions = find_saved_processors(config, begun.store, shards, world)
-    saver = open_saver(begun, world, host, shards.tokenizer, companions, agent)
+    processors = find_saved_processors(config, begun.store, shards, world)
+    saver = open_saver(begun, world, host, shards.tokenizer, processors, agent)
     training, loss = config.training, LossObjective(policy_loss(config))
     stepper = Stepper(model, begun.optimizer, world, training.gradient_clip_norm, loss, training.seed)
     reference = StageReference(config, model, start, shards, world)
@@ -130,13 +130,13 @@ def _reinforce(
     value = _value_stepper(begun, stepper, world)
     tokenizer = parse_tokenizer(shards.tokenizer)
     if reward_model is not None:
-        compute_on_rank_0(partial(check_turn_ends, shards, companions, tokenizer), world.background)
-    ends = find_answer_end_tokens(shards, companions, tokenizer, world)
+        compute_on_rank_0(partial(check_turn_ends, shards, processors, tokenizer), world.background)
+    ends = find_answer_end_tokens(shards, processors, tokenizer, world)
     inputs = RolloutInputs(
         begun, shards, tokenizer, ends, stepper, value, reference, reward_model, world, reporter, agent
     )
     with ExitStack() as stack:
-        batches = inputs.open_batches(stack, make_gatherer)
+        batches = inputs.open_batches(stack, make_collector)
         own = critic.config if isinstance(critic, Critic) else None
         rows = open_metric_rows(config, agent, limits, reporter, world, metrics, own)
         writer = state_writer(config, start, shards, world, inputs.checkpoint_key, own)

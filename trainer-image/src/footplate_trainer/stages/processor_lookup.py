@@ -94,12 +94,12 @@ def _read(uri: str) -> tuple[SavedProcessors, bytes | None]:
 
 
 def _fitting(
-    companions: SavedProcessors, theirs: bytes | None, tokenizer: bytes, place: str
+    processors: SavedProcessors, theirs: bytes | None, tokenizer: bytes, place: str
 ) -> SavedProcessors:
-    """Return `companions`, made for the tokenizer `theirs`, if they fit the run's `tokenizer`, else NONE."""
-    wrong = tokenizer_mismatch(companions, theirs, tokenizer)
+    """Return `processors`, made for the tokenizer `theirs`, if they fit the run's `tokenizer`, else NONE."""
+    wrong = tokenizer_mismatch(processors, theirs, tokenizer)
     if wrong is None:
-        return companions
+        return processors
     _log.warning(
         "%s: skipping its chat template, special tokens and generation settings, as the data has another "
         "tokenizer: %s",

@@ -72,7 +72,7 @@ class RolloutInputs:
         """Checkpoint key of the weights of the reference and the reward model."""
         return {**self.reference.key, **({} if self.reward_model is None else self.reward_model.key)}
 
-    def open_batches(self, stack: ExitStack, make_gatherer: MakeGatherer) -> RolloutBatches:
+    def open_batches(self, stack: ExitStack, make_collector: MakeGatherer) -> RolloutBatches:
         """Return the batches of training steps; `stack` closes the reward functions. Collective."""
         begun, world, reward_model = self.begun, self.world, self.reward_model
         config, grid = begun.config, begun.model.grid
@@ -81,7 +81,7 @@ class RolloutInputs:
         log_prompts(prompts, settings, world)
         journal = Journal(begun.store.folder, begun.generation, world.rank)
         rows = RowBatcher(settings, grid, row_shape(config, grid.topology, self.shards), config.data.seed)
-        gatherer = make_gatherer(
+        collector = make_collector(
             settings,
             prompts,
             EngineSampler(config, settings, begun.model, world, self._stop()),
@@ -101,7 +101,7 @@ class RolloutInputs:
         )
         return RolloutBatches(
             settings,
-            gatherer,
+            collector,
             RolloutScorer(
                 settings, prompts, self.stepper, journal, grid, world, self.reporter, self._stopping
             ),
@@ -171,7 +171,7 @@ class RolloutInputs:
 
 
 def find_answer_end_tokens(
-    shards: RunShards, companions: SavedProcessors, tokenizer: Tokenizer, world: DistributedContext
+    shards: RunShards, processors: SavedProcessors, tokenizer: Tokenizer, world: DistributedContext
 ) -> frozenset[int]:
     """Return the data's tokens that end an answer of a model, also of one without a template. Collective.
 
@@ -182,7 +182,7 @@ def find_answer_end_tokens(
 
     def find() -> frozenset[int]:
         sources, ids = (source.shards for source in shards.sources), shards.vocabulary_size
-        found = (find_end_tokens(companions, tokenizer, ids, packed.template).ids for packed in sources)
+        found = (find_end_tokens(processors, tokenizer, ids, packed.template).ids for packed in sources)
         return frozenset[int]().union(*found)
 
     return object_collectives.compute_on_rank_0(find, world.background)

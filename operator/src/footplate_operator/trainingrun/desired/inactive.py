@@ -16,7 +16,7 @@ from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, NETWORK_POLICY, 
 from footplate_operator.runtime.objects import Child
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, RunDecision, soonest
-from footplate_operator.trainingrun.events import unrecorded_event
+from footplate_operator.trainingrun.events import unstored_status_event
 from footplate_operator.trainingrun.gang import retirement
 from footplate_operator.trainingrun.observation import Observed
 from footplate_operator.trainingrun.policies import deletion
@@ -50,7 +50,7 @@ def decide_ended(run: Run, ended_at: datetime, observed: Observed, now: datetime
             tuple(Delete(child) for child in observed.of_kind(*unneeded)),
             (Delete(run.reference),) if end is not None and end.due else (),
         ),
-        told=(unrecorded_event(observed.recorded),) if end is not None and end.unrecorded else (),
+        told=(unstored_status_event(observed.recorded),) if end is not None and end.unrecorded else (),
         coordinator=observed.reachable_coordinator,
         ask_api=end is not None and end.ask,
         requeue_after=soonest(

@@ -52,18 +52,20 @@ def find_release(
         what = "a running gang is missing a pod" if gang.observed.turn.yields else "it is another gang's turn"
         return NodeRelease(Reason.WAITING_FOR_TURN, f"{what}; the gang's pods are deleted", lost_turn=False)
     deadline = run.spec.resilience.gather_deadline_seconds
-    patience = gang_deadline.get_hold_seconds(deadline, history.stepped, waits.lost_turns if waits else 0)
+    hold_seconds = gang_deadline.get_hold_seconds(deadline, history.stepped, waits.lost_turns if waits else 0)
     if gathers or starting:
         turn_time = parse_time(waits.turn_time) if waits and waits.turn_time else now
         contested = gathers and gang.observed.turn.contested
         hold = get_hold(gang)
-        if not gang.workers.bound and gang_deadline.is_turn_over(hold, turn_time, contested, patience, now):
-            return _incomplete(patience, deadline, held_up)
+        if not gang.workers.bound and gang_deadline.is_turn_over(
+            hold, turn_time, contested, hold_seconds, now
+        ):
+            return _incomplete(hold_seconds, deadline, held_up)
         return None
     if _is_incomplete(gang):
         hold = NodeHold(None, gang.observed.scaled_up)
-        if gang_deadline.is_overdue(run.phase, history.stepped, run.phase_since, hold, patience, now):
-            return _incomplete(patience, deadline, held_up)
+        if gang_deadline.is_overdue(run.phase, history.stepped, run.phase_since, hold, hold_seconds, now):
+            return _incomplete(hold_seconds, deadline, held_up)
     return _fruitless(run, history, now)
 
 
@@ -82,9 +84,11 @@ def _is_incomplete(gang: GangPlan) -> bool:
     return not complete or bool(gang.state.unreachable) or unheard
 
 
-def _incomplete(patience: float, deadline: float, held_up: PodDiagnosis | None) -> NodeRelease:
+def _incomplete(hold_seconds: float, deadline: float, held_up: PodDiagnosis | None) -> NodeRelease:
     why = held_up.message if held_up is not None else "not all of its pods run"
-    within = f"{patience:g} s" + (" (resilience.gatherDeadlineSeconds)" if patience == deadline else "")
+    within = f"{hold_seconds:g} s" + (
+        " (resilience.gatherDeadlineSeconds)" if hold_seconds == deadline else ""
+    )
     return NodeRelease(
         Reason.GANG_INCOMPLETE, f"the gang was not complete within {within}: {why}; its nodes are released"
     )

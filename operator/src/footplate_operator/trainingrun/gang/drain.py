@@ -79,12 +79,12 @@ def plan_cordon(
     )
 
 
-def select_due(pods: Iterable[PodView], now: datetime, patience: float = SETTLE_SECONDS) -> DrainStep:
-    """Return all of `pods` that should leave, once one of them has been due for `patience` seconds."""
+def select_due(pods: Iterable[PodView], now: datetime, timeout: float = SETTLE_SECONDS) -> DrainStep:
+    """Return all of `pods` that should leave, once one of them has been due for `timeout` seconds."""
     told = tuple(pod for pod in pods if pod.live and pod.notice)
     if not told:
         return DrainStep()
-    left = patience - max(pod.noticed_for(now) for pod in told)
+    left = timeout - max(pod.noticed_for(now) for pod in told)
     return DrainStep(wait=left) if left > 0 else DrainStep(told)
 
 

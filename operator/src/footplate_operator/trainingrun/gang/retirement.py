@@ -66,9 +66,9 @@ def retire_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     # One that has just begun does not have them all yet: who leaves then is lost to it, and nobody saves.
     alone = alone or (run.phase is Phase.RUNNING and gang.state.state is RunState.GATHERING)
     drained = drain.find_drained(workers, observed.pods)
-    patience = drain.UNHEARD_SECONDS if alone else 0.0 if drained else drain.SETTLE_SECONDS
+    timeout = drain.UNHEARD_SECONDS if alone else 0.0 if drained else drain.SETTLE_SECONDS
     ends = [pod for pod in workers if not pod.cordoned]
-    moving = drain.select_due([*ends, *drained, *spares], now, patience)
+    moving = drain.select_due([*ends, *drained, *spares], now, timeout)
     relieved = drain.select_relieved(gang.relief, now)
     # Spares hold nothing that would have to be saved.
     found += [Delete(pod, grace=STALE_GRACE if pod.role == Role.SPARE else None) for pod in moving.pods]

@@ -24,7 +24,7 @@ from footplate_ledger.conversion import decimal_fraction
 from footplate_ledger.energy import EnergyMethod
 from footplate_ledger.units import Carbon, Money, Seconds
 from footplate_operator.runtime.conditions import NewCondition
-from footplate_operator.trainingrun.observation import BudgetAssessment, Level
+from footplate_operator.trainingrun.observation import BudgetAssessment, BudgetLevel
 
 NEARLY: Final = Fraction(4, 5)
 LONGEST_LOOK: Final = 300  # seconds; a run is looked at anyway about as often
@@ -110,7 +110,7 @@ def _spending(
     worst = _worst(now)
     level = _level(worst.share)
     unknown = next((limit.unknown for limit in soon if limit.unknown), None)
-    suspends = level is Level.EXCEEDED and budget.on_exceeded is OnExceeded.SUSPEND
+    suspends = level is BudgetLevel.EXCEEDED and budget.on_exceeded is OnExceeded.SUSPEND
     return BudgetAssessment(
         level=level,
         condition=_condition(level, now, unknown, suspends),
@@ -127,20 +127,22 @@ def apply_hysteresis(budget: Budget, found: BudgetAssessment, said: str) -> Budg
     run that is suspended for an amount stays so while 80 % of it are spent, or it would go on for seconds,
     and be suspended again. `said` is the message of the run's condition WithinBudget until now.
     """
-    if found.level is not Level.NEARLY or budget.on_exceeded is not OnExceeded.SUSPEND:
+    if found.level is not BudgetLevel.NEARLY or budget.on_exceeded is not OnExceeded.SUSPEND:
         return found
     for limit in _limits(budget, SpentAmounts()):
-        spent = _condition(Level.EXCEEDED, [limit], None, suspends=True)
+        spent = _condition(BudgetLevel.EXCEEDED, [limit], None, suspends=True)
         if limit.said in found.nearly and spent.message == said:
             exceeded = f"{limit.said} is spent"
-            return replace(found, level=Level.EXCEEDED, condition=spent, exceeded=exceeded, look_after=None)
+            return replace(
+                found, level=BudgetLevel.EXCEEDED, condition=spent, exceeded=exceeded, look_after=None
+            )
     return found
 
 
-def _level(share: Fraction) -> Level:
+def _level(share: Fraction) -> BudgetLevel:
     if share >= 1:
-        return Level.EXCEEDED
-    return Level.NEARLY if share >= NEARLY else Level.WITHIN
+        return BudgetLevel.EXCEEDED
+    return BudgetLevel.NEARLY if share >= NEARLY else BudgetLevel.WITHIN
 
 
 def _worst(limits: Sequence[_Limit]) -> _Limit:
@@ -170,29 +172,31 @@ def _limits(budget: Budget, spent: SpentAmounts) -> Sequence[_Limit]:
 
 
 def _condition(
-    level: Level, limits: Sequence[_Limit], unknown: Reason | None, suspends: bool
+    level: BudgetLevel, limits: Sequence[_Limit], unknown: Reason | None, suspends: bool
 ) -> NewCondition:
     """Build the condition; its message names no growing amount, as each change writes the status."""
     kind, worst = ConditionType.WITHIN_BUDGET, _worst(limits)
-    if level is Level.EXCEEDED:
+    if level is BudgetLevel.EXCEEDED:
         then = (
             "raise or remove it to continue the run" if suspends else "the run continues (onExceeded: Warn)"
         )
         return NewCondition(kind, False, Reason.BUDGET_EXCEEDED, f"{worst.said} is spent; {then}")
-    if level is Level.NEARLY:
+    if level is BudgetLevel.NEARLY:
         reason, message = Reason.BUDGET_NEARLY_SPENT, f"80 % of {worst.said} is spent"
     else:
         reason, both = Reason.WITHIN_BUDGET, " and ".join(limit.said for limit in limits)
         message = f"less than 80 % of {both} is spent"
     if unknown is None:
         return NewCondition(kind, True, reason, message)
-    reason = unknown if level is Level.WITHIN else reason
+    reason = unknown if level is BudgetLevel.WITHIN else reason
     return NewCondition(kind, None, reason, f"{message}; {_UNKNOWN[unknown]}")
 
 
-def _look_after(budget: Budget, account_at: Callable[[int], Account], at: int, level: Level) -> int | None:
+def _look_after(
+    budget: Budget, account_at: Callable[[int], Account], at: int, level: BudgetLevel
+) -> int | None:
     """Return the seconds until the next level, at most LONGEST_LOOK; None without a next level or a pod."""
-    if level is Level.EXCEEDED:
+    if level is BudgetLevel.EXCEEDED:
         return None
     if account_at(at + LONGEST_LOOK).cost.node_seconds == account_at(at).cost.node_seconds:
         return None
@@ -200,7 +204,7 @@ def _look_after(budget: Budget, account_at: Callable[[int], Account], at: int, l
     def share(after: int) -> Fraction:
         return _worst(_limits(budget, SpentAmounts.from_account(account_at(at + after)))).share
 
-    threshold = NEARLY if level is Level.WITHIN else Fraction(1)
+    threshold = NEARLY if level is BudgetLevel.WITHIN else Fraction(1)
     if share(LONGEST_LOOK) < threshold:
         return LONGEST_LOOK
     return _first(share, threshold, LONGEST_LOOK)

@@ -46,7 +46,7 @@ class PodDiagnosis:
 
     reason: Reason
     message: str
-    patience: float  # seconds; infinite: only the startup deadline ends it
+    seconds_left: float  # infinite: only the startup deadline ends it
 
 
 def diagnose(pod: PodView) -> PodDiagnosis | None:
@@ -58,8 +58,8 @@ def diagnose(pod: PodView) -> PodDiagnosis | None:
         if found is not None:
             return found
     if pod.mount_error:
-        patience = SECRET_SECONDS if "not found" in pod.mount_error else _NEVER
-        return _said(pod, Reason.FAILED_MOUNT, pod.mount_error, patience)
+        seconds_left = SECRET_SECONDS if "not found" in pod.mount_error else _NEVER
+        return _said(pod, Reason.FAILED_MOUNT, pod.mount_error, seconds_left)
     if pod.claim_error:
         remedy = (
             f"; create that ResourceClaimTemplate in namespace {pod.namespace}, or correct"
@@ -77,7 +77,7 @@ def misses_secret(run: str, pod: PodView) -> bool:
 
 
 def worst(pods: Iterable[PodView], now: datetime) -> PodDiagnosis | None:
-    """Return the diagnosis of the pod with the least patience left, with that patience; None for none.
+    """Return the diagnosis of the pod with the fewest seconds left; None if no pod is held up.
 
     A pod may have waited for a node or its image for minutes before: that proves nothing about its Secret.
     If the start of the present wait is not known, count from the pod's creation.
@@ -86,8 +86,8 @@ def worst(pods: Iterable[PodView], now: datetime) -> PodDiagnosis | None:
     for pod in pods:
         if (diagnosis := diagnose(pod)) is not None:
             waited = (now - (pod.held_since or pod.created)).total_seconds()
-            left.append(replace(diagnosis, patience=diagnosis.patience - waited))
-    return min(left, key=lambda found: (found.patience, found.message), default=None)
+            left.append(replace(diagnosis, seconds_left=diagnosis.seconds_left - waited))
+    return min(left, key=lambda found: (found.seconds_left, found.message), default=None)
 
 
 def _waiting(pod: PodView) -> PodDiagnosis | None:
@@ -95,15 +95,15 @@ def _waiting(pod: PodView) -> PodDiagnosis | None:
     if pod.waiting_reason in _AT_ONCE:
         return _said(pod, Reason.ERR_IMAGE_PULL, text, 0.0)
     if pod.waiting_reason in _PULLING:
-        return _said(pod, Reason.ERR_IMAGE_PULL, text, _pull_patience(pod.waiting_message))
+        return _said(pod, Reason.ERR_IMAGE_PULL, text, _pull_seconds_left(pod.waiting_message))
     if pod.waiting_reason in _CONTAINER:
-        patience = _NEVER if _RUNTIME_BUSY.search(pod.waiting_message) else SECRET_SECONDS
-        return _said(pod, Reason.CREATE_CONTAINER_CONFIG_ERROR, text, patience)
+        seconds_left = _NEVER if _RUNTIME_BUSY.search(pod.waiting_message) else SECRET_SECONDS
+        return _said(pod, Reason.CREATE_CONTAINER_CONFIG_ERROR, text, seconds_left)
     return None
 
 
-def _pull_patience(message: str) -> float:
-    """Return the patience with a failed pull: a registry's refusal is final, its silence is not.
+def _pull_seconds_left(message: str) -> float:
+    """Return the seconds for a failed pull: a registry's refusal is final, its silence is not.
 
     A full disk of a node is not final, either.
     """
@@ -120,10 +120,10 @@ def _tells_why(message: str) -> bool:
 
 def _unschedulable(pod: PodView) -> PodDiagnosis:
     if _CLAIM.search(pod.unschedulable):
-        patience = SECRET_SECONDS if _CLAIM_MISSING.search(pod.unschedulable) else _NEVER
-        return _said(pod, Reason.FAILED_MOUNT, pod.unschedulable, patience)
+        seconds_left = SECRET_SECONDS if _CLAIM_MISSING.search(pod.unschedulable) else _NEVER
+        return _said(pod, Reason.FAILED_MOUNT, pod.unschedulable, seconds_left)
     return _said(pod, Reason.UNSCHEDULABLE, pod.unschedulable, _NEVER)
 
 
-def _said(pod: PodView, reason: Reason, text: str, patience: float) -> PodDiagnosis:
-    return PodDiagnosis(reason, f"pod {pod.name}: {text}"[:1024], patience)
+def _said(pod: PodView, reason: Reason, text: str, seconds_left: float) -> PodDiagnosis:
+    return PodDiagnosis(reason, f"pod {pod.name}: {text}"[:1024], seconds_left)

@@ -38,19 +38,19 @@ def get_hold_seconds(deadline: float, stepped: bool, lost_turns: int) -> float:
 
 
 def is_turn_over(
-    hold: NodeHold, turn_time: datetime, contested: bool, patience: float, now: datetime
+    hold: NodeHold, turn_time: datetime, contested: bool, hold_seconds: float, now: datetime
 ) -> bool:
     """Return whether a gang that gathers, and is incomplete, should delete its pods.
 
     Args:
         contested: another gang of the profile could gather now.
-        patience: see `get_hold_seconds`.
+        hold_seconds: see `get_hold_seconds`.
     """
     if _awaits_nodes(hold, now):
         return False
-    if hold.since is not None and seconds_between(hold.since, now) >= patience:
+    if hold.since is not None and seconds_between(hold.since, now) >= hold_seconds:
         return True
-    return contested and seconds_between(turn_time, now) >= patience
+    return contested and seconds_between(turn_time, now) >= hold_seconds
 
 
 def is_overdue(

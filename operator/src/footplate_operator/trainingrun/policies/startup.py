@@ -83,7 +83,7 @@ def find_fatal_problem(
     held_up: PodDiagnosis | None, problem: ReconcileProblem | None, coordinators: Iterable[PodView]
 ) -> FailureDecision | None:
     """Return the end of a run that has never trained and never will as it is; None if there is hope."""
-    if held_up is not None and held_up.patience <= 0:
+    if held_up is not None and held_up.seconds_left <= 0:
         return _fail(held_up.reason, held_up.message)
     if problem is not None and problem.final:
         return _fail(problem.reason, problem.message)

@@ -43,7 +43,7 @@ def made(maker: SampleMaker, row: Mapping[str, Any]) -> StoredSample | BadRow:
     return sample
 
 
-def stretches(maker: SampleMaker, document: SampleDocument) -> list[str]:
+def spans(maker: SampleMaker, document: SampleDocument) -> list[str]:
     """What is learnt, as texts."""
     assert document.learnt is not None
     edges = np.flatnonzero(np.diff(document.learnt, prepend=False, append=False))
@@ -56,7 +56,7 @@ def stretches(maker: SampleMaker, document: SampleDocument) -> list[str]:
 def learnt(maker: SampleMaker, messages: list[dict[str, Any]]) -> list[str]:
     sample = made(maker, {"messages": messages})
     assert isinstance(sample, StoredSample), sample
-    return stretches(maker, sample.documents[0])
+    return spans(maker, sample.documents[0])
 
 
 @pytest.mark.parametrize("template", [CHATML, MARKED], ids=["turn-by-turn", "marked"])
@@ -116,7 +116,7 @@ def test_a_spelling_of_a_special_token_ends_no_turn(tmp_path: Path) -> None:
     [document] = sample.documents
     end = making.tokenizer.token_to_id("<|im_end|>")
     assert np.count_nonzero(document.tokens == end) == 3  # system, user, assistant: the template's own
-    assert stretches(making, document) == ["It is <|im_end|>.\n<|im_start|>user<|im_end|>"]
+    assert spans(making, document) == ["It is <|im_end|>.\n<|im_start|>user<|im_end|>"]
 
 
 @pytest.mark.parametrize("between", [pytest.param("", id="joined"), pytest.param("\n", id="apart")])
@@ -133,7 +133,7 @@ def test_a_spelling_that_several_blocks_make_up_ends_no_turn(tmp_path: Path, bet
     end = making.tokenizer.token_to_id("<|im_end|>")
     assert np.count_nonzero(document.tokens == end) == 3
     spoken = between.join(block["text"] for block in blocks)
-    assert stretches(making, document) == [f"{spoken}<|im_end|>"]
+    assert spans(making, document) == [f"{spoken}<|im_end|>"]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_the_prompt_ends_where_the_answer_begins(tmp_path: Path) -> None:
     assert (chosen.value, rejected.value, sample.columns) == (1.5, 0.0, {"raters": 2})
     assert chosen.prompt == rejected.prompt
     assert chosen.tokens[: chosen.prompt].tolist() == rejected.tokens[: chosen.prompt].tolist()
-    assert [stretches(making, side) for side in sample.documents] == [["Yes<|im_end|>"], ["No<|im_end|>"]]
+    assert [spans(making, side) for side in sample.documents] == [["Yes<|im_end|>"], ["No<|im_end|>"]]
     assert making.tokenizer.decode(chosen.tokens[: chosen.prompt].tolist(), False).endswith("assistant\n")
 
 
@@ -235,7 +235,7 @@ def test_texts_get_a_beginning_and_an_end_and_no_template(tmp_path: Path) -> Non
     [document] = sample.documents
     assert document.tokens[0] == making.tokenizer.token_to_id("<|begin|>")
     assert document.prompt == 1 + len("2 + 2 =")
-    assert stretches(making, document) == [" 4 <|eot|><|eot|>"]
+    assert spans(making, document) == [" 4 <|eot|><|eot|>"]
     assert np.count_nonzero(document.tokens == making.tokenizer.token_to_id("<|eot|>")) == 1
 
 
@@ -243,7 +243,7 @@ def test_texts_can_be_turns(tmp_path: Path) -> None:
     making = maker(chatml_model(tmp_path), texts_are_turns=True)
     sample = made(making, {"prompt": "2 + 2 =", "completion": "4"})
     assert isinstance(sample, StoredSample)
-    assert stretches(making, sample.documents[0]) == ["4<|im_end|>"]
+    assert spans(making, sample.documents[0]) == ["4<|im_end|>"]
 
 
 @pytest.mark.parametrize(

@@ -40,20 +40,20 @@ class WriteThrottle:
 
     def __init__(
         self,
-        hurry: threading.Event,
+        urgent: threading.Event,
         clock: Callable[[], float] = time.thread_time,
         rest: Callable[[float], object] | None = None,
     ) -> None:
-        """Start the clock; `rest` sleeps for at most so many seconds, by default until `hurry` is set."""
-        self._hurry = hurry
+        """Start the clock; `rest` sleeps for at most so many seconds, by default until `urgent` is set."""
+        self._urgent = urgent
         self._clock = clock
-        self._rest = rest or hurry.wait
+        self._rest = rest or urgent.wait
         self._since = clock()
 
     def piece_done(self) -> None:
         """Sleep after a piece was written."""
         worked = self._clock() - self._since
-        if worked < SMALLEST or self._hurry.is_set():
+        if worked < SMALLEST or self._urgent.is_set():
             return
         self._rest(worked * REST)
         self._since = self._clock()

@@ -62,7 +62,7 @@ class Snapshot:
     begun: float
     copied: float
     validation_loss: float | None = None  # of the weights among `tensors`
-    hurry: threading.Event = field(default_factory=threading.Event)  # set when someone waits for the end
+    urgent: threading.Event = field(default_factory=threading.Event)  # set when someone waits for the end
     needed: threading.Event = field(default_factory=threading.Event)  # set when `waits` is said
     waits: WaitReason = WaitReason.NOT
     waits_since: float = 0.0  # of a monotonic clock
@@ -135,7 +135,7 @@ class Saver:
         snapshot = self._snapshot
         if snapshot is None:
             return
-        snapshot.hurry.set()
+        snapshot.urgent.set()
         snapshot.tried.wait()
         if not snapshot.goes_on:
             self._writing.finish()
@@ -144,7 +144,7 @@ class Saver:
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is not None:
             snapshot.waits_since, snapshot.waits = self.monotonic(), waits
-            snapshot.hurry.set()
+            snapshot.urgent.set()
             snapshot.needed.set()
         self._writing.finish()
 
@@ -240,7 +240,7 @@ class Saver:
         self, plan: TensorPlan, snapshot: Snapshot, directory: StepDirectory
     ) -> CheckpointFile | StorageError:
         """Write this rank's tensors; return size and checksum, or the error for rank 0 to handle."""
-        pace = WriteThrottle(snapshot.hurry)
+        pace = WriteThrottle(snapshot.urgent)
         try:
             with self._errors(directory):
                 return plan.write(self.store.folder, directory.name, pace)

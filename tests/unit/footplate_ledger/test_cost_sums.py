@@ -30,7 +30,7 @@ def tallied(made: World, edges: list[int]) -> CostAggregator:
     told = {node.uid: node for node in made.nodes}
     for uid in {pod.node for pod in made.pods} | told.keys():
         on = [pod for pod in made.pods if pod.node == uid]
-        found.add(told.get(uid), on, lambda pod: pod.uid, lambda goods: IDLE)
+        found.add(told.get(uid), on, lambda pod: pod.uid, lambda sku: IDLE)
     return found
 
 
@@ -42,7 +42,7 @@ def test_each_pod_has_in_each_part_of_time_what_its_account_says(seed: int) -> N
     found = tallied(made, edges).found
     for slot, window in enumerate(pairwise(edges)):
         said = build_accounts(made.nodes, made.pods, Tariff(made.book, SERIES), NOW, Interval(*window))
-        got = {uid: tally.account(made.book) for (uid, at), tally in found.items() if at == slot}
+        got = {uid: cost_sum.account(made.book) for (uid, at), cost_sum in found.items() if at == slot}
         nothing = Account()
         for uid in said.keys() | got.keys():
             assert got.get(uid, nothing) == said.get(uid, nothing), (uid, window)
@@ -56,12 +56,12 @@ def test_what_is_grouped_is_the_sum_of_its_pods(seed: int) -> None:
     told = {node.uid: node for node in made.nodes}
     for uid in {pod.node for pod in made.pods}:
         on = [pod for pod in made.pods if pod.node == uid]
-        together.add(told.get(uid), on, lambda pod: pod.owner.namespace, lambda goods: None)
+        together.add(told.get(uid), on, lambda pod: pod.owner.namespace, lambda sku: None)
     namespaces = {pod.uid: pod.owner.namespace for pod in made.pods}
     for namespace in set(namespaces.values()):
         parts = [
-            tally.account(made.book)
-            for (uid, _), tally in alone.found.items()
+            cost_sum.account(made.book)
+            for (uid, _), cost_sum in alone.found.items()
             if namespaces.get(str(uid)) == namespace
         ]
         assert together.found[namespace, 0].account(made.book) == sum(parts, Account())
@@ -75,9 +75,9 @@ def test_an_earlier_state_of_the_book_is_seen_in_the_same_pass(seed: int) -> Non
     found = tallied(made, [T0, NOW]).found
     said = build_accounts(made.nodes, made.pods, Tariff(before, SERIES), NOW, Interval(T0, NOW))
     roles = {pod.uid: pod.role for pod in made.pods}
-    for (uid, _), tally in found.items():
+    for (uid, _), cost_sum in found.items():
         if roles.get(str(uid)) is not Role.COORDINATOR:
-            assert tally.account(before).cost == said[str(uid)].cost
+            assert cost_sum.account(before).cost == said[str(uid)].cost
 
 
 @given(

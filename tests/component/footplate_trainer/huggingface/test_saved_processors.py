@@ -172,10 +172,10 @@ def test_they_are_proven_whole_like_all_of_a_checkpoint(
 ) -> None:
     checkpoints = shutil.copytree(begun, tmp_path / "checkpoints")
     (step,) = checkpoints.glob("step-*/")
-    (step / "companions" / "generation_config.json").write_text('{"eos_token_id": 1}')
+    (step / "processors" / "generation_config.json").write_text('{"eos_token_id": 1}')
 
     assert main(("verify", str(checkpoints))) == ExitCode.STORAGE
-    assert f"{step.name}/companions/generation_config.json has 19 bytes" in capsys.readouterr().out
+    assert f"{step.name}/processors/generation_config.json has 19 bytes" in capsys.readouterr().out
     assert main(("export", str(checkpoints), str(tmp_path / "out"))) == ExitCode.CONFIG
 
 
@@ -207,7 +207,7 @@ def test_they_lie_in_a_bucket_as_on_a_volume(
     with s3_server("bucket") as environment:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        uri = "s3://bucket/companions"
+        uri = "s3://bucket/processors"
         config = config_from(folder, chat_shards, tmp_path, uri, steps=1)
         ended = run_ranks(train_under, 1, FakeAgent(), config, environment=environment)[0]
 

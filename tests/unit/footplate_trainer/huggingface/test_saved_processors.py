@@ -18,7 +18,7 @@ from footplate_trainer.huggingface.saved_processors import (
     read_processors,
     tokenizer_mismatch,
 )
-from tests.support.chat import companions, word_tokenizer
+from tests.support.chat import saved_processors, word_tokenizer
 
 TOKENIZER = "tokenizer_config.json"
 
@@ -52,7 +52,7 @@ def test_what_lies_beside_weights_is_taken_as_it_is() -> None:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> StepCheckpoint:
-    """A step directory with two companions, and with files that are none."""
+    """A step directory with two processors, and with files that are none."""
     store, directory = CheckpointStore(tmp_path), "step-2.e1g2"
     names = (
         "config.json",
@@ -61,7 +61,7 @@ def kept(tmp_path: Path) -> StepCheckpoint:
         "../out.jinja",
         "additional_chat_templates/a/b.jinja",
     )
-    content = {"run.json": b"{}", **{f"companions/{name}": b"{}" for name in names}}
+    content = {"run.json": b"{}", **{f"processors/{name}": b"{}" for name in names}}
     files = [store.write(directory, name, content[name]) for name in content]
     store.write(directory, "manifest.json", json.dumps(Manifest(format=1, files=files).to_json()).encode())
     return StepCheckpoint(store, directory)
@@ -71,12 +71,12 @@ def test_a_checkpoint_gives_what_this_release_knows(kept: StepCheckpoint) -> Non
     assert checkpoint_processors(kept).files == {"config.json": b"{}", "chat_template.jinja": b"{}"}
 
 
-def test_a_companion_that_was_changed_is_damage(kept: StepCheckpoint) -> None:
+def test_a_processor_that_was_changed_is_damage(kept: StepCheckpoint) -> None:
     assert isinstance(kept.store, CheckpointStore)
-    kept.store.write(kept.directory, "companions/config.json", b"[]")
+    kept.store.write(kept.directory, "processors/config.json", b"[]")
 
     with pytest.raises(
-        CheckpointDamaged, match=r"companions/config\.json in .* has changed since it was written"
+        CheckpointDamaged, match=r"processors/config\.json in .* has changed since it was written"
     ):
         checkpoint_processors(kept)
 
@@ -104,11 +104,11 @@ def test_a_file_that_is_something_else_is_named(name: str, content: bytes, compl
     ("found", "template"),
     [
         pytest.param(
-            companions(chat_template="A", tokenizer_config={"chat_template": "B"}), "A", id="file-first"
+            saved_processors(chat_template="A", tokenizer_config={"chat_template": "B"}), "A", id="file-first"
         ),
-        pytest.param(companions(tokenizer_config={"chat_template": "B"}), "B", id="setting"),
+        pytest.param(saved_processors(tokenizer_config={"chat_template": "B"}), "B", id="setting"),
         pytest.param(
-            companions(
+            saved_processors(
                 tokenizer_config={
                     "chat_template": [{"name": "rag", "template": "C"}, {"name": "default", "template": "D"}]
                 }
@@ -117,14 +117,14 @@ def test_a_file_that_is_something_else_is_named(name: str, content: bytes, compl
             id="named",
         ),
         pytest.param(
-            companions(tokenizer_config={"chat_template": [{"name": "rag", "template": "C"}]}),
+            saved_processors(tokenizer_config={"chat_template": [{"name": "rag", "template": "C"}]}),
             None,
             id="no-default",
         ),
         pytest.param(
             SavedProcessors({"chat_template.json": b'{"chat_template": "E"}'}), "E", id="of-a-processor"
         ),
-        pytest.param(companions(generation_config={}), None, id="none"),
+        pytest.param(saved_processors(generation_config={}), None, id="none"),
     ],
 )
 def test_the_template_is_found_where_transformers_finds_it(
@@ -134,7 +134,7 @@ def test_the_template_is_found_where_transformers_finds_it(
 
 
 def test_roles_are_read_from_both_files() -> None:
-    found = companions(
+    found = saved_processors(
         tokenizer_config={"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": None, "x": "y"},
         special_tokens_map={"pad_token": "<pad>", "additional_special_tokens": ["<a>"]},
     )
@@ -153,7 +153,7 @@ def test_roles_are_read_from_both_files() -> None:
 )
 def test_no_longer_text_is_promised_than_the_model_takes(longest: int | None, written: int | None) -> None:
     said = {"tokenizer_class": "A"} | ({} if longest is None else {"model_max_length": longest})
-    found = companions(tokenizer_config=said, config={"eos_token_id": 2}, chat_template="T")
+    found = saved_processors(tokenizer_config=said, config={"eos_token_id": 2}, chat_template="T")
 
     files = found.export_files(64)
 
@@ -168,22 +168,22 @@ OURS = word_tokenizer(a=0, b=1, END=2, MORE=3)
 @pytest.mark.parametrize(
     ("found", "theirs", "wrong"),
     [
-        pytest.param(companions(), OURS, None, id="the-same"),
-        pytest.param(companions(), word_tokenizer(a=0, b=1, END=2), None, id="ours-has-more"),
+        pytest.param(saved_processors(), OURS, None, id="the-same"),
+        pytest.param(saved_processors(), word_tokenizer(a=0, b=1, END=2), None, id="ours-has-more"),
         pytest.param(
-            companions(),
+            saved_processors(),
             word_tokenizer(a=0, b=2, END=1),
             "'END' is token 1, but 2 in the data",
             id="another-order",
         ),
         pytest.param(
-            companions(),
+            saved_processors(),
             word_tokenizer(a=0, END=2, c=1),
             "'c' is token 1, but none in the data",
             id="another-word",
         ),
         pytest.param(
-            companions(
+            saved_processors(
                 tokenizer_config={"eos_token": "END", "added_tokens_decoder": {"2": {"content": "END"}}}
             ),
             None,
@@ -191,25 +191,25 @@ OURS = word_tokenizer(a=0, b=1, END=2, MORE=3)
             id="by-settings",
         ),
         pytest.param(
-            companions(tokenizer_config={"added_tokens_decoder": {"3": {"content": "END"}}}),
+            saved_processors(tokenizer_config={"added_tokens_decoder": {"3": {"content": "END"}}}),
             None,
             "'END' is token 3, but 2 in the data",
             id="another-id-by-settings",
         ),
         pytest.param(
-            companions(added_tokens={"END": 9}),
+            saved_processors(added_tokens={"END": 9}),
             None,
             "'END' is token 9, but 2 in the data",
             id="by-added-tokens",
         ),
         pytest.param(
-            companions(tokenizer_config={"eos_token": "STOP"}),
+            saved_processors(tokenizer_config={"eos_token": "STOP"}),
             None,
             "'STOP' is not a token of the data",
             id="lost-by-name",
         ),
         pytest.param(
-            companions(tokenizer_config={"pad_token": "PAD"}), OURS, None, id="a-name-that-it-lacks-too"
+            saved_processors(tokenizer_config={"pad_token": "PAD"}), OURS, None, id="a-name-that-it-lacks-too"
         ),
     ],
 )
@@ -222,6 +222,6 @@ def test_settings_of_another_tokenizer_are_told(
 
 
 def test_a_tokenizer_that_cannot_be_read_is_told() -> None:
-    wrong = tokenizer_mismatch(companions(), b"version https://git-lfs", OURS.to_str().encode())
+    wrong = tokenizer_mismatch(saved_processors(), b"version https://git-lfs", OURS.to_str().encode())
 
     assert wrong is not None and wrong.startswith("cannot read its tokenizer.json: ")
