@@ -241,6 +241,6 @@ async def test_a_run_that_restarts_for_two_hours_releases_its_nodes(world: Simul
         assert world.seconds() - began < 3.2 * HOUR, world.describe()
     assert world.seconds() - began > 1.9 * HOUR
     told = world.condition("Progressing")
-    assert told["reason"] == "NoProgress" and "no new durable step for 2 h" in told["message"]
+    assert told["reason"] == "NoProgress" and "restarts for 2 h without a new durable step" in told["message"]
     await world.until(lambda: not _bound(world, "tiny"), 60)
     await world.until(lambda: world.phase == "Succeeded", 2 * HOUR)
