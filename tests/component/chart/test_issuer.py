@@ -48,7 +48,7 @@ def test_what_the_api_is_told_of_an_issuer() -> None:
 @pytest.mark.parametrize(
     ("oidc", "says"),
     [
-        pytest.param(URL, "clientIDs must name", id="no-clients"),
+        pytest.param(URL, "clientIDs is empty: set the clients", id="no-clients"),
         pytest.param({**ISSUER, "issuerURL": "http://a"}, "issuerURL", id="plain-http"),
         pytest.param({**ISSUER, "signingAlgorithms": ["HS256"]}, "signingAlgorithms", id="symmetric"),
         pytest.param({**ISSUER, "requiredClaims": {"hd": "a,b"}}, "requiredClaims", id="comma"),

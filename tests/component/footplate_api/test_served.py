@@ -182,7 +182,7 @@ async def test_nothing_is_written_where_nobody_would_act_upon_it(sqlite_url: str
         assert (posted.status_code, deleted.status_code) == (404, 404)
         assert posted.json()["title"] == "Namespace not served"
         assert posted.json()["detail"].startswith(
-            "namespace: this installation of Footplate serves the namespaces team-a, team-b, and not 'team-c'"
+            "namespace: this installation of Footplate serves the namespaces team-a, team-b, not 'team-c': no"
         )
         assert ("team-c", "gpt") in cluster.objects
         listed = await api.client.get("/v1/namespaces/team-c/runs")

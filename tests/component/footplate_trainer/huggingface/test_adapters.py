@@ -179,7 +179,7 @@ def test_text_is_generated_with_the_adapters(tuned: Path, capsys: pytest.Capture
     ("adapter", "complaint"),
     [
         pytest.param(
-            {"targetModules": ["q_proj"]}, "no linear layer is called q_proj; there are query,", id="name"
+            {"targetModules": ["q_proj"]}, "no linear layer matches q_proj; names are query,", id="name"
         ),
         pytest.param(
             {"rank": 32, "targetModules": ["key"]}, "rank 32 is above the smaller side of", id="rank"

@@ -196,8 +196,8 @@ def test_new_ids_want_embeddings_that_grow_and_are_exported(
         pytest.param(
             {},
             {"tensor": 4},
-            "model.vocabularySize 258 is not a multiple of parallelism.tensor 4; 260 would be, which "
-            "model.resizeTokenEmbeddings lets that of initFrom grow to",
+            "model.vocabularySize 258 is not a multiple of parallelism.tensor 4; use 260, with "
+            "model.resizeTokenEmbeddings to enlarge that of initFrom",
             id="tensor-does-not-divide",
         ),
     ],
