@@ -8,18 +8,23 @@ from footplate_planning.compatibility import REFUSED, SCHEDULES, SHARDINGS, Feat
 
 PAGE = """<!-- Generated from footplate_planning by `make gen`; edited by nobody. -->
 
-# What goes together
+# Compatible features
 
-Each pair of features of a run. **+** is run by the layout tests, in processes on CPUs (gloo), and is the
-same run as one process; **o** is allowed, and no layout test has just this pair; **–** cannot be asked for
-together; a number is a refusal, told before any rank starts, for the reason below. On GPUs (NCCL) the same
-code would run, and nothing of it has been run there yet.
+The table has each pair of features of a run. On GPUs (NCCL) the same code would run, but none of it has been run there
+yet.
+
+| cell | meaning |
+|:-:|---|
+| + | the layout tests run this pair in processes on CPUs (gloo), and it is the same run as one process |
+| o | allowed, but no layout test has exactly this pair |
+| – | alternatives of one setting, never together |
+| number | refused before any rank starts, for the reason below |
 
 {table}
 
 {reasons}
 
-How each works, and which numbers must divide which, is in [parallelism.md](parallelism.md).
+[parallelism.md](parallelism.md) describes the features, and which numbers must divide which.
 """
 
 
