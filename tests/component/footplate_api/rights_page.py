@@ -19,19 +19,23 @@ OTHER: Final = "team-b"
 PEOPLE: Final = ("view", "edit", "admin", "nobody")
 # What no review of Kubernetes decides.
 OTHERWISE: Final = {
-    "ingest_telemetry": "the coordinator of the run",
-    "list_all_runs": "nothing; shows the namespaces whose runs one may `list`",
-    "list_costs": "nothing; shows the namespaces whose runs one may `list`; of `idle` all namespaces",
+    "ingest_telemetry": "the token of the run's coordinator",
+    "list_all_runs": "none; has the namespaces whose runs the caller may `list`",
+    "list_costs": (
+        "none; has the namespaces whose runs the caller may `list`;"
+        " with `idle`: `list trainingruns` in all namespaces"
+    ),
 }
 
 INTRODUCTION: Final = """<!-- Written by tests/component/footplate_api/test_rights.py under GOLDEN=write. -->
 
 # Routes and rights
 
-What each route of the API asks Kubernetes, and who in a namespace has that right: people to whom `view`,
-`edit` or `admin` is bound there by a RoleBinding, and somebody (`nobody`) to whom nothing is bound. **+** is
-allowed, **–** is answered with 403. In any other namespace all four are refused whatever takes a right. A
-test asks a real API server and the API for each cell, and they agree: `kubectl auth can-i` tells it before.
+The table lists the API's routes, the right that each requires from Kubernetes, and the users who have it:
+users to whom a RoleBinding of the namespace binds `view`, `edit` or `admin`, and a user without a binding
+(`nobody`). **+** is allowed, **–** is a 403. In other namespaces all four get a 403 wherever a right is
+required. A test checks each cell against the API and a real API server. `kubectl auth can-i` gives the same
+answer before a request:
 
 ```sh
 kubectl auth can-i delete trainingruns.footplate.dev/my-run --namespace team-a
@@ -40,7 +44,7 @@ kubectl auth can-i delete trainingruns.footplate.dev/my-run --namespace team-a
 """
 
 
-DOCUMENTS: Final = "`/docs`, what it loads, and `/openapi.json` take a token of anybody and no right;\n"
+DOCUMENTS: Final = "`/docs` with its files, and `/openapi.json` require a token of any user and no right;\n"
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def _right(route: APIRoute) -> tuple[str, Callable[[str, str], Right] | None]:
 def _said(demand: RequiredRight) -> str:
     what = f"{demand.resource}/{demand.subresource}" if demand.subresource else demand.resource
     of_all = " in all namespaces" if demand.everywhere and demand.resource == RUNS else ""
-    where = ", by its name" if demand.named else of_all
+    where = ", by name" if demand.named else of_all
     return f"`{demand.verb} {what}`{where}"
 
 
@@ -96,7 +100,7 @@ def page(table: Mapping[Asked, Mapping[tuple[str, str], bool]]) -> str:
 
     Raises AssertionError where somebody may in another namespace what a right is asked for.
     """
-    lines = [f"| route | asks for | {' | '.join(PEOPLE)} |", f"|---|---|{':-:|' * len(PEOPLE)}"]
+    lines = [f"| route | right | {' | '.join(PEOPLE)} |", f"|---|---|{':-:|' * len(PEOPLE)}"]
     for asked, answers in table.items():
         if asked.demand is None and not asked.says:
             continue
@@ -105,4 +109,4 @@ def page(table: Mapping[Asked, Mapping[tuple[str, str], bool]]) -> str:
         cells = " | ".join("+" if answers[person, BOUND] else "–" for person in PEOPLE)
         lines.append(f"| `{asked.method} {asked.path}` | {asked.says} | {cells} |")
     told = "`, `".join(sorted(OPEN))
-    return f"{INTRODUCTION}{chr(10).join(lines)}\n\n{DOCUMENTS}`{told}` take no token.\n"
+    return f"{INTRODUCTION}{chr(10).join(lines)}\n\n{DOCUMENTS}`{told}` require no token.\n"
