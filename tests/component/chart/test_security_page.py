@@ -135,5 +135,5 @@ def test_no_secret_is_read_outside_of_the_release_s_namespace_but_by_the_hand_ov
 
 
 def test_what_answers_without_a_token_is_told() -> None:
-    [sentence] = re.findall(r"Without a token it\s+answers (.*?) and nothing", PAGE, re.S)
+    [sentence] = re.findall(r"Without\s+a\s+token\s+it\s+answers\s+(.*?)\s+and\s+nothing", PAGE, re.S)
     assert set(re.findall(r"`(/\w+)`", sentence)) == OPEN
