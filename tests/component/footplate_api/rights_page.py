@@ -34,8 +34,8 @@ INTRODUCTION: Final = """<!-- Written by tests/component/footplate_api/test_righ
 The table lists the API's routes, the right that each requires from Kubernetes, and the users who have it:
 users to whom a RoleBinding of the namespace binds `view`, `edit` or `admin`, and a user without a binding
 (`nobody`). **+** is allowed, **–** is a 403. In other namespaces all four get a 403 wherever a right is
-required. A test checks each cell against the API and a real API server. `kubectl auth can-i` gives the same
-answer before a request:
+required. A test compares each cell with the API and a real API server. Check a right with `kubectl auth
+can-i`:
 
 ```sh
 kubectl auth can-i delete trainingruns.footplate.dev/my-run --namespace team-a
