@@ -31,11 +31,10 @@ INTRODUCTION: Final = """<!-- Written by tests/component/footplate_api/test_righ
 
 # Routes and rights
 
-The table lists the API's routes, the right that each requires from Kubernetes, and the users who have it:
-users to whom a RoleBinding of the namespace binds `view`, `edit` or `admin`, and a user without a binding
-(`nobody`). **+** is allowed, **–** is a 403. In other namespaces all four get a 403 wherever a right is
-required. A test compares each cell with the API and a real API server. Check a right with `kubectl auth
-can-i`:
+The table lists the API's routes, the right that each requires from Kubernetes, and which users have it:
+`view`, `edit` and `admin`, each with a RoleBinding to that role in the namespace, and `nobody`, without one.
+**+** is allowed, **–** is a 403. In other namespaces all four get a 403 wherever a right is required. A test
+compares each cell with the API and a real API server. Check a right with `kubectl auth can-i`:
 
 ```sh
 kubectl auth can-i delete trainingruns.footplate.dev/my-run --namespace team-a
