@@ -40,7 +40,7 @@ DEFINITIONS: Final[dict[str, Schema]] = {
                 {"type": "string", "pattern": "^[A-Za-z0-9_.-]*$", "maxLength": 128},
             ),
             "digest": described(
-                "sha256:…, which wins over the tag", {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
+                "sha256:…, which overrides the tag", {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
             ),
             "pullPolicy": described("as in a pod", {"enum": ["Always", "IfNotPresent", "Never"]}),
         }
@@ -58,9 +58,9 @@ DEFINITIONS: Final[dict[str, Schema]] = {
     ),
     "podDisruptionBudget": closed(
         {
-            "enabled": described("whether more than one replica has one", {"type": "boolean"}),
+            "enabled": described("true: create one if there is more than one replica", {"type": "boolean"}),
             "maxUnavailable": described(
-                "how many replicas may be evicted at once: a number or a percentage",
+                "most replicas evicted at once: a number or a percentage",
                 {
                     "anyOf": [
                         {"type": "integer", "minimum": 1},
@@ -73,12 +73,12 @@ DEFINITIONS: Final[dict[str, Schema]] = {
     "serviceAccount": closed(
         {
             "create": described("false: use the existing account called name", {"type": "boolean"}),
-            "name": described("its name", _OPTIONAL_NAME),
-            "annotations": described("its annotations", _STRINGS),
+            "name": described("name of the account", _OPTIONAL_NAME),
+            "annotations": described("annotations of the account", _STRINGS),
         }
     ),
     "extraEnv": {
-        "description": "further variables of the container, as in a pod; none that the chart sets",
+        "description": "additional environment variables, as in a pod; none that the chart sets",
         "type": "array",
         "items": closed(
             {
@@ -154,17 +154,17 @@ TYPES: Final[dict[str, Schema]] = {
     "autoOrBoolean": {"enum": ["auto", True, False]},
     "keyOfObject": closed(
         {
-            "name": described("which object; empty: none", _OPTIONAL_NAME),
+            "name": described("name of the object; empty: none", _OPTIONAL_NAME),
             "key": described(
-                "the key within it", {"type": "string", "pattern": "^[-._a-zA-Z0-9]+$", "maxLength": 253}
+                "key in the object", {"type": "string", "pattern": "^[-._a-zA-Z0-9]+$", "maxLength": 253}
             ),
         }
     ),
     "issuerRef": closed(
         {
-            "name": described("its name", {"type": "string", "maxLength": 253}),
-            "kind": described("such as Issuer or ClusterIssuer", {"type": "string", "minLength": 1}),
-            "group": described("its API group", {"type": "string", "minLength": 1}),
+            "name": described("name of the issuer", {"type": "string", "maxLength": 253}),
+            "kind": described("kind, such as Issuer or ClusterIssuer", {"type": "string", "minLength": 1}),
+            "group": described("API group of the issuer", {"type": "string", "minLength": 1}),
         }
     ),
     "pullSecret": closed(
@@ -172,12 +172,12 @@ TYPES: Final[dict[str, Schema]] = {
     ),
     "profile": closed(
         {
-            "enabled": described("whether it exists", {"type": "boolean"}),
+            "enabled": described("true: the profile exists", {"type": "boolean"}),
             "spec": {"$ref": "#/definitions/computeProfileSpec"},
         },
         required=["spec"],
     ),
-    "logLevel": described("how much it logs", {"enum": ["DEBUG", "INFO", "WARNING", "ERROR"]}),
+    "logLevel": described("log level", {"enum": ["DEBUG", "INFO", "WARNING", "ERROR"]}),
     "replicaCount": {"type": "integer", "minimum": 1},
     "nodeSelector": described("as in a pod", _STRINGS),
     "tolerations": described("as in a pod", _OBJECTS),
@@ -187,8 +187,8 @@ TYPES: Final[dict[str, Schema]] = {
     ),
     "priorityClassName": described("as in a pod", {"type": "string", "maxLength": 253}),
     "storageClassName": described("empty: the cluster's default", {"type": "string", "maxLength": 253}),
-    "labels": described("further labels", _STRINGS),
-    "annotations": described("further annotations", _STRINGS),
+    "labels": described("additional labels", _STRINGS),
+    "annotations": described("additional annotations", _STRINGS),
 }
 
 # A value of one of these names has the type of that name without saying so.

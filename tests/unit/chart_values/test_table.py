@@ -61,7 +61,7 @@ LINES = tables(VALUES, schema(VALUES, {}, [])).splitlines()
         ),
         pytest.param(
             "| `server.podDisruptionBudget.maxUnavailable` | integer, from 1, or string | `1` |"
-            " how many replicas may be evicted at once: a number or a percentage |",
+            " most replicas evicted at once: a number or a percentage |",
             id="either",
         ),
         pytest.param("| `server.kinds` | map | as in values.yaml | By name. |", id="large-default"),
