@@ -78,7 +78,7 @@ DEFINITIONS: Final[dict[str, Schema]] = {
         }
     ),
     "extraEnv": {
-        "description": "additional environment variables, as in a pod; none that the chart sets",
+        "description": "additional environment variables, as in a pod, except variables of the chart",
         "type": "array",
         "items": closed(
             {
