@@ -10,8 +10,8 @@ PAGE = """<!-- Generated from footplate_planning by `make gen`; edited by nobody
 
 # Compatible features
 
-The table has each pair of features of a run. On GPUs (NCCL) the same code would run, but none of it has been run there
-yet.
+The table has each pair of features of a run. On GPUs (NCCL) the same code would run, but none of it
+has been run there yet.
 
 | cell | meaning |
 |:-:|---|
